@@ -1,0 +1,145 @@
+"""
+What can go wrong, as types with fields.
+
+A `WorkError` is the reason why one request got no answer; `web.errors` is the
+only place that turns one into a status code.  A `CannotStart` is the reason
+why there is no server.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+class CannotStart(SystemExit, Exception):
+    """
+    The server cannot start; the message is one line for the operator.
+
+    Both a `SystemExit`, so that in the foreground the line is all that is
+    printed and the status is 1, and an `Exception`, so that a daemonizing
+    twistd reports it to the shell that started it.
+    """
+
+
+@frozen
+class BadSetting(Exception):
+    """
+    The knob called `name` (as its user spelt it) cannot be `value`.
+    """
+
+    name: str
+    value: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.value!r}: {self.reason}"
+
+
+class WorkError(Exception):
+    """
+    Why a request got no answer.
+    """
+
+
+@frozen
+class UnknownTask(WorkError):
+    """
+    There is no task of this name.
+    """
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"There is no task named {self.name!r}"
+
+
+@frozen
+class BadInput(WorkError):
+    """
+    The request's body does not fit the task's input schema.
+
+    `field` is the dotted path of what is wrong (empty: the whole body) and
+    `reason` a sentence that says why.
+    """
+
+    field: str
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@frozen
+class NoWorkerFree(WorkError):
+    """
+    Every worker is busy and the time or the room for waiting ran out.
+
+    `retry_after` is in whole seconds; `waiting` requests of `limit` queued.
+    """
+
+    retry_after: int
+    waiting: int
+    limit: int
+
+    def __str__(self) -> str:
+        return "All workers busy, try again"
+
+
+@frozen
+class ShuttingDown(WorkError):
+    """
+    The pool takes no more work and finishes none.
+    """
+
+    def __str__(self) -> str:
+        return "The server is shutting down"
+
+
+@frozen
+class TimedOut(WorkError):
+    """
+    The deadline of the request, `limit` seconds after it came, has passed.
+    """
+
+    limit: float
+
+    def __str__(self) -> str:
+        return f"No answer within {self.limit:g} seconds"
+
+
+@frozen
+class SessionLost(WorkError):
+    """
+    The session ended before it answered, and so did its stand-ins: `attempts`
+    in all.  `reason` is what is known of the last end.
+    """
+
+    reason: str
+    attempts: int = 1
+
+    def __str__(self) -> str:
+        return f"The session ended before it answered ({self.reason}), {self.attempts} time(s)"
+
+
+@frozen
+class OutputTooLong(WorkError):
+    """
+    The session said more than `limit` bytes in one turn.
+    """
+
+    limit: int
+
+    def __str__(self) -> str:
+        return f"The session said more than {self.limit} bytes and was stopped"
+
+
+@frozen
+class AnswerUnfit(WorkError):
+    """
+    The session answered, but with nothing that fits the task's answer schema.
+    """
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"The session's answer does not fit: {self.reason}"

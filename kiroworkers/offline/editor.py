@@ -1,0 +1,147 @@
+"""
+A line editor that reads keys and draws a prompt, without a terminal.
+
+Behaves as the editor of the classic interface does, which a program on the
+other side of the terminal depends on: it brackets its reading with
+``ESC[?2004h`` and ``ESC[?2004l``, takes a bracketed paste as text, submits at
+CR, makes a new line at LF and at a CR after a backslash or inside an open code
+fence, and loses whatever follows the submitting CR in the same read.
+
+Newlines in what it draws are ``\\n``; a terminal's output post-processing makes
+them CR LF.
+"""
+
+from __future__ import annotations
+
+import re
+from codecs import getincrementaldecoder
+from enum import Enum, auto
+
+from kiroworkers.offline.classic import width
+
+_PASTE_START = b"\x1b[200~"
+_PASTE_END = b"\x1b[201~"
+#: Keys that begin with an escape and mean nothing here: arrows and the like.
+_OTHER_KEYS = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|[^\[O])", re.DOTALL)
+_UNFINISHED_KEY = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|O)?\Z")
+
+
+class Signal(Enum):
+    """
+    How reading ends without a line.
+    """
+
+    INTERRUPTED = auto()
+    END_OF_INPUT = auto()
+
+
+class LineEditor:
+    """
+    Reads one line at a time behind `prompt` (which may hold colours), with a
+    dimmed `hint` until the first key.
+    """
+
+    def __init__(self, prompt: str, hint: str = "") -> None:
+        self._prompt = prompt
+        self._hint = hint
+        self._text = ""
+        self._pasting = False
+        self._pending = b""
+        self._decoder = getincrementaldecoder("utf-8")("replace")
+
+    def open(self) -> bytes:
+        """
+        Begin to read: what to draw.
+        """
+        self._text = ""
+        self._pasting = False
+        self._pending = b""
+        hint = f"\x1b[38;5;240m{self._hint}\x1b[m" if self._hint else ""
+        drawn = f"\r\x1b[K{self._prompt}{hint}\r\x1b[{width(self._prompt)}C"
+        return b"\x1b[?25h\x1b[0m\x1b[0m\x1b[?2004h" + drawn.encode()
+
+    def feed(self, data: bytes) -> tuple[bytes, str | Signal | None]:
+        """
+        Read keys: what to draw, and the line or signal that ended the reading.
+        """
+        data = self._pending + data
+        self._pending = b""
+        hinted = bool(self._hint) and not self._text
+        plain_keys = not self._pasting
+        before = self._text
+        outcome: str | Signal | None = None
+        while data and outcome is None:
+            if self._pasting:
+                data = self._paste(data)
+            elif data[:1] == b"\x1b":
+                plain_keys = False
+                data = self._escape(data)
+            else:
+                outcome, data = self._key(data)
+        drawn = self._draw(before, direct=plain_keys and not hinted)
+        if outcome is not None:
+            drawn += b"\x1b[?2004l\n"
+        return drawn, outcome
+
+    def _paste(self, data: bytes) -> bytes:
+        end = data.find(_PASTE_END)
+        if end < 0:
+            kept = next(
+                (n for n in range(len(_PASTE_END) - 1, 0, -1) if data.endswith(_PASTE_END[:n])), 0
+            )
+            end = len(data) - kept
+            self._pending = data[end:]
+            rest = b""
+        else:
+            self._pasting = False
+            rest = data[end + len(_PASTE_END) :]
+        pasted = self._decoder.decode(data[:end])
+        self._text += pasted.replace("\r\n", "\n").replace("\r", "\n")
+        return rest
+
+    def _escape(self, data: bytes) -> bytes:
+        if data.startswith(_PASTE_START):
+            self._pasting = True
+            return data[len(_PASTE_START) :]
+        if _UNFINISHED_KEY.match(data):
+            self._pending = data
+            return b""
+        key = _OTHER_KEYS.match(data)
+        return data[key.end() if key else 1 :]
+
+    def _key(self, data: bytes) -> tuple[str | Signal | None, bytes]:
+        key, rest = data[:1], data[1:]
+        match key:
+            case b"\r":
+                if self._text.count("```") % 2 or self._text.endswith("\\"):
+                    self._text += "\n"
+                else:
+                    # As the real editor does: the rest of this read is lost.
+                    return self._text, b""
+            case b"\n":
+                self._text += "\n"
+            case b"\x03":
+                return Signal.INTERRUPTED, b""
+            case b"\x04" if not self._text:
+                return Signal.END_OF_INPUT, b""
+            case b"\x15":
+                self._text = ""
+            case b"\x7f" | b"\x08":
+                self._text = self._text[:-1]
+            case _ if key >= b" ":
+                plain = re.match(rb"[^\x00-\x1f\x7f]+", data)
+                assert plain is not None, "the key itself matches"
+                self._text += self._decoder.decode(plain[0])
+                return None, data[plain.end() :]
+        return None, rest
+
+    def _draw(self, before: str, direct: bool) -> bytes:
+        if self._text == before:
+            return b""
+        added = self._text[len(before) :]
+        if direct and self._text.startswith(before) and "\n" not in added:
+            return added.encode()
+        column = width(self._text.rpartition("\n")[2])
+        if "\n" not in self._text:
+            column += width(self._prompt)
+        return f"\r\x1b[K{self._prompt}{self._text}\r\x1b[{column}C".encode()

@@ -1,0 +1,3 @@
+"""
+Who answers: processes on PTYs, sessions, workers and the pool of them.
+"""

@@ -1,0 +1,295 @@
+"""
+Every knob: its name, default, unit and meaning, in one table.
+
+The table is the class `Settings`.  The command line's options, the names of
+the environment variables and the list in README.rst are all made from it::
+
+    >>> Settings.read({"workers": "3"}, {"PORT": "9000"}).port
+    9000
+
+A flag beats `KIROWORKERS_<NAME>`, which beats `PORT` and `REPO_PATH`, which
+beat the default.  This is the only module that reads the environment.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attrs import field, fields, frozen
+
+from kiroworkers.errors import BadSetting
+
+T = TypeVar("T")
+
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+
+#: The seed's own names of two variables, kept beside ours.
+_PLAIN_NAMES = {"port": "PORT", "repo_path": "REPO_PATH"}
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """
+    Reads a whole number between `least` and `most`.
+    """
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+            raise ValueError("must be a whole number")
+        number = int(text)
+        if number < least or (most is not None and number > most):
+            upper = "" if most is None else f" and at most {most}"
+            raise ValueError(f"must be at least {least}{upper}")
+        return number
+
+    return read
+
+
+def seconds(text: str) -> float:
+    """
+    Reads a duration: seconds, or a number with `s`, `m` or `h`.
+    """
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)([smh]?)", text)
+    if match is None:
+        raise ValueError("must be a number of seconds, such as 30, 0.5 or 5m")
+    number = float(match[1]) * _SECONDS[match[2]]
+    if not 0 < number <= 1e9 or not math.isfinite(number):
+        raise ValueError("must be more than 0 seconds and at most 1e9")
+    return number
+
+
+def size(text: str) -> int:
+    """
+    Reads a number of bytes, or a number with `k`, `m` or `g` (powers of 1024).
+    """
+    match = re.fullmatch(r"([0-9]{1,15})([kmg]?)(?:i?b)?", text.lower())
+    if match is None or int(match[1]) == 0:
+        raise ValueError("must be a number of bytes, such as 65536, 512k or 8MiB")
+    return int(match[1]) * _BYTES[match[2]]
+
+
+def folder(text: str) -> Path:
+    """
+    Reads the path of a folder that is there.
+    """
+    path = Path(text).expanduser().absolute()
+    if not path.is_dir():
+        raise ValueError("is not a folder")
+    return path
+
+
+def address(text: str) -> str:
+    """
+    Reads an IP address.
+    """
+    try:
+        ip_address(text)
+    except ValueError:
+        raise ValueError("must be an IP address, such as 127.0.0.1 or ::1") from None
+    return text
+
+
+def switch(text: str) -> bool:
+    """
+    Reads yes or no.
+    """
+    words = {"1": True, "true": True, "yes": True, "on": True}
+    words |= {"": False, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in words:
+        raise ValueError("must be yes or no")
+    return words[text.lower()]
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """
+    Reads the origins that browsers may call from: `loopback`, `*`, `none`, or
+    a list such as `https://a.example,https://b.example:8443`.
+    """
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if found == ("none",):
+        return ()
+    for origin in found:
+        if origin not in ("*", "loopback") and not re.fullmatch(r"https?://[^/\s,]+", origin):
+            raise ValueError("must be loopback, none, * or origins such as https://a.example")
+    return found
+
+
+def knob(default: T, shown: str, read: Callable[[str], T], meaning: str) -> T:
+    """
+    A field of `Settings`: its default, how that default is shown, how a text
+    is read, and what it means.
+    """
+    metadata = {"shown": shown, "read": read, "meaning": meaning}
+    # attrs' own convention: a field is typed as what it will hold.
+    return field(default=default, metadata=metadata)
+
+
+@frozen(kw_only=True)
+class Settings:
+    """
+    What the operator chose.  Durations are in seconds, sizes in bytes.
+    """
+
+    port: int = knob(8080, "8080", whole(0, 65535), "TCP port to listen on; 0 takes a free one.")
+    interface: str = knob(
+        "127.0.0.1",
+        "127.0.0.1",
+        address,
+        "Address to bind with --port.  Anything but loopback needs --insecure.",
+    )
+    listen: str = knob(
+        "",
+        "",
+        str,
+        "A Twisted endpoint string instead of --port and --interface, such as "
+        "unix:/run/kiroworkers.sock or systemd:domain=INET:index=0.",
+    )
+    insecure: bool = knob(
+        False,
+        "no",
+        switch,
+        "Serve on an address that other machines can reach.  There is no "
+        "authentication: whoever reaches the port can ask.",
+    )
+    repo_path: Path | None = knob(
+        None, "the current folder", folder, "Folder in which the sessions run."
+    )
+    agent: str = knob(
+        "auto",
+        "auto",
+        str,
+        "Who answers: kiro, offline (built in, by rules), or auto: Kiro when "
+        "kiro-cli is on PATH, else offline.",
+    )
+    workers: int = knob(2, "2", whole(1, 512), "Sessions kept warm.")
+    backlog: int = knob(
+        32,
+        "32",
+        whole(0, 1_000_000),
+        "Requests that may wait for a worker; 0 refuses at once when all are busy.",
+    )
+    queue_timeout: float = knob(
+        30.0, "30", seconds, "Longest wait for a worker; then 503 with Retry-After."
+    )
+    request_timeout: float = knob(
+        120.0,
+        "120",
+        seconds,
+        "Deadline of a request, its wait included; then 504.  Keep it below your "
+        "client's own time-out.",
+    )
+    startup_timeout: float = knob(60.0, "60", seconds, "From a session's start to its prompt.")
+    cancel_timeout: float = knob(
+        10.0,
+        "10",
+        seconds,
+        "For the prompt to come back after an interrupt or a clear; then the session is replaced.",
+    )
+    stop_timeout: float = knob(5.0, "5", seconds, "From a session's SIGTERM to its SIGKILL.")
+    check_interval: float = knob(60.0, "60", seconds, "The health monitor's round.")
+    idle_timeout: float = knob(
+        300.0,
+        "300",
+        seconds,
+        "Restart a session idle for longer: one at a time, and only while another is ready.",
+    )
+    restart_delay: float = knob(
+        5.0, "5", seconds, "From a session's unexpected end to its successor's start."
+    )
+    max_body: int = knob(1024**2, "1MiB", size, "Largest request body; a larger one gets 413.")
+    max_output: int = knob(
+        8 * 1024**2, "8MiB", size, "Most that a session may print in one turn; then 502."
+    )
+    cors_origin: tuple[str, ...] = knob(
+        ("loopback",),
+        "loopback",
+        origins,
+        "Origins whose pages may call from a browser: loopback (localhost, "
+        "127.0.0.1 and ::1 on any port), none, *, or a list with commas.",
+    )
+
+    @classmethod
+    def read(
+        cls, flags: Mapping[str, str | None], environ: Mapping[str, str] | None = None
+    ) -> Settings:
+        """
+        The settings that `flags` (by option name, without dashes in front; None
+        where not given) and `environ` (default: this process's own) ask for.
+
+        @raise BadSetting: naming the flag or the variable as it was spelt.
+        """
+        environ = os.environ if environ is None else environ
+        found: dict[str, Any] = {}
+        for each in knobs():
+            for spelt, text in (
+                (each.flag, flags.get(each.flag.removeprefix("--"))),
+                (each.variable, environ.get(each.variable)),
+                (_PLAIN_NAMES.get(each.name, ""), environ.get(_PLAIN_NAMES.get(each.name, ""))),
+            ):
+                if text is not None:
+                    try:
+                        found[each.name] = each.read(text)
+                    except ValueError as problem:
+                        raise BadSetting(spelt, text, str(problem)) from None
+                    break
+        return cls(**found)
+
+    @property
+    def endpoint(self) -> str:
+        """
+        Where to listen, as a Twisted endpoint string.
+        """
+        if self.listen:
+            return self.listen
+        kind = "tcp6" if ":" in self.interface else "tcp"
+        host = self.interface.replace(":", r"\:")
+        return f"{kind}:{self.port}:interface={host}"
+
+
+@frozen
+class Knob:
+    """
+    One row of the table, as `--help`, the environment and the docs need it.
+    """
+
+    name: str
+    shown: str
+    read: Callable[[str], Any]
+    meaning: str
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return "KIROWORKERS_" + self.name.upper()
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        plain = _PLAIN_NAMES.get(self.name)
+        return (self.variable, plain) if plain else (self.variable,)
+
+    @property
+    def is_switch(self) -> bool:
+        return self.read is switch
+
+
+def knobs() -> tuple[Knob, ...]:
+    """
+    The whole table, in the order of `Settings`.
+    """
+    return tuple(Knob(name=each.name, **each.metadata) for each in fields(Settings))
+
+
+def inherited_environment() -> dict[str, str]:
+    """
+    This process's environment, for the programs it starts.
+    """
+    return dict(os.environ)

@@ -1,0 +1,115 @@
+"""
+JSON Schema, in sentences: what does not fit, where, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+from attrs import frozen
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+#: Enough to choose a good one from; a body of a megabyte can hold very many.
+_MOST_PROBLEMS = 20
+_LONGEST_REASON = 300
+
+_KINDS = {
+    "object": "an object",
+    "array": "a list",
+    "string": "a string",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
+@frozen
+class Problem:
+    """
+    One thing that does not fit: the dotted path of the field (empty: the whole
+    value), the schema's keyword that refused it, and a sentence.
+    """
+
+    field: str
+    keyword: str
+    sentence: str
+
+
+def first_problem(validator: Draft202012Validator, value: Any) -> Problem | None:
+    """
+    What is wrong with `value`, the outermost thing first; None when it fits.
+    """
+    problems = list(islice(validator.iter_errors(value), _MOST_PROBLEMS))
+    if not problems:
+        return None
+    return _describe(min(problems, key=lambda each: len(each.absolute_path)))
+
+
+def _describe(error: ValidationError) -> Problem:
+    path = list(error.absolute_path)
+    keyword = str(error.validator)
+    expected: Any = error.validator_value
+    if keyword == "required":
+        present: Any = error.instance
+        path.append(next(name for name in expected if name not in present))
+    field = _dotted(path)
+    name = field or "The value"
+    match keyword:
+        case "required":
+            reason = "is required"
+        case "type":
+            reason = f"must be {_kinds(expected)}, not {_kind_of(error.instance)}"
+        case "minLength" | "pattern" if not str(error.instance).strip():
+            reason = "must not be blank"
+        case "minItems" if expected == 1:
+            reason = "must not be empty"
+        case "minimum":
+            reason = f"must be at least {expected}"
+        case "maximum":
+            reason = f"must be at most {expected}"
+        case "enum":
+            reason = f"must be one of {', '.join(map(str, expected)) or 'an empty list'}"
+        case _:
+            reason = f"does not fit the schema: {error.message}"
+    return Problem(field, keyword, _shortened(f"{name} {reason}"))
+
+
+def _shortened(sentence: str) -> str:
+    if len(sentence) <= _LONGEST_REASON:
+        return sentence
+    return sentence[: _LONGEST_REASON - 1] + "…"
+
+
+def _dotted(path: Iterable[str | int]) -> str:
+    dotted = ""
+    for step in path:
+        if isinstance(step, int):
+            dotted += f"[{step}]"
+        else:
+            dotted += f".{step}" if dotted else step
+    return dotted
+
+
+def _kinds(expected: str | list[str]) -> str:
+    names = [expected] if isinstance(expected, str) else expected
+    return " or ".join(_KINDS.get(name, name) for name in names if name != "null")
+
+
+def _kind_of(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case str():
+            return "a string"
+        case int() | float():
+            return "a number"
+        case list():
+            return "a list"
+        case _:
+            return "an object"

@@ -1,0 +1,116 @@
+"""
+One thing to ask, as data: a prompt, an input schema and an answer schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from string import Template
+from typing import Any
+
+from attrs import Factory, field, frozen
+from jsonschema import Draft202012Validator
+
+from kiroworkers.errors import BadInput
+from kiroworkers.tasks.answer import find_answer
+from kiroworkers.tasks.literal import json_literal
+from kiroworkers.tasks.schema import first_problem
+
+#: The schema keywords that a missing or blank value trips over.
+_ABSENT = {"required", "minLength", "pattern"}
+
+
+@frozen
+class Task:
+    """
+    What to ask and what to accept.
+
+    @ivar prompt: a `string.Template` that may use ``$request`` (the client's
+        input), ``$schema`` (the answer's) and ``$example``; each enters as one
+        line of JSON, and that is the only way in for client text.
+    @ivar messages: our words where a field is missing or blank, by its dotted
+        path.
+    @ivar choices: for a list in the answer, by its name, the name of the list
+        in the input that it must choose from, where the client gives one.
+    """
+
+    name: str
+    title: str
+    description: str
+    prompt_template: str
+    input_schema: Mapping[str, Any]
+    answer_schema: Mapping[str, Any]
+    example_input: Mapping[str, Any]
+    example_answer: Mapping[str, Any]
+    messages: Mapping[str, str] = Factory(dict)
+    choices: Mapping[str, str] = Factory(dict)
+    _input: Draft202012Validator = field(init=False, eq=False, repr=False)
+
+    @_input.default
+    def _make_input_validator(self) -> Draft202012Validator:
+        return Draft202012Validator(self.input_schema)
+
+    def accept(self, body: Any) -> dict[str, Any]:
+        """
+        The request in `body` (parsed JSON), with optional fields that are null
+        left out.
+
+        @raise BadInput: naming the field that does not fit.
+        """
+        request = _without_nulls(body)
+        problem = first_problem(self._input, request)
+        if problem is not None:
+            sentence = problem.sentence
+            if problem.keyword in _ABSENT:
+                sentence = self.messages.get(problem.field, sentence)
+            raise BadInput(problem.field, sentence)
+        found: dict[str, Any] = request
+        return found
+
+    def prompt(self, request: Mapping[str, Any]) -> str:
+        """
+        What to type for an accepted `request`.
+        """
+        properties = self.input_schema.get("properties", {})
+        defaults = {
+            name: schema["default"] for name, schema in properties.items() if "default" in schema
+        }
+        return Template(self.prompt_template).substitute(
+            request=json_literal({**defaults, **request}),
+            schema=json_literal(self.answer_schema_for(request)),
+            example=json_literal(self.example_answer),
+        )
+
+    def answer(self, request: Mapping[str, Any], text: str) -> dict[str, Any]:
+        """
+        The answer to `request` in what an agent said after the question.
+
+        @raise AnswerUnfit: saying why none was found.
+        """
+        schema = self.answer_schema_for(request)
+        return find_answer(text, schema, example=self.example_answer)
+
+    def answer_schema_for(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """
+        The answer schema, its `choices` narrowed to what `request` offers.
+        """
+        offers = {
+            wanted: request[offered]
+            for wanted, offered in self.choices.items()
+            if offered in request
+        }
+        if not offers:
+            return self.answer_schema
+        schema = deepcopy(dict(self.answer_schema))
+        for wanted, offered in offers.items():
+            schema["properties"][wanted]["items"]["enum"] = offered
+        return schema
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [_without_nulls(each) for each in value]
+    return value

@@ -1,0 +1,153 @@
+"""
+What is known of one agent's terminal, as data from a TOML file.
+
+Everything that a new version of an agent may change is here and nowhere else:
+the command and the flags each version knows, the environment, the marks around
+a prompt, the keys, the questions and their safe answers.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from attrs import field, frozen
+
+Version = tuple[int, ...]
+
+
+def version_in(text: str) -> Version | None:
+    """
+    The first version number in `text`, such as ``(2, 11, 0)``; None without one.
+    """
+    match = re.search(r"\b(\d+(?:\.\d+)+)\b", text)
+    return tuple(map(int, match[1].split("."))) if match else None
+
+
+@frozen
+class Flag:
+    """
+    Arguments that are passed to versions from `since` up.
+    """
+
+    arguments: tuple[str, ...]
+    since: Version = ()
+
+
+@frozen
+class Dialect:
+    """
+    One agent's terminal.
+
+    @ivar name: the agent's name, as `/health` says it.
+    @ivar label: the same for people.
+    @ivar program: looked up on PATH; None for our own Python.
+    @ivar version_arguments: make `program` print its version; empty to not ask.
+    @ivar until: the first version that this dialect cannot drive.
+    @ivar prompt_open: the agent's line editor starts reading.
+    @ivar prompt_ready: after `prompt_open`, proves that the prompt is drawn.
+    @ivar prompt_close: the line editor stops reading; what was before is echo.
+    @ivar clear_question, clear_done, approval_question: searched in plain text.
+    """
+
+    name: str
+    label: str
+    program: str | None
+    arguments: tuple[str, ...]
+    flags: tuple[Flag, ...]
+    version_arguments: tuple[str, ...]
+    until: Version | None
+    set_environment: Mapping[str, str]
+    unset_environment: tuple[str, ...]
+    rows: int
+    columns: int
+    prompt_open: bytes
+    prompt_ready: re.Pattern[bytes] = field(eq=False)
+    prompt_close: bytes
+    paste_start: bytes
+    paste_end: bytes
+    submit: bytes
+    interrupt: bytes
+    clear: bytes
+    clear_question: re.Pattern[str] = field(eq=False)
+    clear_confirm: bytes
+    clear_done: re.Pattern[str] = field(eq=False)
+    approval_question: re.Pattern[str] = field(eq=False)
+    approval_deny: bytes
+
+    def command(self, version: Version | None) -> tuple[str, ...]:
+        """
+        The arguments for `version`; for the newest that the dialect knows when
+        the version is not known.
+        """
+        wanted = (
+            argument
+            for flag in self.flags
+            if version is None or version >= flag.since
+            for argument in flag.arguments
+        )
+        return (*self.arguments, *wanted)
+
+    def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
+        """
+        The session's environment, made from the server's own.
+        """
+        kept = {
+            name: value for name, value in inherited.items() if name not in self.unset_environment
+        }
+        return {**kept, **self.set_environment}
+
+
+def load_dialect(name: str) -> Dialect:
+    """
+    The built-in dialect in the file `name`.toml.
+    """
+    data = _tables(name)
+    start, environment = data["start"], data["environment"]
+    prompt, keys = data["prompt"], data["keys"]
+    return Dialect(
+        name=data["name"],
+        label=data["label"],
+        program=start.get("program"),
+        arguments=tuple(start["arguments"]),
+        flags=tuple(
+            Flag(tuple(each["arguments"]), version_in(each.get("since", "")) or ())
+            for each in start.get("flags", ())
+        ),
+        version_arguments=tuple(start.get("version", ())),
+        until=version_in(start.get("until", "")),
+        set_environment=environment["set"],
+        unset_environment=tuple(environment["unset"]),
+        rows=data["screen"]["rows"],
+        columns=data["screen"]["columns"],
+        prompt_open=_keys(prompt["open"]),
+        prompt_ready=re.compile(prompt["ready"].encode()),
+        prompt_close=_keys(prompt["close"]),
+        paste_start=_keys(keys["paste-start"]),
+        paste_end=_keys(keys["paste-end"]),
+        submit=_keys(keys["submit"]),
+        interrupt=_keys(keys["interrupt"]),
+        clear=_keys(data["clear"]["type"]),
+        clear_question=re.compile(data["clear"]["question"]),
+        clear_confirm=_keys(data["clear"]["confirm"]),
+        clear_done=re.compile(data["clear"]["done"]),
+        approval_question=re.compile(data["approval"]["question"]),
+        approval_deny=_keys(data["approval"]["deny"]),
+    )
+
+
+def _tables(name: str) -> dict[str, Any]:
+    """
+    The tables of a dialect's file, laid over those of the file it `extends`.
+    """
+    text = files("kiroworkers.terminal").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    data = tomllib.loads(text)
+    base = data.pop("extends", None)
+    return {**_tables(base), **data} if base else data
+
+
+def _keys(text: str) -> bytes:
+    return text.encode()

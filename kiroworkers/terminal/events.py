@@ -1,0 +1,95 @@
+"""
+What happens in a conversation, as values.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from attrs import frozen
+
+
+@frozen
+class Ready:
+    """
+    The agent shows its prompt: what is typed now is read by its line editor.
+    """
+
+
+@frozen
+class Submitted:
+    """
+    The agent took the prompt.  Everything before was echo.
+    """
+
+
+@frozen
+class Answered:
+    """
+    The turn is over and the prompt is back; `text` is all that was printed
+    between, as a reader would have seen it.
+    """
+
+    text: str
+
+
+@frozen
+class NeedsApproval:
+    """
+    The agent asks, in the words `question`, whether it may use a tool.
+    """
+
+    question: str
+
+
+@frozen
+class NeedsConfirmation:
+    """
+    The agent asks whether it should really clear the conversation.
+    """
+
+
+@frozen
+class Cleared:
+    """
+    The agent confirmed that it forgot the conversation, and shows its prompt.
+    """
+
+
+@frozen
+class NotCleared:
+    """
+    The agent shows its prompt after the clear command, but confirmed nothing;
+    `text` is what it said instead.
+    """
+
+    text: str
+
+
+@frozen
+class Overflowed:
+    """
+    The turn printed more than `limit` bytes; the rest of it is not kept.
+    """
+
+    limit: int
+
+
+@frozen
+class Strayed:
+    """
+    The prompt went away though nothing was typed.
+    """
+
+
+Event: TypeAlias = (
+    Ready
+    | Submitted
+    | Answered
+    | NeedsApproval
+    | NeedsConfirmation
+    | Cleared
+    | NotCleared
+    | Overflowed
+    | Strayed
+)

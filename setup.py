@@ -1,0 +1,54 @@
+"""
+Everything pip needs to know.  `pyproject.toml` names the build system and the
+tools' settings; the metadata stands here.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="kiroworkers",
+    version="0.1.0.dev0",
+    description="A warm pool of terminal AI agents (Kiro CLI) behind an HTTP service that answers with typed JSON",
+    long_description=Path(__file__).with_name("README.rst").read_text(encoding="utf-8"),
+    long_description_content_type="text/x-rst",
+    license="MIT",
+    license_files=["LICENSE"],
+    author="The kiroworkers developers",
+    python_requires=">=3.11",
+    # An editable install finds twisted/plugins only when the root is named.
+    package_dir={"": "."},
+    packages=[*find_packages(include=["kiroworkers", "kiroworkers.*"]), "twisted.plugins"],
+    package_data={"kiroworkers": ["py.typed", "tasks/*.toml", "terminal/*.toml"]},
+    install_requires=[
+        "attrs>=23.1",
+        "jsonschema>=4.20",
+        "klein>=24.8",
+        "twisted>=24.7",
+    ],
+    extras_require={
+        "test": ["hypothesis>=6.100", "treq>=24.9"],
+        "dev": [
+            "mypy>=1.15",
+            "mypy-zope>=1.0.11",
+            "ruff>=0.9",
+            "towncrier>=24.8",
+            "types-jsonschema",
+        ],
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Framework :: Twisted",
+        "Intended Audience :: Developers",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Internet :: WWW/HTTP :: HTTP Servers",
+        "Typing :: Typed",
+    ],
+    zip_safe=False,
+)

@@ -1,0 +1,253 @@
+"""
+A stand-in of Kiro CLI's classic interface, with faults on demand.
+
+It draws what Kiro draws and eats what Kiro eats: raw only while it reads,
+redraws for echo, CR for Enter, a spinner, a prefix, a footer, a question before
+it clears or uses a tool.  It answers the server's three tasks with the idea (or
+the story's title) as the title, so that a test can tell whose answer it got,
+and says in its answer how many earlier prompts it remembers.
+
+Faults that belong to a turn stand in the prompt, as ``[[name=value …]]``::
+
+    think=S     answer after S seconds          silent      never answer; Ctrl-C works
+    die         exit in the middle of a turn    hang        never answer, ignore signals
+    flood=N     print N bytes first             late        answer after the Ctrl-C, too
+    split       write a byte at a time          orphan      leave a child that holds the PTY
+    approve     ask before using a tool         prose       answer without JSON
+    example     answer with the prompt's own    twice       an unfit object after the answer
+    pretty      JSON over many lines            footer=F    full, time or none
+
+Those that belong to the whole session stand in the environment variable
+``FAKEKIRO``, in the same form without brackets::
+
+    slow=S      first prompt after S seconds    mute        never show a prompt
+    broken      exit at once with status 1      stubborn    ignore SIGTERM and SIGHUP
+    clear=C     garbled, refused or none        agent=NAME, used=N   parts of the prompt
+
+``FAKEKIRO_LOG`` names a file to which each line that was submitted is added, as
+a JSON string; ``FAKEKIRO_VERSION`` is the version it says it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from kiroworkers.offline import classic
+from kiroworkers.offline.console import Console
+from kiroworkers.offline.editor import Signal
+
+_FAULTS = re.compile(r"\[\[([^\]]*)\]\]")
+_TASK = re.compile(r"^Task: *([\w-]+)", re.MULTILINE)
+_REQUEST = re.compile(r"^Request: *(\{.*\})$", re.MULTILINE)
+_EXAMPLE = re.compile(r"^An example[^{]*(\{.*\})$", re.MULTILINE)
+
+_LOGO = "\x1b[38;5;141m⢀⣴⣶⣦⡀ Kiro (a stand-in for tests)\x1b[0m\n\n"
+_BANNER = (
+    "✓ tools loaded in 0.03 s\n\n" + _LOGO + "Model: auto (/model to change)\n\n"
+    "Did you know? Nothing here is asked of a model.\n\n"
+)
+
+
+def faults_in(text: str) -> dict[str, str]:
+    """
+    The faults that `text` lists, by name.
+    """
+    parts = (each.partition("=") for each in text.split())
+    return {name: value for name, _, value in parts}
+
+
+class FakeKiro(Console):
+    """
+    The stand-in, with the session's own `faults`.
+    """
+
+    hint = "What would you like to do next?"
+
+    def __init__(self, faults: Mapping[str, str], log: str | None) -> None:
+        super().__init__()
+        self._session_faults = faults
+        self._log = log
+        self._faults: Mapping[str, str] = {}
+        self._remembered = 0
+
+    def banner(self) -> str:
+        return _BANNER
+
+    def prompt(self) -> str:
+        used = self._session_faults.get("used")
+        return classic.prompt(self._session_faults.get("agent", ""), int(used) if used else None)
+
+    def write(self, text: str | bytes) -> None:
+        data = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+        if "split" in self._faults:
+            for index in range(len(data)):
+                super().write(data[index : index + 1])
+        else:
+            super().write(data)
+
+    def read_line(self, prompt: str, hint: str = "") -> str | Signal:
+        line = super().read_line(prompt, hint)
+        if self._log is not None and isinstance(line, str):
+            with open(self._log, "a", encoding="utf-8") as log:
+                log.write(json.dumps(line) + "\n")
+        return line
+
+    def forget(self) -> None:
+        self._remembered = 0
+
+    def command(self, line: str) -> None:
+        how = self._session_faults.get("clear", "asked")
+        if line != "/clear" or how == "asked":
+            super().command(line)
+        elif how == "garbled":
+            self.write("\x1b[38;5;11m> \x1b[39m244m/n]:\n\n")
+            if self.read_line(classic.CLEAR_PROMPT) == "y":
+                self.forget()
+                self.write(classic.CLEAR_DONE)
+        elif how == "refused":
+            self.write("\nThe conversation cannot be cleared now.\n\n")
+        else:
+            self.wait(3600)
+
+    def turn(self, text: str) -> None:
+        listed = _FAULTS.search(text)
+        self._faults = faults_in(listed[1]) if listed is not None else {}
+        self.write(classic.SUBMITTED)
+        try:
+            self._answer(text)
+        except KeyboardInterrupt:
+            if "late" not in self._faults:
+                raise
+            self.write(classic.SPINNER_GONE + classic.answer(self._said(text)))
+            self.write(self._footer())
+        finally:
+            self._faults = {}
+            self._remembered += 1
+
+    def _answer(self, text: str) -> None:
+        faults = self._faults
+        if "orphan" in faults:
+            _leave_a_child()
+        if "hang" in faults:
+            _ignore(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            self._for_ever()
+        if "silent" in faults or "late" in faults:
+            self._for_ever()
+        self.think(float(faults.get("think", "0")))
+        if "die" in faults:
+            self.write(classic.answer('```json\n{"title": "half an ans'))
+            os._exit(1)
+        if "flood" in faults:
+            self._flood(int(faults["flood"]))
+        if "approve" in faults and not self.allowed("date"):
+            self.write("\nTool denied.\n\n")
+        self.write(classic.answer(self._said(text)))
+        self.write(self._footer())
+
+    def _said(self, text: str) -> str:
+        task, request, example = _TASK.search(text), _REQUEST.search(text), _EXAMPLE.search(text)
+        faults = self._faults
+        if "example" in faults and example is not None:
+            return f"For example:\n\n```json\n{example[1]}\n```"
+        if "prose" in faults or task is None or request is None:
+            return f"I have read {len(text)} characters, {{and}} have nothing to say."
+        answer = _answer_to(task[1], json.loads(request[1]), self._remembered)
+        shown = json.dumps(answer, indent=2 if "pretty" in faults else None, ensure_ascii=False)
+        shown = shown.replace("&", "\\u0026").replace("`", "\\u0060")
+        said = f"Here it is:\n\n```json\n{shown}\n```"
+        if "twice" in faults:
+            said += '\n\nOr, in short:\n\n```json\n{"title": "in short"}\n```\nThat is {all}.'
+        return said
+
+    def _footer(self) -> str:
+        match self._faults.get("footer", "full"):
+            case "none":
+                return "\n"
+            case "time":
+                return classic.footer(1)
+            case _:
+                return classic.footer(1, credits=0.05)
+
+    def _flood(self, size: int) -> None:
+        line = b"\x1b[32m" + b"flood " * 170 + b"\x1b[0m\n"
+        for _ in range(size // len(line) + 1):
+            self.write(line)
+
+    def _for_ever(self) -> None:
+        frames = classic.spinner()
+        while True:
+            self.write(next(frames))
+            self.wait(classic.FRAME)
+
+
+def _answer_to(task: str, request: Mapping[str, Any], remembered: int) -> dict[str, Any]:
+    story = request.get("story", {})
+    note = f"{remembered} earlier prompts remembered"
+    match task:
+        case "generate-story":
+            return {
+                "title": request["idea"],
+                "asA": "tester",
+                "iWant": "an answer {of my own}",
+                "soThat": 'I know it is "mine"',
+                "storyPoint": 3,
+                "components": request.get("components", [])[:1],
+                "acceptanceCriteria": [note],
+            }
+        case "generate-test":
+            return {"title": story["title"], "given": [note], "when": ["asked"], "then": ["told"]}
+        case _:
+            warning = {"criterion": "Small", "message": note, "suggestion": "split {it}"}
+            return {"summary": story["title"], "warnings": [warning], "score": 50}
+
+
+def _leave_a_child() -> None:
+    if os.fork() == 0:
+        _ignore(signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+        time.sleep(3600)
+        os._exit(0)
+
+
+def _ignore(*numbers: signal.Signals) -> None:
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def main(arguments: list[str]) -> int:
+    """
+    Be `kiro-cli` with these arguments.
+    """
+    version = os.environ.get("FAKEKIRO_VERSION", "2.11.0")
+    if arguments[:1] == ["--version"]:
+        print(f"kiro-cli {version}")
+        return 0
+    if arguments[:1] == ["whoami"]:
+        return 0
+    if arguments[:1] != ["chat"] or "--trust-all-tools" in arguments:
+        print(f"error: unexpected argument in {arguments}", file=sys.stderr)
+        return 2
+    faults = faults_in(os.environ.get("FAKEKIRO", ""))
+    if "broken" in faults:
+        print("You are not logged in, please log in with kiro-cli login")
+        return 1
+    if "stubborn" in faults:
+        _ignore(signal.SIGTERM, signal.SIGHUP)
+    kiro = FakeKiro(faults, os.environ.get("FAKEKIRO_LOG"))
+    if "mute" in faults:
+        kiro.wait(3600)
+    kiro.wait(float(faults.get("slow", "0")))
+    try:
+        return kiro.run()
+    except OSError:
+        return 1  # the terminal is gone
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
