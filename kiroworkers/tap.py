@@ -94,7 +94,7 @@ class Server(MultiService):
     that is taken leaves no session behind.
     """
 
-    _log = Logger(namespace="kiroworkers")
+    _log = Logger()
 
     def __init__(self, reactor: Any, settings: Settings) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class Listener(Service):
     Listens before anything else starts, or says in one line why it cannot.
     """
 
-    _log = Logger(namespace="kiroworkers")
+    _log = Logger()
 
     def __init__(self, reactor: Any, settings: Settings, door: Door) -> None:
         self._reactor = reactor

@@ -46,6 +46,7 @@ class LineEditor:
         self._hint = hint
         self._text = ""
         self._pasting = False
+        self._pasted = b""
         self._pending = b""
         self._decoder = getincrementaldecoder("utf-8")("replace")
 
@@ -55,6 +56,7 @@ class LineEditor:
         """
         self._text = ""
         self._pasting = False
+        self._pasted = b""
         self._pending = b""
         hint = f"\x1b[38;5;240m{self._hint}\x1b[m" if self._hint else ""
         drawn = f"\r\x1b[K{self._prompt}{hint}\r\x1b[{width(self._prompt)}C"
@@ -91,13 +93,13 @@ class LineEditor:
             )
             end = len(data) - kept
             self._pending = data[end:]
-            rest = b""
-        else:
-            self._pasting = False
-            rest = data[end + len(_PASTE_END) :]
-        pasted = self._decoder.decode(data[:end])
+            self._pasted += data[:end]
+            return b""
+        pasted = (self._pasted + data[:end]).decode("utf-8", "replace")
         self._text += pasted.replace("\r\n", "\n").replace("\r", "\n")
-        return rest
+        self._pasted = b""
+        self._pasting = False
+        return data[end + len(_PASTE_END) :]
 
     def _escape(self, data: bytes) -> bytes:
         if data.startswith(_PASTE_START):

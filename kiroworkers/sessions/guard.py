@@ -75,7 +75,7 @@ class Guard:
 
 
 class _Pipe(ProcessProtocol):
-    _log = Logger(namespace="kiroworkers.guard")
+    _log = Logger()
 
     def __init__(self) -> None:
         self.open = True

@@ -52,7 +52,7 @@ class HealthMonitor(Service):
     that is too long and another worker is ready meanwhile.
     """
 
-    _log = Logger(namespace="kiroworkers.monitor")
+    _log = Logger()
 
     def __init__(
         self, clock: IReactorTime, pool: Pool, interval: float, limits: HealthLimits

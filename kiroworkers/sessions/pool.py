@@ -88,7 +88,7 @@ class Pool(Service):
     @param request_timeout: a request's deadline, in seconds from its arrival.
     """
 
-    _log = Logger(namespace="kiroworkers.pool")
+    _log = Logger()
 
     def __init__(
         self,

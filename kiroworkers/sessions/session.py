@@ -85,7 +85,7 @@ class Session:
     @param on_gone: called once, when the process is gone, with the reason.
     """
 
-    _log = Logger(namespace="kiroworkers.session")
+    _log = Logger()
 
     def __init__(
         self,
@@ -113,6 +113,7 @@ class Session:
         self._alarm: IDelayedCall | None = None
         self._reply: Deferred[str] | None = None
         self._end_reason: str | None = None
+        self._was_ready = False
 
     @property
     def pid(self) -> int | None:
@@ -145,6 +146,7 @@ class Session:
         typed = self._conversation.ask(prompt)
         reply: Deferred[str] = Deferred(lambda _: self._give_up())
         self._reply = reply
+        self.last_activity = self._clock.seconds()
         self._enter(State.BUSY)
         self._process.write(typed)
         return reply
@@ -180,6 +182,7 @@ class Session:
             react(self, event)
 
     def _rest(self, _: Event) -> None:
+        self._was_ready = True
         self._enter(State.IDLE)
         self._on_idle()
 
@@ -230,22 +233,20 @@ class Session:
         self._process.write(self._conversation.confirm_clear())
 
     def _ended(self, how: str) -> None:
-        reason = self._end_reason or self._last_words(how)
         self._enter(State.GONE)
+        reason = (self._end_reason or how) + self._last_words()
         reply, self._reply = self._reply, None
         if reply is not None:
             reply.errback(SessionLost(reason))
         self._on_gone(reason)
 
-    def _last_words(self, how: str) -> str:
+    def _last_words(self) -> str:
         """
-        How it ended and, while nobody's question was asked yet, what it said
-        last: later that may be what a client said.
+        What it said last, if it never came to its prompt: later, that may be
+        what a client said.
         """
-        if self.state is not State.STARTING:
-            return how
         last = self._conversation.last_seen.rpartition("\n")[2][-200:]
-        return f"{how}, after {last!r}" if last else how
+        return f", after {last!r}" if last and not self._was_ready else ""
 
     def _enter(self, state: State, limit: float | None = None, otherwise: str = "") -> None:
         """

@@ -66,7 +66,7 @@ class Worker:
     @param on_idle: called with this worker whenever it can be asked.
     """
 
-    _log = Logger(namespace="kiroworkers.worker")
+    _log = Logger()
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ class Application:
     """
 
     app = Klein()
-    _log = Logger(namespace="kiroworkers.web")
+    _log = Logger()
 
     def __init__(
         self, clock: IReactorTime, pool: Pool, tasks: Mapping[str, Task], agent: Agent

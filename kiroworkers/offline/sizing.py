@@ -1,0 +1,51 @@
+"""
+Story points by what an idea says: a sum of small reasons, up to 8.
+"""
+
+from __future__ import annotations
+
+from kiroworkers.offline.idea import Idea
+from kiroworkers.offline.words import stem, words
+
+_FIBONACCI = (1, 2, 3, 5, 8)
+
+#: Effort of a kind of action; 1 where it is not listed.
+_OF_KIND = {
+    "view": 1, "sort": 1, "filter": 1, "print": 1, "copy": 1, "delete": 1, "group": 1,
+    "create": 2, "edit": 1, "export": 2, "import": 3, "upload": 2, "search": 2, "notify": 2,
+    "login": 2, "register": 2, "reset": 2, "report": 3, "configure": 2, "approve": 2, "share": 2,
+    "connect": 4, "migrate": 4, "pay": 4, "schedule": 3, "translate": 3, "improve": 3, "track": 2,
+}  # fmt: skip
+_HEAVY = frozenset(
+    "migrate encrypt secure security real-time realtime sso payment offline synchronise "
+    "synchronize algorithm ai machine-learning blockchain compliance gdpr audit two-factor "
+    "multi-tenant scalable recommendation predict forecast legacy distributed".split()
+)
+_OUTSIDE = frozenset(
+    "api slack google github gitlab jira teams sap salesforce paypal stripe outlook webhook sms "
+    "ldap oauth twitter facebook bank integrate integration third-party external".split()
+)
+_WIDE = frozenset("all every entire whole any complete multiple everything".split())
+_LIGHT = frozenset(
+    "rename label typo colour color icon tooltip wording text link placeholder".split()
+)
+_MOST_OF_ONE_REASON = 3
+
+
+def story_points(idea: Idea, text: str) -> int:
+    """
+    A Fibonacci number from 1 to 8 for `idea`, read from `text`.
+    """
+    said = words(text)
+    roots = {stem(each) for each in said}
+
+    def found(table: frozenset[str]) -> int:
+        hits = sum(each in said or stem(each) in roots for each in table)
+        return min(_MOST_OF_ONE_REASON, hits)
+
+    effort = _OF_KIND.get(idea.action.kind, 1)
+    effort += min(_MOST_OF_ONE_REASON, len(idea.actions) - 1)
+    effort += 2 * found(_HEAVY) + found(_OUTSIDE) + bool(found(_WIDE))
+    effort += (len(said) > 30) + (len(said) > 80) + (len(idea.remarks) > 2)
+    effort -= 2 * bool(found(_LIGHT) and effort < 4)
+    return next((size for size in _FIBONACCI if effort <= size), _FIBONACCI[-1])

@@ -1,0 +1,107 @@
+"""
+The rules for ``generate-story``: an idea as a user story.
+
+The story is made of the idea's own words.  What the idea leaves open is filled
+from the parent story, then from what is plausible for its kind of action; no
+figure or name is made up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from kiroworkers.offline.components import choose_components
+from kiroworkers.offline.criteria import criteria_for
+from kiroworkers.offline.idea import Idea, read_idea
+from kiroworkers.offline.kinds import filled, kind_for
+from kiroworkers.offline.people import as_actor
+from kiroworkers.offline.sizing import story_points
+from kiroworkers.offline.words import (
+    bare,
+    capitalised,
+    quote,
+    shorten,
+    text_of,
+    tidy,
+    uncapitalised,
+)
+
+_LONGEST_TITLE = 80
+_LONGEST_ACTOR = 60
+
+#: Who acts where nobody is named and the kind of action says it.
+_USUAL_ACTOR = {
+    "configure": "administrator",
+    "migrate": "administrator",
+    "protect": "administrator",
+}
+_TITLE_CLAUSE = re.compile(r"\b(?:within|in less than) .+$|,? (?:with one click|please)$", re.I)
+
+
+def generate_story(request: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    A user story for ``request["idea"]``, as the contract asks for it.
+    """
+    text = str(request.get("idea", ""))
+    said = tidy(text)
+    idea = read_idea(text)
+    parent = _parent(request)
+    actor = shorten(idea.actor or parent.actor or _usual_actor(idea), _LONGEST_ACTOR)
+    names = request.get("components")
+    names = [each for each in names if isinstance(each, str)] if isinstance(names, list) else []
+    return {
+        "title": _title(idea),
+        "asA": actor,
+        "iWant": idea.wish,
+        "soThat": idea.benefit or parent.benefit or _plausible_benefit(idea, actor),
+        "storyPoint": story_points(idea, said),
+        "components": choose_components(said, names),
+        "acceptanceCriteria": criteria_for(idea, actor, said),
+    }
+
+
+class _Parent:
+    """
+    What the parent story can lend: its actor and a benefit, or nothing.
+    """
+
+    def __init__(self, title: str, actor: str, benefit: str) -> None:
+        idea = read_idea(title) if title else None
+        self.actor = actor or (idea.actor if idea else "")
+        self.benefit = benefit or (idea.benefit if idea else "")
+        if title and not self.benefit:
+            self.benefit = f"my part of {quote(bare(title), 80)} works"
+
+
+def _parent(request: Mapping[str, Any]) -> _Parent:
+    parent = request.get("parentStory")
+    if not isinstance(parent, Mapping):
+        return _Parent("", "", "")
+    actor = as_actor(text_of(parent.get("asA")))
+    benefit = re.sub(r"^so that ", "", text_of(parent.get("soThat")), flags=re.I)
+    return _Parent(text_of(parent.get("title")), actor, uncapitalised(bare(shorten(benefit, 200))))
+
+
+def _usual_actor(idea: Idea) -> str:
+    return _USUAL_ACTOR.get(idea.action.kind, "user")
+
+
+def _plausible_benefit(idea: Idea, actor: str) -> str:
+    if not idea.understood:
+        return "the need behind this idea is met"
+    return filled(kind_for(idea.action).benefit, idea.action, actor)
+
+
+def _title(idea: Idea) -> str:
+    """
+    The wish without its side conditions, as a heading.
+    """
+    wish = re.sub(r"^have (?:this problem fixed: )?", "", idea.wish)
+    wish = re.sub(r"^be (?!sure)(?=\w)", "get ", wish)
+    wish = re.sub(r"^(?:use|be sure that) (?:an? |the )?", "", wish)
+    wish = re.sub(r"^make sure that ", "", wish)
+    wish = _TITLE_CLAUSE.sub("", wish) or wish
+    wish = re.sub(r"\bmy ", "", wish) if not wish.lower().startswith("my ") else wish
+    return shorten(capitalised(bare(wish).strip("“”")), _LONGEST_TITLE) or quote(idea.wish, 70)

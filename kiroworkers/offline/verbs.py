@@ -1,0 +1,192 @@
+"""
+What people do with software: verbs by kind, their forms, and their nouns.
+
+A verb's kind ("export", "notify") decides which outcomes and benefits are
+plausible; `NOUNS` turns a feature's name into what is done with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+#: Verbs of two words have a "_" between them.  A verb belongs to the first kind that names it.
+KINDS: Mapping[str, str] = {
+    "export": "export download extract",
+    "import": "import ingest load scan",
+    "upload": "upload attach",
+    "search": "search find locate look_up look_for query discover",
+    "filter": "filter narrow hide",
+    "sort": "sort rank arrange prioritise prioritize reorder",
+    "group": "group categorise categorize tag label classify organise organize mark flag pin",
+    "notify": "notify alert remind inform warn receive hear",
+    "send": "send email message post publish announce deliver",
+    "view": "see view show display read browse list inspect look_at preview open compare monitor "
+            "watch follow visualise visualize know explore zoom check highlight",
+    "track": "track log record audit trace",
+    "create": "create add make write draft generate insert submit capture enter build compose "
+              "produce design ask request report_on start_a",
+    "edit": "edit change update modify rename correct adjust move set replace rewrite merge split "
+            "complete fill_in save",
+    "delete": "delete remove discard clear erase unsubscribe uninstall",
+    "archive": "archive close expire retire",
+    "login": "log_in sign_in login authenticate log_on log_out sign_out",
+    "register": "register sign_up enrol enroll join subscribe",
+    "reset": "reset recover",
+    "report": "report analyse analyze summarise summarize measure count calculate estimate "
+              "forecast evaluate chart",
+    "configure": "configure set_up customise customize enable disable choose select switch toggle "
+                 "turn_on turn_off define pick manage maintain administer control personalise "
+                 "personalize",
+    "approve": "approve reject review accept confirm decide vote rate sign decline",
+    "assign": "assign delegate allocate reassign",
+    "share": "share invite forward collaborate hand_over",
+    "comment": "comment reply discuss annotate mention note chat talk answer",
+    "connect": "connect integrate link synchronise synchronize sync",
+    "migrate": "migrate convert transfer upgrade port refactor modernise modernize",
+    "pay": "pay buy purchase order checkout check_out refund bill charge donate",
+    "schedule": "schedule book plan reserve postpone reschedule",
+    "cancel": "cancel withdraw abort return",
+    "restore": "undo restore revert redo roll_back back_up",
+    "validate": "validate verify test prove detect recognise recognize identify",
+    "protect": "protect encrypt restrict block lock secure limit prevent ban",
+    "print": "print",
+    "copy": "copy duplicate clone reuse paste",
+    "translate": "translate localise localize",
+    "fix": "fix repair solve resolve debug",
+    "improve": "improve optimise optimize speed_up enhance simplify reduce shorten increase",
+    "automate": "automate run start stop execute trigger retry pause resume deploy launch play",
+    "use": "use have get access try visit go navigate scroll click press tap drag jump talk_to "
+           "work learn understand listen support handle offer provide implement introduce "
+           "develop include allow give keep call ensure be stay skip take",
+}  # fmt: skip
+
+#: Also nouns: on their own they prove no action.
+ALSO_NOUNS = frozenset(
+    "export import download upload search filter query sort rank group tag label mark flag pin "
+    "alert email message post view show display list preview monitor watch zoom check track log "
+    "record audit trace draft insert design ask request change update move set split close reset "
+    "report measure count estimate chart forecast switch control pick review vote rate sign share "
+    "comment reply note chat mention answer link sync transfer upgrade port purchase order "
+    "checkout refund bill charge book plan schedule return undo test block lock limit print copy "
+    "clone paste fix repair increase run start stop trigger retry play use access try visit scroll "
+    "click press tap drag work support handle offer call stay load scan highlight save".split()
+)
+
+_IRREGULAR = {
+    "send": "sent", "find": "found", "see": "seen", "read": "read", "write": "written",
+    "rewrite": "rewritten", "choose": "chosen", "make": "made", "set": "set", "get": "got",
+    "pay": "paid", "buy": "bought", "know": "known", "hide": "hidden", "run": "run",
+    "keep": "kept", "give": "given", "show": "shown", "undo": "undone", "redo": "redone",
+    "split": "split", "reset": "reset", "hear": "heard", "build": "built", "understand": "understood",
+    "have": "had", "go": "gone", "be": "been", "take": "taken",
+}  # fmt: skip
+_THIRD_PERSON = {"have": "has", "be": "is", "do": "does", "go": "goes", "undo": "undoes",
+                 "redo": "redoes"}  # fmt: skip
+_DOUBLING = frozenset("log drag tag plan stop submit set reset get run split cancel label pin "
+                      "flag scan tap ban chat skip".split())  # fmt: skip
+
+#: Names of features: the verb that stands for having them.
+NOUNS: Mapping[str, str] = {
+    "export": "export", "exports": "export", "import": "import", "imports": "import",
+    "upload": "upload", "uploads": "upload", "download": "download", "downloads": "download",
+    "search": "search", "filter": "filter", "filters": "filter", "reset": "reset",
+    "registration": "register", "deletion": "delete", "removal": "remove", "creation": "create",
+    "management": "manage", "approval": "approve", "approvals": "approve",
+    "validation": "validate", "backup": "back up", "backups": "back up", "migration": "migrate",
+    "synchronisation": "synchronise", "synchronization": "synchronize", "sync": "sync",
+    "assignment": "assign", "encryption": "encrypt", "translation": "translate",
+    "cancellation": "cancel", "comparison": "compare", "configuration": "configure",
+    "subscription": "subscribe to", "review": "review", "verification": "verify",
+    "integration": "connect to", "calculation": "calculate",
+    # What is received, seen or used rather than done.
+    "notification": "receive +", "notifications": "receive +", "alert": "receive +",
+    "alerts": "receive +", "reminder": "receive +", "reminders": "receive +",
+    "newsletter": "receive +", "email": "receive +", "emails": "receive +",
+    "dashboard": "see +", "chart": "see +", "charts": "see +", "graph": "see +", "graphs": "see +",
+    "overview": "see +", "list": "see +", "history": "see +", "log": "see +", "timeline": "see +",
+    "summary": "see +", "statistics": "see +", "preview": "see +", "view": "see +",
+    "results": "see +", "report": "get +", "reports": "get +", "details": "see +",
+    "calendar": "use +", "mode": "use +", "shortcut": "use +", "shortcuts": "use +",
+    "authentication": "use +", "login": "use +", "sso": "use +", "api": "use +", "app": "use +",
+    "tool": "use +", "wizard": "use +", "editor": "use +", "chat": "use +", "client": "use +",
+    "page": "use +", "screen": "use +", "form": "use +", "menu": "use +", "portal": "use +",
+    "board": "use +", "panel": "use +", "button": "use +", "templates": "use +",
+    "template": "use +", "field": "use +", "fields": "use +", "option": "use +",
+    "options": "use +", "settings": "use +", "support": "use +", "integrations": "use +",
+    "pages": "use +", "buttons": "use +", "notes": "use +", "tags": "use +", "roles": "use +",
+    "permissions": "use +", "pagination": "use +", "profile": "use +", "widget": "use +",
+    "endpoint": "use +", "flow": "use +", "workflow": "use +", "interface": "use +",
+    "threads": "use +", "bot": "use +", "assistant": "use +", "logs": "see +",
+    "tooltips": "see +", "tooltip": "see +", "bar": "see +", "badge": "see +", "banner": "see +",
+}  # fmt: skip
+
+_OF_VERB = {
+    verb.replace("_", " "): kind
+    for kind, verbs in reversed(KINDS.items())
+    for verb in verbs.split()
+}
+
+
+def is_verb(word: str) -> bool:
+    """
+    Is `word` the base form of a verb we know?  "log in" counts as one word.
+    """
+    return word in _OF_VERB
+
+
+def kind_of(verb: str) -> str:
+    """
+    What kind of doing `verb` is; empty when we do not know it.
+    """
+    return _OF_VERB.get(verb, "")
+
+
+def third_person(verb: str) -> str:
+    """
+    "export" to "exports", "log in" to "logs in".
+    """
+    first, space, rest = verb.partition(" ")
+    if first in _THIRD_PERSON:
+        form = _THIRD_PERSON[first]
+    elif first.endswith(("s", "x", "z", "ch", "sh", "o")):
+        form = first + "es"
+    elif first.endswith("y") and first[-2:-1] not in "aeiou":
+        form = first[:-1] + "ies"
+    else:
+        form = first + "s"
+    return form + space + rest
+
+
+def participle(verb: str) -> str:
+    """
+    "export" to "exported", "send" to "sent".
+    """
+    first, space, rest = verb.partition(" ")
+    if first in _IRREGULAR:
+        form = _IRREGULAR[first]
+    elif first.endswith("e"):
+        form = first + "d"
+    elif first.endswith("y") and first[-2:-1] not in "aeiou":
+        form = first[:-1] + "ied"
+    else:
+        form = first + (first[-1:] if first in _DOUBLING else "") + "ed"
+    return form + space + rest
+
+
+def gerund(verb: str) -> str:
+    """
+    "export" to "exporting", "log in" to "logging in".
+    """
+    first, space, rest = verb.partition(" ")
+    if first.endswith("e") and not first.endswith("ee") and first != "be":
+        form = first[:-1] + "ing"
+    else:
+        form = first + (first[-1:] if first in _DOUBLING else "") + "ing"
+    return form + space + rest
+
+
+#: From "exporting" and from "exports" back to "export".
+BASE_OF_GERUND: Mapping[str, str] = {gerund(verb): verb for verb in _OF_VERB}
+BASE_OF_THIRD: Mapping[str, str] = {third_person(verb): verb for verb in _OF_VERB}
+PARTICIPLES = frozenset(map(participle, _OF_VERB))
+KNOWN = frozenset(_OF_VERB) | frozenset(NOUNS) | frozenset(BASE_OF_GERUND)

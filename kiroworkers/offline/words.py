@@ -1,0 +1,291 @@
+"""
+Words and sentences: cleaning, cutting, quoting and comparing English text.
+
+Everything here takes any text at all.  The cost is linear in its length, and
+only the first `READ` characters of a text are looked at closely::
+
+    >>> tidy("  Export\\x07 to\\n CSV ")
+    'Export to CSV'
+    >>> sentences("Export stories. The file has a header.")
+    ['Export stories', 'The file has a header']
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+#: So many characters of one text are read; a story says what it wants in fewer.
+READ = 4000
+
+# A joiner holds one emoji together, so it is not taken for a control character.
+_JOINER = "\u200d"
+_SPACES = re.compile(r"\s+")
+_BULLET = re.compile(r"^(?:[-*+•·–]+|\(?\d{1,2}[.)])\s+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)\s+(?=[^a-z])|(?<=[。！？])")
+_CONTINUES = re.compile(r"(?:,|i want|i need|i would|i'd|so that|in order to)\b", re.IGNORECASE)
+_TRAILING = " \t.,;:!…。、" + _JOINER
+_WORD = re.compile(r"[^\W_]+(?:['\-][^\W_]+)*")
+_QUOTED = re.compile(r"\"[^\"]{0,200}\"|“[^”]{0,200}”|'[^']{3,200}'(?!\w)|`[^`]{0,200}`")
+
+DETERMINERS = frozenset(
+    "a an the my our your their his her its this that these those each every all any both some "
+    "no another".split()
+)
+PRONOUNS = frozenset("it them me us him her you i we they he she".split())
+PREPOSITIONS = frozenset(
+    "to as in into from by with for at on onto within via using without through of about over "
+    "under between per against during until since behind near inside outside across".split()
+)
+CLAUSES = frozenset(
+    "when if after before once while unless whenever whose where which who that so because "
+    "than until".split()
+)
+_SMALL = frozenset(
+    "and or not is are be been was were has have had do does can could should must will would may "
+    "then also".split()
+)
+FUNCTION_WORDS = DETERMINERS | PRONOUNS | PREPOSITIONS | CLAUSES | _SMALL
+#: Words that other languages have too prove nothing about the language.
+_SHARED = frozenset(
+    "a an in on me no so i he as do per has was over all bin her us to am es".split()
+)
+ENGLISH_HINTS = FUNCTION_WORDS - _SHARED
+
+_PLURALS = {"people": "person", "children": "child", "men": "man", "women": "woman",
+            "criteria": "criterion", "analyses": "analysis", "indices": "index"}  # fmt: skip
+_SINGULARS = {one: many for many, one in _PLURALS.items()}
+_ALWAYS_PLURAL = frozenset("people children men women criteria staff".split())
+_NEVER_PLURAL = frozenset("status news analysis basis bus process access address progress css dns "
+                          "sms https aws ios kubernetes business class always".split())  # fmt: skip
+_UNCOUNTABLE = frozenset("data information content feedback access progress text time email history "
+                         "work staff money stock sound help".split())  # fmt: skip
+#: Not counted when two texts are compared: they say little on their own.
+_LIGHT = FUNCTION_WORDS | frozenset("able want need like want able user users just get".split())
+
+
+def text_of(value: Any) -> str:
+    """
+    `value` tidied if it is a text, else nothing.
+    """
+    return tidy(value) if isinstance(value, str) else ""
+
+
+def tidy(text: str) -> str:
+    """
+    The start of `text` on one line: no control characters, single spaces.
+    """
+    return _SPACES.sub(" ", _printable(text[:READ])).strip()
+
+
+def _printable(text: str) -> str:
+    text = unicodedata.normalize("NFC", text.replace("\u2019", "'"))
+    return "".join(each if each.isprintable() or each == _JOINER else " " for each in text)
+
+
+def sentences(text: str) -> list[str]:
+    """
+    The sentences, lines and list items of `text`, tidied and without full stops.
+
+    Lines that go on with "I want" or "so that" belong to the line before.
+    """
+    lines: list[str] = []
+    for raw in text[:READ].splitlines():
+        line = _BULLET.sub("", tidy(raw))
+        if lines and _CONTINUES.match(line):
+            lines[-1] = f"{lines[-1].rstrip(_TRAILING)} {line}"
+        elif line:
+            lines.append(line)
+    parts = (part.strip() for line in lines for part in _SENTENCE_END.split(line))
+    return [part.rstrip(_TRAILING) for part in parts if part.rstrip(_TRAILING)]
+
+
+def bare(text: str) -> str:
+    """
+    `text` without the punctuation at its end.
+    """
+    return text.rstrip(_TRAILING).strip()
+
+
+def words(text: str) -> list[str]:
+    """
+    The words of `text` in lower case.
+    """
+    return _WORD.findall(text.lower())
+
+
+def without_quotes(text: str) -> str:
+    """
+    `text` with what stands in quotation marks left out.
+    """
+    return _QUOTED.sub(" ", text)
+
+
+def stem(word: str) -> str:
+    """
+    `word` without its common endings, so that "filtered" is like "filters".
+    """
+    for ending in ("ations", "ation", "ings", "ing", "ies", "ied", "ed", "es", "s", "e", "y"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            word = word[: -len(ending)]
+            break
+    # "dragg" and "drag" are one word.
+    return word[:-1] if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "sl" else word
+
+
+def stems(text: str) -> frozenset[str]:
+    """
+    The stems of the words in `text` that carry its meaning.
+    """
+    return frozenset(stem(each) for each in words(text) if each not in _LIGHT)
+
+
+def looks_english(text: str, known: frozenset[str] = frozenset()) -> bool:
+    """
+    Does `text` hold at least one word that is English beyond doubt, or `known`?
+    """
+    letters = [each for each in text if each.isalpha()]
+    if sum(each.isascii() for each in letters) * 2 <= len(letters):
+        return False
+    return any(each in ENGLISH_HINTS or each in known for each in words(text))
+
+
+def shorten(text: str, limit: int = 80) -> str:
+    """
+    `text` in at most `limit` characters, cut at a word and marked with "…".
+    """
+    if len(text) <= limit:
+        return text
+    head = text[: limit - 1]
+    at = head.rfind(" ")
+    # A giant word has no good place to be cut.
+    return bare(head[:at] if at > limit // 2 else head) + "…"
+
+
+def quote(text: str, limit: int = 100) -> str:
+    """
+    The start of `text` in quotation marks.
+    """
+    return f"“{shorten(text, limit).replace('“', '').replace('”', '').strip()}”"
+
+
+def capitalised(text: str) -> str:
+    """
+    `text` with its first letter in upper case.
+    """
+    return text[:1].upper() + text[1:]
+
+
+def uncapitalised(text: str) -> str:
+    """
+    `text` as it reads inside a sentence: names and abbreviations stay as they are.
+    """
+    first = re.split(r"[\s,']", text, maxsplit=1)[0]
+    if first == "I" or sum(each.isupper() for each in first) > 1 or any(map(str.isdigit, first)):
+        return text
+    return text[:1].lower() + text[1:]
+
+
+def with_article(noun: str) -> str:
+    """
+    `noun` behind "a" or "an", unless it needs none.
+    """
+    first = noun.split(" ")[0]
+    if not noun or first.lower() in DETERMINERS or is_plural(noun):
+        return noun
+    return f"{'an' if _sounds_open(first) else 'a'} {noun}"
+
+
+def _sounds_open(word: str) -> bool:
+    lower = word.lower()
+    if word.isupper() and len(word) > 1 and (len(word) <= 3 or not set(lower) & set("aeiou")):
+        # Spelt out by letters: an HR manager, an SQL query, but a UI, a CEO.
+        return lower[0] in "aefhilmnorsx"
+    if lower.startswith(("uni", "use", "usu", "uti", "one", "eur")):
+        return False
+    return lower.startswith(("a", "e", "i", "o", "u", "hour", "honest", "heir"))
+
+
+def singular(noun: str) -> str:
+    """
+    One of many: "project managers" to "project manager".
+    """
+    head, _, last = noun.rpartition(" ")
+    low = last.lower()
+    if low in _PLURALS:
+        last = _PLURALS[low]
+    elif low.endswith("ies") and len(low) > 4:
+        last = last[:-3] + "y"
+    elif low.endswith(("sses", "shes", "ches", "xes")):
+        last = last[:-2]
+    elif _has_plural_end(low):
+        last = last[:-1]
+    return f"{head} {last}".strip()
+
+
+def plural(noun: str) -> str:
+    """
+    Many of one: "story" to "stories"; what cannot be counted stays as it is.
+    """
+    head, _, last = noun.rpartition(" ")
+    low = last.lower()
+    if low in _SINGULARS:
+        last = _SINGULARS[low]
+    elif is_plural(last) or low in _UNCOUNTABLE or not low.isalpha():
+        pass
+    elif low.endswith("y") and low[-2:-1] not in "aeiou":
+        last = last[:-1] + "ies"
+    elif low.endswith(("s", "x", "ch", "sh")):
+        last += "es"
+    else:
+        last += "s"
+    return f"{head} {last}".strip()
+
+
+def is_plural(noun: str) -> bool:
+    """
+    Does `noun`, a phrase such as "the list of stories", name several things?
+    """
+    head = re.split(r" (?:of|in|on|with|from|for|by|to|at|that|who|which|per)\b", noun, maxsplit=1)[
+        0
+    ]
+    before, joined, _ = head.partition(" and ")
+    first = head.split(" ")[0].lower()
+    if first in ("each", "every", "a", "an", "this", "that", "another"):
+        return False
+    if joined and before:
+        return True
+    last = (words(head) or [""])[-1]
+    return last in _ALWAYS_PLURAL or _has_plural_end(last)
+
+
+def _has_plural_end(word: str) -> bool:
+    if word in _NEVER_PLURAL or len(word) < 3:
+        return False
+    return word.endswith("s") and not word.endswith(("ss", "us", "is", "'s"))
+
+
+def definite(noun: str) -> str:
+    """
+    `noun` as something already spoken of: "an invoice" to "the invoice".
+    """
+    first, _, rest = noun.partition(" ")
+    low = first.lower()
+    if low in ("a", "an", "some", "any", "another") and rest:
+        return f"the {rest}"
+    if low in DETERMINERS or low in PRONOUNS or low == "what" or noun[:1] in '“"':
+        return noun
+    # A name such as Slack takes no article; CSV files do.
+    if first[:1].isupper() and not first.isupper() and not is_plural(noun):
+        return noun
+    return f"the {noun}"
+
+
+def listed(items: list[str], last: str = "and") -> str:
+    """
+    "a, b and c".
+    """
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {last} {items[-1]}"

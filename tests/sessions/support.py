@@ -1,0 +1,65 @@
+"""
+What the tests of this room share: sessions and pools in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from kiroworkers.sessions.pool import Pool
+from kiroworkers.sessions.process import Command, TerminalProcess, start
+from kiroworkers.sessions.session import Limits, Session
+from kiroworkers.terminal import Conversation, load_dialect
+from kiroworkers.testing import MemoryReactor
+
+LIMITS = Limits(startup=60, cancel=10, stop=5)
+
+COMMAND = Command("/bin/kiro", ("chat",), {}, Path("/"), 50, 1000)
+
+
+def new_session_in(
+    reactor: MemoryReactor, max_output: int = 100_000
+) -> Callable[[str, Callable[[], None], Callable[[str], None]], Session]:
+    """
+    Makes sessions whose programs run in `reactor`.
+    """
+
+    def launch(process: TerminalProcess) -> None:
+        start(reactor, process, COMMAND)
+
+    def new_session(
+        name: str, on_idle: Callable[[], None], on_gone: Callable[[str], None]
+    ) -> Session:
+        conversation = Conversation(load_dialect("kiro-classic"), max_output)
+        return Session(name, reactor, conversation, launch, reactor, LIMITS, on_idle, on_gone)
+
+    return new_session
+
+
+def pool_in(reactor: MemoryReactor, **changes: Any) -> Pool:
+    """
+    A pool of two whose programs run in `reactor`, with the usual knobs but for
+    `changes`.
+    """
+    knobs: dict[str, Any] = {
+        "workers": 2,
+        "restart_delay": 5.0,
+        "backlog": 32,
+        "queue_timeout": 30.0,
+        "request_timeout": 120.0,
+        **changes,
+    }
+    return Pool(reactor, new_session_in(reactor), **knobs)
+
+
+def watched(deferred: Deferred[Any]) -> list[Any]:
+    """
+    A list that gets what `deferred` fires with, an exception for a failure.
+    """
+    results: list[Any] = []
+    deferred.addCallbacks(results.append, lambda failure: results.append(failure.value))
+    return results

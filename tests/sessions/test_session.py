@@ -1,0 +1,328 @@
+"""
+Tests for `kiroworkers.sessions.session`.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.errors import OutputTooLong, SessionLost
+from kiroworkers.sessions.session import Session, State
+from kiroworkers.testing import MemoryKiro, MemoryReactor
+from tests.sessions.support import new_session_in, watched
+
+
+class SessionTestCase(SynchronousTestCase):
+    """
+    A session in memory, started, whose program answers when it is told to.
+    """
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: None))
+        self.idle = 0
+        self.gone: list[str] = []
+        self.session = self.make()
+        self.session.start()
+        self.kiro = self.reactor.programs[-1]
+
+    def make(self) -> Session:
+        def count() -> None:
+            self.idle += 1
+
+        return new_session_in(self.reactor)("worker1", count, self.gone.append)
+
+    def settle(self, seconds: float = 0) -> None:
+        """
+        Let everything happen that happens within `seconds`.
+        """
+        self.reactor.pump([0, seconds, 0])
+
+    def signals(self) -> list[str]:
+        return self.kiro.process.signals
+
+
+class StartTests(SessionTestCase):
+    """
+    Tests for a session's start.
+    """
+
+    def test_ready(self) -> None:
+        """
+        A session is idle when its prompt shows, not before.
+        """
+        self.assertIs(self.session.state, State.STARTING)
+        self.settle()
+        self.assertIs(self.session.state, State.IDLE)
+        self.assertEqual(self.idle, 1)
+
+    def test_too_slow(self) -> None:
+        """
+        A session that shows no prompt in time is ended, and says what it
+        showed instead.
+        """
+        self.kiro.mute = True
+        self.settle(59)
+        self.assertEqual(self.signals(), [])
+        self.settle(1)
+        self.assertEqual(self.signals()[:1], ["TERM"])
+        self.settle()
+        [reason] = self.gone
+        self.assertIn("no prompt within 60 s", reason)
+        self.assertIn("Model: auto", reason)
+
+    def test_cannot_start(self) -> None:
+        """
+        A session whose process cannot be started is gone.
+        """
+        self.reactor.refuse = OSError("no more processes")
+        session = self.make()
+        with self.assertRaises(OSError):
+            session.start()
+        self.assertIs(session.state, State.GONE)
+
+    def test_exits_at_once(self) -> None:
+        """
+        A session that exits before its prompt is gone, with its last words.
+        """
+        self.kiro.mute = True
+        self.settle()
+        self.kiro.print("You are not logged in\n")
+        self.settle()
+        self.kiro.process.end(status=1)
+        self.settle()
+        self.assertIs(self.session.state, State.GONE)
+        self.assertEqual(self.gone, ["exit status 1, after 'You are not logged in'"])
+
+
+class TurnTests(SessionTestCase):
+    """
+    Tests for turns that go well, or are given up.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.settle()
+
+    def test_answer(self) -> None:
+        """
+        A turn's answer is delivered at once; the session is idle again when the
+        conversation is cleared.
+        """
+        reply = self.session.ask("hello")
+        states: list[State] = []
+
+        def note(text: str) -> str:
+            states.append(self.session.state)
+            return text
+
+        results = watched(reply.addCallback(note))
+        self.settle()
+        self.assertIs(self.session.state, State.BUSY)
+        self.kiro.say("world")
+        self.settle()
+        self.assertIn("world", results[0])
+        self.assertEqual(states, [State.CLEARING])
+        self.assertIs(self.session.state, State.IDLE)
+        self.assertEqual(self.kiro.typed, ["hello", "/clear", "y"])
+        self.assertEqual(self.idle, 2)
+
+    def test_approval_is_denied(self) -> None:
+        """
+        A question whether a tool may run is answered no, and the turn goes on.
+        """
+        results = watched(self.session.ask("hello"))
+        self.settle()
+        self.kiro.ask_approval()
+        self.settle()
+        self.assertIn("allowed: n", results[0])
+        self.assertEqual(self.kiro.typed[:2], ["hello", "n"])
+
+    def test_given_up(self) -> None:
+        """
+        A turn that is given up is interrupted once; the session is idle again
+        after its prompt has come and stayed, and the conversation is cleared.
+        """
+        reply = self.session.ask("hello")
+        results = watched(reply)
+        self.settle()
+        reply.cancel()
+        self.assertIsInstance(results[0], CancelledError)
+        self.assertIs(self.session.state, State.INTERRUPTING)
+        self.settle()
+        self.assertIs(self.session.state, State.SETTLING)
+        self.assertEqual(self.idle, 1)
+        self.settle(0.2)
+        self.assertIs(self.session.state, State.IDLE)
+        self.assertEqual(self.kiro.typed, ["hello", "/clear", "y"])
+        self.assertEqual(self.idle, 2)
+
+    def test_late_answer_answers_nobody(self) -> None:
+        """
+        What a given-up turn still says is not the next turn's answer.
+        """
+        self.kiro.interruptible = False
+        reply = self.session.ask("first")
+        watched(reply)
+        self.settle()
+        reply.cancel()
+        self.settle(5)
+        self.kiro.say("late answer to the first")
+        self.settle(0.2)
+        self.assertIs(self.session.state, State.IDLE)
+        results = watched(self.session.ask("second"))
+        self.settle()
+        self.kiro.say("answer to the second")
+        self.settle()
+        self.assertNotIn("late", results[0])
+
+    def test_crossed_interrupt(self) -> None:
+        """
+        When the answer and the interrupt cross, the interrupt is read at the
+        prompt; nothing is typed until the prompt it draws has stayed.
+        """
+        reply = self.session.ask("hello")
+        watched(reply)
+        self.settle()
+        self.kiro.say("done")
+        reply.cancel()
+        self.settle()
+        self.assertIs(self.session.state, State.SETTLING)
+        self.assertEqual(self.kiro.typed, ["hello"])
+        self.settle(0.2)
+        self.assertIs(self.session.state, State.IDLE)
+
+    def test_prompt_does_not_come_back(self) -> None:
+        """
+        A session that ignores the interrupt is ended, and killed if it ignores
+        that, too.
+        """
+        self.kiro.interruptible = False
+        self.kiro.obeys = False
+        reply = self.session.ask("hello")
+        watched(reply)
+        self.settle()
+        reply.cancel()
+        self.settle(10)
+        self.assertEqual(self.signals(), ["TERM"])
+        self.assertIs(self.session.state, State.STOPPING)
+        self.settle(5)
+        self.assertEqual(self.signals()[:2], ["TERM", "KILL"])
+        self.assertEqual(self.gone, ["its prompt did not come back within 10 s"])
+
+    def test_too_much_output(self) -> None:
+        """
+        A turn that says too much fails and is interrupted, and the session
+        lives.
+        """
+        results = watched(self.session.ask("hello"))
+        self.settle()
+        self.kiro.print("y" * 100_001)
+        self.settle()
+        self.assertEqual(repr(results), repr([OutputTooLong(100_000)]))
+        self.settle(0.2)
+        self.assertIs(self.session.state, State.IDLE)
+
+    def test_unconfirmed_clear(self) -> None:
+        """
+        A session that does not confirm its clear is not used again.
+        """
+        self.kiro.confirms = False
+        results = watched(self.session.ask("hello"))
+        self.settle()
+        self.kiro.say("world")
+        self.settle()
+        self.assertIn("world", results[0])
+        self.assertEqual(self.idle, 1)
+        self.assertIs(self.session.state, State.GONE)
+        self.assertIn("Not now.", self.gone[0])
+
+    def test_dies_in_a_turn(self) -> None:
+        """
+        A session that exits while it is asked fails the turn.
+        """
+        results = watched(self.session.ask("hello"))
+        self.settle()
+        self.kiro.process.end(signal=9)
+        self.settle()
+        self.assertEqual(repr(results), repr([SessionLost("killed by SIGKILL")]))
+        self.assertEqual(self.gone, ["killed by SIGKILL"])
+
+    def test_nothing_is_typed_before_the_prompt(self) -> None:
+        """
+        Only an idle session may be asked.
+        """
+        self.session.ask("hello").addErrback(lambda _: None)
+        with self.assertRaises(AssertionError):
+            self.session.ask("again")
+
+    def test_strays(self) -> None:
+        """
+        An idle session whose prompt goes away is cleared before it serves.
+        """
+        self.kiro.process.deliver(b"\x1b[?2004l\r\nnews\r\n")
+        self.settle()
+        self.assertIs(self.session.state, State.INTERRUPTING)
+        self.kiro.show_prompt()
+        self.settle(0.2)
+        self.assertIs(self.session.state, State.IDLE)
+        self.assertEqual(self.kiro.typed, ["/clear", "y"])
+
+    def test_not_understood(self) -> None:
+        """
+        A session whose prompt strays while it is being cleared is no longer
+        understood, and is ended.
+        """
+        watched(self.session.ask("hello"))
+        self.settle()
+        self.kiro.say("done")
+        self.kiro.stray()
+        self.settle()
+        self.assertIs(self.session.state, State.GONE)
+        self.assertIn("unexpected while clearing", self.gone[0])
+
+    def test_fault_of_ours(self) -> None:
+        """
+        A fault while its output is read ends the session, not the server.
+        """
+        results = watched(self.session.ask("hello"))
+
+        def fault(event: object) -> None:
+            raise ZeroDivisionError
+
+        self.patch(self.session, "_happened", fault)
+        self.settle()
+        self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
+        self.assertEqual(self.gone, ["a fault while reading its output"])
+        self.assertIsInstance(results[0], SessionLost)
+
+
+class StopTests(SessionTestCase):
+    """
+    Tests for ending a session.
+    """
+
+    def test_stop(self) -> None:
+        """
+        A stopped session is told to end, once, and is gone when it has.
+        """
+        self.settle()
+        self.session.stop("because")
+        self.session.stop("again")
+        self.settle()
+        self.assertEqual(self.gone, ["because"])
+        self.assertEqual(self.signals(), ["TERM"])
+        self.assertEqual(self.reactor.running, set())
+        self.settle(100)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_stop_in_a_turn(self) -> None:
+        """
+        Stopping a session fails its turn.
+        """
+        self.settle()
+        results = watched(self.session.ask("hello"))
+        self.settle()
+        self.session.stop("because")
+        self.settle()
+        self.assertEqual(repr(results), repr([SessionLost("because")]))

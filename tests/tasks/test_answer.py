@@ -1,0 +1,136 @@
+"""
+Tests for `kiroworkers.tasks.answer`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.errors import AnswerUnfit
+from kiroworkers.tasks.answer import find_answer, objects
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["title"],
+    "properties": {
+        "title": {"type": "string"},
+        "kind": {"enum": ["small", "large"]},
+        "kinds": {"type": "array", "items": {"enum": ["WorkModel", "Run_Verify"]}},
+    },
+}
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+prose = st.text(st.characters(codec="utf-8", exclude_characters="{")).map(lambda text: text[:80])
+
+
+class FindTests(SynchronousTestCase):
+    """
+    Tests for `find_answer`.
+    """
+
+    def test_last_that_fits(self) -> None:
+        """
+        The last object that fits is the answer, whatever follows it.
+        """
+        text = '{"title": "first"} then {"title": "second"} and {"other": 1} {broken'
+        self.assertEqual(find_answer(text, SCHEMA), {"title": "second"})
+
+    def test_nested_and_quoted_braces(self) -> None:
+        """
+        Nested objects and braces inside strings do not end an object.
+        """
+        answer = {"title": 'a "}" in {quotes} \\', "more": {"deep": [{"er": {}}]}}
+        self.assertEqual(find_answer(f"Use {{this}}: {json.dumps(answer)}!", SCHEMA), answer)
+
+    def test_code_fence_and_many_lines(self) -> None:
+        """
+        A fence around it and newlines inside it change nothing.
+        """
+        text = 'Here:\n```json\n{\n  "title":\n    "x"\n}\n```\nDone.'
+        self.assertEqual(find_answer(text, SCHEMA), {"title": "x"})
+
+    def test_example_is_no_answer(self) -> None:
+        """
+        The prompt's own example, repeated, is not an answer.
+        """
+        example = {"title": "example"}
+        text = '{"title": "mine"} as in {"title": "example"}'
+        self.assertEqual(find_answer(text, SCHEMA, example), {"title": "mine"})
+        with self.assertRaises(AnswerUnfit) as raised:
+            find_answer('{"title": "example"}', SCHEMA, example)
+        self.assertIn("example", raised.exception.reason)
+
+    def test_nothing_found(self) -> None:
+        """
+        Without any object, or with none that fits, the reason says so.
+        """
+        for text, reason in [
+            ("I cannot do that.", "no JSON object"),
+            ('{"title": 3}', "title must be a string, not a number"),
+            ('{"titel": "x"}', "title is required"),
+            ('{"title": "x", "kind": "medium"}', "kind must be one of small, large"),
+        ]:
+            with self.assertRaises(AnswerUnfit) as raised:
+                find_answer(text, SCHEMA)
+            self.assertIn(reason, raised.exception.reason)
+
+    def test_spelling_of_listed_words(self) -> None:
+        """
+        Words that the schema lists are taken in any letter case and given back
+        as the schema spells them.
+        """
+        text = '{"title": "x", "kind": "LARGE", "kinds": ["workmodel", "Run_Verify"]}'
+        found = find_answer(text, SCHEMA)
+        self.assertEqual(found["kind"], "large")
+        self.assertEqual(found["kinds"], ["WorkModel", "Run_Verify"])
+
+    @given(st.dictionaries(st.text(), json_values), prose, prose)
+    def test_any_object_in_any_prose(self, extra: dict[str, Any], before: str, after: str) -> None:
+        """
+        Any object that fits comes back equal from between any prose without
+        braces.
+        """
+        answer = {**extra, "title": "x", "kind": "small", "kinds": []}
+        for ascii_only in (True, False):
+            text = before + json.dumps(answer, ensure_ascii=ascii_only) + after
+            self.assertEqual(find_answer(text, SCHEMA), answer)
+
+
+class ObjectsTests(SynchronousTestCase):
+    """
+    Tests for `objects`.
+    """
+
+    def test_sizes_around_the_window(self) -> None:
+        """
+        An object is found whole however its length falls on the reader's steps.
+        """
+        for length in [*range(2000, 2080), 16_000, 16_400, 500_000]:
+            value = {"text": "é{" * (length // 2), "n": [-12.5e3, True, None]}
+            text = json.dumps(value, ensure_ascii=False)
+            self.assertEqual(list(objects(f"so: {text} {{and}}")), [value])
+
+    def test_false_starts_cost_little(self) -> None:
+        """
+        A megabyte that looks like JSON again and again is given up, and an
+        answer behind a moderate number of false starts is still found.
+        """
+        for piece in ['{"a":', "{", '{"a":1,', '{"a"', '{"a":"', "{ "]:
+            hostile = piece * (1_000_000 // len(piece))
+            self.assertEqual(list(objects(hostile)), [])
+        self.assertEqual(list(objects('{"a' * 300 + '{"b": 1}'))[-1], {"b": 1})
+
+    def test_no_numbers_that_are_none(self) -> None:
+        """
+        NaN and Infinity are not JSON.
+        """
+        self.assertEqual(list(objects('{"a": NaN} {"b": Infinity} {"c": 1}')), [{"c": 1}])

@@ -1,0 +1,124 @@
+"""
+Tests for `kiroworkers.settings`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.errors import BadSetting
+from kiroworkers.settings import Settings, knobs
+
+
+class ReadTests(SynchronousTestCase):
+    """
+    Tests for `Settings.read`.
+    """
+
+    def test_defaults(self) -> None:
+        """
+        Without flags and variables, two workers serve port 8080 on loopback.
+        """
+        settings = Settings.read({}, {})
+        self.assertEqual(settings.workers, 2)
+        self.assertEqual(settings.endpoint, "tcp:8080:interface=127.0.0.1")
+
+    def test_order(self) -> None:
+        """
+        A flag beats our variable, which beats the seed's.
+        """
+        seed = {"PORT": "1"}
+        ours = {**seed, "KIROWORKERS_PORT": "2"}
+        self.assertEqual(Settings.read({}, seed).port, 1)
+        self.assertEqual(Settings.read({}, ours).port, 2)
+        self.assertEqual(Settings.read({"port": "3"}, ours).port, 3)
+
+    def test_units(self) -> None:
+        """
+        Durations take s, m and h; sizes take k, m and g.
+        """
+        flags = {"idle-timeout": "5m", "restart-delay": "0.5", "max-body": "2MiB"}
+        settings = Settings.read(flags, {})
+        self.assertEqual(settings.idle_timeout, 300)
+        self.assertEqual(settings.restart_delay, 0.5)
+        self.assertEqual(settings.max_body, 2 * 1024 * 1024)
+
+    def test_folder(self) -> None:
+        """
+        REPO_PATH is a folder that is there.
+        """
+        here = str(Path(__file__).parent)
+        self.assertEqual(Settings.read({}, {"REPO_PATH": here}).repo_path, Path(here))
+        with self.assertRaises(BadSetting) as raised:
+            Settings.read({}, {"REPO_PATH": here + "/nowhere"})
+        self.assertEqual(raised.exception.name, "REPO_PATH")
+
+    def test_ipv6(self) -> None:
+        """
+        An IPv6 address makes an IPv6 endpoint.
+        """
+        settings = Settings.read({"interface": "::1"}, {})
+        self.assertEqual(settings.endpoint, r"tcp6:8080:interface=\:\:1")
+
+    def test_errors_name_the_flag(self) -> None:
+        """
+        A value that cannot be is refused in the words the operator used.
+        """
+        for flag, value, reason in [
+            ("workers", "0", "at least 1"),
+            ("workers", "two", "whole number"),
+            ("port", "70000", "at most 65535"),
+            ("queue-timeout", "-1", "seconds"),
+            ("queue-timeout", "0", "more than 0"),
+            ("max-body", "0", "bytes"),
+            ("max-body", "lots", "bytes"),
+            ("interface", "localhost", "IP address"),
+            ("insecure", "perhaps", "yes or no"),
+            ("cors-origin", "example.org", "origins"),
+        ]:
+            with self.assertRaises(BadSetting) as raised:
+                Settings.read({flag: value}, {})
+            self.assertEqual(raised.exception.name, f"--{flag}")
+            self.assertIn(reason, str(raised.exception))
+
+    def test_errors_name_the_variable(self) -> None:
+        """
+        A value from the environment is refused by the variable's name.
+        """
+        with self.assertRaises(BadSetting) as raised:
+            Settings.read({}, {"KIROWORKERS_BACKLOG": "-1"})
+        self.assertTrue(str(raised.exception).startswith("KIROWORKERS_BACKLOG: '-1':"))
+
+    def test_origins(self) -> None:
+        """
+        Origins are a list, or the word none.
+        """
+        listed = Settings.read({"cors-origin": "https://a.example, https://b.example:1"}, {})
+        self.assertEqual(listed.cors_origin, ("https://a.example", "https://b.example:1"))
+        self.assertEqual(Settings.read({"cors-origin": "none"}, {}).cors_origin, ())
+
+
+class KnobTests(SynchronousTestCase):
+    """
+    Tests for the table itself.
+    """
+
+    def test_every_default_reads_as_itself(self) -> None:
+        """
+        What is shown as a default means that default when it is given.
+        """
+        default = Settings()
+        for knob in knobs():
+            if knob.shown and knob.name != "repo_path":
+                self.assertEqual(knob.read(knob.shown), getattr(default, knob.name), knob.name)
+
+    def test_readme_lists_every_knob(self) -> None:
+        """
+        README.rst names every flag with its default.
+        """
+        readme = Path(__file__).parents[1] / "README.rst"
+        text = " ".join(readme.read_text(encoding="utf-8").split())
+        for knob in knobs():
+            self.assertIn(f"``{knob.flag}`` - {knob.shown or '-'} - {knob.meaning}", text)
