@@ -119,10 +119,10 @@ class MemoryKiro:
 
     def ask_approval(self) -> None:
         """
-        Ask whether a tool may run; answer with what was typed.
+        Ask whether a tool may run; say whether it was allowed or denied.
         """
         self.print(classic.APPROVAL_QUESTION)
-        self._submitted = lambda line: self.say(f"allowed: {line}")
+        self._submitted = lambda line: self.say("denied" if line == "n" else "allowed")
         self.show_prompt()
 
     def show_prompt(self, prompt: str = "") -> None:

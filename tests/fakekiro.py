@@ -15,6 +15,7 @@ Faults that belong to a turn stand in the prompt, as ``[[name=value …]]``::
     split       write a byte at a time          orphan      leave a child that holds the PTY
     approve     ask before using a tool         prose       answer without JSON
     example     answer with the prompt's own    twice       an unfit object after the answer
+    killed=NAME kill -9 itself, but only once for each NAME
     pretty      JSON over many lines            footer=F    full, time or none
 
 Those that belong to the whole session stand in the environment variable
@@ -37,6 +38,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from kiroworkers.offline import classic
@@ -141,6 +143,8 @@ class FakeKiro(Console):
         if "silent" in faults or "late" in faults:
             self._for_ever()
         self.think(float(faults.get("think", "0")))
+        if "killed" in faults and _first_time(faults["killed"]):
+            os.killpg(0, signal.SIGKILL)
         if "die" in faults:
             self.write(classic.answer('```json\n{"title": "half an ans'))
             os._exit(1)
@@ -152,19 +156,7 @@ class FakeKiro(Console):
         self.write(self._footer())
 
     def _said(self, text: str) -> str:
-        task, request, example = _TASK.search(text), _REQUEST.search(text), _EXAMPLE.search(text)
-        faults = self._faults
-        if "example" in faults and example is not None:
-            return f"For example:\n\n```json\n{example[1]}\n```"
-        if "prose" in faults or task is None or request is None:
-            return f"I have read {len(text)} characters, {{and}} have nothing to say."
-        answer = _answer_to(task[1], json.loads(request[1]), self._remembered)
-        shown = json.dumps(answer, indent=2 if "pretty" in faults else None, ensure_ascii=False)
-        shown = shown.replace("&", "\\u0026").replace("`", "\\u0060")
-        said = f"Here it is:\n\n```json\n{shown}\n```"
-        if "twice" in faults:
-            said += '\n\nOr, in short:\n\n```json\n{"title": "in short"}\n```\nThat is {all}.'
-        return said
+        return answer_text(text, self._faults, self._remembered)
 
     def _footer(self) -> str:
         match self._faults.get("footer", "full"):
@@ -187,13 +179,31 @@ class FakeKiro(Console):
             self.wait(classic.FRAME)
 
 
+def answer_text(text: str, faults: Mapping[str, str] = MappingProxyType({}), known: int = 0) -> str:
+    """
+    What it answers to the prompt `text`, as markdown.
+    """
+    task, request, example = _TASK.search(text), _REQUEST.search(text), _EXAMPLE.search(text)
+    if "example" in faults and example is not None:
+        return f"For example:\n\n```json\n{example[1]}\n```"
+    if "prose" in faults or task is None or request is None:
+        return f"I have read {len(text)} characters, {{and}} have nothing to say."
+    answer = _answer_to(task[1], json.loads(request[1]), known)
+    shown = json.dumps(answer, indent=2 if "pretty" in faults else None)
+    shown = shown.replace("&", "\\u0026").replace("`", "\\u0060")
+    said = f"Here it is:\n\n```json\n{shown}\n```"
+    if "twice" in faults:
+        said += '\n\nOr, in short:\n\n```json\n{"title": "in short"}\n```\nThat is {all}.'
+    return said
+
+
 def _answer_to(task: str, request: Mapping[str, Any], remembered: int) -> dict[str, Any]:
     story = request.get("story", {})
     note = f"{remembered} earlier prompts remembered"
     match task:
         case "generate-story":
             return {
-                "title": request["idea"],
+                "title": request.get("idea", "none"),
                 "asA": "tester",
                 "iWant": "an answer {of my own}",
                 "soThat": 'I know it is "mine"',
@@ -206,6 +216,14 @@ def _answer_to(task: str, request: Mapping[str, Any], remembered: int) -> dict[s
         case _:
             warning = {"criterion": "Small", "message": note, "suggestion": "split {it}"}
             return {"summary": story["title"], "warnings": [warning], "score": 50}
+
+
+def _first_time(name: str) -> bool:
+    try:
+        os.close(os.open(f"{name}.seen", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
 
 
 def _leave_a_child() -> None:

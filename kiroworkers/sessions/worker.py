@@ -84,6 +84,7 @@ class Worker:
         self._session: Session | None = None
         self._restart: IDelayedCall | None = None
         self._renewing = False
+        self._was_ready = False
         self._stopped: Deferred[None] | None = None
         self._ended_at = clock.seconds()
         self._answered = 0
@@ -104,6 +105,7 @@ class Worker:
         """
         self._restart = None
         self._renewing = False
+        self._was_ready = False
         self._starts += 1
         session = self._new_session(self.name, self._ready, self._gone)
         self._session = session
@@ -168,6 +170,9 @@ class Worker:
         return text
 
     def _ready(self) -> None:
+        if not self._was_ready:
+            self._log.info("{name}: ready", name=self.name)
+        self._was_ready = True
         self._failures = 0
         self._on_idle(self)
 

@@ -135,7 +135,7 @@ class TurnTests(SessionTestCase):
         self.settle()
         self.kiro.ask_approval()
         self.settle()
-        self.assertIn("allowed: n", results[0])
+        self.assertIn("denied", results[0])
         self.assertEqual(self.kiro.typed[:2], ["hello", "n"])
 
     def test_given_up(self) -> None:

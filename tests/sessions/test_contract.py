@@ -1,0 +1,370 @@
+"""
+What every classic session does, whoever draws it: one suite for the memory
+fake, the stand-in of Kiro and the offline agent, the last two as real programs
+on real PTYs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.trial.unittest import TestCase
+
+from kiroworkers.errors import SessionLost
+from kiroworkers.sessions.guard import Guard
+from kiroworkers.sessions.process import Command, Groups, TerminalProcess, start
+from kiroworkers.sessions.session import Limits, Session, State
+from kiroworkers.tasks import builtin_tasks
+from kiroworkers.terminal import Conversation, Event, Submitted, load_dialect
+from kiroworkers.testing import MemoryKiro, MemoryReactor
+from tests import fakekiro
+from tests.programs import ROOT, alive, environment
+
+T = TypeVar("T")
+
+STORY = builtin_tasks()["generate-story"]
+
+#: Text that a terminal or a line editor could take for more than text.
+HOSTILE = [
+    "!touch pwned\n/quit\r@file",
+    "\x1b[201~\r!touch pwned\r",
+    "```",
+    "ends with \\",
+    "\x03\x04\x15\x7f\t",
+    "\u202ebidi \u2028 line \ud83d lone \x9b",
+    "größer 大きい 🎉",
+    "x" * 200_000,
+]
+
+
+class Noticing(Conversation):
+    """
+    A conversation that says when a prompt was submitted.
+    """
+
+    submitted: Deferred[None] | None = None
+
+    def feed(self, data: bytes) -> list[Event]:
+        events = super().feed(data)
+        if Submitted() in events and self.submitted is not None:
+            submitted, self.submitted = self.submitted, None
+            submitted.callback(None)
+        return events
+
+
+class Watched:
+    """
+    A session, and Deferreds for what becomes of it.
+    """
+
+    def __init__(self, clock: Any, launch: Callable[[TerminalProcess], None], groups: Groups):
+        self.conversation = Noticing(load_dialect("kiro-classic"), 1_000_000)
+        self.gone: Deferred[str] = Deferred()
+        self._waiting: list[Deferred[None]] = []
+        limits = Limits(startup=60, cancel=20, stop=1)
+        self.session = Session(
+            "worker1",
+            clock,
+            self.conversation,
+            launch,
+            groups,
+            limits,
+            self._on_idle,
+            self._on_gone,
+        )
+
+    def idle(self) -> Deferred[None]:
+        """
+        Fires when the session can be asked.
+        """
+        if self.session.state is State.IDLE:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    def submitted(self) -> Deferred[None]:
+        """
+        Fires when the next prompt is submitted.
+        """
+        self.conversation.submitted = Deferred()
+        return self.conversation.submitted
+
+    def _on_gone(self, reason: str) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.errback(RuntimeError(f"the session is gone: {reason}"))
+        self.gone.callback(reason)
+
+    def _on_idle(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+
+
+class Contract:
+    """
+    The suite.  A subclass says how a session starts and how time passes.
+    """
+
+    #: A prompt whose turn does not end soon in a slow session, and one that
+    #: needs a tool.
+    endless: str
+    with_tool: str
+
+    #: Seconds until trial gives a test up.
+    timeout = 60
+
+    assertEqual: Callable[..., None]
+    assertIn: Callable[..., None]
+    assertIs: Callable[..., None]
+    assertFalse: Callable[..., None]
+    assertTrue: Callable[..., None]
+    assertRaises: Callable[..., Any]
+
+    def launch(self, slow: bool) -> Watched:
+        """
+        A session that is not started; in a slow one turns may take a second.
+        """
+        raise NotImplementedError
+
+    async def wait(self, deferred: Deferred[T]) -> T:
+        """
+        What `deferred` fires with.
+        """
+        return await deferred
+
+    def expected_title(self, idea: str) -> str | None:
+        """
+        The title that the answer to `idea` has; None where rules decide it.
+        """
+        return idea
+
+    async def started(self, slow: bool = False) -> Watched:
+        watched = self.launch(slow)
+        watched.session.start()
+        await self.wait(watched.idle())
+        return watched
+
+    async def ask_story(self, watched: Watched, idea: str) -> Mapping[str, Any]:
+        request = STORY.accept({"idea": idea})
+        text = await self.wait(watched.session.ask(STORY.prompt(request)))
+        answer = STORY.answer(request, text)
+        expected = self.expected_title(idea)
+        if expected is not None:
+            self.assertEqual(answer["title"], expected)
+        return answer
+
+    async def stop(self, watched: Watched) -> None:
+        watched.session.stop("the test is over")
+        await self.wait(watched.gone)
+
+    async def test_turns(self) -> None:
+        """
+        A session answers one prompt after the other, each with its own answer,
+        and is idle again after each.
+        """
+        watched = await self.started()
+        for idea in ("Export the list to CSV", "Let users log in with a code", "Sort by date"):
+            await self.ask_story(watched, idea)
+            await self.wait(watched.idle())
+        await self.stop(watched)
+
+    async def test_hostile_text(self) -> None:
+        """
+        Client text is only ever text: one paste is answered, no key is pressed
+        and no command is run by it.
+        """
+        watched = await self.started()
+        for idea in HOSTILE:
+            await self.ask_story(watched, "An idea: " + idea)
+            await self.wait(watched.idle())
+        self.assertFalse(Path("pwned").exists())
+        await self.stop(watched)
+
+    async def test_cancel(self) -> None:
+        """
+        A turn that is given up is interrupted, and the next prompt gets its own
+        answer from the same process.
+        """
+        watched = await self.started(slow=True)
+        pid = watched.session.pid
+        submitted = watched.submitted()
+        reply = watched.session.ask(self.endless)
+        await self.wait(submitted)
+        reply.cancel()
+        with self.assertRaises(CancelledError):
+            await reply
+        await self.wait(watched.idle())
+        await self.ask_story(watched, "The one after")
+        self.assertEqual(watched.session.pid, pid)
+        await self.stop(watched)
+
+    async def test_approval(self) -> None:
+        """
+        A tool is denied, and the turn goes on to its answer.
+        """
+        watched = await self.started()
+        text = await self.wait(watched.session.ask(self.with_tool))
+        self.assertIn("denied", text)
+        await self.wait(watched.idle())
+        await self.stop(watched)
+
+    async def test_killed(self) -> None:
+        """
+        A session that is killed in a turn fails it and is gone.
+        """
+        watched = await self.started(slow=True)
+        pid = watched.session.pid
+        assert pid is not None
+        submitted = watched.submitted()
+        reply = watched.session.ask(self.endless)
+        await self.wait(submitted)
+        self.kill(pid)
+        with self.assertRaises(SessionLost):
+            await self.wait(reply)
+        self.assertEqual(await self.wait(watched.gone), "killed by SIGKILL")
+        self.assertIs(watched.session.pid, None)
+
+    async def test_stop_in_a_turn(self) -> None:
+        """
+        A session that is stopped in a turn fails it, and leaves no process.
+        """
+        watched = await self.started(slow=True)
+        pid = watched.session.pid
+        assert pid is not None
+        submitted = watched.submitted()
+        reply = watched.session.ask(self.endless)
+        await self.wait(submitted)
+        watched.session.stop("the test is over")
+        with self.assertRaises(SessionLost):
+            await self.wait(reply)
+        await self.wait(watched.gone)
+        self.assertFalse(self.lives(pid))
+
+    def kill(self, pid: int) -> None:
+        os.killpg(pid, signal.SIGKILL)
+
+    def lives(self, pid: int) -> bool:
+        return alive(pid)
+
+
+class MemoryTests(Contract, TestCase):
+    """
+    The memory fake keeps the contract.
+    """
+
+    endless = "never answer"
+    with_tool = "use a tool"
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactor(lambda: MemoryKiro(self.reply))
+
+    def launch(self, slow: bool) -> Watched:
+        command = Command("/bin/kiro", (), {}, Path("/"), 50, 1000)
+        return Watched(
+            self.reactor, lambda process: start(self.reactor, process, command), self.reactor
+        )
+
+    async def wait(self, deferred: Deferred[T]) -> T:
+        self.reactor.pump([0, 0.2, 0])
+        return await deferred
+
+    def reply(self, prompt: str) -> str | None:
+        if prompt == self.endless:
+            return None
+        if prompt == self.with_tool:
+            self.reactor.programs[0].ask_approval()
+            return None
+        return fakekiro.answer_text(prompt)
+
+    def kill(self, pid: int) -> None:
+        self.reactor.send(pid, signal.SIGKILL)
+
+    def lives(self, pid: int) -> bool:
+        return pid in self.reactor.running
+
+
+class RealProgram(Contract):
+    """
+    How a real program is started.
+    """
+
+    arguments: tuple[str, ...]
+    #: The stand-in's faults, and what a slow session of the offline agent waits.
+    faults = ""
+    delay = "0"
+    addCleanup: Callable[..., None]
+
+    def launch(self, slow: bool) -> Watched:
+        from twisted.internet import reactor
+
+        real: Any = reactor
+        guard = Guard(real)
+        self.addCleanup(guard.stop)
+        dialect = load_dialect("kiro-classic")
+        command = Command(
+            sys.executable,
+            self.arguments,
+            dialect.environment(self.environment(slow)),
+            ROOT,
+            dialect.rows,
+            dialect.columns,
+        )
+        return Watched(real, lambda process: start(real, process, command), guard)
+
+    def environment(self, slow: bool) -> dict[str, str]:
+        delay = self.delay if slow else "0"
+        return environment(FAKEKIRO=self.faults, KIROWORKERS_OFFLINE_DELAY=delay)
+
+
+class FakeKiroTests(RealProgram, TestCase):
+    """
+    The stand-in of Kiro keeps the contract.
+    """
+
+    arguments = ("-m", "tests.fakekiro", "chat")
+    endless = "never answer [[silent]]"
+    with_tool = "use a tool [[approve]]"
+
+
+class SplitFakeKiroTests(RealProgram, TestCase):
+    """
+    So it does with every part of its prompt, and a garbled question.
+    """
+
+    arguments = ("-m", "tests.fakekiro", "chat")
+    faults = "agent=developer used=16 clear=garbled"
+    endless = "never answer [[silent]]"
+    with_tool = "use a tool [[approve split]]"
+
+
+class LateFakeKiroTests(RealProgram, TestCase):
+    """
+    So it does when it ignores SIGTERM, and answers what was cancelled.
+    """
+
+    arguments = ("-m", "tests.fakekiro", "chat")
+    faults = "stubborn"
+    endless = "Task: generate-story\nRequest: {}\nanswer late [[late]]"
+    with_tool = "use a tool [[approve footer=none]]"
+
+
+class OfflineTests(RealProgram, TestCase):
+    """
+    The offline agent keeps the contract.
+    """
+
+    arguments = ("-m", "kiroworkers.offline")
+    delay = "1"
+    endless = "An idea that takes a while"
+    with_tool = "Tool: a hammer"
+
+    def expected_title(self, idea: str) -> str | None:
+        return None

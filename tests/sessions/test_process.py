@@ -1,0 +1,213 @@
+"""
+Tests for `kiroworkers.sessions.process` and `guard`, with real processes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from kiroworkers.sessions.guard import Guard
+from kiroworkers.sessions.process import Command, TerminalProcess, start
+from kiroworkers.sessions.reaper import left_in
+from kiroworkers.testing import MemoryReactor
+from tests.programs import ROOT, alive, environment, exits
+
+real: Any = reactor
+
+
+class Listening:
+    """
+    A process, what it said and how it ended.
+    """
+
+    def __init__(self, test: TestCase, script: str, grace: float = 5.0) -> None:
+        self.output = b""
+        self.ended: Deferred[str] = Deferred()
+        self._awaited: tuple[bytes, Deferred[None]] | None = None
+        guard = Guard(real)
+        test.addCleanup(guard.stop)
+        self.process = TerminalProcess(real, guard, grace, self._hear, self.ended.callback)
+        start(
+            real,
+            self.process,
+            Command("/bin/sh", ("-c", script), environment(), ROOT, rows=40, columns=1000),
+        )
+
+    def says(self, text: bytes) -> Deferred[None]:
+        """
+        Fires when `text` has been printed.
+        """
+        said: Deferred[None] = Deferred()
+        self._awaited = (text, said)
+        self._hear(b"")
+        return said
+
+    def _hear(self, data: bytes) -> None:
+        self.output += data
+        if self._awaited is not None and self._awaited[0] in self.output:
+            (_, said), self._awaited = self._awaited, None
+            said.callback(None)
+
+
+class TerminalProcessTests(TestCase):
+    """
+    Tests for `TerminalProcess` and `start`.
+    """
+
+    timeout = 30
+
+    async def test_terminal(self) -> None:
+        """
+        A process runs in its folder, on a terminal of the size it was given
+        that does not echo, and leads a group of its own.
+        """
+        listening = Listening(self, "pwd; stty size; stty -a; ps -o pid=,pgid= $$; cat")
+        await listening.says(b"-echo ")
+        pid = listening.process.pid
+        assert pid is not None
+        self.assertEqual(os.getpgid(pid), pid)
+        listening.process.hang_up()
+        await listening.ended
+        self.assertIn(str(ROOT).encode(), listening.output)
+        self.assertIn(b"40 1000\r\n", listening.output)
+
+    async def test_interrupt_is_not_ignored(self) -> None:
+        """
+        A process heeds SIGINT though this one ignores it.
+        """
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
+        listening = Listening(self, "echo on; cat")
+        await listening.says(b"on")
+        listening.process.write(b"\x03")
+        self.assertEqual(await listening.ended, "killed by SIGINT")
+
+    async def test_ends(self) -> None:
+        """
+        How a process ended is told in words, with its last output.
+        """
+        for script, how in [
+            ("echo bye; exit 0", "exit status 0"),
+            ("echo bye; exit 3", "exit status 3"),
+            ("echo bye; kill -9 $$", "killed by SIGKILL"),
+        ]:
+            listening = Listening(self, script)
+            self.assertEqual(await listening.ended, how)
+            self.assertEqual(listening.output, b"bye\r\n")
+
+    async def test_stubborn(self) -> None:
+        """
+        A process that ignores SIGTERM is killed after the grace.
+        """
+        listening = Listening(self, "trap '' TERM HUP; echo on; sleep 60 & wait; wait", grace=0.1)
+        await listening.says(b"on")
+        listening.process.hang_up()
+        self.assertEqual(await listening.ended, "killed by SIGKILL")
+
+    async def test_children(self) -> None:
+        """
+        A child that outlives its leader and holds the terminal is killed, and
+        does not delay the end.
+        """
+        listening = Listening(self, "trap '' TERM HUP; sleep 60 & echo child $!.; exit 0")
+        self.assertEqual(await listening.ended, "exit status 0")
+        child = int(listening.output.split(b"child ")[1].split(b".")[0])
+        await exits(real, child)
+        self.assertFalse(alive(child))
+
+    def test_no_process(self) -> None:
+        """
+        A start that fails leaves no descriptor open.
+        """
+        reactor = MemoryReactor()
+        reactor.refuse = OSError("no more processes")
+        before = os.listdir("/proc/self/fd")
+        process = TerminalProcess(reactor, reactor, 5, lambda data: None, lambda how: None)
+        for folder in (Path("/"), Path("/nowhere")):
+            with self.assertRaises(OSError):
+                start(reactor, process, Command("/bin/sh", (), {}, folder, 40, 80))
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
+
+
+class ReaperTests(SynchronousTestCase):
+    """
+    Tests for `reaper.left_in`.
+    """
+
+    def test_left(self) -> None:
+        """
+        The groups that began and did not end are left.
+        """
+        self.assertEqual(left_in(BytesIO(b"+12\n+13\n-12\n+14\n-13\n+12\n")), {12, 14})
+
+
+class GuardTests(TestCase):
+    """
+    Tests for `Guard`.
+    """
+
+    timeout = 30
+
+    async def test_pipe_closes(self) -> None:
+        """
+        When the server's end of the pipe closes, what began and did not end is
+        killed, and nothing else.
+        """
+        ours, other = (self.sleeper() for _ in range(2))
+        guard = Guard(real)
+        guard.began(ours)
+        guard.began(other)
+        guard.ended(other)
+        guard.stop()
+        await exits(real, ours)
+        self.assertTrue(alive(other))
+
+    async def test_guard_lost(self) -> None:
+        """
+        A guard whose program was lost starts another, which knows all groups.
+        """
+        first, second = (self.sleeper() for _ in range(2))
+        guard = Guard(real)
+        guard.began(first)
+        pipe = guard._pipe
+        assert pipe is not None and pipe.transport is not None
+        lost: Deferred[None] = Deferred()
+        ended = pipe.processEnded
+
+        def note(reason: Any) -> None:
+            ended(reason)
+            lost.callback(None)
+
+        self.patch(pipe, "processEnded", note)
+        pipe.transport.signalProcess("KILL")
+        await lost
+        guard.began(second)
+        guard.stop()
+        await exits(real, first)
+        await exits(real, second)
+
+    def sleeper(self) -> int:
+        """
+        A process that leads a group of its own.
+        """
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-c", "import signal; signal.pause()"],
+            {},
+            setsid=True,
+        )
+        self.addCleanup(self.reap, pid)
+        return pid
+
+    def reap(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)

@@ -1,0 +1,86 @@
+"""
+Tests for `kiroworkers.agents`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.agents import Agent, ask_version, choose_agent
+from kiroworkers.errors import CannotStart
+from tests.programs import install_fake_kiro
+
+
+class ChooseTests(SynchronousTestCase):
+    """
+    Tests for `choose_agent`.
+    """
+
+    def setUp(self) -> None:
+        self.path = install_fake_kiro(Path(self.mktemp()).absolute())
+
+    def choose(self, wanted: str, path: str, version: str = "kiro-cli 2.11.0") -> Agent:
+        def said(command: list[str], environment: Mapping[str, str]) -> str:
+            return version
+
+        return choose_agent(wanted, {"PATH": path, "NO_COLOR": "1"}, said)
+
+    def test_auto_without_kiro(self) -> None:
+        """
+        Where Kiro is not installed, auto takes the offline agent and says why.
+        """
+        agent = self.choose("auto", "/nowhere")
+        self.assertEqual((agent.name, agent.executable), ("offline", sys.executable))
+        self.assertIn("kiro-cli is not on PATH", agent.reason)
+
+    def test_auto_with_kiro(self) -> None:
+        """
+        Where Kiro is installed, auto takes it, with the flags of its version.
+        """
+        agent = self.choose("auto", self.path)
+        self.assertEqual(agent.name, "kiro")
+        self.assertEqual(agent.executable, self.path.split(os.pathsep)[0] + "/kiro-cli")
+        self.assertIn("--agent-engine=v1", agent.arguments)
+        self.assertIn("2.11.0", agent.reason)
+        self.assertNotIn("NO_COLOR", agent.environment)
+
+    def test_offline_though_kiro_is_there(self) -> None:
+        """
+        The offline agent can be chosen anyway.
+        """
+        self.assertEqual(self.choose("offline", self.path).name, "offline")
+
+    def test_kiro_that_is_not_there(self) -> None:
+        """
+        Kiro asked for by name and not installed is no start.
+        """
+        with self.assertRaises(CannotStart) as raised:
+            self.choose("kiro", "/nowhere")
+        self.assertIn("kiro-cli is not on PATH", str(raised.exception))
+
+    def test_too_new(self) -> None:
+        """
+        A version without a classic interface is refused in words.
+        """
+        with self.assertRaises(CannotStart) as raised:
+            self.choose("auto", self.path, "kiro-cli 3.0.1")
+        self.assertIn("3.0.1", str(raised.exception))
+
+    def test_unknown_version(self) -> None:
+        """
+        A version that cannot be read is taken for the newest known.
+        """
+        self.assertIn("--legacy-ui", self.choose("kiro", self.path, "").arguments)
+
+    def test_ask_version(self) -> None:
+        """
+        A program's version is its first line; one that cannot say has none.
+        """
+        script = "print('tool 1.2.3'); print('more')"
+        self.assertEqual(ask_version([sys.executable, "-c", script], {}), "tool 1.2.3")
+        self.assertEqual(ask_version(["/nowhere/tool"], {}), "")

@@ -1,0 +1,594 @@
+"""
+End to end: a server that `twistd` started, asked over HTTP, whose sessions are
+real programs on real PTYs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import treq
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent, readBody
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
+
+from tests.programs import ROOT, Program, Typed, alive, environment, exits, install_fake_kiro
+
+real: Any = reactor
+
+TWISTD = ["-c", "from twisted.scripts.twistd import run; run()"]
+
+
+class ServerTestCase(TestCase):
+    """
+    Starts servers in a folder of the test's own, and ends them.
+    """
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).absolute()
+        self.folder.mkdir(parents=True)
+        self.path = install_fake_kiro(self.folder / "bin")
+        self.typed = Typed(real, self.folder / "typed")
+        self.addCleanup(self.typed.close)
+
+    def run_twistd(self, *options: str, background: bool = False, **env: Any) -> Program:
+        """
+        Run twistd with the stand-in as Kiro.
+        """
+        program = Program()
+        twistd = [*TWISTD] if background else [*TWISTD, "-n", "--pidfile="]
+        variables = environment(PATH=self.path, FAKEKIRO_LOG=str(self.typed.path), **env)
+        program.start(real, [*twistd, "kiroworkers", *options], variables, self.folder)
+        return program
+
+    async def start(self, *options: str, workers: int = 2, **env: Any) -> Program:
+        """
+        A server with all its workers ready, to be stopped after the test.
+        """
+        options = ("--port", "0", "--workers", str(workers), *options)
+        self.server = self.run_twistd(*options, **env)
+        self.addCleanup(self.stop)
+        port = await self.server.says(r"listening on .*port=(\d+)")
+        self.base = f"http://127.0.0.1:{port[1]}"
+        for number in range(1, workers + 1):
+            await self.server.says(f"worker{number}: ready")
+        return self.server
+
+    async def stop(self) -> None:
+        if not self.server.ended.called:
+            self.server.signal("TERM")
+        await self.server.ended
+
+    async def ask(self, task: str, body: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """
+        The response to a request to `task`, and its body.
+        """
+        return await self.fetch("POST", f"/kiro/{task}", json=body, **kwargs)
+
+    def story(self, idea: str, **kwargs: Any) -> Deferred[tuple[Any, Any]]:
+        """
+        A request for a story, under way.
+        """
+        return Deferred.fromCoroutine(self.ask("generate-story", {"idea": idea}, **kwargs))
+
+    async def fetch(self, method: str, path: str, **kwargs: Any) -> tuple[Any, Any]:
+        response = await treq.request(method, self.base + path, persistent=False, **kwargs)
+        return response, json.loads(await response.content())
+
+    async def health(self) -> Any:
+        _, body = await self.fetch("GET", "/health")
+        return body
+
+    async def pids(self) -> list[int]:
+        workers = (await self.health())["workers"]
+        return [worker["pid"] for worker in workers.values()]
+
+    def header(self, response: Any, name: str) -> str:
+        value: str = response.headers.getRawHeaders(name)[0]
+        return value
+
+
+class OfflineTests(ServerTestCase):
+    """
+    On a machine without Kiro.
+    """
+
+    async def start_offline(self, **env: Any) -> None:
+        self.path = os.environ.get("PATH", os.defpath)
+        await self.start("--agent", "offline", **env)
+
+    async def test_auto(self) -> None:
+        """
+        Without kiro-cli on PATH the offline agent answers, which the log,
+        /health and a header of each answer say.
+        """
+        self.path = "/usr/bin:/bin"
+        server = await self.start()
+        self.assertIn("offline agent", server.output)
+        self.assertIn("kiro-cli is not on PATH", server.output)
+        health = await self.health()
+        self.assertEqual(health["agent"], "offline")
+        self.assertIn("not Kiro", health["agentDetail"])
+        response, _ = await self.story("Export the list")
+        self.assertEqual(self.header(response, "x-kiroworkers-agent"), "offline")
+
+    async def test_answers(self) -> None:
+        """
+        All three endpoints answer with JSON that fits the contract, and
+        different ideas get different stories.
+        """
+        await self.start_offline()
+        ideas = ["As a clerk I want to print labels so that parcels leave", "Filter by date"]
+        stories = []
+        for idea in ideas:
+            response, story = await self.story(idea)
+            self.assertEqual(response.code, 200, story)
+            self.assertLessEqual(1, story["storyPoint"])
+            self.assertLessEqual(story["storyPoint"], 8)
+            self.assertTrue(all(isinstance(each, str) for each in story["acceptanceCriteria"]))
+            stories.append(story)
+            _, test = await self.ask("generate-test", {"story": story, "idea": idea})
+            for part in ("given", "when", "then"):
+                self.assertTrue(test[part])
+            _, review = await self.ask("analyze-invest", {"story": story})
+            self.assertIsInstance(review["warnings"], list)
+        self.assertNotEqual(*stories)
+        _, review = await self.ask("analyze-invest", {"story": {"title": "Make it all better"}})
+        self.assertTrue(review["warnings"])
+
+    async def test_components(self) -> None:
+        """
+        Given components are the only ones in the answer.
+        """
+        await self.start_offline()
+        body = {"idea": "Export a report", "components": ["Report_Export", "Login"]}
+        _, story = await self.ask("generate-story", body)
+        self.assertLessEqual(set(story["components"]), set(body["components"]))
+
+
+class TurnTests(ServerTestCase):
+    """
+    Requests and answers, with the stand-in of Kiro.
+    """
+
+    async def test_own_answers(self) -> None:
+        """
+        Requests side by side get their own answers, each from a conversation
+        without memory, and more than two wait their turn.
+        """
+        await self.start()
+        ideas = [f"idea {number} [[think=0.05]]" for number in range(10)]
+        results = await gatherResults([self.story(idea) for idea in ideas])
+        self.assertEqual([body["title"] for _, body in results], ideas)
+        memories = {body["acceptanceCriteria"][0] for _, body in results}
+        self.assertEqual(memories, {"0 earlier prompts remembered"})
+        workers = {self.header(response, "x-kiroworkers-worker") for response, _ in results}
+        self.assertEqual(workers, {"worker1", "worker2"})
+
+    async def test_kinds_of_answers(self) -> None:
+        """
+        An answer is found however it is printed: over many lines, a byte at a
+        time, before another object, without a footer, after a flood, after a
+        tool that was denied.
+        """
+        await self.start()
+        for fault in [
+            "pretty",
+            "split footer=time",
+            "twice",
+            "footer=none",
+            "flood=300000",
+            "approve",
+        ]:
+            title = f"x [[{fault}]]"
+            response, body = await self.ask("analyze-invest", {"story": {"title": title}})
+            self.assertEqual((response.code, body.get("summary")), (200, title), body)
+        self.assertIn("denied: Allow this action?", self.server.output)
+
+    async def test_no_answer(self) -> None:
+        """
+        A turn without an answer of its own is a 502 that says why, and the next
+        is right.
+        """
+        await self.start(workers=1)
+        for fault, words in [("prose", "no JSON object"), ("example", "example")]:
+            response, body = await self.story(f"x [[{fault}]]")
+            self.assertEqual((response.code, body["code"]), (502, "answer_unfit"))
+            self.assertIn(words, body["error"])
+        _, body = await self.story("the next")
+        self.assertEqual(body["title"], "the next")
+
+    async def test_too_much(self) -> None:
+        """
+        A turn that prints too much is a 502, and the same session goes on.
+        """
+        await self.start("--max-output", "100k", workers=1)
+        before = await self.pids()
+        response, body = await self.story("x [[flood=2000000]]")
+        self.assertEqual((response.code, body["code"]), (502, "output_too_long"))
+        _, body = await self.story("the next")
+        self.assertEqual(body["title"], "the next")
+        self.assertEqual(await self.pids(), before)
+
+    async def test_one_too_many(self) -> None:
+        """
+        Without a backlog a third request is refused at once, with Retry-After
+        and CORS headers.
+        """
+        await self.start("--backlog", "0")
+        busy = [self.story(f"{name} [[silent]]") for name in "ab"]
+        await gatherResults([self.typed.heard("a [[silent]]"), self.typed.heard("b [[silent]]")])
+        origin = {"Origin": "http://localhost:3000"}
+        response, body = await self.story("y", headers=origin)
+        self.assertEqual(response.code, 503)
+        self.assertEqual(body["error"], "All workers busy, try again")
+        self.assertEqual(body["code"], "all_workers_busy")
+        self.assertEqual(self.header(response, "retry-after"), str(body["retryAfter"]))
+        self.assertEqual(
+            self.header(response, "access-control-allow-origin"), "http://localhost:3000"
+        )
+        await self.stop()
+        for _, body in await gatherResults(busy):
+            self.assertEqual(body["code"], "shutting_down")
+
+    async def test_waits_too_long(self) -> None:
+        """
+        A request that waits longer than it may is refused then.
+        """
+        await self.start("--queue-timeout", "0.2", workers=1)
+        self.story("x [[silent]]").addErrback(lambda _: None)
+        await self.typed.heard("[[silent]]")
+        response, body = await self.story("y")
+        self.assertEqual((response.code, body["code"]), (503, "all_workers_busy"))
+
+    async def test_timeout(self) -> None:
+        """
+        A turn that does not end is a 504 at the deadline; its late answer
+        answers nobody, and the same session serves the next request.
+        """
+        await self.start("--request-timeout", "0.5", workers=1)
+        before = await self.pids()
+        for fault in ("silent", "late"):
+            response, body = await self.story(f"x [[{fault}]]")
+            self.assertEqual((response.code, body["code"]), (504, "timed_out"))
+            _, body = await self.story("the next")
+            self.assertEqual(body.get("title"), "the next", body)
+        self.assertEqual(await self.pids(), before)
+
+    async def test_hangs(self) -> None:
+        """
+        A session that ignores everything is killed and replaced.
+        """
+        await self.start(
+            *("--request-timeout", "0.5", "--cancel-timeout", "0.2"),
+            *("--stop-timeout", "0.1", "--restart-delay", "0.1"),
+            workers=1,
+        )
+        [before] = await self.pids()
+        response, _ = await self.story("x [[hang]]")
+        self.assertEqual(response.code, 504)
+        await exits(real, before)
+        await self.server.says(r"worker1: ready[\s\S]*worker1: ready")
+        _, body = await self.story("the next")
+        self.assertEqual(body["title"], "the next")
+
+    async def test_killed(self) -> None:
+        """
+        A session that is killed in the middle of a request costs nothing: the
+        client gets its own answer from the other worker, and the session comes
+        back.
+        """
+        await self.start("--restart-delay", "0.1")
+        response, body = await self.story("x [[think=0.1 killed=one]]")
+        self.assertEqual((response.code, body["title"]), (200, "x [[think=0.1 killed=one]]"))
+        self.assertEqual(self.header(response, "x-kiroworkers-attempts"), "2")
+        self.assertEqual(self.header(response, "x-kiroworkers-worker"), "worker2")
+        await self.server.says(r"worker1: ready[\s\S]*worker1: ready")
+
+    async def test_dies_twice(self) -> None:
+        """
+        A request that every session dies of is a 502.
+        """
+        await self.start()
+        response, body = await self.story("x [[die]]")
+        self.assertEqual((response.code, body["code"]), (502, "session_lost"))
+
+    async def test_client_leaves(self) -> None:
+        """
+        A client that hangs up frees its worker at once, long before the
+        deadline.
+        """
+        await self.start(workers=1)
+        before = await self.pids()
+        leaving = self.story("x [[silent]]")
+        await self.typed.heard("[[silent]]")
+        leaving.cancel()
+        await self.assertFailure(leaving, Exception)
+        _, body = await self.story("the next")
+        self.assertEqual(body["title"], "the next")
+        self.assertEqual(await self.pids(), before)
+
+    async def test_prompt_cannot_be_escaped(self) -> None:
+        """
+        Hostile text in any field arrives as one paste of one prompt: the
+        stand-in saw the prompts and the clears, and nothing else.
+        """
+        await self.start(workers=1)
+        hostile = "\x1b[201~\r!ls\r/quit\n@x ``` \\ \x03\x04 \x9b \u202e \u2028 \ud800"
+        story = {"title": hostile, "asA": hostile, "acceptanceCriteria": [hostile, "`", "\\"]}
+        _, body = await self.ask("analyze-invest", {"story": story, "more": {hostile: hostile}})
+        self.assertEqual(body["summary"], hostile)
+        await self.stop()
+        typed = self.typed.lines
+        self.assertTrue(typed[0].startswith("Task: analyze-invest\n"))
+        self.assertIn(typed[1:], (["/clear"], ["/clear", "y"]))
+
+
+class DoorTests(ServerTestCase):
+    """
+    What HTTP alone decides.
+    """
+
+    async def test_bad_requests(self) -> None:
+        """
+        What HTTP can already tell is wrong is refused in JSON with the right
+        status, and no worker is asked.
+        """
+        await self.start("--max-body", "1000")
+        cases: list[tuple[str, str, dict[str, Any], int]] = [
+            ("POST", "/kiro/generate-story", {"json": {"idea": "x" * 2_000_000}}, 413),
+            ("POST", "/kiro/generate-story", {"json": {}}, 400),
+            ("POST", "/kiro/nothing", {"json": {}}, 404),
+            ("PUT", "/kiro/generate-story", {"json": {"idea": "x"}}, 405),
+            ("BREW", "/kiro/generate-story", {}, 405),
+            ("GET", "/%ff%fe", {}, 400),
+            ("GET", "/health", {"headers": {"Host": "a..b"}}, 400),
+        ]
+        for method, path, kwargs, status in cases:
+            response, body = await self.fetch(method, path, **kwargs)
+            self.assertEqual(response.code, status, (method, path))
+            self.assertEqual({type(body["error"]), type(body["code"])}, {str})
+        await self.stop()
+        self.assertEqual(self.typed.lines, [])
+        self.assertNotIn("Traceback", self.server.output)
+
+    async def test_preflight(self) -> None:
+        """
+        A browser's preflight is answered for allowed origins only.
+        """
+        await self.start("--cors-origin", "https://app.example,loopback", workers=1)
+        for origin, allowed in [
+            ("https://app.example", True),
+            ("http://127.0.0.1:5173", True),
+            ("https://evil.example", False),
+            ("https://localhost.evil.example", False),
+            ("null", False),
+        ]:
+            asked = Headers({"Origin": [origin], "Access-Control-Request-Method": ["POST"]})
+            url = self.base + "/kiro/generate-story"
+            response = await treq.request("OPTIONS", url, headers=asked, persistent=False)
+            self.assertEqual(response.code, 204)
+            found = response.headers.getRawHeaders("access-control-allow-origin")
+            self.assertEqual(found, [origin] if allowed else None)
+
+    async def test_unix_socket(self) -> None:
+        """
+        Any endpoint that Twisted knows can be listened on.
+        """
+        socket = self.folder / "door"
+        self.server = self.run_twistd("--listen", f"unix:{socket}")
+        self.addCleanup(self.stop)
+        await self.server.says("worker1: ready")
+
+        @implementer(IAgentEndpointFactory)
+        class ToSocket:
+            def endpointForURI(self, uri: object) -> UNIXClientEndpoint:
+                return UNIXClientEndpoint(real, str(socket))
+
+        agent = Agent.usingEndpointFactory(real, ToSocket())
+        response = await agent.request(b"GET", b"http://localhost/health")
+        self.assertEqual(json.loads(await readBody(response))["status"], "running")
+
+
+class StartTests(ServerTestCase):
+    """
+    Starts that go wrong, and say so in one line.
+    """
+
+    async def refused(self, *options: str, **env: Any) -> str:
+        """
+        The last line of a server that does not start.
+        """
+        program = self.run_twistd(*options, **env)
+        self.assertEqual(await program.ended, 1, program.output)
+        self.assertNotIn("Traceback", program.output)
+        self.assertNotIn("started, pid", program.output)
+        return program.output.strip().splitlines()[-1]
+
+    async def test_port_taken(self) -> None:
+        """
+        On a port that is taken there is one line and status 1, in the
+        foreground and in the background, and no session was started.
+        """
+        await self.start(workers=1)
+        port = self.base.rpartition(":")[2]
+        line = await self.refused("--port", port)
+        self.assertIn(f"cannot listen on tcp:{port}", line)
+        self.assertIn("Address already in use", line)
+        program = self.run_twistd("--port", port, background=True)
+        self.assertEqual(await program.ended, 1)
+        self.assertIn("cannot listen", program.output)
+        self.assertNotIn("started, pid", (self.folder / "twistd.log").read_text())
+        self.assertFalse((self.folder / "twistd.pid").exists())
+
+    async def test_usage(self) -> None:
+        """
+        An option that cannot be names itself, as does a variable.
+        """
+        self.assertIn("--workers: '0'", await self.refused("--workers", "0"))
+        self.assertIn("--agent: 'emacs'", await self.refused("--agent", "emacs"))
+        self.assertIn("PORT: 'http'", await self.refused(PORT="http"))
+        self.assertIn("--listen", await self.refused("--listen", "carrier-pigeon:1"))
+
+    async def test_others_can_reach_it(self) -> None:
+        """
+        An address that other machines can reach needs a word from the operator.
+        """
+        line = await self.refused("--interface", "0.0.0.0", "--port", "0")
+        self.assertIn("--insecure", line)
+        self.assertIn("--insecure", await self.refused("--listen", "tcp:0"))
+
+    async def test_no_kiro(self) -> None:
+        """
+        Kiro asked for by name and not there, or too new, is no start.
+        """
+        line = await self.refused("--port", "0", "--agent", "kiro", FAKEKIRO_VERSION="3.0.2")
+        self.assertIn("3.0.2", line)
+        self.path = "/usr/bin:/bin"
+        line = await self.refused("--port", "0", "--agent", "kiro")
+        self.assertIn("kiro-cli is not on PATH", line)
+
+    async def test_session_that_does_not_start(self) -> None:
+        """
+        A session that cannot start is told in the log and in /health with its
+        last words, and is tried again.
+        """
+        self.server = self.run_twistd(
+            *("--port", "0", "--workers", "1", "--restart-delay", "0.1"), FAKEKIRO="broken"
+        )
+        self.addCleanup(self.stop)
+        port = await self.server.says(r"listening on .*port=(\d+)")
+        self.base = f"http://127.0.0.1:{port[1]}"
+        await self.server.says(r"(?:worker1: started, pid[\s\S]*){3}")
+        worker = (await self.health())["workers"]["worker1"]
+        self.assertIn("You are not logged in", worker["lastError"])
+        self.assertIs(worker["healthy"], False)
+        self.assertLessEqual(2, worker["consecutiveFailures"])
+        response, _ = await self.fetch("GET", "/ready")
+        self.assertEqual(response.code, 503)
+
+
+class StopTests(ServerTestCase):
+    """
+    What is left behind: nothing.
+    """
+
+    async def left_after(self, number: signal.Signals, *ideas: str, **env: Any) -> None:
+        """
+        Wait until nothing is left of a server that `number` ended while it was
+        asked `ideas`.
+        """
+        await self.start("--stop-timeout", "0.2", **env)
+        for idea in ideas:
+            self.story(idea).addErrback(lambda _: None)
+            await self.typed.heard(idea)
+        pids = await self.pids()
+        self.assertTrue(all(alive(pid) for pid in pids))
+        family = [each for pid in pids for each in self.group(pid)]
+        self.assertLessEqual(len(pids), len(family))
+        os.kill(self.server.pid, number)
+        await self.server.ended
+        for pid in family:
+            await exits(real, pid)
+
+    def group(self, leader: int) -> list[int]:
+        """
+        The processes of a group.
+        """
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+                if int(fields[2]) == leader:
+                    found.append(int(entry.name))
+        return found
+
+    async def test_idle(self) -> None:
+        """
+        Stopping an idle server ends its sessions.
+        """
+        await self.left_after(signal.SIGTERM)
+
+    async def test_busy(self) -> None:
+        """
+        Stopping a server ends sessions that hang, or left a child behind.
+        """
+        await self.left_after(signal.SIGTERM, "x [[hang]]", "y [[orphan silent]]")
+
+    async def test_killed(self) -> None:
+        """
+        A server that is killed leaves no session either.
+        """
+        await self.left_after(signal.SIGKILL)
+
+    async def test_killed_with_stubborn_sessions(self) -> None:
+        """
+        Not even sessions that ignore the hang-up.
+        """
+        ideas = ("x [[hang]]", "y [[orphan silent]]")
+        await self.left_after(signal.SIGKILL, *ideas, FAKEKIRO="stubborn")
+
+    async def test_background(self) -> None:
+        """
+        In the background, too: twistd's pid file names the server, and its end
+        is that of its sessions.
+        """
+        port = self.free_port()
+        program = self.run_twistd("--port", port, background=True)
+        self.assertEqual(await program.ended, 0, program.output)
+        self.base = f"http://127.0.0.1:{port}"
+        pids = await self.pids()
+        server = int((self.folder / "twistd.pid").read_text())
+        os.kill(server, signal.SIGTERM)
+        for pid in [server, *pids]:
+            await exits(real, pid)
+
+    def free_port(self) -> str:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            return str(taken.getsockname()[1])
+
+
+class PackageTests(TestCase):
+    """
+    The command line as a user meets it.
+    """
+
+    async def test_help(self) -> None:
+        """
+        `twistd kiroworkers --help` lists the knobs.
+        """
+        program = Program()
+        arguments = [*TWISTD, "kiroworkers", "--help"]
+        program.start(real, arguments, environment(), Path(self.mktemp()).parent.absolute())
+        self.assertEqual(await program.ended, 0, program.output)
+        for flag in ("--port=", "--workers=", "--queue-timeout=", "--insecure"):
+            self.assertIn(flag, program.output)
+
+    async def test_light_plugin(self) -> None:
+        """
+        Listing twistd's plugins imports none of the server.
+        """
+        program = Program()
+        script = (
+            "import sys; from twisted.plugins import kiroworkers_plugin as p; "
+            "print(p.kiroworkers.tapname, 'klein' in sys.modules, 'kiroworkers.tap' in sys.modules)"
+        )
+        program.start(real, ["-c", script], environment(), ROOT)
+        await program.ended
+        self.assertEqual(program.output.split(), ["kiroworkers", "False", "False"])
