@@ -17,10 +17,9 @@ import sys
 import time
 from typing import Any
 
-from kiroworkers.offline.rules import RULES
-
 from kiroworkers.offline import classic
 from kiroworkers.offline.console import Console
+from kiroworkers.offline.rules import RULES
 
 _TASK = re.compile(r"^Task: *([\w-]+)", re.MULTILINE)
 _REQUEST = re.compile(r"^Request: *(\{.*\})$", re.MULTILINE)

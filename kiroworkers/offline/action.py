@@ -20,9 +20,10 @@ from kiroworkers.offline.words import (
     plural,
     quote,
     uncapitalised,
+    word_set,
 )
 
-_ADVERBS = frozenset("also just only quickly easily always never directly".split())
+_ADVERBS = word_set("also just only quickly easily always never directly")
 _CLAUSE = re.compile(
     r"(?:^|,? )(?=(?:when|if|after|before|once|while|unless|whenever|until|as soon as|each time|"
     r"every time)\b )",
@@ -32,14 +33,16 @@ _JOINT = re.compile(
     r"(,? (?:and then|and also|as well as|and|then|or|plus) (?:to |also )?|, )", re.I
 )
 _TIME = re.compile(
-    r"(?:every|each) (?:\w+day|morning|evening|night|day|week|month|quarter|year|hour|minute|\d+)|"
-    r"daily|weekly|monthly|hourly|automatically|again|anytime",
+    r"(?:every|each) (?:\w+day|morning|evening|night|day|week|month|quarter|year|hour|minute|"
+    r"\d+)|daily|weekly|monthly|hourly|automatically|again|anytime",
     re.I,
 )
 # "upload up to 10 files" speaks of files, "drag and drop stories" of stories.
-_LIMIT = re.compile(r"^(?:up to|at least|at most|more than|and \w+) ", re.I)
+_LIMIT = re.compile(r"^(?:(?:up to|at least|at most|more than) \d+ |and \w+ )", re.I)
+_COMPARED = re.compile(r" (?:better|faster|easier|nicer|simpler|\w{3,}er|more \w+|less \w+)$", re.I)
+_BE_TOLD = re.compile(r"^(?:be|get) (?:notified|alerted|reminded|informed|warned|told)\b", re.I)
 _HAVING = tuple(f"have {each} " for each in ("a", "an", "the", "some", "my", "our"))
-_ASKING = frozenset("which what who how whether where when that why".split())
+_ASKING = word_set("which what who how whether where when that why")
 _BREAKS = (PREPOSITIONS - {"of"}) | CLAUSES | {"which", "not"}
 # "search for stories" speaks of the stories.
 _TAKES = {
@@ -50,17 +53,28 @@ _TAKES = {
     "filter": ("by", "on"), "sort": ("by",), "report": ("on",), "answer": ("to",),
 }  # fmt: skip
 #: One action in two words.
-_PAIRS = frozenset({("drag", "drop"), ("copy", "paste"), ("cut", "paste"), ("find", "replace"),
-                    ("search", "replace"), ("point", "click"), ("plug", "play"),
-                    ("log in", "out"), ("pick", "choose")})  # fmt: skip
+_PAIRS = frozenset(
+    {
+        ("drag", "drop"),
+        ("copy", "paste"),
+        ("cut", "paste"),
+        ("find", "replace"),
+        ("search", "replace"),
+        ("point", "click"),
+        ("plug", "play"),
+        ("log in", "out"),
+        ("pick", "choose"),
+    }
+)
 _MANNERS = {
     "bulk": "in bulk", "batch": "in batches", "automatic": "automatically",
     "automated": "automatically", "quick": "quickly", "daily": "every day",
     "weekly": "every week", "monthly": "every month", "scheduled": "on a schedule",
     "offline": "offline", "real-time": "in real time", "manual": "by hand",
 }  # fmt: skip
-_FORMATS = frozenset("csv pdf excel xlsx xls json xml html markdown yaml zip png svg word ical docx "
-                     "text".split())  # fmt: skip
+_FORMATS = word_set(
+    "csv pdf excel xlsx xls json xml html markdown yaml zip png svg word ical docx text"
+)
 _INTO_FORMAT = {"export": "as", "import": "from", "download": "as", "upload": "as"}
 
 
@@ -141,6 +155,9 @@ def read_action(text: str, verbal: bool = False) -> Action:
     """
     original = re.sub(r"^(?:to|be able to) ", "", bare(text), flags=re.I)
     text = uncapitalised(original)
+    told = _BE_TOLD.match(text)
+    if told is not None:
+        return Action(text, told[0].lower(), "notify")
     verb = verb_at_start(text)
     if verb == "have" and text.lower().startswith(_HAVING):
         return _read_noun(text.split(" ", 1)[1])
@@ -158,25 +175,39 @@ def read_action(text: str, verbal: bool = False) -> Action:
 
 
 def _done(text: str, verb: str) -> Action:
-    return Action(text, verb, verbs.kind_of(verb), _object(text, verb))
+    if verb == "make" and _COMPARED.search(text):
+        return Action(text, verb, "improve", _object(_COMPARED.sub("", text), verb))
+    thing = _object(text, verb)
+    kind = verbs.kind_of(verb)
+    if verb in ("get", "receive", "have"):
+        # To get a message is to be notified, to get a report is to see figures.
+        head = _noun_and_complement(thing)[0].split(" ")[-1].lower()
+        kind = verbs.NOUNS.get(head, "").partition("+")[2] or kind
+    return Action(text, verb, kind, thing)
 
 
 def _object(text: str, verb: str) -> str:
     after = split_clause(text[text.lower().find(verb) + len(verb) :].strip())[0]
     tokens = _LIMIT.sub("", _TIME.sub("", after).strip()).split()
-    if tokens and tokens[0].lower() in _TAKES.get(verb.split(" ")[0], ()) + ("through",):
+    if tokens and tokens[0].lower() in PRONOUNS:
+        return ""
+    if tokens and tokens[0].lower() in (*_TAKES.get(verb.split(" ")[0], ()), "through"):
         # "filter by status" names no object of its own.
         tokens = [] if tokens[0].lower() in ("by", "in", "into") else tokens[1:]
     if tokens and tokens[0].lower() in _ASKING:
         return bare(" ".join(tokens))
     kept: list[str] = []
     for token in tokens:
-        if bare(token).lower() in _BREAKS:
+        if (
+            bare(token).lower() in _BREAKS
+            or (kept and token == "up")
+            or (kept[-1:] == ["of"] and token[:1].isdigit())
+        ):
             break
         kept.append(token)
         if token.endswith((",", ";", ":", ".")):
             break
-    found = bare(" ".join(kept))
+    found = bare(" ".join(kept)).removesuffix(" of")
     return found if found.lower() not in PRONOUNS else ""
 
 
@@ -189,13 +220,14 @@ def _read_noun(text: str) -> Action:
     modifiers = head.split(" ")
     noun = modifiers.pop().lower()
     meaning = verbs.NOUNS.get(noun, "") or verbs.BASE_OF_GERUND.get(noun, "")
-    if meaning and not meaning.endswith("+") and text.split(" ")[0].lower() not in DETERMINERS:
+    if meaning and "+" not in meaning and text.split(" ")[0].lower() not in DETERMINERS:
         doing = _nominal(meaning, modifiers, tail)
         if doing:
             return read_action(doing) if verb_at_start(doing) else _done(doing, meaning)
     thing = text if looks_english(text, verbs.KNOWN) else quote(original)
-    verb = meaning.removesuffix(" +") if meaning.endswith("+") else "have"
-    kind = "view" if verb == "see" else verbs.kind_of(verb)
+    verb, marked, kind = meaning.partition(" +")
+    if not marked:
+        verb, kind = "have", "use"
     return Action(f"{verb} {thing}", verb, kind, _object(f"x {thing}", "x") or thing)
 
 

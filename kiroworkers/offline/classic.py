@@ -25,8 +25,8 @@ CLEAR_DONE = "\n\x1b[32mConversation history cleared.\x1b[0m\n\n"
 CLEAR_PROMPT = "\x1b[38;5;11m> \x1b[39m"
 APPROVAL_QUESTION = (
     "\x1b[38;5;244mAllow this action? Use '\x1b[38;5;13mt\x1b[38;5;244m' to trust (always allow) "
-    "this tool for the session. [\x1b[38;5;13my\x1b[38;5;244m/\x1b[38;5;13mn\x1b[38;5;244m/"
-    "\x1b[38;5;13mt\x1b[38;5;244m]:\n\n\x1b[0m"
+    "this tool for the session. "
+    "[\x1b[38;5;13my\x1b[38;5;244m/\x1b[38;5;13mn\x1b[38;5;244m/\x1b[38;5;13mt\x1b[38;5;244m]:\n\n\x1b[0m"
 )
 
 

@@ -7,20 +7,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from kiroworkers.offline.words import READ, stem, stems, tidy, words
+from kiroworkers.offline.words import READ, stem, stems, tidy, word_set, words
 
 _MOST = 3
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
 #: Parts of names that say nothing about what the component is for.
-_GENERIC = frozenset(
+_GENERIC = word_set(
     "service services module component manager management core system app application engine "
-    "handler controller common main base lib the and of my".split()
+    "handler controller common main base lib the and of my"
 )
 #: Words of an idea that speak of a part without naming it.
 _RELATED: Mapping[str, str] = {
     "work": "story stories task backlog board sprint epic issue ticket project item timesheet",
     "model": "field attribute status type entity",
-    "document": "file pdf csv upload attachment export import word excel spreadsheet page text",
+    "document": "file pdf csv upload attachment export import word excel spreadsheet",
     "intelligence": "ai suggest summarise summary recommend predict classify extract recognise",
     "review": "approve approval reject comment feedback annotate accept vote",
     "governance": "policy permission role audit compliance approve approval rule retention access",
@@ -28,7 +28,7 @@ _RELATED: Mapping[str, str] = {
     "engagement": "notify notification email message remind reminder invite alert chat slack",
     "run": "execute start job pipeline build deploy rerun schedule",
     "verify": "test check validate verification quality failed pass",
-    "traceability": "trace history link audit log origin version change requirement",
+    "traceability": "trace history audit origin version change requirement",
     "insight": "report chart dashboard metric statistics overview trend number analyse",
     "auth": "login log sign password sso account register authentication role permission token",
     "identity": "login log sign password sso account register authentication",

@@ -3,16 +3,17 @@ What each kind of action leads to: benefits, outcomes and preconditions.
 
 The sentences are templates.  `{it}` is the object as something known ("the
 stories"), `{one}` as it was said ("stories"), `{is}` and `{has}` agree with it,
-`{actor}` is who acts, `{action}` what they said they want.
+`{actor}` and `{an_actor}` are who acts, `{action}` what they said they want.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kiroworkers.offline.action import Action
-from kiroworkers.offline.words import definite, is_plural, shorten
+from kiroworkers.offline.people import about_them
+from kiroworkers.offline.words import definite, is_plural, shorten, with_article
 
 _LONGEST_OBJECT = 100
 
@@ -62,7 +63,7 @@ KINDS: Mapping[str, Kind] = {
     "notify": Kind("I learn of it in time to act", (
         "The {actor} gets one message for each event, and none without an event",
         "The message says what happened and links to it",
-        "A {actor} who has turned these messages off gets none"), "the message"),
+        "{an_actor} who has turned these messages off gets none"), "the message"),
     "send": Kind("those concerned know what they need to know", (
         "After sending, the recipient has {it}",
         "The {actor} sees that {it} {is} sent, and when",
@@ -91,7 +92,7 @@ KINDS: Mapping[str, Kind] = {
         "In the archive, {it} can still be read"), "the entry"),
     "login": Kind("only I can reach what is mine", (
         "With valid credentials, the {actor} sees their own start page",
-        "With wrong credentials, access is refused and the message does not say which part is wrong",
+        "With wrong credentials, access is refused; the message does not say which part is wrong",
         "After signing out, the start page asks for credentials again"), "the account"),
     "register": Kind("I can start without asking anybody for access", (
         "After registering, the {actor} can sign in with the new account",
@@ -109,6 +110,14 @@ KINDS: Mapping[str, Kind] = {
         "After saving, the new settings of {it} take effect",
         "The current settings are shown before they are changed",
         "An invalid setting is refused with a message that names it"), "the application"),
+    "manage": Kind("I can keep {it} complete and correct", (
+        "An addition to {it} is shown after saving, and still there after reopening the page",
+        "A change to {it} is shown after saving",
+        "A removal from {it} has to be confirmed first"), "the entries"),
+    "mode": Kind("it works the way I need it to", (
+        "Switching on {it} takes effect at once, on every page",
+        "Switching it off brings back the earlier state",
+        "The choice is still in effect after signing in again"), "the setting"),
     "approve": Kind("nothing goes ahead without a decision", (
         "After the decision, its outcome is shown at {it} with the name and the time",
         "A decision against it asks for a reason, which is shown as well",
@@ -147,7 +156,7 @@ KINDS: Mapping[str, Kind] = {
         "What was cancelled has no further effect",
         "When it is too late to cancel, a message says so"), "the entry"),
     "restore": Kind("a mistake costs me nothing", (
-        "Afterwards {it} {is} as before",
+        "Afterwards the state from before is shown again",
         "What can be brought back is listed with its time",
         "When nothing can be brought back, the action is not offered"), "the earlier state"),
     "validate": Kind("mistakes are found before they do harm", (
@@ -169,7 +178,7 @@ KINDS: Mapping[str, Kind] = {
         "A text without a translation is shown in the default language"), "the text"),
     "fix": Kind("I can work without this problem", (
         "The steps that led to the problem now end with the expected result",
-        "An automated test repeats these steps",), "the problem"),
+        "An automated test repeats these steps"), "the problem"),
     "improve": Kind("the same work costs me less time", (
         "A figure agreed on beforehand is measured before and after, and has improved",
         "What worked before gives the same results as before"), "the work"),
@@ -177,12 +186,12 @@ KINDS: Mapping[str, Kind] = {
         "After the start, the state of {it} is shown until the end",
         "When it fails, a message gives the step and the reason",
         "The result and the time it took are listed"), "the run"),
-    "use": Kind("I get this done without a way around", (
-        "The {actor} can turn to {it} from the start page",
+    "use": Kind("I can do my work without a workaround", (
+        "{an_actor} finds {it} in the application and can use it",
         "What was done with {it} is still there after the page is opened again"), "the feature"),
 }  # fmt: skip
-UNKNOWN = Kind("I get this done without a way around", (
-    "A {actor} can do this from start to finish without help: {action}",
+UNKNOWN = Kind("I can do my work without a workaround", (
+    "{an_actor} can {action}, from start to finish and without help",
     "The result is shown on the screen and is still there after the page is opened again",
     "When it cannot be done, a message gives the reason"), "the result")  # fmt: skip
 
@@ -194,16 +203,35 @@ def kind_for(action: Action) -> Kind:
     return KINDS.get(action.kind, UNKNOWN)
 
 
-def filled(template: str, action: Action, actor: str) -> str:
+def benefit_of(action: Action, actor: str) -> str:
     """
-    `template` about `action` by `actor`.
+    A plausible reason for `action`, in the words of `actor`.
     """
+    return _filled(kind_for(action).benefit, action, actor)
+
+
+def outcomes_of(action: Action, actor: str) -> list[str]:
+    """
+    What can be seen after `action` by `actor`.
+    """
+    said = replace(action, text=about_them(action.text), object=about_them(action.object))
+    return [_filled(each, said, actor) for each in kind_for(action).outcomes]
+
+
+def _filled(template: str, action: Action, actor: str) -> str:
     kind = kind_for(action)
     one = shorten(action.object, _LONGEST_OBJECT)
     it = definite(one) if one else kind.nothing
     many = is_plural(it)
-    return template.format_map({
-        "it": it, "one": one or kind.nothing, "actor": actor, "action": shorten(action.text, 120),
-        "is": "are" if many else "is", "has": "have" if many else "has",
-        "match": "match" if many else "matches",
-    })  # fmt: skip
+    return template.format_map(
+        {
+            "it": it,
+            "one": one or kind.nothing,
+            "actor": actor,
+            "an_actor": with_article(actor),
+            "action": shorten(action.text, 120),
+            "is": "are" if many else "is",
+            "has": "have" if many else "has",
+            "match": "match" if many else "matches",
+        }
+    )

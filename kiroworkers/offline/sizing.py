@@ -5,7 +5,7 @@ Story points by what an idea says: a sum of small reasons, up to 8.
 from __future__ import annotations
 
 from kiroworkers.offline.idea import Idea
-from kiroworkers.offline.words import stem, words
+from kiroworkers.offline.words import stem, word_set, words
 
 _FIBONACCI = (1, 2, 3, 5, 8)
 
@@ -16,19 +16,17 @@ _OF_KIND = {
     "login": 2, "register": 2, "reset": 2, "report": 3, "configure": 2, "approve": 2, "share": 2,
     "connect": 4, "migrate": 4, "pay": 4, "schedule": 3, "translate": 3, "improve": 3, "track": 2,
 }  # fmt: skip
-_HEAVY = frozenset(
+_HEAVY = word_set(
     "migrate encrypt secure security real-time realtime sso payment offline synchronise "
     "synchronize algorithm ai machine-learning blockchain compliance gdpr audit two-factor "
-    "multi-tenant scalable recommendation predict forecast legacy distributed".split()
+    "multi-tenant scalable recommendation predict forecast legacy distributed"
 )
-_OUTSIDE = frozenset(
+_OUTSIDE = word_set(
     "api slack google github gitlab jira teams sap salesforce paypal stripe outlook webhook sms "
-    "ldap oauth twitter facebook bank integrate integration third-party external".split()
+    "ldap oauth twitter facebook bank third-party external"
 )
-_WIDE = frozenset("all every entire whole any complete multiple everything".split())
-_LIGHT = frozenset(
-    "rename label typo colour color icon tooltip wording text link placeholder".split()
-)
+_WIDE = word_set("all every entire whole any complete multiple everything")
+_LIGHT = word_set("rename label typo colour color icon tooltip wording text link placeholder")
 _MOST_OF_ONE_REASON = 3
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from kiroworkers.offline.components import choose_components
 from kiroworkers.offline.criteria import criteria_for
 from kiroworkers.offline.idea import Idea, read_idea
-from kiroworkers.offline.kinds import filled, kind_for
+from kiroworkers.offline.kinds import benefit_of
 from kiroworkers.offline.people import as_actor
 from kiroworkers.offline.sizing import story_points
 from kiroworkers.offline.words import (
@@ -26,17 +26,16 @@ from kiroworkers.offline.words import (
     text_of,
     tidy,
     uncapitalised,
+    word_set,
+    words,
 )
 
 _LONGEST_TITLE = 80
 _LONGEST_ACTOR = 60
 
 #: Who acts where nobody is named and the kind of action says it.
-_USUAL_ACTOR = {
-    "configure": "administrator",
-    "migrate": "administrator",
-    "protect": "administrator",
-}
+_USUAL_ACTOR = dict.fromkeys(("configure", "migrate", "protect", "manage"), "administrator")
+_ADMINISTERED = word_set("users roles permissions accounts groups")
 _TITLE_CLAUSE = re.compile(r"\b(?:within|in less than) .+$|,? (?:with one click|please)$", re.I)
 
 
@@ -85,23 +84,28 @@ def _parent(request: Mapping[str, Any]) -> _Parent:
 
 
 def _usual_actor(idea: Idea) -> str:
+    if set(words(idea.action.object)[-1:]) & _ADMINISTERED:
+        return "administrator"
     return _USUAL_ACTOR.get(idea.action.kind, "user")
 
 
 def _plausible_benefit(idea: Idea, actor: str) -> str:
     if not idea.understood:
         return "the need behind this idea is met"
-    return filled(kind_for(idea.action).benefit, idea.action, actor)
+    if idea.fact and not idea.action.kind:
+        return "I can rely on it"
+    return benefit_of(idea.action, actor)
 
 
 def _title(idea: Idea) -> str:
     """
     The wish without its side conditions, as a heading.
     """
-    wish = re.sub(r"^have (?:this problem fixed: )?", "", idea.wish)
-    wish = re.sub(r"^be (?!sure)(?=\w)", "get ", wish)
-    wish = re.sub(r"^(?:use|be sure that) (?:an? |the )?", "", wish)
-    wish = re.sub(r"^make sure that ", "", wish)
+    wish = idea.wish
+    if idea.fact:
+        wish = "fix: " + idea.action.object if idea.action.kind == "fix" else idea.fact
+    wish = re.sub(r"^(?:have|use) (?:an? |the )?", "", wish)
+    wish = re.sub(r"^be (?=\w)", "get ", wish)
     wish = _TITLE_CLAUSE.sub("", wish) or wish
-    wish = re.sub(r"\bmy ", "", wish) if not wish.lower().startswith("my ") else wish
+    wish = re.sub(r"\bmy ", "the ", wish)
     return shorten(capitalised(bare(wish).strip("“”")), _LONGEST_TITLE) or quote(idea.wish, 70)

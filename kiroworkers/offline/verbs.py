@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kiroworkers.offline.words import word_set
+
 #: Verbs of two words have a "_" between them.  A verb belongs to the first kind that names it.
 KINDS: Mapping[str, str] = {
     "export": "export download extract",
@@ -25,8 +27,8 @@ KINDS: Mapping[str, str] = {
     "track": "track log record audit trace",
     "create": "create add make write draft generate insert submit capture enter build compose "
               "produce design ask request report_on start_a",
-    "edit": "edit change update modify rename correct adjust move set replace rewrite merge split "
-            "complete fill_in save",
+    "edit": "edit change update modify rename correct adjust move set replace rewrite merge "
+            "split complete fill_in save",
     "delete": "delete remove discard clear erase unsubscribe uninstall",
     "archive": "archive close expire retire",
     "login": "log_in sign_in login authenticate log_on log_out sign_out",
@@ -34,9 +36,10 @@ KINDS: Mapping[str, str] = {
     "reset": "reset recover",
     "report": "report analyse analyze summarise summarize measure count calculate estimate "
               "forecast evaluate chart",
-    "configure": "configure set_up customise customize enable disable choose select switch toggle "
-                 "turn_on turn_off define pick manage maintain administer control personalise "
-                 "personalize",
+    "manage": "manage maintain administer control",
+    "configure": "configure set_up customise customize enable disable choose select switch "
+                 "toggle turn_on turn_off define pick manage maintain administer control "
+                 "personalise personalize",
     "approve": "approve reject review accept confirm decide vote rate sign decline",
     "assign": "assign delegate allocate reassign",
     "share": "share invite forward collaborate hand_over",
@@ -55,21 +58,22 @@ KINDS: Mapping[str, str] = {
     "fix": "fix repair solve resolve debug",
     "improve": "improve optimise optimize speed_up enhance simplify reduce shorten increase",
     "automate": "automate run start stop execute trigger retry pause resume deploy launch play",
-    "use": "use have get access try visit go navigate scroll click press tap drag jump talk_to "
-           "work learn understand listen support handle offer provide implement introduce "
-           "develop include allow give keep call ensure be stay skip take",
+    "use": "use have get access try",
+    "other": "visit go navigate scroll click press tap drag jump talk_to work learn understand "
+           "listen support handle offer provide implement introduce develop include allow give "
+           "keep call ensure be stay skip take",
 }  # fmt: skip
 
 #: Also nouns: on their own they prove no action.
-ALSO_NOUNS = frozenset(
+ALSO_NOUNS = word_set(
     "export import download upload search filter query sort rank group tag label mark flag pin "
     "alert email message post view show display list preview monitor watch zoom check track log "
     "record audit trace draft insert design ask request change update move set split close reset "
-    "report measure count estimate chart forecast switch control pick review vote rate sign share "
-    "comment reply note chat mention answer link sync transfer upgrade port purchase order "
+    "report measure count estimate chart forecast switch control pick review vote rate sign "
+    "share comment reply note chat mention answer link sync transfer upgrade port purchase order "
     "checkout refund bill charge book plan schedule return undo test block lock limit print copy "
-    "clone paste fix repair increase run start stop trigger retry play use access try visit scroll "
-    "click press tap drag work support handle offer call stay load scan highlight save".split()
+    "clone paste fix repair increase run start stop trigger retry play use access try visit "
+    "scroll click press tap drag work support handle offer call stay load scan highlight save"
 )
 
 _IRREGULAR = {
@@ -77,16 +81,16 @@ _IRREGULAR = {
     "rewrite": "rewritten", "choose": "chosen", "make": "made", "set": "set", "get": "got",
     "pay": "paid", "buy": "bought", "know": "known", "hide": "hidden", "run": "run",
     "keep": "kept", "give": "given", "show": "shown", "undo": "undone", "redo": "redone",
-    "split": "split", "reset": "reset", "hear": "heard", "build": "built", "understand": "understood",
-    "have": "had", "go": "gone", "be": "been", "take": "taken",
+    "split": "split", "reset": "reset", "hear": "heard", "build": "built",
+    "understand": "understood",    "have": "had", "go": "gone", "be": "been", "take": "taken",
 }  # fmt: skip
 _THIRD_PERSON = {"have": "has", "be": "is", "do": "does", "go": "goes", "undo": "undoes",
                  "redo": "redoes"}  # fmt: skip
-_DOUBLING = frozenset("log drag tag plan stop submit set reset get run split cancel label pin "
-                      "flag scan tap ban chat skip".split())  # fmt: skip
+_DOUBLING = word_set("log drag tag plan stop submit set reset get run split cancel label pin "
+                      "flag scan tap ban chat skip")  # fmt: skip
 
 #: Names of features: the verb that stands for having them.
-NOUNS: Mapping[str, str] = {
+_DONE = {
     "export": "export", "exports": "export", "import": "import", "imports": "import",
     "upload": "upload", "uploads": "upload", "download": "download", "downloads": "download",
     "search": "search", "filter": "filter", "filters": "filter", "reset": "reset",
@@ -98,33 +102,35 @@ NOUNS: Mapping[str, str] = {
     "cancellation": "cancel", "comparison": "compare", "configuration": "configure",
     "subscription": "subscribe to", "review": "review", "verification": "verify",
     "integration": "connect to", "calculation": "calculate",
-    # What is received, seen or used rather than done.
-    "notification": "receive +", "notifications": "receive +", "alert": "receive +",
-    "alerts": "receive +", "reminder": "receive +", "reminders": "receive +",
-    "newsletter": "receive +", "email": "receive +", "emails": "receive +",
-    "dashboard": "see +", "chart": "see +", "charts": "see +", "graph": "see +", "graphs": "see +",
-    "overview": "see +", "list": "see +", "history": "see +", "log": "see +", "timeline": "see +",
-    "summary": "see +", "statistics": "see +", "preview": "see +", "view": "see +",
-    "results": "see +", "report": "get +", "reports": "get +", "details": "see +",
-    "calendar": "use +", "mode": "use +", "shortcut": "use +", "shortcuts": "use +",
-    "authentication": "use +", "login": "use +", "sso": "use +", "api": "use +", "app": "use +",
-    "tool": "use +", "wizard": "use +", "editor": "use +", "chat": "use +", "client": "use +",
-    "page": "use +", "screen": "use +", "form": "use +", "menu": "use +", "portal": "use +",
-    "board": "use +", "panel": "use +", "button": "use +", "templates": "use +",
-    "template": "use +", "field": "use +", "fields": "use +", "option": "use +",
-    "options": "use +", "settings": "use +", "support": "use +", "integrations": "use +",
-    "pages": "use +", "buttons": "use +", "notes": "use +", "tags": "use +", "roles": "use +",
-    "permissions": "use +", "pagination": "use +", "profile": "use +", "widget": "use +",
-    "endpoint": "use +", "flow": "use +", "workflow": "use +", "interface": "use +",
-    "threads": "use +", "bot": "use +", "assistant": "use +", "logs": "see +",
-    "tooltips": "see +", "tooltip": "see +", "bar": "see +", "badge": "see +", "banner": "see +",
 }  # fmt: skip
-
-_OF_VERB = {
-    verb.replace("_", " "): kind
-    for kind, verbs in reversed(KINDS.items())
-    for verb in verbs.split()
+#: What is received, seen or used rather than done: the verb and, behind "+", the kind.
+_HAD = {
+    "receive +notify": (
+        "notification notifications alert alerts reminder reminders message messages sms "
+        "newsletter email emails"
+    ),
+    "see +view": (
+        "dashboard chart charts graph graphs overview list history log timeline summary "
+        "statistics preview view results details logs tooltips tooltip bar badge banner"
+    ),
+    "get +report": ("report reports"),
+    "use +use": (
+        "calendar shortcut shortcuts api app tool wizard editor chat client page screen form "
+        "menu portal board panel button templates template field fields support integrations "
+        "pages buttons notes tags roles permissions pagination profile widget endpoint flow "
+        "workflow interface threads bot assistant"
+    ),
+    "use +mode": ("mode option options settings"),
+    "use +login": ("authentication login sso"),
 }
+NOUNS: Mapping[str, str] = _DONE | {
+    noun: meaning for meaning, nouns in _HAD.items() for noun in nouns.split()
+}
+
+_OF_VERB: dict[str, str] = {}
+for _kind, _verbs in KINDS.items():
+    for _verb in _verbs.split():
+        _OF_VERB.setdefault(_verb.replace("_", " "), _kind)
 
 
 def is_verb(word: str) -> bool:

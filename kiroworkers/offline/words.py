@@ -22,47 +22,62 @@ READ = 4000
 # A joiner holds one emoji together, so it is not taken for a control character.
 _JOINER = "\u200d"
 _SPACES = re.compile(r"\s+")
-_BULLET = re.compile(r"^(?:[-*+•·–]+|\(?\d{1,2}[.)])\s+")
-_SENTENCE_END = re.compile(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)\s+(?=[^a-z])|(?<=[。！？])")
+_BULLET = re.compile(r"^(?:[-*+•·\u2013]+|\(?\d{1,2}[.)])\s+")
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)\s+(?=[^a-z])|(?<=[。\uff01\uff1f])"
+)
 _CONTINUES = re.compile(r"(?:,|i want|i need|i would|i'd|so that|in order to)\b", re.IGNORECASE)
 _TRAILING = " \t.,;:!…。、" + _JOINER
 _WORD = re.compile(r"[^\W_]+(?:['\-][^\W_]+)*")
 _QUOTED = re.compile(r"\"[^\"]{0,200}\"|“[^”]{0,200}”|'[^']{3,200}'(?!\w)|`[^`]{0,200}`")
 
-DETERMINERS = frozenset(
+
+def word_set(text: str) -> frozenset[str]:
+    """
+    The words that `text` lists, between spaces.
+    """
+    return frozenset(text.split())
+
+
+DETERMINERS = word_set(
     "a an the my our your their his her its this that these those each every all any both some "
-    "no another".split()
+    "no another"
 )
-PRONOUNS = frozenset("it them me us him her you i we they he she".split())
-PREPOSITIONS = frozenset(
+PRONOUNS = word_set("it them me us him her you i we they he she")
+PREPOSITIONS = word_set(
     "to as in into from by with for at on onto within via using without through of about over "
-    "under between per against during until since behind near inside outside across".split()
+    "under between per against during until since behind near inside outside across"
 )
-CLAUSES = frozenset(
-    "when if after before once while unless whenever whose where which who that so because "
-    "than until".split()
+CLAUSES = word_set(
+    "when if after before once while unless whenever whose where which who that so because than "
+    "until"
 )
-_SMALL = frozenset(
-    "and or not is are be been was were has have had do does can could should must will would may "
-    "then also".split()
+_SMALL = word_set(
+    "and or not is are be been was were has have had do does can could should must will would "
+    "may then also"
 )
 FUNCTION_WORDS = DETERMINERS | PRONOUNS | PREPOSITIONS | CLAUSES | _SMALL
 #: Words that other languages have too prove nothing about the language.
-_SHARED = frozenset(
-    "a an in on me no so i he as do per has was over all bin her us to am es".split()
-)
+_SHARED = word_set("a an in on me no so i he as do per has was over all bin her us to am es")
 ENGLISH_HINTS = FUNCTION_WORDS - _SHARED
 
+_ASKING = word_set("what which who how whether where when that why")
 _PLURALS = {"people": "person", "children": "child", "men": "man", "women": "woman",
             "criteria": "criterion", "analyses": "analysis", "indices": "index"}  # fmt: skip
 _SINGULARS = {one: many for many, one in _PLURALS.items()}
-_ALWAYS_PLURAL = frozenset("people children men women criteria staff".split())
-_NEVER_PLURAL = frozenset("status news analysis basis bus process access address progress css dns "
-                          "sms https aws ios kubernetes business class always".split())  # fmt: skip
-_UNCOUNTABLE = frozenset("data information content feedback access progress text time email history "
-                         "work staff money stock sound help".split())  # fmt: skip
+_ALWAYS_PLURAL = word_set("people children men women criteria staff")
+_NEVER_PLURAL = word_set("status news analysis basis bus process access address progress css "
+                          "dns sms https aws ios kubernetes business class always")  # fmt: skip
+_UNCOUNTABLE = word_set("data information content feedback access progress text time email "
+                         "history work staff money stock sound help")  # fmt: skip
+#: Names that begin many an idea and keep their capital inside a sentence.
+_NAMES = word_set(
+    "I English German French Spanish Italian Dutch Polish Portuguese Russian Chinese Japanese "
+    "Arabic Turkish Google Slack Excel Outlook Word Jira Windows Android Monday Tuesday "
+    "Wednesday Thursday Friday Saturday Sunday Christmas Gantt Kanban Scrum Bluetooth Europe"
+)
 #: Not counted when two texts are compared: they say little on their own.
-_LIGHT = FUNCTION_WORDS | frozenset("able want need like want able user users just get".split())
+_LIGHT = FUNCTION_WORDS | word_set("able want need like want able user users just get")
 
 
 def text_of(value: Any) -> str:
@@ -182,7 +197,7 @@ def uncapitalised(text: str) -> str:
     `text` as it reads inside a sentence: names and abbreviations stay as they are.
     """
     first = re.split(r"[\s,']", text, maxsplit=1)[0]
-    if first == "I" or sum(each.isupper() for each in first) > 1 or any(map(str.isdigit, first)):
+    if first in _NAMES or sum(each.isupper() for each in first) > 1 or any(map(str.isdigit, first)):
         return text
     return text[:1].lower() + text[1:]
 
@@ -274,7 +289,7 @@ def definite(noun: str) -> str:
     low = first.lower()
     if low in ("a", "an", "some", "any", "another") and rest:
         return f"the {rest}"
-    if low in DETERMINERS or low in PRONOUNS or low == "what" or noun[:1] in '“"':
+    if low in DETERMINERS or low in PRONOUNS or low in _ASKING or noun[:1] in '“"':
         return noun
     # A name such as Slack takes no article; CSV files do.
     if first[:1].isupper() and not first.isupper() and not is_plural(noun):

@@ -1,0 +1,363 @@
+"""
+Tests for the reading of English: words, verbs, people, actions and ideas.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.offline import verbs
+from kiroworkers.offline.action import read_action, split_actions
+from kiroworkers.offline.facts import indicative
+from kiroworkers.offline.idea import read_idea
+from kiroworkers.offline.people import about_them, as_actor, is_person
+from kiroworkers.offline.vague import vague_words
+from kiroworkers.offline.words import (
+    is_plural,
+    plural,
+    quote,
+    sentences,
+    shorten,
+    singular,
+    stem,
+    tidy,
+    uncapitalised,
+    with_article,
+)
+
+
+class WordsTests(SynchronousTestCase):
+    """
+    Tests for `kiroworkers.offline.words`.
+    """
+
+    def test_tidy(self) -> None:
+        """
+        Control characters, escapes and half characters become single spaces.
+        """
+        self.assertEqual(tidy(" Export\x1b\x07 to\r\n\ud800 CSV "), "Export to CSV")
+
+    def test_emoji(self) -> None:
+        """
+        A joined emoji stays in one piece.
+        """
+        self.assertEqual(tidy("\U0001f468\u200d\U0001f4bb"), "\U0001f468\u200d\U0001f4bb")
+
+    def test_sentences(self) -> None:
+        """
+        Sentences, lines and list items are parted; abbreviations part nothing.
+        """
+        text = "Export, e.g. CSV files. It has a header!\n- Rows match\n2) It is quick"
+        self.assertEqual(
+            sentences(text),
+            ["Export, e.g. CSV files", "It has a header", "Rows match", "It is quick"],
+        )
+
+    def test_story_on_three_lines(self) -> None:
+        """
+        Lines that begin with "I want" and "so that" belong to the line before.
+        """
+        self.assertEqual(
+            sentences("As a cook,\nI want a timer\nso that nothing burns"),
+            ["As a cook I want a timer so that nothing burns"],
+        )
+
+    def test_shorten(self) -> None:
+        """
+        A long text is cut at a word, a giant word anywhere.
+        """
+        self.assertEqual(shorten("export the whole list", 14), "export the…")
+        self.assertEqual(shorten("a" * 100, 10), "a" * 9 + "…")
+
+    @given(st.text(), st.integers(10, 100))
+    def test_shorten_any(self, text: str, limit: int) -> None:
+        """
+        Whatever the text, no more than the limit is kept.
+        """
+        self.assertLessEqual(len(shorten(text, limit)), limit)
+        self.assertLessEqual(len(quote(text, limit)), limit + 2)
+
+    def test_articles(self) -> None:
+        """
+        The article follows the sound, and what is plural takes none.
+        """
+        nouns = ("invoice", "user", "hour", "HR manager", "UI", "CSV file", "stories", "my list")
+        self.assertEqual(
+            [with_article(each) for each in nouns],
+            ["an invoice", "a user", "an hour", "an HR manager", "a UI", "a CSV file", "stories",
+             "my list"],
+        )  # fmt: skip
+
+    def test_number(self) -> None:
+        """
+        Singular and plural are each other's opposite.
+        """
+        for one, many in (("story", "stories"), ("box", "boxes"), ("class", "classes"),
+                          ("person", "people"), ("sales order", "sales orders")):  # fmt: skip
+            self.assertEqual((plural(one), singular(many)), (many, one))
+
+    def test_is_plural(self) -> None:
+        """
+        The head of a phrase decides its number.
+        """
+        self.assertTrue(is_plural("stories of the week"))
+        self.assertTrue(is_plural("name and email"))
+        self.assertFalse(is_plural("the list of stories"))
+        self.assertFalse(is_plural("status"))
+
+    def test_stem(self) -> None:
+        """
+        Forms of one word have one stem.
+        """
+        self.assertEqual(
+            len({stem(each) for each in ("filter", "filters", "filtered", "filtering")}), 1
+        )
+        self.assertEqual(stem("stories"), stem("story"))
+
+    def test_uncapitalised(self) -> None:
+        """
+        Names and abbreviations keep their capitals inside a sentence.
+        """
+        self.assertEqual(
+            [
+                uncapitalised(each)
+                for each in ("Export it", "CSV export", "I can", "Slack messages")
+            ],
+            ["export it", "CSV export", "I can", "Slack messages"],
+        )
+
+
+class VerbTests(SynchronousTestCase):
+    """
+    Tests for `kiroworkers.offline.verbs`.
+    """
+
+    def test_forms(self) -> None:
+        """
+        Regular, irregular and two-word verbs take their forms.
+        """
+        forms = [
+            (verbs.third_person(verb), verbs.participle(verb), verbs.gerund(verb))
+            for verb in ("export", "notify", "search", "send", "log in", "drag")
+        ]
+        self.assertEqual(
+            forms,
+            [
+                ("exports", "exported", "exporting"),
+                ("notifies", "notified", "notifying"),
+                ("searches", "searched", "searching"),
+                ("sends", "sent", "sending"),
+                ("logs in", "logged in", "logging in"),
+                ("drags", "dragged", "dragging"),
+            ],
+        )
+
+
+class FactTests(SynchronousTestCase):
+    """
+    Tests for `kiroworkers.offline.facts`.
+    """
+
+    def test_indicative(self) -> None:
+        """
+        What should be becomes what is, in number with its subject.
+        """
+        for said, fact in (
+            ("Rows must match the filter", "Rows match the filter"),
+            ("The file should be empty", "The file is empty"),
+            ("The form shall not send twice", "The form does not send twice"),
+            ("Users should be able to undo", "Users can undo"),
+            ("When it fails, an error should be shown", "When it fails, an error is shown"),
+            ("The list has entries", "The list has entries"),
+        ):
+            self.assertEqual(indicative(said), fact)
+
+
+class PeopleTests(SynchronousTestCase):
+    """
+    Tests for `kiroworkers.offline.people`.
+    """
+
+    def test_people_and_things(self) -> None:
+        """
+        Not everything in -er is a person.
+        """
+        for phrase in ("project managers", "receptionists", "Gardeners", "users with a phone"):
+            self.assertTrue(is_person(phrase), phrase)
+        for phrase in ("the server", "orders", "search results", "the filter", "a wishlist"):
+            self.assertFalse(is_person(phrase), phrase)
+
+    def test_as_actor(self) -> None:
+        """
+        An actor is one person, without an article.
+        """
+        self.assertEqual(
+            [
+                as_actor(each)
+                for each in ("All project managers", "users with a phone", "the sales team")
+            ],
+            ["project manager", "user with a phone", "sales team member"],
+        )
+
+    def test_about_them(self) -> None:
+        """
+        What somebody says of themselves is told of them.
+        """
+        self.assertEqual(
+            about_them("see my list when I am away"), "see their list when they are away"
+        )
+
+
+class ActionTests(SynchronousTestCase):
+    """
+    Tests for `kiroworkers.offline.action`.
+    """
+
+    def test_object(self) -> None:
+        """
+        The object ends where a place, a way or a condition begins.
+        """
+        for said, verb, thing in (
+            ("export the filtered list to CSV", "export", "the filtered list"),
+            ("search for old stories", "search", "old stories"),
+            ("upload up to 10 files of 20 MB each", "upload", "files"),
+            ("see which rooms are free", "see", "which rooms are free"),
+            ("sort by due date", "sort", ""),
+        ):
+            action = read_action(said)
+            self.assertEqual((action.verb, action.object), (verb, thing))
+
+    def test_features(self) -> None:
+        """
+        The name of a feature becomes what is done with it.
+        """
+        for said, done in (
+            ("CSV export", "export data as CSV"),
+            ("Invoice export", "export invoices"),
+            ("Bulk upload of invoices", "upload invoices in bulk"),
+            ("User management", "manage users"),
+            ("Order history", "see order history"),
+            ("Dark mode", "use dark mode"),
+            ("Filtering stories by status", "filter stories by status"),
+        ):
+            self.assertEqual(read_action(said).text, done)
+
+    def test_several(self) -> None:
+        """
+        "And" between verbs parts actions.
+        """
+        self.assertEqual(
+            [
+                each.text
+                for each in split_actions("export stories and import them, then share them")
+            ],
+            ["export stories", "import them", "share them"],
+        )
+        self.assertEqual(
+            [(each.verb, each.object) for each in split_actions("create, edit and delete users")],
+            [("create", "users"), ("edit", "users"), ("delete", "users")],
+        )
+
+    def test_one(self) -> None:
+        """
+        "And" between nouns, in a pair of verbs, or in a condition parts nothing.
+        """
+        for said in (
+            "enter my name and email",
+            "export the status and report numbers",
+            "drag and drop stories",
+            "be told when users create and delete stories",
+            "see who changed a story and when",
+        ):
+            self.assertEqual(len(split_actions(said)), 1, said)
+
+
+class IdeaTests(SynchronousTestCase):
+    """
+    Tests for `read_idea`.
+    """
+
+    def test_forms(self) -> None:
+        """
+        Actor, action and benefit are found in the usual forms of an idea.
+        """
+        for said, actor, wish, benefit in (
+            ("As a tester, I want to rerun failed tests so that I save time",
+             "tester", "rerun failed tests", "I save time"),
+            ("Users should be able to reset their password", "user", "reset my password", ""),
+            ("Let managers approve timesheets", "manager", "approve timesheets", ""),
+            ("In order to avoid double bookings, receptionists must see which rooms are free",
+             "receptionist", "see which rooms are free", "I can avoid double bookings"),
+            ("Notify managers when a story is blocked",
+             "manager", "be notified when a story is blocked", ""),
+            ("CSV export for project managers", "project manager", "export data as CSV", ""),
+            ("Could we please have a dashboard? It would help us plan.",
+             "", "see a dashboard", "I can plan"),
+            ("I can't find old stories", "", "find old stories", ""),
+            ("It should be possible for admins to undo the last change",
+             "admin", "undo the last change", ""),
+            ("Give reviewers a way to leave comments on a document",
+             "reviewer", "leave comments on a document", ""),
+            ("Search results should be sorted by date", "",
+             "have search results sorted by date", ""),
+            ("Add the ability to delete comments", "", "delete comments", ""),
+            ("We want to reduce costs", "", "reduce costs", ""),
+            ("When a build fails, send an email to the team",
+             "", "send an email to the team when a build fails", ""),
+        ):  # fmt: skip
+            idea = read_idea(said)
+            self.assertEqual((idea.actor, idea.wish, idea.benefit), (actor, wish, benefit), said)
+
+    def test_reason(self) -> None:
+        """
+        A trouble given as the reason is said as gone, another need as met.
+        """
+        self.assertEqual(
+            read_idea("Add search because scrolling is slow").benefit,
+            "it no longer matters that scrolling is slow",
+        )
+        self.assertEqual(
+            read_idea("Export invoices because auditors ask for them").benefit,
+            "this need is met: auditors ask for them",
+        )
+
+    def test_not_english(self) -> None:
+        """
+        What is not English is taken as it is, in quotation marks.
+        """
+        idea = read_idea("Экспорт отчётов в PDF")
+        self.assertEqual(idea.wish, "have “Экспорт отчётов в PDF”")
+        self.assertFalse(idea.understood)
+
+    def test_only(self) -> None:
+        """
+        "Only" shuts out everybody else.
+        """
+        self.assertTrue(read_idea("Only admins can delete projects").only)
+
+
+class VagueTests(SynchronousTestCase):
+    """
+    Tests for `vague_words`.
+    """
+
+    def test_vague(self) -> None:
+        """
+        Vague words are found in the order of the text.
+        """
+        found = [word for word, _ in vague_words("A user-friendly list of various things, etc.")]
+        self.assertEqual(found[:2], ["user-friendly", "various"])
+
+    def test_exact(self) -> None:
+        """
+        A figure, a quotation and the name of a feature are not vague.
+        """
+        for text in (
+            "It is fast: within 2 seconds",
+            "The button says “Make it better”",
+            "Open the quick search",
+            "The question has to be confirmed",
+        ):
+            self.assertEqual(list(vague_words(text)), [], text)
