@@ -36,7 +36,6 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -229,7 +228,7 @@ def _first_time(name: str) -> bool:
 def _leave_a_child() -> None:
     if os.fork() == 0:
         _ignore(signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
-        time.sleep(3600)
+        signal.pause()
         os._exit(0)
 
 
