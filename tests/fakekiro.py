@@ -237,7 +237,7 @@ def _ignore(*numbers: signal.Signals) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], console: type[FakeKiro] = FakeKiro) -> int:
     """
     Be `kiro-cli` with these arguments.
     """
@@ -256,7 +256,7 @@ def main(arguments: list[str]) -> int:
         return 1
     if "stubborn" in faults:
         _ignore(signal.SIGTERM, signal.SIGHUP)
-    kiro = FakeKiro(faults, os.environ.get("FAKEKIRO_LOG"))
+    kiro = console(faults, os.environ.get("FAKEKIRO_LOG"))
     if "mute" in faults:
         kiro.wait(3600)
     kiro.wait(float(faults.get("slow", "0")))

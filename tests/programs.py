@@ -35,13 +35,13 @@ def environment(**changes: str) -> dict[str, str]:
     return {**inherited, "PYTHONPATH": str(ROOT), **changes}
 
 
-def install_fake_kiro(folder: Path) -> str:
+def install_fake_kiro(folder: Path, module: str = "tests.fakekiro") -> str:
     """
     Put the stand-in into `folder` as `kiro-cli`; a PATH that finds it first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "kiro-cli"
-    command = shlex.join([sys.executable, "-m", "tests.fakekiro"])
+    command = shlex.join([sys.executable, "-m", module])
     script.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     script.chmod(0o755)
     return f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"

@@ -253,6 +253,7 @@ class TurnTests(ServerTestCase):
         self.assertEqual(body["summary"], hostile)
         _, body = await self.story("the next")
         self.assertEqual(body["title"], "the next")
+        await self.typed.heard("the next")
         first, *clears, second = self.typed.lines[: self.typed.lines.index("y") + 2]
         self.assertTrue(first.startswith("Task: analyze-invest\n"))
         self.assertEqual(clears, ["/clear", "y"])

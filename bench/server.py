@@ -1,0 +1,117 @@
+"""
+A server to measure: started by twistd in a folder of its own, with the
+stopwatch agent as Kiro, and a client that keeps its connection.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from tests.programs import environment, install_fake_kiro
+
+
+@frozen
+class Agent:
+    """
+    How to start the stopwatch agent, and where it logs.
+    """
+
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        """
+        When turns were over.
+        """
+        return self.folder / "turns"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """
+        In which `kiro-cli` is the stopwatch agent.
+        """
+        path = install_fake_kiro(self.folder / "bin", "bench.agent")
+        return environment(PATH=path, BENCH_LOG=str(self.log))
+
+    def turns(self) -> list[int]:
+        """
+        When each turn so far was over, in ns of the monotonic clock.
+        """
+        return [int(each) for each in self.log.read_text().split()] if self.log.exists() else []
+
+
+@contextmanager
+def agent() -> Iterator[Agent]:
+    """
+    An agent with a folder, which is deleted afterwards.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        yield Agent(Path(folder))
+
+
+@contextmanager
+def serving(agent: Agent, workers: int) -> Iterator[int]:
+    """
+    The port of a server whose `workers` are ready; it is stopped afterwards.
+    """
+    twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+    options = ["-n", "--pidfile=", "kiroworkers", "--port", "0", "--workers", str(workers)]
+    with subprocess.Popen(
+        [*twistd, *options],
+        env=agent.environment,
+        cwd=agent.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        said = ""
+        while said.count(": ready") < workers:
+            line = server.stdout.readline()
+            if not line:
+                raise RuntimeError(f"the server ended: {said}")
+            said += line
+        found = re.search(r"listening on .*port=(\d+)", said)
+        assert found is not None, said
+        # Nobody reads what else it says, and there is little.
+        try:
+            yield int(found[1])
+        finally:
+            server.terminate()
+            server.communicate(timeout=30)
+
+
+@contextmanager
+def client(port: int) -> Iterator[HTTPConnection]:
+    """
+    A connection that is kept.
+    """
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def story(connection: HTTPConnection, idea: str) -> Any:
+    """
+    The story for `idea`.
+    """
+    body = json.dumps({"idea": idea})
+    connection.request("POST", "/kiro/generate-story", body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    answer = json.loads(response.read())
+    if response.status != 200:
+        raise RuntimeError(f"{response.status}: {answer}")
+    return answer
