@@ -211,7 +211,7 @@ class Settings:
         "loopback",
         origins,
         "Origins whose pages may call from a browser: loopback (localhost, "
-        "127.0.0.1 and ::1 on any port), none, *, or a list with commas.",
+        "127.0.0.1 and ::1 on any port), none, * (any), or a list with commas.",
     )
 
     @classmethod
