@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,11 @@ class StartTests(ServerTestCase):
         self.assertEqual(await program.ended, 1)
         self.assertIn("cannot listen", program.output)
         self.assertNotIn("started, pid", (self.folder / "twistd.log").read_text())
-        self.assertFalse((self.folder / "twistd.pid").exists())
+        pidfile = self.folder / "twistd.pid"
+        with suppress(FileNotFoundError):
+            # It may still be on its way out.
+            await exits(real, int(pidfile.read_text()))
+        self.assertFalse(pidfile.exists())
 
     async def test_usage(self) -> None:
         """
