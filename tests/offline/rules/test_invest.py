@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.offline.invest import RULES, WEIGHTS, analyze_invest
-from kiroworkers.offline.story import generate_story
-from tests.offline.contract import giants, problems, stories
+from kiroworkers.offline.rules.invest import RULES, WEIGHTS, analyze_invest
+from kiroworkers.offline.rules.story import generate_story
+from tests.offline.rules.contract import giants, problems, stories
 
 GOOD: dict[str, Any] = {
     "title": "Export filtered stories to CSV",

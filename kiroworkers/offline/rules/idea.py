@@ -15,9 +15,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from kiroworkers.offline.action import split_clause
-from kiroworkers.offline.frames import AS_A, LONGEST_PHRASE, TROUBLE, Idea, framed
-from kiroworkers.offline.words import bare, sentences, shorten, tidy, uncapitalised
+from kiroworkers.offline.rules.action import split_clause
+from kiroworkers.offline.rules.frames import AS_A, LONGEST_PHRASE, TROUBLE, Idea, framed
+from kiroworkers.offline.rules.words import bare, sentences, shorten, tidy, uncapitalised
 
 __all__ = ["Idea", "read_idea"]
 

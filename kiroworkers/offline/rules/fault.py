@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kiroworkers.offline.reading import Story
+from kiroworkers.offline.rules.reading import Story
 
 
 @dataclass(frozen=True)

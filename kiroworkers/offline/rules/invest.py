@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from kiroworkers.offline import meaning, measure, ties
-from kiroworkers.offline.fault import Fault, Rule
-from kiroworkers.offline.reading import Story, read_story
-from kiroworkers.offline.words import listed, quote, uncapitalised
+from kiroworkers.offline.rules import meaning, measure, ties
+from kiroworkers.offline.rules.fault import Fault, Rule
+from kiroworkers.offline.rules.reading import Story, read_story
+from kiroworkers.offline.rules.words import listed, quote, uncapitalised
 
 #: The rules of each criterion; the gravest first.
 RULES: Mapping[str, tuple[Rule, ...]] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kiroworkers.offline.words import word_set
+from kiroworkers.offline.rules.words import word_set
 
 #: Verbs of two words have a "_" between them.  A verb belongs to the first kind that names it.
 KINDS: Mapping[str, str] = {

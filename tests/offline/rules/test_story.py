@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.offline.story import generate_story
-from tests.offline.contract import giants, problems, texts, titles
+from kiroworkers.offline.rules.story import generate_story
+from tests.offline.rules.contract import giants, problems, texts, titles
 
 _COMPONENTS = [
     "WorkModel", "Document_Intelligence", "Review_Governance", "Orchestration_Engagement",

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 
-from kiroworkers.offline.verbs import third_person
-from kiroworkers.offline.words import is_plural
+from kiroworkers.offline.rules.verbs import third_person
+from kiroworkers.offline.rules.words import is_plural
 
 _MODAL = re.compile(
     r"^(?P<who>.{1,120}?) (?P<modal>should|must|shall|will|needs? to|ha(?:s|ve) to)(?P<not> not|"

@@ -4,8 +4,8 @@ Story points by what an idea says: a sum of small reasons, up to 8.
 
 from __future__ import annotations
 
-from kiroworkers.offline.idea import Idea
-from kiroworkers.offline.words import stem, word_set, words
+from kiroworkers.offline.rules.idea import Idea
+from kiroworkers.offline.rules.words import stem, word_set, words
 
 _FIBONACCI = (1, 2, 3, 5, 8)
 

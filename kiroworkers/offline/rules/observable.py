@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import re
 
-from kiroworkers.offline.facts import indicative
-from kiroworkers.offline.vague import vague_words
-from kiroworkers.offline.verbs import (
+from kiroworkers.offline.rules.facts import indicative
+from kiroworkers.offline.rules.vague import vague_words
+from kiroworkers.offline.rules.verbs import (
     BASE_OF_THIRD,
     is_verb,
     participle,
 )
-from kiroworkers.offline.words import (
+from kiroworkers.offline.rules.words import (
     PREPOSITIONS,
     bare,
     capitalised,

@@ -12,13 +12,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from kiroworkers.offline.components import choose_components
-from kiroworkers.offline.criteria import criteria_for
-from kiroworkers.offline.idea import Idea, read_idea
-from kiroworkers.offline.kinds import benefit_of
-from kiroworkers.offline.people import as_actor
-from kiroworkers.offline.sizing import story_points
-from kiroworkers.offline.words import (
+from kiroworkers.offline.rules.components import choose_components
+from kiroworkers.offline.rules.criteria import criteria_for
+from kiroworkers.offline.rules.idea import Idea, read_idea
+from kiroworkers.offline.rules.kinds import benefit_of
+from kiroworkers.offline.rules.people import as_actor
+from kiroworkers.offline.rules.sizing import story_points
+from kiroworkers.offline.rules.words import (
     bare,
     capitalised,
     quote,

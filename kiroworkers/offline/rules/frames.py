@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from kiroworkers.offline import verbs
-from kiroworkers.offline.action import Action, split_actions, split_clause, verb_at_start
-from kiroworkers.offline.facts import states
-from kiroworkers.offline.people import as_actor, is_person, is_system, person_served
-from kiroworkers.offline.words import (
+from kiroworkers.offline.rules import verbs
+from kiroworkers.offline.rules.action import Action, split_actions, split_clause, verb_at_start
+from kiroworkers.offline.rules.facts import states
+from kiroworkers.offline.rules.people import as_actor, is_person, is_system, person_served
+from kiroworkers.offline.rules.words import (
     bare,
     looks_english,
     quote,

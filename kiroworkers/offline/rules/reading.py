@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kiroworkers.offline import verbs
-from kiroworkers.offline.action import Action, split_actions
-from kiroworkers.offline.idea import Idea, read_idea
-from kiroworkers.offline.words import bare, looks_english, shorten, text_of
+from kiroworkers.offline.rules import verbs
+from kiroworkers.offline.rules.action import Action, split_actions
+from kiroworkers.offline.rules.idea import Idea, read_idea
+from kiroworkers.offline.rules.words import bare, looks_english, shorten, text_of
 
 #: More criteria than these are only counted.
 _MOST_CRITERIA = 50

@@ -7,11 +7,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from kiroworkers.offline.fault import Fault, act, the
-from kiroworkers.offline.people import is_system
-from kiroworkers.offline.reading import Story
-from kiroworkers.offline.vague import vague_words
-from kiroworkers.offline.words import (
+from kiroworkers.offline.rules.fault import Fault, act, the
+from kiroworkers.offline.rules.people import is_system
+from kiroworkers.offline.rules.reading import Story
+from kiroworkers.offline.rules.vague import vague_words
+from kiroworkers.offline.rules.words import (
     capitalised,
     listed,
     quote,

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.offline import verbs
-from kiroworkers.offline.action import read_action, split_actions
-from kiroworkers.offline.facts import indicative
-from kiroworkers.offline.idea import read_idea
-from kiroworkers.offline.people import about_them, as_actor, is_person
-from kiroworkers.offline.vague import vague_words
-from kiroworkers.offline.words import (
+from kiroworkers.offline.rules import verbs
+from kiroworkers.offline.rules.action import read_action, split_actions
+from kiroworkers.offline.rules.facts import indicative
+from kiroworkers.offline.rules.idea import read_idea
+from kiroworkers.offline.rules.people import about_them, as_actor, is_person
+from kiroworkers.offline.rules.vague import vague_words
+from kiroworkers.offline.rules.words import (
     is_plural,
     plural,
     quote,
@@ -30,7 +30,7 @@ from kiroworkers.offline.words import (
 
 class WordsTests(SynchronousTestCase):
     """
-    Tests for `kiroworkers.offline.words`.
+    Tests for `kiroworkers.offline.rules.words`.
     """
 
     def test_tidy(self) -> None:
@@ -131,7 +131,7 @@ class WordsTests(SynchronousTestCase):
 
 class VerbTests(SynchronousTestCase):
     """
-    Tests for `kiroworkers.offline.verbs`.
+    Tests for `kiroworkers.offline.rules.verbs`.
     """
 
     def test_forms(self) -> None:
@@ -157,7 +157,7 @@ class VerbTests(SynchronousTestCase):
 
 class FactTests(SynchronousTestCase):
     """
-    Tests for `kiroworkers.offline.facts`.
+    Tests for `kiroworkers.offline.rules.facts`.
     """
 
     def test_indicative(self) -> None:
@@ -177,7 +177,7 @@ class FactTests(SynchronousTestCase):
 
 class PeopleTests(SynchronousTestCase):
     """
-    Tests for `kiroworkers.offline.people`.
+    Tests for `kiroworkers.offline.rules.people`.
     """
 
     def test_people_and_things(self) -> None:
@@ -212,7 +212,7 @@ class PeopleTests(SynchronousTestCase):
 
 class ActionTests(SynchronousTestCase):
     """
-    Tests for `kiroworkers.offline.action`.
+    Tests for `kiroworkers.offline.rules.action`.
     """
 
     def test_object(self) -> None:

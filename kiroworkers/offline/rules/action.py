@@ -7,8 +7,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from kiroworkers.offline import verbs
-from kiroworkers.offline.words import (
+from kiroworkers.offline.rules import verbs
+from kiroworkers.offline.rules.words import (
     CLAUSES,
     DETERMINERS,
     FUNCTION_WORDS,

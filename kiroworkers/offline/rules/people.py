@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from kiroworkers.offline.words import singular, uncapitalised, word_set, words
+from kiroworkers.offline.rules.words import singular, uncapitalised, word_set, words
 
 _PEOPLE = word_set(
     "user admin administrator manager customer client member guest visitor person people student "

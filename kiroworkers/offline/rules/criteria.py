@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from kiroworkers.offline.idea import Idea
-from kiroworkers.offline.kinds import outcomes_of
-from kiroworkers.offline.people import about_them
-from kiroworkers.offline.words import (
+from kiroworkers.offline.rules.idea import Idea
+from kiroworkers.offline.rules.kinds import outcomes_of
+from kiroworkers.offline.rules.people import about_them
+from kiroworkers.offline.rules.words import (
     bare,
     capitalised,
     definite,

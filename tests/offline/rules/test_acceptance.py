@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.offline.acceptance import MOST_CRITERIA, generate_test
-from kiroworkers.offline.observable import observable
-from tests.offline.contract import giants, problems, stories, texts
+from kiroworkers.offline.rules.acceptance import MOST_CRITERIA, generate_test
+from kiroworkers.offline.rules.observable import observable
+from tests.offline.rules.contract import giants, problems, stories, texts
 
 
 def acceptance(**story: Any) -> dict[str, Any]:

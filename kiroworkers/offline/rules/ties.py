@@ -7,9 +7,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from kiroworkers.offline.fault import Fault
-from kiroworkers.offline.reading import Story
-from kiroworkers.offline.words import (
+from kiroworkers.offline.rules.fault import Fault
+from kiroworkers.offline.rules.reading import Story
+from kiroworkers.offline.rules.words import (
     quote,
     sentences,
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from kiroworkers.offline.words import without_quotes
+from kiroworkers.offline.rules.words import without_quotes
 
 #: A pattern, and what could be checked where it stands: `{actor}` and `{action}` are filled in.
 _CHECKS: tuple[tuple[str, str], ...] = (

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from kiroworkers.offline.action import Action
-from kiroworkers.offline.people import about_them
-from kiroworkers.offline.words import definite, is_plural, shorten, with_article
+from kiroworkers.offline.rules.action import Action
+from kiroworkers.offline.rules.people import about_them
+from kiroworkers.offline.rules.words import definite, is_plural, shorten, with_article
 
 _LONGEST_OBJECT = 100
 

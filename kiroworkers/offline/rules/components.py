@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from kiroworkers.offline.words import READ, stem, stems, tidy, word_set, words
+from kiroworkers.offline.rules.words import READ, stem, stems, tidy, word_set, words
 
 _MOST = 3
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")

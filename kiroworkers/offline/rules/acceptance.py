@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kiroworkers.offline.action import Action
-from kiroworkers.offline.criteria import criteria_for
-from kiroworkers.offline.facts import indicative
-from kiroworkers.offline.idea import Idea, read_idea
-from kiroworkers.offline.observable import observable
-from kiroworkers.offline.people import about_them, as_actor
-from kiroworkers.offline.verbs import third_person
-from kiroworkers.offline.words import (
+from kiroworkers.offline.rules.action import Action
+from kiroworkers.offline.rules.criteria import criteria_for
+from kiroworkers.offline.rules.facts import indicative
+from kiroworkers.offline.rules.idea import Idea, read_idea
+from kiroworkers.offline.rules.observable import observable
+from kiroworkers.offline.rules.people import about_them, as_actor
+from kiroworkers.offline.rules.verbs import third_person
+from kiroworkers.offline.rules.words import (
     bare,
     capitalised,
     definite,

@@ -7,11 +7,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from kiroworkers.offline import verbs
-from kiroworkers.offline.fault import Fault, act
-from kiroworkers.offline.reading import Story
-from kiroworkers.offline.vague import has_measure, vague_words
-from kiroworkers.offline.words import (
+from kiroworkers.offline.rules import verbs
+from kiroworkers.offline.rules.fault import Fault, act
+from kiroworkers.offline.rules.reading import Story
+from kiroworkers.offline.rules.vague import has_measure, vague_words
+from kiroworkers.offline.rules.words import (
     listed,
     quote,
     stems,
