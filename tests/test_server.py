@@ -116,7 +116,7 @@ class TurnTests(ServerTestCase):
             title = f"x [[{fault}]]"
             response, body = await self.ask("analyze-invest", {"story": {"title": title}})
             self.assertEqual((response.code, body.get("summary")), (200, title), body)
-        self.assertIn("denied: Allow this action?", self.server.output)
+        await self.server.says("denied: Allow this action")
 
     async def test_no_answer(self) -> None:
         """

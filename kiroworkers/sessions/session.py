@@ -173,7 +173,7 @@ class Session:
             self.stop("a fault while reading its output")
 
     def _happened(self, event: Event) -> None:
-        if isinstance(event, Submitted) or self.state in (State.STOPPING, State.GONE):
+        if self.state in (State.STOPPING, State.GONE):
             return
         react = _REACTIONS.get((self.state, type(event)))
         if react is None:
@@ -209,11 +209,14 @@ class Session:
 
     def _interrupt(self) -> None:
         typed = self._conversation.interrupt()
-        if typed:
+        if self._conversation.at_prompt:
+            self._settle()
+        else:
             self._await_prompt()
             self._process.write(typed)
-        else:
-            self._settle()
+
+    def _interrupt_now(self, _: Event) -> None:
+        self._process.write(self._conversation.interrupt())
 
     def _await_prompt(self, _: Event | None = None) -> None:
         self._enter(State.INTERRUPTING, self._limits.cancel, "its prompt did not come back")
@@ -266,11 +269,13 @@ class Session:
 _REACTIONS: Mapping[tuple[State, type[Any]], Callable[[Session, Any], None]] = {
     (State.STARTING, Ready): Session._rest,
     (State.IDLE, Strayed): Session._await_prompt,
+    (State.BUSY, Submitted): lambda session, event: None,
     (State.BUSY, Answered): Session._deliver,
     (State.BUSY, NeedsApproval): Session._deny,
     (State.BUSY, Overflowed): Session._cut_off,
     (State.CLEARING, NeedsConfirmation): Session._confirm,
     (State.CLEARING, Cleared): Session._rest,
+    (State.INTERRUPTING, Submitted): Session._interrupt_now,
     (State.INTERRUPTING, Ready): Session._settle,
     (State.SETTLING, Ready): Session._settle,
     (State.SETTLING, Strayed): Session._await_prompt,

@@ -77,7 +77,7 @@ class Conversation:
         self._at_prompt = False
         self._expecting = _Expecting.PROMPT
         self._typed = False
-        self._submitted = False
+        self._unsubmitted = False
 
     @property
     def at_prompt(self) -> bool:
@@ -104,6 +104,7 @@ class Conversation:
         assert self.at_prompt, "typing is safe only at a proven prompt"
         _check(prompt)
         self._expect(_Expecting.ANSWER)
+        self._unsubmitted = True
         dialect = self._dialect
         return b"".join(
             (dialect.paste_start, prompt.encode(), dialect.paste_end, dialect.submit),
@@ -134,15 +135,16 @@ class Conversation:
     def interrupt(self) -> bytes:
         """
         Stop the running turn.  What it said is dropped; the next proven prompt
-        is only `Ready`.  Nothing to write when the prompt is already there.
+        is only `Ready`.  Nothing to write when the prompt is already there; nor
+        while the line editor still has the keys, to which this is no signal:
+        then again at `Submitted`.
         """
         self._expecting = _Expecting.PROMPT
         self._output.clear()
-        return b"" if self.at_prompt else self._dialect.interrupt
+        return b"" if self.at_prompt or self._unsubmitted else self._dialect.interrupt
 
     def _expect(self, what: _Expecting) -> None:
         self._expecting = what
-        self._submitted = False
         self._typed = True
         self._output.clear()
 
@@ -198,6 +200,11 @@ class Conversation:
 
     def _keep(self, output: bytes, events: list[Event]) -> None:
         self._output += output
+        if self._unsubmitted and output:
+            # The line editor lets go of the terminal after its last mark, so
+            # only what is printed next proves that it did.
+            self._unsubmitted = False
+            events.append(Submitted())
         if self._expecting is not _Expecting.ANSWER:
             if len(self._output) > 2 * _LAST_SEEN:
                 del self._output[:-_LAST_SEEN]
@@ -239,9 +246,6 @@ class Conversation:
         self._at_prompt = False
         if strayed:
             events.append(Strayed())
-        elif self._expecting is _Expecting.ANSWER and not self._submitted:
-            self._submitted = True
-            events.append(Submitted())
 
 
 def _check(prompt: str) -> None:

@@ -19,7 +19,8 @@ class Ready:
 @frozen
 class Submitted:
     """
-    The agent took the prompt.  Everything before was echo.
+    The agent took the prompt and runs: everything before was echo, and from
+    now on an interrupt is a signal to it.
     """
 
 

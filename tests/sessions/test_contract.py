@@ -206,6 +206,21 @@ class Contract:
         self.assertEqual(watched.session.pid, pid)
         await self.stop(watched)
 
+    async def test_cancel_at_once(self) -> None:
+        """
+        A turn that is given up before it was even read ends the same way.
+        """
+        watched = await self.started(slow=True)
+        pid = watched.session.pid
+        reply = watched.session.ask(self.endless)
+        reply.cancel()
+        with self.assertRaises(CancelledError):
+            await reply
+        await self.wait(watched.idle())
+        await self.ask_story(watched, "The one after")
+        self.assertEqual(watched.session.pid, pid)
+        await self.stop(watched)
+
     async def test_approval(self) -> None:
         """
         A tool is denied, and the turn goes on to its answer.

@@ -302,6 +302,20 @@ class QuestionTests(SynchronousTestCase):
         self.assertEqual(self.conversation.interrupt(), b"\x03")
         self.assertEqual(self.recording.feed(turn('{"late": 1}')), [Ready()])
 
+    def test_interrupt_too_early(self) -> None:
+        """
+        While the line editor may still have the keys, an interrupt types
+        nothing; the first output shows that it is a signal now.
+        """
+        self.conversation.ask("x")
+        self.assertEqual(self.conversation.interrupt(), b"")
+        shown = echo("x")
+        end = shown.index(b"\x1b[?2004l") + len(b"\x1b[?2004l")
+        self.assertEqual(self.recording.feed(shown[:end]), [])
+        self.assertEqual(self.conversation.interrupt(), b"")
+        self.assertEqual(self.recording.feed(shown[end:]), [Submitted()])
+        self.assertEqual(self.conversation.interrupt(), b"\x03")
+
     def test_interrupt_too_late(self) -> None:
         """
         When the prompt is already back, an interrupt types nothing: at the
