@@ -4,10 +4,10 @@ How a server starts and stops: ``twistd kiroworkers``, from the outside.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class StartTests(ServerTestCase):
         self.assertIn("cannot listen", program.output)
         self.assertNotIn("started, pid", (self.folder / "twistd.log").read_text())
         pidfile = self.folder / "twistd.pid"
-        with suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):
             # It may still be on its way out.
             await exits(real, int(pidfile.read_text()))
         self.assertFalse(pidfile.exists())

@@ -158,9 +158,13 @@ class Console(ABC):
                 if not data:
                     return Signal.END_OF_INPUT
                 drawn, outcome = editor.feed(data)
-                self.write(drawn)
                 if outcome is not None:
-                    return outcome
+                    break
+                self.write(drawn)
+        # As Kiro's editor does: whoever sees its last mark can rely on the
+        # terminal being cooked again, so that a Ctrl-C is a signal.
+        self.write(drawn)
+        return outcome
 
     def write(self, text: str | bytes) -> None:
         """

@@ -200,11 +200,6 @@ class Conversation:
 
     def _keep(self, output: bytes, events: list[Event]) -> None:
         self._output += output
-        if self._unsubmitted and output:
-            # The line editor lets go of the terminal after its last mark, so
-            # only what is printed next proves that it did.
-            self._unsubmitted = False
-            events.append(Submitted())
         if self._expecting is not _Expecting.ANSWER:
             if len(self._output) > 2 * _LAST_SEEN:
                 del self._output[:-_LAST_SEEN]
@@ -246,6 +241,9 @@ class Conversation:
         self._at_prompt = False
         if strayed:
             events.append(Strayed())
+        elif self._unsubmitted:
+            self._unsubmitted = False
+            events.append(Submitted())
 
 
 def _check(prompt: str) -> None:

@@ -19,8 +19,8 @@ class Ready:
 @frozen
 class Submitted:
     """
-    The agent took the prompt and runs: everything before was echo, and from
-    now on an interrupt is a signal to it.
+    The agent took the prompt and let go of the keys: everything before was
+    echo, and from now on an interrupt is a signal to it.
     """
 
 

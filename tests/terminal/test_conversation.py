@@ -305,12 +305,12 @@ class QuestionTests(SynchronousTestCase):
     def test_interrupt_too_early(self) -> None:
         """
         While the line editor may still have the keys, an interrupt types
-        nothing; the first output shows that it is a signal now.
+        nothing; when it has let go, an interrupt is a signal.
         """
         self.conversation.ask("x")
         self.assertEqual(self.conversation.interrupt(), b"")
         shown = echo("x")
-        end = shown.index(b"\x1b[?2004l") + len(b"\x1b[?2004l")
+        end = shown.index(b"\x1b[?2004l")
         self.assertEqual(self.recording.feed(shown[:end]), [])
         self.assertEqual(self.conversation.interrupt(), b"")
         self.assertEqual(self.recording.feed(shown[end:]), [Submitted()])
