@@ -62,7 +62,9 @@ def respond(request: IRequest, status: int, body: Mapping[str, Any]) -> bytes:
     """
     request.setResponseCode(status)
     request.setHeader(b"content-type", b"application/json; charset=utf-8")
-    return json.dumps(body, separators=(",", ":")).encode() + b"\n"
+    text = json.dumps(body, separators=(",", ":")).encode() + b"\n"
+    request.setHeader(b"content-length", str(len(text)).encode())
+    return text
 
 
 def respond_to_refusal(request: IRequest, refusal: Refusal) -> bytes:

@@ -74,6 +74,7 @@ class ApplicationTests(SynchronousTestCase):
         self.client.flush()
         kind = response.headers.getRawHeaders("content-type")
         self.assertEqual(kind, ["application/json; charset=utf-8"])
+        self.assertEqual(response.length, len(content))
         return response, json.loads(content)
 
     def test_answer(self) -> None:
