@@ -279,6 +279,7 @@ class DoorTests(ServerTestCase):
             ("BREW", "/kiro/generate-story", {}, 405),
             ("GET", "/%ff%fe", {}, 400),
             ("GET", "/health", {"headers": {"Host": "a..b"}}, 400),
+            ("GET", "/health", {"headers": Headers({b"Host": [b"\xff"]})}, 400),
         ]
         for method, path, kwargs, status in cases:
             response, body = await self.fetch(method, path, **kwargs)

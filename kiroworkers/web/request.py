@@ -47,7 +47,6 @@ class BoundedRequest(Request):
             super().handleContentChunk(data)
 
     def process(self) -> None:
-        self.setHeader(b"server", b"kiroworkers")
         try:
             self._allow_origin()
             self._judge()
@@ -70,10 +69,11 @@ class BoundedRequest(Request):
             unquote_to_bytes(self.path).decode("utf-8")
         except UnicodeDecodeError:
             raise Refusal(400, "bad_path", "The path is not UTF-8") from None
+        if not (self.getHeader(b"host") or b"").isascii():
+            raise Refusal(400, "bad_host", "The header Host is not ASCII")
 
     def _refuse(self, refusal: Refusal) -> None:
         body = respond_to_refusal(self, refusal)
-        self.setHeader(b"content-length", str(len(body)).encode())
         if self.method != b"HEAD":
             self.write(body)
         self.finish()
