@@ -105,7 +105,7 @@ class FakeKiro(Console):
 
     def command(self, line: str) -> None:
         how = self._session_faults.get("clear", "asked")
-        if line != "/clear" or how == "asked":
+        if line.strip() != "/clear" or how == "asked":
             super().command(line)
         elif how == "garbled":
             self.write("\x1b[38;5;11m> \x1b[39m244m/n]:\n\n")

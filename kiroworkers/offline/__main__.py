@@ -59,7 +59,7 @@ class OfflineAgent(Console):
         return _BANNER
 
     def command(self, line: str) -> None:
-        if line == "/help":
+        if line.strip() == "/help":
             self.write(_HELP)
         else:
             super().command(line)

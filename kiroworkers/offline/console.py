@@ -14,7 +14,7 @@ import signal
 import termios
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -33,6 +33,8 @@ class Console(ABC):
 
     def __init__(self, terminal: int = 0) -> None:
         self._terminal = terminal
+        self._in_turn = False
+        self._interrupted = False
 
     # For subclasses.
 
@@ -65,15 +67,11 @@ class Console(ABC):
         """
         Talk until told to quit; the process's exit status.
         """
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, self._interrupt)
         self.write(self.banner())
         warned = False
         while True:
-            try:
-                line = self.read_line(self.prompt(), self.hint)
-            except KeyboardInterrupt:
-                # It came just before the editor took over the keys.
-                line = Signal.INTERRUPTED
+            line = self.read_line(self.prompt(), self.hint)
             if line is Signal.END_OF_INPUT or (line is Signal.INTERRUPTED and warned):
                 return 0
             if line is Signal.INTERRUPTED:
@@ -82,22 +80,42 @@ class Console(ABC):
                 continue
             assert isinstance(line, str), "signals were handled above"
             warned = False
-            if not line.strip():
-                continue
             if line.strip() in ("/quit", "/exit"):
                 return 0
-            try:
-                if line.startswith("/"):
-                    self.command(line.strip())
-                else:
-                    self.turn(line)
-            except KeyboardInterrupt:
-                self.write(classic.CANCELLED)
+            if line.strip():
+                self._cancellable(self.command if line.startswith("/") else self.turn, line)
+
+    def _cancellable(self, act: Callable[[str], None], line: str) -> None:
+        """
+        Do `act` to `line`; a Ctrl-C since the line was read cancels it.
+        """
+        try:
+            self._in_turn = True
+            if self._interrupted:
+                raise KeyboardInterrupt
+            act(line)
+            self._in_turn = False
+        except KeyboardInterrupt:
+            self._in_turn = False
+            self._interrupted = False
+            self.write(classic.CANCELLED)
+
+    def _interrupt(self, *_: object) -> None:
+        """
+        A Ctrl-C came as a signal.  Raised at once it would end the program when
+        it comes between two turns; so it is remembered then.
+        """
+        if self._in_turn:
+            # Only once: the next one may come while this one is handled.
+            self._in_turn = False
+            raise KeyboardInterrupt
+        self._interrupted = True
 
     def command(self, line: str) -> None:
         """
         Do a slash command.
         """
+        line = line.strip()
         if line == "/clear":
             self.clear()
         else:
@@ -148,9 +166,15 @@ class Console(ABC):
         Draw `prompt` and read a line behind it.
         """
         editor = LineEditor(prompt, hint)
+        outcome: str | Signal | None = None
+        drawn = b""
         with self._raw():
             self.write(editor.open())
-            while True:
+            if self._interrupted:
+                # It came just before the editor took over the keys.
+                self._interrupted = False
+                drawn, outcome = editor.feed(b"\x03")
+            while outcome is None:
                 try:
                     data = os.read(self._terminal, _READ_SIZE)
                 except OSError:
@@ -158,9 +182,8 @@ class Console(ABC):
                 if not data:
                     return Signal.END_OF_INPUT
                 drawn, outcome = editor.feed(data)
-                if outcome is not None:
-                    break
-                self.write(drawn)
+                if outcome is None:
+                    self.write(drawn)
         # As Kiro's editor does: whoever sees its last mark can rely on the
         # terminal being cooked again, so that a Ctrl-C is a signal.
         self.write(drawn)

@@ -1,0 +1,58 @@
+"""
+Tests for L{kiroworkers.offline.console}.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.offline import classic
+from kiroworkers.offline.console import Console
+from kiroworkers.offline.editor import Signal
+
+
+class Rehearsed(Console):
+    """
+    Reads `lines`, each followed by a Ctrl-C that comes as a signal; keeps what
+    it prints and the turns it takes.
+    """
+
+    def __init__(self, lines: Iterable[str | Signal]) -> None:
+        super().__init__()
+        self.printed: list[str | bytes] = []
+        self.turns: list[str] = []
+        self._lines = iter(lines)
+
+    def read_line(self, prompt: str, hint: str = "") -> str | Signal:
+        line = next(self._lines, Signal.END_OF_INPUT)
+        if isinstance(line, str):
+            signal.raise_signal(signal.SIGINT)
+        return line
+
+    def write(self, text: str | bytes) -> None:
+        self.printed.append(text)
+
+    def turn(self, text: str) -> None:
+        self.turns.append(text)
+
+
+class InterruptTests(SynchronousTestCase):
+    """
+    Tests for what a Ctrl-C means to L{Console}.
+    """
+
+    def setUp(self) -> None:
+        self.addCleanup(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
+
+    def test_between_editor_and_turn(self) -> None:
+        """
+        A Ctrl-C that comes after the line was read and before its turn began
+        cancels that turn, and does not end the program.
+        """
+        console = Rehearsed(["one", "two"])
+        self.assertEqual(console.run(), 0)
+        self.assertEqual(console.turns, [])
+        self.assertEqual(console.printed, ["", classic.CANCELLED, classic.CANCELLED])
