@@ -148,7 +148,8 @@ def _sentence(text: str, actor: str) -> str:
     """
     `text` said about the actor, not by them.
     """
-    text = re.sub(r"^I am\b", f"The {actor} is", text)
+    # The actor is a client's text: a template of `re.sub` would read it.
+    text = re.sub(r"^I am\b", lambda _: f"The {actor} is", text)
     found = re.match(r"I (?!am\b)(\w+)(.*)$", text)
     if found is not None:
         third = (

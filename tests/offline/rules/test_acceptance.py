@@ -133,6 +133,13 @@ class AcceptanceTests(SynchronousTestCase):
         found = acceptance(acceptanceCriteria=[f"Row {number} is shown" for number in range(500)])
         self.assertEqual(len(found["then"]), MOST_CRITERIA)
 
+    def test_backslashes(self) -> None:
+        """
+        An actor is text, also where it looks like a regular expression's group.
+        """
+        found = acceptance(asA="\\1 tester", acceptanceCriteria=["I am told"])
+        self.assertEqual(found["then"], ["The \\1 tester is told"])
+
     @given(stories, texts)
     def test_contract(self, story: dict[str, Any], idea: str) -> None:
         """
