@@ -134,6 +134,36 @@ class OutputTooLong(WorkError):
 
 
 @frozen
+class AgentUnavailable(WorkError):
+    """
+    The agent says that it cannot answer anybody now: `kind` (such as
+    `login_required` or `throttled`), its own words, and the seconds to wait
+    where it named them.
+    """
+
+    kind: str
+    detail: str
+    retry_after: int | None = None
+
+    def __str__(self) -> str:
+        return f"The agent cannot answer now: {self.detail}"
+
+
+@frozen
+class AgentRefused(WorkError):
+    """
+    The agent says that it cannot answer this: `kind` (such as `context_full`)
+    and its own words.
+    """
+
+    kind: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"The agent cannot answer this: {self.detail}"
+
+
+@frozen
 class AnswerUnfit(WorkError):
     """
     The session answered, but with nothing that fits the task's answer schema.

@@ -17,6 +17,7 @@ Faults that belong to a turn stand in the prompt, as ``[[name=value …]]``::
     example     answer with the prompt's own    twice       an unfit object after the answer
     killed=NAME kill -9 itself, but only once for each NAME
     pretty      JSON over many lines            footer=F    full, time or none
+    trouble=T   fail, as TROUBLES says          quotes      talk of every trouble
 
 Those that belong to the whole session stand in the environment variable
 ``FAKEKIRO``, in the same form without brackets::
@@ -24,6 +25,7 @@ Those that belong to the whole session stand in the environment variable
     slow=S      first prompt after S seconds    mute        never show a prompt
     broken      exit at once with status 1      stubborn    ignore SIGTERM and SIGHUP
     clear=C     garbled, refused or none        agent=NAME, used=N   parts of the prompt
+    menu        the box and the menu of 2.28, before the first prompt
 
 ``FAKEKIRO_LOG`` names a file to which each line that was submitted is added, as
 a JSON string; ``FAKEKIRO_VERSION`` is the version it says it is.
@@ -54,6 +56,27 @@ _BANNER = (
     "✓ tools loaded in 0.03 s\n\n" + _LOGO + "Model: auto (/model to change)\n\n"
     "Did you know? Nothing here is asked of a model.\n\n"
 )
+
+_BOX = (
+    "╭──────────── Classic is being deprecated ────────────╮\n"
+    "│   With the Kiro CLI 3.0 release in October, the     │\n"
+    "│   Classic experience will be deprecated.            │\n"
+    "╰─────────────────────────────────────────────────────╯\n\n"
+)
+_NUDGE = "Classic is being deprecated with the Kiro CLI 3.0 release in October.\n\n"
+_CHOICES = ("Switch to 3.0 and upgrade my agent configs", "Remind me later")
+
+_HEADER = "● Kiro is having trouble responding right now:\n   0: service error\n   1: "
+TROUBLES = {
+    "throttled": _HEADER + "Too many requests, please wait 30 seconds before trying again",
+    "login_required": _HEADER + "dispatch failure (other): No token",
+    "login_expired": "Your login session has expired. Please log in again.",
+    "out_of_credits": "Monthly request limit reached",
+    "network": _HEADER + "dispatch failure (timeout): error sending request for url",
+    "context_full": "Your conversation is too large to continue.",
+    "model_gone": "The model you've selected is temporarily unavailable.\n"
+    "Please choose another:\n❯ the dearest one\n  another one",
+}
 
 
 def faults_in(text: str) -> dict[str, str]:
@@ -92,6 +115,21 @@ class FakeKiro(Console):
                 super().write(data[index : index + 1])
         else:
             super().write(data)
+
+    def menu(self) -> bool:
+        """
+        Stop at a menu: was the first choice not taken?
+        """
+        self.write(_BOX + _NUDGE)
+        at = 0
+        with self._raw():
+            while True:
+                self.write("".join(f"{'❯ ' if n == at else '  '}{_CHOICES[n]}\n" for n in (0, 1)))
+                key = os.read(0, 100)
+                if key == b"\r":
+                    return at == 1
+                at = {b"\x1b[A": 0, b"\x1b[B": 1}.get(key, at)
+                self.write("\x1b[2A\x1b[J")
 
     def read_line(self, prompt: str, hint: str = "") -> str | Signal:
         line = super().read_line(prompt, hint)
@@ -147,6 +185,11 @@ class FakeKiro(Console):
         if "die" in faults:
             self.write(classic.answer('```json\n{"title": "half an ans'))
             os._exit(1)
+        if "trouble" in faults:
+            self.write(TROUBLES[faults["trouble"]] + "\n\n")
+            if faults["trouble"] == "model_gone":
+                self._for_ever()
+            return
         if "flood" in faults:
             self._flood(int(faults["flood"]))
         if "approve" in faults and not self.allowed("date"):
@@ -190,6 +233,9 @@ def answer_text(text: str, faults: Mapping[str, str] = MappingProxyType({}), kno
     answer = _answer_to(task[1], json.loads(request[1]), known)
     shown = json.dumps(answer, indent=2 if "pretty" in faults else None)
     shown = shown.replace("&", "\\u0026").replace("`", "\\u0060")
+    if "quotes" in faults:
+        said = "\n".join(TROUBLES.values()) + f"\n```json\n{shown}\n```"
+        return said + "\n" + "\n".join(TROUBLES.values())
     said = f"Here it is:\n\n```json\n{shown}\n```"
     if "twice" in faults:
         said += '\n\nOr, in short:\n\n```json\n{"title": "in short"}\n```\nThat is {all}.'
@@ -260,6 +306,9 @@ def main(arguments: list[str], console: type[FakeKiro] = FakeKiro) -> int:
     if "mute" in faults:
         kiro.wait(3600)
     kiro.wait(float(faults.get("slow", "0")))
+    if "menu" in faults and not kiro.menu():
+        print("Switched to 3.0, which has no classic interface.")
+        return 1
     try:
         return kiro.run()
     except OSError:

@@ -17,6 +17,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from tests.fakekiro import TROUBLES
 from tests.programs import exits
 from tests.servers import ServerTestCase, real
 
@@ -77,6 +78,58 @@ class OfflineTests(ServerTestCase):
         body = {"idea": "Export a report", "components": ["Report_Export", "Login"]}
         _, story = await self.ask("generate-story", body)
         self.assertLessEqual(set(story["components"]), set(body["components"]))
+
+
+class TroubleTests(ServerTestCase):
+    """
+    An agent that cannot answer, and says why.
+    """
+
+    async def test_named(self) -> None:
+        """
+        Each trouble has its own code, its own words and, where somebody may
+        come back, a time; the session serves on.
+        """
+        await self.start(workers=1)
+        pids = await self.pids()
+        for kind in TROUBLES:
+            response, body = await self.story(f"x [[trouble={kind}]]")
+            self.assertEqual(body["code"], kind)
+            self.assertEqual(response.code, 502 if kind == "context_full" else 503)
+            if kind == "throttled":
+                self.assertIn("Too many requests", body["error"])
+                self.assertEqual(self.header(response, "retry-after"), "30")
+            response, body = await self.story("after it")
+            self.assertEqual((response.code, body["title"]), (200, "after it"))
+        self.assertEqual(await self.pids(), pids)
+
+    async def test_talked_of(self) -> None:
+        """
+        An answer that quotes every trouble is an answer.
+        """
+        await self.start(workers=1)
+        response, body = await self.story("x [[quotes]]")
+        self.assertEqual((response.code, body["title"]), (200, "x [[quotes]]"))
+
+    async def test_at_start(self) -> None:
+        """
+        A session that cannot log in says so in /health.
+        """
+        self.server = self.run_twistd("--port", "0", "--workers", "1", FAKEKIRO="broken")
+        self.addCleanup(self.stop)
+        port = await self.server.says(r"listening on .*port=(\d+)")
+        self.base = f"http://127.0.0.1:{port[1]}"
+        await self.server.says("worker1: .*login_required")
+        worker = (await self.health())["workers"]["worker1"]
+        self.assertIn("login_required: You are not logged in", worker["lastError"])
+
+    async def test_menu(self) -> None:
+        """
+        The start menu of 2.28 gets its safe choice.
+        """
+        await self.start(workers=1, FAKEKIRO="menu", FAKEKIRO_VERSION="2.28.0")
+        response, _ = await self.story("x")
+        self.assertEqual(response.code, 200)
 
 
 class TurnTests(ServerTestCase):

@@ -25,7 +25,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from kiroworkers.errors import OutputTooLong, SessionLost
+from kiroworkers.errors import (
+    AgentRefused,
+    AgentUnavailable,
+    OutputTooLong,
+    SessionLost,
+    WorkError,
+)
 from kiroworkers.sessions.process import Groups, TerminalProcess
 from kiroworkers.terminal import (
     Answered,
@@ -33,12 +39,17 @@ from kiroworkers.terminal import (
     Conversation,
     Event,
     NeedsApproval,
+    NeedsChoice,
     NeedsConfirmation,
     Overflowed,
     Ready,
     Strayed,
     Submitted,
+    Troubled,
 )
+
+#: Troubles that are the prompt's, not the agent's.
+_OF_THE_PROMPT = {"context_full"}
 
 
 class State(Enum):
@@ -192,6 +203,26 @@ class Session:
         if reply is not None:
             reply.callback(event.text)
 
+    def _fail(self, trouble: Any) -> None:
+        """
+        No answer comes.  A prompt may be there already, or a menu that waits.
+        """
+        self._log.warn("{name}: {trouble}", name=self.name, trouble=trouble)
+        reply, self._reply = self._reply, None
+        if self._conversation.at_prompt:
+            self._clear()
+        else:
+            self._interrupt()
+        if reply is not None:
+            reply.errback(_problem(trouble))
+
+    def _give_in(self, _: Any) -> None:
+        self.stop("it waits for somebody")
+
+    def _choose(self, event: Any) -> None:
+        self._log.info("{name}: at a menu: {question}", name=self.name, question=event.question)
+        self._process.write(event.keys)
+
     def _deny(self, event: Any) -> None:
         self._log.warn("{name}: denied: {question}", name=self.name, question=event.question)
         self._process.write(self._conversation.deny())
@@ -236,11 +267,16 @@ class Session:
         self._process.write(self._conversation.confirm_clear())
 
     def _ended(self, how: str) -> None:
+        trouble = self._conversation.trouble
         self._enter(State.GONE)
-        reason = (self._end_reason or how) + self._last_words()
+        reason = self._end_reason or how
+        if trouble is None:
+            reason += self._last_words()
+        else:
+            reason = f"{trouble.kind}: {trouble.detail} ({reason})"
         reply, self._reply = self._reply, None
         if reply is not None:
-            reply.errback(SessionLost(reason))
+            reply.errback(SessionLost(reason) if trouble is None else _problem(trouble))
         self._on_gone(reason)
 
     def _last_words(self) -> str:
@@ -266,12 +302,21 @@ class Session:
             self._alarm = self._clock.callLater(limit, self.stop, reason)
 
 
+def _problem(trouble: Troubled) -> WorkError:
+    if trouble.kind in _OF_THE_PROMPT:
+        return AgentRefused(trouble.kind, trouble.detail)
+    return AgentUnavailable(trouble.kind, trouble.detail, trouble.retry_after)
+
+
 _REACTIONS: Mapping[tuple[State, type[Any]], Callable[[Session, Any], None]] = {
     (State.STARTING, Ready): Session._rest,
+    (State.STARTING, NeedsChoice): Session._choose,
+    (State.STARTING, Troubled): Session._give_in,
     (State.IDLE, Strayed): Session._await_prompt,
     (State.BUSY, Submitted): lambda session, event: None,
     (State.BUSY, Answered): Session._deliver,
     (State.BUSY, NeedsApproval): Session._deny,
+    (State.BUSY, Troubled): Session._fail,
     (State.BUSY, Overflowed): Session._cut_off,
     (State.CLEARING, NeedsConfirmation): Session._confirm,
     (State.CLEARING, Cleared): Session._rest,

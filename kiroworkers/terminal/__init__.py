@@ -13,12 +13,14 @@ from kiroworkers.terminal.events import (
     Cleared,
     Event,
     NeedsApproval,
+    NeedsChoice,
     NeedsConfirmation,
     NotCleared,
     Overflowed,
     Ready,
     Strayed,
     Submitted,
+    Troubled,
 )
 
 __all__ = [
@@ -28,12 +30,14 @@ __all__ = [
     "Dialect",
     "Event",
     "NeedsApproval",
+    "NeedsChoice",
     "NeedsConfirmation",
     "NotCleared",
     "Overflowed",
     "Ready",
     "Strayed",
     "Submitted",
+    "Troubled",
     "UnsafePrompt",
     "load_dialect",
 ]

@@ -23,14 +23,17 @@ from kiroworkers.terminal.events import (
     Cleared,
     Event,
     NeedsApproval,
+    NeedsChoice,
     NeedsConfirmation,
     NotCleared,
     Overflowed,
     Ready,
     Strayed,
     Submitted,
+    Troubled,
 )
 from kiroworkers.terminal.transcript import plain
+from kiroworkers.terminal.trouble import find_trouble
 
 #: A prompt with its parts and its hint is far shorter; what comes after this
 #: much is redrawn echo.
@@ -78,6 +81,9 @@ class Conversation:
         self._expecting = _Expecting.PROMPT
         self._typed = False
         self._unsubmitted = False
+        self._started = False
+        self._choices = 0
+        self._blocked = False
 
     @property
     def at_prompt(self) -> bool:
@@ -92,6 +98,13 @@ class Conversation:
         The end of what the agent printed, as plain text.
         """
         return plain(bytes(self._output[-_LAST_SEEN:])).strip()
+
+    @property
+    def trouble(self) -> Troubled | None:
+        """
+        What the agent says is wrong, if that is the last it said.
+        """
+        return find_trouble(self._dialect.troubles, self._own_words())
 
     # What to write.
 
@@ -146,6 +159,7 @@ class Conversation:
     def _expect(self, what: _Expecting) -> None:
         self._expecting = what
         self._typed = True
+        self._blocked = False
         self._output.clear()
 
     # What was read.
@@ -172,7 +186,36 @@ class Conversation:
         self._keep(self._pending[:end], events)
         self._pending = self._pending[end + len(mark) if found else end :]
         self._editing = found
+        asked = self._expecting is _Expecting.ANSWER
+        if len(self._output) <= _LAST_SEEN and (asked or not self._started):
+            self._look_for_menus(events)
         return found
+
+    def _look_for_menus(self, events: list[Event]) -> None:
+        """
+        Is there something that waits for a key, so that no prompt will come?
+        """
+        said = self._own_words()
+        if not self._started:
+            shown = sorted(
+                (found.end(), found[0], menu.keys)
+                for menu in self._dialect.menus
+                for found in menu.question.finditer(said)
+            )
+            events += [NeedsChoice(question, keys) for _, question, keys in shown[self._choices :]]
+            self._choices = len(shown)
+        if not self._blocked:
+            trouble = find_trouble((sign for sign in self._dialect.troubles if sign.blocks), said)
+            if trouble is not None:
+                self._blocked = True
+                events.append(trouble)
+
+    def _own_words(self) -> str:
+        """
+        What the agent printed, if it printed no answer yet, as plain text.
+        """
+        prefix = self._dialect.answer_prefix.search(self._output)
+        return "" if prefix is not None else plain(bytes(self._output[-_LAST_SEEN:]))
 
     def _editing_step(self, events: list[Event]) -> bool:
         """
@@ -212,6 +255,7 @@ class Conversation:
         The prompt is proven; what it means depends on what was typed last.
         """
         dialect = self._dialect
+        self._started = True
         end = plain(bytes(self._output[-_LONGEST_QUESTION:]))
         match self._expecting:
             case _Expecting.PROMPT:
@@ -222,7 +266,8 @@ class Conversation:
                     events.append(NeedsApproval(question[0].strip()))
                 else:
                     self._expecting = _Expecting.PROMPT
-                    events.append(Answered(plain(bytes(self._output))))
+                    trouble = self.trouble
+                    events.append(trouble or Answered(plain(bytes(self._output))))
             case _Expecting.CLEAR:
                 if dialect.clear_done.search(end):
                     self._expecting = _Expecting.PROMPT

@@ -16,6 +16,8 @@ from typing import Any
 
 from attrs import field, frozen
 
+from kiroworkers.terminal.trouble import TroubleSign
+
 Version = tuple[int, ...]
 
 
@@ -38,6 +40,17 @@ class Flag:
 
 
 @frozen
+class Menu:
+    """
+    A menu at the start, as plain text shows it, and the keys that go from there
+    towards the safe choice.
+    """
+
+    question: re.Pattern[str] = field(eq=False)
+    keys: bytes
+
+
+@frozen
 class Dialect:
     """
     One agent's terminal.
@@ -50,6 +63,8 @@ class Dialect:
     @ivar prompt_open: the agent's line editor starts reading.
     @ivar prompt_ready: after `prompt_open`, proves that the prompt is drawn.
     @ivar prompt_close: the line editor stops reading; what was before is echo.
+    @ivar answer_prefix: what every answer begins with; what was printed before
+        is the agent's own word, in which `troubles` are looked for.
     @ivar clear_question, clear_done, approval_question: searched in plain text.
     """
 
@@ -77,6 +92,9 @@ class Dialect:
     clear_done: re.Pattern[str] = field(eq=False)
     approval_question: re.Pattern[str] = field(eq=False)
     approval_deny: bytes
+    answer_prefix: re.Pattern[bytes] = field(eq=False)
+    menus: tuple[Menu, ...]
+    troubles: tuple[TroubleSign, ...]
 
     def command(self, version: Version | None) -> tuple[str, ...]:
         """
@@ -136,6 +154,14 @@ def load_dialect(name: str) -> Dialect:
         clear_done=re.compile(data["clear"]["done"]),
         approval_question=re.compile(data["approval"]["question"]),
         approval_deny=_keys(data["approval"]["deny"]),
+        answer_prefix=re.compile(data["answer"]["prefix"].encode()),
+        menus=tuple(
+            Menu(re.compile(each["question"]), _keys(each["keys"])) for each in data["menu"]
+        ),
+        troubles=tuple(
+            TroubleSign(each["kind"], re.compile(each["text"]), each.get("blocks", False))
+            for each in data["trouble"]
+        ),
     )
 
 

@@ -44,6 +44,29 @@ class NeedsApproval:
 
 
 @frozen
+class NeedsChoice:
+    """
+    The agent stops at a menu on its way to the first prompt: `question` is the
+    part of it that was recognized, and `keys` go towards its safe choice.
+    """
+
+    question: str
+    keys: bytes
+
+
+@frozen
+class Troubled:
+    """
+    The agent says why it cannot answer: a `kind` of trouble, the line `detail`
+    that proves it, and the seconds to wait where it names them.
+    """
+
+    kind: str
+    detail: str
+    retry_after: int | None = None
+
+
+@frozen
 class NeedsConfirmation:
     """
     The agent asks whether it should really clear the conversation.
@@ -88,6 +111,8 @@ Event: TypeAlias = (
     | Submitted
     | Answered
     | NeedsApproval
+    | NeedsChoice
+    | Troubled
     | NeedsConfirmation
     | Cleared
     | NotCleared

@@ -14,6 +14,8 @@ from attrs import Factory, frozen
 from twisted.web.iweb import IRequest
 
 from kiroworkers.errors import (
+    AgentRefused,
+    AgentUnavailable,
     AnswerUnfit,
     BadInput,
     NoWorkerFree,
@@ -34,8 +36,13 @@ STATUS: Mapping[type[WorkError], tuple[int, str]] = {
     TimedOut: (504, "timed_out"),
     SessionLost: (502, "session_lost"),
     OutputTooLong: (502, "output_too_long"),
+    AgentUnavailable: (503, "agent_unavailable"),
+    AgentRefused: (502, "agent_refused"),
     AnswerUnfit: (502, "answer_unfit"),
 }
+
+#: When to ask again, in seconds, where the agent did not say.
+_AGENT_GUESS = 60
 
 #: What a shutting-down server advises, in seconds: it may be back by then.
 _RESTART_GUESS = 10
@@ -88,6 +95,11 @@ def respond_to_work_error(request: IRequest, problem: WorkError) -> bytes:
         case NoWorkerFree(retry_after=seconds, waiting=waiting, limit=limit):
             body["retryAfter"] = seconds
             body["queue"] = {"length": waiting, "limit": limit}
+        case AgentUnavailable(kind=kind, retry_after=seconds):
+            body["code"] = kind
+            body["retryAfter"] = _AGENT_GUESS if seconds is None else seconds
+        case AgentRefused(kind=kind):
+            body["code"] = kind
         case ShuttingDown():
             body["retryAfter"] = _RESTART_GUESS
     if "retryAfter" in body:

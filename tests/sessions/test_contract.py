@@ -371,6 +371,17 @@ class LateFakeKiroTests(RealProgram, TestCase):
     with_tool = "use a tool [[approve footer=none]]"
 
 
+class MenuFakeKiroTests(RealProgram, TestCase):
+    """
+    So it does behind the start menu of 2.28, whose first choice would end it.
+    """
+
+    arguments = ("-m", "tests.fakekiro", "chat")
+    faults = "menu"
+    endless = "never answer [[silent]]"
+    with_tool = "use a tool [[approve]]"
+
+
 class OfflineTests(RealProgram, TestCase):
     """
     The offline agent keeps the contract.

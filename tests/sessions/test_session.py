@@ -4,10 +4,12 @@ Tests for `kiroworkers.sessions.session`.
 
 from __future__ import annotations
 
+from attrs import astuple
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.errors import OutputTooLong, SessionLost
+from kiroworkers.errors import AgentRefused, AgentUnavailable, OutputTooLong, SessionLost
+from kiroworkers.offline import classic
 from kiroworkers.sessions.session import Session, State
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.sessions.support import new_session_in, watched
@@ -87,12 +89,41 @@ class StartTests(SessionTestCase):
         """
         self.kiro.mute = True
         self.settle()
-        self.kiro.print("You are not logged in\n")
+        self.kiro.print("No such file\n")
         self.settle()
         self.kiro.process.end(status=1)
         self.settle()
         self.assertIs(self.session.state, State.GONE)
-        self.assertEqual(self.gone, ["exit status 1, after 'You are not logged in'"])
+        self.assertEqual(self.gone, ["exit status 1, after 'No such file'"])
+
+    def test_exits_with_a_reason(self) -> None:
+        """
+        A session that says why it cannot be used is gone for that reason.
+        """
+        self.kiro.mute = True
+        self.settle()
+        self.kiro.print("You are not logged in, please log in with kiro-cli login\n")
+        self.settle()
+        self.kiro.process.end(status=1)
+        self.settle()
+        [reason] = self.gone
+        self.assertEqual(
+            reason,
+            "login_required: You are not logged in, please log in with kiro-cli login "
+            "(exit status 1)",
+        )
+
+    def test_waits_for_a_login(self) -> None:
+        """
+        A session that asks for a login instead of showing a prompt is ended at
+        once, for that reason, and nothing is typed.
+        """
+        self.kiro.mute = True
+        self.settle()
+        self.kiro.print("? Login now? ›\n")
+        self.settle()
+        self.assertEqual(self.signals()[:1], ["TERM"])
+        self.assertEqual(self.gone, ["login_required: ? Login now? › (it waits for somebody)"])
 
 
 class TurnTests(SessionTestCase):
@@ -236,6 +267,51 @@ class TurnTests(SessionTestCase):
         self.assertEqual(self.idle, 1)
         self.assertIs(self.session.state, State.GONE)
         self.assertIn("Not now.", self.gone[0])
+
+    def test_trouble(self) -> None:
+        """
+        A turn that ends with a trouble fails with its name and time, and the
+        session is cleared and serves again.
+        """
+        detail = "Too many requests, please wait 30 seconds before trying again"
+        results = watched(self.session.ask("x"))
+        self.settle()
+        self.kiro.print(f"{classic.SPINNER_GONE}{detail}\n\n")
+        self.kiro.show_prompt()
+        self.settle()
+        [problem] = results
+        self.assertIsInstance(problem, AgentUnavailable)
+        self.assertEqual(astuple(problem), ("throttled", detail, 30))
+        self.assertIs(self.session.state, State.IDLE)
+
+    def test_trouble_with_the_prompt(self) -> None:
+        """
+        A conversation that is too large is the request's trouble.
+        """
+        results = watched(self.session.ask("x"))
+        self.settle()
+        detail = "Your conversation is too large to continue"
+        self.kiro.print(f"{classic.SPINNER_GONE}{detail}\n")
+        self.kiro.show_prompt()
+        self.settle()
+        [problem] = results
+        self.assertIsInstance(problem, AgentRefused)
+        self.assertEqual(astuple(problem), ("context_full", detail))
+
+    def test_trouble_with_a_menu(self) -> None:
+        """
+        A trouble that leaves a menu fails the turn without waiting for a
+        prompt; nothing is chosen, and the turn is interrupted.
+        """
+        results = watched(self.session.ask("x"))
+        self.settle()
+        self.kiro.print("The model you've selected is temporarily unavailable.\n❯ other\n")
+        self.settle(0.2)
+        [problem] = results
+        self.assertIsInstance(problem, AgentUnavailable)
+        self.assertEqual(problem.kind, "model_gone")
+        self.assertEqual(self.kiro.typed, ["x", "/clear", "y"])
+        self.assertIs(self.session.state, State.IDLE)
 
     def test_dies_in_a_turn(self) -> None:
         """

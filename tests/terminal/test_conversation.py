@@ -19,12 +19,14 @@ from kiroworkers.terminal import (
     Conversation,
     Event,
     NeedsApproval,
+    NeedsChoice,
     NeedsConfirmation,
     NotCleared,
     Overflowed,
     Ready,
     Strayed,
     Submitted,
+    Troubled,
     UnsafePrompt,
     load_dialect,
 )
@@ -353,3 +355,120 @@ class QuestionTests(SynchronousTestCase):
         recording.feed(b"You are not logged in\r\n")
         self.assertTrue(recording.conversation.last_seen.endswith("You are not logged in"))
         self.assertLess(len(recording.conversation.last_seen), 20_000)
+
+
+class StartMenuTests(SynchronousTestCase):
+    """
+    Tests for menus before the first prompt.
+    """
+
+    first = "❯ Switch to 3.0 and upgrade my agent configs\n  Remind me later\n"
+    second = "  Switch to 3.0 and upgrade my agent configs\n❯ Remind me later\n"
+
+    def test_safe_key(self) -> None:
+        """
+        Enter is pressed only when the cursor is on the safe choice.
+        """
+        recording = Recording()
+        [down] = recording.feed(printed("Classic is being deprecated.\n\n" + self.first))
+        assert isinstance(down, NeedsChoice)
+        self.assertEqual(down.keys, b"\x1b[B")
+        self.assertEqual(recording.feed(printed("\x1b[2A\x1b[J")), [])
+        [enter] = recording.feed(printed(self.second))
+        assert isinstance(enter, NeedsChoice)
+        self.assertEqual(enter.keys, b"\r")
+        self.assertEqual(recording.feed(printed("Model: auto\n") + prompt()), [Ready()])
+
+    @given(st.data())
+    def test_cuts_change_nothing(self, data: st.DataObject) -> None:
+        """
+        However the bytes of a start are cut, the events are the same.
+        """
+        start = printed(f"{self.first}\x1b[2A\x1b[J{self.second}\x1b[2A\x1b[JOn we go\n") + prompt()
+        cuts = data.draw(st.lists(st.integers(0, len(start)), max_size=20))
+        expected = Recording().feed(start)
+        self.assertEqual([type(each) for each in expected], [NeedsChoice, NeedsChoice, Ready])
+        self.assertEqual(Recording().feed(start, cuts), expected)
+        self.assertEqual(Recording().feed(start, range(len(start))), expected)
+
+    def test_only_at_the_start(self) -> None:
+        """
+        A menu in an answer gets no key.
+        """
+        recording = Recording().started()
+        recording.conversation.ask("x")
+        events = recording.feed(echo("x") + turn(self.first + self.second))
+        self.assertEqual([type(each) for each in events], [Submitted, Answered])
+
+
+class TroubleTests(SynchronousTestCase):
+    """
+    Tests for an agent that says why it cannot answer.
+    """
+
+    def ask(self, said: bytes) -> list[Event]:
+        """
+        The events of a turn in which `said` is printed.
+        """
+        recording = Recording().started()
+        recording.conversation.ask("x")
+        submitted, *events = recording.feed(echo("x") + said)
+        self.assertEqual(submitted, Submitted())
+        return events
+
+    def test_kinds(self) -> None:
+        """
+        The texts that Kiro is known to print have a name, behind their common
+        header too.
+        """
+        header = "● Kiro is having trouble responding right now:\n   0: "
+        for kind, text in [
+            ("login_required", "dispatch failure (other): No token"),
+            ("login_expired", "Authentication failed. Your session may have expired"),
+            ("login_expired", "The bearer token included in the request is invalid"),
+            ("throttled", "Request quota exceeded. Please wait a moment and try again"),
+            ("throttled", "ThrottlingException: rate exceeded"),
+            ("out_of_credits", "The monthly usage limit has been reached"),
+            ("network", "error sending request for url (https://a.example/)"),
+            ("context_full", "Your prompt is too long even after truncation"),
+        ]:
+            for shown in (text, header + text):
+                self.assertEqual(
+                    self.ask(printed(f"\x1b[31m{shown}\x1b[0m\n\n") + prompt()),
+                    [Troubled(kind, shown.rpartition("\n")[2].strip())],
+                )
+
+    def test_time(self) -> None:
+        """
+        A time that the agent names is in the event, in seconds.
+        """
+        for text, seconds in [
+            ("Too many requests, please wait 30 seconds", 30),
+            ("ThrottlingException: try again in 2m", 120),
+            ("ThrottlingException: try again in 1 hour", 3600),
+            ("ThrottlingException: 5 seconds ago", None),
+        ]:
+            [trouble] = self.ask(printed(text + "\n") + prompt())
+            self.assertEqual(trouble, Troubled("throttled", text, seconds))
+
+    def test_quoted(self) -> None:
+        """
+        An answer that quotes a trouble is an answer.
+        """
+        [answered] = self.ask(turn("It printed: ThrottlingException. You are not logged in"))
+        self.assertIsInstance(answered, Answered)
+
+    def test_warned_then_answered(self) -> None:
+        """
+        A trouble that an answer follows was none.
+        """
+        [answered] = self.ask(printed("ThrottlingException, trying again\n") + turn("done"))
+        self.assertIsInstance(answered, Answered)
+
+    def test_no_prompt_follows(self) -> None:
+        """
+        A trouble that waits for a choice is told without a prompt, and once.
+        """
+        text = "The model you've selected is temporarily unavailable"
+        events = self.ask(printed(f"{text}.\n❯ another\n") + printed("  a third\n"))
+        self.assertEqual(events, [Troubled("model_gone", text + ".")])

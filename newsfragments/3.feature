@@ -1,0 +1,1 @@
+An agent that says why it cannot answer (not logged in, login expired, throttled, out of credits, no network, conversation too large, model gone) gives a named error instead of ``answer_unfit``, and the start menu of Kiro 2.28 and 2.29 gets its safe choice.
