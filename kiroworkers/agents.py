@@ -9,14 +9,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from attrs import frozen
 
 from kiroworkers.errors import BadSetting, CannotStart
-from kiroworkers.terminal.dialect import Dialect, Version, load_dialect, version_in
+from kiroworkers.terminal import BadDialect, Dialect, load_dialect, read_dialect
+from kiroworkers.terminal.dialect import Version, version_in
 
 #: The names `--agent` takes, and the dialect each speaks.
-_DIALECTS = {"kiro": "kiro-classic", "offline": "offline"}
+_DIALECTS = {"kiro": "kiro-classic", "q": "q", "offline": "offline"}
 
 #: Seconds a program may take to say its version.
 _VERSION_PATIENCE = 10.0
@@ -48,8 +50,20 @@ def check_agent(wanted: str) -> None:
 
     @raise BadSetting: if not.
     """
-    if wanted not in ("auto", *_DIALECTS):
-        raise BadSetting("--agent", wanted, f"must be auto or one of {', '.join(_DIALECTS)}")
+    if wanted == "auto":
+        return
+    try:
+        _dialect(wanted)
+    except BadDialect as problem:
+        raise BadSetting("--agent", wanted, str(problem)) from None
+
+
+def _dialect(wanted: str) -> Dialect:
+    if wanted in _DIALECTS:
+        return load_dialect(_DIALECTS[wanted])
+    if wanted.endswith(".toml"):
+        return read_dialect(Path(wanted).expanduser())
+    raise BadDialect(f"must be auto, {', '.join(_DIALECTS)} or a dialect file (.toml)")
 
 
 def choose_agent(
@@ -58,20 +72,20 @@ def choose_agent(
     said_version: Callable[[list[str], Mapping[str, str]], str],
 ) -> Agent:
     """
-    The agent that `wanted` (`kiro`, `offline` or `auto`) means on this machine,
-    given the server's `environment`.
+    The agent that `wanted` (`auto`, a name or a dialect file) means on this
+    machine, given the server's `environment`.
 
     @param said_version: runs a command that prints a version; what it printed.
     @raise CannotStart: when it is not to be had.
     """
     reason = "chosen with --agent"
     if wanted == "auto":
-        kiro = load_dialect(_DIALECTS["kiro"])
+        kiro = _dialect("kiro")
         assert kiro.program is not None, "Kiro is a program on PATH"
         found = shutil.which(kiro.program, path=environment.get("PATH", os.defpath))
         wanted = "kiro" if found else "offline"
         reason = f"--agent auto: {kiro.program} is {'' if found else 'not '}on PATH"
-    dialect = load_dialect(_DIALECTS[wanted])
+    dialect = _dialect(wanted)
     session_environment = dialect.environment(environment)
     if dialect.program is None:
         executable: str | None = sys.executable
@@ -86,8 +100,9 @@ def choose_agent(
         reason += f", {said.strip() or 'version unknown'}"
     if version is not None and dialect.until is not None and version >= dialect.until:
         raise CannotStart(
-            f"kiroworkers: {executable} is version {'.'.join(map(str, version))}, which has no "
-            "classic interface any more; use --agent offline, or an older version"
+            f"kiroworkers: {executable} is version {'.'.join(map(str, version))}, and "
+            f"{dialect.label} ended before {'.'.join(map(str, dialect.until))}; use an older "
+            "version, or --agent offline"
         )
     return Agent(dialect, reason, executable, dialect.command(version), session_environment)
 

@@ -26,8 +26,8 @@ from urllib.request import ProxyHandler, Request, build_opener
 from attrs import frozen
 from jsonschema import Draft202012Validator
 
+from kiroworkers.schema import first_problem
 from kiroworkers.tasks import Task, builtin_tasks
-from kiroworkers.tasks.schema import first_problem
 
 #: Seconds for what asks no agent.
 _QUICK = 10.0

@@ -164,8 +164,8 @@ class Settings:
         "auto",
         "auto",
         str,
-        "Who answers: kiro, offline (built in, by rules), or auto: Kiro when "
-        "kiro-cli is on PATH, else offline.",
+        "Who answers: kiro, q, offline (built in, by rules), a dialect file (.toml), "
+        "or auto: Kiro when kiro-cli is on PATH, else offline.",
     )
     workers: int = knob(2, "2", whole(1, 512), "Sessions kept warm.")
     backlog: int = knob(

@@ -26,6 +26,7 @@ Those that belong to the whole session stand in the environment variable
     broken      exit at once with status 1      stubborn    ignore SIGTERM and SIGHUP
     clear=C     garbled, refused or none        agent=NAME, used=N   parts of the prompt
     menu        the box and the menu of 2.28, before the first prompt
+    era=q       draw as Amazon Q did            pace=S   wait between characters
 
 ``FAKEKIRO_LOG`` names a file to which each line that was submitted is added, as
 a JSON string; ``FAKEKIRO_VERSION`` is the version it says it is.
@@ -66,6 +67,12 @@ _BOX = (
 _NUDGE = "Classic is being deprecated with the Kiro CLI 3.0 release in October.\n\n"
 _CHOICES = ("Switch to 3.0 and upgrade my agent configs", "Remind me later")
 
+_Q_PREFIX = "\x1b[38;5;10m> "
+
+#: The flags that are known, each since a version.
+_FLAGS = {"--trust-tools=": "1.10", "--wrap": "1.20", "--legacy-ui": "1.27"}
+_FLAGS |= {"--agent-engine=v1": "2.4"}
+
 _HEADER = "● Kiro is having trouble responding right now:\n   0: service error\n   1: "
 TROUBLES = {
     "throttled": _HEADER + "Too many requests, please wait 30 seconds before trying again",
@@ -97,6 +104,7 @@ class FakeKiro(Console):
     def __init__(self, faults: Mapping[str, str], log: str | None) -> None:
         super().__init__()
         self._session_faults = faults
+        self._is_q = faults.get("era") == "q"
         self._log = log
         self._faults: Mapping[str, str] = {}
         self._remembered = 0
@@ -106,6 +114,10 @@ class FakeKiro(Console):
 
     def prompt(self) -> str:
         used = self._session_faults.get("used")
+        if self._is_q:
+            agent = self._session_faults.get("agent")
+            name = f"\x1b[38;5;14m[{agent}] \x1b[39m" if agent else ""
+            return name + "\x1b[38;5;13m> \x1b[39m"
         return classic.prompt(self._session_faults.get("agent", ""), int(used) if used else None)
 
     def write(self, text: str | bytes) -> None:
@@ -194,14 +206,20 @@ class FakeKiro(Console):
             self._flood(int(faults["flood"]))
         if "approve" in faults and not self.allowed("date"):
             self.write("\nTool denied.\n\n")
-        self.write(classic.answer(self._said(text)))
+        self._print(classic.answer(self._said(text), *[_Q_PREFIX] * self._is_q))
         self.write(self._footer())
+
+    def _print(self, text: str) -> None:
+        pace = float(self._session_faults.get("pace", "0"))
+        for piece in text if pace else [text]:
+            self.write(piece)
+            self.wait(pace)
 
     def _said(self, text: str) -> str:
         return answer_text(text, self._faults, self._remembered)
 
     def _footer(self) -> str:
-        match self._faults.get("footer", "full"):
+        match "none" if self._is_q else self._faults.get("footer", "full"):
             case "none":
                 return "\n"
             case "time":
@@ -283,6 +301,10 @@ def _ignore(*numbers: signal.Signals) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def _number(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
+
+
 def main(arguments: list[str], console: type[FakeKiro] = FakeKiro) -> int:
     """
     Be `kiro-cli` with these arguments.
@@ -293,7 +315,8 @@ def main(arguments: list[str], console: type[FakeKiro] = FakeKiro) -> int:
         return 0
     if arguments[:1] == ["whoami"]:
         return 0
-    if arguments[:1] != ["chat"] or "--trust-all-tools" in arguments:
+    known = {"never"} | {flag for flag in _FLAGS if _number(_FLAGS[flag]) <= _number(version)}
+    if arguments[:1] != ["chat"] or not known.issuperset(arguments[1:]):
         print(f"error: unexpected argument in {arguments}", file=sys.stderr)
         return 2
     faults = faults_in(os.environ.get("FAKEKIRO", ""))

@@ -35,12 +35,12 @@ def environment(**changes: str) -> dict[str, str]:
     return {**inherited, "PYTHONPATH": str(ROOT), **changes}
 
 
-def install_fake_kiro(folder: Path, module: str = "tests.fakekiro") -> str:
+def install_fake_kiro(folder: Path, module: str = "tests.fakekiro", name: str = "kiro-cli") -> str:
     """
-    Put the stand-in into `folder` as `kiro-cli`; a PATH that finds it first.
+    Put the stand-in into `folder` as `name`; a PATH that finds it first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    script = folder / "kiro-cli"
+    script = folder / name
     command = shlex.join([sys.executable, "-m", module])
     script.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     script.chmod(0o755)

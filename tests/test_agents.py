@@ -11,8 +11,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.agents import Agent, ask_version, choose_agent
-from kiroworkers.errors import CannotStart
+from kiroworkers.agents import Agent, ask_version, check_agent, choose_agent
+from kiroworkers.errors import BadSetting, CannotStart
 from tests.programs import install_fake_kiro
 
 
@@ -84,3 +84,23 @@ class ChooseTests(SynchronousTestCase):
         script = "print('tool 1.2.3'); print('more')"
         self.assertEqual(ask_version([sys.executable, "-c", script], {}), "tool 1.2.3")
         self.assertEqual(ask_version(["/nowhere/tool"], {}), "")
+
+    def test_file(self) -> None:
+        """
+        A dialect file chooses its own program.
+        """
+        mine = Path(self.mktemp() + ".toml")
+        mine.write_text('extends = "offline"\nname = "mine"')
+        check_agent(str(mine))
+        self.assertEqual(self.choose(str(mine), "/nowhere").name, "mine")
+
+    def test_wrong_file(self) -> None:
+        """
+        A file that is no dialect, or a name that is none, is a bad setting.
+        """
+        mine = Path(self.mktemp() + ".toml")
+        mine.write_text('extends = "offline"\nnames = "mine"')
+        for wanted, reason in [(str(mine), "'names'"), ("kirro", "must be auto, kiro, q, offline")]:
+            with self.assertRaises(BadSetting) as raised:
+                check_agent(wanted)
+            self.assertIn(reason, str(raised.exception))

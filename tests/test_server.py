@@ -18,7 +18,7 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from tests.fakekiro import TROUBLES
-from tests.programs import exits
+from tests.programs import exits, install_fake_kiro
 from tests.servers import ServerTestCase, real
 
 
@@ -78,6 +78,37 @@ class OfflineTests(ServerTestCase):
         body = {"idea": "Export a report", "components": ["Report_Export", "Login"]}
         _, story = await self.ask("generate-story", body)
         self.assertLessEqual(set(story["components"]), set(body["components"]))
+
+
+class DialectTests(ServerTestCase):
+    """
+    Agents other than Kiro, on the same path.
+    """
+
+    async def test_q(self) -> None:
+        """
+        Kiro's ancestor answers by its own dialect.
+        """
+        self.path = install_fake_kiro(self.folder / "bin", name="q")
+        await self.start("--agent", "q", FAKEKIRO="era=q", FAKEKIRO_VERSION="1.19.7")
+        self.assertEqual((await self.health())["agent"], "q")
+        response, body = await self.story("x")
+        self.assertEqual((response.code, body["title"]), (200, "x"))
+
+    async def test_file(self) -> None:
+        """
+        A dialect file of the user's starts another program.
+        """
+        install_fake_kiro(self.folder / "other", name="other")
+        mine = self.folder / "mine.toml"
+        mine.write_text(
+            'extends = "kiro-classic"\nname = "mine"\n'
+            f'[start]\nprogram = "{self.folder}/other/other"\narguments = ["chat"]\n'
+        )
+        await self.start("--agent", str(mine))
+        self.assertEqual((await self.health())["agent"], "mine")
+        response, body = await self.story("x")
+        self.assertEqual((response.code, body["title"]), (200, "x"))
 
 
 class TroubleTests(ServerTestCase):

@@ -16,6 +16,7 @@ _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 #: Seconds that one frame of the spinner is shown.
 FRAME = 0.08
 
+ANSWER_PREFIX = "\x1b[38;5;141m> \x1b[0m"
 SUBMITTED = " \n\x1b[38;5;252m\x1b[0m\x1b[?25l"
 SPINNER_GONE = "\x1b[2K\x1b[1G\x1b[?25h"
 CANCELLED = "\x1b[2K\x1b[1G\x1b[?25h\n\n"
@@ -55,9 +56,9 @@ def spinner() -> Iterator[str]:
             yield f"\r{frame} Thinking..."
 
 
-def answer(text: str) -> str:
+def answer(text: str, prefix: str = ANSWER_PREFIX) -> str:
     """
-    An answer behind its prefix: code fences vanish and their content is printed
+    An answer behind its `prefix`: code fences vanish and their content is printed
     raw but for four entities; other lines end in two resets.
     """
     shown = ""
@@ -66,7 +67,7 @@ def answer(text: str) -> str:
         shown += _prose(text[end : fence.start()])
         shown += f"\x1b[1m{fence[1]}\n\x1b[0m\x1b[38;5;10m{_decoded(fence[2])}\x1b[0m"
         end = fence.end()
-    return "\x1b[38;5;141m> \x1b[0m" + shown + _prose(text[end:])
+    return prefix + shown + _prose(text[end:])
 
 
 def footer(seconds: float, credits: float | None = None) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from kiroworkers.errors import AnswerUnfit
-from kiroworkers.tasks.schema import first_problem
+from kiroworkers.schema import first_problem
 
 #: How much text may be read in vain: so many times its own length, and some.
 _PATIENCE = 4

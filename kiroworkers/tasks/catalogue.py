@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from kiroworkers.errors import BadInput
-from kiroworkers.tasks.schema import first_problem
+from kiroworkers.schema import first_problem
 from kiroworkers.tasks.task import Task
 
 _PLACEHOLDERS = {"request", "schema", "example"}

@@ -13,9 +13,9 @@ from attrs import Factory, field, frozen
 from jsonschema import Draft202012Validator
 
 from kiroworkers.errors import BadInput
+from kiroworkers.schema import first_problem
 from kiroworkers.tasks.answer import find_answer
 from kiroworkers.tasks.literal import json_literal
-from kiroworkers.tasks.schema import first_problem
 
 #: The schema keywords that a missing or blank value trips over.
 _ABSENT = {"required", "minLength", "pattern"}

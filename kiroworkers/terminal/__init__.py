@@ -7,7 +7,8 @@ socket, so a recording of a session gives the same events however it is cut.
 """
 
 from kiroworkers.terminal.conversation import Conversation, UnsafePrompt
-from kiroworkers.terminal.dialect import Dialect, load_dialect
+from kiroworkers.terminal.dialect import Dialect
+from kiroworkers.terminal.dialect_file import BadDialect, load_dialect, read_dialect
 from kiroworkers.terminal.events import (
     Answered,
     Cleared,
@@ -25,6 +26,7 @@ from kiroworkers.terminal.events import (
 
 __all__ = [
     "Answered",
+    "BadDialect",
     "Cleared",
     "Conversation",
     "Dialect",
@@ -40,4 +42,5 @@ __all__ = [
     "Troubled",
     "UnsafePrompt",
     "load_dialect",
+    "read_dialect",
 ]

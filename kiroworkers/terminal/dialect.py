@@ -1,18 +1,15 @@
 """
-What is known of one agent's terminal, as data from a TOML file.
+What is known of one agent's terminal, as data.
 
-Everything that a new version of an agent may change is here and nowhere else:
-the command and the flags each version knows, the environment, the marks around
-a prompt, the keys, the questions and their safe answers.
+Everything that a new version of an agent may change is in a dialect's file and
+nowhere else: the command and the flags each version knows, the environment, the
+marks around a prompt, the keys, the questions and their safe answers.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
-from importlib.resources import files
-from typing import Any
 
 from attrs import field, frozen
 
@@ -117,63 +114,3 @@ class Dialect:
             name: value for name, value in inherited.items() if name not in self.unset_environment
         }
         return {**kept, **self.set_environment}
-
-
-def load_dialect(name: str) -> Dialect:
-    """
-    The built-in dialect in the file `name`.toml.
-    """
-    data = _tables(name)
-    start, environment = data["start"], data["environment"]
-    prompt, keys = data["prompt"], data["keys"]
-    return Dialect(
-        name=data["name"],
-        label=data["label"],
-        program=start.get("program"),
-        arguments=tuple(start["arguments"]),
-        flags=tuple(
-            Flag(tuple(each["arguments"]), version_in(each.get("since", "")) or ())
-            for each in start.get("flags", ())
-        ),
-        version_arguments=tuple(start.get("version", ())),
-        until=version_in(start.get("until", "")),
-        set_environment=environment["set"],
-        unset_environment=tuple(environment["unset"]),
-        rows=data["screen"]["rows"],
-        columns=data["screen"]["columns"],
-        prompt_open=_keys(prompt["open"]),
-        prompt_ready=re.compile(prompt["ready"].encode()),
-        prompt_close=_keys(prompt["close"]),
-        paste_start=_keys(keys["paste-start"]),
-        paste_end=_keys(keys["paste-end"]),
-        submit=_keys(keys["submit"]),
-        interrupt=_keys(keys["interrupt"]),
-        clear=_keys(data["clear"]["type"]),
-        clear_question=re.compile(data["clear"]["question"]),
-        clear_confirm=_keys(data["clear"]["confirm"]),
-        clear_done=re.compile(data["clear"]["done"]),
-        approval_question=re.compile(data["approval"]["question"]),
-        approval_deny=_keys(data["approval"]["deny"]),
-        answer_prefix=re.compile(data["answer"]["prefix"].encode()),
-        menus=tuple(
-            Menu(re.compile(each["question"]), _keys(each["keys"])) for each in data["menu"]
-        ),
-        troubles=tuple(
-            TroubleSign(each["kind"], re.compile(each["text"]), each.get("blocks", False))
-            for each in data["trouble"]
-        ),
-    )
-
-
-def _tables(name: str) -> dict[str, Any]:
-    """
-    The tables of a dialect's file, laid over those of the file it `extends`.
-    """
-    text = files("kiroworkers.terminal").joinpath(f"{name}.toml").read_text(encoding="utf-8")
-    data = tomllib.loads(text)
-    base = data.pop("extends", None)
-    return {**_tables(base), **data} if base else data
-
-
-def _keys(text: str) -> bytes:
-    return text.encode()

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,8 +64,14 @@ class Watched:
     A session, and Deferreds for what becomes of it.
     """
 
-    def __init__(self, clock: Any, launch: Callable[[TerminalProcess], None], groups: Groups):
-        self.conversation = Noticing(load_dialect("kiro-classic"), 1_000_000)
+    def __init__(
+        self,
+        clock: Any,
+        launch: Callable[[TerminalProcess], None],
+        groups: Groups,
+        dialect: str = "kiro-classic",
+    ) -> None:
+        self.conversation = Noticing(load_dialect(dialect), 1_000_000)
         self.gone: Deferred[str] = Deferred()
         self._waiting: list[Deferred[None]] = []
         limits = Limits(startup=60, cancel=20, stop=1)
@@ -311,6 +318,7 @@ class RealProgram(Contract):
     How a real program is started.
     """
 
+    dialect = "kiro-classic"
     arguments: tuple[str, ...]
     #: The stand-in's faults, and what a slow session of the offline agent waits.
     faults = ""
@@ -323,7 +331,7 @@ class RealProgram(Contract):
         real: Any = reactor
         guard = Guard(real)
         self.addCleanup(guard.stop)
-        dialect = load_dialect("kiro-classic")
+        dialect = load_dialect(self.dialect)
         command = Command(
             sys.executable,
             self.arguments,
@@ -332,7 +340,8 @@ class RealProgram(Contract):
             dialect.rows,
             dialect.columns,
         )
-        return Watched(real, lambda process: start(real, process, command), guard)
+        launch = partial(start, real, command=command)
+        return Watched(real, launch, guard, self.dialect)
 
     def environment(self, slow: bool) -> dict[str, str]:
         delay = self.delay if slow else "0"
@@ -378,6 +387,18 @@ class MenuFakeKiroTests(RealProgram, TestCase):
 
     arguments = ("-m", "tests.fakekiro", "chat")
     faults = "menu"
+    endless = "never answer [[silent]]"
+    with_tool = "use a tool [[approve]]"
+
+
+class QTests(RealProgram, TestCase):
+    """
+    So does the stand-in as Kiro's ancestor, which prints slowly.
+    """
+
+    dialect = "q"
+    arguments = ("-m", "tests.fakekiro", "chat")
+    faults = "era=q agent=old pace=0.0001"
     endless = "never answer [[silent]]"
     with_tool = "use a tool [[approve]]"
 

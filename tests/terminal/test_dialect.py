@@ -4,9 +4,12 @@ Tests for `kiroworkers.terminal.dialect`.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.terminal.dialect import load_dialect, version_in
+from kiroworkers.terminal import BadDialect, load_dialect, read_dialect
+from kiroworkers.terminal.dialect import version_in
 
 
 class KiroTests(SynchronousTestCase):
@@ -50,3 +53,69 @@ class KiroTests(SynchronousTestCase):
         self.assertEqual(offline.clear, self.kiro.clear)
         self.assertEqual((offline.name, offline.program), ("offline", None))
         self.assertEqual(offline.command(None), ("-m", "kiroworkers.offline"))
+
+
+class FileTests(SynchronousTestCase):
+    """
+    Tests for `read_dialect`.
+    """
+
+    def write(self, text: str) -> Path:
+        path = Path(self.mktemp() + ".toml")
+        path.write_text(text)
+        return path
+
+    def test_builtin(self) -> None:
+        """
+        The built-in dialects pass the check that users' files must pass.
+        """
+        for name in ("kiro-classic", "q", "offline"):
+            dialect = read_dialect(self.write(f'extends = "{name}"'))
+            self.assertEqual(dialect, load_dialect(name))
+
+    def test_extends(self) -> None:
+        """
+        A file takes what it does not give from the dialect it extends.
+        """
+        dialect = read_dialect(
+            self.write(
+                'extends = "kiro-classic"\nname = "mine"\n'
+                "[start]\nprogram = \"my-kiro\"\narguments = ['chat', '--fast']\n"
+                '[[trouble]]\nkind = "throttled"\ntext = "slow down"\n'
+            )
+        )
+        self.assertEqual((dialect.name, dialect.program), ("mine", "my-kiro"))
+        self.assertEqual(dialect.command(None), ("chat", "--fast"))
+        self.assertEqual([sign.kind for sign in dialect.troubles], ["throttled"])
+        self.assertEqual(dialect.prompt_open, load_dialect("kiro-classic").prompt_open)
+
+    def test_wrong(self) -> None:
+        """
+        What is wrong is said with the file and the key.
+        """
+        for text, reason in [
+            ("name = ", "Invalid value"),
+            ('name = "x"', "label is required"),
+            ('extends = "other"', "no built-in dialect 'other'"),
+            ('extends = "../q"', "no built-in dialect '../q'"),
+            ('extends = "q"\ncolour = 1', "may not have 'colour'"),
+            ('extends = "q"\n[answer]\nprefix = "("', "answer.prefix must be a regular expression"),
+            ("extends = \"q\"\n[answer]\nprefix = '\\u1234'", "answer.prefix must be a regular"),
+            ('extends = "q"\n[answer]\nsuffix = "("', "answer.prefix is required"),
+            ('extends = "q"\n[screen]\nrows = 0\ncolumns = 80', "screen.rows must be at least 2"),
+            ('extends = "q"\n[start]\narguments = "chat"', "start.arguments must be a list"),
+            ('extends = "q"\n[[trouble]]\nkind = "bad"\ntext = "x"', "trouble[0].kind must be one"),
+        ]:
+            path = self.write(text)
+            with self.assertRaises(BadDialect) as raised:
+                read_dialect(path)
+            self.assertIn(str(path), str(raised.exception))
+            self.assertIn(reason, str(raised.exception))
+
+    def test_no_file(self) -> None:
+        """
+        A file that is not there is said to be that.
+        """
+        with self.assertRaises(BadDialect) as raised:
+            read_dialect(Path("/nowhere/mine.toml"))
+        self.assertIn("/nowhere/mine.toml", str(raised.exception))

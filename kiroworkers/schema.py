@@ -53,17 +53,17 @@ def _describe(error: ValidationError) -> Problem:
     path = list(error.absolute_path)
     keyword = str(error.validator)
     expected: Any = error.validator_value
+    value: Any = error.instance
     if keyword == "required":
-        present: Any = error.instance
-        path.append(next(name for name in expected if name not in present))
+        path.append(next(name for name in expected if name not in value))
     field = _dotted(path)
     name = field or "The value"
     match keyword:
         case "required":
             reason = "is required"
         case "type":
-            reason = f"must be {_kinds(expected)}, not {_kind_of(error.instance)}"
-        case "minLength" | "pattern" if not str(error.instance).strip():
+            reason = f"must be {_kinds(expected)}, not {_kind_of(value)}"
+        case "minLength" | "pattern" if not str(value).strip():
             reason = "must not be blank"
         case "minItems" if expected == 1:
             reason = "must not be empty"
@@ -71,6 +71,12 @@ def _describe(error: ValidationError) -> Problem:
             reason = f"must be at least {expected}"
         case "maximum":
             reason = f"must be at most {expected}"
+        case "additionalProperties" if expected is False:
+            schema: Any = error.schema
+            extra = sorted(set(value) - set(schema["properties"]))
+            reason = f"may not have {', '.join(map(repr, extra))}"
+        case "format":
+            reason = f"must be a {expected}: {error.cause}"
         case "enum":
             reason = f"must be one of {', '.join(map(str, expected)) or 'an empty list'}"
         case _:
