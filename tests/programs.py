@@ -185,6 +185,13 @@ class Program(ProcessProtocol):
         self._look()
         return said
 
+    def type(self, text: str) -> None:
+        """
+        Write `text` to its standard input.
+        """
+        assert self.transport is not None
+        self.transport.write(text.encode())
+
     def signal(self, name: str) -> Deferred[int]:
         """
         Send a signal, by name without SIG; fires when the program has ended.

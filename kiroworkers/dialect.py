@@ -1,0 +1,167 @@
+"""
+Tools for dialects: ``python -m kiroworkers.dialect check`` and ``record``.
+
+`check` reads a dialect, and shows the events that it reads from a recording.
+`record` runs a program and keeps what its terminal says and hears, so that a
+session that misbehaves can be sent as a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pty
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from kiroworkers.terminal import (
+    BadDialect,
+    Conversation,
+    Dialect,
+    Event,
+    UnsafePrompt,
+    load_dialect,
+    read_dialect,
+)
+from kiroworkers.terminal.recording import BadRecording, Piece, Writer, read_recording
+
+#: Most output of a turn that is kept, as the server's default.
+_MAX_OUTPUT = 8 * 1024**2
+
+_LONGEST_SHOWN = 500
+
+
+def events_in(dialect: Dialect, pieces: Iterable[Piece]) -> Iterator[tuple[float, Event]]:
+    """
+    What `dialect` reads from a recording, with times.  A line that was typed at
+    the prompt counts as a question.
+    """
+    conversation = Conversation(dialect, _MAX_OUTPUT)
+    typed = b""
+    for piece in pieces:
+        if piece.direction == "o":
+            for event in conversation.feed(piece.data):
+                yield piece.seconds, event
+            continue
+        typed += piece.data
+        if not typed.endswith(dialect.submit):
+            continue
+        line, typed = typed, b""
+        if conversation.at_prompt:
+            _replay(conversation, dialect, line)
+
+
+def _replay(conversation: Conversation, dialect: Dialect, typed: bytes) -> None:
+    """
+    Tell `conversation` that this line was typed at the prompt.
+    """
+    if typed == dialect.clear:
+        conversation.clear()
+    elif typed == dialect.approval_deny:
+        conversation.deny()
+    elif typed == dialect.clear_confirm:
+        conversation.confirm_clear()
+    else:
+        text = typed.removesuffix(dialect.submit)
+        text = text.removeprefix(dialect.paste_start).removesuffix(dialect.paste_end)
+        try:
+            conversation.ask(text.decode("utf-8", "replace"))
+        except UnsafePrompt:
+            return  # a command of the agent's: its prompt strays
+
+
+def check(file: str, recording: str | None) -> int:
+    """
+    Print what is known of the dialect `file` (a path, or a built-in's name), and
+    the events in `recording`: one of ours, or raw bytes.
+    """
+    try:
+        dialect = read_dialect(Path(file)) if file.endswith(".toml") else _builtin(file)
+        print(f"{dialect.name}: {dialect.label}")
+        command = shlex.join([dialect.program or "python", *dialect.command(None)])
+        print(f"starts: {command}, on {dialect.columns}x{dialect.rows}")
+        if recording is not None:
+            for seconds, event in events_in(dialect, _pieces(Path(recording))):
+                shown = str(event)
+                if len(shown) > _LONGEST_SHOWN:
+                    shown = f"{shown[:_LONGEST_SHOWN]}… ({len(shown)} characters)"
+                print(f"{seconds:10.3f} s  {shown}")
+    except (BadDialect, BadRecording, OSError) as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _builtin(name: str) -> Dialect:
+    try:
+        return load_dialect(name)
+    except OSError:
+        raise BadDialect(f"{name}: neither a built-in dialect nor a .toml file") from None
+
+
+def _pieces(path: Path) -> Iterator[Piece]:
+    if path.suffix == ".cast":
+        try:
+            with path.open(encoding="utf-8") as lines:
+                yield from read_recording(lines)
+        except (BadRecording, UnicodeDecodeError) as problem:
+            raise BadRecording(f"{path}: {problem}") from None
+    else:
+        yield Piece(0.0, "o", path.read_bytes())
+
+
+def record(command: Sequence[str], output: str, rows: int, columns: int) -> int:
+    """
+    Run `command` on a terminal of this size inside this one, and write what it
+    says and hears to the file `output`; the command's exit status.
+    """
+    writer = Writer(rows, columns, shlex.join(command))
+    began = time.monotonic()
+    with open(output, "x", encoding="utf-8") as file:
+        os.chmod(output, 0o600)  # it holds what was typed
+        file.write(writer.header())
+
+        def keep(descriptor: int, direction: str) -> bytes:
+            data = os.read(descriptor, 65536)
+            piece = Piece(time.monotonic() - began, "i" if direction == "i" else "o", data)
+            file.write(writer.line(piece))
+            file.flush()
+            return data
+
+        # The size is set from within, so that the program never sees another.
+        sized = ["sh", "-c", f'stty rows {rows} columns {columns} && exec "$@"', "sh", *command]
+        status = pty.spawn(sized, lambda each: keep(each, "o"), lambda each: keep(each, "i"))
+        file.write(writer.last_lines(time.monotonic() - began))
+    print(f"\r\nkept in {output}", file=sys.stderr)
+    return os.waitstatus_to_exitcode(status)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    The command line; the exit status.
+    """
+    parser = argparse.ArgumentParser(prog="python -m kiroworkers.dialect", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    checking = commands.add_parser("check", help="check a dialect, and read a recording by it")
+    checking.add_argument("dialect", help="a .toml file, or the name of a built-in dialect")
+    checking.add_argument("recording", nargs="?", help="a .cast file of `record`, or raw bytes")
+    recording = commands.add_parser("record", help="run a program and record its terminal")
+    recording.add_argument("--output", default="session.cast", help="new file (%(default)s)")
+    recording.add_argument("--rows", type=int, default=50, help="%(default)s")
+    recording.add_argument("--columns", type=int, default=1000, help="%(default)s")
+    recording.add_argument("program", nargs="+", help="after --, the program and its arguments")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "check":
+        return check(chosen.dialect, chosen.recording)
+    try:
+        return record(chosen.program, chosen.output, chosen.rows, chosen.columns)
+    except OSError as problem:
+        print(problem, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

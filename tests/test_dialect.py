@@ -1,0 +1,137 @@
+"""
+Tests for `kiroworkers.dialect`, the tools for dialects.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from kiroworkers.dialect import main
+from kiroworkers.offline import classic
+from kiroworkers.offline.editor import LineEditor
+from tests.programs import ROOT, Program, environment
+
+real: Any = reactor
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    """
+    The exit status of the tool, what it printed, and its errors.
+    """
+    with redirect_stdout(io.StringIO()) as printed, redirect_stderr(io.StringIO()) as errors:
+        status = main(arguments)
+    return status, printed.getvalue(), errors.getvalue()
+
+
+class CheckTests(SynchronousTestCase):
+    """
+    Tests for `check`.
+    """
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+
+    def test_dialect(self) -> None:
+        """
+        A dialect that is right is shown with the command it starts.
+        """
+        status, printed, _ = run("check", "kiro-classic")
+        self.assertEqual(status, 0)
+        self.assertIn("kiro: Kiro CLI, classic interface", printed)
+        self.assertIn("kiro-cli chat --legacy-ui", printed)
+
+    def test_wrong(self) -> None:
+        """
+        A dialect or a recording that is wrong is an error that says why.
+        """
+        mine = self.folder / "mine.toml"
+        mine.write_text('extends = "q"\n[answer]\nprefix = "("')
+        cast = self.folder / "mine.cast"
+        cast.write_text("{}\n")
+        for arguments, reason in [
+            ([str(mine)], "answer.prefix must be a regular expression"),
+            (["kirro"], "neither a built-in dialect nor a .toml file"),
+            (["q", "/nowhere/x.bin"], "/nowhere/x.bin"),
+            (["q", str(cast)], "line 1: not an asciicast"),
+        ]:
+            status, _, errors = run("check", *arguments)
+            self.assertEqual(status, 1)
+            self.assertIn(reason, errors)
+
+    def test_raw_bytes(self) -> None:
+        """
+        A recording of raw bytes gives the events that need no question.
+        """
+        raw = self.folder / "raw.bin"
+        raw.write_bytes(LineEditor(classic.prompt()).open())
+        status, printed, _ = run("check", "kiro-classic", str(raw))
+        self.assertEqual(status, 0)
+        self.assertIn("Ready()", printed)
+
+    def test_long(self) -> None:
+        """
+        A long answer is shortened.
+        """
+        cast = self.folder / "long.cast"
+        cycle = LineEditor(classic.prompt()).open().decode()
+        pieces = [("o", cycle), ("i", "x\r"), ("o", "\x1b[?2004l" + "y" * 9999 + cycle)]
+        lines = [{"version": 2}, *([1, *piece] for piece in pieces)]
+        cast.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        _, printed, _ = run("check", "kiro-classic", str(cast))
+        self.assertIn("characters)", printed)
+        self.assertLess(len(printed), 2000)
+
+
+class RecordTests(TestCase):
+    """
+    Tests for `record`, with the stand-in of Kiro on a real terminal.
+    """
+
+    timeout = 60
+
+    async def test_session(self) -> None:
+        """
+        A session that was recorded shows the same events again: the turn, the
+        questions, and the end.
+        """
+        cast = Path(self.mktemp()).absolute()
+        cast = cast.with_suffix(".cast")
+        program = Program()
+        arguments = ["-m", "kiroworkers.dialect", "record", "--output", str(cast), "--"]
+        arguments += [sys.executable, "-m", "tests.fakekiro", "chat"]
+        program.start(real, arguments, environment(), ROOT)
+        for typed in ("Größe?\r", "ask [[approve]]\r", "n\r", "/clear\r", "y\r", "/quit\r"):
+            await program.says(r"\[\d+C\Z")
+            program.output = ""
+            program.type(typed)
+        self.assertEqual(await program.ended, 0)
+        self.assertEqual(cast.stat().st_mode & 0o777, 0o600)
+        status, printed, _ = run("check", "kiro-classic", str(cast))
+        self.assertEqual(status, 0)
+        names = [line.split()[2].partition("(")[0] for line in printed.splitlines()[2:]]
+        self.assertEqual(
+            names,
+            [
+                "Ready",
+                "Submitted",
+                "Answered",
+                "Submitted",
+                "NeedsApproval",
+                "Answered",
+                "NeedsConfirmation",
+                "Cleared",
+                "Strayed",
+            ],
+        )
+        status, _, errors = run("record", "--output", str(cast), "--", "true")
+        self.assertEqual(status, 1)
+        self.assertIn("exists", errors)
