@@ -26,7 +26,7 @@ Those that belong to the whole session stand in the environment variable
     broken      exit at once with status 1      stubborn    ignore SIGTERM and SIGHUP
     clear=C     garbled, refused or none        agent=NAME, used=N   parts of the prompt
     menu        the box and the menu of 2.28, before the first prompt
-    era=q       draw as Amazon Q did            pace=S   wait between characters
+    era=q       draw as Amazon Q did            pace=S   wait between its first characters
 
 ``FAKEKIRO_LOG`` names a file to which each line that was submitted is added, as
 a JSON string; ``FAKEKIRO_VERSION`` is the version it says it is.
@@ -50,6 +50,7 @@ from kiroworkers.offline.editor import Signal
 _FAULTS = re.compile(r"\[\[([^\]]*)\]\]")
 _TASK = re.compile(r"^Task: *([\w-]+)", re.MULTILINE)
 _REQUEST = re.compile(r"^Request: *(\{.*\})$", re.MULTILINE)
+_UNPRINTED = re.compile(r"[\x7f-\x9f\ud800-\udfff]")
 _EXAMPLE = re.compile(r"^An example[^{]*(\{.*\})$", re.MULTILINE)
 
 _LOGO = "\x1b[38;5;141m⢀⣴⣶⣦⡀ Kiro (a stand-in for tests)\x1b[0m\n\n"
@@ -67,6 +68,8 @@ _BOX = (
 _NUDGE = "Classic is being deprecated with the Kiro CLI 3.0 release in October.\n\n"
 _CHOICES = ("Switch to 3.0 and upgrade my agent configs", "Remind me later")
 
+#: How many characters are paced.
+_PACED = 500
 _Q_PREFIX = "\x1b[38;5;10m> "
 
 #: The flags that are known, each since a version.
@@ -211,9 +214,11 @@ class FakeKiro(Console):
 
     def _print(self, text: str) -> None:
         pace = float(self._session_faults.get("pace", "0"))
-        for piece in text if pace else [text]:
-            self.write(piece)
+        slowly = _PACED if pace else 0
+        for character in text[:slowly]:
+            self.write(character)
             self.wait(pace)
+        self.write(text[slowly:])
 
     def _said(self, text: str) -> str:
         return answer_text(text, self._faults, self._remembered)
@@ -249,7 +254,9 @@ def answer_text(text: str, faults: Mapping[str, str] = MappingProxyType({}), kno
     if "prose" in faults or task is None or request is None:
         return f"I have read {len(text)} characters, {{and}} have nothing to say."
     answer = _answer_to(task[1], json.loads(request[1]), known)
-    shown = json.dumps(answer, indent=2 if "pretty" in faults else None)
+    # A model writes characters as they are, but for what no JSON string holds.
+    shown = json.dumps(answer, indent=2 if "pretty" in faults else None, ensure_ascii=False)
+    shown = _UNPRINTED.sub(lambda found: json.dumps(found[0])[1:-1], shown)
     shown = shown.replace("&", "\\u0026").replace("`", "\\u0060")
     if "quotes" in faults:
         said = "\n".join(TROUBLES.values()) + f"\n```json\n{shown}\n```"
@@ -264,6 +271,8 @@ def _answer_to(task: str, request: Mapping[str, Any], remembered: int) -> dict[s
     story = request.get("story", {})
     note = f"{remembered} earlier prompts remembered"
     match task:
+        case "echo":
+            return dict(request)
         case "generate-story":
             return {
                 "title": request.get("idea", "none"),

@@ -115,9 +115,38 @@ class Watched:
             each.callback(None)
 
 
-class Contract:
+class Starting:
     """
-    The suite.  A subclass says how a session starts and how time passes.
+    Starts and stops sessions.  A subclass says how a session starts and how
+    time passes.
+    """
+
+    def launch(self, slow: bool) -> Watched:
+        """
+        A session that is not started; in a slow one turns may take a second.
+        """
+        raise NotImplementedError
+
+    async def wait(self, deferred: Deferred[T]) -> T:
+        """
+        What `deferred` fires with.
+        """
+        return await deferred
+
+    async def started(self, slow: bool = False) -> Watched:
+        watched = self.launch(slow)
+        watched.session.start()
+        await self.wait(watched.idle())
+        return watched
+
+    async def stop(self, watched: Watched) -> None:
+        watched.session.stop("the test is over")
+        await self.wait(watched.gone)
+
+
+class Contract(Starting):
+    """
+    The suite.
     """
 
     #: A prompt whose turn does not end soon in a slow session, and one that
@@ -135,29 +164,11 @@ class Contract:
     assertTrue: Callable[..., None]
     assertRaises: Callable[..., Any]
 
-    def launch(self, slow: bool) -> Watched:
-        """
-        A session that is not started; in a slow one turns may take a second.
-        """
-        raise NotImplementedError
-
-    async def wait(self, deferred: Deferred[T]) -> T:
-        """
-        What `deferred` fires with.
-        """
-        return await deferred
-
     def expected_title(self, idea: str) -> str | None:
         """
         The title that the answer to `idea` has; None where rules decide it.
         """
         return idea
-
-    async def started(self, slow: bool = False) -> Watched:
-        watched = self.launch(slow)
-        watched.session.start()
-        await self.wait(watched.idle())
-        return watched
 
     async def ask_story(self, watched: Watched, idea: str) -> Mapping[str, Any]:
         request = STORY.accept({"idea": idea})
@@ -167,10 +178,6 @@ class Contract:
         if expected is not None:
             self.assertEqual(answer["title"], expected)
         return answer
-
-    async def stop(self, watched: Watched) -> None:
-        watched.session.stop("the test is over")
-        await self.wait(watched.gone)
 
     async def test_turns(self) -> None:
         """
@@ -313,7 +320,7 @@ class MemoryTests(Contract, TestCase):
         return pid in self.reactor.running
 
 
-class RealProgram(Contract):
+class RealStarting(Starting):
     """
     How a real program is started.
     """
@@ -346,6 +353,12 @@ class RealProgram(Contract):
     def environment(self, slow: bool) -> dict[str, str]:
         delay = self.delay if slow else "0"
         return environment(FAKEKIRO=self.faults, KIROWORKERS_OFFLINE_DELAY=delay)
+
+
+class RealProgram(RealStarting, Contract):
+    """
+    The suite, for a real program on a real PTY.
+    """
 
 
 class FakeKiroTests(RealProgram, TestCase):
@@ -398,7 +411,7 @@ class QTests(RealProgram, TestCase):
 
     dialect = "q"
     arguments = ("-m", "tests.fakekiro", "chat")
-    faults = "era=q agent=old pace=0.0001"
+    faults = "era=q agent=old pace=0.001"
     endless = "never answer [[silent]]"
     with_tool = "use a tool [[approve]]"
 

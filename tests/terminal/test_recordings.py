@@ -8,7 +8,9 @@ that the variable KIROWORKERS_RECORDINGS names, and are not part of the project.
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -48,8 +50,10 @@ class ReplayTests(SynchronousTestCase):
 
     def test_events(self) -> None:
         """
-        Each recording gives its events, whole and byte by byte.
+        Each recording gives its events, whole, byte by byte, and however it is
+        cut.
         """
+        random = Random(1)
         kiro = load_dialect("kiro-classic")
         for name, expected in EXPECTED.items():
             data = (FOLDER / name).read_bytes()
@@ -57,6 +61,12 @@ class ReplayTests(SynchronousTestCase):
             conversation = Conversation(kiro, 10**6)
             by_byte = [event for byte in data for event in conversation.feed(bytes([byte]))]
             self.assertEqual(by_byte, expected, name)
+            for _ in range(50):
+                cuts = sorted(random.choices(range(len(data) + 1), k=random.randrange(20)))
+                conversation = Conversation(kiro, 10**6)
+                pieces = [data[a:b] for a, b in pairwise([0, *cuts, len(data)])]
+                cut = [event for piece in pieces for event in conversation.feed(piece)]
+                self.assertEqual(cut, expected, (name, cuts))
 
     def test_last_seen(self) -> None:
         """
