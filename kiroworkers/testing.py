@@ -167,6 +167,7 @@ class MemoryProcess:
     ) -> None:
         self.pid: int | None = pid
         self.signals: list[str] = []
+        self.disconnected = False
         self.program = program
         self._reactor = reactor
         self._protocol = protocol

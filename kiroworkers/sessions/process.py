@@ -14,7 +14,7 @@ import termios
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import frozen
 from twisted.internet.error import ProcessDone
@@ -118,13 +118,14 @@ class TerminalProcess(ProcessProtocol):
         # What is left of the group would hold the PTY, and twisted would wait
         # for it; nothing of a session outlives its leader.
         self._send(signal.SIGKILL)
-        assert self.transport is not None
+        # What it said last may still be unread.  A PTY's transport is the
+        # descriptor itself; it answers None as long as there was more.  Once it
+        # is disconnected its number may be another connection's.
+        terminal: Any = self.transport
         for _ in range(_LAST_READS):
-            # What it said last may still be unread.  A PTY's transport is the
-            # descriptor itself; it answers None as long as there was more.
-            if self.transport.doRead() is not None:  # type: ignore[attr-defined]
+            if terminal.disconnected or terminal.doRead() is not None:
                 break
-        self.transport.loseConnection()
+        terminal.loseConnection()
 
     def processEnded(self, reason: Failure) -> None:
         if self._kill is not None and self._kill.active():

@@ -13,6 +13,8 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kiroworkers.sessions.guard import Guard
@@ -125,6 +127,27 @@ class TerminalProcessTests(TestCase):
         child = int(listening.output.split(b"child ")[1].split(b".")[0])
         await exits(real, child)
         self.assertFalse(alive(child))
+
+    async def test_descriptor_of_another(self) -> None:
+        """
+        A process that ends after its terminal did is not read once more: its
+        descriptor may be somebody else's by then.
+        """
+        listening = Listening(self, "exec <&- >&- 2>&-; exec sleep 60")
+        transport: Any = listening.process.transport
+        descriptor = transport.fileno()
+        # What the reactor does when the terminal says that it is gone.
+        transport.connectionLost(Failure(ConnectionDone()))
+        reading, writing = os.pipe2(os.O_NONBLOCK)
+        os.write(writing, b"a request of a client's")
+        if reading != descriptor:
+            os.dup2(reading, descriptor)
+        listening.process.hang_up()
+        await listening.ended
+        self.assertEqual(listening.output, b"")
+        self.assertEqual(os.read(reading, 100), b"a request of a client's")
+        for each in {reading, writing, descriptor}:
+            os.close(each)
 
     def test_no_process(self) -> None:
         """
