@@ -25,7 +25,9 @@ setup(
         "attrs>=23.1",
         "jsonschema>=4.20",
         "klein>=24.8",
+        "pyte>=0.8.2",
         "twisted>=24.7",
+        "wcwidth>=0.2.6",
     ],
     extras_require={
         "test": ["hypothesis>=6.100", "treq>=24.9"],

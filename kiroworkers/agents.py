@@ -5,23 +5,50 @@ Which program answers: choosing it, and the command that starts it.
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from kiroworkers.errors import BadSetting, CannotStart
 from kiroworkers.terminal import BadDialect, Dialect, load_dialect, read_dialect
-from kiroworkers.terminal.dialect import Version, version_in
+from kiroworkers.terminal.dialect import Line, Version, version_in
 
-#: The names `--agent` takes, and the dialect each speaks.
-_DIALECTS = {"kiro": "kiro-classic", "q": "q", "offline": "offline"}
+#: The names `--agent` takes, and the dialects that each may speak, by its version.
+_DIALECTS = {
+    "kiro": ("kiro-classic", "kiro-tui"),
+    "kiro-classic": ("kiro-classic",),
+    "kiro-tui": ("kiro-tui",),
+    "q": ("q",),
+    "offline": ("offline",),
+}
+
+#: The dialect of `--agent-command`.
+_GENERIC = "generic"
 
 #: Seconds a program may take to say its version.
 _VERSION_PATIENCE = 10.0
+
+
+@frozen
+class Wanted:
+    """
+    What the operator asks for.
+
+    @ivar agent: `auto`, a name or a dialect file.
+    @ivar command: a program of any kind, with its arguments, instead; empty
+        without.
+    @ivar prompt: the pattern of that program's prompt; empty for the usual one.
+    """
+
+    agent: str = "auto"
+    command: str = ""
+    prompt: str = ""
 
 
 @frozen
@@ -44,67 +71,121 @@ class Agent:
         return self.dialect.name
 
 
-def check_agent(wanted: str) -> None:
+def check_agent(wanted: Wanted) -> None:
     """
-    Is `wanted` something `--agent` can mean?
+    Can `wanted` be meant?
 
     @raise BadSetting: if not.
     """
-    if wanted == "auto":
-        return
-    try:
-        _dialect(wanted)
-    except BadDialect as problem:
-        raise BadSetting("--agent", wanted, str(problem)) from None
+    if wanted.command:
+        if wanted.agent != "auto":
+            raise BadSetting("--agent-command", wanted.command, "goes without --agent")
+        try:
+            shlex.split(wanted.command)
+        except ValueError as problem:
+            raise BadSetting("--agent-command", wanted.command, str(problem)) from None
+        try:
+            re.compile(wanted.prompt)
+        except re.error as problem:
+            raise BadSetting("--prompt-pattern", wanted.prompt, str(problem)) from None
+    elif wanted.prompt:
+        raise BadSetting("--prompt-pattern", wanted.prompt, "goes with --agent-command")
+    elif wanted.agent != "auto":
+        try:
+            _dialects(wanted.agent)
+        except BadDialect as problem:
+            raise BadSetting("--agent", wanted.agent, str(problem)) from None
 
 
-def _dialect(wanted: str) -> Dialect:
-    if wanted in _DIALECTS:
-        return load_dialect(_DIALECTS[wanted])
-    if wanted.endswith(".toml"):
-        return read_dialect(Path(wanted).expanduser())
+def _dialects(name: str) -> list[Dialect]:
+    if name in _DIALECTS:
+        return [load_dialect(each) for each in _DIALECTS[name]]
+    if name.endswith(".toml"):
+        return [read_dialect(Path(name).expanduser())]
     raise BadDialect(f"must be auto, {', '.join(_DIALECTS)} or a dialect file (.toml)")
 
 
+def _generic(wanted: Wanted) -> Dialect:
+    """
+    The dialect of any program.
+    """
+    program, *arguments = shlex.split(wanted.command)
+    dialect = load_dialect(_GENERIC)
+    readiness = dialect.readiness
+    if wanted.prompt:
+        assert isinstance(readiness, Line), "its prompt is a pattern"
+        readiness = evolve(readiness, prompt=re.compile(wanted.prompt))
+    label = f"the program {shlex.join([program, *arguments])}"
+    return evolve(
+        dialect,
+        label=label,
+        program=program,
+        arguments=tuple(arguments),
+        readiness=readiness,
+    )
+
+
 def choose_agent(
-    wanted: str,
+    wanted: Wanted,
     environment: Mapping[str, str],
     said_version: Callable[[list[str], Mapping[str, str]], str],
 ) -> Agent:
     """
-    The agent that `wanted` (`auto`, a name or a dialect file) means on this
-    machine, given the server's `environment`.
+    The agent that is `wanted`, on this machine, given the server's
+    `environment`.
 
     @param said_version: runs a command that prints a version; what it printed.
     @raise CannotStart: when it is not to be had.
     """
-    reason = "chosen with --agent"
-    if wanted == "auto":
-        kiro = _dialect("kiro")
-        assert kiro.program is not None, "Kiro is a program on PATH"
-        found = shutil.which(kiro.program, path=environment.get("PATH", os.defpath))
-        wanted = "kiro" if found else "offline"
-        reason = f"--agent auto: {kiro.program} is {'' if found else 'not '}on PATH"
-    dialect = _dialect(wanted)
-    session_environment = dialect.environment(environment)
-    if dialect.program is None:
-        executable: str | None = sys.executable
+    path = environment.get("PATH", os.defpath)
+    name, reason = wanted.agent, "chosen with --agent"
+    if wanted.command:
+        name, reason = "command", "chosen with --agent-command"
+        dialects = [_generic(wanted)]
     else:
-        executable = shutil.which(dialect.program, path=environment.get("PATH", os.defpath))
+        if name == "auto":
+            kiro = _dialects("kiro")[0].program
+            assert kiro is not None, "Kiro is a program on PATH"
+            found = shutil.which(kiro, path=path)
+            name = "kiro" if found else "offline"
+            reason = f"--agent auto: {kiro} is {'' if found else 'not '}on PATH"
+        dialects = _dialects(name)
+    first = dialects[0]
+    executable = sys.executable if first.program is None else shutil.which(first.program, path=path)
     if executable is None:
-        raise CannotStart(f"kiroworkers: --agent {wanted}: {dialect.program} is not on PATH")
+        raise CannotStart(f"kiroworkers: --agent {name}: {first.program} is not on PATH")
     version: Version | None = None
-    if dialect.version_arguments:
-        said = said_version([executable, *dialect.version_arguments], session_environment)
+    if first.version_arguments:
+        said = said_version([executable, *first.version_arguments], first.environment(environment))
         version = version_in(said)
         reason += f", {said.strip() or 'version unknown'}"
-    if version is not None and dialect.until is not None and version >= dialect.until:
-        raise CannotStart(
-            f"kiroworkers: {executable} is version {'.'.join(map(str, version))}, and "
-            f"{dialect.label} ended before {'.'.join(map(str, dialect.until))}; use an older "
-            "version, or --agent offline"
-        )
-    return Agent(dialect, reason, executable, dialect.command(version), session_environment)
+    dialect = _for_version(dialects, version, executable)
+    return Agent(
+        dialect,
+        reason,
+        executable,
+        dialect.command(version),
+        dialect.environment(environment),
+    )
+
+
+def _for_version(dialects: Sequence[Dialect], version: Version | None, executable: str) -> Dialect:
+    """
+    The first of `dialects` that drives `version`, or may where it is not known.
+    """
+    for dialect in dialects:
+        if version is None or dialect.until is None or version < dialect.until:
+            return dialect
+    last = dialects[-1]
+    assert version is not None and last.until is not None, "it was too new for all"
+    raise CannotStart(
+        f"kiroworkers: {executable} is version {_dotted(version)}, and {last.label} ended before "
+        f"{_dotted(last.until)}; use an older version, or --agent offline"
+    )
+
+
+def _dotted(version: Version) -> str:
+    return ".".join(map(str, version))
 
 
 def ask_version(command: list[str], environment: Mapping[str, str]) -> str:

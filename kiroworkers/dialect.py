@@ -22,8 +22,10 @@ from kiroworkers.terminal import (
     Conversation,
     Dialect,
     Event,
+    PromptTooLong,
     UnsafePrompt,
     load_dialect,
+    new_conversation,
     read_dialect,
 )
 from kiroworkers.terminal.recording import BadRecording, Piece, Writer, read_recording
@@ -39,15 +41,26 @@ def events_in(dialect: Dialect, pieces: Iterable[Piece]) -> Iterator[tuple[float
     What `dialect` reads from a recording, with times.  A line that was typed at
     the prompt counts as a question.
     """
-    conversation = Conversation(dialect, _MAX_OUTPUT)
+    conversation = new_conversation(dialect, _MAX_OUTPUT)
     typed = b""
-    for piece in pieces:
+    silent_from: float | None = None
+    for piece in (*pieces, None):
+        # Silence between two pieces, and after the last.
+        patience = conversation.patience
+        if silent_from is not None and patience is not None:
+            until = silent_from + patience
+            if piece is None or piece.seconds >= until:
+                for event in conversation.silent():
+                    yield until, event
+        if piece is None:
+            return
         if piece.direction == "o":
+            silent_from = piece.seconds
             for event in conversation.feed(piece.data):
                 yield piece.seconds, event
             continue
         typed += piece.data
-        if not typed.endswith(dialect.submit):
+        if not typed.endswith(dialect.keys.submit):
             continue
         line, typed = typed, b""
         if conversation.at_prompt:
@@ -58,18 +71,19 @@ def _replay(conversation: Conversation, dialect: Dialect, typed: bytes) -> None:
     """
     Tell `conversation` that this line was typed at the prompt.
     """
-    if typed == dialect.clear:
+    keys, clear, approval = dialect.keys, dialect.clear, dialect.approval
+    if clear is not None and typed == clear.type:
         conversation.clear()
-    elif typed == dialect.approval_deny:
+    elif approval is not None and typed in [menu.keys for menu in approval.deny]:
         conversation.deny()
-    elif typed == dialect.clear_confirm:
+    elif clear is not None and typed == clear.confirm:
         conversation.confirm_clear()
     else:
-        text = typed.removesuffix(dialect.submit)
-        text = text.removeprefix(dialect.paste_start).removesuffix(dialect.paste_end)
+        text = typed.removesuffix(keys.submit)
+        text = text.removeprefix(keys.paste_start).removesuffix(keys.paste_end)
         try:
             conversation.ask(text.decode("utf-8", "replace"))
-        except UnsafePrompt:
+        except (UnsafePrompt, PromptTooLong):
             return  # a command of the agent's: its prompt strays
 
 

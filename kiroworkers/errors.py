@@ -70,6 +70,23 @@ class BadInput(WorkError):
 
 
 @frozen
+class PromptUntypable(WorkError):
+    """
+    The request makes a prompt of `length` bytes, and the agent's terminal takes
+    `limit`.
+    """
+
+    length: int
+    limit: int
+
+    def __str__(self) -> str:
+        return (
+            f"The request makes a prompt of {self.length} bytes, "
+            f"and this agent's terminal takes {self.limit}"
+        )
+
+
+@frozen
 class NoWorkerFree(WorkError):
     """
     Every worker is busy and the time or the room for waiting ran out.
@@ -173,3 +190,15 @@ class AnswerUnfit(WorkError):
 
     def __str__(self) -> str:
         return f"The session's answer does not fit: {self.reason}"
+
+
+@frozen
+class AnswerUnreadable(WorkError):
+    """
+    The session answered, but its screen does not show for certain what.
+    """
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"The session's answer cannot be read for certain: {self.reason}"

@@ -164,8 +164,30 @@ class Settings:
         "auto",
         "auto",
         str,
-        "Who answers: kiro, q, offline (built in, by rules), a dialect file (.toml), "
-        "or auto: Kiro when kiro-cli is on PATH, else offline.",
+        "Who answers: kiro (by its version, kiro-classic or kiro-tui), q, offline "
+        "(built in, by rules), a dialect file (.toml), or auto: Kiro when kiro-cli is "
+        "on PATH, else offline.",
+    )
+    agent_command: str = knob(
+        "",
+        "",
+        str,
+        "Any program that prints a prompt and reads a line, with its arguments, "
+        "instead of --agent: 'llm chat -m x'.",
+    )
+    prompt_pattern: str = knob(
+        "",
+        "",
+        str,
+        "With --agent-command: a regular expression that its prompt matches, alone "
+        "on the last line; ^> $ without.",
+    )
+    allow_tools: bool = knob(
+        False,
+        "no",
+        switch,
+        "Say yes, this once, each time the agent asks whether it may use a tool.  The "
+        "prompt holds text of clients.",
     )
     workers: int = knob(2, "2", whole(1, 512), "Sessions kept warm.")
     backlog: int = knob(

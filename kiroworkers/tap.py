@@ -22,16 +22,17 @@ from twisted.python.failure import Failure
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from kiroworkers.agents import Agent, ask_version, check_agent, choose_agent
+from kiroworkers.agents import Agent, Wanted, ask_version, check_agent, choose_agent
 from kiroworkers.errors import BadSetting, CannotStart
 from kiroworkers.sessions import process
 from kiroworkers.sessions.guard import Guard
+from kiroworkers.sessions.journal import JournalFolder
 from kiroworkers.sessions.monitor import HealthLimits, HealthMonitor
 from kiroworkers.sessions.pool import Pool
 from kiroworkers.sessions.session import Limits, Session
 from kiroworkers.settings import Settings, inherited_environment, knobs
 from kiroworkers.tasks import builtin_tasks
-from kiroworkers.terminal import Conversation
+from kiroworkers.terminal import new_conversation
 from kiroworkers.web.app import Application
 from kiroworkers.web.request import Door
 
@@ -72,7 +73,7 @@ class Options(UsageOptions):
         }
         try:
             self.settings = Settings.read(flags)
-            check_agent(self.settings.agent)
+            check_agent(_wanted(self.settings))
             if not (self.settings.listen or self.settings.insecure):
                 _refuse_others("--interface", self.settings.interface)
         except BadSetting as problem:
@@ -107,7 +108,7 @@ class Server(MultiService):
         # are those of the process that will run.
         settings = self._settings
         folder = settings.repo_path or Path.cwd()
-        agent = choose_agent(settings.agent, inherited_environment(), ask_version)
+        agent = choose_agent(_wanted(settings), inherited_environment(), ask_version)
         pool = Pool(
             self._reactor,
             self._new_session(agent, folder),
@@ -163,6 +164,8 @@ class Server(MultiService):
             agent.dialect.columns,
         )
 
+        journal = _journal(agent, settings.max_output)
+
         def launch(program: process.TerminalProcess) -> None:
             process.start(self._reactor, program, command)
 
@@ -172,15 +175,29 @@ class Server(MultiService):
             return Session(
                 name,
                 self._reactor,
-                Conversation(agent.dialect, settings.max_output),
+                new_conversation(agent.dialect, settings.max_output),
                 launch,
                 self._guard,
                 limits,
                 on_idle,
                 on_gone,
+                settings.allow_tools,
+                journal,
             )
 
         return new_session
+
+
+def _wanted(settings: Settings) -> Wanted:
+    return Wanted(settings.agent, settings.agent_command, settings.prompt_pattern)
+
+
+def _journal(agent: Agent, limit: int) -> JournalFolder | None:
+    """
+    Where the sessions of `agent` write down what they answer.
+    """
+    folder, home = agent.dialect.journal, agent.environment.get("HOME")
+    return JournalFolder(Path(home) / folder, limit) if folder and home else None
 
 
 class Listener(Service):

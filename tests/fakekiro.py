@@ -188,14 +188,14 @@ class FakeKiro(Console):
     def _answer(self, text: str) -> None:
         faults = self._faults
         if "orphan" in faults:
-            _leave_a_child()
+            leave_a_child()
         if "hang" in faults:
-            _ignore(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            ignore(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
             self._for_ever()
         if "silent" in faults or "late" in faults:
             self._for_ever()
         self.think(float(faults.get("think", "0")))
-        if "killed" in faults and _first_time(faults["killed"]):
+        if "killed" in faults and first_time(faults["killed"]):
             os.killpg(0, signal.SIGKILL)
         if "die" in faults:
             self.write(classic.answer('```json\n{"title": "half an ans'))
@@ -290,7 +290,7 @@ def _answer_to(task: str, request: Mapping[str, Any], remembered: int) -> dict[s
             return {"summary": story["title"], "warnings": [warning], "score": 50}
 
 
-def _first_time(name: str) -> bool:
+def first_time(name: str) -> bool:
     try:
         os.close(os.open(f"{name}.seen", os.O_CREAT | os.O_EXCL))
     except FileExistsError:
@@ -298,14 +298,14 @@ def _first_time(name: str) -> bool:
     return True
 
 
-def _leave_a_child() -> None:
+def leave_a_child() -> None:
     if os.fork() == 0:
-        _ignore(signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+        ignore(signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
         signal.pause()
         os._exit(0)
 
 
-def _ignore(*numbers: signal.Signals) -> None:
+def ignore(*numbers: signal.Signals) -> None:
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)
 
@@ -333,7 +333,7 @@ def main(arguments: list[str], console: type[FakeKiro] = FakeKiro) -> int:
         print("You are not logged in, please log in with kiro-cli login")
         return 1
     if "stubborn" in faults:
-        _ignore(signal.SIGTERM, signal.SIGHUP)
+        ignore(signal.SIGTERM, signal.SIGHUP)
     kiro = console(faults, os.environ.get("FAKEKIRO_LOG"))
     if "mute" in faults:
         kiro.wait(3600)

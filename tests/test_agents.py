@@ -11,8 +11,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.agents import Agent, ask_version, check_agent, choose_agent
+from kiroworkers.agents import Agent, Wanted, ask_version, check_agent, choose_agent
 from kiroworkers.errors import BadSetting, CannotStart
+from kiroworkers.terminal import Line
 from tests.programs import install_fake_kiro
 
 
@@ -28,7 +29,7 @@ class ChooseTests(SynchronousTestCase):
         def said(command: list[str], environment: Mapping[str, str]) -> str:
             return version
 
-        return choose_agent(wanted, {"PATH": path, "NO_COLOR": "1"}, said)
+        return choose_agent(Wanted(wanted), {"PATH": path, "NO_COLOR": "1"}, said)
 
     def test_auto_without_kiro(self) -> None:
         """
@@ -63,13 +64,55 @@ class ChooseTests(SynchronousTestCase):
             self.choose("kiro", "/nowhere")
         self.assertIn("kiro-cli is not on PATH", str(raised.exception))
 
+    def test_without_a_classic_interface(self) -> None:
+        """
+        A version of Kiro that has no classic interface is driven by its screen.
+        """
+        for version, classic in [("2.29.0", True), ("3.0.1", False)]:
+            agent = self.choose("auto", self.path, f"kiro-cli {version}")
+            self.assertEqual(agent.name, "kiro")
+            self.assertEqual("--legacy-ui" in agent.arguments, classic)
+            self.assertEqual("full-screen" in agent.dialect.label, not classic)
+
     def test_too_new(self) -> None:
         """
-        A version without a classic interface is refused in words.
+        A version that no dialect drives is refused in words.
         """
         with self.assertRaises(CannotStart) as raised:
-            self.choose("auto", self.path, "kiro-cli 3.0.1")
+            self.choose("kiro-classic", self.path, "kiro-cli 3.0.1")
         self.assertIn("3.0.1", str(raised.exception))
+
+    def test_command(self) -> None:
+        """
+        Any program can be an agent, with a pattern for its prompt.
+        """
+        wanted = Wanted(command="kiro-cli 'two words' -x", prompt="^>>> $")
+        check_agent(wanted)
+        agent = choose_agent(wanted, {"PATH": self.path}, lambda command, environment: "1.0")
+        self.assertEqual(agent.name, "generic")
+        self.assertEqual(agent.arguments, ("two words", "-x"))
+        self.assertIn("'two words'", agent.dialect.label)
+        readiness = agent.dialect.readiness
+        assert isinstance(readiness, Line), "it is known by its prompt"
+        self.assertEqual(readiness.prompt.pattern, "^>>> $")
+
+    def test_wrong_command(self) -> None:
+        """
+        A command that cannot be one, and what does not go together, are bad
+        settings that name the flag.
+        """
+        for wanted, name in [
+            (Wanted(command="a 'b"), "--agent-command"),
+            (Wanted(command="a", prompt="("), "--prompt-pattern"),
+            (Wanted(prompt="^> $"), "--prompt-pattern"),
+            (Wanted(agent="q", command="a"), "--agent-command"),
+        ]:
+            with self.assertRaises(BadSetting) as raised:
+                check_agent(wanted)
+            self.assertEqual(raised.exception.name, name)
+        with self.assertRaises(CannotStart) as refused:
+            choose_agent(Wanted(command="no-such-program"), {"PATH": self.path}, lambda *_: "")
+        self.assertIn("no-such-program is not on PATH", str(refused.exception))
 
     def test_unknown_version(self) -> None:
         """
@@ -91,7 +134,7 @@ class ChooseTests(SynchronousTestCase):
         """
         mine = Path(self.mktemp() + ".toml")
         mine.write_text('extends = "offline"\nname = "mine"')
-        check_agent(str(mine))
+        check_agent(Wanted(str(mine)))
         self.assertEqual(self.choose(str(mine), "/nowhere").name, "mine")
 
     def test_wrong_file(self) -> None:
@@ -100,7 +143,10 @@ class ChooseTests(SynchronousTestCase):
         """
         mine = Path(self.mktemp() + ".toml")
         mine.write_text('extends = "offline"\nnames = "mine"')
-        for wanted, reason in [(str(mine), "'names'"), ("kirro", "must be auto, kiro, q, offline")]:
+        for wanted, reason in [
+            (str(mine), "'names'"),
+            ("kirro", "must be auto, kiro, kiro-classic, kiro-tui, q, offline"),
+        ]:
             with self.assertRaises(BadSetting) as raised:
-                check_agent(wanted)
+                check_agent(Wanted(wanted))
             self.assertIn(reason, str(raised.exception))

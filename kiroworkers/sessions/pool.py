@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kiroworkers.errors import NoWorkerFree, SessionLost, ShuttingDown, TimedOut, WorkError
+from kiroworkers.sessions.session import Reply
 from kiroworkers.sessions.worker import NewSession, Snapshot, Worker
 
 #: How often a request may be asked: once, and once more when its session died.
@@ -34,11 +35,11 @@ _FIRST_GUESS = 6.0
 @frozen
 class Answer:
     """
-    What a session said to a request: the text of the turn, which worker, in how
-    many attempts, and how many seconds the last one took.
+    What a session said to a request, which worker, in how many attempts, and how
+    many seconds the last one took.
     """
 
-    text: str
+    reply: Reply
     worker: str
     attempts: int
     seconds: float
@@ -60,7 +61,7 @@ class _Request:
     reply: Deferred[Answer]
     deadline: IDelayedCall
     patience: IDelayedCall | None = None
-    turn: Deferred[str] | None = None
+    turn: Deferred[Reply] | None = None
     attempts: int = 0
 
 
@@ -196,12 +197,12 @@ class Pool(Service):
         request.attempts += 1
         began = self._clock.seconds()
 
-        def answered(text: str) -> None:
+        def answered(reply: Reply) -> None:
             took = self._clock.seconds() - began
             self._turn_times.add(took)
             request.turn = None
             self._forget(request)
-            request.reply.callback(Answer(text, worker.name, request.attempts, took))
+            request.reply.callback(Answer(reply, worker.name, request.attempts, took))
 
         def failed(failure: Failure) -> None:
             request.turn = None

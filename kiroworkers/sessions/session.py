@@ -11,16 +11,17 @@ What happens in which state is the table `_REACTIONS`.  An event that is not in
 it was not to be expected, so the session is no longer understood: it is ended,
 and its worker starts another.  The only way back to idle after anything but a
 plain answer leads through a proven prompt and a confirmed clear, so late output
-has nobody to answer.
+has nobody to answer.  A session whose agent cannot forget is spent by its first
+turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, Literal, Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -28,7 +29,9 @@ from twisted.logger import Logger
 from kiroworkers.errors import (
     AgentRefused,
     AgentUnavailable,
+    AnswerUnreadable,
     OutputTooLong,
+    PromptUntypable,
     SessionLost,
     WorkError,
 )
@@ -36,12 +39,15 @@ from kiroworkers.sessions.process import Groups, TerminalProcess
 from kiroworkers.terminal import (
     Answered,
     Cleared,
+    Completion,
     Conversation,
     Event,
     NeedsApproval,
     NeedsChoice,
     NeedsConfirmation,
+    NeedsEmptying,
     Overflowed,
+    PromptTooLong,
     Ready,
     Strayed,
     Submitted,
@@ -65,6 +71,39 @@ class State(Enum):
     SETTLING = "settling"
     STOPPING = "stopping"
     GONE = "gone"
+
+
+@frozen
+class Reply:
+    """
+    What a session said in a turn.
+
+    @ivar text: all of it, as a reader would have seen it.
+    @ivar completion: how the end of the turn was known.
+    @ivar wrapped: a line's end in `text` may be the agent's, where the answer
+        has none.
+    @ivar source: where the text was read.
+    @ivar denied, allowed: the questions of tools that were answered so.
+    """
+
+    text: str
+    completion: Completion
+    wrapped: bool = False
+    source: Literal["terminal", "journal"] = "terminal"
+    denied: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+
+
+class Journal(Protocol):
+    """
+    What an agent writes down of its sessions.
+    """
+
+    def answer(self, prompt: str, since: float) -> str | None:
+        """
+        What was answered to `prompt`, asked at `since` (seconds since the
+        epoch); None where that is not written, or not for certain.
+        """
 
 
 @frozen
@@ -94,6 +133,9 @@ class Session:
     @param launch: starts the process on its PTY; may raise `OSError`.
     @param on_idle: called whenever the session can be asked.
     @param on_gone: called once, when the process is gone, with the reason.
+    @param allow_tools: the answer to the agent's questions for a tool.
+    @param journal: asked for the text of a turn, where the agent keeps one.
+    @ivar spent: did it end because a turn was its last?
     """
 
     _log = Logger()
@@ -108,6 +150,8 @@ class Session:
         limits: Limits,
         on_idle: Callable[[], None],
         on_gone: Callable[[str], None],
+        allow_tools: bool = False,
+        journal: Journal | None = None,
     ) -> None:
         self.name = name
         self.state = State.STARTING
@@ -121,8 +165,15 @@ class Session:
         self._process = TerminalProcess(
             clock, groups, limits.stop, heard=self._heard, ended=self._ended
         )
+        self._allow_tools = allow_tools
+        self._journal = journal
+        self.spent = False
         self._alarm: IDelayedCall | None = None
-        self._reply: Deferred[str] | None = None
+        self._silence: IDelayedCall | None = None
+        self._reply: Deferred[Reply] | None = None
+        self._prompt = ""
+        self._asked = 0.0
+        self._questions: list[str] = []
         self._end_reason: str | None = None
         self._was_ready = False
 
@@ -148,18 +199,25 @@ class Session:
             raise
         self._enter(State.STARTING, self._limits.startup, "it showed no prompt")
 
-    def ask(self, prompt: str) -> Deferred[str]:
+    def ask(self, prompt: str) -> Deferred[Reply]:
         """
-        Ask `prompt` of an idle session.  Fires with the text of the turn, or
+        Ask `prompt` of an idle session.  Fires with what it said in the turn, or
         fails with a `WorkError`; cancelling it interrupts the turn.
+
+        @raise PromptUntypable: if the agent cannot be given so much.
         """
         assert self.state is State.IDLE, f"{self.name} is {self.state.value}, not idle"
-        typed = self._conversation.ask(prompt)
-        reply: Deferred[str] = Deferred(lambda _: self._give_up())
+        try:
+            typed = self._conversation.ask(prompt)
+        except PromptTooLong as problem:
+            raise PromptUntypable(problem.length, problem.limit) from None
+        reply: Deferred[Reply] = Deferred(lambda _: self._give_up())
         self._reply = reply
-        self.last_activity = self._clock.seconds()
+        self._prompt = prompt
+        self._questions.clear()
+        self._asked = self.last_activity = self._clock.seconds()
         self._enter(State.BUSY)
-        self._process.write(typed)
+        self._write(typed)
         return reply
 
     def stop(self, reason: str) -> None:
@@ -175,13 +233,34 @@ class Session:
 
     def _heard(self, data: bytes) -> None:
         self.last_activity = self._clock.seconds()
+        self._follow(lambda: self._conversation.feed(data))
+
+    def _fell_silent(self) -> None:
+        self._silence = None
+        self._follow(self._conversation.silent)
+
+    def _follow(self, read: Callable[[], list[Event]]) -> None:
         try:
-            for event in self._conversation.feed(data):
+            for event in read():
                 self._happened(event)
         except Exception:
             # A fault of ours must not leave a session that nobody understands.
             self._log.failure("{name}: while reading its output", name=self.name)
             self.stop("a fault while reading its output")
+        self._await_silence()
+
+    def _await_silence(self) -> None:
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+        patience = self._conversation.patience
+        if patience is not None and self.state not in (State.STOPPING, State.GONE):
+            self._silence = self._clock.callLater(patience, self._fell_silent)
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self._process.write(data)
+            self._await_silence()
 
     def _happened(self, event: Event) -> None:
         if self.state in (State.STOPPING, State.GONE):
@@ -198,15 +277,41 @@ class Session:
         self._on_idle()
 
     def _deliver(self, event: Any) -> None:
+        written = self._written()
+        self._end_turn(
+            Reply(event.text, event.completion, event.wrapped)
+            if written is None
+            else Reply(written, event.completion, source="journal")
+        )
+
+    def _written(self) -> str | None:
+        """
+        What the agent's journal says of this turn.
+        """
+        if self._journal is None:
+            return None
+        return self._journal.answer(self._prompt, self._asked)
+
+    def _end_turn(self, said: Reply) -> None:
         reply, self._reply = self._reply, None
         self._clear()
         if reply is not None:
-            reply.callback(event.text)
+            questions = tuple(self._questions)
+            if self._allow_tools:
+                said = evolve(said, allowed=questions)
+            else:
+                said = evolve(said, denied=questions)
+            reply.callback(said)
 
     def _fail(self, trouble: Any) -> None:
         """
         No answer comes.  A prompt may be there already, or a menu that waits.
         """
+        if trouble.kind == "unreadable":
+            written = self._written()
+            if written is not None:
+                self._end_turn(Reply(written, "idle-sign", source="journal"))
+                return
         self._log.warn("{name}: {trouble}", name=self.name, trouble=trouble)
         reply, self._reply = self._reply, None
         if self._conversation.at_prompt:
@@ -221,15 +326,23 @@ class Session:
 
     def _choose(self, event: Any) -> None:
         self._log.info("{name}: at a menu: {question}", name=self.name, question=event.question)
-        self._process.write(event.keys)
+        self._write(event.keys)
 
-    def _deny(self, event: Any) -> None:
-        self._log.warn("{name}: denied: {question}", name=self.name, question=event.question)
-        self._process.write(self._conversation.deny())
+    def _answer_for_tool(self, event: Any) -> None:
+        # A menu asks again for each step of the cursor.
+        if event.question not in self._questions[-1:]:
+            self._questions.append(event.question)
+            said = "allowed" if self._allow_tools else "denied"
+            self._log.warn("{name}: {said}: {q}", name=self.name, said=said, q=event.question)
+        conversation = self._conversation
+        self._write(conversation.allow() if self._allow_tools else conversation.deny())
 
     def _cut_off(self, event: Any) -> None:
         reply, self._reply = self._reply, None
-        self._interrupt()
+        if self._conversation.lost:
+            self.stop("it printed too much to be followed")
+        else:
+            self._interrupt()
         if reply is not None:
             reply.errback(OutputTooLong(event.limit))
 
@@ -239,15 +352,28 @@ class Session:
             self._interrupt()
 
     def _interrupt(self) -> None:
+        if not self._conversation.forgets:
+            self._spend()
+            return
         typed = self._conversation.interrupt()
         if self._conversation.at_prompt:
             self._settle()
         else:
             self._await_prompt()
-            self._process.write(typed)
+            self._write(typed)
 
     def _interrupt_now(self, _: Event) -> None:
-        self._process.write(self._conversation.interrupt())
+        self._write(self._conversation.interrupt())
+
+    def _empty(self, _: Event) -> None:
+        self._write(self._conversation.empty())
+
+    def _spend(self) -> None:
+        """
+        The agent cannot forget this turn, so it is its last.
+        """
+        self.spent = True
+        self.stop("its agent cannot forget a conversation")
 
     def _await_prompt(self, _: Event | None = None) -> None:
         self._enter(State.INTERRUPTING, self._limits.cancel, "its prompt did not come back")
@@ -257,18 +383,21 @@ class Session:
         self._alarm = self._clock.callLater(self._limits.settle, self._clear)
 
     def _clear(self) -> None:
-        if self._conversation.at_prompt:
+        if not self._conversation.forgets:
+            self._spend()
+        elif self._conversation.at_prompt:
             self._enter(State.CLEARING, self._limits.cancel, "it confirmed no clear")
-            self._process.write(self._conversation.clear())
+            self._write(self._conversation.clear())
         else:
             self._await_prompt()
 
     def _confirm(self, _: Event) -> None:
-        self._process.write(self._conversation.confirm_clear())
+        self._write(self._conversation.confirm_clear())
 
     def _ended(self, how: str) -> None:
         trouble = self._conversation.trouble
         self._enter(State.GONE)
+        self._await_silence()
         reason = self._end_reason or how
         if trouble is None:
             reason += self._last_words()
@@ -303,6 +432,8 @@ class Session:
 
 
 def _problem(trouble: Troubled) -> WorkError:
+    if trouble.kind == "unreadable":
+        return AnswerUnreadable(trouble.detail)
     if trouble.kind in _OF_THE_PROMPT:
         return AgentRefused(trouble.kind, trouble.detail)
     return AgentUnavailable(trouble.kind, trouble.detail, trouble.retry_after)
@@ -315,12 +446,13 @@ _REACTIONS: Mapping[tuple[State, type[Any]], Callable[[Session, Any], None]] = {
     (State.IDLE, Strayed): Session._await_prompt,
     (State.BUSY, Submitted): lambda session, event: None,
     (State.BUSY, Answered): Session._deliver,
-    (State.BUSY, NeedsApproval): Session._deny,
+    (State.BUSY, NeedsApproval): Session._answer_for_tool,
     (State.BUSY, Troubled): Session._fail,
     (State.BUSY, Overflowed): Session._cut_off,
     (State.CLEARING, NeedsConfirmation): Session._confirm,
     (State.CLEARING, Cleared): Session._rest,
     (State.INTERRUPTING, Submitted): Session._interrupt_now,
+    (State.INTERRUPTING, NeedsEmptying): Session._empty,
     (State.INTERRUPTING, Ready): Session._settle,
     (State.SETTLING, Ready): Session._settle,
     (State.SETTLING, Strayed): Session._await_prompt,

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from kiroworkers.sessions.session import Session, State
+from kiroworkers.sessions.session import Reply, Session, State
 
 #: States in which a session is serving somebody or soon can.
 _HEALTHY = {State.IDLE, State.BUSY, State.CLEARING}
@@ -84,6 +84,7 @@ class Worker:
         self._session: Session | None = None
         self._restart: IDelayedCall | None = None
         self._renewing = False
+        self._after_spent = False
         self._was_ready = False
         self._stopped: Deferred[None] | None = None
         self._ended_at = clock.seconds()
@@ -116,7 +117,7 @@ class Worker:
         else:
             self._log.info("{name}: started, pid {pid}", name=self.name, pid=session.pid)
 
-    def ask(self, prompt: str) -> Deferred[str]:
+    def ask(self, prompt: str) -> Deferred[Reply]:
         """
         Ask `prompt` of the idle session, as `Session.ask`.
         """
@@ -154,7 +155,7 @@ class Worker:
         return Snapshot(
             name=self.name,
             state="waiting" if session is None else session.state.value,
-            healthy=session is not None and session.state in _HEALTHY,
+            healthy=self._healthy(),
             idle=self.idle,
             pid=None if session is None else session.pid,
             since=self._ended_at if session is None else session.since,
@@ -165,9 +166,17 @@ class Worker:
             last_error=self._last_error,
         )
 
-    def _count(self, text: str) -> str:
+    def _healthy(self) -> bool:
+        session = self._session
+        if session is None or self._stopped is not None:
+            return False
+        # A session that is spent has a successor at once.
+        replaced = session.spent or (self._after_spent and session.state is State.STARTING)
+        return session.state in _HEALTHY or replaced
+
+    def _count(self, reply: Reply) -> Reply:
         self._answered += 1
-        return text
+        return reply
 
     def _ready(self) -> None:
         if not self._was_ready:
@@ -177,11 +186,12 @@ class Worker:
         self._on_idle(self)
 
     def _gone(self, reason: str) -> None:
+        self._after_spent = self._session is not None and self._session.spent
         self._session = None
         self._ended_at = self._clock.seconds()
         if self._stopped is not None:
             self._stopped.callback(None)
-        elif self._renewing:
+        elif self._renewing or self._after_spent:
             self.start()
         else:
             self._failures += 1

@@ -9,98 +9,83 @@ is the answer, unless it merely repeats the prompt's own example.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from attrs import frozen
 from jsonschema import Draft202012Validator
 
-from kiroworkers.errors import AnswerUnfit
+from kiroworkers.errors import AnswerUnfit, AnswerUnreadable
 from kiroworkers.schema import first_problem
+from kiroworkers.tasks.objects import objects
+from kiroworkers.tasks.rejoin import cuts, readings, regions
 
-#: How much text may be read in vain: so many times its own length, and some.
-_PATIENCE = 4
-_LEAST_PATIENCE = 1_000_000
-#: What one attempt costs beside the text it reads.
-_ATTEMPT = 100
-#: The first window, and the longest token that its end can cut in two.
-_WINDOW = 2048
-_TOKEN = 16
 
-_OPENING = re.compile(r'\{\s*["}]')
+@frozen
+class Found:
+    """
+    An answer, and whether it had to be joined across lines that were cut.
+    """
+
+    value: dict[str, Any]
+    rejoined: bool = False
+
+
+@frozen
+class Candidate:
+    """
+    An object in a text: what it can mean, and in how many places its strings
+    are cut.
+    """
+
+    readings: tuple[dict[str, Any], ...]
+    cuts: int
 
 
 def find_answer(
-    text: str, schema: Mapping[str, Any], example: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+    text: str,
+    schema: Mapping[str, Any],
+    example: Mapping[str, Any] | None = None,
+    wrapped: bool = False,
+) -> Found:
     """
     The last object in `text` that fits `schema` and is not `example`.
 
     Words that `schema` lists in an `enum` are taken in any letter case and
     given back as the schema spells them.
 
+    @param wrapped: lines may be cut, also inside strings; an object is only
+        taken when one way of joining them alone fits.
     @raise AnswerUnfit: with the reason the last candidate was refused for.
+    @raise AnswerUnreadable: when the last candidate can mean more than one.
     """
     validator = Draft202012Validator(schema)
     refusal = "there is no JSON object in it"
-    for candidate in reversed(list(objects(text))):
-        answer = _as_spelt(candidate, schema)
-        problem = first_problem(validator, answer)
-        if problem is None and answer != example:
-            return answer  # type: ignore[no-any-return]  # an object stays an object
-        if refusal.startswith("there is no"):
-            refusal = problem.sentence if problem else "it only repeats the prompt's example"
+    for candidate in reversed(_in_order(text, wrapped)):
+        if not candidate.readings and candidate.cuts:
+            raise AnswerUnreadable(f"an object in it is cut in {candidate.cuts} places")
+        fitting: list[dict[str, Any]] = []
+        for reading in candidate.readings:
+            answer = _as_spelt(reading, schema)
+            problem = first_problem(validator, answer)
+            if problem is None and answer != example:
+                fitting.append(answer)
+                if len(fitting) > 1:
+                    raise AnswerUnreadable("a line of it was cut where a space may have been")
+            elif refusal.startswith("there is no"):
+                refusal = problem.sentence if problem else "it only repeats the prompt's example"
+        if fitting:
+            return Found(fitting[0], rejoined=candidate.cuts > 0)
     raise AnswerUnfit(refusal)
 
 
-def objects(text: str) -> Iterator[dict[str, Any]]:
+def _in_order(text: str, wrapped: bool) -> list[Candidate]:
     """
-    Every outermost JSON object in `text`, in order, whatever stands between.
-
-    Text that begins like an object again and again but never is one is given
-    up after work in proportion to its length.
+    Every outermost object in `text`, in order.
     """
-    patience = _PATIENCE * len(text) + _LEAST_PATIENCE
-    opening = _OPENING.search(text)
-    while opening is not None and patience > 0:
-        start = opening.start()
-        value, length = _object_at(text, start)
-        patience -= _ATTEMPT + length
-        if value is not None:
-            yield value
-        opening = _OPENING.search(text, start + length if value is not None else start + 1)
-
-
-def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
-    """
-    The object that begins at `start`, or None, and how much of `text` it took
-    to know.  Read through a growing window, because a parser's error costs the
-    length of all it was given, and most false starts end soon.
-    """
-    width = _WINDOW
-    while True:
-        window = text[start : start + width]
-        whole = start + width >= len(text)
-        try:
-            value, length = _DECODER.raw_decode(window)
-        except json.JSONDecodeError as problem:
-            cut = problem.msg.startswith("Unterminated") or problem.pos + _TOKEN > width
-            if whole or not cut:
-                return None, problem.pos
-        except (ValueError, RecursionError):
-            # A number that no float holds, or nesting that is no answer.
-            return None, len(window)
-        else:
-            return value, length
-        width *= 8
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
+    if wrapped:
+        return [Candidate(tuple(readings(each)), cuts(each)) for each in regions(text)]
+    return [Candidate((each,), 0) for each in objects(text)]
 
 
 def _as_spelt(value: Any, schema: Mapping[str, Any]) -> Any:

@@ -17,7 +17,7 @@ from kiroworkers.errors import BadInput
 from kiroworkers.schema import first_problem
 from kiroworkers.tasks.task import Task
 
-_PLACEHOLDERS = {"request", "schema", "example"}
+_PLACEHOLDERS = {"request", "schema", "example", "layout"}
 _REQUIRED = ("name", "title", "description", "prompt", "input", "answer", "example")
 
 
@@ -76,7 +76,7 @@ def load_task(source: Traversable) -> Task:
 def _faults(task: Task) -> Iterator[tuple[str, str]]:
     template = Template(task.prompt_template)
     if not template.is_valid() or not set(template.get_identifiers()) <= _PLACEHOLDERS:
-        yield "prompt", "may use $request, $schema and $example, and $$ for a dollar sign"
+        yield "prompt", "may use $request, $schema, $example and $layout, and $$ for a dollar sign"
     for number, line in enumerate(task.prompt_template.splitlines(), 1):
         if line.lstrip().startswith(("!", "/", "@")):
             yield "prompt", f"line {number} begins with {line.lstrip()[0]}, a command in a terminal"

@@ -7,15 +7,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from string import Template
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from attrs import Factory, field, frozen
 from jsonschema import Draft202012Validator
 
 from kiroworkers.errors import BadInput
 from kiroworkers.schema import first_problem
-from kiroworkers.tasks.answer import find_answer
+from kiroworkers.tasks.answer import Found, find_answer
 from kiroworkers.tasks.literal import json_literal
+
+#: The form of the answer, by the name that `terminal` gives it.
+Layout: TypeAlias = Literal["compact", "lines"]
+_LAYOUTS: Mapping[Layout, str] = {
+    "compact": "compactly, on one line",
+    "lines": "with each member and each list item on a line of its own",
+}
 
 #: The schema keywords that a missing or blank value trips over.
 _ABSENT = {"required", "minLength", "pattern"}
@@ -28,7 +35,8 @@ class Task:
 
     @ivar prompt: a `string.Template` that may use ``$request`` (the client's
         input), ``$schema`` (the answer's) and ``$example``; each enters as one
-        line of JSON, and that is the only way in for client text.
+        line of JSON, and that is the only way in for client text.  ``$layout``
+        says in words how the answer is to be laid out.
     @ivar messages: our words where a field is missing or blank, by its dotted
         path.
     @ivar choices: for a list in the answer, by its name, the name of the list
@@ -68,9 +76,10 @@ class Task:
         found: dict[str, Any] = request
         return found
 
-    def prompt(self, request: Mapping[str, Any]) -> str:
+    def prompt(self, request: Mapping[str, Any], layout: Layout = "compact") -> str:
         """
-        What to type for an accepted `request`.
+        What to type for an accepted `request`, to an agent on whose terminal
+        JSON survives in this `layout`.
         """
         properties = self.input_schema.get("properties", {})
         defaults = {
@@ -80,16 +89,19 @@ class Task:
             request=json_literal({**defaults, **request}),
             schema=json_literal(self.answer_schema_for(request)),
             example=json_literal(self.example_answer),
+            layout=_LAYOUTS[layout],
         )
 
-    def answer(self, request: Mapping[str, Any], text: str) -> dict[str, Any]:
+    def answer(self, request: Mapping[str, Any], text: str, wrapped: bool = False) -> Found:
         """
         The answer to `request` in what an agent said after the question.
 
+        @param wrapped: its lines may be cut.
         @raise AnswerUnfit: saying why none was found.
+        @raise AnswerUnreadable: when it cannot be told for certain.
         """
         schema = self.answer_schema_for(request)
-        return find_answer(text, schema, example=self.example_answer)
+        return find_answer(text, schema, self.example_answer, wrapped)
 
     def answer_schema_for(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """

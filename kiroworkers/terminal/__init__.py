@@ -6,16 +6,19 @@ A `Dialect` is what is known of one agent's terminal, as data.  A
 socket, so a recording of a session gives the same events however it is cut.
 """
 
-from kiroworkers.terminal.conversation import Conversation, UnsafePrompt
-from kiroworkers.terminal.dialect import Dialect
+from kiroworkers.terminal.conversation import Conversation
+from kiroworkers.terminal.cycle import CycleConversation
+from kiroworkers.terminal.dialect import Cycle, Dialect, Layout, Line
 from kiroworkers.terminal.dialect_file import BadDialect, load_dialect, read_dialect
 from kiroworkers.terminal.events import (
     Answered,
     Cleared,
+    Completion,
     Event,
     NeedsApproval,
     NeedsChoice,
     NeedsConfirmation,
+    NeedsEmptying,
     NotCleared,
     Overflowed,
     Ready,
@@ -23,24 +26,47 @@ from kiroworkers.terminal.events import (
     Submitted,
     Troubled,
 )
+from kiroworkers.terminal.line import LineConversation
+from kiroworkers.terminal.screen import ScreenConversation
+from kiroworkers.terminal.typing import PromptTooLong, UnsafePrompt
+
+
+def new_conversation(dialect: Dialect, max_output: int) -> Conversation:
+    """
+    A conversation of the kind that `dialect` needs; it keeps at most
+    `max_output` bytes of a turn.
+    """
+    readiness = dialect.readiness
+    if isinstance(readiness, Cycle):
+        return CycleConversation(dialect, readiness, max_output)
+    if isinstance(readiness, Line):
+        return LineConversation(dialect, readiness, max_output)
+    return ScreenConversation(dialect, readiness, max_output)
+
 
 __all__ = [
     "Answered",
     "BadDialect",
     "Cleared",
+    "Completion",
     "Conversation",
     "Dialect",
     "Event",
+    "Layout",
+    "Line",
     "NeedsApproval",
     "NeedsChoice",
     "NeedsConfirmation",
+    "NeedsEmptying",
     "NotCleared",
     "Overflowed",
+    "PromptTooLong",
     "Ready",
     "Strayed",
     "Submitted",
     "Troubled",
     "UnsafePrompt",
     "load_dialect",
+    "new_conversation",
     "read_dialect",
 ]

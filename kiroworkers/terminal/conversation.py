@@ -1,58 +1,40 @@
 """
-One session's terminal, read to the byte: bytes to events, prompts to bytes.
+One session's terminal, read truthfully: bytes to events, prompts to bytes.
 
-The line editor of a classic interface brackets what it reads: it writes
-`prompt_open`, draws the prompt, and writes `prompt_close` when Enter was
-pressed.  So the stream alternates between *editing* (echo, never an answer)
-and *output* (what the agent says), and a turn is exact::
+A `Conversation` is fed what the terminal prints and says what it means; it is
+asked what to type, and says the bytes.  How the end of a turn is known differs:
+`cycle` follows a line editor's marks, `line` waits for a prompt, `screen` looks
+at a screen.  All give the same events, so whoever follows a session need not
+know which one it is.
 
-    ask ──▶ echo ── prompt_close (Submitted) ──▶ output ── prompt_open, prompt (Answered)
-
-Nothing is guessed from silence.  A mark or a character cut in two by the end
-of a read is kept until the rest of it comes.
+None knows a clock.  One that must see silence says in `patience` for how long,
+and is told by `silent`.
 """
 
 from __future__ import annotations
 
-import unicodedata
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from enum import Enum, auto
 
-from kiroworkers.terminal.dialect import Dialect
+from kiroworkers.terminal.dialect import Dialect, Menu
 from kiroworkers.terminal.events import (
     Answered,
     Cleared,
+    Completion,
     Event,
     NeedsApproval,
-    NeedsChoice,
     NeedsConfirmation,
     NotCleared,
-    Overflowed,
     Ready,
-    Strayed,
-    Submitted,
     Troubled,
 )
-from kiroworkers.terminal.transcript import plain
 from kiroworkers.terminal.trouble import find_trouble
-
-#: A prompt with its parts and its hint is far shorter; what comes after this
-#: much is redrawn echo.
-_LONGEST_PROMPT = 4096
-
-#: How much output is kept of what is no answer, to say what was last seen.
-_LAST_SEEN = 8192
-
-#: A question is at the very end of what was printed.
-_LONGEST_QUESTION = 4096
+from kiroworkers.terminal.typing import typed
 
 
-class UnsafePrompt(ValueError):
-    """
-    The prompt would mean more to the line editor than its text.
-    """
-
-
-class _Expecting(Enum):
+class Expecting(Enum):
     """
     What the next proven prompt will mean.
     """
@@ -62,7 +44,7 @@ class _Expecting(Enum):
     CLEAR = auto()
 
 
-class Conversation:
+class Conversation(ABC):
     """
     Follows one session by its `dialect`; keeps at most `max_output` bytes of a
     turn.
@@ -71,33 +53,53 @@ class Conversation:
     each may be called only when its docstring says.
     """
 
+    #: How this kind of conversation knows the end of a turn.
+    completion: Completion
+    #: May the agent cut lines of its answer?
+    wraps = False
+
     def __init__(self, dialect: Dialect, max_output: int) -> None:
         self._dialect = dialect
         self._max_output = max_output
-        self._pending = b""
-        self._output = bytearray()
-        self._editing = False
-        self._at_prompt = False
-        self._expecting = _Expecting.PROMPT
-        self._typed = False
+        self._expecting = Expecting.PROMPT
         self._unsubmitted = False
         self._started = False
-        self._choices = 0
-        self._blocked = False
 
     @property
+    @abstractmethod
     def at_prompt(self) -> bool:
         """
-        Is the prompt drawn, with nothing typed at it?
+        Is the prompt proven, with nothing typed at it?
         """
-        return self._at_prompt and not self._typed
 
     @property
+    @abstractmethod
     def last_seen(self) -> str:
         """
         The end of what the agent printed, as plain text.
         """
-        return plain(bytes(self._output[-_LAST_SEEN:])).strip()
+
+    @property
+    def forgets(self) -> bool:
+        """
+        Can the conversation be cleared?
+        """
+        return self._dialect.clear is not None
+
+    @property
+    def lost(self) -> bool:
+        """
+        Did it print so much that it is not followed any more?
+        """
+        return False
+
+    @property
+    def patience(self) -> float | None:
+        """
+        After how many seconds without output `silent` is to be called; None
+        while silence means nothing.
+        """
+        return None
 
     @property
     def trouble(self) -> Troubled | None:
@@ -110,210 +112,166 @@ class Conversation:
 
     def ask(self, prompt: str) -> bytes:
         """
-        Type `prompt`: one bracketed paste and Enter.  Only at the prompt.
+        Type `prompt` and submit it.  Only at the prompt.
 
         @raise UnsafePrompt: if the line editor would not submit it as it is.
+        @raise PromptTooLong: if the agent cannot be given so much.
         """
         assert self.at_prompt, "typing is safe only at a proven prompt"
-        _check(prompt)
-        self._expect(_Expecting.ANSWER)
+        keys = typed(prompt, self._dialect.keys)
+        self._expect(Expecting.ANSWER)
         self._unsubmitted = True
-        dialect = self._dialect
-        return b"".join(
-            (dialect.paste_start, prompt.encode(), dialect.paste_end, dialect.submit),
-        )
+        return keys
 
     def clear(self) -> bytes:
         """
-        Make the agent forget the conversation.  Only at the prompt.
+        Make the agent forget the conversation, if it `forgets`.  Only at the
+        prompt.
         """
         assert self.at_prompt, "typing is safe only at a proven prompt"
-        self._expect(_Expecting.CLEAR)
-        return self._dialect.clear
+        assert self._dialect.clear is not None, "it cannot forget"
+        self._expect(Expecting.CLEAR)
+        return self._dialect.clear.type
 
     def confirm_clear(self) -> bytes:
         """
         The answer to `NeedsConfirmation`.
         """
-        self._typed = True
-        return self._dialect.clear_confirm
+        assert self._dialect.clear is not None, "it asked whether to clear"
+        self._touch()
+        return self._dialect.clear.confirm
 
     def deny(self) -> bytes:
         """
-        The answer to `NeedsApproval` that lets no tool run.
+        The next keys towards an answer to `NeedsApproval` that lets no tool run.
         """
-        self._typed = True
-        return self._dialect.approval_deny
+        assert self._dialect.approval is not None, "it asked for an approval"
+        return self._keys_at(self._dialect.approval.deny)
+
+    def allow(self) -> bytes:
+        """
+        The next keys towards an answer to `NeedsApproval` that lets the tool run
+        this once.
+        """
+        assert self._dialect.approval is not None, "it asked for an approval"
+        return self._keys_at(self._dialect.approval.allow)
 
     def interrupt(self) -> bytes:
         """
         Stop the running turn.  What it said is dropped; the next proven prompt
         is only `Ready`.  Nothing to write when the prompt is already there; nor
-        while the line editor still has the keys, to which this is no signal:
-        then again at `Submitted`.
+        while the prompt is not taken yet, when this would be no interrupt: then
+        again at `Submitted`.
         """
-        self._expecting = _Expecting.PROMPT
-        self._output.clear()
-        return b"" if self.at_prompt or self._unsubmitted else self._dialect.interrupt
+        self._expecting = Expecting.PROMPT
+        self._drop()
+        return b"" if self.at_prompt or self._unsubmitted else self._dialect.keys.interrupt
 
-    def _expect(self, what: _Expecting) -> None:
-        self._expecting = what
-        self._typed = True
-        self._blocked = False
-        self._output.clear()
+    def empty(self) -> bytes:
+        """
+        The answer to `NeedsEmptying`.
+        """
+        self._touch()
+        return self._dialect.keys.empty
 
     # What was read.
 
+    @abstractmethod
     def feed(self, data: bytes) -> list[Event]:
         """
         The events in `data`, which may be cut anywhere.
         """
-        events: list[Event] = []
-        self._pending += data
-        while self._editing_step(events) if self._editing else self._output_step(events):
-            pass
-        return events
 
-    def _output_step(self, events: list[Event]) -> bool:
+    def silent(self) -> list[Event]:
         """
-        Read output up to the next `prompt_open`; False when more must come.
+        The events in a silence of `patience` seconds.
         """
-        mark = self._dialect.prompt_open
-        end = self._pending.find(mark)
-        found = end >= 0
-        if not found:
-            end = len(self._pending) - _overlap(self._pending, mark)
-        self._keep(self._pending[:end], events)
-        self._pending = self._pending[end + len(mark) if found else end :]
-        self._editing = found
-        asked = self._expecting is _Expecting.ANSWER
-        if len(self._output) <= _LAST_SEEN and (asked or not self._started):
-            self._look_for_menus(events)
-        return found
+        return []
 
-    def _look_for_menus(self, events: list[Event]) -> None:
-        """
-        Is there something that waits for a key, so that no prompt will come?
-        """
-        said = self._own_words()
-        if not self._started:
-            shown = sorted(
-                (found.end(), found[0], menu.keys)
-                for menu in self._dialect.menus
-                for found in menu.question.finditer(said)
-            )
-            events += [NeedsChoice(question, keys) for _, question, keys in shown[self._choices :]]
-            self._choices = len(shown)
-        if not self._blocked:
-            trouble = find_trouble((sign for sign in self._dialect.troubles if sign.blocks), said)
-            if trouble is not None:
-                self._blocked = True
-                events.append(trouble)
+    # For the kinds of conversation.
 
+    def _expect(self, what: Expecting) -> None:
+        """
+        Something is typed, and the next proven prompt means `what`.
+        """
+        self._expecting = what
+        self._touch()
+        self._drop()
+
+    @abstractmethod
+    def _touch(self) -> None:
+        """
+        Keys are pressed: the prompt that is there proves nothing any more.
+        """
+
+    @abstractmethod
+    def _drop(self) -> None:
+        """
+        What was said so far belongs to nobody.
+        """
+
+    @abstractmethod
     def _own_words(self) -> str:
         """
         What the agent printed, if it printed no answer yet, as plain text.
         """
-        prefix = self._dialect.answer_prefix.search(self._output)
-        return "" if prefix is not None else plain(bytes(self._output[-_LAST_SEEN:]))
 
-    def _editing_step(self, events: list[Event]) -> bool:
+    @abstractmethod
+    def _shown(self) -> str:
         """
-        Read a prompt and its echo up to the next `prompt_close`; False when
-        more must come.
+        What was printed since something was typed, or the end of it: a question
+        stands in it.
         """
-        mark = self._dialect.prompt_close
-        end = self._pending.find(mark)
-        found = end >= 0
-        if not self._at_prompt:
-            shown = self._pending[: min(end, _LONGEST_PROMPT) if found else _LONGEST_PROMPT]
-            if self._dialect.prompt_ready.search(shown):
-                self._at_prompt = True
-                self._typed = False
-                self._prompted(events)
-            elif not found and len(self._pending) <= _LONGEST_PROMPT:
-                return False
-        if found:
-            self._pending = self._pending[end + len(mark) :]
-            self._editing = False
-            self._closed(events)
-        else:
-            self._pending = self._pending[len(self._pending) - _overlap(self._pending, mark) :]
-        return found
 
-    def _keep(self, output: bytes, events: list[Event]) -> None:
-        self._output += output
-        if self._expecting is not _Expecting.ANSWER:
-            if len(self._output) > 2 * _LAST_SEEN:
-                del self._output[:-_LAST_SEEN]
-        elif len(self._output) > self._max_output:
-            self._expecting = _Expecting.PROMPT
-            events.append(Overflowed(self._max_output))
+    def _keys_at(self, menus: Iterable[Menu]) -> bytes:
+        """
+        The keys for the first of `menus` that is shown.
+        """
+        shown = self._shown()
+        for menu in menus:
+            if menu.question.search(shown):
+                self._touch()
+                return menu.keys
+        return b""
 
-    def _prompted(self, events: list[Event]) -> None:
+    def _prompted(self, said: str | None) -> Event:
         """
         The prompt is proven; what it means depends on what was typed last.
+
+        @param said: the text of the turn; None when it cannot be read.
         """
-        dialect = self._dialect
         self._started = True
-        end = plain(bytes(self._output[-_LONGEST_QUESTION:]))
-        match self._expecting:
-            case _Expecting.PROMPT:
-                events.append(Ready())
-            case _Expecting.ANSWER:
-                question = dialect.approval_question.search(end)
+        expecting, clear = self._expecting, self._dialect.clear
+        match expecting:
+            case Expecting.ANSWER:
+                question = self._approval()
                 if question is not None:
-                    events.append(NeedsApproval(question[0].strip()))
-                else:
-                    self._expecting = _Expecting.PROMPT
-                    trouble = self.trouble
-                    events.append(trouble or Answered(plain(bytes(self._output))))
-            case _Expecting.CLEAR:
-                if dialect.clear_done.search(end):
-                    self._expecting = _Expecting.PROMPT
-                    events.append(Cleared())
-                elif dialect.clear_question.search(end):
-                    events.append(NeedsConfirmation())
-                else:
-                    self._expecting = _Expecting.PROMPT
-                    events.append(NotCleared(self.last_seen))
+                    return NeedsApproval(question)
+                trouble = self.trouble
+                self._expecting = Expecting.PROMPT
+                if trouble is not None:
+                    return trouble
+                if said is None:
+                    return Troubled("unreadable", "the screen did not keep all of the answer")
+                return Answered(said, self.completion, self.wraps)
+            case Expecting.CLEAR:
+                assert clear is not None, "it was typed"
+                shown = self._shown()
+                if not clear.done.search(shown) and _found(clear.question, shown):
+                    return NeedsConfirmation()
+                self._expecting = Expecting.PROMPT
+                return Cleared() if clear.done.search(shown) else NotCleared(self.last_seen)
+            case _:
+                return Ready()
 
-    def _closed(self, events: list[Event]) -> None:
+    def _approval(self) -> str | None:
         """
-        The line editor stopped reading: because we pressed Enter, or not.
+        The question whether a tool may be used, if it is asked.
         """
-        strayed = self._at_prompt and not self._typed
-        self._at_prompt = False
-        if strayed:
-            events.append(Strayed())
-        elif self._unsubmitted:
-            self._unsubmitted = False
-            events.append(Submitted())
+        approval = self._dialect.approval
+        found = approval.question.search(self._shown()) if approval is not None else None
+        return found[0].strip() if found is not None else None
 
 
-def _check(prompt: str) -> None:
-    """
-    Refuse what the line editor would take for more than text.
-    """
-    if not prompt.strip():
-        raise UnsafePrompt("an empty prompt is not submitted")
-    for character in prompt:
-        if character != "\n" and unicodedata.category(character) in ("Cc", "Cs"):
-            raise UnsafePrompt(f"the prompt holds the control character {character!r}")
-    for line in prompt.split("\n"):
-        if line.lstrip().startswith(("/", "!", "@")):
-            raise UnsafePrompt(f"a line begins with {line.lstrip()[0]!r}, a command")
-    if prompt.count("```") % 2:
-        raise UnsafePrompt("with an odd number of code fences Enter does not submit")
-    if prompt.rstrip().endswith("\\"):
-        raise UnsafePrompt("after a backslash Enter does not submit")
-
-
-def _overlap(data: bytes, mark: bytes) -> int:
-    """
-    How many bytes at the end of `data` may be the beginning of `mark`.
-    """
-    for length in range(min(len(mark) - 1, len(data)), 0, -1):
-        if data.endswith(mark[:length]):
-            return length
-    return 0
+def _found(pattern: re.Pattern[str] | None, text: str) -> bool:
+    return pattern is not None and pattern.search(text) is not None

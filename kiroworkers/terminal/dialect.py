@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Literal, TypeAlias
 
 from attrs import field, frozen
 
 from kiroworkers.terminal.trouble import TroubleSign
 
 Version = tuple[int, ...]
+
+#: The form in which JSON survives the terminal: on one line, or a member a line
+#: where a line may be cut at the terminal's edge.
+Layout: TypeAlias = Literal["compact", "lines"]
 
 
 def version_in(text: str) -> Version | None:
@@ -39,12 +44,112 @@ class Flag:
 @frozen
 class Menu:
     """
-    A menu at the start, as plain text shows it, and the keys that go from there
-    towards the safe choice.
+    A menu, as plain text shows it, and the keys that go from there towards the
+    wanted choice.
     """
 
     question: re.Pattern[str] = field(eq=False)
     keys: bytes
+
+
+@frozen
+class Cycle:
+    """
+    A line editor brackets what it reads.
+
+    @ivar open: it starts reading.
+    @ivar ready: after `open`, proves that the prompt is drawn.
+    @ivar close: it stops reading; what was before is echo.
+    """
+
+    open: bytes
+    ready: re.Pattern[bytes] = field(eq=False)
+    close: bytes
+
+
+@frozen
+class Line:
+    """
+    A prompt is all there is: the last line matches `prompt`, and nothing more
+    comes for `quiet` seconds.
+    """
+
+    prompt: re.Pattern[str] = field(eq=False)
+    quiet: float
+
+
+@frozen
+class Sign:
+    """
+    A text on the screen, in the window's title, or in what the agent says of
+    its state (``OSC 7501``).  All that are given must be there.
+    """
+
+    screen: re.Pattern[str] | None = field(default=None, eq=False)
+    title: re.Pattern[str] | None = field(default=None, eq=False)
+    state: re.Pattern[str] | None = field(default=None, eq=False)
+
+
+@frozen
+class Signs:
+    """
+    A full-screen program shows whether it is idle or busy.
+
+    @ivar quiet: seconds without output after which an idle sign is believed,
+        since some agents draw after it.
+    @ivar rows: the signs stand in the last so many rows that are not blank.
+    @ivar output: stands in the first row of a turn's output when the busy sign
+        comes up; the rows above it are echo.
+    """
+
+    idle: Sign
+    busy: Sign
+    quiet: float
+    rows: int
+    output: re.Pattern[str] = field(eq=False)
+
+
+@frozen
+class Keys:
+    """
+    What to type.
+
+    @ivar paste_start, paste_end: around a bracketed paste; empty where the agent
+        knows none, and is given one line.
+    @ivar interrupt: ends a turn.
+    @ivar empty: empties the composer, where an agent puts a cancelled prompt
+        back into it.
+    """
+
+    submit: bytes
+    interrupt: bytes
+    paste_start: bytes = b""
+    paste_end: bytes = b""
+    empty: bytes = b""
+
+
+@frozen
+class Clear:
+    """
+    How the agent forgets the conversation: what to type, the question it may
+    ask and the answer to it, and the text that confirms.
+    """
+
+    type: bytes
+    done: re.Pattern[str] = field(eq=False)
+    question: re.Pattern[str] | None = field(default=None, eq=False)
+    confirm: bytes = b""
+
+
+@frozen
+class Approval:
+    """
+    How the agent asks whether it may use a tool, and the keys for either answer.
+    """
+
+    question: re.Pattern[str] = field(eq=False)
+    deny: tuple[Menu, ...]
+    allow: tuple[Menu, ...]
 
 
 @frozen
@@ -57,12 +162,14 @@ class Dialect:
     @ivar program: looked up on PATH; None for our own Python.
     @ivar version_arguments: make `program` print its version; empty to not ask.
     @ivar until: the first version that this dialect cannot drive.
-    @ivar prompt_open: the agent's line editor starts reading.
-    @ivar prompt_ready: after `prompt_open`, proves that the prompt is drawn.
-    @ivar prompt_close: the line editor stops reading; what was before is echo.
+    @ivar readiness: how the prompt, and with it the end of a turn, is known.
+    @ivar clear: None where the agent cannot forget; a turn is its last then.
     @ivar answer_prefix: what every answer begins with; what was printed before
-        is the agent's own word, in which `troubles` are looked for.
-    @ivar clear_question, clear_done, approval_question: searched in plain text.
+        is the agent's own word, in which `troubles` are looked for.  None where
+        the two cannot be told apart.  Searched in what came from the terminal
+        where `readiness` is a `Cycle`, else in what a reader would have seen.
+    @ivar journal: the folder, below the user's home, in which the agent keeps a
+        journal of each session; None without.
     """
 
     name: str
@@ -76,20 +183,13 @@ class Dialect:
     unset_environment: tuple[str, ...]
     rows: int
     columns: int
-    prompt_open: bytes
-    prompt_ready: re.Pattern[bytes] = field(eq=False)
-    prompt_close: bytes
-    paste_start: bytes
-    paste_end: bytes
-    submit: bytes
-    interrupt: bytes
-    clear: bytes
-    clear_question: re.Pattern[str] = field(eq=False)
-    clear_confirm: bytes
-    clear_done: re.Pattern[str] = field(eq=False)
-    approval_question: re.Pattern[str] = field(eq=False)
-    approval_deny: bytes
-    answer_prefix: re.Pattern[bytes] = field(eq=False)
+    readiness: Cycle | Line | Signs
+    keys: Keys
+    clear: Clear | None
+    approval: Approval | None
+    answer_prefix: re.Pattern[bytes] | None = field(eq=False)
+    layout: Layout
+    journal: str | None
     menus: tuple[Menu, ...]
     troubles: tuple[TroubleSign, ...]
 

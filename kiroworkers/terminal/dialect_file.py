@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -19,7 +19,19 @@ from typing import Any
 from jsonschema import Draft202012Validator, FormatChecker
 
 from kiroworkers.schema import first_problem
-from kiroworkers.terminal.dialect import Dialect, Flag, Menu, version_in
+from kiroworkers.terminal.dialect import (
+    Approval,
+    Clear,
+    Cycle,
+    Dialect,
+    Flag,
+    Keys,
+    Line,
+    Menu,
+    Sign,
+    Signs,
+    version_in,
+)
 from kiroworkers.terminal.trouble import KINDS, TroubleSign
 
 
@@ -27,6 +39,12 @@ class BadDialect(ValueError):
     """
     A dialect file is wrong; the message names the file, the key and the reason.
     """
+
+
+#: Seconds of quiet, and rows of signs, where a dialect does not say.
+_LINE_QUIET = 0.5
+_SIGN_QUIET = 0.2
+_SIGN_ROWS = 4
 
 
 def _table(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> Any:
@@ -47,6 +65,16 @@ _PATTERN = {**_TEXT, "format": "regular expression"}
 _BYTE_PATTERN = {**_TEXT, "format": "regular expression of bytes"}
 _ARGUMENTS = _list({"type": "string"})
 _VERSION = {**_TEXT, "pattern": r"^\d+(\.\d+)+$"}
+_QUIET = {"type": "number", "exclusiveMinimum": 0, "maximum": 60}
+_SIGN = {
+    **_table({}, dict.fromkeys(("screen", "title", "state"), _PATTERN)),
+    "minProperties": 1,
+}
+_MENUS = _list(_table({"question": _PATTERN, "keys": _TEXT}))
+_KEYS = {"type": ["string", "array"], "minLength": 1, "items": _MENUS["items"]}
+
+#: The tables that say how the prompt is known; a dialect has one of them.
+_READINESS = ("prompt", "line", "signs")
 
 _SCHEMA = _table(
     {
@@ -71,14 +99,31 @@ _SCHEMA = _table(
                 "columns": {"type": "integer", "minimum": 20, "maximum": 65535},
             }
         ),
-        "prompt": _table({"open": _TEXT, "ready": _BYTE_PATTERN, "close": _TEXT}),
-        "keys": _table(dict.fromkeys(("paste-start", "paste-end", "submit", "interrupt"), _TEXT)),
-        "clear": _table({"type": _TEXT, "question": _PATTERN, "confirm": _TEXT, "done": _PATTERN}),
-        "approval": _table({"question": _PATTERN, "deny": _TEXT}),
-        "answer": _table({"prefix": _BYTE_PATTERN}),
+        "keys": _table(
+            {"submit": _TEXT, "interrupt": _TEXT},
+            dict.fromkeys(("paste-start", "paste-end", "empty"), _TEXT),
+        ),
     },
     {
-        "menu": _list(_table({"question": _PATTERN, "keys": _TEXT})),
+        "prompt": _table({"open": _TEXT, "ready": _BYTE_PATTERN, "close": _TEXT}),
+        "line": _table({"prompt": _PATTERN}, {"quiet": _QUIET}),
+        "signs": _table(
+            {"idle": _SIGN, "busy": _SIGN, "output": _PATTERN},
+            {"quiet": _QUIET, "rows": {"type": "integer", "minimum": 1}},
+        ),
+        "clear": _table(
+            {"type": _TEXT, "done": _PATTERN}, {"question": _PATTERN, "confirm": _TEXT}
+        ),
+        "approval": _table({"question": _PATTERN, "deny": _KEYS}, {"allow": _KEYS}),
+        "answer": _table(
+            {},
+            {
+                "prefix": _BYTE_PATTERN,
+                "layout": {"enum": ["compact", "lines"]},
+                "journal": _TEXT,
+            },
+        ),
+        "menu": _MENUS,
         "trouble": _list(
             _table(
                 {"kind": {"enum": list(KINDS)}, "text": _PATTERN}, {"blocks": {"type": "boolean"}}
@@ -124,6 +169,10 @@ def read_dialect(path: Path) -> Dialect:
     unfit = first_problem(_VALIDATOR, data)
     if unfit is not None:
         raise BadDialect(f"{path}: {unfit.sentence}")
+    if sum(name in data for name in _READINESS) != 1:
+        raise BadDialect(
+            f"{path}: one of the tables {', '.join(_READINESS)} is needed, and one only"
+        )
     return _dialect(data)
 
 
@@ -145,12 +194,15 @@ def _tables(source: Traversable) -> dict[str, Any]:
         or not _builtin(base).is_file()
     ):
         raise BadDialect(f"extends: there is no built-in dialect {base!r}")
-    return {**_tables(_builtin(base)), **data}
+    below = _tables(_builtin(base))
+    if any(name in data for name in _READINESS):
+        below = {name: table for name, table in below.items() if name not in _READINESS}
+    return {**below, **data}
 
 
 def _dialect(data: Mapping[str, Any]) -> Dialect:
-    start, environment = data["start"], data["environment"]
-    prompt, keys, clear = data["prompt"], data["keys"], data["clear"]
+    start, environment, keys = data["start"], data["environment"], data["keys"]
+    answer = data.get("answer", {})
     return Dialect(
         name=data["name"],
         label=data["label"],
@@ -166,26 +218,64 @@ def _dialect(data: Mapping[str, Any]) -> Dialect:
         unset_environment=tuple(environment.get("unset", ())),
         rows=data["screen"]["rows"],
         columns=data["screen"]["columns"],
-        prompt_open=prompt["open"].encode(),
-        prompt_ready=re.compile(prompt["ready"].encode()),
-        prompt_close=prompt["close"].encode(),
-        paste_start=keys["paste-start"].encode(),
-        paste_end=keys["paste-end"].encode(),
-        submit=keys["submit"].encode(),
-        interrupt=keys["interrupt"].encode(),
-        clear=clear["type"].encode(),
-        clear_question=re.compile(clear["question"]),
-        clear_confirm=clear["confirm"].encode(),
-        clear_done=re.compile(clear["done"]),
-        approval_question=re.compile(data["approval"]["question"]),
-        approval_deny=data["approval"]["deny"].encode(),
-        answer_prefix=re.compile(data["answer"]["prefix"].encode()),
-        menus=tuple(
-            Menu(re.compile(each["question"]), each["keys"].encode())
-            for each in data.get("menu", ())
-        ),
+        readiness=_readiness(data),
+        keys=Keys(**{name.replace("-", "_"): text.encode() for name, text in keys.items()}),
+        clear=_clear(data.get("clear")),
+        approval=_approval(data.get("approval")),
+        answer_prefix=re.compile(answer["prefix"].encode()) if "prefix" in answer else None,
+        layout=answer.get("layout", "compact"),
+        journal=answer.get("journal"),
+        menus=_menus(data.get("menu", ())),
         troubles=tuple(
             TroubleSign(each["kind"], re.compile(each["text"]), each.get("blocks", False))
             for each in data.get("trouble", ())
         ),
     )
+
+
+def _readiness(data: Mapping[str, Any]) -> Cycle | Line | Signs:
+    match data:
+        case {"prompt": cycle}:
+            ready = re.compile(cycle["ready"].encode())
+            return Cycle(cycle["open"].encode(), ready, cycle["close"].encode())
+        case {"line": line}:
+            return Line(re.compile(line["prompt"]), line.get("quiet", _LINE_QUIET))
+        case _:
+            signs = data["signs"]
+            return Signs(
+                idle=_sign(signs["idle"]),
+                busy=_sign(signs["busy"]),
+                quiet=signs.get("quiet", _SIGN_QUIET),
+                rows=signs.get("rows", _SIGN_ROWS),
+                output=re.compile(signs["output"]),
+            )
+
+
+def _sign(table: Mapping[str, str]) -> Sign:
+    return Sign(**{name: re.compile(pattern) for name, pattern in table.items()})
+
+
+def _clear(table: Mapping[str, str] | None) -> Clear | None:
+    if table is None:
+        return None
+    return Clear(
+        type=table["type"].encode(),
+        done=re.compile(table["done"]),
+        question=re.compile(table["question"]) if "question" in table else None,
+        confirm=table.get("confirm", "").encode(),
+    )
+
+
+def _approval(table: Mapping[str, Any] | None) -> Approval | None:
+    if table is None:
+        return None
+    question = table["question"]
+
+    def menus(keys: str | list[Any]) -> tuple[Menu, ...]:
+        return _menus([{"question": question, "keys": keys}] if isinstance(keys, str) else keys)
+
+    return Approval(re.compile(question), menus(table["deny"]), menus(table.get("allow", [])))
+
+
+def _menus(tables: Iterable[Mapping[str, str]]) -> tuple[Menu, ...]:
+    return tuple(Menu(re.compile(each["question"]), each["keys"].encode()) for each in tables)

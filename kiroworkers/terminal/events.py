@@ -4,9 +4,14 @@ What happens in a conversation, as values.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from attrs import frozen
+
+#: How the end of a turn was known: by the line editor that reads again, by the
+#: agent's own sign that it is idle and a quiet moment, or by a text that looks
+#: like the prompt and a quiet moment.
+Completion: TypeAlias = Literal["prompt", "idle-sign", "quiet"]
 
 
 @frozen
@@ -29,9 +34,15 @@ class Answered:
     """
     The turn is over and the prompt is back; `text` is all that was printed
     between, as a reader would have seen it.
+
+    @ivar completion: how that is known.
+    @ivar wrapped: the agent may have cut long lines, so that a line's end in
+        `text` need not be one of the answer's.
     """
 
     text: str
+    completion: Completion
+    wrapped: bool = False
 
 
 @frozen
@@ -64,6 +75,13 @@ class Troubled:
     kind: str
     detail: str
     retry_after: int | None = None
+
+
+@frozen
+class NeedsEmptying:
+    """
+    The turn was cancelled, and the agent put its prompt back into the composer.
+    """
 
 
 @frozen
@@ -112,6 +130,7 @@ Event: TypeAlias = (
     | Answered
     | NeedsApproval
     | NeedsChoice
+    | NeedsEmptying
     | Troubled
     | NeedsConfirmation
     | Cleared

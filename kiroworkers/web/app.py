@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException
 
 from kiroworkers import __version__
 from kiroworkers.agents import Agent
-from kiroworkers.errors import UnknownTask, WorkError
+from kiroworkers.errors import AgentRefused, AnswerUnfit, UnknownTask, WorkError
 from kiroworkers.sessions.pool import Pool
 from kiroworkers.sessions.worker import Snapshot
 from kiroworkers.tasks import Task
@@ -29,6 +29,7 @@ from kiroworkers.web.errors import (
     respond_to_refusal,
     respond_to_work_error,
 )
+from kiroworkers.web.headers import tell_agent, tell_answer, tell_rejoined
 
 
 class Application:
@@ -99,15 +100,23 @@ class Application:
         """
         One request to one task.
         """
-        request.setHeader(b"x-kiroworkers-agent", self._agent.name.encode())
+        tell_agent(request, self._agent.name)
         task = self._tasks.get(name)
         if task is None:
             raise UnknownTask(name)
         asked = task.accept(_json_body(request))
-        said = await self._pool.submit(task.prompt(asked))
-        request.setHeader(b"x-kiroworkers-worker", said.worker.encode())
-        request.setHeader(b"x-kiroworkers-attempts", str(said.attempts).encode())
-        return respond(request, 200, task.answer(asked, said.text))
+        answer = await self._pool.submit(task.prompt(asked, self._agent.dialect.layout))
+        reply = answer.reply
+        tell_answer(request, answer)
+        try:
+            found = task.answer(asked, reply.text, reply.wrapped)
+        except AnswerUnfit:
+            if reply.denied:
+                raise AgentRefused("approval_denied", reply.denied[-1]) from None
+            raise
+        if found.rejoined:
+            tell_rejoined(request)
+        return respond(request, 200, found.value)
 
     @app.handle_errors(WorkError)
     def _on_work_error(self, request: IRequest, failure: Failure) -> bytes:

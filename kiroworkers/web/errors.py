@@ -17,9 +17,11 @@ from kiroworkers.errors import (
     AgentRefused,
     AgentUnavailable,
     AnswerUnfit,
+    AnswerUnreadable,
     BadInput,
     NoWorkerFree,
     OutputTooLong,
+    PromptUntypable,
     SessionLost,
     ShuttingDown,
     TimedOut,
@@ -31,6 +33,7 @@ from kiroworkers.errors import (
 STATUS: Mapping[type[WorkError], tuple[int, str]] = {
     UnknownTask: (404, "unknown_task"),
     BadInput: (400, "invalid_input"),
+    PromptUntypable: (413, "prompt_too_long"),
     NoWorkerFree: (503, "all_workers_busy"),
     ShuttingDown: (503, "shutting_down"),
     TimedOut: (504, "timed_out"),
@@ -39,6 +42,7 @@ STATUS: Mapping[type[WorkError], tuple[int, str]] = {
     AgentUnavailable: (503, "agent_unavailable"),
     AgentRefused: (502, "agent_refused"),
     AnswerUnfit: (502, "answer_unfit"),
+    AnswerUnreadable: (502, "unreadable"),
 }
 
 #: When to ask again, in seconds, where the agent did not say.

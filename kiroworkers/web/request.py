@@ -13,6 +13,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from kiroworkers.web.errors import Refusal, respond_to_refusal
+from kiroworkers.web.headers import TOLD
 
 _METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -88,7 +89,7 @@ class BoundedRequest(Request):
             self.setHeader(b"access-control-allow-origin", said.encode("latin-1"))
             self.setHeader(
                 b"access-control-expose-headers",
-                b"Retry-After, X-Kiroworkers-Agent, X-Kiroworkers-Worker, X-Kiroworkers-Attempts",
+                b", ".join((b"Retry-After", *TOLD)),
             )
             self.setHeader(b"access-control-allow-methods", b"GET, POST, OPTIONS")
             self.setHeader(b"access-control-allow-headers", b"Content-Type")

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from kiroworkers.sessions.pool import Pool
 from kiroworkers.sessions.process import Command, TerminalProcess, start
 from kiroworkers.sessions.session import Limits, Session
-from kiroworkers.terminal import Conversation, load_dialect
+from kiroworkers.terminal import load_dialect, new_conversation
 from kiroworkers.testing import MemoryReactor
 
 LIMITS = Limits(startup=60, cancel=10, stop=5)
@@ -34,7 +34,7 @@ def new_session_in(
     def new_session(
         name: str, on_idle: Callable[[], None], on_gone: Callable[[str], None]
     ) -> Session:
-        conversation = Conversation(load_dialect("kiro-classic"), max_output)
+        conversation = new_conversation(load_dialect("kiro-classic"), max_output)
         return Session(name, reactor, conversation, launch, reactor, LIMITS, on_idle, on_gone)
 
     return new_session

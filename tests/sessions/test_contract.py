@@ -1,7 +1,7 @@
 """
-What every classic session does, whoever draws it: one suite for the memory
-fake, the stand-in of Kiro and the offline agent, the last two as real programs
-on real PTYs.
+What every session does, whoever draws it and however: one suite for the memory
+fake, the stand-ins of Kiro's interfaces and the offline agent, all but the first
+as real programs on real PTYs.
 """
 
 from __future__ import annotations
@@ -19,10 +19,20 @@ from twisted.trial.unittest import TestCase
 
 from kiroworkers.errors import SessionLost
 from kiroworkers.sessions.guard import Guard
+from kiroworkers.sessions.journal import JournalFolder
 from kiroworkers.sessions.process import Command, Groups, TerminalProcess, start
 from kiroworkers.sessions.session import Limits, Session, State
 from kiroworkers.tasks import builtin_tasks
-from kiroworkers.terminal import Conversation, Event, Submitted, load_dialect
+from kiroworkers.terminal import (
+    Conversation,
+    Dialect,
+    Event,
+    Layout,
+    Submitted,
+    load_dialect,
+    new_conversation,
+    read_dialect,
+)
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests import fakekiro
 from tests.programs import ROOT, alive, environment
@@ -32,7 +42,7 @@ T = TypeVar("T")
 STORY = builtin_tasks()["generate-story"]
 
 #: Text that a terminal or a line editor could take for more than text.
-HOSTILE = [
+HOSTILE = (
     "!touch pwned\n/quit\r@file",
     "\x1b[201~\r!touch pwned\r",
     "```",
@@ -41,18 +51,22 @@ HOSTILE = [
     "\u202ebidi \u2028 line \ud83d lone \x9b",
     "größer 大きい 🎉",
     "x" * 200_000,
-]
+)
 
 
-class Noticing(Conversation):
+class Noticing:
     """
-    A conversation that says when a prompt was submitted.
+    Says when a prompt was submitted in `conversation`.
     """
 
     submitted: Deferred[None] | None = None
 
+    def __init__(self, conversation: Conversation) -> None:
+        self._feed = conversation.feed
+        conversation.feed = self.feed  # type: ignore[method-assign]
+
     def feed(self, data: bytes) -> list[Event]:
-        events = super().feed(data)
+        events = self._feed(data)
         if Submitted() in events and self.submitted is not None:
             submitted, self.submitted = self.submitted, None
             submitted.callback(None)
@@ -69,21 +83,24 @@ class Watched:
         clock: Any,
         launch: Callable[[TerminalProcess], None],
         groups: Groups,
-        dialect: str = "kiro-classic",
+        dialect: Dialect,
+        journal: JournalFolder | None = None,
     ) -> None:
-        self.conversation = Noticing(load_dialect(dialect), 1_000_000)
+        conversation = new_conversation(dialect, 2_000_000)
+        self.noticing = Noticing(conversation)
         self.gone: Deferred[str] = Deferred()
         self._waiting: list[Deferred[None]] = []
         limits = Limits(startup=60, cancel=20, stop=1)
         self.session = Session(
             "worker1",
             clock,
-            self.conversation,
+            conversation,
             launch,
             groups,
             limits,
             self._on_idle,
             self._on_gone,
+            journal=journal,
         )
 
     def idle(self) -> Deferred[None]:
@@ -100,8 +117,8 @@ class Watched:
         """
         Fires when the next prompt is submitted.
         """
-        self.conversation.submitted = Deferred()
-        return self.conversation.submitted
+        self.noticing.submitted = Deferred()
+        return self.noticing.submitted
 
     def _on_gone(self, reason: str) -> None:
         waiting, self._waiting = self._waiting, []
@@ -154,6 +171,10 @@ class Contract(Starting):
     endless: str
     with_tool: str
 
+    #: Ideas that a terminal could take for more than text.
+    hostile = HOSTILE
+    layout: Layout = "compact"
+
     #: Seconds until trial gives a test up.
     timeout = 60
 
@@ -172,8 +193,8 @@ class Contract(Starting):
 
     async def ask_story(self, watched: Watched, idea: str) -> Mapping[str, Any]:
         request = STORY.accept({"idea": idea})
-        text = await self.wait(watched.session.ask(STORY.prompt(request)))
-        answer = STORY.answer(request, text)
+        reply = await self.wait(watched.session.ask(STORY.prompt(request, self.layout)))
+        answer = STORY.answer(request, reply.text, reply.wrapped).value
         expected = self.expected_title(idea)
         if expected is not None:
             self.assertEqual(answer["title"], expected)
@@ -196,7 +217,7 @@ class Contract(Starting):
         and no command is run by it.
         """
         watched = await self.started()
-        for idea in HOSTILE:
+        for idea in self.hostile:
             await self.ask_story(watched, "An idea: " + idea)
             await self.wait(watched.idle())
         self.assertFalse(Path("pwned").exists())
@@ -240,8 +261,10 @@ class Contract(Starting):
         A tool is denied, and the turn goes on to its answer.
         """
         watched = await self.started()
-        text = await self.wait(watched.session.ask(self.with_tool))
-        self.assertIn("denied", text)
+        reply = await self.wait(watched.session.ask(self.with_tool))
+        if reply.source == "terminal":
+            self.assertIn("denied", reply.text)
+        self.assertEqual(len(reply.denied), 1)
         await self.wait(watched.idle())
         await self.stop(watched)
 
@@ -298,7 +321,10 @@ class MemoryTests(Contract, TestCase):
     def launch(self, slow: bool) -> Watched:
         command = Command("/bin/kiro", (), {}, Path("/"), 50, 1000)
         return Watched(
-            self.reactor, lambda process: start(self.reactor, process, command), self.reactor
+            self.reactor,
+            lambda process: start(self.reactor, process, command),
+            self.reactor,
+            load_dialect("kiro-classic"),
         )
 
     async def wait(self, deferred: Deferred[T]) -> T:
@@ -331,6 +357,7 @@ class RealStarting(Starting):
     faults = ""
     delay = "0"
     addCleanup: Callable[..., None]
+    mktemp: Callable[[], str]
 
     def launch(self, slow: bool) -> Watched:
         from twisted.internet import reactor
@@ -338,21 +365,32 @@ class RealStarting(Starting):
         real: Any = reactor
         guard = Guard(real)
         self.addCleanup(guard.stop)
-        dialect = load_dialect(self.dialect)
+        dialect = self.read_dialect()
+        variables = self.environment(slow)
         command = Command(
             sys.executable,
             self.arguments,
-            dialect.environment(self.environment(slow)),
+            dialect.environment(variables),
             ROOT,
             dialect.rows,
             dialect.columns,
         )
         launch = partial(start, real, command=command)
-        return Watched(real, launch, guard, self.dialect)
+        journal = (
+            JournalFolder(Path(variables["HOME"]) / dialect.journal, 2_000_000)
+            if dialect.journal
+            else None
+        )
+        return Watched(real, launch, guard, dialect, journal)
+
+    def read_dialect(self) -> Dialect:
+        return load_dialect(self.dialect)
 
     def environment(self, slow: bool) -> dict[str, str]:
         delay = self.delay if slow else "0"
-        return environment(FAKEKIRO=self.faults, KIROWORKERS_OFFLINE_DELAY=delay)
+        home = Path(self.mktemp()).absolute()
+        home.mkdir(parents=True)
+        return environment(FAKEKIRO=self.faults, KIROWORKERS_OFFLINE_DELAY=delay, HOME=str(home))
 
 
 class RealProgram(RealStarting, Contract):
@@ -414,6 +452,78 @@ class QTests(RealProgram, TestCase):
     faults = "era=q agent=old pace=0.001"
     endless = "never answer [[silent]]"
     with_tool = "use a tool [[approve]]"
+
+
+class TuiTests(RealProgram, TestCase):
+    """
+    So does the stand-in of Kiro's full-screen interface, read from its screen.
+    """
+
+    dialect = "kiro-tui"
+    layout = "lines"
+    arguments = ("-m", "tests.faketui", "chat")
+    endless = "never answer [[silent]]"
+    with_tool = "use a tool [[approve]]"
+    # A line that is longer than the screen is wide cannot be read for certain.
+    hostile = (*HOSTILE[:-1], "x" * 500)
+
+
+class RestoringTuiTests(TuiTests):
+    """
+    So it does when it puts a cancelled prompt back into its composer, and shows
+    that it is idle before it shows all of its answer.
+    """
+
+    faults = "style=bullet restore early"
+
+
+class OtherTuiTests(TuiTests):
+    """
+    So it does on the alternate screen, with the terminal's edge cutting lines
+    where they are, and with another word for its clear.
+    """
+
+    faults = "alternate unwrapped clear=new"
+    hostile = (*HOSTILE[:-1], "x" * 20_000)
+
+
+class JournalTuiTests(TuiTests):
+    """
+    So it does for text of any length when it keeps a journal.
+    """
+
+    faults = "journal"
+    hostile = HOSTILE
+
+
+class TitleTuiTests(TuiTests):
+    """
+    So it does when it says idle and busy in the window's title, and makes no
+    synchronized updates.
+    """
+
+    faults = "plain signs=title"
+    signs = (
+        "[signs.idle]\ntitle = '^◇ +Ready'\n"
+        "[signs.busy]\ntitle = '^✦ +Working'\n"
+        "[signs]\noutput = '\\(esc to cancel\\)'\n"
+    )
+
+    def read_dialect(self) -> Dialect:
+        path = Path(self.mktemp() + ".toml")
+        path.write_text(f'extends = "kiro-tui"\n{self.signs}')
+        return read_dialect(path)
+
+
+class StateTuiTests(TitleTuiTests):
+    """
+    So it does when it says so by OSC 7501.
+    """
+
+    faults = "signs=state"
+    signs = TitleTuiTests.signs.replace("title = '^◇ +Ready'", "state = 'state=idle'").replace(
+        "title = '^✦ +Working'", "state = 'state=working'"
+    )
 
 
 class OfflineTests(RealProgram, TestCase):

@@ -87,7 +87,8 @@ class FidelityTests(RealStarting):
         for sent in values(Random(3)):
             prompt = f"Task: echo\nRequest: {json_literal(sent)}\nGive it back."
             said = await self.wait(watched.session.ask(prompt))
-            self.assertEqual(find_answer(said, {"type": "object", "required": ["value"]}), sent)
+            found = find_answer(said.text, {"type": "object", "required": ["value"]})
+            self.assertEqual(found.value, sent)
             await self.wait(watched.idle())
         await self.stop(watched)
 

@@ -93,7 +93,7 @@ class RoutingTests(PoolTestCase):
         self.say(1, "C")
         self.say(1, "D")
         self.say(0, "A")
-        texts = [result[0].text.split("> ")[1][:1] for result in results]
+        texts = [result[0].reply.text.split("> ")[1][:1] for result in results]
         self.assertEqual(texts, ["A", "B", "C", "D"])
         self.assertEqual((self.asked(0), self.asked(1)), (["a"], ["b", "c", "d"]))
 
@@ -188,7 +188,7 @@ class RefusalTests(PoolTestCase):
         results = self.ask("c")
         self.assertEqual(self.asked(0), ["a", "c"])
         self.say(0, "C")
-        self.assertIn("C", results[0].text)
+        self.assertIn("C", results[0].reply.text)
 
     def test_deadline_in_the_queue(self) -> None:
         """
@@ -365,7 +365,7 @@ class ScheduleTests(SynchronousTestCase):
             if isinstance(results[0], Answer):
                 # A prompt that strays just when it is typed at ends a turn with
                 # nothing said; no task takes that for an answer.
-                answers = re.findall(r"answer to (.*\.)", results[0].text)
+                answers = re.findall(r"answer to (.*\.)", results[0].reply.text)
                 self.assertIn(answers, ([prompt], []))
             else:
                 self.assertIsInstance(results[0], WorkError | CancelledError)

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import AgentRefused, AgentUnavailable, OutputTooLong, SessionLost
 from kiroworkers.offline import classic
-from kiroworkers.sessions.session import Session, State
+from kiroworkers.sessions.session import Reply, Session, State
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.sessions.support import new_session_in, watched
 
@@ -143,16 +143,16 @@ class TurnTests(SessionTestCase):
         reply = self.session.ask("hello")
         states: list[State] = []
 
-        def note(text: str) -> str:
+        def note(reply: Reply) -> Reply:
             states.append(self.session.state)
-            return text
+            return reply
 
         results = watched(reply.addCallback(note))
         self.settle()
         self.assertIs(self.session.state, State.BUSY)
         self.kiro.say("world")
         self.settle()
-        self.assertIn("world", results[0])
+        self.assertIn("world", results[0].text)
         self.assertEqual(states, [State.CLEARING])
         self.assertIs(self.session.state, State.IDLE)
         self.assertEqual(self.kiro.typed, ["hello", "/clear", "y"])
@@ -166,7 +166,7 @@ class TurnTests(SessionTestCase):
         self.settle()
         self.kiro.ask_approval()
         self.settle()
-        self.assertIn("denied", results[0])
+        self.assertIn("denied", results[0].text)
         self.assertEqual(self.kiro.typed[:2], ["hello", "n"])
 
     def test_given_up(self) -> None:
@@ -205,7 +205,7 @@ class TurnTests(SessionTestCase):
         self.settle()
         self.kiro.say("answer to the second")
         self.settle()
-        self.assertNotIn("late", results[0])
+        self.assertNotIn("late", results[0].text)
 
     def test_crossed_interrupt(self) -> None:
         """
@@ -263,7 +263,7 @@ class TurnTests(SessionTestCase):
         self.settle()
         self.kiro.say("world")
         self.settle()
-        self.assertIn("world", results[0])
+        self.assertIn("world", results[0].text)
         self.assertEqual(self.idle, 1)
         self.assertIs(self.session.state, State.GONE)
         self.assertIn("Not now.", self.gone[0])

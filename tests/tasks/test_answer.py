@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import AnswerUnfit
-from kiroworkers.tasks.answer import find_answer, objects
+from kiroworkers.tasks.answer import find_answer
+from kiroworkers.tasks.objects import objects
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -42,21 +43,21 @@ class FindTests(SynchronousTestCase):
         The last object that fits is the answer, whatever follows it.
         """
         text = '{"title": "first"} then {"title": "second"} and {"other": 1} {broken'
-        self.assertEqual(find_answer(text, SCHEMA), {"title": "second"})
+        self.assertEqual(find_answer(text, SCHEMA).value, {"title": "second"})
 
     def test_nested_and_quoted_braces(self) -> None:
         """
         Nested objects and braces inside strings do not end an object.
         """
         answer = {"title": 'a "}" in {quotes} \\', "more": {"deep": [{"er": {}}]}}
-        self.assertEqual(find_answer(f"Use {{this}}: {json.dumps(answer)}!", SCHEMA), answer)
+        self.assertEqual(find_answer(f"Use {{this}}: {json.dumps(answer)}!", SCHEMA).value, answer)
 
     def test_code_fence_and_many_lines(self) -> None:
         """
         A fence around it and newlines inside it change nothing.
         """
         text = 'Here:\n```json\n{\n  "title":\n    "x"\n}\n```\nDone.'
-        self.assertEqual(find_answer(text, SCHEMA), {"title": "x"})
+        self.assertEqual(find_answer(text, SCHEMA).value, {"title": "x"})
 
     def test_example_is_no_answer(self) -> None:
         """
@@ -64,7 +65,7 @@ class FindTests(SynchronousTestCase):
         """
         example = {"title": "example"}
         text = '{"title": "mine"} as in {"title": "example"}'
-        self.assertEqual(find_answer(text, SCHEMA, example), {"title": "mine"})
+        self.assertEqual(find_answer(text, SCHEMA, example).value, {"title": "mine"})
         with self.assertRaises(AnswerUnfit) as raised:
             find_answer('{"title": "example"}', SCHEMA, example)
         self.assertIn("example", raised.exception.reason)
@@ -89,7 +90,7 @@ class FindTests(SynchronousTestCase):
         as the schema spells them.
         """
         text = '{"title": "x", "kind": "LARGE", "kinds": ["workmodel", "Run_Verify"]}'
-        found = find_answer(text, SCHEMA)
+        found = find_answer(text, SCHEMA).value
         self.assertEqual(found["kind"], "large")
         self.assertEqual(found["kinds"], ["WorkModel", "Run_Verify"])
 
@@ -102,7 +103,7 @@ class FindTests(SynchronousTestCase):
         answer = {**extra, "title": "x", "kind": "small", "kinds": []}
         for ascii_only in (True, False):
             text = before + json.dumps(answer, ensure_ascii=ascii_only) + after
-            self.assertEqual(find_answer(text, SCHEMA), answer)
+            self.assertEqual(find_answer(text, SCHEMA).value, answer)
 
 
 class ObjectsTests(SynchronousTestCase):

@@ -107,7 +107,7 @@ class BuiltinTests(SynchronousTestCase):
         """
         self.assertIn("Traceability_Insight", self.story.prompt({"idea": "x"}))
         answer = {**STORY_ANSWER, "components": ["Elsewhere"]}
-        self.assertEqual(self.story.answer({"idea": "x"}, json.dumps(answer)), answer)
+        self.assertEqual(self.story.answer({"idea": "x"}, json.dumps(answer)).value, answer)
 
     def test_given_components_are_the_only_ones(self) -> None:
         """
@@ -117,7 +117,9 @@ class BuiltinTests(SynchronousTestCase):
         self.assertNotIn("WorkModel", self.story.prompt(request).partition("An example")[0])
         with self.assertRaises(AnswerUnfit):
             self.story.answer(request, json.dumps(STORY_ANSWER))
-        answer = self.story.answer(request, json.dumps({**STORY_ANSWER, "components": ["door"]}))
+        answer = self.story.answer(
+            request, json.dumps({**STORY_ANSWER, "components": ["door"]})
+        ).value
         self.assertEqual(answer["components"], ["Door"])
 
     def test_answers_that_break_the_contract(self) -> None:
@@ -150,6 +152,6 @@ class BuiltinTests(SynchronousTestCase):
         task = self.tasks["analyze-invest"]
         warning = {"criterion": "Testable", "message": "m", "suggestion": "s"}
         said = json.dumps({"summary": "s", "warnings": [warning]})
-        answer = task.answer({}, said)
+        answer = task.answer({}, said).value
         self.assertEqual(answer["warnings"][0]["criterion"], "testable")
-        self.assertEqual(task.answer({}, '{"summary": "s", "warnings": []}')["warnings"], [])
+        self.assertEqual(task.answer({}, '{"summary": "s", "warnings": []}').value["warnings"], [])

@@ -49,7 +49,7 @@ class KiroTests(SynchronousTestCase):
         The offline agent's dialect is Kiro's but for what starts it.
         """
         offline = load_dialect("offline")
-        self.assertEqual(offline.prompt_open, self.kiro.prompt_open)
+        self.assertEqual(offline.keys, self.kiro.keys)
         self.assertEqual(offline.clear, self.kiro.clear)
         self.assertEqual((offline.name, offline.program), ("offline", None))
         self.assertEqual(offline.command(None), ("-m", "kiroworkers.offline"))
@@ -69,7 +69,7 @@ class FileTests(SynchronousTestCase):
         """
         The built-in dialects pass the check that users' files must pass.
         """
-        for name in ("kiro-classic", "q", "offline"):
+        for name in ("kiro-classic", "kiro-tui", "q", "offline", "generic"):
             dialect = read_dialect(self.write(f'extends = "{name}"'))
             self.assertEqual(dialect, load_dialect(name))
 
@@ -87,7 +87,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual((dialect.name, dialect.program), ("mine", "my-kiro"))
         self.assertEqual(dialect.command(None), ("chat", "--fast"))
         self.assertEqual([sign.kind for sign in dialect.troubles], ["throttled"])
-        self.assertEqual(dialect.prompt_open, load_dialect("kiro-classic").prompt_open)
+        self.assertEqual(dialect.keys, load_dialect("kiro-classic").keys)
 
     def test_wrong(self) -> None:
         """
@@ -101,7 +101,9 @@ class FileTests(SynchronousTestCase):
             ('extends = "q"\ncolour = 1', "may not have 'colour'"),
             ('extends = "q"\n[answer]\nprefix = "("', "answer.prefix must be a regular expression"),
             ("extends = \"q\"\n[answer]\nprefix = '\\u1234'", "answer.prefix must be a regular"),
-            ('extends = "q"\n[answer]\nsuffix = "("', "answer.prefix is required"),
+            ('extends = "q"\n[answer]\nsuffix = "("', "answer may not have 'suffix'"),
+            ('extends = "q"\n[keys]\nsubmit = "x"', "keys.interrupt is required"),
+            ('extends = "q"\n[signs]\nidle = {}', "signs.busy is required"),
             ('extends = "q"\n[screen]\nrows = 0\ncolumns = 80', "screen.rows must be at least 2"),
             ('extends = "q"\n[start]\narguments = "chat"', "start.arguments must be a list"),
             ('extends = "q"\n[[trouble]]\nkind = "bad"\ntext = "x"', "trouble[0].kind must be one"),

@@ -14,7 +14,7 @@ from random import Random
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from kiroworkers.terminal import Conversation, Event, Ready, Strayed, load_dialect
+from kiroworkers.terminal import Event, Ready, Strayed, load_dialect, new_conversation
 
 _BESIDE = Path(__file__).parents[3] / "shared" / "recordings"
 FOLDER = Path(os.environ.get("KIROWORKERS_RECORDINGS", str(_BESIDE)))
@@ -57,13 +57,13 @@ class ReplayTests(SynchronousTestCase):
         kiro = load_dialect("kiro-classic")
         for name, expected in EXPECTED.items():
             data = (FOLDER / name).read_bytes()
-            self.assertEqual(Conversation(kiro, 10**6).feed(data), expected, name)
-            conversation = Conversation(kiro, 10**6)
+            self.assertEqual(new_conversation(kiro, 10**6).feed(data), expected, name)
+            conversation = new_conversation(kiro, 10**6)
             by_byte = [event for byte in data for event in conversation.feed(bytes([byte]))]
             self.assertEqual(by_byte, expected, name)
             for _ in range(50):
                 cuts = sorted(random.choices(range(len(data) + 1), k=random.randrange(20)))
-                conversation = Conversation(kiro, 10**6)
+                conversation = new_conversation(kiro, 10**6)
                 pieces = [data[a:b] for a, b in pairwise([0, *cuts, len(data)])]
                 cut = [event for piece in pieces for event in conversation.feed(piece)]
                 self.assertEqual(cut, expected, (name, cuts))
@@ -77,6 +77,6 @@ class ReplayTests(SynchronousTestCase):
             ("classic/kiro-2.11.0-one-shot.bin", "> pong\n\n ▸ Credits: 0.05 • Time: 1s"),
             ("classic/kiro-2.21.2-one-shot-stdout.bin", "> Red\nBlue\nYellow"),
         ]:
-            conversation = Conversation(kiro, 10**6)
+            conversation = new_conversation(kiro, 10**6)
             conversation.feed((FOLDER / name).read_bytes())
             self.assertEqual(conversation.last_seen, seen)

@@ -16,7 +16,6 @@ from kiroworkers.offline.editor import LineEditor
 from kiroworkers.terminal import (
     Answered,
     Cleared,
-    Conversation,
     Event,
     NeedsApproval,
     NeedsChoice,
@@ -29,6 +28,7 @@ from kiroworkers.terminal import (
     Troubled,
     UnsafePrompt,
     load_dialect,
+    new_conversation,
 )
 
 KIRO = load_dialect("kiro-classic")
@@ -81,7 +81,7 @@ class Recording:
     """
 
     def __init__(self, max_output: int = 1_000_000) -> None:
-        self.conversation = Conversation(KIRO, max_output)
+        self.conversation = new_conversation(KIRO, max_output)
 
     def feed(self, data: bytes, cuts: Iterable[int] = ()) -> list[Event]:
         """

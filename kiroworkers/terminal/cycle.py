@@ -1,0 +1,179 @@
+"""
+A line editor's terminal, exact to the byte.
+
+The line editor of a classic interface brackets what it reads: it writes
+`Cycle.open`, draws the prompt, and writes `Cycle.close` when Enter was pressed.
+So the stream alternates between *editing* (echo, never an answer) and *output*
+(what the agent says), and a turn is exact::
+
+    ask ──▶ echo ── close (Submitted) ──▶ output ── open, prompt (Answered)
+
+Nothing is guessed from silence.  A mark or a character cut in two by the end
+of a read is kept until the rest of it comes.
+"""
+
+from __future__ import annotations
+
+from kiroworkers.terminal.conversation import Conversation, Expecting
+from kiroworkers.terminal.dialect import Cycle, Dialect
+from kiroworkers.terminal.events import (
+    Event,
+    NeedsChoice,
+    Overflowed,
+    Strayed,
+    Submitted,
+)
+from kiroworkers.terminal.transcript import plain
+from kiroworkers.terminal.trouble import find_trouble
+
+#: A prompt with its parts and its hint is far shorter; what comes after this
+#: much is redrawn echo.
+_LONGEST_PROMPT = 4096
+
+#: How much output is kept of what is no answer, to say what was last seen.
+_LAST_SEEN = 8192
+
+#: A question is at the very end of what was printed.
+_LONGEST_QUESTION = 4096
+
+
+class CycleConversation(Conversation):
+    """
+    Follows the prompt cycles of a line editor.
+    """
+
+    completion = "prompt"
+
+    def __init__(self, dialect: Dialect, cycle: Cycle, max_output: int) -> None:
+        super().__init__(dialect, max_output)
+        self._cycle = cycle
+        self._pending = b""
+        self._output = bytearray()
+        self._editing = False
+        self._at_prompt = False
+        self._typed = False
+        self._choices = 0
+        self._blocked = False
+
+    @property
+    def at_prompt(self) -> bool:
+        return self._at_prompt and not self._typed
+
+    @property
+    def last_seen(self) -> str:
+        return plain(bytes(self._output[-_LAST_SEEN:])).strip()
+
+    def _touch(self) -> None:
+        self._typed = True
+
+    def _drop(self) -> None:
+        self._blocked = False
+        self._output.clear()
+
+    def _shown(self) -> str:
+        return plain(bytes(self._output[-_LONGEST_QUESTION:]))
+
+    def feed(self, data: bytes) -> list[Event]:
+        events: list[Event] = []
+        self._pending += data
+        while self._editing_step(events) if self._editing else self._output_step(events):
+            pass
+        return events
+
+    def _output_step(self, events: list[Event]) -> bool:
+        """
+        Read output up to the next opening mark; False when more must come.
+        """
+        mark = self._cycle.open
+        end = self._pending.find(mark)
+        found = end >= 0
+        if not found:
+            end = len(self._pending) - _overlap(self._pending, mark)
+        self._keep(self._pending[:end], events)
+        self._pending = self._pending[end + len(mark) if found else end :]
+        self._editing = found
+        asked = self._expecting is Expecting.ANSWER
+        if len(self._output) <= _LAST_SEEN and (asked or not self._started):
+            self._look_for_menus(events)
+        return found
+
+    def _look_for_menus(self, events: list[Event]) -> None:
+        """
+        Is there something that waits for a key, so that no prompt will come?
+        """
+        said = self._own_words()
+        if not self._started:
+            shown = sorted(
+                (found.end(), found[0], menu.keys)
+                for menu in self._dialect.menus
+                for found in menu.question.finditer(said)
+            )
+            events += [NeedsChoice(question, keys) for _, question, keys in shown[self._choices :]]
+            self._choices = len(shown)
+        if not self._blocked:
+            trouble = find_trouble((sign for sign in self._dialect.troubles if sign.blocks), said)
+            if trouble is not None:
+                self._blocked = True
+                events.append(trouble)
+
+    def _own_words(self) -> str:
+        prefix = self._dialect.answer_prefix
+        if prefix is not None and prefix.search(self._output):
+            return ""
+        return plain(bytes(self._output[-_LAST_SEEN:]))
+
+    def _editing_step(self, events: list[Event]) -> bool:
+        """
+        Read a prompt and its echo up to the next closing mark; False when more
+        must come.
+        """
+        mark = self._cycle.close
+        end = self._pending.find(mark)
+        found = end >= 0
+        if not self._at_prompt:
+            shown = self._pending[: min(end, _LONGEST_PROMPT) if found else _LONGEST_PROMPT]
+            if self._cycle.ready.search(shown):
+                self._at_prompt = True
+                self._typed = False
+                answered = self._expecting is Expecting.ANSWER
+                events.append(self._prompted(plain(bytes(self._output)) if answered else ""))
+            elif not found and len(self._pending) <= _LONGEST_PROMPT:
+                return False
+        if found:
+            self._pending = self._pending[end + len(mark) :]
+            self._editing = False
+            self._closed(events)
+        else:
+            self._pending = self._pending[len(self._pending) - _overlap(self._pending, mark) :]
+        return found
+
+    def _keep(self, output: bytes, events: list[Event]) -> None:
+        self._output += output
+        if self._expecting is not Expecting.ANSWER:
+            if len(self._output) > 2 * _LAST_SEEN:
+                del self._output[:-_LAST_SEEN]
+        elif len(self._output) > self._max_output:
+            self._expecting = Expecting.PROMPT
+            events.append(Overflowed(self._max_output))
+
+    def _closed(self, events: list[Event]) -> None:
+        """
+        The line editor stopped reading: because we pressed Enter, or not.
+        """
+        strayed = self._at_prompt and not self._typed
+        self._at_prompt = False
+        if strayed:
+            events.append(Strayed())
+        elif self._unsubmitted:
+            self._unsubmitted = False
+            events.append(Submitted())
+
+
+def _overlap(data: bytes, mark: bytes) -> int:
+    """
+    How many bytes at the end of `data` may be the beginning of `mark`.
+    """
+    for length in range(min(len(mark) - 1, len(data)), 0, -1):
+        if data.endswith(mark[:length]):
+            return length
+    return 0

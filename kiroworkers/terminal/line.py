@@ -1,0 +1,109 @@
+"""
+Any program that prints a prompt and reads a line.
+
+Nothing marks the end of a turn but a last line that looks like the prompt, and
+a moment without more.  So this can be deceived as no other kind can: by an
+answer that prints the prompt alone on a line and pauses there.  It is for
+programs that offer nothing better, and says `quiet` with each answer.
+"""
+
+from __future__ import annotations
+
+from kiroworkers.terminal.conversation import Conversation, Expecting
+from kiroworkers.terminal.dialect import Dialect, Line
+from kiroworkers.terminal.events import Event, Overflowed, Strayed, Submitted
+from kiroworkers.terminal.transcript import plain
+from kiroworkers.terminal.typing import one_line
+
+#: A line that is longer is no prompt.
+_LONGEST_PROMPT = 4096
+
+#: How much output is kept of what is no answer, to say what was last seen.
+_LAST_SEEN = 8192
+
+
+class LineConversation(Conversation):
+    """
+    Waits for a last line that matches the prompt.
+    """
+
+    completion = "quiet"
+
+    def __init__(self, dialect: Dialect, line: Line, max_output: int) -> None:
+        super().__init__(dialect, max_output)
+        self._line = line
+        self._output = bytearray()
+        self._asked = ""
+        self._looks_ready = False
+        self._at_prompt = False
+
+    @property
+    def at_prompt(self) -> bool:
+        return self._at_prompt
+
+    @property
+    def last_seen(self) -> str:
+        return plain(bytes(self._output[-_LAST_SEEN:])).strip()
+
+    @property
+    def patience(self) -> float | None:
+        return self._line.quiet if self._looks_ready and not self._at_prompt else None
+
+    def ask(self, prompt: str) -> bytes:
+        keys = super().ask(prompt)
+        self._asked = one_line(prompt)
+        return keys
+
+    def feed(self, data: bytes) -> list[Event]:
+        events: list[Event] = []
+        self._output += data
+        if self._unsubmitted and b"\n" in self._output:
+            self._unsubmitted = False
+            events.append(Submitted())
+        if self._expecting is not Expecting.ANSWER:
+            if len(self._output) > 2 * _LAST_SEEN:
+                del self._output[:-_LAST_SEEN]
+        elif len(self._output) > self._max_output:
+            self._expecting = Expecting.PROMPT
+            events.append(Overflowed(self._max_output))
+        start = self._output.rfind(b"\n") + 1
+        short = len(self._output) - start <= _LONGEST_PROMPT
+        # Before its first newline it may be the prompt that was there before.
+        last = plain(bytes(self._output[start:])) if short and not self._unsubmitted else ""
+        self._looks_ready = bool(last) and self._line.prompt.search(last) is not None
+        if self._at_prompt and not self._looks_ready:
+            self._at_prompt = False
+            events.append(Strayed())
+        return events
+
+    def silent(self) -> list[Event]:
+        if self.patience is None:
+            return []
+        self._at_prompt = True
+        said = self._said() if self._expecting is Expecting.ANSWER else ""
+        return [self._prompted(said)]
+
+    def _said(self) -> str:
+        """
+        What was printed since the question, without its echo and the prompt.
+        """
+        text = plain(bytes(self._output))
+        first, _, rest = text.partition("\n")
+        if self._asked in first:
+            text = rest
+        return text[: text.rfind("\n") + 1]
+
+    def _touch(self) -> None:
+        self._at_prompt = self._looks_ready = False
+
+    def _drop(self) -> None:
+        self._output.clear()
+
+    def _own_words(self) -> str:
+        prefix = self._dialect.answer_prefix
+        if prefix is not None and prefix.search(self._output):
+            return ""
+        return self.last_seen
+
+    def _shown(self) -> str:
+        return self.last_seen
