@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator
 
 from kiroworkers.errors import AnswerUnfit, AnswerUnreadable
 from kiroworkers.schema import first_problem
-from kiroworkers.tasks.objects import objects
-from kiroworkers.tasks.rejoin import cuts, readings, regions
+from kiroworkers.tasks.objects import objects, spans
+from kiroworkers.tasks.rejoin import cuts, readings
 
 
 @frozen
@@ -84,7 +84,8 @@ def _in_order(text: str, wrapped: bool) -> list[Candidate]:
     Every outermost object in `text`, in order.
     """
     if wrapped:
-        return [Candidate(tuple(readings(each)), cuts(each)) for each in regions(text)]
+        regions = [text[start:end] for start, end in spans(text, cut=True)]
+        return [Candidate(tuple(readings(each)), cuts(each)) for each in regions]
     return [Candidate((each,), 0) for each in objects(text)]
 
 

@@ -16,32 +16,13 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from kiroworkers.tasks.objects import OPENING, decode, patience_for
+from kiroworkers.tasks.objects import decode
 
 #: An object with more cuts inside its strings has too many readings.
 MOST_CUTS = 8
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}]', re.DOTALL)
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _CUT = re.compile(r"\s*\n\s*")
-
-
-def regions(text: str) -> Iterator[str]:
-    """
-    Every outermost object in `text`, in order, as it stands there; strings may
-    run over several lines.  What is none after all is given, too, and what is
-    inside of it.
-    """
-    patience = patience_for(text)
-    opening = OPENING.search(text)
-    while opening is not None and patience > 0:
-        start = opening.start()
-        end = _end_of(text, start)
-        patience -= (end or len(text)) - start
-        region = text[start:end] if end is not None else ""
-        if region:
-            yield region
-        whole = bool(region) and any(True for _ in readings(region))
-        opening = OPENING.search(text, end if whole and end is not None else start + 1)
 
 
 def readings(region: str) -> Iterator[dict[str, Any]]:
@@ -74,26 +55,10 @@ def _parts(region: str) -> list[str]:
     """
     parts = [""]
     end = 0
-    for token in _TOKEN.finditer(region):
-        if token[0].startswith('"'):
-            first, *others = _CUT.split(token[0])
-            parts[-1] += region[end : token.start()] + first
-            parts += others
-            end = token.end()
+    for string in _STRING.finditer(region):
+        first, *others = _CUT.split(string[0])
+        parts[-1] += region[end : string.start()] + first
+        parts += others
+        end = string.end()
     parts[-1] += region[end:]
     return parts
-
-
-def _end_of(text: str, start: int) -> int | None:
-    """
-    Where the object that begins at `start` ends.
-    """
-    depth = 0
-    for token in _TOKEN.finditer(text, start):
-        if token[0] == "{":
-            depth += 1
-        elif token[0] == "}":
-            depth -= 1
-            if depth == 0:
-                return token.end()
-    return None

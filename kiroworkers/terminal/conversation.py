@@ -57,6 +57,8 @@ class Conversation(ABC):
     completion: Completion
     #: May the agent cut lines of its answer?
     wraps = False
+    #: Does a question for a tool look like the prompt?
+    asks_at_prompt = True
 
     def __init__(self, dialect: Dialect, max_output: int) -> None:
         self._dialect = dialect
@@ -244,7 +246,7 @@ class Conversation(ABC):
         expecting, clear = self._expecting, self._dialect.clear
         match expecting:
             case Expecting.ANSWER:
-                question = self._approval()
+                question = self._approval() if self.asks_at_prompt else None
                 if question is not None:
                     return NeedsApproval(question)
                 trouble = self.trouble

@@ -338,6 +338,8 @@ class Emulator:
             self._draw()
 
     def _plain(self, text: str, look: Look) -> None:
+        # An escape that begins no sequence is none.
+        text = text.replace("\x1b", "")
         if self._updating:
             self._later(text)
             return

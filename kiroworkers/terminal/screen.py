@@ -39,6 +39,7 @@ class ScreenConversation(Conversation):
 
     completion = "idle-sign"
     wraps = True
+    asks_at_prompt = False
 
     def __init__(self, dialect: Dialect, signs: Signs, max_output: int) -> None:
         super().__init__(dialect, max_output)

@@ -1,0 +1,96 @@
+"""
+Tests for `kiroworkers.tasks.rejoin`, and for answers whose lines were cut.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.errors import AnswerUnfit, AnswerUnreadable
+from kiroworkers.tasks.answer import find_answer
+from tests.tasks.test_answer import SCHEMA, json_values, prose
+
+
+class RejoinTests(SynchronousTestCase):
+    """
+    Tests for `find_answer` where lines may be cut.
+    """
+
+    def find(self, text: str) -> tuple[dict[str, Any], bool]:
+        found = find_answer(text, SCHEMA, wrapped=True)
+        return found.value, found.rejoined
+
+    def test_whole(self) -> None:
+        """
+        An object that is not cut inside a string is as certain as any.
+        """
+        text = '• Here:\n  {"title":\n   "one two", "kinds": [\n  ]}\n───'
+        self.assertEqual(self.find(text), ({"title": "one two", "kinds": []}, False))
+
+    def test_one_reading_fits(self) -> None:
+        """
+        An object that was cut is taken when one way to join it alone fits.
+        """
+        text = '{"title": "a", "kinds": ["Run_\n  Verify", "WorkModel"]}'
+        expected = {"title": "a", "kinds": ["Run_Verify", "WorkModel"]}
+        self.assertEqual(self.find(text), (expected, True))
+
+    def test_two_readings_fit(self) -> None:
+        """
+        An object that can mean two things means nothing, even where another one
+        before it is whole.
+        """
+        for text in ('{"title": "one\n  two"}', '{"title": "draft"} {"title": "one\n  two"}'):
+            with self.assertRaises(AnswerUnreadable):
+                self.find(text)
+
+    def test_too_many_cuts(self) -> None:
+        """
+        An object that is cut in very many places is not tried.
+        """
+        with self.assertRaises(AnswerUnreadable):
+            self.find('{"title": "' + "x\n" * 30 + '"}')
+
+    def test_nothing_fits(self) -> None:
+        """
+        An object that fits in no reading is unfit, and says why.
+        """
+        with self.assertRaises(AnswerUnfit) as raised:
+            self.find('{"name": "one\n two"} {"kind": 1}')
+        self.assertIn("title is required", str(raised.exception))
+
+    def test_not_cut_lines(self) -> None:
+        """
+        Where lines are never cut, a newline inside a string is no JSON.
+        """
+        with self.assertRaises(AnswerUnfit):
+            find_answer('{"title": "a", "kinds": ["Run_\nVerify"]}', SCHEMA)
+
+    @given(st.dictionaries(st.text(), json_values), prose, st.integers(20, 60))
+    def test_any_object(self, value: Any, before: str, width: int) -> None:
+        """
+        Whatever was cut by words, the answer is the object itself or none.
+        """
+        answer = {**value, "title": "some words that are long enough to be cut"}
+        answer.pop("kind", None)
+        answer.pop("kinds", None)
+        said = before.replace("\n", " ") + json.dumps(answer, ensure_ascii=False)
+        cut = "\n".join(textwrap.wrap(said, width, drop_whitespace=True, break_on_hyphens=False))
+        try:
+            found = find_answer(cut, SCHEMA, wrapped=True)
+        except (AnswerUnfit, AnswerUnreadable):
+            return
+        self.assertEqual(found.value, answer)
+
+    def test_false_starts(self) -> None:
+        """
+        What only begins like an object hides none after it, and costs little.
+        """
+        self.assertEqual(self.find('Use { "like this, and {"title": "x"}')[0], {"title": "x"})
+        self.assertEqual(self.find('{ "' * 5_000 + '"} {"title": "x"}')[0], {"title": "x"})

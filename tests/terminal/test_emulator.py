@@ -1,0 +1,212 @@
+"""
+Tests for `kiroworkers.terminal.emulator`.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.terminal.emulator import Emulator
+
+#: Text of one and two columns, and of none.
+printable = st.lists(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"))
+    | st.sampled_from(["e\u0301", "👩\u200d👧", "大", "\u202e", "❤\ufe0f", " "]),
+).map("".join)
+
+
+def drawn(*pieces: bytes, rows: int = 5, columns: int = 20, history: int = 10_000) -> Emulator:
+    """
+    An emulator that was fed `pieces`.
+    """
+    emulator = Emulator(rows, columns, history)
+    for piece in pieces:
+        emulator.feed(piece, lambda whole: None)
+    return emulator
+
+
+class TextTests(SynchronousTestCase):
+    """
+    Tests for what is on the screen, and was.
+    """
+
+    @given(printable)
+    def test_any_text(self, text: str) -> None:
+        """
+        A line of any characters reads as it was written, though the terminal's
+        edge cut it; only blanks at its end are not kept.
+        """
+        text = f"|{text}|"
+        emulator = drawn(text.encode() + b"\r\n", rows=50)
+        self.assertEqual(emulator.text(emulator.first), text)
+
+    def test_wrapped_and_not(self) -> None:
+        """
+        Lines that the edge cut are joined; lines that merely fill a row are not.
+        """
+        emulator = drawn(b"x" * 45 + b"\r\n" + b"y" * 20 + b"\r\n" + b"z" * 20 + b"\r\nend")
+        self.assertEqual(emulator.text(0).split("\n"), ["x" * 45, "y" * 20, "z" * 20, "end"])
+
+    def test_drawn_again(self) -> None:
+        """
+        A row that was cut and is drawn again shorter is a line of its own.
+        """
+        emulator = drawn(b"x" * 25 + b"\x1b[1;1H\x1b[2Kshort", b"\x1b[3;1Hend")
+        self.assertEqual(emulator.text(0), "short\nxxxxx\nend")
+        emulator = drawn(b"x" * 25 + b"\x1b[1;1H" + b"y" * 20, b"\x1b[3;1Hend")
+        self.assertEqual(emulator.text(0), "y" * 20 + "\nxxxxx\nend")
+
+    def test_history(self) -> None:
+        """
+        Rows that scroll off keep their numbers and their text, up to a limit.
+        """
+        lines = b"".join(b"line %d\r\n" % number for number in range(100))
+        emulator = drawn(lines)
+        self.assertEqual((emulator.first, emulator.top), (0, 96))
+        self.assertEqual(emulator.text(90).split("\n")[:2], ["line 90", "line 91"])
+        emulator = drawn(lines, history=80)
+        self.assertGreater(emulator.first, 80)
+        self.assertEqual(emulator.text(emulator.first).split("\n")[-1], "line 99")
+
+    def test_erased(self) -> None:
+        """
+        What is erased is gone, and what is drawn then has new numbers.
+        """
+        for erase in (b"\x1b[2J\x1b[H", b"\x1b[H\x1b[J", b"\x1b[3J\x1b[H", b"\x1bc"):
+            emulator = drawn(b"old\r\n" + erase + b"new")
+            self.assertGreater(emulator.first, 0, erase)
+            self.assertIn("new", emulator.text(emulator.first), erase)
+
+    def test_alternate_screen(self) -> None:
+        """
+        The alternate screen keeps nothing that scrolls off it, and the main
+        screen is as it was when it comes back.
+        """
+        emulator = drawn(b"main\r\n\x1b[?1049h\x1b[H" + b"one\r\n" * 10)
+        self.assertEqual(emulator.first, emulator.top)
+        self.assertEqual(emulator.rows()[0], "one")
+        emulator.feed(b"\x1b[?1049l", lambda whole: None)
+        self.assertEqual(emulator.rows()[0], "main")
+
+    def test_last_rows(self) -> None:
+        """
+        The last rows are those that are not blank.
+        """
+        emulator = drawn(b"a\r\n\r\nb\r\n \r\n")
+        self.assertEqual(emulator.last_rows(1), ["b"])
+        self.assertEqual(emulator.last_rows(5), ["a", "b"])
+
+
+class FilterTests(SynchronousTestCase):
+    """
+    Tests for what never reaches the screen.
+    """
+
+    def test_sequences(self) -> None:
+        """
+        Sequences that mean nothing to a reader leave no trace, and none raises.
+        """
+        for sequence in (
+            b"\x1b[>1u",
+            b"\x1b[<u",
+            b"\x1b[=5u",
+            b"\x1b[4:3m",
+            b"\x1b[38;2;1;2;3m",
+            b"\x1b[?4m",
+            b"\x1b[?6n",
+            b"\x1b[6n",
+            b"\x1b[c",
+            b"\x1b[2 q",
+            b"\x1b[!p",
+            b"\x1bP1;2|data\x1b\\",
+            b"\x1b_Gf=100;AAAA\x1b\\",
+            b"\x1b]11;?\x07",
+            b"\x1b]8;;http://x\x1b\\",
+            b"\x1b(B",
+            b"\x1b=",
+            b"\x1b[?25l\x1b[?2004h",
+            "\x9b".encode(),
+        ):
+            emulator = drawn(b"a" + sequence + b"b")
+            self.assertEqual(emulator.text(0), "ab", sequence)
+
+    def test_title_and_state(self) -> None:
+        """
+        The title and what an agent says of its state are kept, and each change
+        is a moment to look.
+        """
+        looked: list[tuple[str, str]] = []
+        emulator = Emulator(5, 20, 100)
+        emulator.feed(
+            b"\x1b]0;one\x07\x1b]2;two\x1b\\\x1b]7501;state=idle\x1b\\",
+            lambda whole: looked.append((emulator.title, emulator.state)),
+        )
+        self.assertEqual(looked, [("one", ""), ("two", ""), ("two", "state=idle")])
+
+    def test_updates_are_whole(self) -> None:
+        """
+        A synchronized update is seen when it ends, and not before.
+        """
+        seen: list[tuple[bool, str]] = []
+        emulator = Emulator(5, 20, 100)
+
+        def look(whole: bool) -> None:
+            seen.append((whole, emulator.rows()[0]))
+
+        emulator.feed(b"\x1b[?2026hhalf\r\n", look)
+        self.assertTrue(emulator.updating)
+        self.assertEqual((seen, emulator.rows()[0]), ([], ""))
+        emulator.feed(b"\x1b[1;5H done\x1b[?2026l", look)
+        self.assertEqual(seen, [(True, "half done")])
+        self.assertFalse(emulator.updating)
+
+    def test_endless_update(self) -> None:
+        """
+        An update that never ends does not fill the memory.
+        """
+        emulator = drawn(b"\x1b[?2026h" + b"x" * 5_000_000, columns=1000)
+        self.assertTrue(emulator.rows()[-1])
+
+    def test_endless_sequence(self) -> None:
+        """
+        A string that never ends is drawn as text in the end, and costs no more
+        than its length.
+        """
+        emulator = drawn(*[b"\x1b]0;" + b"x" * 1000] + [b"y" * 1000] * 200, b"\r\nend")
+        self.assertIn("end", emulator.text(emulator.first))
+
+
+class CutTests(SynchronousTestCase):
+    """
+    Tests for reads that end anywhere.
+    """
+
+    def test_cut_anywhere(self) -> None:
+        """
+        What is seen at each moment does not depend on where the reads ended.
+        """
+        data = (
+            "\x1b[2J\x1b[Hüber\r\n\x1b[?2026h\x1b[1A\r\x1b[2K\x1b[38;2;1;2;3m大きい🎉\x1b[0m"
+            "\r\n\x1b[?2026l\x1b]0;◇ Ready\x07more\r\n\x1b[2Aup\x1b[K\x1bP junk \x1b\\!"
+        ).encode()
+
+        def seen(pieces: list[bytes]) -> list[object]:
+            emulator = Emulator(5, 20, 1000)
+            moments: list[object] = []
+            for piece in pieces:
+                emulator.feed(
+                    piece, lambda whole: moments.append((whole, emulator.title, emulator.rows()))
+                )
+            return [*moments, emulator.rows()]
+
+        whole = seen([data])
+        self.assertEqual(seen([bytes([byte]) for byte in data]), whole)
+        random = Random(2)
+        for _ in range(100):
+            cuts = sorted(random.choices(range(len(data) + 1), k=random.randrange(10)))
+            self.assertEqual(seen([data[a:b] for a, b in pairwise([0, *cuts, len(data)])]), whole)
