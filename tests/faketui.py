@@ -32,12 +32,15 @@ import select
 import signal
 import sys
 import termios
-import textwrap
 import time
 import tty
 import uuid
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
+
+from wcwidth import wcwidth
 
 from tests.fakekiro import TROUBLES, answer_text, faults_in, first_time, ignore, leave_a_child
 
@@ -46,6 +49,9 @@ _BUSY = "Kiro is working · type to queue a message"
 _FAULTS = re.compile(r"\[\[([^\]]*)\]\]")
 _KEYS = re.compile(
     r"\x1b\[200~(?P<paste>.*?)\x1b\[201~|\x1b\[(?P<arrow>[AB])|(?P<key>.)", re.DOTALL
+)
+_CLUSTER = re.compile(
+    "(?:.(?:\u200d.|[\u0300-\u036f\u202a-\u202e\u2028\ufe0f\U0001f3fb-\U0001f3ff])*)", re.DOTALL
 )
 _UNFINISHED = re.compile(r"\x1b\[200~(?!.*\x1b\[201~)|\x1b\[(?:20?0?)?\Z", re.DOTALL)
 _CONSENT = ("No, exit", "Yes, I accept")
@@ -72,6 +78,7 @@ class FakeTui:
         self._drawn: list[str] = []  # rows, as they are on the terminal
         self._composer = ""
         self._queue = ""
+        self._decode = getincrementaldecoder("utf-8")("replace").decode
         self._status = ""
         self._spinning: str | None = None
         self._menu: tuple[str, tuple[str, ...], int] | None = None
@@ -104,14 +111,8 @@ class FakeTui:
         composer = f" {hint}" if not self._composer else f" {len(shown)} lines ▸ "
         return [*lines, f"Kiro · auto · {self._status}", "", composer]
 
-    def _wrapped(self, line: str) -> list[str]:
-        if "unwrapped" in self._session or len(line) <= self._columns:
-            return [line]
-        cut = textwrap.TextWrapper(
-            self._columns, subsequent_indent="  ", replace_whitespace=False, drop_whitespace=True
-        )
-        cut.break_on_hyphens = False
-        return cut.wrap(line)
+    def _wrapped(self, line: str) -> tuple[str, ...]:
+        return (line,) if "unwrapped" in self._session else wrapped(line, self._columns)
 
     def draw(self) -> None:
         """
@@ -162,9 +163,9 @@ class FakeTui:
         """
         if not select.select([0], [], [], seconds)[0]:
             return []
-        self._queue += os.read(0, 65536).decode("utf-8", "replace")
+        self._queue += self._decode(os.read(0, 65536))
         while _UNFINISHED.search(self._queue):
-            self._queue += os.read(0, 65536).decode("utf-8", "replace")
+            self._queue += self._decode(os.read(0, 65536))
         keys = list(_KEYS.finditer(self._queue))
         self._queue = ""
         return keys
@@ -325,6 +326,39 @@ class FakeTui:
         data = {"message_id": str(uuid.uuid4()), "content": [{"kind": "text", "data": text}]}
         with self._journal.open("a", encoding="utf-8") as journal:
             journal.write(json.dumps({"version": "v1", "kind": kind, "data": data}) + "\n")
+
+
+@lru_cache(maxsize=10_000)
+def wrapped(line: str, columns: int) -> tuple[str, ...]:
+    """
+    `line` in rows, cut between words where that can be.
+    """
+    if line.isascii() and len(line) <= columns:
+        return (line,)
+    rows = [""]
+    left = columns
+    for word in re.findall(" *[^ ]+| +", line):
+        clusters = [(each, _width(each)) for each in _CLUSTER.findall(word)]
+        if sum(width for _, width in clusters) > left:
+            clusters = [each for each in clusters if each[0] != " "]
+            rows.append("  ")
+            left = columns - 2
+        for cluster, width in clusters:
+            if width > left:
+                rows.append("  ")
+                left = columns - 2
+            rows[-1] += cluster
+            left -= width
+    return tuple(rows)
+
+
+@lru_cache(maxsize=10_000)
+def _width(cluster: str) -> int:
+    """
+    The columns that a character takes, with what belongs to it.
+    """
+    width = max(0, wcwidth(cluster[0]))
+    return 2 if width == 1 and cluster[1:2] == "\ufe0f" else width
 
 
 def raw(then: Callable[[], int]) -> int:

@@ -17,8 +17,8 @@ from jsonschema import Draft202012Validator
 
 from kiroworkers.errors import AnswerUnfit, AnswerUnreadable
 from kiroworkers.schema import first_problem
-from kiroworkers.tasks.objects import objects, spans
-from kiroworkers.tasks.rejoin import cuts, readings
+from kiroworkers.tasks.objects import objects
+from kiroworkers.tasks.rejoin import cuts, readings, regions
 
 
 @frozen
@@ -84,8 +84,7 @@ def _in_order(text: str, wrapped: bool) -> list[Candidate]:
     Every outermost object in `text`, in order.
     """
     if wrapped:
-        regions = [text[start:end] for start, end in spans(text, cut=True)]
-        return [Candidate(tuple(readings(each)), cuts(each)) for each in regions]
+        return [Candidate(tuple(readings(each)), cuts(each)) for each in regions(text)]
     return [Candidate((each,), 0) for each in objects(text)]
 
 

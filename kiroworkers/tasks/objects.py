@@ -19,42 +19,35 @@ _WINDOW = 2048
 _TOKEN = 16
 
 #: Where an object may begin.
-_OPENING = re.compile(r'\{\s*["}]')
+OPENING = re.compile(r'\{\s*["}]')
+
+
+def patience_for(text: str) -> int:
+    """
+    How many characters may be read while looking for objects in `text`.
+    """
+    return _PATIENCE * len(text) + _LEAST_PATIENCE
 
 
 def objects(text: str) -> Iterator[dict[str, Any]]:
     """
     Every outermost JSON object in `text`, in order, whatever stands between.
-    """
-    for start, end in spans(text):
-        value, _ = _object_at(text[start:end], 0, _STRICT)
-        if value is not None:
-            yield value
-
-
-def spans(text: str, cut: bool = False) -> Iterator[tuple[int, int]]:
-    """
-    Where every outermost JSON object in `text` begins and ends, in order; if
-    lines may be `cut`, strings may run over several.
 
     Text that begins like an object again and again but never is one is given
     up after work in proportion to its length.
     """
-    decoder = _LENIENT if cut else _STRICT
-    patience = _PATIENCE * len(text) + _LEAST_PATIENCE
-    opening = _OPENING.search(text)
+    patience = patience_for(text)
+    opening = OPENING.search(text)
     while opening is not None and patience > 0:
         start = opening.start()
-        value, length = _object_at(text, start, decoder)
+        value, length = _object_at(text, start)
         patience -= _ATTEMPT + length
         if value is not None:
-            yield start, start + length
-        opening = _OPENING.search(text, start + length if value is not None else start + 1)
+            yield value
+        opening = OPENING.search(text, start + length if value is not None else start + 1)
 
 
-def _object_at(
-    text: str, start: int, decoder: json.JSONDecoder
-) -> tuple[dict[str, Any] | None, int]:
+def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
     """
     The object that begins at `start`, or None, and how much of `text` it took
     to know.  Read through a growing window, because a parser's error costs the
@@ -65,7 +58,7 @@ def _object_at(
         window = text[start : start + width]
         whole = start + width >= len(text)
         try:
-            value, length = decoder.raw_decode(window)
+            value, length = _DECODER.raw_decode(window)
         except json.JSONDecodeError as problem:
             cut = problem.msg.startswith("Unterminated") or problem.pos + _TOKEN > width
             if whole or not cut:
@@ -82,14 +75,12 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
-_STRICT = json.JSONDecoder(parse_constant=_refuse)
-#: Takes control characters, and so newlines, inside strings.
-_LENIENT = json.JSONDecoder(parse_constant=_refuse, strict=False)
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
 def decode(text: str) -> dict[str, Any] | None:
     """
     The object that is all of `text`; None when it is none.
     """
-    value, length = _object_at(text, 0, _STRICT)
+    value, length = _object_at(text, 0)
     return value if length == len(text) else None

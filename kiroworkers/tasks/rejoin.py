@@ -1,9 +1,11 @@
 """
 JSON whose long lines a full-screen program has cut.
 
-Between two tokens a cut is nothing: JSON allows a newline there.  Inside a string
-it is not known whether a space was at the cut, so each cut has two readings.
-All are made, and whoever knows the schema decides whether one alone fits::
+Between two tokens a cut is nothing: JSON allows a newline there.  Inside a number
+or a word the two parts belong together, since no JSON has them side by side.
+Inside a string it is not known whether a space was at the cut, so each such cut
+has two readings.  All are made, and whoever knows the schema decides whether one
+alone fits::
 
     >>> [reading["a"] for reading in readings('{"a": "one\\n  two"}')]
     ['onetwo', 'one two']
@@ -16,13 +18,35 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from kiroworkers.tasks.objects import decode
+from kiroworkers.tasks.objects import OPENING, decode, patience_for
 
 #: An object with more cuts inside its strings has too many readings.
 MOST_CUTS = 8
 
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}]', re.DOTALL)
 _CUT = re.compile(r"\s*\n\s*")
+_CUT_WORD = re.compile(r"(?<=[\w.+-])\s*\n\s*(?=[\w.+-])")
+
+
+def regions(text: str) -> Iterator[str]:
+    """
+    Every outermost object in `text`, in order, as it stands there.  What only
+    begins like one is left out, and what is inside of it given; but nothing is
+    taken out of one that was cut.
+    """
+    patience = patience_for(text)
+    opening = OPENING.search(text)
+    while opening is not None and patience > 0:
+        start = opening.start()
+        end = _end_of(text, start)
+        patience -= (len(text) if end is None else end) - start
+        whole = False
+        if end is not None:
+            region = text[start:end]
+            whole = cuts(region) > 0 or next(readings(region), None) is not None
+            if whole:
+                yield region
+        opening = OPENING.search(text, end if whole and end is not None else start + 1)
 
 
 def readings(region: str) -> Iterator[dict[str, Any]]:
@@ -30,35 +54,55 @@ def readings(region: str) -> Iterator[dict[str, Any]]:
     The objects that `region` can mean; none when it is no JSON, or when it is
     cut in more than `MOST_CUTS` strings.
     """
-    parts = _parts(region)
-    if len(parts) - 1 > MOST_CUTS:
-        return
-    for joints in product(("", " "), repeat=len(parts) - 1):
-        joined = parts[0] + "".join(
-            joint + part for joint, part in zip(joints, parts[1:], strict=True)
-        )
-        value = decode(joined)
-        if value is not None:
-            yield value
+    first, *others = _parts(region)
+    if len(others) <= MOST_CUTS:
+        for joints in product(("", " "), repeat=len(others)):
+            rest = (joint + part for joint, part in zip(joints, others, strict=True))
+            value = decode(first + "".join(rest))
+            if value is not None:
+                yield value
 
 
 def cuts(region: str) -> int:
     """
-    How many cuts are inside strings.
+    In how many places a string, a number or a word of `region` is cut.
     """
-    return len(_parts(region)) - 1
+    return len(_parts(region)) - 1 + sum(1 for _ in _CUT_WORD.finditer(_between(region)))
+
+
+def _between(region: str) -> str:
+    """
+    What of `region` is not inside strings.
+    """
+    return _TOKEN.sub(lambda token: token[0][:1], region)
 
 
 def _parts(region: str) -> list[str]:
     """
-    `region`, apart at each cut inside a string.
+    `region`, apart at each cut inside a string, its numbers and words whole.
     """
     parts = [""]
     end = 0
-    for string in _STRING.finditer(region):
-        first, *others = _CUT.split(string[0])
-        parts[-1] += region[end : string.start()] + first
-        parts += others
-        end = string.end()
-    parts[-1] += region[end:]
+    for token in _TOKEN.finditer(region):
+        if token[0].startswith('"'):
+            first, *others = _CUT.split(token[0])
+            parts[-1] += _CUT_WORD.sub("", region[end : token.start()]) + first
+            parts += others
+            end = token.end()
+    parts[-1] += _CUT_WORD.sub("", region[end:])
     return parts
+
+
+def _end_of(text: str, start: int) -> int | None:
+    """
+    Where the object that begins at `start` ends.
+    """
+    depth = 0
+    for token in _TOKEN.finditer(text, start):
+        if token[0] == "{":
+            depth += 1
+        elif token[0] == "}":
+            depth -= 1
+            if depth == 0:
+                return token.end()
+    return None

@@ -55,8 +55,6 @@ class Conversation(ABC):
 
     #: How this kind of conversation knows the end of a turn.
     completion: Completion
-    #: May the agent cut lines of its answer?
-    wraps = False
     #: Does a question for a tool look like the prompt?
     asks_at_prompt = True
 
@@ -87,6 +85,13 @@ class Conversation(ABC):
         Can the conversation be cleared?
         """
         return self._dialect.clear is not None
+
+    @property
+    def wraps(self) -> bool:
+        """
+        May the agent cut lines of its answer?
+        """
+        return False
 
     @property
     def lost(self) -> bool:

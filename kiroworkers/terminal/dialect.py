@@ -100,6 +100,8 @@ class Signs:
     @ivar rows: the signs stand in the last so many rows that are not blank.
     @ivar output: stands in the first row of a turn's output when the busy sign
         comes up; the rows above it are echo.
+    @ivar wraps: the agent cuts long lines itself.  Where the terminal's edge cuts
+        one all the same, the two disagree on how wide its text is.
     """
 
     idle: Sign
@@ -107,6 +109,7 @@ class Signs:
     quiet: float
     rows: int
     output: re.Pattern[str] = field(eq=False)
+    wraps: bool
 
 
 @frozen

@@ -109,7 +109,11 @@ _SCHEMA = _table(
         "line": _table({"prompt": _PATTERN}, {"quiet": _QUIET}),
         "signs": _table(
             {"idle": _SIGN, "busy": _SIGN, "output": _PATTERN},
-            {"quiet": _QUIET, "rows": {"type": "integer", "minimum": 1}},
+            {
+                "quiet": _QUIET,
+                "rows": {"type": "integer", "minimum": 1},
+                "wraps": {"type": "boolean"},
+            },
         ),
         "clear": _table(
             {"type": _TEXT, "done": _PATTERN}, {"question": _PATTERN, "confirm": _TEXT}
@@ -248,6 +252,7 @@ def _readiness(data: Mapping[str, Any]) -> Cycle | Line | Signs:
                 quiet=signs.get("quiet", _SIGN_QUIET),
                 rows=signs.get("rows", _SIGN_ROWS),
                 output=re.compile(signs["output"]),
+                wraps=signs.get("wraps", True),
             )
 
 

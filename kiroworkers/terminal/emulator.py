@@ -80,6 +80,12 @@ _CELLS = _Cells()
 _BLANK = _CELLS[" "]
 _SECOND_HALF = _CELLS[""]
 
+#: What belongs to the character before it: a joiner with all that follows, the
+#: choice of the wide form, the colours of a skin.
+_JOINER = "\u200d"
+_EMOJI = "\ufe0f"
+_MODIFIERS = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
+
 
 #: Runs of characters that take one column each (ASCII, lines, blocks, Braille),
 #: and whatever is between them.
@@ -106,6 +112,7 @@ class _Grid(pyte.Screen):
         self._gone = gone
         self._erased = erased
         self._texts: dict[int, str] = {}
+        self.wrapped = 0
         super().__init__(columns, rows)
 
     def draw(self, data: str) -> None:
@@ -133,7 +140,11 @@ class _Grid(pyte.Screen):
 
     def _draw_any(self, character: str) -> None:
         width = wcwidth(character)
-        if width < 1:
+        if width < 1 or character in _MODIFIERS:
+            self._join(character)
+            return
+        before = self._cell_before()
+        if before is not None and before[1].data.endswith(_JOINER):
             self._join(character)
             return
         self._make_room(width)
@@ -155,7 +166,12 @@ class _Grid(pyte.Screen):
         if cursor.x + width <= self.columns:
             self.buffer[cursor.y].pop(_CONTINUED, None)
         elif modes.DECAWM in self.mode:
-            self.buffer[cursor.y][_CONTINUED] = _SECOND_HALF
+            self.wrapped += 1
+            line = self.buffer[cursor.y]
+            line[_CONTINUED] = _SECOND_HALF
+            # A wide character left the last column unused.
+            for column in range(cursor.x, self.columns):
+                line.pop(column, None)
             self.carriage_return()
             self.linefeed()
             self.buffer[self.cursor.y].pop(_CONTINUED, None)
@@ -166,15 +182,30 @@ class _Grid(pyte.Screen):
         """
         A character of no width belongs to the one before it.
         """
+        before = self._cell_before()
+        if before is None:
+            return
+        (row, column), cell = before
+        self.buffer[row][column] = Char(cell.data + character)
+        self.dirty.add(row)
+        if character == _EMOJI and (row, column + 1) == (self.cursor.y, self.cursor.x):
+            # The wide form of a narrow character.
+            if column + 1 < self.columns:
+                self.buffer[row][column + 1] = _SECOND_HALF
+            self.cursor.x = min(column + 2, self.columns)
+
+    def _cell_before(self) -> tuple[tuple[int, int], Char] | None:
+        """
+        Where the character before the cursor is, and its cell; None without.
+        """
         row, column = self.cursor.y, self.cursor.x - 1
         if column < 0 and row and _CONTINUED in self.buffer[row - 1]:
-            row, column = row - 1, self.columns - 1
-        line = self.buffer[row]
-        if line.get(column, _BLANK) is _SECOND_HALF:
+            row, column = row - 1, max(self.buffer[row - 1])
+        if self.buffer[row].get(column, _BLANK) is _SECOND_HALF:
             column -= 1
-        if column >= 0:
-            line[column] = Char(line.get(column, _BLANK).data + character)
-            self.dirty.add(row)
+        if column < 0:
+            return None
+        return (row, column), self.buffer[row].get(column, _BLANK)
 
     def index(self) -> None:
         last = self.lines - 1
@@ -239,6 +270,13 @@ class Emulator:
         self._updating = False
 
     @property
+    def wrapped(self) -> int:
+        """
+        How many times the terminal's edge has cut a line so far.
+        """
+        return self._grid.wrapped
+
+    @property
     def updating(self) -> bool:
         """
         Is a synchronized update under way, so that the screen is not whole?
@@ -261,7 +299,7 @@ class Emulator:
 
     def rows(self) -> list[str]:
         """
-        The screen, row by row, without blanks at their ends.
+        The screen, row by row, without blanks at the ends of lines.
         """
         return [self._grid.text_of(row) for row in range(self._grid.lines)]
 
@@ -421,7 +459,10 @@ class Emulator:
 
 
 def _text_of(row: Any) -> str:
+    """
+    What stands in `row`, without blanks at its end, unless its line goes on.
+    """
     last = max(row, default=-1)
     get = row.get
-    cells = (get(column, _BLANK).data for column in range(last + 1))
-    return "".join(cells).rstrip()
+    text = "".join(get(column, _BLANK).data for column in range(last + 1))
+    return text if _CONTINUED in row else text.rstrip()

@@ -38,7 +38,6 @@ class ScreenConversation(Conversation):
     """
 
     completion = "idle-sign"
-    wraps = True
     asks_at_prompt = False
 
     def __init__(self, dialect: Dialect, signs: Signs, max_output: int) -> None:
@@ -51,6 +50,7 @@ class ScreenConversation(Conversation):
         self._stirred = True
         self._at_prompt = False
         self._output: int | None = None
+        self._wrapped = 0
         self._printed = 0
         self._last_menu: tuple[str, str] | None = None
         self._may_empty = False
@@ -66,6 +66,10 @@ class ScreenConversation(Conversation):
     def last_seen(self) -> str:
         rows = self._emulator.rows()
         return "\n".join(rows).strip("\n")
+
+    @property
+    def wraps(self) -> bool:
+        return self._signs.wraps
 
     @property
     def lost(self) -> bool:
@@ -206,6 +210,8 @@ class ScreenConversation(Conversation):
         """
         if self._output is None or self._output < self._emulator.first:
             return None
+        if self.wraps and self._emulator.wrapped != self._wrapped:
+            return None
         return self._emulator.text(self._output)
 
     def _own_words(self) -> str:
@@ -245,5 +251,6 @@ class ScreenConversation(Conversation):
     def _drop(self) -> None:
         self._before = Counter(self._emulator.rows())
         self._output = None
+        self._wrapped = self._emulator.wrapped
         self._printed = 0
         self._blocked = False

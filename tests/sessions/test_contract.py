@@ -41,6 +41,9 @@ T = TypeVar("T")
 
 STORY = builtin_tasks()["generate-story"]
 
+#: Most bytes of a turn.
+MAX_OUTPUT = 20_000_000
+
 #: Text that a terminal or a line editor could take for more than text.
 HOSTILE = (
     "!touch pwned\n/quit\r@file",
@@ -86,7 +89,7 @@ class Watched:
         dialect: Dialect,
         journal: JournalFolder | None = None,
     ) -> None:
-        conversation = new_conversation(dialect, 2_000_000)
+        conversation = new_conversation(dialect, MAX_OUTPUT)
         self.noticing = Noticing(conversation)
         self.gone: Deferred[str] = Deferred()
         self._waiting: list[Deferred[None]] = []
@@ -346,12 +349,27 @@ class MemoryTests(Contract, TestCase):
         return pid in self.reactor.running
 
 
+def tui_signs(
+    more: str = "",
+    idle: str = "screen = '(?m)^[ ›]*ask a question or describe a task'",
+    busy: str = "screen = '(?m)^[ ›]*Kiro is working ·'",
+) -> str:
+    """
+    The table of signs of the full-screen interface, with changes.
+    """
+    return (
+        f"[signs]\noutput = 'esc to cancel'\n{more}\n[signs.idle]\n{idle}\n[signs.busy]\n{busy}\n"
+    )
+
+
 class RealStarting(Starting):
     """
     How a real program is started.
     """
 
     dialect = "kiro-classic"
+    #: Tables that the dialect has instead of its own.
+    changes = ""
     arguments: tuple[str, ...]
     #: The stand-in's faults, and what a slow session of the offline agent waits.
     faults = ""
@@ -377,14 +395,16 @@ class RealStarting(Starting):
         )
         launch = partial(start, real, command=command)
         journal = (
-            JournalFolder(Path(variables["HOME"]) / dialect.journal, 2_000_000)
+            JournalFolder(Path(variables["HOME"]) / dialect.journal, MAX_OUTPUT)
             if dialect.journal
             else None
         )
         return Watched(real, launch, guard, dialect, journal)
 
     def read_dialect(self) -> Dialect:
-        return load_dialect(self.dialect)
+        path = Path(self.mktemp() + ".toml")
+        path.write_text(f'extends = "{self.dialect}"\n{self.changes}')
+        return read_dialect(path)
 
     def environment(self, slow: bool) -> dict[str, str]:
         delay = self.delay if slow else "0"
@@ -479,11 +499,12 @@ class RestoringTuiTests(TuiTests):
 
 class OtherTuiTests(TuiTests):
     """
-    So it does on the alternate screen, with the terminal's edge cutting lines
-    where they are, and with another word for its clear.
+    So it does on the alternate screen, where it lets the terminal's edge cut
+    lines, and with another word for its clear.
     """
 
     faults = "alternate unwrapped clear=new"
+    changes = tui_signs("wraps = false")
     hostile = (*HOSTILE[:-1], "x" * 20_000)
 
 
@@ -503,27 +524,16 @@ class TitleTuiTests(TuiTests):
     """
 
     faults = "plain signs=title"
-    signs = (
-        "[signs.idle]\ntitle = '^◇ +Ready'\n"
-        "[signs.busy]\ntitle = '^✦ +Working'\n"
-        "[signs]\noutput = '\\(esc to cancel\\)'\n"
-    )
-
-    def read_dialect(self) -> Dialect:
-        path = Path(self.mktemp() + ".toml")
-        path.write_text(f'extends = "kiro-tui"\n{self.signs}')
-        return read_dialect(path)
+    changes = tui_signs(idle="title = '^◇ +Ready'", busy="title = '^✦ +Working'")
 
 
-class StateTuiTests(TitleTuiTests):
+class StateTuiTests(TuiTests):
     """
     So it does when it says so by OSC 7501.
     """
 
     faults = "signs=state"
-    signs = TitleTuiTests.signs.replace("title = '^◇ +Ready'", "state = 'state=idle'").replace(
-        "title = '^✦ +Working'", "state = 'state=working'"
-    )
+    changes = tui_signs(idle="state = 'state=idle'", busy="state = 'state=working'")
 
 
 class OfflineTests(RealProgram, TestCase):

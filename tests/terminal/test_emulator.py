@@ -52,6 +52,14 @@ class TextTests(SynchronousTestCase):
         emulator = drawn(b"x" * 45 + b"\r\n" + b"y" * 20 + b"\r\n" + b"z" * 20 + b"\r\nend")
         self.assertEqual(emulator.text(0).split("\n"), ["x" * 45, "y" * 20, "z" * 20, "end"])
 
+    def test_blank_at_the_edge(self) -> None:
+        """
+        A blank in the last column of a line that goes on is a part of it.
+        """
+        for blanks in (1, 3):
+            line = "x" * (20 - blanks) + " " * blanks + "y大" * 9 + "y大z"
+            self.assertEqual(drawn(line.encode() + b"\r\n").text(0), line)
+
     def test_drawn_again(self) -> None:
         """
         A row that was cut and is drawn again shorter is a line of its own.

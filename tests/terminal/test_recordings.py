@@ -8,13 +8,26 @@ that the variable KIROWORKERS_RECORDINGS names, and are not part of the project.
 from __future__ import annotations
 
 import os
+import re
 from itertools import pairwise
 from pathlib import Path
 from random import Random
 
+from attrs import evolve
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from kiroworkers.terminal import Event, Ready, Strayed, load_dialect, new_conversation
+from kiroworkers.terminal import (
+    Answered,
+    Conversation,
+    Event,
+    NeedsApproval,
+    NeedsChoice,
+    Ready,
+    Strayed,
+    Submitted,
+    load_dialect,
+    new_conversation,
+)
 
 _BESIDE = Path(__file__).parents[3] / "shared" / "recordings"
 FOLDER = Path(os.environ.get("KIROWORKERS_RECORDINGS", str(_BESIDE)))
@@ -39,14 +52,20 @@ EXPECTED: dict[str, list[Event]] = {
 }
 
 
-class ReplayTests(SynchronousTestCase):
+class Recordings(SynchronousTestCase):
     """
-    The classic interface and its line editor, as they were captured.
+    Skips where there are none.
     """
 
     def setUp(self) -> None:
         if not FOLDER.is_dir():
             raise SkipTest(f"there are no recordings in {FOLDER}")
+
+
+class ReplayTests(Recordings):
+    """
+    The classic interface and its line editor, as they were captured.
+    """
 
     def test_events(self) -> None:
         """
@@ -80,3 +99,81 @@ class ReplayTests(SynchronousTestCase):
             conversation = new_conversation(kiro, 10**6)
             conversation.feed((FOLDER / name).read_bytes())
             self.assertEqual(conversation.last_seen, seen)
+
+
+class TuiTests(Recordings):
+    """
+    The full-screen interface, as it was captured.  The captures have no times,
+    so the test says where it was quiet.
+    """
+
+    def conversation(self, rows: int, columns: int) -> Conversation:
+        return new_conversation(evolve(load_dialect("kiro-tui"), rows=rows, columns=columns), 10**6)
+
+    def cut(self, data: bytes, random: Random | None) -> list[bytes]:
+        """
+        `data` in pieces: of one byte each, or cut at random.
+        """
+        if random is None:
+            return [bytes([byte]) for byte in data]
+        cuts = sorted(random.choices(range(len(data) + 1), k=random.randrange(20)))
+        return [data[a:b] for a, b in pairwise([0, *cuts, len(data)])]
+
+    def follow(self, conversation: Conversation, data: bytes, random: Random | None) -> list[Event]:
+        events = [event for each in self.cut(data, random) for event in conversation.feed(each)]
+        return events + conversation.silent()
+
+    def test_turn(self) -> None:
+        """
+        A session of 2.0.1: it asks for consent, is ready, takes a question,
+        answers it; then somebody types.
+        """
+        frames = self.frames((FOLDER / "tui/kiro-2.0.1-turn.raw").read_bytes())
+        for random in [None, *map(Random, range(10))]:
+            conversation = self.conversation(28, 106)
+            self.assertEqual(
+                self.follow(conversation, b"".join(frames[:9]), random),
+                [
+                    NeedsChoice("❯ No, exit", b"\x1b[B"),
+                    NeedsChoice("❯ Yes, I accept", b"\r"),
+                    Ready(),
+                ],
+            )
+            conversation.ask("hello, what is 2+2?")
+            submitted, answered = self.follow(conversation, b"".join(frames[9:37]), random)
+            self.assertEqual(submitted, Submitted())
+            assert isinstance(answered, Answered), answered
+            self.assertEqual(answered.text.split("\n")[0], "  Hey! 2+2 = 4.")
+            self.assertEqual(answered.completion, "idle-sign")
+            self.assertEqual(self.follow(conversation, b"".join(frames[37:]), random), [Strayed()])
+
+    def test_approval(self) -> None:
+        """
+        A session that was asked to use a tool stops at a menu, whose cursor is
+        on yes; it is not idle.
+        """
+        data = (FOLDER / "tui/kiro-2.x-approval.raw").read_bytes()
+        # It was recorded without the terminal's output post-processing.
+        frames = self.frames(re.sub(rb"(?<!\r)\n", b"\r\n", data))
+        for random in [None, *map(Random, range(5))]:
+            conversation = self.conversation(53, 202)
+            events = self.follow(conversation, b"".join(frames[:10]), random)
+            self.assertEqual(events, [Ready()])
+            conversation.ask("remove it")
+            events = self.follow(conversation, b"".join(frames[10:]), random)
+            self.assertEqual(events, [Submitted(), NeedsApproval("shell requires approval")])
+            self.assertFalse(conversation.at_prompt)
+            self.assertEqual(conversation.deny(), b"\x1b[B")
+
+    def frames(self, data: bytes) -> list[bytes]:
+        return re.split(rb"(?<=\x1b\[\?2026l)", data)
+
+    def test_panes(self) -> None:
+        """
+        The screens of 2.27 show the signs, too.
+        """
+        for name, expected in [("tui-idle", [Ready()]), ("tui-busy", [])]:
+            text = (FOLDER / f"panes/kiro-reply-guard__{name}.pane.txt").read_text()
+            conversation = self.conversation(40, 130)
+            conversation.feed(text.replace("\n", "\r\n").encode())
+            self.assertEqual(conversation.silent(), expected, name)
