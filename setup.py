@@ -30,6 +30,8 @@ setup(
         "wcwidth>=0.2.6",
     ],
     extras_require={
+        # Real agents that the tests drive, where they are installed.
+        "agents": ["llm>=0.36"],
         "test": ["hypothesis>=6.100", "treq>=24.9"],
         "dev": [
             "mypy>=1.15",

@@ -25,6 +25,7 @@ _DIALECTS = {
     "kiro-classic": ("kiro-classic",),
     "kiro-tui": ("kiro-tui",),
     "q": ("q",),
+    "llm": ("llm",),
     "offline": ("offline",),
 }
 

@@ -164,7 +164,7 @@ class Settings:
         "auto",
         "auto",
         str,
-        "Who answers: kiro (by its version, kiro-classic or kiro-tui), q, offline "
+        "Who answers: kiro (by its version, kiro-classic or kiro-tui), q, llm, offline "
         "(built in, by rules), a dialect file (.toml), or auto: Kiro when kiro-cli is "
         "on PATH, else offline.",
     )
@@ -173,7 +173,7 @@ class Settings:
         "",
         str,
         "Any program that prints a prompt and reads a line, with its arguments, "
-        "instead of --agent: 'llm chat -m x'.",
+        "instead of --agent.",
     )
     prompt_pattern: str = knob(
         "",

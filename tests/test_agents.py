@@ -145,7 +145,10 @@ class ChooseTests(SynchronousTestCase):
         mine.write_text('extends = "offline"\nnames = "mine"')
         for wanted, reason in [
             (str(mine), "'names'"),
-            ("kirro", "must be auto, kiro, kiro-classic, kiro-tui, q, offline"),
+            (
+                "kirro",
+                "must be auto, kiro, kiro-classic, kiro-tui, q, llm, offline or a dialect file",
+            ),
         ]:
             with self.assertRaises(BadSetting) as raised:
                 check_agent(Wanted(wanted))

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from enum import Enum, auto
 
-from kiroworkers.terminal.dialect import Dialect, Menu
+from kiroworkers.terminal.dialect import Dialect, Keys, Menu
 from kiroworkers.terminal.events import (
     Answered,
     Cleared,
@@ -125,7 +125,7 @@ class Conversation(ABC):
         @raise PromptTooLong: if the agent cannot be given so much.
         """
         assert self.at_prompt, "typing is safe only at a proven prompt"
-        keys = typed(prompt, self._dialect.keys)
+        keys = typed(prompt, self._keys())
         self._expect(Expecting.ANSWER)
         self._unsubmitted = True
         return keys
@@ -196,6 +196,12 @@ class Conversation(ABC):
         return []
 
     # For the kinds of conversation.
+
+    def _keys(self) -> Keys:
+        """
+        What a prompt is typed with.
+        """
+        return self._dialect.keys
 
     def _expect(self, what: Expecting) -> None:
         """

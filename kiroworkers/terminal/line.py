@@ -9,14 +9,19 @@ programs that offer nothing better, and says `quiet` with each answer.
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from kiroworkers.terminal.conversation import Conversation, Expecting
-from kiroworkers.terminal.dialect import Dialect, Line
-from kiroworkers.terminal.events import Event, Overflowed, Strayed, Submitted
+from kiroworkers.terminal.dialect import Dialect, Keys, Line
+from kiroworkers.terminal.events import Event, Overflowed, Strayed
 from kiroworkers.terminal.transcript import plain
 from kiroworkers.terminal.typing import one_line
 
 #: A line that is longer is no prompt.
 _LONGEST_PROMPT = 4096
+
+#: The program asks for bracketed paste.
+_PASTE_WANTED = b"\x1b[?2004h"
 
 #: How much output is kept of what is no answer, to say what was last seen.
 _LAST_SEEN = 8192
@@ -34,6 +39,8 @@ class LineConversation(Conversation):
         self._line = line
         self._output = bytearray()
         self._asked = ""
+        # Before its first newline it may be the prompt that was there before.
+        self._answering = True
         self._looks_ready = False
         self._at_prompt = False
 
@@ -52,14 +59,22 @@ class LineConversation(Conversation):
     def ask(self, prompt: str) -> bytes:
         keys = super().ask(prompt)
         self._asked = one_line(prompt)
+        # A terminal in line mode has taken the line when it is typed; nothing
+        # says so.
+        self._unsubmitted = False
+        self._answering = False
+        return keys
+
+    def _keys(self) -> Keys:
+        keys = self._dialect.keys
+        if not keys.paste_start and _PASTE_WANTED in self._output:
+            return evolve(keys, paste_start=b"\x1b[200~", paste_end=b"\x1b[201~")
         return keys
 
     def feed(self, data: bytes) -> list[Event]:
         events: list[Event] = []
         self._output += data
-        if self._unsubmitted and b"\n" in self._output:
-            self._unsubmitted = False
-            events.append(Submitted())
+        self._answering = self._answering or b"\n" in data
         if self._expecting is not Expecting.ANSWER:
             if len(self._output) > 2 * _LAST_SEEN:
                 del self._output[:-_LAST_SEEN]
@@ -68,8 +83,7 @@ class LineConversation(Conversation):
             events.append(Overflowed(self._max_output))
         start = self._output.rfind(b"\n") + 1
         short = len(self._output) - start <= _LONGEST_PROMPT
-        # Before its first newline it may be the prompt that was there before.
-        last = plain(bytes(self._output[start:])) if short and not self._unsubmitted else ""
+        last = plain(bytes(self._output[start:])) if short and self._answering else ""
         self._looks_ready = bool(last) and self._line.prompt.search(last) is not None
         if self._at_prompt and not self._looks_ready:
             self._at_prompt = False

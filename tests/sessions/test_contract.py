@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.trial.unittest import TestCase
 
-from kiroworkers.errors import SessionLost
+from kiroworkers.errors import PromptUntypable, SessionLost
 from kiroworkers.sessions.guard import Guard
 from kiroworkers.sessions.journal import JournalFolder
 from kiroworkers.sessions.process import Command, Groups, TerminalProcess, start
@@ -45,7 +45,7 @@ STORY = builtin_tasks()["generate-story"]
 MAX_OUTPUT = 20_000_000
 
 #: Text that a terminal or a line editor could take for more than text.
-HOSTILE = (
+HOSTILE: tuple[str, ...] = (
     "!touch pwned\n/quit\r@file",
     "\x1b[201~\r!touch pwned\r",
     "```",
@@ -91,6 +91,8 @@ class Watched:
     ) -> None:
         conversation = new_conversation(dialect, MAX_OUTPUT)
         self.noticing = Noticing(conversation)
+        self.forgets = conversation.forgets
+        self.says_submitted = conversation.completion != "quiet"
         self.gone: Deferred[str] = Deferred()
         self._waiting: list[Deferred[None]] = []
         limits = Limits(startup=60, cancel=20, stop=1)
@@ -118,8 +120,10 @@ class Watched:
 
     def submitted(self) -> Deferred[None]:
         """
-        Fires when the next prompt is submitted.
+        Fires when the next prompt is submitted; at once, where nothing says so.
         """
+        if not self.says_submitted:
+            return succeed(None)
         self.noticing.submitted = Deferred()
         return self.noticing.submitted
 
@@ -203,6 +207,18 @@ class Contract(Starting):
             self.assertEqual(answer["title"], expected)
         return answer
 
+    async def rested(self, watched: Watched, slow: bool = False) -> Watched:
+        """
+        A session that can be asked after a turn of `watched`: itself, or where
+        it cannot forget, its successor.
+        """
+        if watched.forgets:
+            await self.wait(watched.idle())
+            return watched
+        await self.wait(watched.gone)
+        self.assertTrue(watched.session.spent)
+        return await self.started(slow)
+
     async def test_turns(self) -> None:
         """
         A session answers one prompt after the other, each with its own answer,
@@ -211,7 +227,7 @@ class Contract(Starting):
         watched = await self.started()
         for idea in ("Export the list to CSV", "Let users log in with a code", "Sort by date"):
             await self.ask_story(watched, idea)
-            await self.wait(watched.idle())
+            watched = await self.rested(watched)
         await self.stop(watched)
 
     async def test_hostile_text(self) -> None:
@@ -222,7 +238,7 @@ class Contract(Starting):
         watched = await self.started()
         for idea in self.hostile:
             await self.ask_story(watched, "An idea: " + idea)
-            await self.wait(watched.idle())
+            watched = await self.rested(watched)
         self.assertFalse(Path("pwned").exists())
         await self.stop(watched)
 
@@ -239,10 +255,14 @@ class Contract(Starting):
         reply.cancel()
         with self.assertRaises(CancelledError):
             await reply
-        await self.wait(watched.idle())
-        await self.ask_story(watched, "The one after")
-        self.assertEqual(watched.session.pid, pid)
-        await self.stop(watched)
+        after = await self.rested(watched, slow=True)
+        await self.ask_story(after, "The one after")
+        if watched.forgets:
+            self.assertEqual(after.session.pid, pid)
+            await self.wait(after.idle())
+            await self.stop(after)
+        else:
+            await self.wait(after.gone)
 
     async def test_cancel_at_once(self) -> None:
         """
@@ -254,22 +274,14 @@ class Contract(Starting):
         reply.cancel()
         with self.assertRaises(CancelledError):
             await reply
-        await self.wait(watched.idle())
-        await self.ask_story(watched, "The one after")
-        self.assertEqual(watched.session.pid, pid)
-        await self.stop(watched)
-
-    async def test_approval(self) -> None:
-        """
-        A tool is denied, and the turn goes on to its answer.
-        """
-        watched = await self.started()
-        reply = await self.wait(watched.session.ask(self.with_tool))
-        if reply.source == "terminal":
-            self.assertIn("denied", reply.text)
-        self.assertEqual(len(reply.denied), 1)
-        await self.wait(watched.idle())
-        await self.stop(watched)
+        after = await self.rested(watched, slow=True)
+        await self.ask_story(after, "The one after")
+        if watched.forgets:
+            self.assertEqual(after.session.pid, pid)
+            await self.wait(after.idle())
+            await self.stop(after)
+        else:
+            await self.wait(after.gone)
 
     async def test_killed(self) -> None:
         """
@@ -310,7 +322,25 @@ class Contract(Starting):
         return alive(pid)
 
 
-class MemoryTests(Contract, TestCase):
+class ToolContract(Contract):
+    """
+    The same, for agents that ask whether they may use a tool.
+    """
+
+    async def test_approval(self) -> None:
+        """
+        A tool is denied, and the turn goes on to its answer.
+        """
+        watched = await self.started()
+        reply = await self.wait(watched.session.ask(self.with_tool))
+        if reply.source == "terminal":
+            self.assertIn("denied", reply.text)
+        self.assertEqual(len(reply.denied), 1)
+        await self.wait(watched.idle())
+        await self.stop(watched)
+
+
+class MemoryTests(ToolContract, TestCase):
     """
     The memory fake keeps the contract.
     """
@@ -386,7 +416,7 @@ class RealStarting(Starting):
         dialect = self.read_dialect()
         variables = self.environment(slow)
         command = Command(
-            sys.executable,
+            dialect.program if dialect.program and "/" in dialect.program else sys.executable,
             self.arguments,
             dialect.environment(variables),
             ROOT,
@@ -413,7 +443,7 @@ class RealStarting(Starting):
         return environment(FAKEKIRO=self.faults, KIROWORKERS_OFFLINE_DELAY=delay, HOME=str(home))
 
 
-class RealProgram(RealStarting, Contract):
+class RealProgram(RealStarting, ToolContract):
     """
     The suite, for a real program on a real PTY.
     """
@@ -534,6 +564,38 @@ class StateTuiTests(TuiTests):
 
     faults = "signs=state"
     changes = tui_signs(idle="state = 'state=idle'", busy="state = 'state=working'")
+
+
+class LineTests(RealStarting, Contract, TestCase):
+    """
+    A program that knows of nothing but a prompt keeps what of the contract does
+    not need more: each turn is of a process of its own.
+    """
+
+    dialect = "generic"
+    arguments = ("-m", "tests.fakeline")
+    endless = "never answer [[silent]]"
+    hostile = HOSTILE[:-1]
+
+    async def test_too_long(self) -> None:
+        """
+        What the terminal would cut is refused, and the session is as idle as
+        before.
+        """
+        watched = await self.started()
+        request = STORY.accept({"idea": "x" * 4096})
+        with self.assertRaises(PromptUntypable):
+            watched.session.ask(STORY.prompt(request))
+        await self.ask_story(watched, "A shorter one")
+        await self.wait(watched.gone)
+
+
+class BareLineTests(LineTests):
+    """
+    So does one that does not echo.
+    """
+
+    faults = "bare"
 
 
 class OfflineTests(RealProgram, TestCase):

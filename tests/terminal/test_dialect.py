@@ -69,7 +69,7 @@ class FileTests(SynchronousTestCase):
         """
         The built-in dialects pass the check that users' files must pass.
         """
-        for name in ("kiro-classic", "kiro-tui", "q", "offline", "generic"):
+        for name in ("kiro-classic", "kiro-tui", "q", "offline", "generic", "llm"):
             dialect = read_dialect(self.write(f'extends = "{name}"'))
             self.assertEqual(dialect, load_dialect(name))
 

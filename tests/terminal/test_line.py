@@ -19,7 +19,6 @@ from kiroworkers.terminal import (
     PromptTooLong,
     Ready,
     Strayed,
-    Submitted,
     load_dialect,
     new_conversation,
 )
@@ -69,7 +68,7 @@ class LineTests(SynchronousTestCase):
             events += conversation.feed(data[start:end])
         events += conversation.silent()
         text = '> {"a": 1}\nand more\n'
-        self.assertEqual(events, [Submitted(), Answered(text, "quiet")])
+        self.assertEqual(events, [Answered(text, "quiet")])
 
     def test_without_echo(self) -> None:
         """
@@ -77,7 +76,7 @@ class LineTests(SynchronousTestCase):
         """
         conversation = started()
         conversation.ask("hello")
-        self.assertEqual(conversation.feed(b"world\r\n> "), [Submitted()])
+        self.assertEqual(conversation.feed(b"world\r\n> "), [])
         self.assertEqual(conversation.silent(), [Answered("world\n", "quiet")])
 
     def test_old_prompt(self) -> None:
@@ -109,13 +108,22 @@ class LineTests(SynchronousTestCase):
         self.assertTrue(conversation.at_prompt)
         self.assertEqual(len(conversation.ask("x" * 4094)), 4095)
 
+    def test_paste_where_it_is_wanted(self) -> None:
+        """
+        A program that asks for bracketed paste gets the prompt as it is.
+        """
+        conversation = new_conversation(GENERIC, 1000)
+        conversation.feed(b"\x1b[?2004h> ")
+        conversation.silent()
+        self.assertEqual(conversation.ask("two\nlines"), b"\x1b[200~two\nlines\x1b[201~\r")
+
     def test_overflow(self) -> None:
         """
         A turn that prints too much is given up.
         """
         conversation = started(max_output=1000)
         conversation.ask("hello")
-        self.assertEqual(conversation.feed(b"\n" + b"x" * 1000), [Submitted(), Overflowed(1000)])
+        self.assertEqual(conversation.feed(b"\n" + b"x" * 1000), [Overflowed(1000)])
 
     def test_strays(self) -> None:
         """
