@@ -27,6 +27,8 @@ Those that belong to the whole session stand in the environment variable
     clear=C     garbled, refused or none        agent=NAME, used=N   parts of the prompt
     menu        the box and the menu of 2.28, before the first prompt
     era=q       draw as Amazon Q did            pace=S   wait between its first characters
+    nocolor     without colours                 verbatim show markdown as it is
+    marks       all the parts of the prompt     wrap=N   prose at so many columns
 
 ``FAKEKIRO_LOG`` names a file to which each line that was submitted is added, as
 a JSON string; ``FAKEKIRO_VERSION`` is the version it says it is.
@@ -39,6 +41,7 @@ import os
 import re
 import signal
 import sys
+import textwrap
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -48,6 +51,7 @@ from kiroworkers.offline.console import Console
 from kiroworkers.offline.editor import Signal
 
 _FAULTS = re.compile(r"\[\[([^\]]*)\]\]")
+_COLOURS = re.compile(rb"\x1b\[[0-9;]*m")
 _TASK = re.compile(r"^Task: *([\w-]+)", re.MULTILINE)
 _REQUEST = re.compile(r"^Request: *(\{.*\})$", re.MULTILINE)
 _UNPRINTED = re.compile(r"[\x7f-\x9f\ud800-\udfff]")
@@ -121,10 +125,16 @@ class FakeKiro(Console):
             agent = self._session_faults.get("agent")
             name = f"\x1b[38;5;14m[{agent}] \x1b[39m" if agent else ""
             return name + "\x1b[38;5;13m> \x1b[39m"
-        return classic.prompt(self._session_faults.get("agent", ""), int(used) if used else None)
+        shown = classic.prompt(self._session_faults.get("agent", ""), int(used) if used else None)
+        if "marks" in self._session_faults:
+            prefix, mark, rest = shown.rpartition("\x1b[38;5;93m> ")
+            return f"{prefix}λ ↯ \x1b[31m!\x1b[0m{mark}{rest}"
+        return shown
 
     def write(self, text: str | bytes) -> None:
         data = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+        if "nocolor" in self._session_faults:
+            data = _COLOURS.sub(b"", data)
         if "split" in self._faults:
             for index in range(len(data)):
                 super().write(data[index : index + 1])
@@ -209,7 +219,12 @@ class FakeKiro(Console):
             self._flood(int(faults["flood"]))
         if "approve" in faults and not self.allowed("date"):
             self.write("\nTool denied.\n\n")
-        self._print(classic.answer(self._said(text), *[_Q_PREFIX] * self._is_q))
+        prefix = _Q_PREFIX if self._is_q else classic.ANSWER_PREFIX
+        said = self._said(text)
+        if "wrap" in self._session_faults:
+            said = _wrapped(said, int(self._session_faults["wrap"]))
+        verbatim = "verbatim" in self._session_faults
+        self._print(prefix + said if verbatim else classic.answer(said, prefix))
         self.write(self._footer())
 
     def _print(self, text: str) -> None:
@@ -265,6 +280,18 @@ def answer_text(text: str, faults: Mapping[str, str] = MappingProxyType({}), kno
     if "twice" in faults:
         said += '\n\nOr, in short:\n\n```json\n{"title": "in short"}\n```\nThat is {all}.'
     return said
+
+
+def _wrapped(said: str, columns: int) -> str:
+    """
+    `said`, with its prose in lines of at most so many columns.
+    """
+    parts = said.split("```")
+    parts[::2] = [
+        "\n".join("\n".join(textwrap.wrap(line, columns)) for line in part.split("\n"))
+        for part in parts[::2]
+    ]
+    return "```".join(parts)
 
 
 def _answer_to(task: str, request: Mapping[str, Any], remembered: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.trial.unittest import TestCase
 
-from kiroworkers.errors import PromptUntypable, SessionLost
+from kiroworkers.errors import AgentUnavailable, PromptUntypable, SessionLost
 from kiroworkers.sessions.guard import Guard
 from kiroworkers.sessions.journal import JournalFolder
 from kiroworkers.sessions.process import Command, Groups, TerminalProcess, start
@@ -449,7 +449,37 @@ class RealProgram(RealStarting, ToolContract):
     """
 
 
-class FakeKiroTests(RealProgram, TestCase):
+class StandIn(RealProgram):
+    """
+    The suite, and troubles, for a stand-in of Kiro.
+    """
+
+    async def test_trouble(self) -> None:
+        """
+        A failure has its name, and the session serves on.
+        """
+        watched = await self.started()
+        prompt = "Task: generate-story\nRequest: {}\nfail [[trouble=throttled]]"
+        with self.assertRaises(AgentUnavailable) as raised:
+            await self.wait(watched.session.ask(prompt))
+        self.assertEqual(raised.exception.kind, "throttled")
+        self.assertEqual(raised.exception.retry_after, 30)
+        await self.wait(watched.idle())
+        await self.ask_story(watched, "The one after")
+        await self.wait(watched.idle())
+        await self.stop(watched)
+
+    async def test_talk_of_trouble(self) -> None:
+        """
+        An answer that quotes every failure is an answer.
+        """
+        watched = await self.started()
+        await self.ask_story(watched, "Talk [[quotes]]")
+        await self.wait(watched.idle())
+        await self.stop(watched)
+
+
+class FakeKiroTests(StandIn, TestCase):
     """
     The stand-in of Kiro keeps the contract.
     """
@@ -459,7 +489,7 @@ class FakeKiroTests(RealProgram, TestCase):
     with_tool = "use a tool [[approve]]"
 
 
-class SplitFakeKiroTests(RealProgram, TestCase):
+class SplitFakeKiroTests(StandIn, TestCase):
     """
     So it does with every part of its prompt, and a garbled question.
     """
@@ -470,7 +500,7 @@ class SplitFakeKiroTests(RealProgram, TestCase):
     with_tool = "use a tool [[approve split]]"
 
 
-class LateFakeKiroTests(RealProgram, TestCase):
+class LateFakeKiroTests(StandIn, TestCase):
     """
     So it does when it ignores SIGTERM, and answers what was cancelled.
     """
@@ -481,7 +511,7 @@ class LateFakeKiroTests(RealProgram, TestCase):
     with_tool = "use a tool [[approve footer=none]]"
 
 
-class MenuFakeKiroTests(RealProgram, TestCase):
+class MenuFakeKiroTests(StandIn, TestCase):
     """
     So it does behind the start menu of 2.28, whose first choice would end it.
     """
@@ -492,7 +522,29 @@ class MenuFakeKiroTests(RealProgram, TestCase):
     with_tool = "use a tool [[approve]]"
 
 
-class QTests(RealProgram, TestCase):
+class PlainFakeKiroTests(StandIn, TestCase):
+    """
+    So it does without colours and with its markdown shown as it is.
+    """
+
+    arguments = ("-m", "tests.fakekiro", "chat")
+    faults = "nocolor verbatim marks used=91"
+    endless = "never answer [[silent]]"
+    with_tool = "use a tool [[approve footer=time]]"
+
+
+class WrappingFakeKiroTests(StandIn, TestCase):
+    """
+    So it does when it wraps its prose.
+    """
+
+    arguments = ("-m", "tests.fakekiro", "chat")
+    faults = "wrap=20 marks agent=dev"
+    endless = "never answer [[silent]]"
+    with_tool = "use a tool [[approve]]"
+
+
+class QTests(StandIn, TestCase):
     """
     So does the stand-in as Kiro's ancestor, which prints slowly.
     """
@@ -504,7 +556,7 @@ class QTests(RealProgram, TestCase):
     with_tool = "use a tool [[approve]]"
 
 
-class TuiTests(RealProgram, TestCase):
+class TuiTests(StandIn, TestCase):
     """
     So does the stand-in of Kiro's full-screen interface, read from its screen.
     """

@@ -129,7 +129,7 @@ class TuiTests(FidelityTests, TestCase):
     arguments = ("-m", "tests.faketui", "chat")
     most_refused = VALUES // 10
     # The stand-in draws nothing after its idle sign here.
-    changes = tui_signs("quiet = 0.02")
+    changes = tui_signs("quiet = 0.01")
 
 
 class UnwrappedTuiTests(TuiTests):
@@ -138,7 +138,7 @@ class UnwrappedTuiTests(TuiTests):
     """
 
     faults = "unwrapped"
-    changes = tui_signs("quiet = 0.02\nwraps = false")
+    changes = tui_signs("quiet = 0.01\nwraps = false")
 
 
 class JournalTuiTests(TuiTests):
