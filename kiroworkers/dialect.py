@@ -15,7 +15,10 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+
+from attrs import evolve
 
 from kiroworkers.terminal import (
     BadDialect,
@@ -28,7 +31,14 @@ from kiroworkers.terminal import (
     new_conversation,
     read_dialect,
 )
-from kiroworkers.terminal.recording import BadRecording, Piece, Writer, read_recording
+from kiroworkers.terminal.dialect import Cycle
+from kiroworkers.terminal.recording import (
+    BadRecording,
+    Piece,
+    Writer,
+    read_recording,
+    recorded_size,
+)
 
 #: Most output of a turn that is kept, as the server's default.
 _MAX_OUTPUT = 8 * 1024**2
@@ -44,7 +54,7 @@ def events_in(dialect: Dialect, pieces: Iterable[Piece]) -> Iterator[tuple[float
     conversation = new_conversation(dialect, _MAX_OUTPUT)
     typed = b""
     silent_from: float | None = None
-    for piece in (*pieces, None):
+    for piece in chain(pieces, (None,)):
         # Silence between two pieces, and after the last.
         patience = conversation.patience
         if silent_from is not None and patience is not None:
@@ -59,6 +69,13 @@ def events_in(dialect: Dialect, pieces: Iterable[Piece]) -> Iterator[tuple[float
             for event in conversation.feed(piece.data):
                 yield piece.seconds, event
             continue
+        if not typed and conversation.at_prompt and not isinstance(dialect.readiness, Cycle):
+            # Its prompt goes with the first key, so that says what comes.
+            clear = dialect.clear
+            if clear is not None and piece.data[:1] == clear.type[:1]:
+                conversation.clear()
+            else:
+                conversation.ask("something")
         typed += piece.data
         if not typed.endswith(dialect.keys.submit):
             continue
@@ -98,7 +115,10 @@ def check(file: str, recording: str | None) -> int:
         command = shlex.join([dialect.program or "python", *dialect.command(None)])
         print(f"starts: {command}, on {dialect.columns}x{dialect.rows}")
         if recording is not None:
-            for seconds, event in events_in(dialect, _pieces(Path(recording))):
+            path = Path(recording)
+            if path.suffix == ".cast":
+                dialect = _sized(dialect, path)
+            for seconds, event in events_in(dialect, _pieces(path)):
                 shown = str(event)
                 if len(shown) > _LONGEST_SHOWN:
                     shown = f"{shown[:_LONGEST_SHOWN]}… ({len(shown)} characters)"
@@ -114,6 +134,15 @@ def _builtin(name: str) -> Dialect:
         return load_dialect(name)
     except OSError:
         raise BadDialect(f"{name}: neither a built-in dialect nor a .toml file") from None
+
+
+def _sized(dialect: Dialect, path: Path) -> Dialect:
+    """
+    `dialect`, on a terminal of the size that was recorded.
+    """
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        size = recorded_size(lines.readline())
+    return dialect if size is None else evolve(dialect, rows=size[0], columns=size[1])
 
 
 def _pieces(path: Path) -> Iterator[Piece]:

@@ -93,7 +93,7 @@ class CheckTests(SynchronousTestCase):
 
 class RecordTests(TestCase):
     """
-    Tests for `record`, with the stand-in of Kiro on a real terminal.
+    Tests for `record`, with the stand-ins of Kiro on a real terminal.
     """
 
     timeout = 60
@@ -123,3 +123,31 @@ class RecordTests(TestCase):
         status, _, errors = run("record", "--output", str(cast), "--", "true")
         self.assertEqual(status, 1)
         self.assertIn("exists", errors)
+
+    async def test_screen(self) -> None:
+        """
+        So does one of a full-screen interface, on the screen it was recorded on,
+        with its silences.
+        """
+        cast = Path(self.mktemp()).absolute().with_suffix(".cast")
+        program = Program()
+        arguments = ["-m", "kiroworkers.dialect", "record", "--output", str(cast)]
+        arguments += ["--rows", "30", "--columns", "200", "--", sys.executable, "-m"]
+        program.start(real, [*arguments, "tests.faketui", "chat"], environment(), ROOT)
+        for typed in ("Größe?", "/clear", "/quit"):
+            # Typed by hand: letter by letter, each when the one before is drawn.
+            await program.says(r"ask a question[^\n]*\Z")
+            for letter in typed:
+                program.type(letter)
+                await program.says(r"lines ▸[^\n]*\Z")
+            program.output = ""
+            program.type("\r")
+        self.assertEqual(await program.ended, 0)
+        header, *lines = map(json.loads, cast.read_text().splitlines())
+        # A hand is slower than this test.
+        slower = [[1000 * seconds, *piece] for seconds, *piece in lines]
+        cast.write_text("".join(json.dumps(line) + "\n" for line in [header, *slower]))
+        status, printed, _ = run("check", "kiro-tui", str(cast))
+        self.assertEqual(status, 0)
+        names = [line.split()[2].partition("(")[0] for line in printed.splitlines()[2:]]
+        self.assertEqual(names[:4], ["Ready", "Submitted", "Answered", "Cleared"], printed)

@@ -310,7 +310,8 @@ class Session:
         if trouble.kind == "unreadable":
             written = self._written()
             if written is not None:
-                self._end_turn(Reply(written, "idle-sign", source="journal"))
+                completion = self._conversation.completion
+                self._end_turn(Reply(written, completion, source="journal"))
                 return
         self._log.warn("{name}: {trouble}", name=self.name, trouble=trouble)
         reply, self._reply = self._reply, None

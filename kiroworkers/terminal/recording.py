@@ -69,6 +69,22 @@ class Writer:
         return "".join(json.dumps([round(seconds, 6), *each]) + "\n" for each in left if each[1])
 
 
+def recorded_size(header: str) -> tuple[int, int] | None:
+    """
+    The rows and columns of the terminal that was recorded, as the first line
+    says; None where it does not.
+    """
+    try:
+        value = json.loads(header)
+    except ValueError:
+        return None
+    match value:
+        case {"width": int(columns), "height": int(rows)} if columns > 1 and rows > 1:
+            return rows, columns
+        case _:
+            return None
+
+
 def read_recording(lines: Iterable[str]) -> Iterator[Piece]:
     """
     The pieces of a recording.  A last line that was cut off is left out.

@@ -4,15 +4,25 @@ Tests for `kiroworkers.sessions.session`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
 from attrs import astuple
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.errors import AgentRefused, AgentUnavailable, OutputTooLong, SessionLost
+from kiroworkers.errors import (
+    AgentRefused,
+    AgentUnavailable,
+    OutputTooLong,
+    PromptUntypable,
+    SessionLost,
+)
 from kiroworkers.offline import classic
 from kiroworkers.sessions.session import Reply, Session, State
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.sessions.support import new_session_in, watched
+from tests.sessions.support import MemoryJournal, MemoryLine, new_session_in, watched
 
 
 class SessionTestCase(SynchronousTestCase):
@@ -20,19 +30,25 @@ class SessionTestCase(SynchronousTestCase):
     A session in memory, started, whose program answers when it is told to.
     """
 
+    program: Callable[[], MemoryKiro] = staticmethod(lambda: MemoryKiro(lambda prompt: None))
+
     def setUp(self) -> None:
-        self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: None))
+        self.reactor = MemoryReactor(self.program)
         self.idle = 0
         self.gone: list[str] = []
         self.session = self.make()
         self.session.start()
         self.kiro = self.reactor.programs[-1]
 
+    #: What is unusual of the session.
+    changes: Mapping[str, Any] = MappingProxyType({})
+
     def make(self) -> Session:
         def count() -> None:
             self.idle += 1
 
-        return new_session_in(self.reactor)("worker1", count, self.gone.append)
+        new_session = new_session_in(self.reactor, **self.changes)
+        return new_session("worker1", count, self.gone.append)
 
     def settle(self, seconds: float = 0) -> None:
         """
@@ -166,7 +182,11 @@ class TurnTests(SessionTestCase):
         self.settle()
         self.kiro.ask_approval()
         self.settle()
-        self.assertIn("denied", results[0].text)
+        [reply] = results
+        self.assertIn("denied", reply.text)
+        self.assertEqual(len(reply.denied), 1)
+        self.assertIn("Allow this action?", reply.denied[0])
+        self.assertEqual(reply.allowed, ())
         self.assertEqual(self.kiro.typed[:2], ["hello", "n"])
 
     def test_given_up(self) -> None:
@@ -402,3 +422,121 @@ class StopTests(SessionTestCase):
         self.session.stop("because")
         self.settle()
         self.assertEqual(repr(results), repr([SessionLost("because")]))
+
+
+class AllowTests(SessionTestCase):
+    """
+    Tests for a session whose operator allows tools.
+    """
+
+    changes = MappingProxyType({"allow_tools": True})
+
+    def test_approval_is_given(self) -> None:
+        """
+        A question whether a tool may run is answered yes, for this once.
+        """
+        self.settle()
+        results = watched(self.session.ask("hello"))
+        self.settle()
+        self.kiro.ask_approval()
+        self.settle()
+        self.assertEqual((len(results[0].allowed), results[0].denied), (1, ()))
+        self.assertEqual(self.kiro.typed[:2], ["hello", "y"])
+
+
+class JournalTests(SessionTestCase):
+    """
+    Tests for a session that keeps a journal.
+    """
+
+    changes = MappingProxyType({"journal": MemoryJournal("as it was written")})
+
+    def test_journal_before_terminal(self) -> None:
+        """
+        What the journal says is the answer.
+        """
+        self.settle()
+        results = watched(self.session.ask("hello"))
+        self.settle()
+        self.kiro.say("as it was drawn")
+        self.settle()
+        [reply] = results
+        self.assertEqual((reply.text, reply.source), ("as it was written", "journal"))
+        self.assertEqual((reply.completion, reply.wrapped), ("prompt", False))
+
+
+class EmptyJournalTests(SessionTestCase):
+    """
+    Tests for a session whose journal does not say.
+    """
+
+    changes = MappingProxyType({"journal": MemoryJournal(None)})
+
+    def test_terminal(self) -> None:
+        """
+        What the terminal shows is the answer then.
+        """
+        self.settle()
+        results = watched(self.session.ask("hello"))
+        self.settle()
+        self.kiro.say("as it was drawn")
+        self.settle()
+        self.assertIn("as it was drawn", results[0].text)
+        self.assertEqual(results[0].source, "terminal")
+
+
+class SilenceTests(SessionTestCase):
+    """
+    Tests for a session that is known by its silence, and cannot forget.
+    """
+
+    program = staticmethod(lambda: MemoryLine(lambda prompt: None))
+    changes = MappingProxyType({"dialect": "generic"})
+
+    def test_ready_when_quiet(self) -> None:
+        """
+        It is idle when its prompt has stayed, and each output begins the wait
+        anew.
+        """
+        self.settle()
+        self.assertIs(self.session.state, State.STARTING)
+        self.settle(0.4)
+        self.kiro.print("no\n> ")
+        self.settle(0.4)
+        self.assertIs(self.session.state, State.STARTING)
+        self.settle(0.1)
+        self.assertIs(self.session.state, State.IDLE)
+
+    def test_turn_is_the_last(self) -> None:
+        """
+        It is spent by its first turn, with an answer or without.
+        """
+        for given_up in (False, True):
+            self.setUp()
+            self.settle(0.5)
+            reply = self.session.ask("two\nlines")
+            results = watched(reply)
+            self.settle()
+            self.assertEqual(self.kiro.typed, ["two lines"])
+            if given_up:
+                reply.cancel()
+            else:
+                self.kiro.say("yes")
+                self.settle(0.5)
+                self.assertEqual((results[0].text, results[0].completion), ("yes\n", "quiet"))
+            self.settle()
+            self.assertTrue(self.session.spent)
+            self.assertEqual(self.signals(), ["TERM", "KILL"][: len(self.signals())])
+            self.assertEqual(len(self.gone), 1)
+            self.assertIs(self.session.state, State.GONE)
+            self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_too_long(self) -> None:
+        """
+        What cannot be typed is refused, and the session stays idle.
+        """
+        self.settle(0.5)
+        with self.assertRaises(PromptUntypable):
+            self.session.ask("x" * 5000)
+        self.assertIs(self.session.state, State.IDLE)
+        self.assertEqual(self.kiro.typed, [])

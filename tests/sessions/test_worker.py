@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.sessions.worker import Worker
 from kiroworkers.testing import MemoryReactor
-from tests.sessions.support import new_session_in, watched
+from tests.sessions.support import MemoryLine, new_session_in, watched
 
 
 class WorkerTests(SynchronousTestCase):
@@ -104,3 +104,33 @@ class WorkerTests(SynchronousTestCase):
         self.assertEqual(watched(self.worker.stop()), [None])
         self.reactor.advance(60)
         self.assertEqual(len(self.reactor.programs), 1)
+
+
+class SpentTests(SynchronousTestCase):
+    """
+    Tests for a worker whose sessions cannot forget.
+    """
+
+    def test_successor(self) -> None:
+        """
+        A spent session has its successor at once; that is no failure, and the
+        worker is healthy all the while.
+        """
+        reactor = MemoryReactor(MemoryLine)
+        new_session = new_session_in(reactor, dialect="generic")
+        worker = Worker("worker1", reactor, new_session, 5.0, lambda worker: None)
+        worker.start()
+        self.assertFalse(worker.snapshot().healthy)
+        reactor.pump([0, 0.5])
+        results = watched(worker.ask("hello"))
+        reactor.advance(0)
+        reactor.programs[0].say("world")
+        for seconds in (0, 0.5, 0, 0):
+            reactor.advance(seconds)
+            self.assertTrue(worker.snapshot().healthy, worker.snapshot())
+        self.assertEqual(results[0].text, "world\n")
+        self.assertEqual(len(reactor.programs), 2)
+        snapshot = worker.snapshot()
+        self.assertEqual((snapshot.consecutive_failures, snapshot.last_error), (0, None))
+        reactor.pump([0, 0.5])
+        self.assertTrue(worker.idle)
