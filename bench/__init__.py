@@ -1,6 +1,6 @@
 """
 Benchmarks: each compares side by side in one run and prints ratios.
 
-``python -m bench.latency`` and ``python -m bench.throughput``, from a checkout
-with the packages of the ``test`` extra; both end by themselves.
+``python -m bench.latency``, ``bench.throughput`` and ``bench.ingest``, from a checkout
+with the packages of the ``test`` extra; all end by themselves.
 """

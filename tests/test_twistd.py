@@ -71,9 +71,10 @@ class StartTests(ServerTestCase):
 
     async def test_no_kiro(self) -> None:
         """
-        Kiro asked for by name and not there, or too new, is no start.
+        Kiro asked for by name and not there, or too new for the interface that is
+        asked for, is no start.
         """
-        line = await self.refused("--port", "0", "--agent", "kiro", FAKEKIRO_VERSION="3.0.2")
+        line = await self.refused("--port", "0", "--agent", "kiro-classic", FAKEKIRO_VERSION="3.0.2")
         self.assertIn("3.0.2", line)
         self.path = "/usr/bin:/bin"
         line = await self.refused("--port", "0", "--agent", "kiro")

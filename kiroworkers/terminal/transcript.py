@@ -19,14 +19,16 @@ _LINE_AGAIN = re.compile(rb"\x1b\[(?:2K|1?G)")
 #: CSI, OSC (ended by BEL or ST), DCS/SOS/PM/APC, charset and two-byte escapes.
 #: A string that is never ended is dropped up to the end of its line.
 _ESCAPES = re.compile(
-    rb"\x1b\[[0-?]*[ -/]*[@-~]"
-    rb"|\x1b\][^\x07\x1b\r\n]*(?:\x07|\x1b\\)?"
-    rb"|\x1b[PX^_][^\x1b\r\n]*(?:\x1b\\)?"
-    rb"|\x1b[ -/]+[0-~]"
-    rb"|\x1b[0-~]"
-    rb"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
+    rb"\x1b(?:"
+    rb"\[[0-?]*[ -/]*[@-~]"
+    rb"|\][^\x07\x1b\r\n]*(?:\x07|\x1b\\)?"
+    rb"|[PX^_][^\x1b\r\n]*(?:\x1b\\)?"
+    rb"|[ -/]+[0-~]"
+    rb"|[0-~]"
+    rb")"
 )
-_NEWLINES = re.compile(rb"\r+\n")
+#: All but tab, newline and carriage return.
+_CONTROLS = bytes({*range(32), 127} - set(b"\t\n\r"))
 
 
 def plain(data: bytes) -> str:
@@ -34,7 +36,6 @@ def plain(data: bytes) -> str:
     The text in `data`, without escapes, its newlines as ``\\n``.  Bytes that
     are not UTF-8 become U+FFFD.
     """
-    data = _ESCAPES.sub(b"", _LINE_AGAIN.sub(b"\r", data))
-    lines = _NEWLINES.sub(b"\n", data).split(b"\n")
-    shown = (line.rstrip(b"\r").rpartition(b"\r")[2] for line in lines)
+    data = _ESCAPES.sub(b"", _LINE_AGAIN.sub(b"\r", data)).translate(None, _CONTROLS)
+    shown = (line.rstrip(b"\r").rpartition(b"\r")[2] for line in data.split(b"\n"))
     return b"\n".join(shown).decode("utf-8", "replace")

@@ -380,7 +380,7 @@ class MemoryTests(ToolContract, TestCase):
 
 
 def tui_signs(
-    more: str = "",
+    more: str = "quiet = 0.1",
     idle: str = "screen = '(?m)^[ ›]*ask a question or describe a task'",
     busy: str = "screen = '(?m)^[ ›]*Kiro is working ·'",
 ) -> str:
@@ -577,6 +577,7 @@ class RestoringTuiTests(TuiTests):
     """
 
     faults = "style=bullet restore early"
+    changes = tui_signs()
 
 
 class OtherTuiTests(TuiTests):
@@ -586,7 +587,7 @@ class OtherTuiTests(TuiTests):
     """
 
     faults = "alternate unwrapped clear=new"
-    changes = tui_signs("wraps = false")
+    changes = tui_signs("quiet = 0.1\nwraps = false")
     hostile = (*HOSTILE[:-1], "x" * 20_000)
 
 
