@@ -27,9 +27,8 @@ def answer_in(lines: Iterable[str], prompt: str) -> str | None:
                 asked = _text(data).split() == prompt.split()
                 said = None
             case {"kind": "AssistantMessage", "data": data} if asked:
-                # An answer with tool calls has a message before each of them;
-                # the last one is the answer.
-                said = _text(data) or said
+                # A message that calls a tool is not the last one.
+                said = None if _calls_tool(data) else _text(data)
     return said
 
 
@@ -38,6 +37,16 @@ def _entry(line: str) -> Any:
         return json.loads(line)
     except ValueError:
         return None  # a line that is being written
+
+
+def _calls_tool(data: Any) -> bool:
+    match data:
+        case list():
+            return any(map(_calls_tool, data))
+        case {"content": content}:
+            return _calls_tool(content)
+        case _:
+            return isinstance(data, dict) and "toolUse" in (data.get("kind"), data.get("type"))
 
 
 def _text(data: Any) -> str:

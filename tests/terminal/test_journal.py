@@ -60,6 +60,17 @@ class AnswerTests(SynchronousTestCase):
         self.assertIs(answer_in(lines[:1], "mine"), None)
         self.assertIs(answer_in([], "mine"), None)
 
+    def test_not_the_last_message(self) -> None:
+        """
+        What was said before a tool is used is no answer yet.
+        """
+        lines = [
+            entry("Prompt", text("mine")),
+            entry("AssistantMessage", text("I look."), TOOL),
+            entry("ToolResults", {"kind": "toolResult", "data": text("found")}),
+        ]
+        self.assertIs(answer_in(lines, "mine"), None)
+
     def test_other_shapes(self) -> None:
         """
         Text is found in other shapes, too, and what is no entry is passed by.
