@@ -74,7 +74,9 @@ class StartTests(ServerTestCase):
         Kiro asked for by name and not there, or too new for the interface that is
         asked for, is no start.
         """
-        line = await self.refused("--port", "0", "--agent", "kiro-classic", FAKEKIRO_VERSION="3.0.2")
+        line = await self.refused(
+            "--port", "0", "--agent", "kiro-classic", FAKEKIRO_VERSION="3.0.2"
+        )
         self.assertIn("3.0.2", line)
         self.path = "/usr/bin:/bin"
         line = await self.refused("--port", "0", "--agent", "kiro")

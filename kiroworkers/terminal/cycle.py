@@ -14,15 +14,15 @@ of a read is kept until the rest of it comes.
 
 from __future__ import annotations
 
-from kiroworkers.terminal.conversation import Conversation, Expecting
+from kiroworkers.terminal.conversation import Expecting
 from kiroworkers.terminal.dialect import Cycle, Dialect
 from kiroworkers.terminal.events import (
     Event,
     NeedsChoice,
-    Overflowed,
     Strayed,
     Submitted,
 )
+from kiroworkers.terminal.printed import LAST_SEEN, PrintedConversation
 from kiroworkers.terminal.transcript import plain
 from kiroworkers.terminal.trouble import find_trouble
 
@@ -30,14 +30,11 @@ from kiroworkers.terminal.trouble import find_trouble
 #: much is redrawn echo.
 _LONGEST_PROMPT = 4096
 
-#: How much output is kept of what is no answer, to say what was last seen.
-_LAST_SEEN = 8192
-
 #: A question is at the very end of what was printed.
 _LONGEST_QUESTION = 4096
 
 
-class CycleConversation(Conversation):
+class CycleConversation(PrintedConversation):
     """
     Follows the prompt cycles of a line editor.
     """
@@ -48,7 +45,6 @@ class CycleConversation(Conversation):
         super().__init__(dialect, max_output)
         self._cycle = cycle
         self._pending = b""
-        self._output = bytearray()
         self._editing = False
         self._at_prompt = False
         self._typed = False
@@ -59,16 +55,12 @@ class CycleConversation(Conversation):
     def at_prompt(self) -> bool:
         return self._at_prompt and not self._typed
 
-    @property
-    def last_seen(self) -> str:
-        return plain(bytes(self._output[-_LAST_SEEN:])).strip()
-
     def _touch(self) -> None:
         self._typed = True
 
     def _drop(self) -> None:
+        super()._drop()
         self._blocked = False
-        self._output.clear()
 
     def _shown(self) -> str:
         return plain(bytes(self._output[-_LONGEST_QUESTION:]))
@@ -93,7 +85,7 @@ class CycleConversation(Conversation):
         self._pending = self._pending[end + len(mark) if found else end :]
         self._editing = found
         asked = self._expecting is Expecting.ANSWER
-        if len(self._output) <= _LAST_SEEN and (asked or not self._started):
+        if len(self._output) <= LAST_SEEN and (asked or not self._started):
             self._look_for_menus(events)
         return found
 
@@ -115,12 +107,6 @@ class CycleConversation(Conversation):
             if trouble is not None:
                 self._blocked = True
                 events.append(trouble)
-
-    def _own_words(self) -> str:
-        prefix = self._dialect.answer_prefix
-        if prefix is not None and prefix.search(self._output):
-            return ""
-        return plain(bytes(self._output[-_LAST_SEEN:]))
 
     def _editing_step(self, events: list[Event]) -> bool:
         """
@@ -146,15 +132,6 @@ class CycleConversation(Conversation):
         else:
             self._pending = self._pending[len(self._pending) - _overlap(self._pending, mark) :]
         return found
-
-    def _keep(self, output: bytes, events: list[Event]) -> None:
-        self._output += output
-        if self._expecting is not Expecting.ANSWER:
-            if len(self._output) > 2 * _LAST_SEEN:
-                del self._output[:-_LAST_SEEN]
-        elif len(self._output) > self._max_output:
-            self._expecting = Expecting.PROMPT
-            events.append(Overflowed(self._max_output))
 
     def _closed(self, events: list[Event]) -> None:
         """

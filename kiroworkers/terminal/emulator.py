@@ -28,9 +28,8 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import pyte
-from pyte import modes
-from pyte.screens import Char
-from wcwidth import wcwidth
+
+from kiroworkers.terminal.grid import CONTINUED, Grid, text_of
 
 #: Control sequences, control strings, two-character escapes; C1 controls, which
 #: no program of today sends as such.
@@ -62,187 +61,6 @@ Look: TypeAlias = Callable[[bool], None]
 #: A synchronized update that is longer is drawn before it ends.
 _LONGEST_UPDATE = 4 * 1024**2
 
-#: In a row: the next one continues it, since the terminal's edge was reached.
-_CONTINUED = -1
-
-
-class _Cells(dict[str, Char]):
-    """
-    The cell of each character, made once.
-    """
-
-    def __missing__(self, character: str) -> Char:
-        cell = self[character] = Char(character)
-        return cell
-
-
-_CELLS = _Cells()
-_BLANK = _CELLS[" "]
-_SECOND_HALF = _CELLS[""]
-
-#: What belongs to the character before it: a joiner with all that follows, the
-#: choice of the wide form, the colours of a skin.
-_JOINER = "\u200d"
-_EMOJI = "\ufe0f"
-_MODIFIERS = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
-
-
-#: Runs of characters that take one column each (ASCII, lines, blocks, Braille),
-#: and whatever is between them.
-_RUNS = re.compile("[ -~\u2500-\u259f\u2800-\u28ff]+|[^ -~\u2500-\u259f\u2800-\u28ff]+")
-_NARROW = re.compile("[ -~\u2500-\u259f\u2800-\u28ff]")
-
-
-class _Grid(pyte.Screen):
-    """
-    pyte's screen, which also knows which rows the terminal's edge has cut, and
-    tells of rows that leave it.
-
-    @param gone: called with each row that scrolls off the top.
-    @param erased: called when the whole screen is erased.
-    """
-
-    def __init__(
-        self,
-        columns: int,
-        rows: int,
-        gone: Callable[[Any], None],
-        erased: Callable[[], None],
-    ) -> None:
-        self._gone = gone
-        self._erased = erased
-        self._texts: dict[int, str] = {}
-        self.wrapped = 0
-        super().__init__(columns, rows)
-
-    def draw(self, data: str) -> None:
-        # Not pyte's own: that takes 3 us for each character, composes accents,
-        # and drops the rest of a text after a character of no width.
-        for run in _RUNS.findall(data):
-            if _NARROW.match(run):
-                self._draw_narrow(run)
-            else:
-                for character in run:
-                    self._draw_any(character)
-
-    def _draw_narrow(self, data: str) -> None:
-        while data:
-            self._make_room(1)
-            cursor = self.cursor
-            part, data = data[: self.columns - cursor.x], data[self.columns - cursor.x :]
-            if modes.IRM in self.mode:
-                self.insert_characters(len(part))
-            end = cursor.x + len(part)
-            cells = map(_CELLS.__getitem__, part)
-            self.buffer[cursor.y].update(zip(range(cursor.x, end), cells, strict=True))
-            self.dirty.add(cursor.y)
-            cursor.x = end
-
-    def _draw_any(self, character: str) -> None:
-        width = wcwidth(character)
-        if width < 1 or character in _MODIFIERS:
-            self._join(character)
-            return
-        before = self._cell_before()
-        if before is not None and before[1].data.endswith(_JOINER):
-            self._join(character)
-            return
-        self._make_room(width)
-        cursor = self.cursor
-        if modes.IRM in self.mode:
-            self.insert_characters(width)
-        line = self.buffer[cursor.y]
-        line[cursor.x] = _CELLS[character]
-        if width == 2:
-            line[cursor.x + 1] = _SECOND_HALF
-        self.dirty.add(cursor.y)
-        cursor.x += width
-
-    def _make_room(self, width: int) -> None:
-        """
-        Wrap, if the terminal does, where less than `width` is left of the row.
-        """
-        cursor = self.cursor
-        if cursor.x + width <= self.columns:
-            self.buffer[cursor.y].pop(_CONTINUED, None)
-        elif modes.DECAWM in self.mode:
-            self.wrapped += 1
-            line = self.buffer[cursor.y]
-            line[_CONTINUED] = _SECOND_HALF
-            # A wide character left the last column unused.
-            for column in range(cursor.x, self.columns):
-                line.pop(column, None)
-            self.carriage_return()
-            self.linefeed()
-            self.buffer[self.cursor.y].pop(_CONTINUED, None)
-        else:
-            cursor.x = self.columns - width
-
-    def _join(self, character: str) -> None:
-        """
-        A character of no width belongs to the one before it.
-        """
-        before = self._cell_before()
-        if before is None:
-            return
-        (row, column), cell = before
-        self.buffer[row][column] = Char(cell.data + character)
-        self.dirty.add(row)
-        if character == _EMOJI and (row, column + 1) == (self.cursor.y, self.cursor.x):
-            # The wide form of a narrow character.
-            if column + 1 < self.columns:
-                self.buffer[row][column + 1] = _SECOND_HALF
-            self.cursor.x = min(column + 2, self.columns)
-
-    def _cell_before(self) -> tuple[tuple[int, int], Char] | None:
-        """
-        Where the character before the cursor is, and its cell; None without.
-        """
-        row, column = self.cursor.y, self.cursor.x - 1
-        if column < 0 and row and _CONTINUED in self.buffer[row - 1]:
-            row, column = row - 1, max(self.buffer[row - 1])
-        if self.buffer[row].get(column, _BLANK) is _SECOND_HALF:
-            column -= 1
-        if column < 0:
-            return None
-        return (row, column), self.buffer[row].get(column, _BLANK)
-
-    def index(self) -> None:
-        last = self.lines - 1
-        if self.cursor.y == last and self.margins in (None, (0, last)):
-            self._gone(self.buffer.pop(0, {}))
-            for row in sorted(self.buffer):
-                self.buffer[row - 1] = self.buffer.pop(row)
-            self._texts = {row - 1: text for row, text in self._texts.items() if row}
-            self.dirty = {row - 1 for row in self.dirty if row}
-        else:
-            super().index()
-
-    def text_of(self, row: int) -> str:
-        """
-        What stands in `row`, without blanks at its end.
-        """
-        if self.dirty:
-            for each in self.dirty:
-                self._texts.pop(each, None)
-            self.dirty.clear()
-        if row not in self._texts:
-            self._texts[row] = _text_of(self.buffer[row]) if row in self.buffer else ""
-        return self._texts[row]
-
-    def erase_in_line(self, how: int = 0, private: bool = False) -> None:
-        if how in (0, 2):
-            self.buffer[self.cursor.y].pop(_CONTINUED, None)
-        super().erase_in_line(how, private)
-
-    def erase_in_display(self, how: int = 0, *args: Any, **kwargs: Any) -> None:
-        cursor = self.cursor
-        if how in (2, 3) or (how == 0 and (cursor.y, cursor.x) == (0, 0)):
-            self._erased()
-        for row in range(self.lines) if how else range(cursor.y, self.lines):
-            self.buffer[row].pop(_CONTINUED, None)
-        super().erase_in_display(how, *args, **kwargs)
-
 
 class Emulator:
     """
@@ -260,7 +78,7 @@ class Emulator:
         self._history_size = 0
         self._most_history = history
         self._top = 0
-        self._grid = _Grid(columns, rows, self._keep, self._forget)
+        self._grid = Grid(columns, rows, self._keep, self._forget)
         self._stream = pyte.Stream(self._grid)
         self._main: tuple[Any, Any] | None = None
         self._decode = getincrementaldecoder("utf-8")("replace").decode
@@ -301,7 +119,7 @@ class Emulator:
         """
         The screen, row by row, without blanks at the ends of lines.
         """
-        return [self._grid.text_of(row) for row in range(self._grid.lines)]
+        return [self._grid.row_text(row) for row in range(self._grid.lines)]
 
     def last_rows(self, count: int) -> list[str]:
         """
@@ -309,7 +127,7 @@ class Emulator:
         """
         found: list[str] = []
         for row in range(self._grid.lines - 1, -1, -1):
-            text = self._grid.text_of(row)
+            text = self._grid.row_text(row)
             if text:
                 found.append(text)
                 if len(found) == count:
@@ -322,7 +140,7 @@ class Emulator:
         has cut are whole.
         """
         cut = [
-            (row in self._grid.buffer and _CONTINUED in self._grid.buffer[row])
+            (row in self._grid.buffer and CONTINUED in self._grid.buffer[row])
             for row in range(self._grid.lines)
         ]
         rows = [*self._history, *zip(self.rows(), cut, strict=True)][max(0, start - self.first) :]
@@ -443,8 +261,8 @@ class Emulator:
         self._top += 1
         if self._main is not None:
             return
-        text = _text_of(row)
-        self._history.append((text, _CONTINUED in row))
+        text = text_of(row)
+        self._history.append((text, CONTINUED in row))
         self._history_size += len(text) + 1
         while self._history_size > self._most_history:
             self._history_size -= len(self._history.popleft()[0]) + 1
@@ -456,13 +274,3 @@ class Emulator:
         self._top += self._grid.lines
         self._history.clear()
         self._history_size = 0
-
-
-def _text_of(row: Any) -> str:
-    """
-    What stands in `row`, without blanks at its end, unless its line goes on.
-    """
-    last = max(row, default=-1)
-    get = row.get
-    text = "".join(get(column, _BLANK).data for column in range(last + 1))
-    return text if _CONTINUED in row else text.rstrip()

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from kiroworkers.terminal.conversation import Conversation, Expecting
+from kiroworkers.terminal.conversation import Expecting
 from kiroworkers.terminal.dialect import Dialect, Keys, Line
-from kiroworkers.terminal.events import Event, Overflowed, Strayed
+from kiroworkers.terminal.events import Event, Strayed
+from kiroworkers.terminal.printed import PrintedConversation
 from kiroworkers.terminal.transcript import plain
 from kiroworkers.terminal.typing import one_line
 
@@ -23,11 +24,8 @@ _LONGEST_PROMPT = 4096
 #: The program asks for bracketed paste.
 _PASTE_WANTED = b"\x1b[?2004h"
 
-#: How much output is kept of what is no answer, to say what was last seen.
-_LAST_SEEN = 8192
 
-
-class LineConversation(Conversation):
+class LineConversation(PrintedConversation):
     """
     Waits for a last line that matches the prompt.
     """
@@ -37,7 +35,6 @@ class LineConversation(Conversation):
     def __init__(self, dialect: Dialect, line: Line, max_output: int) -> None:
         super().__init__(dialect, max_output)
         self._line = line
-        self._output = bytearray()
         self._asked = ""
         # Before its first newline it may be the prompt that was there before.
         self._answering = True
@@ -47,10 +44,6 @@ class LineConversation(Conversation):
     @property
     def at_prompt(self) -> bool:
         return self._at_prompt
-
-    @property
-    def last_seen(self) -> str:
-        return plain(bytes(self._output[-_LAST_SEEN:])).strip()
 
     @property
     def patience(self) -> float | None:
@@ -73,14 +66,8 @@ class LineConversation(Conversation):
 
     def feed(self, data: bytes) -> list[Event]:
         events: list[Event] = []
-        self._output += data
         self._answering = self._answering or b"\n" in data
-        if self._expecting is not Expecting.ANSWER:
-            if len(self._output) > 2 * _LAST_SEEN:
-                del self._output[:-_LAST_SEEN]
-        elif len(self._output) > self._max_output:
-            self._expecting = Expecting.PROMPT
-            events.append(Overflowed(self._max_output))
+        self._keep(data, events)
         start = self._output.rfind(b"\n") + 1
         short = len(self._output) - start <= _LONGEST_PROMPT
         last = plain(bytes(self._output[start:])) if short and self._answering else ""
@@ -109,15 +96,6 @@ class LineConversation(Conversation):
 
     def _touch(self) -> None:
         self._at_prompt = self._looks_ready = False
-
-    def _drop(self) -> None:
-        self._output.clear()
-
-    def _own_words(self) -> str:
-        prefix = self._dialect.answer_prefix
-        if prefix is not None and prefix.search(self._output):
-            return ""
-        return self.last_seen
 
     def _shown(self) -> str:
         return self.last_seen

@@ -1,0 +1,207 @@
+"""
+The cells of a screen: pyte's screen, as text without colours, with what a reader
+must know beside: which rows the terminal's edge has cut, which have scrolled off,
+and that all was erased.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pyte
+from pyte import modes
+from pyte.screens import Char
+from wcwidth import wcwidth
+
+#: In a row: the next one continues it, since the terminal's edge was reached.
+CONTINUED = -1
+
+
+class _Cells(dict[str, Char]):
+    """
+    The cell of each character, made once.
+    """
+
+    def __missing__(self, character: str) -> Char:
+        cell = self[character] = Char(character)
+        return cell
+
+
+_CELLS = _Cells()
+_BLANK = _CELLS[" "]
+_SECOND_HALF = _CELLS[""]
+
+#: What belongs to the character before it: a joiner with all that follows, the
+#: choice of the wide form, the colours of a skin.
+_JOINER = "\u200d"
+_EMOJI = "\ufe0f"
+_MODIFIERS = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
+
+
+#: Runs of characters that take one column each (ASCII, lines, blocks, Braille),
+#: and whatever is between them.
+_RUNS = re.compile("[ -~\u2500-\u259f\u2800-\u28ff]+|[^ -~\u2500-\u259f\u2800-\u28ff]+")
+_NARROW = re.compile("[ -~\u2500-\u259f\u2800-\u28ff]")
+
+
+class Grid(pyte.Screen):
+    """
+    pyte's screen, which also knows which rows the terminal's edge has cut, and
+    tells of rows that leave it.
+
+    @param gone: called with each row that scrolls off the top.
+    @param erased: called when the whole screen is erased.
+    """
+
+    def __init__(
+        self,
+        columns: int,
+        rows: int,
+        gone: Callable[[Any], None],
+        erased: Callable[[], None],
+    ) -> None:
+        self._gone = gone
+        self._erased = erased
+        self._texts: dict[int, str] = {}
+        self.wrapped = 0
+        super().__init__(columns, rows)
+
+    def draw(self, data: str) -> None:
+        # Not pyte's own: that takes 3 us for each character, composes accents,
+        # and drops the rest of a text after a character of no width.
+        for run in _RUNS.findall(data):
+            if _NARROW.match(run):
+                self._draw_narrow(run)
+            else:
+                for character in run:
+                    self._draw_any(character)
+
+    def _draw_narrow(self, data: str) -> None:
+        while data:
+            self._make_room(1)
+            cursor = self.cursor
+            part, data = data[: self.columns - cursor.x], data[self.columns - cursor.x :]
+            if modes.IRM in self.mode:
+                self.insert_characters(len(part))
+            end = cursor.x + len(part)
+            cells = map(_CELLS.__getitem__, part)
+            self.buffer[cursor.y].update(zip(range(cursor.x, end), cells, strict=True))
+            self.dirty.add(cursor.y)
+            cursor.x = end
+
+    def _draw_any(self, character: str) -> None:
+        width = wcwidth(character)
+        if width < 1 or character in _MODIFIERS:
+            self._join(character)
+            return
+        before = self._cell_before()
+        if before is not None and before[1].data.endswith(_JOINER):
+            self._join(character)
+            return
+        self._make_room(width)
+        cursor = self.cursor
+        if modes.IRM in self.mode:
+            self.insert_characters(width)
+        line = self.buffer[cursor.y]
+        line[cursor.x] = _CELLS[character]
+        if width == 2:
+            line[cursor.x + 1] = _SECOND_HALF
+        self.dirty.add(cursor.y)
+        cursor.x += width
+
+    def _make_room(self, width: int) -> None:
+        """
+        Wrap, if the terminal does, where less than `width` is left of the row.
+        """
+        cursor = self.cursor
+        if cursor.x + width <= self.columns:
+            self.buffer[cursor.y].pop(CONTINUED, None)
+        elif modes.DECAWM in self.mode:
+            self.wrapped += 1
+            line = self.buffer[cursor.y]
+            line[CONTINUED] = _SECOND_HALF
+            # A wide character left the last column unused.
+            for column in range(cursor.x, self.columns):
+                line.pop(column, None)
+            self.carriage_return()
+            self.linefeed()
+            self.buffer[self.cursor.y].pop(CONTINUED, None)
+        else:
+            cursor.x = self.columns - width
+
+    def _join(self, character: str) -> None:
+        """
+        A character of no width belongs to the one before it.
+        """
+        before = self._cell_before()
+        if before is None:
+            return
+        (row, column), cell = before
+        self.buffer[row][column] = Char(cell.data + character)
+        self.dirty.add(row)
+        if character == _EMOJI and (row, column + 1) == (self.cursor.y, self.cursor.x):
+            # The wide form of a narrow character.
+            if column + 1 < self.columns:
+                self.buffer[row][column + 1] = _SECOND_HALF
+            self.cursor.x = min(column + 2, self.columns)
+
+    def _cell_before(self) -> tuple[tuple[int, int], Char] | None:
+        """
+        Where the character before the cursor is, and its cell; None without.
+        """
+        row, column = self.cursor.y, self.cursor.x - 1
+        if column < 0 and row and CONTINUED in self.buffer[row - 1]:
+            row, column = row - 1, max(self.buffer[row - 1])
+        if self.buffer[row].get(column, _BLANK) is _SECOND_HALF:
+            column -= 1
+        if column < 0:
+            return None
+        return (row, column), self.buffer[row].get(column, _BLANK)
+
+    def index(self) -> None:
+        last = self.lines - 1
+        if self.cursor.y == last and self.margins in (None, (0, last)):
+            self._gone(self.buffer.pop(0, {}))
+            for row in sorted(self.buffer):
+                self.buffer[row - 1] = self.buffer.pop(row)
+            self._texts = {row - 1: text for row, text in self._texts.items() if row}
+            self.dirty = {row - 1 for row in self.dirty if row}
+        else:
+            super().index()
+
+    def row_text(self, row: int) -> str:
+        """
+        What stands in `row`, without blanks at its end.
+        """
+        if self.dirty:
+            for each in self.dirty:
+                self._texts.pop(each, None)
+            self.dirty.clear()
+        if row not in self._texts:
+            self._texts[row] = text_of(self.buffer[row]) if row in self.buffer else ""
+        return self._texts[row]
+
+    def erase_in_line(self, how: int = 0, private: bool = False) -> None:
+        if how in (0, 2):
+            self.buffer[self.cursor.y].pop(CONTINUED, None)
+        super().erase_in_line(how, private)
+
+    def erase_in_display(self, how: int = 0, *args: Any, **kwargs: Any) -> None:
+        cursor = self.cursor
+        if how in (2, 3) or (how == 0 and (cursor.y, cursor.x) == (0, 0)):
+            self._erased()
+        for row in range(self.lines) if how else range(cursor.y, self.lines):
+            self.buffer[row].pop(CONTINUED, None)
+        super().erase_in_display(how, *args, **kwargs)
+
+
+def text_of(row: Any) -> str:
+    """
+    What stands in `row`, without blanks at its end, unless its line goes on.
+    """
+    last = max(row, default=-1)
+    get = row.get
+    text = "".join(get(column, _BLANK).data for column in range(last + 1))
+    return text if CONTINUED in row else text.rstrip()
