@@ -136,7 +136,10 @@ class TerminalProcessTests(TestCase):
         listening = Listening(self, "exec <&- >&- 2>&-; exec sleep 60")
         transport: Any = listening.process.transport
         descriptor = transport.fileno()
-        # What the reactor does when the terminal says that it is gone.
+        # What the reactor does when the terminal says that it is gone.  One that
+        # still watched the number would not see what gets it next.
+        real.removeReader(transport)
+        real.removeWriter(transport)
         transport.connectionLost(Failure(ConnectionDone()))
         reading, writing = os.pipe2(os.O_NONBLOCK)
         os.write(writing, b"a request of a client's")
