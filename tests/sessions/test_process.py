@@ -133,7 +133,10 @@ class TerminalProcessTests(TestCase):
         A process that ends after its terminal did is not read once more: its
         descriptor may be somebody else's by then.
         """
-        listening = Listening(self, "exec <&- >&- 2>&-; exec sleep 60")
+        listening = Listening(self, "echo on; exec <&- >&- 2>&-; exec sleep 60")
+        # A test that ends while the reactor starts, by reaping a process, leaves
+        # the next one without a handler of SIGCHLD.
+        await listening.says(b"on")
         transport: Any = listening.process.transport
         descriptor = transport.fileno()
         # What the reactor does when the terminal says that it is gone.  One that
@@ -147,7 +150,7 @@ class TerminalProcessTests(TestCase):
             os.dup2(reading, descriptor)
         listening.process.hang_up()
         await listening.ended
-        self.assertEqual(listening.output, b"")
+        self.assertEqual(listening.output, b"on\r\n")
         self.assertEqual(os.read(reading, 100), b"a request of a client's")
         for each in {reading, writing, descriptor}:
             os.close(each)
