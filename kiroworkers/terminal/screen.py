@@ -16,9 +16,10 @@ that is said.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from kiroworkers.terminal.conversation import Conversation, Expecting
-from kiroworkers.terminal.dialect import Dialect, Sign, Signs
+from kiroworkers.terminal.dialect import Dialect, Menu, Sign, Signs
 from kiroworkers.terminal.emulator import Emulator
 from kiroworkers.terminal.events import (
     Event,
@@ -52,7 +53,9 @@ class ScreenConversation(Conversation):
         self._output: int | None = None
         self._wrapped = 0
         self._printed = 0
+        # The menu that was told last, and the one at which keys were pressed.
         self._last_menu: tuple[str, str] | None = None
+        self._pressed: tuple[str, str] | None = None
         self._may_empty = False
         self._blocked = False
         self._lost = False
@@ -84,9 +87,11 @@ class ScreenConversation(Conversation):
     @property
     def _proven(self) -> bool:
         """
-        Is the agent idle, and was it otherwise since something was typed?
+        Is the agent idle, and was it otherwise since something was typed: busy,
+        if that was a question?
         """
-        return self._idle and self._stirred and not self._at_prompt
+        asked = self._expecting is Expecting.ANSWER and self._unsubmitted
+        return self._idle and self._stirred and not self._at_prompt and not asked
 
     @property
     def _left_over(self) -> bool:
@@ -100,6 +105,13 @@ class ScreenConversation(Conversation):
     def empty(self) -> bytes:
         self._may_empty = False
         return super().empty()
+
+    def _keys_at(self, menus: Iterable[Menu]) -> bytes:
+        # However many events told of it, keys are pressed once at each place.
+        if self._last_menu is not None and self._pressed == self._last_menu:
+            return b""
+        self._pressed = self._last_menu
+        return super()._keys_at(menus)
 
     def feed(self, data: bytes) -> list[Event]:
         events: list[Event] = []
@@ -147,7 +159,9 @@ class ScreenConversation(Conversation):
             events.append(Submitted())
         if self._expecting is Expecting.ANSWER and self._output is None and self._busy:
             self._output = self._first_row_of_output()
-        if whole and not self._busy and not self._idle:
+        if self._busy or self._idle:
+            self._last_menu = self._pressed = None
+        elif whole:
             self._look_for_questions(events)
 
     def _shows(self, sign: Sign, rows: str) -> bool:
@@ -178,7 +192,7 @@ class ScreenConversation(Conversation):
             if question is not None:
                 self._once(events, NeedsApproval(question), self._cursor(shown))
                 return
-        self._last_menu = None
+        self._last_menu = self._pressed = None
         blocking = [sign for sign in self._dialect.troubles if sign.blocks]
         trouble = find_trouble(blocking, shown)
         if trouble is not None and not self._blocked:

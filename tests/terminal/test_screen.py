@@ -125,6 +125,40 @@ class TurnTests(SynchronousTestCase):
         self.assertIs(following.conversation.patience, None)
         self.assertEqual(following.conversation.silent(), [])
 
+    def test_idle_before_busy(self) -> None:
+        """
+        An idle sign that comes back before the busy one ends no turn.
+        """
+        following = Following()
+        following.conversation.ask("hello")
+        following.feed(*TYPED)
+        following.feed(*IDLE)
+        self.assertIs(following.conversation.patience, None)
+        self.assertEqual(following.feed(*ECHO, *SPINNER, *BUSY), [Submitted()])
+
+    def test_echo_that_looks_like_output(self) -> None:
+        """
+        Text of a client's in the echo is never taken for the output's beginning.
+        """
+        echo = (RULE, '  Request: {"title": "x (esc to cancel)"}', "")
+        following = Following()
+        following.conversation.ask("hello")
+        following.feed(*TYPED)
+        following.feed(*echo, *BUSY)
+        following.feed(*echo, *SPINNER, *BUSY)
+        following.feed(*echo, "  I cannot", "", *IDLE)
+        [answered] = following.silent()
+        assert isinstance(answered, Answered)
+        self.assertNotIn("title", answered.text)
+
+    def test_answer_beside_the_signs(self) -> None:
+        """
+        The row above the composer is none of the signs'.
+        """
+        following = Following().asked()
+        following.feed(*ECHO, "  Kiro is working · I say", RULE, "Kiro · auto", "", IDLE[3])
+        self.assertIsInstance(following.silent()[0], Answered)
+
     def test_signs_in_an_answer(self) -> None:
         """
         An answer that shows the signs ends no turn, and holds none up.
@@ -287,6 +321,26 @@ class QuestionTests(SynchronousTestCase):
         following = Following().asked()
         self.assertEqual(len(following.feed(*self.approval(0))), 1)
         self.assertEqual(following.conversation.allow(), b"\r")
+
+    def test_asked_again(self) -> None:
+        """
+        A second question for a tool in the same turn is answered, too.
+        """
+        following = Following().asked()
+        for _ in range(2):
+            [event] = following.feed(*self.approval(0))
+            self.assertEqual(event, NeedsApproval("shell requires approval"))
+            self.assertEqual(following.conversation.allow(), b"\r")
+            self.assertEqual(following.feed(*ECHO, *SPINNER, *BUSY), [])
+
+    def test_one_key_for_a_screen(self) -> None:
+        """
+        When a read holds two screens, a key is pressed at the last, once.
+        """
+        following = Following().asked()
+        data = drawn(*self.approval(1)) + drawn(*self.approval(2))
+        events = following.conversation.feed(data)
+        self.assertEqual([following.conversation.deny() for _ in events], [b"\r", b""])
 
     def test_half_drawn(self) -> None:
         """
