@@ -82,12 +82,14 @@ def check_agent(wanted: Wanted) -> None:
         if wanted.agent != "auto":
             raise BadSetting("--agent-command", wanted.command, "goes without --agent")
         try:
-            shlex.split(wanted.command)
+            named = shlex.split(wanted.command)
         except ValueError as problem:
             raise BadSetting("--agent-command", wanted.command, str(problem)) from None
+        if not named:
+            raise BadSetting("--agent-command", wanted.command, "names no program")
         try:
             re.compile(wanted.prompt)
-        except re.error as problem:
+        except (re.error, OverflowError, RecursionError) as problem:
             raise BadSetting("--prompt-pattern", wanted.prompt, str(problem)) from None
     elif wanted.prompt:
         raise BadSetting("--prompt-pattern", wanted.prompt, "goes with --agent-command")

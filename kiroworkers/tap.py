@@ -9,8 +9,10 @@ making them and starting them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, ClassVar
 
 from twisted.application.service import IService, MultiService, Service
@@ -197,7 +199,9 @@ def _journal(agent: Agent, limit: int) -> JournalFolder | None:
     Where the sessions of `agent` write down what they answer.
     """
     folder, home = agent.dialect.journal, agent.environment.get("HOME")
-    return JournalFolder(Path(home) / folder, limit) if folder and home else None
+    if not folder or not home:
+        return None
+    return JournalFolder(Path(home) / folder, limit, partial(token_hex, 8))
 
 
 class Listener(Service):

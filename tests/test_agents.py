@@ -103,6 +103,8 @@ class ChooseTests(SynchronousTestCase):
         """
         for wanted, name in [
             (Wanted(command="a 'b"), "--agent-command"),
+            (Wanted(command=" "), "--agent-command"),
+            (Wanted(command="a", prompt="a{99999999999999999999}"), "--prompt-pattern"),
             (Wanted(command="a", prompt="("), "--prompt-pattern"),
             (Wanted(prompt="^> $"), "--prompt-pattern"),
             (Wanted(agent="q", command="a"), "--agent-command"),

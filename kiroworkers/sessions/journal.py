@@ -5,6 +5,7 @@ The journals that an agent's sessions keep in a folder.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from attrs import frozen
@@ -21,16 +22,24 @@ class JournalFolder:
     The files in `folder`, one for each session; of each, the last `limit` bytes.
 
     Which of them belongs to a session is not known beforehand: it is the one
-    that holds the prompt.  When two do, both sessions were asked the same, and
-    neither file is believed.
+    that holds the prompt, which has a mark of its own for that.
+
+    @ivar new_mark: makes a word that was never made before.
     """
 
     folder: Path
     limit: int
+    new_mark: Callable[[], str]
+
+    def marked(self, prompt: str) -> str:
+        """
+        `prompt`, so that no other session was ever asked the same.
+        """
+        return f"{prompt}\n(This is question {self.new_mark()}; do not mention that.)"
 
     def answer(self, prompt: str, since: float) -> str | None:
         """
-        What was answered to `prompt`, asked at `since` (seconds since the
+        What was answered to the marked `prompt`, asked at `since` (seconds since the
         epoch); None where that is not written, or not for certain.
         """
         try:

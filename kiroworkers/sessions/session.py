@@ -99,10 +99,15 @@ class Journal(Protocol):
     What an agent writes down of its sessions.
     """
 
+    def marked(self, prompt: str) -> str:
+        """
+        `prompt`, so that no other session was ever asked the same.
+        """
+
     def answer(self, prompt: str, since: float) -> str | None:
         """
-        What was answered to `prompt`, asked at `since` (seconds since the
-        epoch); None where that is not written, or not for certain.
+        What was answered to the marked `prompt`, asked at `since` (seconds since
+        the epoch); None where that is not written, or not for certain.
         """
 
 
@@ -207,6 +212,8 @@ class Session:
         @raise PromptUntypable: if the agent cannot be given so much.
         """
         assert self.state is State.IDLE, f"{self.name} is {self.state.value}, not idle"
+        if self._journal is not None:
+            prompt = self._journal.marked(prompt)
         try:
             typed = self._conversation.ask(prompt)
         except PromptTooLong as problem:
@@ -273,6 +280,10 @@ class Session:
 
     def _rest(self, _: Event) -> None:
         self._was_ready = True
+        if not self._conversation.at_prompt:
+            # It came and went in one read.
+            self._await_prompt()
+            return
         self._enter(State.IDLE)
         self._on_idle()
 
@@ -453,6 +464,7 @@ _REACTIONS: Mapping[tuple[State, type[Any]], Callable[[Session, Any], None]] = {
     (State.CLEARING, NeedsConfirmation): Session._confirm,
     (State.CLEARING, Cleared): Session._rest,
     (State.INTERRUPTING, Submitted): Session._interrupt_now,
+    (State.INTERRUPTING, Strayed): lambda session, event: None,
     (State.INTERRUPTING, NeedsEmptying): Session._empty,
     (State.INTERRUPTING, Ready): Session._settle,
     (State.SETTLING, Ready): Session._settle,

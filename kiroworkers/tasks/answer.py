@@ -9,7 +9,8 @@ is the answer, unless it merely repeats the prompt's own example.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from attrs import frozen
@@ -38,7 +39,7 @@ class Candidate:
     are cut.
     """
 
-    readings: tuple[dict[str, Any], ...]
+    readings: Callable[[], Iterator[dict[str, Any]]]
     cuts: int
 
 
@@ -62,10 +63,9 @@ def find_answer(
     validator = Draft202012Validator(schema)
     refusal = "there is no JSON object in it"
     for candidate in reversed(_in_order(text, wrapped)):
-        if not candidate.readings and candidate.cuts:
-            raise AnswerUnreadable(f"an object in it is cut in {candidate.cuts} places")
         fitting: list[dict[str, Any]] = []
-        for reading in candidate.readings:
+        reading = None
+        for reading in candidate.readings():
             answer = _as_spelt(reading, schema)
             problem = first_problem(validator, answer)
             if problem is None and answer != example:
@@ -74,6 +74,8 @@ def find_answer(
                     raise AnswerUnreadable("a line of it was cut where a space may have been")
             elif refusal.startswith("there is no"):
                 refusal = problem.sentence if problem else "it only repeats the prompt's example"
+        if reading is None and candidate.cuts:
+            raise AnswerUnreadable(f"an object in it is cut in {candidate.cuts} places")
         if fitting:
             return Found(fitting[0], rejoined=candidate.cuts > 0)
     raise AnswerUnfit(refusal)
@@ -84,8 +86,8 @@ def _in_order(text: str, wrapped: bool) -> list[Candidate]:
     Every outermost object in `text`, in order.
     """
     if wrapped:
-        return [Candidate(tuple(readings(each)), cuts(each)) for each in regions(text)]
-    return [Candidate((each,), 0) for each in objects(text)]
+        return [Candidate(partial(readings, each), cuts(each)) for each in regions(text)]
+    return [Candidate(partial(iter, [each]), 0) for each in objects(text)]
 
 
 def _as_spelt(value: Any, schema: Mapping[str, Any]) -> Any:

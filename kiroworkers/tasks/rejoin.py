@@ -24,8 +24,7 @@ from kiroworkers.tasks.objects import OPENING, decode, patience_for
 MOST_CUTS = 8
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}]', re.DOTALL)
-_CUT = re.compile(r"\s*\n\s*")
-_CUT_WORD = re.compile(r"(?<=[\w.+-])\s*\n\s*(?=[\w.+-])")
+_IN_WORD = re.compile(r"[\w.+-]")
 
 
 def regions(text: str) -> Iterator[str]:
@@ -67,14 +66,12 @@ def cuts(region: str) -> int:
     """
     In how many places a string, a number or a word of `region` is cut.
     """
-    return len(_parts(region)) - 1 + sum(1 for _ in _CUT_WORD.finditer(_between(region)))
-
-
-def _between(region: str) -> str:
-    """
-    What of `region` is not inside strings.
-    """
-    return _TOKEN.sub(lambda token: token[0][:1], region)
+    found = len(_parts(region)) - 1
+    end = 0
+    for token in _TOKEN.finditer(region):
+        found += _whole_words(region[end : token.start()])[1]
+        end = token.end()
+    return found
 
 
 def _parts(region: str) -> list[str]:
@@ -85,12 +82,38 @@ def _parts(region: str) -> list[str]:
     end = 0
     for token in _TOKEN.finditer(region):
         if token[0].startswith('"'):
-            first, *others = _CUT.split(token[0])
-            parts[-1] += _CUT_WORD.sub("", region[end : token.start()]) + first
+            first, *others = _lines(token[0])
+            parts[-1] += _whole_words(region[end : token.start()])[0] + first
             parts += others
             end = token.end()
-    parts[-1] += _CUT_WORD.sub("", region[end:])
+    parts[-1] += _whole_words(region[end:])[0]
     return parts
+
+
+def _lines(text: str) -> list[str]:
+    """
+    The lines of `text`, without blanks where they were cut.
+    """
+    first, *others = text.split("\n")
+    if not others:
+        return [text]
+    *middle, last = others
+    return [first.rstrip(), *filter(None, map(str.strip, middle)), last.lstrip()]
+
+
+def _whole_words(text: str) -> tuple[str, int]:
+    """
+    `text`, in which no string is, with its numbers and words whole, and how many
+    of them were cut.
+    """
+    first, *others = _lines(text)
+    words = 0
+    joined = [first]
+    for line in others:
+        cut = _IN_WORD.match(joined[-1][-1:]) and _IN_WORD.match(line)
+        joined += ["" if cut else "\n", line]
+        words += bool(cut)
+    return "".join(joined), words
 
 
 def _end_of(text: str, start: int) -> int | None:

@@ -22,7 +22,7 @@ from kiroworkers.terminal.events import (
     Strayed,
     Submitted,
 )
-from kiroworkers.terminal.printed import LAST_SEEN, PrintedConversation
+from kiroworkers.terminal.printed import LONGEST_START, PrintedConversation
 from kiroworkers.terminal.transcript import plain
 from kiroworkers.terminal.trouble import find_trouble
 
@@ -50,6 +50,8 @@ class CycleConversation(PrintedConversation):
         self._typed = False
         self._choices = 0
         self._blocked = False
+        # A prompt that was not drawn by now is not.
+        self._hopeless = False
 
     @property
     def at_prompt(self) -> bool:
@@ -84,8 +86,7 @@ class CycleConversation(PrintedConversation):
         self._keep(self._pending[:end], events)
         self._pending = self._pending[end + len(mark) if found else end :]
         self._editing = found
-        asked = self._expecting is Expecting.ANSWER
-        if len(self._output) <= LAST_SEEN and (asked or not self._started):
+        if not self._prefixed and (self._expecting is Expecting.ANSWER or not self._started):
             self._look_for_menus(events)
         return found
 
@@ -93,8 +94,8 @@ class CycleConversation(PrintedConversation):
         """
         Is there something that waits for a key, so that no prompt will come?
         """
-        said = self._own_words()
-        if not self._started:
+        if not self._started and len(self._output) <= LONGEST_START:
+            said = plain(bytes(self._output))
             shown = sorted(
                 (found.end(), found[0], menu.keys)
                 for menu in self._dialect.menus
@@ -103,6 +104,7 @@ class CycleConversation(PrintedConversation):
             events += [NeedsChoice(question, keys) for _, question, keys in shown[self._choices :]]
             self._choices = len(shown)
         if not self._blocked:
+            said = self._own_words()
             trouble = find_trouble((sign for sign in self._dialect.troubles if sign.blocks), said)
             if trouble is not None:
                 self._blocked = True
@@ -118,16 +120,19 @@ class CycleConversation(PrintedConversation):
         found = end >= 0
         if not self._at_prompt:
             shown = self._pending[: min(end, _LONGEST_PROMPT) if found else _LONGEST_PROMPT]
-            if self._cycle.ready.search(shown):
+            if not self._hopeless and self._cycle.ready.search(shown):
                 self._at_prompt = True
                 self._typed = False
                 answered = self._expecting is Expecting.ANSWER
                 events.append(self._prompted(plain(bytes(self._output)) if answered else ""))
-            elif not found and len(self._pending) <= _LONGEST_PROMPT:
+            elif not found and len(self._pending) <= _LONGEST_PROMPT and not self._hopeless:
                 return False
+            else:
+                # What comes now is no prompt any more, however it is cut.
+                self._hopeless = True
         if found:
             self._pending = self._pending[end + len(mark) :]
-            self._editing = False
+            self._editing = self._hopeless = False
             self._closed(events)
         else:
             self._pending = self._pending[len(self._pending) - _overlap(self._pending, mark) :]

@@ -138,12 +138,15 @@ _SCHEMA = _table(
 _FORMATS = FormatChecker(())
 
 
-@_FORMATS.checks("regular expression", re.error)
+_NO_PATTERN = (re.error, OverflowError, RecursionError)
+
+
+@_FORMATS.checks("regular expression", _NO_PATTERN)
 def _is_pattern(value: object) -> bool:
     return not isinstance(value, str) or bool(re.compile(value))
 
 
-@_FORMATS.checks("regular expression of bytes", re.error)
+@_FORMATS.checks("regular expression of bytes", _NO_PATTERN)
 def _is_byte_pattern(value: object) -> bool:
     return not isinstance(value, str) or bool(re.compile(value.encode()))
 

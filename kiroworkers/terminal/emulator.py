@@ -36,7 +36,7 @@ from kiroworkers.terminal.grid import CONTINUED, Grid, text_of
 _SEQUENCE = re.compile(
     r"\x1b\[(?P<private>[<-?]?)(?P<parameters>[0-9;:]*)(?P<between>[ -/]*)(?P<final>[@-~])"
     r"|\x1b\](?P<operating>[^\x07\x1b]*)(?:\x07|\x1b\\)"
-    r"|\x1b[PX^_][^\x1b]*\x1b\\"
+    r"|\x1b[PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"
     r"|\x1b[ -/]+[0-~]"
     r"|\x1b(?P<escape>[0-OQ-WYZ\\`-~])"
     r"|[\x80-\x9f]"
@@ -50,7 +50,14 @@ _LINES = re.compile("[^\\n]*\\n|[^\\n]+")
 
 #: What pyte understands: finals of control sequences, and escapes.
 _FINALS = frozenset("@ABCDEFGHJKLMPXadefg`r")
-_ESCAPES = frozenset("78DEHM")
+_ESCAPES = frozenset("78DHM")
+#: The same as another that pyte understands.
+_SAME = {"\x1bE": "\r\n", "\x1b[s": "\x1b7", "\x1b[u": "\x1b8"}
+#: The parameters of erasing; pyte trips over any other.
+_ERASING = {"J": frozenset({"", "0", "1", "2", "3"}), "K": frozenset({"", "0", "1", "2"})}
+_SCROLLS = frozenset("STLM")
+#: What is no text, and moves nothing.
+_CONTROLS = dict.fromkeys([*range(8), 14, 15, *range(16, 32), 127])
 #: The private modes that change where text goes: origin and automatic wrap.
 _MODES = frozenset({"6", "7"})
 _ALTERNATE = frozenset({"47", "1047", "1049"})
@@ -171,8 +178,8 @@ class Emulator:
                 self._draw()
                 self._forget()
                 self._grid.reset()
-            elif found["escape"] in _ESCAPES:
-                self._later(found[0])
+            elif found[0] in _SAME or found["escape"] in _ESCAPES:
+                self._later(_SAME.get(found[0], found[0]))
         self._plain(text[position:], look)
         if not self._updating:
             self._draw()
@@ -194,8 +201,8 @@ class Emulator:
             self._draw()
 
     def _plain(self, text: str, look: Look) -> None:
-        # An escape that begins no sequence is none.
-        text = text.replace("\x1b", "")
+        # An escape that begins no sequence is one of them.
+        text = text.translate(_CONTROLS)
         if self._updating:
             self._later(text)
             return
@@ -211,6 +218,15 @@ class Emulator:
         if private == "?" and final in "hl":
             for mode in parameters.split(";"):
                 self._mode(mode, final == "h", look)
+        elif found[0] in _SAME:
+            self._later(_SAME[found[0]])
+        elif not private and final in _SCROLLS:
+            # Rows go that nobody is told of.
+            self._draw()
+            self._forget()
+            self._later(found[0] if final in _FINALS else "")
+        elif parameters not in _ERASING.get(final, {parameters}):
+            pass
         elif not private and not found["between"] and final in _FINALS and ":" not in parameters:
             if final in "JK" and not self._updating:
                 self._draw()

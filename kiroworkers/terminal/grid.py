@@ -87,7 +87,9 @@ class Grid(pyte.Screen):
                 self.insert_characters(len(part))
             end = cursor.x + len(part)
             cells = map(_CELLS.__getitem__, part)
-            self.buffer[cursor.y].update(zip(range(cursor.x, end), cells, strict=True))
+            line = self.buffer[cursor.y]
+            self._split_wide(line, cursor.x, end)
+            line.update(zip(range(cursor.x, end), cells, strict=True))
             self.dirty.add(cursor.y)
             cursor.x = end
 
@@ -105,11 +107,22 @@ class Grid(pyte.Screen):
         if modes.IRM in self.mode:
             self.insert_characters(width)
         line = self.buffer[cursor.y]
+        self._split_wide(line, cursor.x, cursor.x + width)
         line[cursor.x] = _CELLS[character]
         if width == 2:
             line[cursor.x + 1] = _SECOND_HALF
         self.dirty.add(cursor.y)
         cursor.x += width
+
+    @staticmethod
+    def _split_wide(line: Any, start: int, end: int) -> None:
+        """
+        What is left of wide characters at the ends of what is drawn over.
+        """
+        if line.get(start) is _SECOND_HALF:
+            line[start - 1] = _BLANK
+        if line.get(end) is _SECOND_HALF:
+            line[end] = _BLANK
 
     def _make_room(self, width: int) -> None:
         """
@@ -169,7 +182,23 @@ class Grid(pyte.Screen):
             self._texts = {row - 1: text for row, text in self._texts.items() if row}
             self.dirty = {row - 1 for row in self.dirty if row}
         else:
+            if self.cursor.y == (self.margins or (0, last))[1]:
+                self._erased()
             super().index()
+
+    def reverse_index(self) -> None:
+        if self.cursor.y == (self.margins or (0, 0))[0]:
+            self._erased()
+        super().reverse_index()
+
+    def save_cursor(self) -> None:
+        self.savepoints.clear()
+        super().save_cursor()
+
+    def restore_cursor(self) -> None:
+        saved = list(self.savepoints)
+        super().restore_cursor()
+        self.savepoints[:] = saved
 
     def row_text(self, row: int) -> str:
         """

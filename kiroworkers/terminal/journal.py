@@ -35,8 +35,8 @@ def answer_in(lines: Iterable[str], prompt: str) -> str | None:
 def _entry(line: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
-        return None  # a line that is being written
+    except (ValueError, RecursionError):
+        return None  # a line that is being written, or none of Kiro's
 
 
 def _calls_tool(data: Any) -> bool:

@@ -23,6 +23,7 @@ _LONGEST_PROMPT = 4096
 
 #: The program asks for bracketed paste.
 _PASTE_WANTED = b"\x1b[?2004h"
+_PASTE_UNWANTED = b"\x1b[?2004l"
 
 
 class LineConversation(PrintedConversation):
@@ -60,7 +61,8 @@ class LineConversation(PrintedConversation):
 
     def _keys(self) -> Keys:
         keys = self._dialect.keys
-        if not keys.paste_start and _PASTE_WANTED in self._output:
+        wanted = self._output.rfind(_PASTE_WANTED) > self._output.rfind(_PASTE_UNWANTED)
+        if not keys.paste_start and wanted:
             return evolve(keys, paste_start=b"\x1b[200~", paste_end=b"\x1b[201~")
         return keys
 
@@ -89,9 +91,7 @@ class LineConversation(PrintedConversation):
         What was printed since the question, without its echo and the prompt.
         """
         text = plain(bytes(self._output))
-        first, _, rest = text.partition("\n")
-        if self._asked in first:
-            text = rest
+        text = text[_end_of_echo(text, self._asked) :]
         return text[: text.rfind("\n") + 1]
 
     def _touch(self) -> None:
@@ -99,3 +99,21 @@ class LineConversation(PrintedConversation):
 
     def _shown(self) -> str:
         return self.last_seen
+
+
+def _end_of_echo(text: str, asked: str) -> int:
+    """
+    Where in `text` the echo of `asked` ends, with its line; 0 when there is none.
+    Line editors break lines as they like, and may draw the prompt before.
+    """
+    letters = "".join(asked.split())
+    start = text.find(letters[0], 0, text.find("\n"))
+    at = 0
+    for position in range(max(start, 0), len(text)):
+        if at == len(letters):
+            return text.find("\n", position) + 1
+        if not text[position].isspace():
+            if text[position] != letters[at]:
+                return 0
+            at += 1
+    return 0

@@ -13,15 +13,22 @@ from kiroworkers.terminal.transcript import plain
 #: How much output is kept of what is no answer, to say what was last seen.
 LAST_SEEN = 8192
 
+#: So much is kept before the first prompt, where a menu may come late.
+LONGEST_START = 65536
+
+#: What an answer begins with is far shorter.
+_LONGEST_PREFIX = 256
+
 
 class PrintedConversation(Conversation):
     """
-    Keeps what is printed.
+    Keeps what is printed, and knows whether an answer has begun in it.
     """
 
     def __init__(self, dialect: Dialect, max_output: int) -> None:
         super().__init__(dialect, max_output)
         self._output = bytearray()
+        self._prefixed = False
 
     @property
     def last_seen(self) -> str:
@@ -32,19 +39,22 @@ class PrintedConversation(Conversation):
         Keep `output`: all of a turn, unless it is too much; of anything else,
         the end.
         """
+        start = max(0, len(self._output) - _LONGEST_PREFIX)
         self._output += output
+        prefix = self._dialect.answer_prefix
+        if prefix is not None and not self._prefixed:
+            self._prefixed = prefix.search(self._output, start) is not None
         if self._expecting is not Expecting.ANSWER:
-            if len(self._output) > 2 * LAST_SEEN:
-                del self._output[:-LAST_SEEN]
+            most = LAST_SEEN if self._started else LONGEST_START
+            if len(self._output) > 2 * most:
+                del self._output[:-most]
         elif len(self._output) > self._max_output:
             self._expecting = Expecting.PROMPT
             events.append(Overflowed(self._max_output))
 
     def _drop(self) -> None:
         self._output.clear()
+        self._prefixed = False
 
     def _own_words(self) -> str:
-        prefix = self._dialect.answer_prefix
-        if prefix is not None and prefix.search(self._output):
-            return ""
-        return plain(bytes(self._output[-LAST_SEEN:]))
+        return "" if self._prefixed else plain(bytes(self._output[-LAST_SEEN:]))

@@ -235,8 +235,11 @@ class ScreenConversation(Conversation):
 
     def _shown(self) -> str:
         """
-        The rows that were not there before something was typed.
+        In a turn, what stands below the echo; else the rows that were not there
+        before something was typed.
         """
+        if self._expecting is Expecting.ANSWER:
+            return "" if self._output is None else self._emulator.text(self._output)
         before = self._before.copy()
         news: list[str] = []
         for row in self._emulator.rows():

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -425,7 +426,9 @@ class RealStarting(Starting):
         )
         launch = partial(start, real, command=command)
         journal = (
-            JournalFolder(Path(variables["HOME"]) / dialect.journal, MAX_OUTPUT)
+            JournalFolder(
+                Path(variables["HOME"]) / dialect.journal, MAX_OUTPUT, partial(token_hex, 8)
+            )
             if dialect.journal
             else None
         )

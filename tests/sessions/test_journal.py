@@ -5,6 +5,7 @@ Tests for `kiroworkers.sessions.journal`.
 from __future__ import annotations
 
 import os
+from itertools import count
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -21,7 +22,8 @@ class FolderTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = Path(self.mktemp())
         self.folder.mkdir()
-        self.journal = JournalFolder(self.folder, limit=1000)
+        marks = map(str, count(1))
+        self.journal = JournalFolder(self.folder, limit=1000, new_mark=lambda: next(marks))
 
     def write(self, name: str, prompt: str, answer: str, time: float = 100.0) -> None:
         lines = [entry("Prompt", text(prompt)), entry("AssistantMessage", text(answer))]
@@ -67,4 +69,15 @@ class FolderTests(SynchronousTestCase):
         """
         Where no journal is kept there is no answer.
         """
-        self.assertIs(JournalFolder(self.folder / "none", 1000).answer("mine", 0.0), None)
+        journal = JournalFolder(self.folder / "none", 1000, str)
+        self.assertIs(journal.answer("mine", 0.0), None)
+
+    def test_marks(self) -> None:
+        """
+        Two questions of the same words have different marks, so that neither is
+        taken for the other.
+        """
+        first, second = self.journal.marked("same"), self.journal.marked("same")
+        self.write("a.jsonl", first, "of the first")
+        self.assertEqual(self.journal.answer(first, since=100.0), "of the first")
+        self.assertIs(self.journal.answer(second, since=100.0), None)

@@ -20,6 +20,7 @@ from kiroworkers.errors import (
     SessionLost,
 )
 from kiroworkers.offline import classic
+from kiroworkers.offline.editor import LineEditor
 from kiroworkers.sessions.session import Reply, Session, State
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.sessions.support import MemoryJournal, MemoryLine, new_session_in, watched
@@ -424,6 +425,23 @@ class StopTests(SessionTestCase):
         self.assertEqual(repr(results), repr([SessionLost("because")]))
 
 
+class ReadTests(SessionTestCase):
+    """
+    Tests for what comes in one read.
+    """
+
+    def test_prompt_that_goes_at_once(self) -> None:
+        """
+        A prompt that came and went in one read is not one to be asked at.
+        """
+        self.settle()
+        drawn = LineEditor(classic.prompt()).open()
+        self.kiro.process.deliver(b"\x1b[?2004l\r\n" + drawn + b"\x1b[?2004l\r\n")
+        self.settle()
+        self.assertIs(self.session.state, State.INTERRUPTING)
+        self.assertEqual(self.idle, 1)
+
+
 class AllowTests(SessionTestCase):
     """
     Tests for a session whose operator allows tools.
@@ -463,6 +481,7 @@ class JournalTests(SessionTestCase):
         [reply] = results
         self.assertEqual((reply.text, reply.source), ("as it was written", "journal"))
         self.assertEqual((reply.completion, reply.wrapped), ("prompt", False))
+        self.assertEqual(self.kiro.typed[0], "hello #1")
 
 
 class EmptyJournalTests(SessionTestCase):

@@ -115,6 +115,13 @@ class RejoinTests(SynchronousTestCase):
             return
         self.assertEqual(found.value, answer)
 
+    def test_no_number(self) -> None:
+        """
+        A number that is none in JSON makes no answer.
+        """
+        with self.assertRaises(AnswerUnfit):
+            self.find('{"title": "a", "n": 1e999}')
+
     def test_false_starts(self) -> None:
         """
         What only begins like an object hides none after it, and costs little.

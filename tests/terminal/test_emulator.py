@@ -20,6 +20,36 @@ printable = st.lists(
 ).map("".join)
 
 
+#: Pieces of sequences, and characters cut in two.
+ODD = [
+    *(b"\x1b", b"\x1b[", b"\x1b]", b"\x1bP", b"\x1b\\", b"\x07", b"\x9b", b"?2026h", b";", b"\n"),
+    *(b"\r", b"\t", b"\x08", b"\x00", b"\x7f", b"text", "大".encode(), "\u0301".encode(), b"\xe5"),
+    *("\u200d".encode(), "❤\ufe0f".encode(), b"\xf0\x9f", b"\x1b[?2026h", b"\x1b[?2026l", b"\x1b7"),
+    *(b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[2J", b"\x1b[K", b"\x1b[9K", b"\x1b[J", b"\x1b[9J"),
+    *(
+        b"\x1b[H",
+        b"\x1b[3;4H",
+        b"\x1b[2A",
+        b"\x1b]0;t\x07",
+        b"\x1b]7501;s\x1b\\",
+        b"\x1bM",
+        b"\x1b8",
+    ),
+    *(b"\x1b[2;4r", b"\x1b[L", b"\x1b[M", b"\x1b[P", b"\x1b[2@", b"\x1b[X", b"\x1bc", b"\x1b[?7l"),
+    *(
+        b"\x1b[?6h",
+        b"\x1b[4h",
+        b"\x1bD",
+        b"\x1bE",
+        b"\x1b#8",
+        b"\x1b(0",
+        b"\x1b[999999999C",
+        b"\x1b[S",
+    ),
+    *(bytes([each]) for each in range(0x30, 0x7F, 5)),
+]
+
+
 def drawn(*pieces: bytes, rows: int = 5, columns: int = 20, history: int = 10_000) -> Emulator:
     """
     An emulator that was fed `pieces`.
@@ -143,6 +173,35 @@ class FilterTests(SynchronousTestCase):
             emulator = drawn(b"a" + sequence + b"b")
             self.assertEqual(emulator.text(0), "ab", sequence)
 
+    def test_odd_parameters(self) -> None:
+        """
+        Erasing with a parameter that nobody knows erases nothing.
+        """
+        for sequence in (b"\x1b[5K", b"\x1b[7J", b"\x1b[1;2K"):
+            self.assertEqual(drawn(b"text" + sequence).text(0), "text")
+
+    def test_cursor_is_kept(self) -> None:
+        """
+        The cursor comes back to where it was saved last, by either name.
+        """
+        for save, restore in ((b"\x1b7", b"\x1b8"), (b"\x1b[s", b"\x1b[u")):
+            emulator = drawn(b"a" + save + b"b" + save + b"\x1b[3;1Hc" + restore + b"d")
+            self.assertEqual(emulator.text(0), "abd\n\nc")
+
+    def test_half_of_a_wide_character(self) -> None:
+        """
+        What is left of a wide character that was drawn over is a blank.
+        """
+        self.assertEqual(drawn("大大\x1b[1;2Hx".encode()).text(0), " x大")
+        self.assertEqual(drawn("大大\x1b[1;3Hx".encode()).text(0), "大x")
+
+    def test_rows_that_vanish(self) -> None:
+        """
+        Where rows are moved away without a trace, nothing of before is known.
+        """
+        for sequence in (b"\x1b[S", b"\x1b[2L", b"\x1b[M", b"\x1b[1;3r\x1b[3;1H\n", b"\x1b[H\x1bM"):
+            self.assertGreater(drawn(b"old" + sequence).first, 0, sequence)
+
     def test_title_and_state(self) -> None:
         """
         The title and what an agent says of its state are kept, and each change
@@ -187,6 +246,26 @@ class FilterTests(SynchronousTestCase):
         """
         emulator = drawn(*[b"\x1b]0;" + b"x" * 1000] + [b"y" * 1000] * 200, b"\r\nend")
         self.assertIn("end", emulator.text(emulator.first))
+
+
+class OddTests(SynchronousTestCase):
+    """
+    Tests for what no program should send.
+    """
+
+    @given(st.lists(st.sampled_from(ODD), max_size=25), st.integers(1, 7))
+    def test_anything(self, atoms: list[bytes], size: int) -> None:
+        """
+        Nothing raises, and it does not matter where the reads ended.
+        """
+        data = b"".join(atoms)
+
+        def seen(pieces: list[bytes]) -> tuple[object, ...]:
+            emulator = drawn(*pieces)
+            return emulator.rows(), emulator.text(emulator.first), emulator.first, emulator.title
+
+        pieces = [data[start : start + size] for start in range(0, len(data), size)]
+        self.assertEqual(seen(pieces), seen([data]))
 
 
 class CutTests(SynchronousTestCase):

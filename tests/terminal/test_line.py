@@ -70,6 +70,15 @@ class LineTests(SynchronousTestCase):
         text = '> {"a": 1}\nand more\n'
         self.assertEqual(events, [Answered(text, "quiet")])
 
+    def test_echo_of_many_lines(self) -> None:
+        """
+        An echo is no answer, however the program breaks its lines.
+        """
+        conversation = started()
+        conversation.ask('Request: {"a": 1}\nEnd')
+        conversation.feed(b'> Request:\r\n {"a": 1}\r\nEnd\r\n{"b": 2}\r\n> ')
+        self.assertEqual(conversation.silent(), [Answered('{"b": 2}\n', "quiet")])
+
     def test_without_echo(self) -> None:
         """
         A program that does not echo is read the same way.
