@@ -145,7 +145,7 @@ class RecordTests(TestCase):
         self.assertEqual(await program.ended, 0)
         header, *lines = map(json.loads, cast.read_text().splitlines())
         # A hand is slower than this test.
-        slower = [[1000 * seconds, *piece] for seconds, *piece in lines]
+        slower = [[1_000_000 * seconds, *piece] for seconds, *piece in lines]
         cast.write_text("".join(json.dumps(line) + "\n" for line in [header, *slower]))
         status, printed, _ = run("check", "kiro-tui", str(cast))
         self.assertEqual(status, 0)
