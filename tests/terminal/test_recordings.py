@@ -100,6 +100,36 @@ class ReplayTests(Recordings):
             conversation.feed((FOLDER / name).read_bytes())
             self.assertEqual(conversation.last_seen, seen)
 
+    def test_panes(self) -> None:
+        """
+        Screens of the classic interface: the start menu asks for the key of where
+        its cursor is, a missing login is known, and what only looks like a prompt
+        is none.
+        """
+        down, enter = b"\x1b[B", b"\r"
+        for name, keys in [
+            ("kiro-2.28.0-classic-nudge__80-cursor-switch", [down]),
+            ("kiro-2.28.0-classic-nudge__120-cursor-remind", [enter]),
+            ("kiro-2.27.0-legacy-deprecation-ready.logo-trimmed", []),
+            ("kiro-reply-guard__legacy-idle", []),
+            ("kiro-reply-guard__legacy-busy", []),
+            ("kiro-stale-spinner-idle", []),
+            ("amazonq-first-message", []),
+        ]:
+            conversation, events = self.seen(name)
+            choices = [event.keys for event in events if isinstance(event, NeedsChoice)]
+            self.assertEqual((choices, len(events)), (keys, len(keys)), name)
+            self.assertFalse(conversation.at_prompt)
+        conversation, _ = self.seen("kiro-auth-no-token")
+        trouble = conversation.trouble
+        assert trouble is not None, "it says so"
+        self.assertEqual(trouble.kind, "login_required")
+
+    def seen(self, name: str) -> tuple[Conversation, list[Event]]:
+        text = (FOLDER / f"panes/{name}.pane.txt").read_text()
+        conversation = new_conversation(load_dialect("kiro-classic"), 10**6)
+        return conversation, conversation.feed(text.replace("\n", "\r\n").encode())
+
 
 class TuiTests(Recordings):
     """
