@@ -46,11 +46,13 @@ class JournalFolder:
             recent = [
                 entry.path
                 for entry in os.scandir(self.folder)
-                if entry.name.endswith(".jsonl") and entry.stat().st_mtime >= since - _COARSE
+                if entry.name.endswith(".jsonl")
+                and entry.is_file()
+                and entry.stat().st_mtime >= since - _COARSE
             ]
-            answers = [answer_in(self._lines(path), prompt) for path in recent]
         except OSError:
             return None  # no journal is kept
+        answers = [answer_in(self._lines(path), prompt) for path in recent]
         found = [each for each in answers if each is not None]
         return found[0] if len(found) == 1 else None
 

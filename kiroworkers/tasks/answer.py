@@ -74,11 +74,19 @@ def find_answer(
                     raise AnswerUnreadable("a line of it was cut where a space may have been")
             elif refusal.startswith("there is no"):
                 refusal = problem.sentence if problem else "it only repeats the prompt's example"
-        if reading is None and candidate.cuts:
+        if candidate.cuts and not fitting and (reading is None or _may_be_answer(reading, schema)):
             raise AnswerUnreadable(f"an object in it is cut in {candidate.cuts} places")
         if fitting:
             return Found(fitting[0], rejoined=candidate.cuts > 0)
     raise AnswerUnfit(refusal)
+
+
+def _may_be_answer(value: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
+    """
+    Has `value` all the members that an answer has, so that only what was lost at
+    a cut may keep it from being one?
+    """
+    return set(schema.get("required", ())) <= set(value)
 
 
 def _in_order(text: str, wrapped: bool) -> list[Candidate]:

@@ -56,10 +56,12 @@ _SAME = {"\x1bE": "\r\n", "\x1b[s": "\x1b7", "\x1b[u": "\x1b8"}
 #: The parameters of erasing; pyte trips over any other.
 _ERASING = {"J": frozenset({"", "0", "1", "2", "3"}), "K": frozenset({"", "0", "1", "2"})}
 _SCROLLS = frozenset("STLM")
+#: The finals that take two parameters; the others take one.
+_OF_TWO = frozenset("Hfr")
 #: What is no text, and moves nothing.
 _CONTROLS = dict.fromkeys([*range(8), 14, 15, *range(16, 32), 127])
-#: The private modes that change where text goes: origin and automatic wrap.
-_MODES = frozenset({"6", "7"})
+#: The private mode that changes where text goes: automatic wrap.
+_MODES = frozenset({"7"})
 _ALTERNATE = frozenset({"47", "1047", "1049"})
 _SYNCHRONIZED = "2026"
 
@@ -224,14 +226,15 @@ class Emulator:
             # Rows go that nobody is told of.
             self._draw()
             self._forget()
-            self._later(found[0] if final in _FINALS else "")
+            if final in _FINALS:
+                self._later(f"\x1b[{_fitting(parameters, final)}{final}")
         elif parameters not in _ERASING.get(final, {parameters}):
             pass
         elif not private and not found["between"] and final in _FINALS and ":" not in parameters:
             if final in "JK" and not self._updating:
                 self._draw()
                 look(False)
-            self._later(found[0])
+            self._later(f"\x1b[{_fitting(parameters, final)}{final}")
 
     def _mode(self, mode: str, on: bool, look: Look) -> None:
         if mode == _SYNCHRONIZED:
@@ -290,3 +293,12 @@ class Emulator:
         self._top += self._grid.lines
         self._history.clear()
         self._history_size = 0
+
+
+def _fitting(parameters: str, final: str) -> str:
+    """
+    As many of `parameters` as `final` takes, none of them too large: pyte trips
+    over more.
+    """
+    kept = parameters.split(";")[: 2 if final in _OF_TWO else 1]
+    return ";".join(each if len(each) < 5 else "9999" for each in kept)

@@ -33,6 +33,9 @@ _CELLS = _Cells()
 _BLANK = _CELLS[" "]
 _SECOND_HALF = _CELLS[""]
 
+#: So many characters stand in one cell; no writing has more.
+_MOST_JOINED = 64
+
 #: What belongs to the character before it: a joiner with all that follows, the
 #: choice of the wide form, the colours of a skin.
 _JOINER = "\u200d"
@@ -152,6 +155,8 @@ class Grid(pyte.Screen):
         if before is None:
             return
         (row, column), cell = before
+        if len(cell.data) >= _MOST_JOINED:
+            return
         self.buffer[row][column] = Char(cell.data + character)
         self.dirty.add(row)
         if character == _EMOJI and (row, column + 1) == (self.cursor.y, self.cursor.x):

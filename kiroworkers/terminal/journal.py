@@ -26,6 +26,8 @@ def answer_in(lines: Iterable[str], prompt: str) -> str | None:
             case {"kind": "Prompt", "data": data}:
                 asked = _text(data).split() == prompt.split()
                 said = None
+            case {"kind": "ToolResults"}:
+                said = None  # what was said before is not the last
             case {"kind": "AssistantMessage", "data": data} if asked:
                 # A message that calls a tool is not the last one.
                 said = None if _calls_tool(data) else _text(data)

@@ -48,6 +48,15 @@ class FolderTests(SynchronousTestCase):
         self.write("b.jsonl", "mine", "no")
         self.assertIs(self.journal.answer("mine", since=100.0), None)
 
+    def test_what_is_no_file(self) -> None:
+        """
+        What only has the name of a journal is passed by.
+        """
+        (self.folder / "folder.jsonl").mkdir()
+        (self.folder / "link.jsonl").symlink_to("nowhere")
+        self.write("a.jsonl", "mine", "yes")
+        self.assertEqual(self.journal.answer("mine", since=100.0), "yes")
+
     def test_old_file(self) -> None:
         """
         A file that was not written since the question answers nothing.

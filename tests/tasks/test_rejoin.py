@@ -77,6 +77,15 @@ class RejoinTests(SynchronousTestCase):
             with self.assertRaises(AnswerUnreadable):
                 self.find(text)
 
+    def test_lost_at_the_cut(self) -> None:
+        """
+        An object to which a cut did more than can be undone is unreadable, and no
+        draft before it is taken instead.
+        """
+        draft = '{"title": "a", "kind": "small"}'
+        with self.assertRaises(AnswerUnreadable):
+            self.find(draft + ' Better: {"title": "b", "kind": "sm\n\tal\nx"}')
+
     def test_cut_in_an_escape(self) -> None:
         """
         A cut inside an escape has one reading only.

@@ -179,6 +179,9 @@ class FilterTests(SynchronousTestCase):
         """
         for sequence in (b"\x1b[5K", b"\x1b[7J", b"\x1b[1;2K"):
             self.assertEqual(drawn(b"text" + sequence).text(0), "text")
+        for final in b"ABCDEFGHLMPXadefg`r@":
+            for parameters in (b"1;2", b"1;2;3", b"9" * 5000, b""):
+                drawn(b"text\x1b[?6h\x1b[" + parameters + bytes([final]) + b"more")
 
     def test_cursor_is_kept(self) -> None:
         """
