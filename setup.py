@@ -25,6 +25,7 @@ setup(
         "attrs>=23.1",
         "jsonschema>=4.20",
         "klein>=24.8",
+        "psutil>=6.0",
         "pyte>=0.8.2",
         "twisted>=24.7",
         "wcwidth>=0.2.6",
@@ -39,6 +40,7 @@ setup(
             "ruff>=0.9",
             "towncrier>=24.8",
             "types-jsonschema",
+            "types-psutil",
         ],
     },
     classifiers=[

@@ -103,6 +103,26 @@ class NoWorkerFree(WorkError):
 
 
 @frozen
+class NoTimeLeft(WorkError):
+    """
+    By the turns seen, an answer takes at least `expected` seconds, and the
+    request's deadline is `limit` seconds from its arrival.
+
+    `retry_after` is in whole seconds.
+    """
+
+    limit: float
+    expected: float
+    retry_after: int
+
+    def __str__(self) -> str:
+        return (
+            f"An answer within {self.limit:g} seconds is not to be expected: "
+            f"it would take at least {self.expected:.1f}"
+        )
+
+
+@frozen
 class ShuttingDown(WorkError):
     """
     The pool takes no more work and finishes none.

@@ -64,6 +64,19 @@ def seconds(text: str) -> float:
     return number
 
 
+def choice(*words: str) -> Callable[[str], str]:
+    """
+    Reads one of `words`.
+    """
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
+        return text
+
+    return read
+
+
 def size(text: str) -> int:
     """
     Reads a number of bytes, or a number with `k`, `m` or `g` (powers of 1024).
@@ -81,6 +94,16 @@ def folder(text: str) -> Path:
     path = Path(text).expanduser().absolute()
     if not path.is_dir():
         raise ValueError("is not a folder")
+    return path
+
+
+def file(text: str) -> Path:
+    """
+    Reads the path of a file that is there.
+    """
+    path = Path(text).expanduser().absolute()
+    if not path.is_file():
+        raise ValueError("is not a file")
     return path
 
 
@@ -141,7 +164,7 @@ class Settings:
         "127.0.0.1",
         "127.0.0.1",
         address,
-        "Address to bind with --port.  Anything but loopback needs --insecure.",
+        "Address to bind with --port.  Anything but loopback needs --token-file or --insecure.",
     )
     listen: str = knob(
         "",
@@ -154,8 +177,8 @@ class Settings:
         False,
         "no",
         switch,
-        "Serve on an address that other machines can reach.  There is no "
-        "authentication: whoever reaches the port can ask.",
+        "Serve on an address that other machines can reach without --token-file: whoever "
+        "reaches the port can ask.",
     )
     repo_path: Path | None = knob(
         None, "the current folder", folder, "Folder in which the sessions run."
@@ -189,7 +212,33 @@ class Settings:
         "Say yes, this once, each time the agent asks whether it may use a tool.  The "
         "prompt holds text of clients.",
     )
+    token_file: Path | None = knob(
+        None,
+        "",
+        file,
+        "Tokens that requests must bear, one a line: a name, its scopes (ask, watch, "
+        "operate, with commas) and the token.",
+    )
     workers: int = knob(2, "2", whole(1, 512), "Sessions kept warm.")
+    max_workers: int = knob(
+        0,
+        "0",
+        whole(0, 512),
+        "Workers at most: more are started under load and end after it; 0 never starts more.",
+    )
+    min_spare: int = knob(
+        1,
+        "1",
+        whole(0, 512),
+        "With --max-workers: fewer idle workers than this, and more are started.",
+    )
+    max_spare: int = knob(
+        2,
+        "2",
+        whole(0, 512),
+        "With --max-workers: never fewer idle workers than this for a whole "
+        "--check-interval, and those above it end.",
+    )
     backlog: int = knob(
         32,
         "32",
@@ -206,6 +255,13 @@ class Settings:
         "Deadline of a request, its wait included; then 504.  Keep it below your "
         "client's own time-out.",
     )
+    reset: str = knob(
+        "clear",
+        "clear",
+        choice("clear", "recycle", "none"),
+        "What keeps a request from earlier ones: clear (the agent forgets the "
+        "conversation), recycle (a new process for each) or none.",
+    )
     startup_timeout: float = knob(60.0, "60", seconds, "From a session's start to its prompt.")
     cancel_timeout: float = knob(
         10.0,
@@ -219,10 +275,43 @@ class Settings:
         300.0,
         "300",
         seconds,
-        "Restart a session idle for longer: one at a time, and only while another is ready.",
+        "Renew a session idle for longer: one at a time, and only while another is ready.",
+    )
+    max_requests: int = knob(
+        50, "50", whole(1), "Renew a session after so many answers, and up to a fifth more."
+    )
+    max_age: float = knob(3600.0, "3600", seconds, "Renew a session that is older.")
+    memory_max: int = knob(
+        2 * 1024**3,
+        "2GiB",
+        size,
+        "Renew a session that holds more memory, its children included; looked at "
+        "every --check-interval.",
     )
     restart_delay: float = knob(
-        5.0, "5", seconds, "From a session's unexpected end to its successor's start."
+        5.0,
+        "5",
+        seconds,
+        "From a session's unexpected end to its successor's start.  It doubles while "
+        "sessions end without an answer within --start-limit-interval.",
+    )
+    restart_max_delay: float = knob(
+        300.0,
+        "300",
+        seconds,
+        "Longest such delay, and from one probe of a failed worker to the next.",
+    )
+    start_limit_burst: int = knob(
+        5, "5", whole(1), "So many such ends in a row, and the worker has failed."
+    )
+    start_limit_interval: float = knob(
+        300.0, "300", seconds, "A session that lives for longer ends such a row."
+    )
+    graceful_timeout: float = knob(
+        130.0,
+        "130",
+        seconds,
+        "After SIGTERM: how long requests that were taken may go on.",
     )
     max_body: int = knob(1024**2, "1MiB", size, "Largest request body; a larger one gets 413.")
     max_output: int = knob(
@@ -260,7 +349,29 @@ class Settings:
                     except ValueError as problem:
                         raise BadSetting(spelt, text, str(problem)) from None
                     break
-        return cls(**found)
+        settings = cls(**found)
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        """
+        @raise BadSetting: where two knobs contradict each other.
+        """
+        if 0 < self.max_workers < self.workers:
+            raise BadSetting(
+                "--max-workers", str(self.max_workers), f"is below --workers, {self.workers}"
+            )
+        if self.max_spare < self.min_spare:
+            raise BadSetting(
+                "--max-spare", str(self.max_spare), f"is below --min-spare, {self.min_spare}"
+            )
+
+    @property
+    def open_to_others(self) -> bool:
+        """
+        May other machines reach the server?
+        """
+        return self.insecure or self.token_file is not None
 
     @property
     def endpoint(self) -> str:

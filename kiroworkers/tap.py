@@ -8,17 +8,21 @@ making them and starting them.
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from random import Random
 from secrets import token_hex
 from typing import Any, ClassVar
 
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.usage import Options as UsageOptions
@@ -29,14 +33,28 @@ from kiroworkers.errors import BadSetting, CannotStart
 from kiroworkers.sessions import process
 from kiroworkers.sessions.guard import Guard
 from kiroworkers.sessions.journal import JournalFolder
+from kiroworkers.sessions.login import check_login
+from kiroworkers.sessions.memory import held_by, is_free
 from kiroworkers.sessions.monitor import HealthLimits, HealthMonitor
-from kiroworkers.sessions.pool import Pool
-from kiroworkers.sessions.session import Limits, Session
+from kiroworkers.sessions.outage import LoginCheck
+from kiroworkers.sessions.pool import Pool, QueuePolicy
+from kiroworkers.sessions.recycling import RecyclePolicy
+from kiroworkers.sessions.restarts import RestartPolicy
+from kiroworkers.sessions.scaling import Scale
+from kiroworkers.sessions.session import Limits, Reset, Session
+from kiroworkers.sessions.worker import Supervisor, Worker
 from kiroworkers.settings import Settings, inherited_environment, knobs
+from kiroworkers.signals import Signals
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.terminal import new_conversation
 from kiroworkers.web.app import Application
+from kiroworkers.web.connections import Connections
+from kiroworkers.web.gate import Gate
 from kiroworkers.web.request import Door
+from kiroworkers.web.tokens import read_tokens
+
+#: The exit status of a server that had to refuse what it had taken.
+_CUT_SHORT = 1
 
 
 class Options(UsageOptions):
@@ -76,7 +94,9 @@ class Options(UsageOptions):
         try:
             self.settings = Settings.read(flags)
             check_agent(_wanted(self.settings))
-            if not (self.settings.listen or self.settings.insecure):
+            if self.settings.token_file is not None:
+                read_tokens(self.settings.token_file)
+            if not (self.settings.listen or self.settings.open_to_others):
                 _refuse_others("--interface", self.settings.interface)
         except BadSetting as problem:
             raise UsageError(str(problem)) from None
@@ -104,6 +124,12 @@ class Server(MultiService):
         self._reactor = reactor
         self._settings = settings
         self._guard = Guard(reactor)
+        self._pool: Pool | None = None
+        self._connections: Connections | None = None
+        self._gate = Gate()
+        # Made before anything else registers, so that it is the last to be called.
+        self._status = 0
+        atexit.register(self._leave)
 
     def privilegedStartService(self) -> None:
         # Here, not in `__init__`: the current folder, the environment and PATH
@@ -111,28 +137,56 @@ class Server(MultiService):
         settings = self._settings
         folder = settings.repo_path or Path.cwd()
         agent = choose_agent(_wanted(settings), inherited_environment(), ask_version)
-        pool = Pool(
+        self._renew_tokens()
+        new_session = self._new_session(agent, folder)
+        chance = Random()
+        restarts = RestartPolicy(
+            delay=settings.restart_delay,
+            max_delay=settings.restart_max_delay,
+            burst=settings.start_limit_burst,
+            long_life=settings.start_limit_interval,
+        )
+        recycling = RecyclePolicy(
+            max_requests=settings.max_requests,
+            jitter=settings.max_requests // 5,
+            max_age=settings.max_age,
+            memory_max=settings.memory_max,
+        )
+
+        def new_worker(name: str, supervisor: Supervisor) -> Worker:
+            return Worker(name, self._reactor, chance, new_session, restarts, recycling, supervisor)
+
+        self._pool = pool = Pool(
             self._reactor,
-            self._new_session(agent, folder),
-            workers=settings.workers,
-            restart_delay=settings.restart_delay,
-            backlog=settings.backlog,
-            queue_timeout=settings.queue_timeout,
-            request_timeout=settings.request_timeout,
+            new_worker,
+            Scale(
+                workers=settings.workers,
+                max_workers=max(settings.workers, settings.max_workers),
+                min_spare=settings.min_spare,
+                max_spare=settings.max_spare,
+            ),
+            QueuePolicy(settings.backlog, settings.queue_timeout, settings.request_timeout),
+            self._login_check(agent),
+            is_free,
         )
         allowed = settings.startup_timeout, settings.request_timeout, settings.cancel_timeout
         monitor = HealthMonitor(
             self._reactor,
-            pool,
+            pool.crew,
             settings.check_interval,
             HealthLimits(
                 idle=settings.idle_timeout, unsettled=sum(allowed) + settings.stop_timeout
             ),
+            held_by,
         )
-        application = Application(self._reactor, pool, builtin_tasks(), agent)
+        application = Application(self._reactor, pool, builtin_tasks(), agent, self._gate)
         door = Door(application.resource(), settings.max_body, settings.cors_origin)
-        for service in (Listener(self._reactor, settings, door), pool, monitor):
+        self._connections = Connections(door)
+        listener = Listener(self._reactor, settings, self._connections)
+        for service in (listener, pool, monitor):
             service.setServiceParent(self)
+        signals = Signals(self._reactor, self._reactor.stop, self._hurry, self._renew)
+        self._reactor.callWhenRunning(signals.install)
         super().privilegedStartService()
         announce = self._log.warn if agent.name == "offline" else self._log.info
         announce(
@@ -143,12 +197,63 @@ class Server(MultiService):
         )
 
     def stopService(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        """
+        Finish what was taken, say so to whoever asked, then end everything.
+        """
+        if self._pool is not None and self._connections is not None:
+            waiting = sum(1 for _ in self._pool.requests())
+            if waiting:
+                self._log.info("stopping: {n} request(s) to finish", n=waiting)
+            if not await self._pool.drain(self._settings.graceful_timeout):
+                self._status = _CUT_SHORT
+                self._log.warn("stopping: requests that were not finished are refused")
         stopped = maybeDeferred(super().stopService)
+        if self._connections is not None:
+            await self._connections.close(self._reactor)
+        await stopped
+        self._guard.stop()
 
-        def let_go(result: object) -> None:
-            self._guard.stop()
+    def _hurry(self) -> None:
+        """
+        Stop, and wait for nobody.
+        """
+        assert self._pool is not None, "signals are taken when all runs"
+        self._pool.hurry()
+        self._pool.crew.stop_now()
 
-        return stopped.addBoth(let_go)
+    def _renew(self) -> None:
+        """
+        Read the tokens again, and have new sessions, one at a time.
+        """
+        assert self._pool is not None, "signals are taken when all runs"
+        try:
+            self._renew_tokens()
+        except BadSetting as problem:
+            self._log.error("the tokens stay as they were: {problem}", problem=problem)
+        self._pool.crew.renew_all("SIGHUP")
+
+    def _renew_tokens(self) -> None:
+        if self._settings.token_file is not None:
+            self._gate.bearers = tuple(read_tokens(self._settings.token_file))
+
+    def _leave(self) -> None:
+        """
+        Tell who started the server how it ended; twistd has no way to.
+        """
+        if self._status:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(self._status)
+
+    def _login_check(self, agent: Agent) -> LoginCheck | None:
+        arguments = agent.dialect.login_arguments
+        if not arguments:
+            return None
+        command = (agent.executable, *arguments)
+        return lambda: maybeDeferred(check_login, self._reactor, command, agent.environment)
 
     def _new_session(self, agent: Agent, folder: Path) -> Callable[..., Session]:
         settings = self._settings
@@ -185,6 +290,7 @@ class Server(MultiService):
                 on_gone,
                 settings.allow_tools,
                 journal,
+                Reset(settings.reset),
             )
 
         return new_session
@@ -211,7 +317,7 @@ class Listener(Service):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, settings: Settings, door: Door) -> None:
+    def __init__(self, reactor: Any, settings: Settings, door: IProtocolFactory) -> None:
         self._reactor = reactor
         self._settings = settings
         self._door = door
@@ -232,7 +338,7 @@ class Listener(Service):
         if self._port is None:
             raise CannotStart(f"kiroworkers: --listen {description}: did not listen at once")
         host = getattr(self._port.getHost(), "host", None)
-        if host is not None and not self._settings.insecure:
+        if host is not None and not self._settings.open_to_others:
             try:
                 _refuse_others("--listen", host)
             except BadSetting as problem:
@@ -260,5 +366,5 @@ def _refuse_others(name: str, host: str) -> None:
             name,
             host,
             "other machines can reach it, and nobody is asked who they are; "
-            "bind a loopback address, or say --insecure",
+            "bind a loopback address, give --token-file, or say --insecure",
         )

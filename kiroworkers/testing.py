@@ -140,6 +140,9 @@ class MemoryKiro:
         self.show_prompt()
 
     def _submit(self, line: str) -> None:
+        if line == "/quit":
+            self.process.end()
+            return
         if line == "/clear":
             self.print(classic.CLEAR_QUESTION)
             self._submitted = self._sure

@@ -4,7 +4,7 @@ The health monitor: looks at every worker, in rounds, and types nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping
 
 from attrs import frozen
 from twisted.application.service import Service
@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from kiroworkers.sessions.pool import Pool
+from kiroworkers.sessions.crew import Crew
 from kiroworkers.sessions.worker import Snapshot, Worker
 
 
@@ -47,20 +47,28 @@ def stuck(worker: Snapshot, now: float, limits: HealthLimits) -> bool:
 
 class HealthMonitor(Service):
     """
-    Every `interval` seconds: a line about each worker, a new session for one
-    that is stuck, and a new session for the one that has been idle longest, if
-    that is too long and another worker is ready meanwhile.
+    Every `interval` seconds: a line about each worker, and a new session for
+    those that are stuck, old, large or idle for too long.  Workers that were not
+    needed since the last round are let go.
+
+    @param measure: the bytes that each of some process groups holds.
     """
 
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, pool: Pool, interval: float, limits: HealthLimits
+        self,
+        clock: IReactorTime,
+        crew: Crew,
+        interval: float,
+        limits: HealthLimits,
+        measure: Callable[[Collection[int]], Mapping[int, int]],
     ) -> None:
         self._clock = clock
-        self._pool = pool
+        self._crew = crew
         self._interval = interval
         self._limits = limits
+        self._measure = measure
         self._round = LoopingCall(self._look_in)
         self._round.clock = clock
         self._finished: Deferred[LoopingCall] | None = None
@@ -77,19 +85,30 @@ class HealthMonitor(Service):
 
     def _look_in(self) -> None:
         now = self._clock.seconds()
-        seen = [(worker, worker.snapshot()) for worker in self._pool.workers]
-        for worker, snapshot in seen:
+        sizes = self._sizes()
+        for worker in list(self._crew.workers):
             try:
-                self._check(worker, snapshot, now)
+                self._check(worker, now, sizes)
             except Exception:
                 # One worker's trouble must not end the rounds.
-                self._log.failure("while checking {name}", name=snapshot.name)
+                self._log.failure("while checking {name}", name=worker.name)
         try:
-            self._renew_stale(seen, now)
+            self._crew.shrink()
         except Exception:
-            self._log.failure("while renewing an idle session")
+            self._log.failure("while letting workers go")
 
-    def _check(self, worker: Worker, snapshot: Snapshot, now: float) -> None:
+    def _sizes(self) -> Mapping[int, int]:
+        groups = [worker.group for worker in self._crew.workers]
+        try:
+            sizes = self._measure([group for group in groups if group is not None])
+            self._crew.measured(list(sizes.values()))
+        except Exception:
+            self._log.failure("while measuring memory")
+            return {}
+        return sizes
+
+    def _check(self, worker: Worker, now: float, sizes: Mapping[int, int]) -> None:
+        snapshot = worker.snapshot()
         self._log.info(
             "📊 {name}: {state}, last activity {ago:.0f}s ago",
             name=snapshot.name,
@@ -97,11 +116,10 @@ class HealthMonitor(Service):
             ago=max(0.0, now - snapshot.last_activity),
         )
         if stuck(snapshot, now, self._limits):
-            worker.renew(f"stuck: {snapshot.state} for {now - snapshot.since:.0f} s")
-
-    def _renew_stale(self, seen: Sequence[tuple[Worker, Snapshot]], now: float) -> None:
-        tired = [pair for pair in seen if stale(pair[1], now, self._limits)]
-        if tired:
-            worker, snapshot = min(tired, key=lambda pair: pair[1].last_activity)
-            if any(other.idle for other in self._pool.workers if other is not worker):
-                worker.renew(f"idle for {now - snapshot.last_activity:.0f} s")
+            worker.replace(f"stuck: {snapshot.state} for {now - snapshot.since:.0f} s")
+            return
+        reason = worker.due(sizes.get(worker.group) if worker.group is not None else None)
+        if reason is None and stale(snapshot, now, self._limits):
+            reason = f"idle for {now - snapshot.last_activity:.0f} s"
+        if reason is not None:
+            self._crew.renew(worker, reason)

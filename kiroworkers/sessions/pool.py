@@ -1,35 +1,79 @@
 """
-Requests and workers, brought together: round robin, then first come, first
-served.
+Requests and workers, brought together: round robin, then by fair share,
+priority and arrival.
 
-An idle worker and a waiting request never exist at the same time.  Every
-request has one deadline, its wait included, and ends exactly once: with its
-answer, with a `WorkError`, or cancelled by whoever asked.
+An idle worker and a waiting request never exist at the same time, but while the
+pool is paused.  Every request has one deadline, its wait included, and ends
+exactly once: with its answer, with a `WorkError`, or cancelled by whoever asked.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
-from collections.abc import Sequence
-from statistics import median
+from collections.abc import Callable, Iterator
+from itertools import count
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kiroworkers.errors import NoWorkerFree, SessionLost, ShuttingDown, TimedOut, WorkError
+from kiroworkers.errors import (
+    AgentUnavailable,
+    NoTimeLeft,
+    NoWorkerFree,
+    SessionLost,
+    ShuttingDown,
+    TimedOut,
+    WorkError,
+)
+from kiroworkers.sessions.crew import Crew, NewWorker
+from kiroworkers.sessions.outage import LoginCheck
+from kiroworkers.sessions.queue import MOST_URGENT, USUAL, FairQueue
+from kiroworkers.sessions.scaling import Scale
 from kiroworkers.sessions.session import Reply
-from kiroworkers.sessions.worker import NewSession, Snapshot, Worker
+from kiroworkers.sessions.turns import TurnTimes, wait_for
+from kiroworkers.sessions.worker import Worker
+from kiroworkers.terminal import Troubled
 
 #: How often a request may be asked: once, and once more when its session died.
 _MOST_ATTEMPTS = 2
 
-#: Seconds a turn is thought to take before any was seen.
-_FIRST_GUESS = 6.0
+#: The most urgent request may overtake the least urgent ones that came up to this
+#: part of the queue's time-out before it; so those still have their turn.
+_OVERTAKES = 0.5
+
+
+@frozen
+class QueuePolicy:
+    """
+    @ivar backlog: how many requests may wait.
+    @ivar queue_timeout: how long each may, in seconds.
+    @ivar request_timeout: a request's deadline, in seconds from its arrival.
+    """
+
+    backlog: int
+    queue_timeout: float
+    request_timeout: float
+
+
+@frozen
+class Terms:
+    """
+    On what terms a request is made.
+
+    @ivar timeout: the client's own deadline in seconds, where it is the shorter.
+    @ivar priority: from 0 to 9, the most urgent.
+    @ivar client: whose share the turn counts against.
+    @ivar label: what it is, for the operator.
+    """
+
+    timeout: float | None = None
+    priority: int = USUAL
+    client: str = ""
+    label: str = ""
 
 
 @frozen
@@ -55,38 +99,44 @@ class Queue:
     limit: int
 
 
+@frozen
+class RequestSnapshot:
+    """
+    A request as it is now.  Times are in seconds on the clock of the reactor.
+
+    @ivar worker: who is asked; None while it waits.
+    """
+
+    number: int
+    terms: Terms
+    arrived: float
+    deadline: float
+    attempts: int
+    worker: str | None
+
+
 @define(eq=False)
 class _Request:
+    number: int
     prompt: str
+    terms: Terms
+    arrived: float
+    limit: float
     reply: Deferred[Answer]
     deadline: IDelayedCall
     patience: IDelayedCall | None = None
     turn: Deferred[Reply] | None = None
+    worker: str | None = None
     attempts: int = 0
-
-
-@define
-class _TurnTimes:
-    """
-    The durations of the last turns, in seconds.
-    """
-
-    _last: deque[float] = field(factory=lambda: deque(maxlen=100))
-
-    def add(self, seconds: float) -> None:
-        self._last.append(seconds)
-
-    def typical(self) -> float:
-        return median(self._last) if self._last else _FIRST_GUESS
+    is_trial: bool = False
 
 
 class Pool(Service):
     """
-    Workers named worker1, worker2, …, and the requests that wait for them.
+    The requests that workers are asked, and those that wait.
 
-    @param backlog: how many requests may wait.
-    @param queue_timeout: how long each may, in seconds.
-    @param request_timeout: a request's deadline, in seconds from its arrival.
+    @param new_worker: makes a worker of a name.
+    @param check_login, is_free: as `Crew` has them.
     """
 
     _log = Logger()
@@ -94,134 +144,209 @@ class Pool(Service):
     def __init__(
         self,
         clock: IReactorTime,
-        new_session: NewSession,
-        workers: int,
-        restart_delay: float,
-        backlog: int,
-        queue_timeout: float,
-        request_timeout: float,
+        new_worker: NewWorker,
+        scale: Scale,
+        policy: QueuePolicy,
+        check_login: LoginCheck | None = None,
+        is_free: Callable[[int], bool] = lambda size: True,
     ) -> None:
+        self.crew = Crew(
+            clock, new_worker, scale, check_login, is_free, self._dispatch, self._refuse_waiting
+        )
         self._clock = clock
-        self._backlog = backlog
-        self._queue_timeout = queue_timeout
-        self._request_timeout = request_timeout
-        self._workers = [
-            Worker(f"worker{number}", clock, new_session, restart_delay, self._serve)
-            for number in range(1, workers + 1)
-        ]
-        self._next = 0
-        self._waiting: OrderedDict[int, _Request] = OrderedDict()
-        self._requests: set[_Request] = set()
-        self._turn_times = _TurnTimes()
+        self._policy = policy
+        self._numbers = count(1)
+        self._waiting: FairQueue[_Request] = FairQueue(
+            policy.queue_timeout * _OVERTAKES / MOST_URGENT
+        )
+        self._requests: dict[_Request, None] = {}
+        self._turn_times = TurnTimes()
+        self._paused = False
+        self._finished: Deferred[bool] | None = None
+        self._drain_alarm: IDelayedCall | None = None
 
     @property
-    def workers(self) -> Sequence[Worker]:
-        return self._workers
+    def paused(self) -> bool:
+        """
+        Do requests wait until `resume`?
+        """
+        return self._paused
+
+    @property
+    def draining(self) -> bool:
+        """
+        Is no new work taken?
+        """
+        return self._finished is not None or not self.running
 
     def startService(self) -> None:
         super().startService()
-        for worker in self._workers:
-            worker.start()
+        self.crew.start()
 
     def stopService(self) -> Deferred[None]:
         """
         Refuse what waits and what runs, and end every session.
         """
         super().stopService()
+        self.hurry()
         for request in list(self._requests):
             self._end(request, ShuttingDown())
-        gone = DeferredList([worker.stop() for worker in self._workers])
-        return gone.addCallback(lambda _: None)
-
-    def snapshots(self) -> list[Snapshot]:
-        """
-        Every worker as it is now.
-        """
-        return [worker.snapshot() for worker in self._workers]
+        return self.crew.stop()
 
     def queue(self) -> Queue:
         """
         The queue as it is now.
         """
-        return Queue(len(self._waiting), self._backlog)
+        return Queue(len(self._waiting), self._policy.backlog)
 
-    def submit(self, prompt: str) -> Deferred[Answer]:
+    def requests(self) -> Iterator[RequestSnapshot]:
+        """
+        Every request that is not ended, in the order in which they came.
+        """
+        for request in self._requests:
+            yield RequestSnapshot(
+                request.number,
+                request.terms,
+                request.arrived,
+                request.arrived + request.limit,
+                request.attempts,
+                request.worker,
+            )
+
+    def submit(self, prompt: str, terms: Terms | None = None) -> Deferred[Answer]:
         """
         Ask `prompt` of the next idle worker, or wait for one.  Fails with a
         `WorkError`; cancelling it gives the request up, wherever it is.
         """
-        if not self.running:
+        terms = terms or Terms()
+        limit = self._policy.request_timeout
+        if terms.timeout is not None:
+            limit = min(limit, terms.timeout)
+        if self.draining:
             return fail(ShuttingDown())
+        is_trial = self.crew.outage.lasts
+        if is_trial and not self._may_try():
+            return fail(self.crew.outage.refusal())
         worker = self._next_idle()
-        if worker is None and len(self._waiting) >= self._backlog:
-            return fail(self._refusal())
+        refusal = self._refusal_at_once(terms, limit, waits=worker is None)
+        if refusal is not None:
+            return fail(refusal)
         request = _Request(
+            number=next(self._numbers),
             prompt=prompt,
-            reply=Deferred(lambda _: self._forget(request)),
-            deadline=self._clock.callLater(self._request_timeout, lambda: self._expire(request)),
+            terms=terms,
+            arrived=self._clock.seconds(),
+            limit=limit,
+            reply=Deferred(lambda _: self._give_up(request)),
+            deadline=self._clock.callLater(limit, lambda: self._expire(request)),
+            is_trial=is_trial,
         )
-        self._requests.add(request)
+        self._requests[request] = None
         if worker is not None:
+            self._waiting.take(terms.client)
             self._put(request, worker)
         else:
-            self._waiting[id(request)] = request
-            request.patience = self._clock.callLater(
-                self._queue_timeout, lambda: self._end(request, self._refusal())
-            )
+            self._waiting.add(request, terms.client, terms.priority, request.arrived)
+            if self._policy.queue_timeout < limit:
+                request.patience = self._clock.callLater(
+                    self._policy.queue_timeout, lambda: self._end(request, self._busy())
+                )
+        self.crew.grow(len(self._waiting))
         return request.reply
 
-    def _next_idle(self) -> Worker | None:
-        """
-        The next idle worker in turn.
-        """
-        count = len(self._workers)
-        for step in range(count):
-            worker = self._workers[(self._next + step) % count]
-            if worker.idle:
-                self._next = (self._next + step + 1) % count
-                return worker
-        return None
+    # What the operator may ask of it.
 
-    def _serve(self, worker: Worker) -> None:
+    def pause(self) -> None:
         """
-        `worker` is idle: give it the request that waits longest.
+        Begin no turn until `resume`; what runs goes on, what comes waits.
         """
-        if self._waiting:
-            _, request = self._waiting.popitem(last=False)
-            self._put(request, worker)
+        self._paused = True
+
+    def resume(self) -> None:
+        """
+        Begin turns again.
+        """
+        self._paused = False
+        self._dispatch()
+
+    def drain(self, timeout: float) -> Deferred[bool]:
+        """
+        Take no new work.  Fires when all requests are finished, with True, or with
+        False after `timeout` seconds or at `hurry`.
+        """
+        if self._finished is None:
+            self._finished = Deferred()
+            self._drain_alarm = self._clock.callLater(timeout, self.hurry)
+            self.resume()
+            self._check_finished()
+        return self._finished
+
+    def hurry(self) -> None:
+        """
+        Wait no longer for requests to finish.
+        """
+        if self._drain_alarm is not None:
+            if self._drain_alarm.active():
+                self._drain_alarm.cancel()
+            self._drain_alarm = None
+            assert self._finished is not None, "drained with an alarm"
+            self._finished.callback(not self._requests)
+
+    # How requests go.
+
+    def _dispatch(self) -> None:
+        while self._waiting:
+            worker = self._next_idle()
+            if worker is None:
+                return
+            self._put(self._waiting.next(), worker)
+
+    def _next_idle(self) -> Worker | None:
+        return None if self._paused else self.crew.next_idle()
 
     def _put(self, request: _Request, worker: Worker) -> None:
         if request.patience is not None:
             request.patience.cancel()
             request.patience = None
         request.attempts += 1
+        request.worker = worker.name
+        client = request.terms.client
         began = self._clock.seconds()
 
         def answered(reply: Reply) -> None:
-            took = self._clock.seconds() - began
-            self._turn_times.add(took)
+            now = self._clock.seconds()
+            self._turn_times.add(now, now - began)
             request.turn = None
+            self._waiting.release(client)
+            if self.crew.outage.lasts:
+                self.crew.outage.over()
             self._forget(request)
-            request.reply.callback(Answer(reply, worker.name, request.attempts, took))
+            request.reply.callback(Answer(reply, worker.name, request.attempts, now - began))
+            self._check_finished()
 
         def failed(failure: Failure) -> None:
-            request.turn = None
+            request.turn = request.worker = None
+            self._waiting.release(client)
+            problem = failure.value
             if failure.check(CancelledError):
                 return  # given up by `_forget`, which is told by who knows why
-            if failure.check(SessionLost) and request.attempts < _MOST_ATTEMPTS:
-                self._log.info("a session died while it was asked: asking another")
-                self._again(request)
-                return
-            if isinstance(failure.value, SessionLost):
-                failure = Failure(SessionLost(failure.value.reason, request.attempts))
+            if isinstance(problem, SessionLost):
+                if request.attempts < _MOST_ATTEMPTS:
+                    self._log.info("a session died while it was asked: asking another")
+                    self._again(request)
+                    return
+                failure = Failure(SessionLost(problem.reason, request.attempts))
             self._end(request, failure)
+            if isinstance(problem, AgentUnavailable):
+                self.crew.suffer(Troubled(problem.kind, problem.detail, problem.retry_after))
 
         try:
             turn = worker.ask(request.prompt)
         except Exception as problem:
             # Nothing was typed, and the worker is as idle as before.
+            self._waiting.release(client)
             self._end(request, problem)
-            self._serve(worker)
+            self._dispatch()
             return
         request.turn = turn
         turn.addCallbacks(answered, failed)
@@ -230,15 +355,11 @@ class Pool(Service):
         """
         Ask once more: another worker at once, or the first that is free.
         """
-        worker = self._next_idle()
-        if worker is not None:
-            self._put(request, worker)
-        else:
-            self._waiting[id(request)] = request
-            self._waiting.move_to_end(id(request), last=False)
+        self._waiting.put_back(request, request.terms.client, request.terms.priority)
+        self._dispatch()
 
     def _expire(self, request: _Request) -> None:
-        self._end(request, TimedOut(self._request_timeout))
+        self._end(request, TimedOut(request.limit))
 
     def _end(self, request: _Request, problem: Exception | Failure) -> None:
         """
@@ -247,14 +368,22 @@ class Pool(Service):
         if request in self._requests:
             self._forget(request)
             request.reply.errback(problem)
+            self._check_finished()
+
+    def _give_up(self, request: _Request) -> None:
+        """
+        Whoever made `request` is gone.
+        """
+        self._forget(request)
+        self._check_finished()
 
     def _forget(self, request: _Request) -> None:
         """
         Nothing more happens to `request`: not in the queue, not by a timer, not
         in a session.
         """
-        self._requests.discard(request)
-        self._waiting.pop(id(request), None)
+        self._requests.pop(request, None)
+        self._waiting.remove(request)
         for timer in (request.deadline, request.patience):
             if timer is not None and timer.active():
                 timer.cancel()
@@ -262,11 +391,71 @@ class Pool(Service):
         if turn is not None:
             turn.cancel()
 
-    def _refusal(self) -> WorkError:
+    # Whether a request is taken.
+
+    def _refusal_at_once(self, terms: Terms, limit: float, waits: bool) -> WorkError | None:
         """
-        Nobody is free: when it is worth to ask again, from the turns seen.
+        Why a request cannot be answered in time, if that is known already.
         """
-        serving = sum(snapshot.healthy for snapshot in self.snapshots()) or 1
-        waiting = len(self._waiting)
-        patience = self._turn_times.typical() * (waiting + 1) / serving
-        return NoWorkerFree(max(1, math.ceil(patience)), waiting, self._backlog)
+        now = self._clock.seconds()
+        known = self._turn_times.known(now)
+        fastest = self._turn_times.fastest(now) if known else 0.0
+        wait = 0.0
+        if waits:
+            if len(self._waiting) >= self._policy.backlog and not self._make_room(terms.client):
+                return self._busy()
+            if known and not self._paused:
+                ahead = self._waiting.ahead(terms.client, terms.priority)
+                wait = self._wait_for(ahead)
+            if wait > self._policy.queue_timeout:
+                return self._busy()
+        if wait + fastest > limit:
+            return NoTimeLeft(limit, wait + fastest, self._retry_after())
+        return None
+
+    def _make_room(self, client: str) -> bool:
+        """
+        Let a client that holds more of a full queue than `client` give a place
+        up.  Did one?
+        """
+        last = self._waiting.newest_of_largest(client)
+        if last is None:
+            return False
+        self._end(last, self._busy())
+        return True
+
+    def _busy(self) -> WorkError:
+        """
+        Nobody is free in time.
+        """
+        return NoWorkerFree(self._retry_after(), len(self._waiting), self._policy.backlog)
+
+    def _retry_after(self) -> int:
+        """
+        When it is worth to ask again, in seconds, by the turns seen.
+        """
+        return max(1, math.ceil(self._wait_for(len(self._waiting))))
+
+    def _wait_for(self, ahead: int) -> float:
+        return wait_for(ahead, self.crew.turns(), self._turn_times.typical(self._clock.seconds()))
+
+    # When no session can answer.
+
+    def _may_try(self) -> bool:
+        """
+        May a request see whether the outage is over?  One at a time.
+        """
+        return self.crew.outage.may_try and not any(each.is_trial for each in self._requests)
+
+    def _refuse_waiting(self) -> None:
+        """
+        No session can answer for some time: nobody waits for that.
+        """
+        for request in [each for each in self._requests if each.worker is None]:
+            self._end(request, self.crew.outage.refusal())
+
+    # How it ends.
+
+    def _check_finished(self) -> None:
+        if not self._requests:
+            self.hurry()

@@ -11,8 +11,8 @@ What happens in which state is the table `_REACTIONS`.  An event that is not in
 it was not to be expected, so the session is no longer understood: it is ended,
 and its worker starts another.  The only way back to idle after anything but a
 plain answer leads through a proven prompt and a confirmed clear, so late output
-has nobody to answer.  A session whose agent cannot forget is spent by its first
-turn.
+has nobody to answer.  A session whose agent cannot forget, or shall not be asked
+to, is spent by its first turn.
 """
 
 from __future__ import annotations
@@ -71,6 +71,17 @@ class State(Enum):
     SETTLING = "settling"
     STOPPING = "stopping"
     GONE = "gone"
+
+
+class Reset(Enum):
+    """
+    What keeps a request from what was said in earlier ones: the agent forgets
+    the conversation, or each has a new process, or nothing does.
+    """
+
+    CLEAR = "clear"
+    RECYCLE = "recycle"
+    NONE = "none"
 
 
 @frozen
@@ -140,7 +151,10 @@ class Session:
     @param on_gone: called once, when the process is gone, with the reason.
     @param allow_tools: the answer to the agent's questions for a tool.
     @param journal: asked for the text of a turn, where the agent keeps one.
+    @param reset: what comes between two turns.
     @ivar spent: did it end because a turn was its last?
+    @ivar turns: how often it was asked.
+    @ivar answers: how often it answered.
     """
 
     _log = Logger()
@@ -157,10 +171,11 @@ class Session:
         on_gone: Callable[[str], None],
         allow_tools: bool = False,
         journal: Journal | None = None,
+        reset: Reset = Reset.CLEAR,
     ) -> None:
         self.name = name
         self.state = State.STARTING
-        self.since = self.last_activity = clock.seconds()
+        self.born = self.since = self.last_activity = clock.seconds()
         self._clock = clock
         self._conversation = conversation
         self._launch = launch
@@ -172,7 +187,9 @@ class Session:
         )
         self._allow_tools = allow_tools
         self._journal = journal
+        self._reset = reset
         self.spent = False
+        self.turns = self.answers = 0
         self._alarm: IDelayedCall | None = None
         self._silence: IDelayedCall | None = None
         self._reply: Deferred[Reply] | None = None
@@ -188,6 +205,44 @@ class Session:
         The process's id, which is its group's too; None without a process.
         """
         return self._process.pid
+
+    @property
+    def busy(self) -> bool:
+        """
+        Does somebody wait for what it says?
+        """
+        return self._reply is not None
+
+    @property
+    def served_once(self) -> bool:
+        """
+        Is its first turn its last?
+        """
+        if self._reset is Reset.CLEAR:
+            return not self._conversation.forgets
+        return self._reset is Reset.RECYCLE
+
+    @property
+    def given_up(self) -> bool:
+        """
+        Was it ended because of what a turn left behind?
+        """
+        return self._end_reason is not None and self.turns > 0
+
+    @property
+    def trouble(self) -> Troubled | None:
+        """
+        What its agent says is wrong, if that is the last it said.
+        """
+        return self._conversation.trouble
+
+    @property
+    def last_screen(self) -> str:
+        """
+        What it showed last, if it never came to its prompt: later, that may be
+        what a client said.
+        """
+        return "" if self._was_ready else self._conversation.last_seen
 
     # What others may ask of it.
 
@@ -221,6 +276,7 @@ class Session:
         reply: Deferred[Reply] = Deferred(lambda _: self._give_up())
         self._reply = reply
         self._prompt = prompt
+        self.turns += 1
         self._questions.clear()
         self._asked = self.last_activity = self._clock.seconds()
         self._enter(State.BUSY)
@@ -231,10 +287,25 @@ class Session:
         """
         End the process, whatever it is doing.
         """
-        if self.state not in (State.STOPPING, State.GONE):
+        if self.state is State.GONE:
+            return
+        if self.state is not State.STOPPING:
             self._end_reason = reason
             self._enter(State.STOPPING)
-            self._process.hang_up()
+        self._process.hang_up()
+
+    def quit(self, reason: str) -> None:
+        """
+        End the process: an idle agent is told to, and has some time for it.
+        """
+        typed = self._conversation.quit() if self.state is State.IDLE else b""
+        if not typed:
+            self.stop(reason)
+            return
+        self._end_reason = reason
+        self._enter(State.STOPPING)
+        self._alarm = self._clock.callLater(self._limits.stop, self._process.hang_up)
+        self._process.write(typed)
 
     # What happens to it.
 
@@ -278,7 +349,7 @@ class Session:
         else:
             react(self, event)
 
-    def _rest(self, _: Event) -> None:
+    def _rest(self, _: Event | None = None) -> None:
         self._was_ready = True
         if not self._conversation.at_prompt:
             # It came and went in one read.
@@ -305,14 +376,19 @@ class Session:
 
     def _end_turn(self, said: Reply) -> None:
         reply, self._reply = self._reply, None
-        self._clear()
+        keeps = self._reset is Reset.NONE
+        if not keeps:
+            self._clear()
         if reply is not None:
+            self.answers += 1
             questions = tuple(self._questions)
             if self._allow_tools:
                 said = evolve(said, allowed=questions)
             else:
                 said = evolve(said, denied=questions)
             reply.callback(said)
+        if keeps and self.state is State.BUSY:
+            self._rest()
 
     def _fail(self, trouble: Any) -> None:
         """
@@ -364,7 +440,7 @@ class Session:
             self._interrupt()
 
     def _interrupt(self) -> None:
-        if not self._conversation.forgets:
+        if not self._forgets:
             self._spend()
             return
         typed = self._conversation.interrupt()
@@ -382,10 +458,10 @@ class Session:
 
     def _spend(self) -> None:
         """
-        The agent cannot forget this turn, so it is its last.
+        The agent cannot forget this turn, or shall not try, so it is its last.
         """
         self.spent = True
-        self.stop("its agent cannot forget a conversation")
+        self.stop("it served its one request")
 
     def _await_prompt(self, _: Event | None = None) -> None:
         self._enter(State.INTERRUPTING, self._limits.cancel, "its prompt did not come back")
@@ -394,8 +470,12 @@ class Session:
         self._enter(State.SETTLING)
         self._alarm = self._clock.callLater(self._limits.settle, self._clear)
 
+    @property
+    def _forgets(self) -> bool:
+        return self._conversation.forgets and self._reset is not Reset.RECYCLE
+
     def _clear(self) -> None:
-        if not self._conversation.forgets:
+        if not self._forgets:
             self._spend()
         elif self._conversation.at_prompt:
             self._enter(State.CLEARING, self._limits.cancel, "it confirmed no clear")
@@ -421,12 +501,8 @@ class Session:
         self._on_gone(reason)
 
     def _last_words(self) -> str:
-        """
-        What it said last, if it never came to its prompt: later, that may be
-        what a client said.
-        """
-        last = self._conversation.last_seen.rpartition("\n")[2][-200:]
-        return f", after {last!r}" if last and not self._was_ready else ""
+        last = self.last_screen.rpartition("\n")[2][-200:]
+        return f", after {last!r}" if last else ""
 
     def _enter(self, state: State, limit: float | None = None, otherwise: str = "") -> None:
         """

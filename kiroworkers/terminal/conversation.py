@@ -174,6 +174,13 @@ class Conversation(ABC):
         self._drop()
         return b"" if self.at_prompt or self._unsubmitted else self._dialect.keys.interrupt
 
+    def quit(self) -> bytes:
+        """
+        Make the agent end; nothing to write where it is not told how.  Only at
+        the prompt.
+        """
+        return self._dialect.keys.quit
+
     def empty(self) -> bytes:
         """
         The answer to `NeedsEmptying`.

@@ -122,6 +122,7 @@ class Keys:
     @ivar interrupt: ends a turn.
     @ivar empty: empties the composer, where an agent puts a cancelled prompt
         back into it.
+    @ivar quit: ends the agent, typed at its prompt.
     """
 
     submit: bytes
@@ -129,6 +130,7 @@ class Keys:
     paste_start: bytes = b""
     paste_end: bytes = b""
     empty: bytes = b""
+    quit: bytes = b""
 
 
 @frozen
@@ -164,6 +166,8 @@ class Dialect:
     @ivar label: the same for people.
     @ivar program: looked up on PATH; None for our own Python.
     @ivar version_arguments: make `program` print its version; empty to not ask.
+    @ivar login_arguments: make `program` exit with 0 if somebody is logged in;
+        empty where it cannot be asked.
     @ivar until: the first version that this dialect cannot drive.
     @ivar readiness: how the prompt, and with it the end of a turn, is known.
     @ivar clear: None where the agent cannot forget; a turn is its last then.
@@ -181,6 +185,7 @@ class Dialect:
     arguments: tuple[str, ...]
     flags: tuple[Flag, ...]
     version_arguments: tuple[str, ...]
+    login_arguments: tuple[str, ...]
     until: Version | None
     set_environment: Mapping[str, str]
     unset_environment: tuple[str, ...]

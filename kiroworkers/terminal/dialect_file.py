@@ -85,6 +85,7 @@ _SCHEMA = _table(
             {
                 "program": _TEXT,
                 "version": _ARGUMENTS,
+                "login": _ARGUMENTS,
                 "until": _VERSION,
                 "flags": _list(_table({"arguments": _ARGUMENTS}, {"since": _VERSION})),
             },
@@ -101,7 +102,7 @@ _SCHEMA = _table(
         ),
         "keys": _table(
             {"submit": _TEXT, "interrupt": _TEXT},
-            dict.fromkeys(("paste-start", "paste-end", "empty"), _TEXT),
+            dict.fromkeys(("paste-start", "paste-end", "empty", "quit"), _TEXT),
         ),
     },
     {
@@ -220,6 +221,7 @@ def _dialect(data: Mapping[str, Any]) -> Dialect:
             for each in start.get("flags", ())
         ),
         version_arguments=tuple(start.get("version", ())),
+        login_arguments=tuple(start.get("login", ())),
         until=version_in(start.get("until", "")),
         set_environment=environment["set"],
         unset_environment=tuple(environment.get("unset", ())),

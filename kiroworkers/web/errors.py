@@ -7,11 +7,15 @@ The body is always ``{"error": "one sentence", "code": "machine_word", …}``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import Factory, frozen
+from klein import Klein
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
+from werkzeug.exceptions import HTTPException
 
 from kiroworkers.errors import (
     AgentRefused,
@@ -19,6 +23,7 @@ from kiroworkers.errors import (
     AnswerUnfit,
     AnswerUnreadable,
     BadInput,
+    NoTimeLeft,
     NoWorkerFree,
     OutputTooLong,
     PromptUntypable,
@@ -28,6 +33,7 @@ from kiroworkers.errors import (
     UnknownTask,
     WorkError,
 )
+from kiroworkers.sessions.pool import Queue
 
 #: Every `WorkError`: its status and its code.
 STATUS: Mapping[type[WorkError], tuple[int, str]] = {
@@ -35,6 +41,7 @@ STATUS: Mapping[type[WorkError], tuple[int, str]] = {
     BadInput: (400, "invalid_input"),
     PromptUntypable: (413, "prompt_too_long"),
     NoWorkerFree: (503, "all_workers_busy"),
+    NoTimeLeft: (503, "no_time_left"),
     ShuttingDown: (503, "shutting_down"),
     TimedOut: (504, "timed_out"),
     SessionLost: (502, "session_lost"),
@@ -87,18 +94,18 @@ def respond_to_refusal(request: IRequest, refusal: Refusal) -> bytes:
     return respond(request, refusal.status, {"error": refusal.sentence, "code": refusal.code})
 
 
-def respond_to_work_error(request: IRequest, problem: WorkError) -> bytes:
+def respond_to_work_error(request: IRequest, problem: WorkError, queue: Queue) -> bytes:
     """
-    The response to a request that got no answer.
+    The response to a request that got no answer, with the `queue` as it is then
+    where it may be worth to come back.
     """
     status, code = STATUS[type(problem)]
     body: dict[str, Any] = {"error": str(problem), "code": code}
     match problem:
         case BadInput(field=field) if field:
             body["field"] = field
-        case NoWorkerFree(retry_after=seconds, waiting=waiting, limit=limit):
+        case NoWorkerFree(retry_after=seconds) | NoTimeLeft(retry_after=seconds):
             body["retryAfter"] = seconds
-            body["queue"] = {"length": waiting, "limit": limit}
         case AgentUnavailable(kind=kind, retry_after=seconds):
             body["code"] = kind
             body["retryAfter"] = _AGENT_GUESS if seconds is None else seconds
@@ -107,5 +114,53 @@ def respond_to_work_error(request: IRequest, problem: WorkError) -> bytes:
         case ShuttingDown():
             body["retryAfter"] = _RESTART_GUESS
     if "retryAfter" in body:
+        body["queue"] = {"length": queue.length, "limit": queue.limit}
         request.setHeader(b"retry-after", str(body["retryAfter"]).encode())
     return respond(request, status, body)
+
+
+def handle_failures(app: Klein, log: Logger, queue: Callable[[Any], Queue]) -> None:
+    """
+    Have every failure of the routes of `app` answered here.
+
+    @param queue: the queue, by the object that has the routes.
+    """
+
+    def on_work_error(self: Any, request: IRequest, failure: Failure) -> bytes:
+        assert isinstance(failure.value, WorkError), "registered for these only"
+        return respond_to_work_error(request, failure.value, queue(self))
+
+    def on_refusal(self: Any, request: IRequest, failure: Failure) -> bytes:
+        assert isinstance(failure.value, Refusal), "registered for these only"
+        return respond_to_refusal(request, failure.value)
+
+    def on_http_exception(self: Any, request: IRequest, failure: Failure) -> bytes:
+        assert isinstance(failure.value, HTTPException), "registered for these only"
+        return respond_to_refusal(request, as_refusal(request, failure.value))
+
+    def on_fault(self: Any, request: IRequest, failure: Failure) -> bytes:
+        log.failure("a fault while answering {path!r}", failure, path=request.path)
+        return respond_to_refusal(request, Refusal(500, "fault", "The server has a fault"))
+
+    app.handle_errors(WorkError)(on_work_error)
+    app.handle_errors(Refusal)(on_refusal)
+    app.handle_errors(HTTPException)(on_http_exception)
+    app.handle_errors(Exception)(on_fault)
+
+
+def as_refusal(request: IRequest, problem: HTTPException) -> Refusal:
+    """
+    What the router could not make sense of, in our words.
+    """
+    headers = dict(problem.get_headers())
+    allow = {"Allow": headers["Allow"]} if "Allow" in headers else {}
+    path = request.path.decode("ascii", "replace")
+    match problem.code:
+        case 404:
+            return Refusal(404, "not_found", f"There is nothing at {path}")
+        case 405:
+            sentence = f"{path} takes {allow.get('Allow', 'another method')}"
+            return Refusal(405, "wrong_method", sentence, allow)
+        case code if code is not None and code < 500:
+            return Refusal(400, "bad_request", problem.description or "The request makes no sense")
+    return Refusal(500, "fault", "The server has a fault")

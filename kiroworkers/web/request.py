@@ -13,10 +13,10 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from kiroworkers.web.errors import Refusal, respond_to_refusal
+from kiroworkers.web.gate import LOOPBACK
 from kiroworkers.web.headers import TOLD
 
 _METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 #: Seconds that a connection may be silent while it says nothing or sends.
 _SILENCE = 60
@@ -91,8 +91,11 @@ class BoundedRequest(Request):
                 b"access-control-expose-headers",
                 b", ".join((b"Retry-After", *TOLD)),
             )
-            self.setHeader(b"access-control-allow-methods", b"GET, POST, OPTIONS")
-            self.setHeader(b"access-control-allow-headers", b"Content-Type")
+            self.setHeader(b"access-control-allow-methods", b"GET, POST, PUT, OPTIONS")
+            self.setHeader(
+                b"access-control-allow-headers",
+                b"Authorization, Content-Type, Prefer, X-Priority, X-Request-Timeout",
+            )
             self.setHeader(b"access-control-max-age", b"600")
 
 
@@ -118,4 +121,4 @@ def _allowed(origin: str, allowed: Sequence[str]) -> bool:
         host = urlsplit(origin).hostname
     except ValueError:
         return False
-    return "loopback" in allowed and host in _LOOPBACK
+    return "loopback" in allowed and host in LOOPBACK

@@ -4,20 +4,30 @@ What the tests of this room share: sessions and pools in memory.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 
-from kiroworkers.sessions.pool import Pool
+from kiroworkers.sessions.pool import Pool, QueuePolicy
 from kiroworkers.sessions.process import Command, TerminalProcess, start
+from kiroworkers.sessions.recycling import RecyclePolicy
+from kiroworkers.sessions.restarts import RestartPolicy
+from kiroworkers.sessions.scaling import Scale
 from kiroworkers.sessions.session import Limits, Session
-from kiroworkers.terminal import load_dialect, new_conversation
+from kiroworkers.sessions.worker import Supervisor, Worker
+from kiroworkers.terminal import Troubled, load_dialect, new_conversation
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 
 LIMITS = Limits(startup=60, cancel=10, stop=5)
+
+RESTARTS = RestartPolicy(delay=5, max_delay=300, burst=5, long_life=300)
+
+#: Nothing is recycled, unless a test says so.
+RECYCLING = RecyclePolicy(max_requests=10**6, jitter=0, max_age=1e9, memory_max=10**15)
 
 COMMAND = Command("/bin/kiro", ("chat",), {}, Path("/"), 50, 1000)
 
@@ -77,20 +87,87 @@ def new_session_in(
     return new_session
 
 
+@define
+class Watcher:
+    """
+    A supervisor that takes note.
+
+    @ivar idle: the workers that said so, as often as they did.
+    @ivar due: the reasons why a worker was due.
+    @ivar room: is there memory for a second session?
+    @ivar troubles: what was wrong.
+    """
+
+    idle: list[str] = field(factory=list)
+    due: list[str] = field(factory=list)
+    troubles: list[Troubled] = field(factory=list)
+    room: bool = False
+    of_all: bool = False
+
+    def is_idle(self, worker: Worker) -> None:
+        self.idle.append(worker.name)
+
+    def is_due(self, worker: Worker, reason: str) -> None:
+        self.due.append(reason)
+
+    def is_troubled(self, worker: Worker, trouble: Troubled) -> bool:
+        self.troubles.append(trouble)
+        return self.of_all
+
+    def has_room(self, worker: Worker) -> bool:
+        return self.room
+
+    def has_changed(self, worker: Worker) -> None:
+        pass
+
+
+def new_worker_in(
+    reactor: MemoryReactor,
+    restarts: RestartPolicy = RESTARTS,
+    recycling: RecyclePolicy = RECYCLING,
+    **session: Any,
+) -> Callable[[str, Supervisor], Worker]:
+    """
+    Makes workers whose programs run in `reactor`.
+    """
+    new_session = new_session_in(reactor, **session)
+    chance = random.Random(1)
+
+    def new_worker(name: str, supervisor: Supervisor) -> Worker:
+        return Worker(name, reactor, chance, new_session, restarts, recycling, supervisor)
+
+    return new_worker
+
+
 def pool_in(reactor: MemoryReactor, **changes: Any) -> Pool:
     """
     A pool of two whose programs run in `reactor`, with the usual knobs but for
     `changes`.
     """
-    knobs: dict[str, Any] = {
+    knobs = {
         "workers": 2,
-        "restart_delay": 5.0,
+        "max_workers": 0,
+        "min_spare": 1,
+        "max_spare": 2,
         "backlog": 32,
         "queue_timeout": 30.0,
         "request_timeout": 120.0,
+        "restarts": RESTARTS,
+        "recycling": RECYCLING,
+        "check_login": None,
+        "is_free": lambda size: True,
+        "session": {},
         **changes,
     }
-    return Pool(reactor, new_session_in(reactor), **knobs)
+    new_worker = new_worker_in(reactor, knobs["restarts"], knobs["recycling"], **knobs["session"])
+    scale = Scale(
+        knobs["workers"],
+        max(knobs["workers"], knobs["max_workers"]),
+        knobs["min_spare"],
+        knobs["max_spare"],
+    )
+    policy = QueuePolicy(knobs["backlog"], knobs["queue_timeout"], knobs["request_timeout"])
+    return Pool(reactor, new_worker, scale, policy, knobs["check_login"], knobs["is_free"])
 
 
 def watched(deferred: Deferred[Any]) -> list[Any]:

@@ -228,7 +228,7 @@ class RefusalTests(PoolTestCase):
         self.reactor.advance(0)
         reply.cancel()
         self.reactor.pump([0, 0.2])
-        self.assertEqual([each.state for each in self.pool.snapshots()], ["idle", "idle"])
+        self.assertEqual([each.state for each in self.pool.crew.snapshots()], ["idle", "idle"])
 
     def test_too_much_output(self) -> None:
         """

@@ -18,6 +18,7 @@ from kiroworkers.terminal import load_dialect
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.app import Application
 from kiroworkers.web.errors import STATUS
+from kiroworkers.web.gate import Gate
 from tests import fakekiro
 from tests.sessions.support import pool_in
 
@@ -56,7 +57,8 @@ class ApplicationTests(SynchronousTestCase):
         self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: self.reply(prompt)))
         self.pool = pool_in(self.reactor, backlog=0)
         agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {})
-        application = Application(self.reactor, self.pool, builtin_tasks(), agent)
+        self.gate = Gate()
+        application = Application(self.reactor, self.pool, builtin_tasks(), agent, self.gate)
         self.client: Any = StubTreq(application.resource())
         self.pool.startService()
         self.reactor.advance(0)
@@ -225,7 +227,7 @@ class ApplicationTests(SynchronousTestCase):
         """
         A fault of ours is logged, and told as one without its details.
         """
-        self.patch(self.pool, "submit", lambda prompt: 1 / 0)
+        self.patch(self.pool, "submit", lambda prompt, terms: 1 / 0)
         response, body = self.request("POST", "/kiro/generate-story", json={"idea": "x"})
         self.assertEqual((response.code, body), (500, {"error": "The server has a fault",
                                                        "code": "fault"}))  # fmt: skip

@@ -1,0 +1,292 @@
+"""
+The workers of a pool: how many there are, which is next, and when each has a new
+session.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import count
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from kiroworkers.sessions.outage import LoginCheck, Outage, of_all
+from kiroworkers.sessions.renewal import Renewals
+from kiroworkers.sessions.scaling import Scale
+from kiroworkers.sessions.worker import Snapshot, Supervisor, Worker
+from kiroworkers.terminal import Troubled
+
+#: Memory that a session is thought to need before any was measured, in bytes.
+_SESSION_GUESS = 256 * 1024**2
+
+#: Makes a worker of a name.
+NewWorker = Callable[[str, Supervisor], Worker]
+
+
+class Crew:
+    """
+    Workers named worker1, worker2, …; as their `Supervisor`, it is told what
+    happens to them.
+
+    @param check_login: asks whether somebody is logged in; None where that cannot
+        be asked.
+    @param is_free: has the machine so many bytes to give?
+    @param on_idle: called when a worker can be asked.
+    @param on_outage: called when none can answer for some time.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        new_worker: NewWorker,
+        scale: Scale,
+        check_login: LoginCheck | None,
+        is_free: Callable[[int], bool],
+        on_idle: Callable[[], None],
+        on_outage: Callable[[], None],
+    ) -> None:
+        self.scale = scale
+        self.outage = Outage(clock, check_login, self._try_session, self._outage_over)
+        self._clock = clock
+        self._new_worker = new_worker
+        self._is_free = is_free
+        self._on_idle = on_idle
+        self._on_outage = on_outage
+        self._workers = [new_worker(f"worker{each}", self) for each in range(1, scale.workers + 1)]
+        self._retiring: list[Worker] = []
+        self._next = 0
+        self._fewest_idle = 0
+        self._session_size = _SESSION_GUESS
+        self._renewals = Renewals(self.has_room, self._can_be_spared)
+        self._trial: Worker | None = None
+        self._gone: Deferred[None] | None = None
+
+    @property
+    def workers(self) -> Sequence[Worker]:
+        return self._workers
+
+    def snapshots(self) -> list[Snapshot]:
+        """
+        Every worker as it is now.
+        """
+        return [worker.snapshot() for worker in self._workers]
+
+    def turns(self) -> list[float]:
+        """
+        For each worker that serves, the seconds since its turn began; without end
+        for one that is free, or soon will be.
+        """
+        now, found = self._clock.seconds(), []
+        for worker in self._workers:
+            if worker.asked_since is not None:
+                found.append(now - worker.asked_since)
+            elif worker.healthy:
+                found.append(math.inf)
+        return found
+
+    # What is done with all of them.
+
+    def start(self) -> None:
+        """
+        Start every worker.
+        """
+        for worker in self._workers:
+            worker.start()
+
+    def stop(self) -> Deferred[None]:
+        """
+        End every session; fires when all are gone.
+        """
+        self.outage.stop()
+        if self._gone is None:
+            self._gone = Deferred()
+        gone = self._gone
+        for worker in self._everybody():
+            worker.stop()
+        self._check_gone()
+        return gone
+
+    def stop_now(self) -> None:
+        """
+        End every session, and wait for no agent to quit.
+        """
+        for worker in self._everybody():
+            worker.stop(now=True)
+
+    def next_idle(self) -> Worker | None:
+        """
+        The next idle worker in turn.
+        """
+        number = len(self._workers)
+        for step in range(number):
+            worker = self._workers[(self._next + step) % number]
+            if worker.idle:
+                self._next = (self._next + step + 1) % number
+                return worker
+        return None
+
+    def grow(self, waiting: int) -> None:
+        """
+        Start workers that are missing while so many requests wait.
+        """
+        spare = self._spare()
+        self._fewest_idle = min(self._fewest_idle, spare)
+        size = len(self._workers)
+        if size >= self.scale.max_workers or self.outage.lasts:
+            return
+        if size >= self.scale.workers and any(each.starts_in_vain for each in self._workers):
+            return  # more of them would, too
+        free = sum(worker.idle or worker.coming for worker in self._workers)
+        for _ in range(self.scale.missing(size, free, waiting)):
+            worker = self._new_worker(self._free_name(), self)
+            self._workers.append(worker)
+            self._log.info("{name}: added, {n} now", name=worker.name, n=len(self._workers))
+            worker.start()
+
+    def shrink(self) -> None:
+        """
+        Let those go that were not needed since this was called last.
+        """
+        spare, self._fewest_idle = self._fewest_idle, self._spare()
+        self._retire(self.scale.surplus(len(self._workers), spare))
+
+    def set_workers(self, number: int) -> None:
+        """
+        Have so many workers at least, from now on.
+        """
+        fixed = self.scale.workers == self.scale.max_workers
+        most = number if fixed else max(number, self.scale.max_workers)
+        self.scale = evolve(self.scale, workers=number, max_workers=most)
+        self.grow(0)
+        self._retire(len(self._workers) - most)
+
+    def renew(self, worker: Worker, reason: str) -> None:
+        """
+        A new session for `worker`, when it is its turn.
+        """
+        self._renewals.add(worker, reason)
+
+    def renew_all(self, reason: str) -> None:
+        """
+        A new session for every worker that has or wants one, one at a time.
+        """
+        for worker in self._workers:
+            if not worker.drained:
+                self._renewals.add(worker, reason)
+
+    def measured(self, sizes: Sequence[int]) -> None:
+        """
+        Sessions hold so many bytes.
+        """
+        if sizes:
+            self._session_size = max(sizes)
+
+    def suffer(self, trouble: Troubled) -> bool:
+        """
+        A session could not answer because of `trouble`.  Could none?
+        """
+        if not of_all(trouble.kind):
+            return False
+        self.outage.begin(trouble)
+        if not self.outage.may_try:
+            self._on_outage()
+        return True
+
+    # As the workers' `Supervisor`.
+
+    def is_idle(self, worker: Worker) -> None:
+        """
+        `worker` can be asked.
+        """
+        self._on_idle()
+        self._renewals.go_on()
+
+    def is_due(self, worker: Worker, reason: str) -> None:
+        """
+        `worker` needs a new session.
+        """
+        self._renewals.add(worker, reason)
+
+    def is_troubled(self, worker: Worker, trouble: Troubled) -> bool:
+        """
+        A session could not go on; would none?
+        """
+        return self.suffer(trouble)
+
+    def has_room(self, worker: Worker) -> bool:
+        """
+        Is there memory for a second session of `worker`?
+        """
+        return self._is_free(self._session_size)
+
+    def has_changed(self, worker: Worker) -> None:
+        """
+        A session came or went.
+        """
+        if worker in self._retiring and worker.gone:
+            self._retiring.remove(worker)
+        if worker is self._trial and worker.idle:
+            self._trial = None
+            self.outage.over()
+        self._renewals.go_on()
+        self._check_gone()
+
+    # Steps of all this.
+
+    def _try_session(self) -> None:
+        """
+        Start one session that was held, to see whether it works.
+        """
+        self._trial = next((worker for worker in self._workers if worker.held), None)
+        if self._trial is not None:
+            self._trial.start()
+
+    def _outage_over(self, kind: str) -> None:
+        for worker in list(self._workers):
+            if worker.held:
+                worker.start()
+            elif kind.startswith("login"):
+                # It may remember who was logged in when it started.
+                self._renewals.add(worker, "somebody logged in")
+
+    def _spare(self) -> int:
+        return sum(worker.idle for worker in self._workers)
+
+    def _free_name(self) -> str:
+        taken = {worker.name for worker in self._everybody()}
+        return next(name for name in map("worker{}".format, count(1)) if name not in taken)
+
+    def _retire(self, number: int) -> None:
+        """
+        Let so many go: of those that are idle, then of the others, those that came
+        last.
+        """
+        last = sorted(self._workers, key=lambda each: (each.idle, self._workers.index(each)))
+        for worker in last[::-1][: max(0, number)]:
+            self._workers.remove(worker)
+            self._renewals.discard(worker)
+            self._log.info("{name}: retired, {n} now", name=worker.name, n=len(self._workers))
+            worker.drain()
+            if not worker.gone:
+                self._retiring.append(worker)
+
+    def _can_be_spared(self, worker: Worker) -> bool:
+        """
+        May `worker` be without a session for a while?
+        """
+        others = [each for each in self._workers if each is not worker]
+        return not others or any(each.idle for each in others)
+
+    def _everybody(self) -> list[Worker]:
+        return [*self._workers, *self._retiring]
+
+    def _check_gone(self) -> None:
+        if self._gone is not None and all(worker.gone for worker in self._everybody()):
+            gone, self._gone = self._gone, None
+            gone.callback(None)

@@ -1,0 +1,217 @@
+"""
+Who is next: requests that wait, by fair share, then priority and arrival.
+
+A client that has fewer turns running than another is served first; among
+equals, clients take turns, each with the most urgent of its own.  So nobody can
+hold more of the pool than others who wait, however much is asked, and a client
+that is alone has all of it.
+
+A step of priority is worth a head start of some seconds: nothing waits for ever
+behind what is more urgent and came later.
+
+Every step costs the logarithm of what waits.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from itertools import count
+from math import inf
+from typing import Generic, TypeVar
+
+from attrs import define, field
+
+#: The range of priorities, from the least to the most urgent, and the usual one.
+LEAST_URGENT, USUAL, MOST_URGENT = 0, 5, 9
+
+T = TypeVar("T")
+
+#: Entries that are of no use any more are swept out when they outnumber the rest
+#: and these.
+_SLACK = 64
+
+
+@define(eq=False)
+class _Entry(Generic[T]):
+    key: float
+    number: int
+    item: T
+    priority: int
+    client: _Client[T]
+    waiting: bool = True
+
+    def __lt__(self, other: _Entry[T]) -> bool:
+        return (self.key, self.number) < (other.key, other.number)
+
+
+@define(eq=False)
+class _Client(Generic[T]):
+    """
+    @ivar entries: a heap, in which some do not wait any more.
+    @ivar urgency: how many wait, by priority.
+    @ivar round: in which of the rounds, in which each client has one turn, its
+        next one is.
+    @ivar stamp: of its newest place in the heap of clients.
+    """
+
+    name: str
+    round: int
+    entries: list[_Entry[T]] = field(factory=list)
+    urgency: list[int] = field(factory=lambda: [0] * (MOST_URGENT + 1))
+    waiting: int = 0
+    running: int = 0
+    stamp: int = 0
+
+
+class FairQueue(Generic[T]):
+    """
+    Items that wait, each of some client, and the turns that clients have.
+
+    @param head_start: what a step of priority is worth, in seconds of arrival.
+    """
+
+    def __init__(self, head_start: float) -> None:
+        self._head_start = head_start
+        self._clients: dict[str, _Client[T]] = {}
+        self._places: list[tuple[int, int, float, int, int, _Client[T]]] = []
+        self._entries: dict[T, _Entry[T]] = {}
+        self._numbers = count()
+        self._round = 0
+        self._waiting_clients = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, item: T, client: str, priority: int, arrived: float) -> None:
+        """
+        `item` waits.
+        """
+        self._add(item, client, priority, arrived - priority * self._head_start)
+
+    def put_back(self, item: T, client: str, priority: int) -> None:
+        """
+        `item` had its turn in vain, and is its client's next.
+        """
+        self._add(item, client, priority, -inf)
+
+    def remove(self, item: T) -> bool:
+        """
+        `item` waits no more.  Did it?
+        """
+        entry = self._entries.pop(item, None)
+        if entry is None:
+            return False
+        self._leave(entry)
+        client = entry.client
+        if len(client.entries) > 2 * client.waiting + _SLACK:
+            client.entries = [each for each in client.entries if each.waiting]
+            heapify(client.entries)
+        self._place(client)
+        return True
+
+    def next(self) -> T:
+        """
+        Take the item that is next; its client has one more turn, until `release`.
+        """
+        while True:
+            *_, stamp, client = heappop(self._places)
+            if stamp == client.stamp and client.waiting:
+                break
+        entry = self._head(client)
+        heappop(client.entries)
+        del self._entries[entry.item]
+        self._leave(entry)
+        self._begin(client)
+        return entry.item
+
+    def take(self, client: str) -> None:
+        """
+        A turn of `client` begins that did not wait.
+        """
+        self._begin(self._client(client))
+
+    def release(self, client: str) -> None:
+        """
+        A turn of `client` is over.
+        """
+        known = self._clients[client]
+        known.running -= 1
+        self._place(known)
+
+    def ahead(self, client: str, priority: int) -> int:
+        """
+        About how many turns begin before one that `client` would now wait for.
+        """
+        known = self._clients.get(client)
+        own = 0 if known is None else sum(known.urgency[priority:])
+        own_waiting = 0 if known is None else known.waiting
+        others = self._waiting_clients - (own_waiting > 0)
+        return own + min(len(self) - own_waiting, others * (own + 1))
+
+    def newest_of_largest(self, client: str) -> T | None:
+        """
+        What is to go where there is room for no more and `client` comes with
+        one: the last item of the client that has most, if that is at least two
+        more than `client` has.
+        """
+        largest = max(self._clients.values(), key=lambda each: each.waiting, default=None)
+        known = self._clients.get(client)
+        own = 0 if known is None else known.waiting
+        if largest is None or largest.waiting < own + 2:
+            return None
+        return max(each for each in largest.entries if each.waiting).item
+
+    def _add(self, item: T, name: str, priority: int, key: float) -> None:
+        client = self._client(name)
+        entry = _Entry(key, next(self._numbers), item, priority, client)
+        heappush(client.entries, entry)
+        self._entries[item] = entry
+        self._waiting_clients += not client.waiting
+        client.waiting += 1
+        client.urgency[priority] += 1
+        self._place(client)
+
+    def _leave(self, entry: _Entry[T]) -> None:
+        entry.waiting = False
+        entry.client.waiting -= 1
+        entry.client.urgency[entry.priority] -= 1
+        self._waiting_clients -= not entry.client.waiting
+
+    def _begin(self, client: _Client[T]) -> None:
+        self._round = max(self._round, client.round)
+        client.round = self._round + 1
+        client.running += 1
+        self._place(client)
+
+    def _client(self, name: str) -> _Client[T]:
+        if name not in self._clients:
+            self._clients[name] = _Client(name, self._round)
+        client = self._clients[name]
+        if not client.waiting and not client.running:
+            client.round = max(client.round, self._round)
+        return client
+
+    def _head(self, client: _Client[T]) -> _Entry[T]:
+        while not client.entries[0].waiting:
+            heappop(client.entries)
+        return client.entries[0]
+
+    def _place(self, client: _Client[T]) -> None:
+        """
+        Put `client` where it belongs now.
+        """
+        client.stamp = next(self._numbers)
+        if client.waiting:
+            self._push(client)
+        elif not client.running:
+            self._clients.pop(client.name, None)
+        if len(self._places) > 2 * self._waiting_clients + _SLACK:
+            self._places.clear()
+            for each in self._clients.values():
+                if each.waiting:
+                    self._push(each)
+
+    def _push(self, client: _Client[T]) -> None:
+        head = self._head(client)
+        place = (client.running, client.round, head.key, head.number, client.stamp, client)
+        heappush(self._places, place)

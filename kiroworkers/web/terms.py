@@ -1,0 +1,63 @@
+"""
+What a request says in its headers of how it wants to be treated.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from twisted.web.iweb import IRequest
+
+from kiroworkers.errors import BadInput
+from kiroworkers.sessions.pool import Terms
+from kiroworkers.sessions.queue import LEAST_URGENT, MOST_URGENT, USUAL
+
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.I)
+
+
+def terms_of(request: IRequest, client: str, label: str) -> Terms:
+    """
+    The terms of `request`: ``X-Request-Timeout`` (seconds), ``Prefer: wait=N``
+    (seconds, RFC 7240) and ``X-Priority`` (0 to 9).
+
+    @raise BadInput: naming the header that makes no sense.
+    """
+    timeout = _timeout(request)
+    waits = _WAIT.search(_header(request, "Prefer") or "")
+    if waits is not None and int(waits[1]) > 0:
+        preferred = float(waits[1])
+        timeout = preferred if timeout is None else min(timeout, preferred)
+        request.setHeader(b"preference-applied", b"wait=" + waits[1].encode())
+    return Terms(timeout, _priority(request), client, label)
+
+
+def _timeout(request: IRequest) -> float | None:
+    name = "X-Request-Timeout"
+    text = _header(request, name)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise BadInput(name, f"{name} must be a number of seconds above 0")
+    return seconds
+
+
+def _priority(request: IRequest) -> int:
+    name = "X-Priority"
+    text = _header(request, name)
+    if text is None:
+        return USUAL
+    if not re.fullmatch("[0-9]", text):
+        raise BadInput(
+            name, f"{name} must be from {LEAST_URGENT} to {MOST_URGENT}, the most urgent"
+        )
+    return int(text)
+
+
+def _header(request: IRequest, name: str) -> str | None:
+    value = request.getHeader(name.encode())
+    return None if value is None else value.decode("latin-1").strip()
