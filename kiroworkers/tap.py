@@ -36,7 +36,7 @@ from kiroworkers.sessions.journal import JournalFolder
 from kiroworkers.sessions.login import check_login
 from kiroworkers.sessions.memory import held_by, is_free
 from kiroworkers.sessions.monitor import HealthLimits, HealthMonitor
-from kiroworkers.sessions.outage import LoginCheck
+from kiroworkers.sessions.outage import LoginCheck, LoginPolicy
 from kiroworkers.sessions.pool import Pool, QueuePolicy
 from kiroworkers.sessions.recycling import RecyclePolicy
 from kiroworkers.sessions.restarts import RestartPolicy
@@ -166,7 +166,7 @@ class Server(MultiService):
                 max_spare=settings.max_spare,
             ),
             QueuePolicy(settings.backlog, settings.queue_timeout, settings.request_timeout),
-            self._login_check(agent),
+            LoginPolicy(self._login_check(agent), settings.check_interval),
             is_free,
         )
         allowed = settings.startup_timeout, settings.request_timeout, settings.cancel_timeout

@@ -31,7 +31,8 @@ Those that belong to the whole session stand in the environment variable
     marks       all the parts of the prompt     wrap=N   prose at so many columns
 
 ``FAKEKIRO_LOG`` names a file to which each line that was submitted is added, as
-a JSON string; ``FAKEKIRO_VERSION`` is the version it says it is.
+a JSON string; ``FAKEKIRO_VERSION`` is the version it says it is.  Where
+``FAKEKIRO_LOGIN`` names a file, nobody is logged in until that is there.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ _FLAGS |= {"--agent-engine=v1": "2.4"}
 _HEADER = "● Kiro is having trouble responding right now:\n   0: service error\n   1: "
 TROUBLES = {
     "throttled": _HEADER + "Too many requests, please wait 30 seconds before trying again",
+    "throttled_shortly": "Too many requests, please wait 1 second before trying again",
     "login_required": _HEADER + "dispatch failure (other): No token",
     "login_expired": "Your login session has expired. Please log in again.",
     "out_of_credits": "Monthly request limit reached",
@@ -349,14 +351,19 @@ def main(arguments: list[str], console: type[FakeKiro] = FakeKiro) -> int:
     if arguments[:1] == ["--version"]:
         print(f"kiro-cli {version}")
         return 0
+    nobody = os.environ.get("FAKEKIRO_LOGIN")
+    logged_in = nobody is None or os.path.exists(nobody)
     if arguments[:1] == ["whoami"]:
-        return 0
+        return 0 if logged_in else 1
     known = {"never"} | {flag for flag in _FLAGS if _number(_FLAGS[flag]) <= _number(version)}
     if arguments[:1] != ["chat"] or not known.issuperset(arguments[1:]):
         print(f"error: unexpected argument in {arguments}", file=sys.stderr)
         return 2
     faults = faults_in(os.environ.get("FAKEKIRO", ""))
     if "broken" in faults:
+        print("the database of models is locked")
+        return 1
+    if not logged_in:
         print("You are not logged in, please log in with kiro-cli login")
         return 1
     if "stubborn" in faults:

@@ -48,7 +48,8 @@ class ServerTestCase(TestCase):
         """
         A server with all its workers ready, to be stopped after the test.
         """
-        options = ("--port", "0", "--workers", str(workers), *options)
+        usual = ("--port", "0", "--workers", str(workers), "--graceful-timeout", "0.1")
+        options = (*usual, *options)
         self.server = self.run_twistd(*options, **env)
         self.addCleanup(self.stop)
         port = await self.server.says(r"listening on .*port=(\d+)")

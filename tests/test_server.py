@@ -17,7 +17,6 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from tests.fakekiro import TROUBLES
 from tests.programs import exits, install_fake_kiro
 from tests.servers import ServerTestCase, real
 
@@ -123,16 +122,49 @@ class TroubleTests(ServerTestCase):
         """
         await self.start(workers=1)
         pids = await self.pids()
-        for kind in TROUBLES:
+        for kind in ("network", "context_full", "model_gone"):
             response, body = await self.story(f"x [[trouble={kind}]]")
             self.assertEqual(body["code"], kind)
             self.assertEqual(response.code, 502 if kind == "context_full" else 503)
-            if kind == "throttled":
-                self.assertIn("Too many requests", body["error"])
-                self.assertEqual(self.header(response, "retry-after"), "30")
             response, body = await self.story("after it")
             self.assertEqual((response.code, body["title"]), (200, "after it"))
         self.assertEqual(await self.pids(), pids)
+
+    async def test_throttled(self) -> None:
+        """
+        An agent that is throttled is left alone for the time that it names; then
+        one request tries, and its answer ends the outage.
+        """
+        await self.start(workers=1)
+        response, body = await self.story("x [[trouble=throttled_shortly]]")
+        self.assertEqual((response.code, body["code"]), (503, "throttled"))
+        self.assertIn("Too many requests", body["error"])
+        response, body = await self.story("refused")
+        self.assertEqual((response.code, body["code"]), (503, "throttled"))
+        self.assertEqual(self.header(response, "retry-after"), "1")
+        self.assertEqual(body["queue"], {"length": 0, "limit": 32})
+        response, body = await self.fetch("GET", "/ready")
+        self.assertEqual((response.code, body["code"]), (503, "throttled"))
+        self.assertEqual((await self.health())["pool"]["state"], "throttled")
+        await self.server.says("one request may try: throttled")
+        response, body = await self.fetch("GET", "/ready")
+        self.assertEqual(response.code, 200)
+        self.assertEqual((await self.health())["pool"]["state"], "trying")
+        response, body = await self.story("after it")
+        self.assertEqual((response.code, body["title"]), (200, "after it"))
+        self.assertEqual((await self.health())["pool"]["state"], "serving")
+        self.assertFalse(any("refused" in line for line in self.typed.lines))
+
+    async def test_out_of_credits(self) -> None:
+        """
+        An account without credits is tried again much later.
+        """
+        await self.start(workers=1)
+        for idea in ("x [[trouble=out_of_credits]]", "refused"):
+            response, body = await self.story(idea)
+            self.assertEqual((response.code, body["code"]), (503, "out_of_credits"))
+        self.assertEqual(self.header(response, "retry-after"), "600")
+        self.assertIn("Monthly request limit reached", body["error"])
 
     async def test_talked_of(self) -> None:
         """
@@ -144,15 +176,52 @@ class TroubleTests(ServerTestCase):
 
     async def test_at_start(self) -> None:
         """
-        A session that cannot log in says so in /health.
+        Where nobody is logged in, no session is started again and again; as soon
+        as Kiro says that somebody is, they start.
         """
-        self.server = self.run_twistd("--port", "0", "--workers", "1", FAKEKIRO="broken")
+        login = self.folder / "login"
+        self.server = self.run_twistd(
+            *("--port", "0", "--check-interval", "0.3", "--restart-delay", "0.1"),
+            FAKEKIRO_LOGIN=str(login),
+        )
         self.addCleanup(self.stop)
         port = await self.server.says(r"listening on .*port=(\d+)")
         self.base = f"http://127.0.0.1:{port[1]}"
-        await self.server.says("worker1: .*login_required")
+        for name in ("worker1", "worker2"):
+            await self.server.says(f"{name}: .*login_required")
         worker = (await self.health())["workers"]["worker1"]
         self.assertIn("login_required: You are not logged in", worker["lastError"])
+        response, body = await self.story("refused")
+        self.assertEqual((response.code, body["code"]), (503, "login_required"))
+        self.assertEqual(self.header(response, "retry-after"), "1")
+        workers = (await self.health())["workers"].values()
+        self.assertEqual({(each["state"], each["starts"]) for each in workers}, {("held", 1)})
+        login.touch()
+        await self.server.says("worker2: ready")
+        response, body = await self.story("x")
+        self.assertEqual((response.code, body["title"]), (200, "x"))
+
+    async def test_logged_out(self) -> None:
+        """
+        When the login ends while sessions live, nothing is typed until there is a
+        new one, and then sessions are renewed, since they may know only the old.
+        """
+        login = self.folder / "login"
+        login.touch()
+        await self.start("--check-interval", "0.3", FAKEKIRO_LOGIN=str(login))
+        pids = await self.pids()
+        login.unlink()
+        response, body = await self.story("x [[trouble=login_expired]]")
+        self.assertEqual((response.code, body["code"]), (503, "login_expired"))
+        response, body = await self.story("refused")
+        self.assertEqual((response.code, body["code"]), (503, "login_expired"))
+        login.touch()
+        await self.server.says("login_expired is over")
+        response, body = await self.story("x")
+        self.assertEqual((response.code, body["title"]), (200, "x"))
+        await self.server.says(r"is over[\s\S]*worker2: ready")
+        self.assertTrue(set(pids).isdisjoint(await self.pids()))
+        self.assertFalse(any("refused" in line for line in self.typed.lines))
 
     async def test_menu(self) -> None:
         """
@@ -370,7 +439,7 @@ class DoorTests(ServerTestCase):
             self.assertEqual(response.code, status, (method, path))
             self.assertEqual({type(body["error"]), type(body["code"])}, {str})
         await self.stop()
-        self.assertEqual(self.typed.lines, [])
+        self.assertEqual(set(self.typed.lines), {"/quit"})
         self.assertNotIn("Traceback", self.server.output)
 
     async def test_preflight(self) -> None:

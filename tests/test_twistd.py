@@ -95,7 +95,8 @@ class StartTests(ServerTestCase):
         self.base = f"http://127.0.0.1:{port[1]}"
         await self.server.says(r"(?:worker1: started, pid[\s\S]*){3}")
         worker = (await self.health())["workers"]["worker1"]
-        self.assertIn("You are not logged in", worker["lastError"])
+        self.assertIn("the database of models is locked", worker["lastError"])
+        self.assertIn("the database of models is locked", worker["lastScreen"])
         self.assertIs(worker["healthy"], False)
         self.assertLessEqual(2, worker["consecutiveFailures"])
         response, _ = await self.fetch("GET", "/ready")

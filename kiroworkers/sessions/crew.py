@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from kiroworkers.sessions.outage import LoginCheck, Outage, of_all
+from kiroworkers.sessions.outage import LoginPolicy, Outage, of_all
 from kiroworkers.sessions.renewal import Renewals
 from kiroworkers.sessions.scaling import Scale
 from kiroworkers.sessions.worker import Snapshot, Supervisor, Worker
@@ -32,8 +32,7 @@ class Crew:
     Workers named worker1, worker2, …; as their `Supervisor`, it is told what
     happens to them.
 
-    @param check_login: asks whether somebody is logged in; None where that cannot
-        be asked.
+    @param login: how it is noticed that somebody is logged in.
     @param is_free: has the machine so many bytes to give?
     @param on_idle: called when a worker can be asked.
     @param on_outage: called when none can answer for some time.
@@ -46,13 +45,13 @@ class Crew:
         clock: IReactorTime,
         new_worker: NewWorker,
         scale: Scale,
-        check_login: LoginCheck | None,
+        login: LoginPolicy,
         is_free: Callable[[int], bool],
         on_idle: Callable[[], None],
         on_outage: Callable[[], None],
     ) -> None:
         self.scale = scale
-        self.outage = Outage(clock, check_login, self._try_session, self._outage_over)
+        self.outage = Outage(clock, login, self._try_session, self._outage_over)
         self._clock = clock
         self._new_worker = new_worker
         self._is_free = is_free

@@ -23,8 +23,8 @@ from kiroworkers.terminal import Troubled
 #: Troubles that every session has: the seconds until a request may try, where the
 #: agent does not name them, and the longest, when they doubled again and again.
 _PATIENCE = {
-    "login_required": (30.0, 600.0),
-    "login_expired": (30.0, 600.0),
+    "login_required": (60.0, 600.0),
+    "login_expired": (60.0, 600.0),
     "throttled": (30.0, 600.0),
     "out_of_credits": (600.0, 3600.0),
 }
@@ -34,6 +34,17 @@ _OF_LOGIN = {"login_required", "login_expired"}
 
 #: Answers whether somebody is logged in.
 LoginCheck = Callable[[], Deferred[bool]]
+
+
+@frozen
+class LoginPolicy:
+    """
+    @ivar check: asks the agent; None where it cannot be asked.
+    @ivar interval: seconds from one time to the next.
+    """
+
+    check: LoginCheck | None = None
+    interval: float = 60.0
 
 
 def of_all(kind: str) -> bool:
@@ -61,7 +72,7 @@ class Outage:
     """
     Whether, and for how long, the agent can answer nobody.
 
-    @param check_login: None where the agent cannot be asked.
+    @param login: how it is noticed that somebody is logged in.
     @param on_try: called when a session may be started to see whether it works.
     @param on_over: called when it is over, with the kind that it was.
     """
@@ -71,12 +82,12 @@ class Outage:
     def __init__(
         self,
         clock: IReactorTime,
-        check_login: LoginCheck | None,
+        login: LoginPolicy,
         on_try: Callable[[], None],
         on_over: Callable[[str], None],
     ) -> None:
         self._clock = clock
-        self._check_login = check_login
+        self._login = login
         self._on_try = on_try
         self._on_over = on_over
         self._trouble: Troubled | None = None
@@ -125,10 +136,7 @@ class Outage:
         if self._trouble is not None and not self.may_try:
             return  # known, and its time is running
         self._trouble = trouble
-        first, longest = _PATIENCE[trouble.kind]
-        guess = min(longest, first * 2.0 ** min(self._times, 32))
-        named = trouble.retry_after
-        delay = guess if named is None else float(max(1, named))
+        delay = self._delay(trouble)
         self._times += 1
         self._log.warn(
             "no session can answer: {kind}: {detail}; next try in {delay:g} s",
@@ -157,11 +165,20 @@ class Outage:
     def _look(self) -> None:
         self._alarm = None
         assert self._trouble is not None, "an alarm runs only while it lasts"
-        if self._check_login is not None and self._trouble.kind in _OF_LOGIN:
-            self._checking = self._check_login()
+        if self._login.check is not None and self._trouble.kind in _OF_LOGIN:
+            self._checking = self._login.check()
             self._checking.addErrback(lambda _: False).addCallback(self._checked)
         else:
+            self._log.info("one request may try: {kind}", kind=self._trouble.kind)
             self._on_try()
+
+    def _delay(self, trouble: Troubled) -> float:
+        if self._login.check is not None and trouble.kind in _OF_LOGIN:
+            return self._login.interval
+        if trouble.retry_after is not None:
+            return float(max(1, trouble.retry_after))
+        first, longest = _PATIENCE[trouble.kind]
+        return min(longest, first * 2.0 ** min(self._times, 32))
 
     def _checked(self, logged_in: bool) -> None:
         self._checking = None

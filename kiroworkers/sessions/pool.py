@@ -30,7 +30,7 @@ from kiroworkers.errors import (
     WorkError,
 )
 from kiroworkers.sessions.crew import Crew, NewWorker
-from kiroworkers.sessions.outage import LoginCheck
+from kiroworkers.sessions.outage import LoginPolicy
 from kiroworkers.sessions.queue import MOST_URGENT, USUAL, FairQueue
 from kiroworkers.sessions.scaling import Scale
 from kiroworkers.sessions.session import Reply
@@ -136,7 +136,7 @@ class Pool(Service):
     The requests that workers are asked, and those that wait.
 
     @param new_worker: makes a worker of a name.
-    @param check_login, is_free: as `Crew` has them.
+    @param login, is_free: as `Crew` has them.
     """
 
     _log = Logger()
@@ -147,11 +147,11 @@ class Pool(Service):
         new_worker: NewWorker,
         scale: Scale,
         policy: QueuePolicy,
-        check_login: LoginCheck | None = None,
-        is_free: Callable[[int], bool] = lambda size: True,
+        login: LoginPolicy,
+        is_free: Callable[[int], bool],
     ) -> None:
         self.crew = Crew(
-            clock, new_worker, scale, check_login, is_free, self._dispatch, self._refuse_waiting
+            clock, new_worker, scale, login, is_free, self._dispatch, self._refuse_waiting
         )
         self._clock = clock
         self._policy = policy

@@ -12,6 +12,7 @@ from typing import Any
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 
+from kiroworkers.sessions.outage import LoginPolicy
 from kiroworkers.sessions.pool import Pool, QueuePolicy
 from kiroworkers.sessions.process import Command, TerminalProcess, start
 from kiroworkers.sessions.recycling import RecyclePolicy
@@ -154,7 +155,7 @@ def pool_in(reactor: MemoryReactor, **changes: Any) -> Pool:
         "request_timeout": 120.0,
         "restarts": RESTARTS,
         "recycling": RECYCLING,
-        "check_login": None,
+        "login": LoginPolicy(),
         "is_free": lambda size: True,
         "session": {},
         **changes,
@@ -167,7 +168,7 @@ def pool_in(reactor: MemoryReactor, **changes: Any) -> Pool:
         knobs["max_spare"],
     )
     policy = QueuePolicy(knobs["backlog"], knobs["queue_timeout"], knobs["request_timeout"])
-    return Pool(reactor, new_worker, scale, policy, knobs["check_login"], knobs["is_free"])
+    return Pool(reactor, new_worker, scale, policy, knobs["login"], knobs["is_free"])
 
 
 def watched(deferred: Deferred[Any]) -> list[Any]:

@@ -1,0 +1,329 @@
+"""
+How a server is run: what operators and clients see of the pool while it works,
+is renewed, grows and stops.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from tests.programs import exits
+from tests.servers import ServerTestCase, real
+
+
+class DeadlineTests(ServerTestCase):
+    """
+    Requests that have only so much time.
+    """
+
+    async def test_clients_own(self) -> None:
+        """
+        A client's own deadline holds where it is the shorter, and the worker is
+        free again.
+        """
+        await self.start(workers=1)
+        for headers in ({"X-Request-Timeout": "0.3"}, {"Prefer": "respond-async, wait=1"}):
+            response, body = await self.story("x [[silent]]", headers=headers)
+            self.assertEqual((response.code, body["code"]), (504, "timed_out"))
+        self.assertEqual(self.header(response, "preference-applied"), "wait=1")
+        response, body = await self.story("y", headers={"X-Request-Timeout": "1000"})
+        self.assertEqual((response.code, body["title"]), (200, "y"))
+
+    async def test_headers_that_make_no_sense(self) -> None:
+        """
+        A header that makes no sense is refused by its name.
+        """
+        await self.start(workers=1)
+        for name, value in [
+            ("X-Request-Timeout", "soon"),
+            ("X-Request-Timeout", "0"),
+            ("X-Request-Timeout", "nan"),
+            ("X-Priority", "10"),
+            ("X-Priority", "high"),
+        ]:
+            response, body = await self.story("x", headers={name: value})
+            self.assertEqual((response.code, body["code"]), (400, "invalid_input"))
+            self.assertEqual(body["field"], name)
+        response, _ = await self.story("x", headers={"Prefer": "wait=soon"})
+        self.assertEqual(response.code, 200)
+
+    async def test_no_time_left(self) -> None:
+        """
+        A request that cannot be answered in time, by the turns seen, is refused at
+        once, with the time to come back and the queue.
+        """
+        await self.start(workers=1)
+        for number in range(5):
+            await self.story(f"{number} [[think=0.3]]")
+        response, body = await self.story("x", headers={"X-Request-Timeout": "0.1"})
+        self.assertEqual((response.code, body["code"]), (503, "no_time_left"))
+        self.assertEqual(body["queue"], {"length": 0, "limit": 32})
+        self.assertEqual(self.header(response, "retry-after"), str(body["retryAfter"]))
+        self.assertFalse(any('"x"' in line for line in self.typed.lines))
+
+    async def test_abandoned(self) -> None:
+        """
+        A client that hangs up leaves the queue, or its turn: the worker serves
+        the next long before the deadline.
+        """
+        await self.start(workers=1)
+        running = self.story("x [[silent]]")
+        await self.typed.heard("x [[silent]]")
+        waiting = self.story("y")
+        running.addErrback(lambda _: None)
+        waiting.addErrback(lambda _: None)
+        self.assertEqual((await self.health())["queue"]["length"], 1)
+        waiting.cancel()
+        running.cancel()
+        response, body = await self.story("z")
+        self.assertEqual((response.code, body["title"]), (200, "z"))
+        self.assertFalse(any('"y"' in line for line in self.typed.lines))
+
+
+class StopTests(ServerTestCase):
+    """
+    The end of a server.
+    """
+
+    async def draining(self, *ideas: str, **options: Any) -> list[Deferred[tuple[Any, Any]]]:
+        """
+        Requests that were under way when the server was told to stop.
+        """
+        await self.start("--graceful-timeout", options.get("timeout", "30"), workers=1)
+        requests = [self.story(idea) for idea in ideas]
+        await self.typed.heard(ideas[0])
+        self.assertEqual((await self.health())["queue"]["length"], len(ideas) - 1)
+        self.server.signal("TERM")
+        await self.server.says("stopping: ")
+        return requests
+
+    async def test_finishes_what_it_took(self) -> None:
+        """
+        What runs and what waits is finished; new work is refused; the exit status
+        is 0.
+        """
+        requests = await self.draining("a [[think=1]]", "b")
+        response, body = await self.story("new")
+        self.assertEqual((response.code, body["code"]), (503, "shutting_down"))
+        response, body = await self.fetch("GET", "/ready")
+        self.assertEqual((response.code, body["code"]), (503, "draining"))
+        answers = await gatherResults(requests)
+        self.assertEqual([body["title"] for _, body in answers], ["a [[think=1]]", "b"])
+        self.assertEqual(await self.server.ended, 0, self.server.output)
+        self.assertFalse(any('"new"' in line for line in self.typed.lines))
+
+    async def test_only_for_so_long(self) -> None:
+        """
+        What is not finished in time is refused, and the exit status says so.
+        """
+        [request] = await self.draining("a [[silent]]", timeout="0.5")
+        response, body = await request
+        self.assertEqual((response.code, body["code"]), (503, "shutting_down"))
+        self.assertEqual(await self.server.ended, 1, self.server.output)
+
+    async def test_second_signal(self) -> None:
+        """
+        A second signal means now.
+        """
+        [request] = await self.draining("a [[hang]]")
+        self.server.signal("INT")
+        response, body = await request
+        self.assertEqual((response.code, body["code"]), (503, "shutting_down"))
+        self.assertEqual(await self.server.ended, 1, self.server.output)
+
+    async def test_idle(self) -> None:
+        """
+        A server with nothing to do tells its sessions to quit, and stops at once,
+        with 0.
+        """
+        await self.start("--graceful-timeout", "30")
+        self.server.signal("TERM")
+        self.assertEqual(await self.server.ended, 0, self.server.output)
+        self.assertEqual(self.typed.lines, ["/quit", "/quit"])
+
+
+class RenewalTests(ServerTestCase):
+    """
+    New sessions while the server runs.
+    """
+
+    async def test_hang_up_signal(self) -> None:
+        """
+        SIGHUP renews every session, one after the other, and refuses nothing.
+        """
+        await self.start("--backlog", "0")
+        pids = await self.pids()
+        os.kill(self.server.pid, signal.SIGHUP)
+        codes = []
+        while set(await self.pids()) & set(pids):
+            response, _ = await self.story("x")
+            codes.append(response.code)
+        self.assertEqual(set(codes), {200})
+        self.assertEqual(self.server.output.count("renewing: SIGHUP"), 2)
+
+    async def test_max_requests(self) -> None:
+        """
+        A session that gave its answers is followed by another, and no request is
+        refused meanwhile.
+        """
+        await self.start("--max-requests", "2", "--backlog", "0", workers=1)
+        pids = await self.pids()
+        seen = set(pids)
+        for number in range(12):
+            response, body = await self.story(f"idea {number}", headers={"X-Priority": "9"})
+            if response.code == 503:
+                continue  # while it clears, nobody may wait
+            self.assertEqual(body["title"], f"idea {number}")
+            seen |= set(await self.pids())
+        await self.server.says("gave [23] answers[\\s\\S]*worker1: ready")
+        self.assertTrue(set(await self.pids()).isdisjoint(pids))
+
+    async def test_recycle(self) -> None:
+        """
+        With --reset recycle each request has a process of its own.
+        """
+        await self.start("--reset", "recycle", workers=1)
+        pids = set()
+        for number in range(3):
+            pids |= set(await self.pids())
+            _, body = await self.story(f"idea {number}")
+            self.assertEqual(body["title"], f"idea {number}")
+            self.assertEqual(body["acceptanceCriteria"], ["0 earlier prompts remembered"])
+        self.assertEqual(len(pids), 3)
+        self.assertFalse(any("/clear" in line for line in self.typed.lines))
+
+    async def test_no_reset(self) -> None:
+        """
+        With --reset none the conversation goes on.
+        """
+        await self.start("--reset", "none", workers=1)
+        for number in range(3):
+            _, body = await self.story(f"idea {number}")
+            self.assertEqual(body["acceptanceCriteria"], [f"{number} earlier prompts remembered"])
+
+    async def test_scaling(self) -> None:
+        """
+        Under load there are more workers, up to the limit and under stable names;
+        after it there are as few as before.
+        """
+        await self.start(
+            *("--max-workers", "4", "--max-spare", "1", "--check-interval", "0.5"), workers=1
+        )
+        ideas = [f"idea {number} [[think=1]]" for number in range(6)]
+        answers = await gatherResults([self.story(idea) for idea in ideas])
+        self.assertEqual([body["title"] for _, body in answers], ideas)
+        served = {self.header(response, "x-kiroworkers-worker") for response, _ in answers}
+        self.assertEqual(served, {"worker1", "worker2", "worker3", "worker4"})
+        await self.server.says("retired, 1 now")
+        health = await self.health()
+        self.assertEqual(list(health["workers"]), ["worker1"])
+        self.assertEqual(health["pool"]["maxWorkers"], 4)
+
+
+class OperatorTests(ServerTestCase):
+    """
+    The operator's routes.
+    """
+
+    async def operate(self, path: str, method: str = "POST", **kwargs: Any) -> Any:
+        response, body = await self.fetch(method, f"/operator/{path}", **kwargs)
+        self.assertIn(response.code, (200, 202), body)
+        return body
+
+    async def test_pause(self) -> None:
+        """
+        A paused pool begins no turn, shows what waits, and loses nothing.
+        """
+        await self.start()
+        body = await self.operate("pause")
+        self.assertEqual(body["pool"]["state"], "paused")
+        request = self.story("x", headers={"X-Priority": "7"})
+        [listed] = (await self.operate("queue", "GET"))["requests"]
+        shown = {name: listed[name] for name in ("task", "priority", "state", "client")}
+        self.assertEqual(shown, {"task": "generate-story", "priority": 7, "state": "waiting",
+                                 "client": "127.0.0.1"})  # fmt: skip
+        self.assertEqual(self.typed.lines, [])
+        await self.operate("resume")
+        _, body = await request
+        self.assertEqual(body["title"], "x")
+
+    async def test_workers(self) -> None:
+        """
+        One worker is drained, and restarted; their number is changed.
+        """
+        await self.start()
+        [first, _] = await self.pids()
+        await self.operate("workers/worker1/drain")
+        await exits(real, first)
+        self.assertEqual((await self.health())["workers"]["worker1"]["state"], "drained")
+        response, _ = await self.story("x")
+        self.assertEqual(self.header(response, "x-kiroworkers-worker"), "worker2")
+        await self.operate("workers/worker1/restart")
+        await self.server.says("worker1: ready[\\s\\S]*worker1: ready")
+        body = await self.operate("workers", "PUT", json={"workers": 3})
+        self.assertEqual(body["pool"]["workers"], 3)
+        await self.server.says("worker3: ready")
+        await self.operate("workers", "PUT", json={"workers": 1})
+        self.assertEqual(list((await self.health())["workers"]), ["worker1"])
+        for given in ({"workers": 0}, {"workers": True}, {"workers": "2"}, {}, [1]):
+            response, body = await self.fetch("PUT", "/operator/workers", json=given)
+            self.assertEqual((response.code, body["field"]), (400, "workers"))
+        response, body = await self.fetch("POST", "/operator/workers/worker9/drain")
+        self.assertEqual((response.code, body["code"]), (404, "unknown_worker"))
+
+    async def test_only_from_here(self) -> None:
+        """
+        Without tokens, only requests from this machine operate: not those of a
+        page, nor those that a proxy passes on, nor to another name.
+        """
+        await self.start(workers=1)
+        for headers in (
+            {"Origin": "https://evil.example"},
+            {"Host": "evil.example"},
+            {"X-Forwarded-For": "10.0.0.1"},
+            {"Host": "localhost", "Origin": "null"},
+        ):
+            response, body = await self.fetch("POST", "/operator/pause", headers=headers)
+            self.assertEqual((response.code, body["code"]), (403, "operators_only"), headers)
+        self.assertEqual((await self.health())["pool"]["state"], "serving")
+
+    async def test_tokens(self) -> None:
+        """
+        With tokens, each is good for its scopes, and SIGHUP reads them again.
+        """
+        tokens = self.folder / "tokens"
+        self.write_tokens(tokens, ask="a" * 20, watch="w" * 20, operate="o" * 20)
+        await self.start("--token-file", str(tokens), workers=1)
+        for token, path, code in [
+            (None, "/health", 401),
+            ("wrong", "/health", 401),
+            ("a" * 20, "/health", 403),
+            ("w" * 20, "/health", 200),
+            ("o" * 20, "/health", 200),
+            ("w" * 20, "/operator/queue", 403),
+            ("o" * 20, "/operator/queue", 200),
+            (None, "/ready", 200),
+        ]:
+            response, body = await self.fetch("GET", path, headers=self.bearing(token))
+            self.assertEqual(response.code, code, (token, path, body))
+        for token, code in [(None, 401), ("w" * 20, 403), ("a" * 20, 200)]:
+            response, _ = await self.story("x", headers=self.bearing(token))
+            self.assertEqual(response.code, code)
+        self.write_tokens(tokens, ask="b" * 20)
+        os.kill(self.server.pid, signal.SIGHUP)
+        await self.server.says("renewing: SIGHUP")
+        for token, code in [("a" * 20, 401), ("b" * 20, 200)]:
+            response, _ = await self.story("x", headers=self.bearing(token))
+            self.assertEqual(response.code, code)
+        self.assertNotIn("a" * 20, self.server.output)
+
+    def write_tokens(self, path: Path, **tokens: str) -> None:
+        path.write_text("".join(f"{name}r {name} {token}\n" for name, token in tokens.items()))
+
+    def bearing(self, token: str | None) -> dict[str, str]:
+        return {} if token is None else {"Authorization": f"Bearer {token}"}
