@@ -253,6 +253,7 @@ class Crew:
             elif kind.startswith("login"):
                 # It may remember who was logged in when it started.
                 self._renewals.add(worker, "somebody logged in")
+        self.grow(0)
 
     def _spare(self) -> int:
         return sum(worker.idle for worker in self._workers)

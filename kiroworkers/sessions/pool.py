@@ -355,6 +355,9 @@ class Pool(Service):
         """
         Ask once more: another worker at once, or the first that is free.
         """
+        if self.crew.outage.lasts and not self.crew.outage.may_try:
+            self._end(request, self.crew.outage.refusal())
+            return
         self._waiting.put_back(request, request.terms.client, request.terms.priority)
         self._dispatch()
 
@@ -401,16 +404,15 @@ class Pool(Service):
         known = self._turn_times.known(now)
         fastest = self._turn_times.fastest(now) if known else 0.0
         wait = 0.0
-        if waits:
-            if len(self._waiting) >= self._policy.backlog and not self._make_room(terms.client):
-                return self._busy()
-            if known and not self._paused:
-                ahead = self._waiting.ahead(terms.client, terms.priority)
-                wait = self._wait_for(ahead)
-            if wait > self._policy.queue_timeout:
-                return self._busy()
+        if waits and known and not self._paused:
+            wait = self._wait_for(self._waiting.ahead(terms.client, terms.priority))
         if wait + fastest > limit:
             return NoTimeLeft(limit, wait + fastest, self._retry_after())
+        if wait > self._policy.queue_timeout:
+            return self._busy()
+        full = len(self._waiting) >= self._policy.backlog
+        if waits and full and not self._make_room(terms.client):
+            return self._busy()
         return None
 
     def _make_room(self, client: str) -> bool:

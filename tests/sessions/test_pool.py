@@ -4,24 +4,20 @@ Tests for `kiroworkers.sessions.pool`.
 
 from __future__ import annotations
 
-import random
-import re
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import (
+    NoTimeLeft,
     NoWorkerFree,
     OutputTooLong,
     SessionLost,
     ShuttingDown,
     TimedOut,
-    WorkError,
 )
-from kiroworkers.sessions.pool import Answer, Pool, Queue
+from kiroworkers.sessions.pool import Answer, Pool, Queue, Terms
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.sessions.support import pool_in, watched
 
@@ -302,6 +298,292 @@ class DeathTests(PoolTestCase):
         self.assertEqual(repr(results), repr([TimedOut(120.0)]))
 
 
+class TermsTests(PoolTestCase):
+    """
+    Tests for requests with terms of their own.
+    """
+
+    def seen(self, seconds: float) -> Pool:
+        """
+        A pool of one that has seen five turns of so many seconds.
+        """
+        self.pool.stopService()
+        self.reactor.advance(10)
+        self.reactor.programs.clear()
+        pool = self.start(workers=1)
+        for _ in range(5):
+            self.ask("x", pool)
+            self.reactor.advance(seconds)
+            self.say(0, "X")
+        return pool
+
+    def refusal(self, pool: Pool, terms: Terms) -> list[Any]:
+        results = watched(pool.submit("y", terms))
+        self.reactor.advance(0)
+        return results
+
+    def test_own_deadline(self) -> None:
+        """
+        A shorter deadline of the client's holds; a longer one does not.
+        """
+        short = watched(self.pool.submit("a", Terms(timeout=10)))
+        long = watched(self.pool.submit("b", Terms(timeout=1000)))
+        self.reactor.advance(10)
+        self.assertEqual(repr(short), repr([TimedOut(10)]))
+        self.reactor.advance(110)
+        self.assertEqual(repr(long), repr([TimedOut(120.0)]))
+
+    def test_no_time_for_a_turn(self) -> None:
+        """
+        An idle worker is not asked for what no turn took as little time as.
+        """
+        pool = self.seen(8)
+        [refusal] = self.refusal(pool, Terms(timeout=7))
+        self.assertEqual(repr(refusal), repr(NoTimeLeft(7, 8.0, 1)))
+        self.assertEqual(self.refusal(pool, Terms(timeout=9)), [])
+
+    def test_no_time_in_the_queue(self) -> None:
+        """
+        What must wait for a turn first is refused at once when that leaves too
+        little time.
+        """
+        pool = self.seen(8)
+        self.ask("a", pool)
+        self.reactor.advance(2)
+        [refusal] = self.refusal(pool, Terms(timeout=13))
+        self.assertEqual((refusal.expected, refusal.retry_after), (14, 6))
+        self.assertEqual(self.refusal(pool, Terms(timeout=15)), [])
+        self.assertEqual(pool.queue().length, 1)
+
+    def test_queue_too_long(self) -> None:
+        """
+        Nor is a request taken that would wait longer than the queue's time-out.
+        """
+        pool = self.seen(8)
+        self.ask("a", pool)
+        taken = [self.ask("b", pool) for _ in range(3)]
+        [refusal] = self.ask("c", pool)
+        self.assertIsInstance(refusal, NoWorkerFree)
+        self.assertEqual(refusal.retry_after, 32)
+        self.assertEqual(taken, [[], [], []])
+
+    def test_old_turns_refuse_nobody(self) -> None:
+        """
+        Turns of long ago refuse nobody.
+        """
+        pool = self.seen(8)
+        self.reactor.advance(601)
+        self.assertEqual(self.refusal(pool, Terms(timeout=1)), [])
+
+    def test_priority(self) -> None:
+        """
+        The more urgent is asked first.
+        """
+        for prompt in "ab":
+            self.ask(prompt)
+        for prompt, priority in [("c", 0), ("d", 5), ("e", 9)]:
+            watched(self.pool.submit(prompt, Terms(priority=priority)))
+        for _ in range(3):
+            self.say(0, "X")
+        self.assertEqual(self.asked(0), ["a", "e", "d", "c"])
+
+    def test_fair_share(self) -> None:
+        """
+        A client with many requests does not keep another from its first.
+        """
+        for prompt in "abcd":
+            watched(self.pool.submit(prompt, Terms(client="greedy")))
+        watched(self.pool.submit("e", Terms(client="modest")))
+        self.reactor.advance(0)
+        self.say(0, "A")
+        self.assertEqual(self.asked(0), ["a", "e"])
+
+    def test_fair_share_of_a_full_queue(self) -> None:
+        """
+        When no more may wait, the client that has most waiting gives a place up
+        for one that has none.
+        """
+        pool = self.start(backlog=2, workers=1)
+        greedy = [watched(pool.submit(prompt, Terms(client="greedy"))) for prompt in "abc"]
+        modest = watched(pool.submit("d", Terms(client="modest")))
+        self.assertIsInstance(greedy[2][0], NoWorkerFree)
+        self.assertEqual((greedy[:2], modest), ([[], []], []))
+        again = watched(pool.submit("e", Terms(client="modest")))
+        self.assertIsInstance(again[0], NoWorkerFree)
+
+    def test_snapshots(self) -> None:
+        """
+        Every request can be seen, with its terms and where it is.
+        """
+        terms = Terms(timeout=50, priority=7, client="me", label="task")
+        for prompt in "ab":
+            self.ask(prompt)
+        watched(self.pool.submit("c", terms))
+        *_, running, waiting = self.pool.requests()
+        self.assertEqual((running.worker, running.attempts), ("worker2", 1))
+        self.assertEqual((waiting.worker, waiting.terms), (None, terms))
+        self.assertEqual(waiting.deadline - waiting.arrived, 50)
+
+
+class PauseTests(PoolTestCase):
+    """
+    Tests for a pool that is paused.
+    """
+
+    def test_pause(self) -> None:
+        """
+        What runs goes on, what comes waits, and is asked when the pool resumes.
+        """
+        running = self.ask("a")
+        self.pool.pause()
+        waiting = self.ask("b")
+        self.say(0, "A")
+        self.assertEqual((len(running), waiting), (1, []))
+        self.pool.resume()
+        self.reactor.advance(0)
+        self.assertEqual(self.asked(1), ["b"])
+
+    def test_not_for_ever(self) -> None:
+        """
+        Who waits for a paused pool waits no longer than for a busy one.
+        """
+        self.pool.pause()
+        waiting = self.ask("a")
+        self.reactor.advance(30)
+        self.assertIsInstance(waiting[0], NoWorkerFree)
+
+
+class OutageTests(PoolTestCase):
+    """
+    Tests for troubles that every session has.
+    """
+
+    throttled = "Too many requests, please wait 40 seconds before trying again\n\n"
+
+    def suffer(self, number: int, words: str) -> None:
+        program = self.reactor.programs[number]
+        program.print(words)
+        program.show_prompt()
+        self.reactor.advance(0)
+
+    def test_throttled(self) -> None:
+        """
+        Who waits is refused with what is left of the time, and who comes, until
+        it is over; then one at a time may try, and an answer is its end.
+        """
+        first, second, third = self.ask("a"), self.ask("b"), self.ask("c")
+        self.suffer(0, self.throttled)
+        for results in (first, third):
+            self.assertEqual((results[0].kind, results[0].retry_after), ("throttled", 40))
+        self.assertEqual(second, [])
+        self.reactor.advance(10)
+        self.assertEqual(self.ask("d")[0].retry_after, 30)
+        self.reactor.advance(30)
+        trial, refused = self.ask("e"), self.ask("f")
+        self.assertEqual((trial, refused[0].retry_after), ([], 1))
+        self.assertEqual(self.asked(0), ["a", "e"])
+        self.say(0, "E")
+        self.assertEqual(len(trial), 1)
+        self.assertEqual(self.ask("g"), [])
+
+    def test_still_throttled(self) -> None:
+        """
+        A trial that fails begins the time anew, longer where none was named.
+        """
+        for prompt, patience in [("a", 30), ("b", 60), ("c", 120)]:
+            self.ask(prompt)
+            number = next(n for n in (0, 1) if self.reactor.programs[n].answering)
+            self.suffer(number, "ThrottlingException\n\n")
+            self.assertEqual(self.ask("x")[0].retry_after, patience)
+            self.reactor.advance(patience)
+
+    def test_trial_given_up(self) -> None:
+        """
+        A trial that is given up leaves it to the next.
+        """
+        self.ask("a")
+        self.suffer(0, self.throttled)
+        self.reactor.advance(40)
+        trial = self.pool.submit("b")
+        watched(trial)
+        trial.cancel()
+        self.assertEqual(self.ask("c"), [])
+
+    def test_answer_of_another(self) -> None:
+        """
+        A turn that was running and answers ends the outage at once.
+        """
+        self.ask("a")
+        self.ask("b")
+        self.suffer(0, self.throttled)
+        self.say(1, "B")
+        self.assertEqual(self.ask("c"), [])
+
+    def test_retry_in_an_outage(self) -> None:
+        """
+        A request whose session dies while none can answer is refused, not kept.
+        """
+        self.ask("a")
+        results = self.ask("b")
+        self.suffer(0, self.throttled)
+        self.reactor.programs[1].process.end(signal=9)
+        self.reactor.advance(0)
+        self.assertEqual(results[0].kind, "throttled")
+
+
+class DrainTests(PoolTestCase):
+    """
+    Tests for `drain`.
+    """
+
+    def test_nothing_to_do(self) -> None:
+        """
+        An idle pool is drained at once.
+        """
+        self.assertEqual(watched(self.pool.drain(100)), [True])
+
+    def test_finishes(self) -> None:
+        """
+        What runs and what waits is finished, also of a paused pool; what comes is
+        refused.
+        """
+        self.pool.pause()
+        results = [self.ask(prompt) for prompt in "abc"]
+        drained = watched(self.pool.drain(100))
+        self.assertIsInstance(self.ask("d")[0], ShuttingDown)
+        self.reactor.advance(0)
+        for number in (0, 1, 0):
+            self.assertEqual(drained, [])
+            self.say(number, "X")
+        self.assertEqual([len(each) for each in results], [1, 1, 1])
+        self.assertEqual(drained, [True])
+
+    def test_only_for_so_long(self) -> None:
+        """
+        After the time, or a word, requests are waited for no longer.
+        """
+        self.ask("a")
+        drained = watched(self.pool.drain(100))
+        self.reactor.advance(100)
+        self.assertEqual(drained, [False])
+        pool = self.start()
+        self.ask("a", pool)
+        drained = watched(pool.drain(100))
+        pool.hurry()
+        pool.hurry()
+        self.assertEqual(drained, [False])
+
+    def test_given_up(self) -> None:
+        """
+        A client that hangs up ends the wait for its request.
+        """
+        reply = self.pool.submit("a")
+        watched(reply)
+        drained = watched(self.pool.drain(100))
+        reply.cancel()
+        self.assertEqual(drained, [True])
+
+
 class StopTests(PoolTestCase):
     """
     Tests for the end of the pool.
@@ -319,57 +601,3 @@ class StopTests(PoolTestCase):
         self.assertIsInstance(self.ask("d")[0], ShuttingDown)
         self.assertEqual(self.reactor.running, set())
         self.assertEqual(self.reactor.getDelayedCalls(), [])
-
-
-class ScheduleTests(SynchronousTestCase):
-    """
-    Any schedule of requests, deaths, hang-ups and silence.
-    """
-
-    @given(st.integers(0, 2**32), st.integers(1, 4), st.integers(0, 6))
-    @settings(max_examples=150, deadline=None)
-    def test_own_answer_or_a_clear_refusal(self, seed: int, workers: int, backlog: int) -> None:
-        """
-        Every request ends exactly once, with its own answer or a `WorkError`;
-        late output answers nobody; after the stop nothing is left.
-        """
-        chance = random.Random(seed)
-        reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: None))
-        pool = pool_in(reactor, workers=workers, backlog=backlog)
-        pool.startService()
-        asked: list[tuple[str, Deferred[Answer], list[Any]]] = []
-        for step in range(60):
-            match chance.choice("aaassssdghix."):
-                case "a":
-                    reply = pool.submit(f"question {step}.")
-                    asked.append((f"question {step}.", reply, watched(reply)))
-                case "s" | "d" | "h" | "i" as action:
-                    program = chance.choice(reactor.programs)
-                    if action == "d":
-                        program.process.end(signal=9)
-                    elif action == "h":
-                        program.interruptible = False
-                    elif action == "i" and program.reading:
-                        program.stray()
-                    elif action == "s" and program.answering:
-                        program.say(f"answer to {program.typed[-1]}")
-                case "g" if asked:
-                    chance.choice(asked)[1].cancel()
-                case "x":
-                    reactor.advance(chance.choice([1, 6, 31, 121]))
-            if chance.random() < 0.8:
-                reactor.advance(0)
-        reactor.advance(200)
-        for prompt, _, results in asked:
-            self.assertEqual(len(results), 1, prompt)
-            if isinstance(results[0], Answer):
-                # A prompt that strays just when it is typed at ends a turn with
-                # nothing said; no task takes that for an answer.
-                answers = re.findall(r"answer to (.*\.)", results[0].reply.text)
-                self.assertIn(answers, ([prompt], []))
-            else:
-                self.assertIsInstance(results[0], WorkError | CancelledError)
-        pool.stopService()
-        reactor.advance(200)
-        self.assertEqual(reactor.running, set())
-        self.assertEqual(reactor.getDelayedCalls(), [])
