@@ -167,9 +167,20 @@ class Crew:
 
     def renew(self, worker: Worker, reason: str) -> None:
         """
-        A new session for `worker`, when it is its turn.
+        A new session for `worker`, when it is its turn; one that was drained works
+        again.
         """
-        self._renewals.add(worker, reason)
+        if worker.drained:
+            worker.start()
+        else:
+            self._renewals.add(worker, reason)
+
+    def drain(self, worker: Worker) -> None:
+        """
+        No work and no session for `worker`, after its turn.
+        """
+        self._renewals.discard(worker)
+        worker.drain()
 
     def renew_all(self, reason: str) -> None:
         """
@@ -270,9 +281,8 @@ class Crew:
         last = sorted(self._workers, key=lambda each: (each.idle, self._workers.index(each)))
         for worker in last[::-1][: max(0, number)]:
             self._workers.remove(worker)
-            self._renewals.discard(worker)
             self._log.info("{name}: retired, {n} now", name=worker.name, n=len(self._workers))
-            worker.drain()
+            self.drain(worker)
             if not worker.gone:
                 self._retiring.append(worker)
 

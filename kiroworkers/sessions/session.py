@@ -376,7 +376,9 @@ class Session:
 
     def _end_turn(self, said: Reply) -> None:
         reply, self._reply = self._reply, None
-        keeps = self._reset is Reset.NONE
+        # A turn in which nothing was said may be one that has not begun: a prompt
+        # that strayed just when it was typed at.  Only a clear proves that it is over.
+        keeps = self._reset is Reset.NONE and said.text.strip() != ""
         if not keeps:
             self._clear()
         if reply is not None:

@@ -450,7 +450,11 @@ class Worker:
         session = self._session
         if self._successor is not None:
             self._take_over()
-        elif self._answers_left <= 0 and session is not None and not session.served_once:
+        elif (
+            self._answers_left <= 0
+            and session is not None
+            and not (session.served_once or self._drained)
+        ):
             self._supervisor.is_due(self, f"gave {session.answers} answers")
         return reply
 

@@ -87,7 +87,7 @@ class Operator:
         """
         End the session of one worker after its turn, and start no other.
         """
-        return self._do_to(request, name, "drain", lambda worker: worker.drain())
+        return self._do_to(request, name, "drain", self._pool.crew.drain)
 
     @app.route("/workers/<name>/restart", methods=["POST"])
     def restart(self, request: IRequest, name: str) -> bytes:

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.python.failure import Failure
 
 from kiroworkers.errors import WorkError
 from kiroworkers.sessions.outage import LoginPolicy
@@ -38,6 +39,46 @@ class Asked:
     prompt: str
     reply: Deferred[Answer]
     results: list[Any] = field(factory=list)
+
+    def end(self, result: Any) -> None:
+        self.results.append(result.value if isinstance(result, Failure) else result)
+
+
+def _trouble(words: str) -> Callable[[MemoryKiro], None]:
+    def happen(program: MemoryKiro) -> None:
+        program.print(f"{words}\n\n")
+        program.show_prompt()
+
+    return happen
+
+
+def _hang(program: MemoryKiro) -> None:
+    program.interruptible = program.obeys = False
+
+
+def _keep_its_memory(program: MemoryKiro) -> None:
+    program.confirms = False
+
+
+#: What may go wrong: to which programs, and how.
+MISHAPS: dict[str, tuple[Callable[[MemoryKiro], bool], Callable[[MemoryKiro], None]]] = {
+    "die": (lambda each: True, lambda each: each.process.end(signal=9)),
+    "die in a turn": (lambda each: each.answering, lambda each: each.process.end(signal=9)),
+    "hang": (lambda each: each.interruptible, _hang),
+    "stray": (lambda each: each.reading, lambda each: each.stray()),
+    "flood": (lambda each: each.answering, lambda each: each.print("y" * 150_000)),
+    "keep its memory": (lambda each: each.confirms, _keep_its_memory),
+    "throttled": (lambda each: each.answering,
+                  _trouble("Too many requests, please wait 40 seconds before trying again")),
+    "logged out": (lambda each: each.answering, _trouble("Your login session has expired")),
+    "no network": (lambda each: each.answering, _trouble("dispatch failure (timeout)")),
+    "start at last": (lambda each: not each.typed and not each.reading,
+                      lambda each: each.show_prompt()),
+}  # fmt: skip
+
+
+#: What operators do, some of it more often.
+WHIMS = ["pause", "resume", "resume", "renew", "drain", "restart", "restart", "workers", "shrink"]
 
 
 class PoolMachine(RuleBasedStateMachine):
@@ -99,16 +140,22 @@ class PoolMachine(RuleBasedStateMachine):
     # What clients do.
 
     @rule(
-        priority=st.sampled_from([0, 5, 5, 9]),
+        many=st.integers(1, 4),
+        priority=st.sampled_from([5, 5, 0, 9]),
         client=st.sampled_from("ab"),
         timeout=st.sampled_from([None, None, 3.0, 50.0]),
+        arrive=st.booleans(),
     )
-    def ask(self, priority: int, client: str, timeout: float | None) -> None:
-        prompt = f"question {len(self.asked)}."
-        reply = self.pool.submit(prompt, Terms(timeout, priority, client))
-        asked = Asked(prompt, reply)
-        self.asked.append(asked)
-        reply.addCallbacks(asked.results.append, lambda why: asked.results.append(why.value))
+    def ask(
+        self, many: int, priority: int, client: str, timeout: float | None, arrive: bool
+    ) -> None:
+        for _ in range(many):
+            prompt = f"question {len(self.asked)}."
+            asked = Asked(prompt, self.pool.submit(prompt, Terms(timeout, priority, client)))
+            self.asked.append(asked)
+            asked.reply.addBoth(asked.end)
+        if arrive:
+            self.reactor.advance(0)
 
     @precondition(lambda self: any(not each.results for each in self.asked))
     @rule(data=st.data())
@@ -117,90 +164,54 @@ class PoolMachine(RuleBasedStateMachine):
 
     # What agents do.
 
-    @rule(data=st.data())
-    def answer(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), arrive=st.booleans())
+    def answer(self, data: st.DataObject, arrive: bool) -> None:
         program = self.some_program(data, lambda each: each.answering)
         if program is not None:
             program.say(f"answer to {program.typed[-1]}")
+        if arrive:
+            self.reactor.advance(0)
 
-    @rule(data=st.data())
-    def die(self, data: st.DataObject) -> None:
-        program = self.some_program(data, lambda each: True)
-        if program is not None:
-            program.process.end(signal=9)
+    @rule(seconds=st.sampled_from([0, 1, 6]))
+    def answer_all(self, seconds: float) -> None:
+        for program in self.reactor.programs:
+            if program.process.pid in self.reactor.running and program.answering:
+                program.say(f"answer to {program.typed[-1]}")
+        self.reactor.advance(seconds)
 
-    @rule(data=st.data())
-    def hang(self, data: st.DataObject) -> None:
-        program = self.some_program(data, lambda each: each.interruptible)
+    @rule(data=st.data(), what=st.sampled_from(sorted(MISHAPS)))
+    def go_wrong(self, data: st.DataObject, what: str) -> None:
+        wanted, happen = MISHAPS[what]
+        program = self.some_program(data, wanted)
         if program is not None:
-            program.interruptible = program.obeys = False
-
-    @rule(data=st.data())
-    def stray(self, data: st.DataObject) -> None:
-        program = self.some_program(data, lambda each: each.reading)
-        if program is not None:
-            program.stray()
-
-    @rule(data=st.data())
-    def flood(self, data: st.DataObject) -> None:
-        program = self.some_program(data, lambda each: each.answering)
-        if program is not None:
-            program.print("y" * 150_000)
-
-    @rule(data=st.data())
-    def keep_its_memory(self, data: st.DataObject) -> None:
-        program = self.some_program(data, lambda each: each.confirms)
-        if program is not None:
-            program.confirms = False
-
-    @rule(data=st.data(), words=st.sampled_from([
-        "Too many requests, please wait 40 seconds before trying again",
-        "Your login session has expired", "dispatch failure (timeout)",
-    ]))  # fmt: skip
-    def trouble(self, data: st.DataObject, words: str) -> None:
-        program = self.some_program(data, lambda each: each.answering)
-        if program is not None:
-            program.print(f"{words}\n\n")
-            program.show_prompt()
+            happen(program)
 
     @rule(slow=st.booleans(), logged_in=st.sampled_from([True, True, False]))
     def from_now_on(self, slow: bool, logged_in: bool) -> None:
         self.slow, self.logged_in = slow, logged_in
 
-    @rule(data=st.data())
-    def come_to_the_prompt(self, data: st.DataObject) -> None:
-        program = self.some_program(data, lambda each: not each.typed and not each.reading)
-        if program is not None:
-            program.show_prompt()
-
     # What operators do.
 
-    @rule(paused=st.booleans())
-    def pause(self, paused: bool) -> None:
-        if paused:
-            self.pool.pause()
-        else:
-            self.pool.resume()
-
-    @rule()
-    def renew_all(self) -> None:
-        self.pool.crew.renew_all("somebody said so")
-
-    @rule(data=st.data(), drain=st.booleans())
-    def drain_or_restart(self, data: st.DataObject, drain: bool) -> None:
-        worker = data.draw(st.sampled_from(sorted(self.pool.crew.workers, key=lambda w: w.name)))
-        if drain:
-            worker.drain()
-        else:
-            self.pool.crew.renew(worker, "somebody said so")
-
-    @rule(number=st.integers(1, 4))
-    def set_workers(self, number: int) -> None:
-        self.pool.crew.set_workers(number)
-
-    @rule()
-    def shrink(self) -> None:
-        self.pool.crew.shrink()
+    @rule(data=st.data(), what=st.sampled_from(WHIMS))
+    def operate(self, data: st.DataObject, what: str) -> None:
+        crew = self.pool.crew
+        match what:
+            case "pause":
+                self.pool.pause()
+            case "resume":
+                self.pool.resume()
+            case "renew":
+                crew.renew_all("somebody said so")
+            case "workers":
+                crew.set_workers(data.draw(st.integers(1, 4)))
+            case "shrink":
+                crew.shrink()
+            case _:
+                worker = data.draw(st.sampled_from(list(crew.workers)))
+                if what == "drain":
+                    crew.drain(worker)
+                else:
+                    crew.renew(worker, "somebody said so")
 
     # What time does.
 
@@ -263,6 +274,8 @@ class PoolMachine(RuleBasedStateMachine):
         for running in requests:
             if running.worker is not None and running.attempts == 1:
                 for other in waiting:
+                    if other.attempts:
+                        continue  # it was running, too
                     same = (other.terms.client, other.terms.priority) == (
                         running.terms.client,
                         running.terms.priority,
@@ -314,7 +327,7 @@ def simulate(schedules: int, steps: int = 50) -> None:
     @raise AssertionError: with the shortest schedule that was found to fail.
     """
     case = PoolMachine.TestCase()
-    case.settings = settings(
+    case.settings = settings(  # type: ignore[misc]
         max_examples=schedules,
         stateful_step_count=steps,
         deadline=None,

@@ -18,7 +18,9 @@ from kiroworkers.errors import (
     TimedOut,
 )
 from kiroworkers.sessions.pool import Answer, Pool, Queue, Terms
+from kiroworkers.sessions.session import Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
+from tests.sessions.simulation import PoolMachine, simulate
 from tests.sessions.support import pool_in, watched
 
 
@@ -601,3 +603,46 @@ class StopTests(PoolTestCase):
         self.assertIsInstance(self.ask("d")[0], ShuttingDown)
         self.assertEqual(self.reactor.running, set())
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+
+class SimulationTests(SynchronousTestCase):
+    """
+    Tests for any schedule.
+    """
+
+    def test_any_schedule(self) -> None:
+        """
+        Every request ends exactly once, with its own answer or a clear refusal, in
+        the right order; no worker has two requests or is lost; after the stop
+        nothing is left.
+        """
+        simulate(schedules=250)
+
+    def test_retired_worker_that_is_due(self) -> None:
+        """
+        A worker that is let go in the turn that makes it due is not renewed.
+        """
+        pool = PoolMachine()
+        pool.begin(2, more=0, backlog=0, reset=Reset.CLEAR, room=False, max_requests=2)
+        for _ in range(2):
+            pool.answer_all(0)
+            pool.ask(2, priority=5, client="a", timeout=None, arrive=True)
+        pool.answer_all(0)
+        pool.pool.crew.set_workers(1)
+        pool.answer_all(0)
+        pool.teardown()
+
+    def test_strays_without_a_reset(self) -> None:
+        """
+        A prompt that strays just when it is typed at gives the next request no
+        answer of another's, though nothing is cleared between them.
+        """
+        pool = PoolMachine()
+        pool.begin(1, more=0, backlog=1, reset=Reset.NONE, room=False, max_requests=2)
+        pool.answer_all(0)
+        pool.reactor.programs[0].stray()
+        pool.ask(2, priority=5, client="a", timeout=None, arrive=False)
+        pool.answer_all(0)
+        pool.answer_all(0)
+        pool.each_has_its_own()
+        pool.teardown()

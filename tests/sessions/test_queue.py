@@ -226,7 +226,7 @@ class AnyStepsTests(SynchronousTestCase):
         others who wait; none is lost, and none is kept for ever.
         """
         case = QueueMachine.TestCase()
-        case.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+        case.settings = settings(  # type: ignore[misc]max_examples=60, stateful_step_count=60, deadline=None)
         case.runTest()
 
     @given(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 100)), max_size=50))
