@@ -126,7 +126,7 @@ class Server(MultiService):
         self._guard = Guard(reactor)
         self._pool: Pool | None = None
         self._connections: Connections | None = None
-        self._gate = Gate()
+        self._gate = Gate(any_host=settings.insecure)
         # Made before anything else registers, so that it is the last to be called.
         self._status = 0
         atexit.register(self._leave)

@@ -162,6 +162,7 @@ class MemoryProcess:
     """
     A running program as its protocol sees it.
 
+    @ivar reactor: where it runs.
     @ivar signals: those it was sent, by name without SIG.
     """
 
@@ -172,7 +173,7 @@ class MemoryProcess:
         self.signals: list[str] = []
         self.disconnected = False
         self.program = program
-        self._reactor = reactor
+        self.reactor = reactor
         self._protocol = protocol
         self._exited: Failure | None = None
         program.process = self
@@ -181,14 +182,14 @@ class MemoryProcess:
         """
         Type `data`; the program reads it when the clock is advanced.
         """
-        self._reactor.callLater(0, self._receive, data)
+        self.reactor.callLater(0, self._receive, data)
 
     def deliver(self, data: bytes) -> None:
         """
         The program prints `data`; it is read when the clock is advanced.
         """
         if data:
-            self._reactor.callLater(0, self._hear, data)
+            self.reactor.callLater(0, self._hear, data)
 
     def end(self, status: int = 0, signal: int | None = None) -> None:
         """
@@ -199,7 +200,7 @@ class MemoryProcess:
             self._exited = Failure(
                 ProcessDone(None) if done else ProcessTerminated(status or None, signal)
             )
-            self._reactor.callLater(0, self._exit)
+            self.reactor.callLater(0, self._exit)
 
     def send_signal(self, number: int) -> None:
         """
@@ -220,7 +221,7 @@ class MemoryProcess:
         """
         Close the terminal; the protocol then hears of the end.
         """
-        self._reactor.callLater(0, self._protocol.processEnded, self._exited)
+        self.reactor.callLater(0, self._protocol.processEnded, self._exited)
 
     def _receive(self, data: bytes) -> None:
         if self._exited is None:

@@ -64,6 +64,8 @@ class Crew:
         self._session_size = _SESSION_GUESS
         self._renewals = Renewals(self.has_room, self._can_be_spared)
         self._trial: Worker | None = None
+        # The most that dynamic scaling may have, where there is any.
+        self._most = scale.max_workers if scale.max_workers > scale.workers else 0
         self._gone: Deferred[None] | None = None
 
     @property
@@ -143,6 +145,8 @@ class Crew:
             return  # more of them would, too
         free = sum(worker.idle or worker.coming for worker in self._workers)
         for _ in range(self.scale.missing(size, free, waiting)):
+            if len(self._workers) >= self.scale.workers and not self._is_free(self._session_size):
+                return
             worker = self._new_worker(self._free_name(), self)
             self._workers.append(worker)
             self._log.info("{name}: added, {n} now", name=worker.name, n=len(self._workers))
@@ -159,8 +163,7 @@ class Crew:
         """
         Have so many workers at least, from now on.
         """
-        fixed = self.scale.workers == self.scale.max_workers
-        most = number if fixed else max(number, self.scale.max_workers)
+        most = max(number, self._most)
         self.scale = evolve(self.scale, workers=number, max_workers=most)
         self.grow(0)
         self._retire(len(self._workers) - most)
@@ -197,13 +200,14 @@ class Crew:
         if sizes:
             self._session_size = max(sizes)
 
-    def suffer(self, trouble: Troubled) -> bool:
+    def suffer(self, trouble: Troubled, at_start: bool = False) -> bool:
         """
-        A session could not answer because of `trouble`.  Could none?
+        A session could not answer, or not even start, because of `trouble`.  Could
+        none?
         """
         if not of_all(trouble.kind):
             return False
-        self.outage.begin(trouble)
+        self.outage.begin(trouble, at_start)
         if not self.outage.may_try:
             self._on_outage()
         return True
@@ -227,7 +231,7 @@ class Crew:
         """
         A session could not go on; would none?
         """
-        return self.suffer(trouble)
+        return self.suffer(trouble, at_start=True)
 
     def has_room(self, worker: Worker) -> bool:
         """
@@ -241,9 +245,16 @@ class Crew:
         """
         if worker in self._retiring and worker.gone:
             self._retiring.remove(worker)
+        if worker.idle and self.outage.is_disproved(worker.began, by_start=True):
+            self.outage.over()
         if worker is self._trial and worker.idle:
             self._trial = None
-            self.outage.over()
+            self._start_held()
+        elif worker is self._trial and worker.group is None:
+            # It shows nothing; another may.
+            self._trial = None
+            if self.outage.may_try:
+                self._try_session()
         self._renewals.go_on()
         self._check_gone()
 
@@ -258,13 +269,18 @@ class Crew:
             self._trial.start()
 
     def _outage_over(self, kind: str) -> None:
+        if kind.startswith("login"):
+            for worker in self._workers:
+                if not (worker.held or worker.drained):
+                    # It may remember who was logged in when it started.
+                    self._renewals.add(worker, "somebody logged in")
+        self._start_held()
+        self.grow(0)
+
+    def _start_held(self) -> None:
         for worker in list(self._workers):
             if worker.held:
                 worker.start()
-            elif kind.startswith("login"):
-                # It may remember who was logged in when it started.
-                self._renewals.add(worker, "somebody logged in")
-        self.grow(0)
 
     def _spare(self) -> int:
         return sum(worker.idle for worker in self._workers)
@@ -290,8 +306,12 @@ class Crew:
         """
         May `worker` be without a session for a while?
         """
+        if worker.group is None:
+            return True
         others = [each for each in self._workers if each is not worker]
-        return not others or any(each.idle for each in others)
+        # One that is busy goes after its turn, when another may have ended its own.
+        ready = [each.idle or (each.healthy and not worker.idle) for each in others]
+        return not others or any(ready)
 
     def _everybody(self) -> list[Worker]:
         return [*self._workers, *self._retiring]

@@ -4,6 +4,7 @@ Asking the agent's own command whether somebody is logged in.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -29,7 +30,18 @@ def check_login(
     """
     check = _Check(reactor)
     spawner: IReactorProcess = reactor
-    spawner.spawnProcess(check, command[0], list(command), env=dict(environment))
+    # What it prints is not wanted, and a child that it leaves must not be waited for.
+    nothing = os.open(os.devnull, os.O_RDWR)
+    try:
+        spawner.spawnProcess(
+            check,
+            command[0],
+            list(command),
+            env=dict(environment),
+            childFDs=dict.fromkeys((0, 1, 2), nothing),
+        )
+    finally:
+        os.close(nothing)
     return check.result
 
 
@@ -38,7 +50,7 @@ class _Check(ProcessProtocol):
         self.result: Deferred[bool] = Deferred(lambda _: self._kill())
         self._alarm = clock.callLater(_PATIENCE, self._kill)
 
-    def processEnded(self, reason: Failure) -> None:
+    def processExited(self, reason: Failure) -> None:
         if self._alarm.active():
             self._alarm.cancel()
         if not self.result.called:

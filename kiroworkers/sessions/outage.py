@@ -60,11 +60,13 @@ class OutageSnapshot:
     The outage as it is now.
 
     @ivar kind, detail: the trouble, and the agent's words for it.
+    @ivar may_try: the next request shows whether it is over.
     @ivar retry_after: seconds until it is tried again; 0 when that may be now.
     """
 
     kind: str
     detail: str
+    may_try: bool
     retry_after: int
 
 
@@ -92,6 +94,8 @@ class Outage:
         self._on_over = on_over
         self._trouble: Troubled | None = None
         self._times = 0
+        self._since = 0.0
+        self._at_start = False
         self._alarm: IDelayedCall | None = None
         self._checking: Deferred[bool] | None = None
         self._stopped = False
@@ -110,6 +114,13 @@ class Outage:
         """
         return self._trouble is not None and self._alarm is None and self._checking is None
 
+    def is_disproved(self, began: float, by_start: bool = False) -> bool:
+        """
+        Does a turn that began then and gave an answer, or a session that was
+        started then and is ready, show that it is over?
+        """
+        return self.lasts and began > self._since and (self._at_start or not by_start)
+
     def snapshot(self) -> OutageSnapshot | None:
         """
         The outage, if there is one.
@@ -117,7 +128,7 @@ class Outage:
         trouble = self._trouble
         if trouble is None:
             return None
-        return OutageSnapshot(trouble.kind, trouble.detail, self._retry_after())
+        return OutageSnapshot(trouble.kind, trouble.detail, self.may_try, self._retry_after())
 
     def refusal(self) -> AgentUnavailable:
         """
@@ -127,15 +138,19 @@ class Outage:
         assert trouble is not None, "it lasts"
         return AgentUnavailable(trouble.kind, trouble.detail, max(1, self._retry_after()))
 
-    def begin(self, trouble: Troubled) -> None:
+    def begin(self, trouble: Troubled, at_start: bool) -> None:
         """
         A session says that none can answer.
+
+        @param at_start: it did not even come to its prompt.
         """
         if self._stopped or not of_all(trouble.kind):
             return
         if self._trouble is not None and not self.may_try:
             return  # known, and its time is running
-        self._trouble = trouble
+        if self._trouble is None:
+            self._since = self._clock.seconds()
+        self._trouble, self._at_start = trouble, at_start
         delay = self._delay(trouble)
         self._times += 1
         self._log.warn(
@@ -187,7 +202,7 @@ class Outage:
         if logged_in:
             self._end()
         else:
-            self.begin(self._trouble)
+            self.begin(self._trouble, self._at_start)
 
     def _end(self) -> None:
         self._cancel()
@@ -203,5 +218,5 @@ class Outage:
 
     def _retry_after(self) -> int:
         if self._alarm is None:
-            return 0
+            return 0 if self.may_try else 1
         return max(0, math.ceil(self._alarm.getTime() - self._clock.seconds()))

@@ -162,6 +162,7 @@ class Pool(Service):
         self._requests: dict[_Request, None] = {}
         self._turn_times = TurnTimes()
         self._paused = False
+        self._hurried = False
         self._finished: Deferred[bool] | None = None
         self._drain_alarm: IDelayedCall | None = None
 
@@ -251,16 +252,17 @@ class Pool(Service):
                 request.patience = self._clock.callLater(
                     self._policy.queue_timeout, lambda: self._end(request, self._busy())
                 )
-        self.crew.grow(len(self._waiting))
+        self._grow()
         return request.reply
 
     # What the operator may ask of it.
 
     def pause(self) -> None:
         """
-        Begin no turn until `resume`; what runs goes on, what comes waits.
+        Begin no turn until `resume`; what runs goes on, what comes waits.  A pool
+        that is draining does not pause.
         """
-        self._paused = True
+        self._paused = not self.draining
 
     def resume(self) -> None:
         """
@@ -268,6 +270,7 @@ class Pool(Service):
         """
         self._paused = False
         self._dispatch()
+        self._grow()
 
     def drain(self, timeout: float) -> Deferred[bool]:
         """
@@ -279,12 +282,15 @@ class Pool(Service):
             self._drain_alarm = self._clock.callLater(timeout, self.hurry)
             self.resume()
             self._check_finished()
+            if self._hurried:
+                self.hurry()
         return self._finished
 
     def hurry(self) -> None:
         """
-        Wait no longer for requests to finish.
+        Wait no longer for requests to finish, now or when it is drained.
         """
+        self._hurried = True
         if self._drain_alarm is not None:
             if self._drain_alarm.active():
                 self._drain_alarm.cancel()
@@ -300,6 +306,10 @@ class Pool(Service):
             if worker is None:
                 return
             self._put(self._waiting.next(), worker)
+
+    def _grow(self) -> None:
+        if not (self._paused or self.draining):
+            self.crew.grow(len(self._waiting))
 
     def _next_idle(self) -> Worker | None:
         return None if self._paused else self.crew.next_idle()
@@ -318,43 +328,54 @@ class Pool(Service):
             self._turn_times.add(now, now - began)
             request.turn = None
             self._waiting.release(client)
-            if self.crew.outage.lasts:
+            if request.is_trial or self.crew.outage.is_disproved(began):
                 self.crew.outage.over()
             self._forget(request)
             request.reply.callback(Answer(reply, worker.name, request.attempts, now - began))
             self._check_finished()
+            worker.end_turn()
 
         def failed(failure: Failure) -> None:
             request.turn = request.worker = None
             self._waiting.release(client)
-            problem = failure.value
-            if failure.check(CancelledError):
-                return  # given up by `_forget`, which is told by who knows why
-            if isinstance(problem, SessionLost):
-                if request.attempts < _MOST_ATTEMPTS:
-                    self._log.info("a session died while it was asked: asking another")
-                    self._again(request)
-                    return
-                failure = Failure(SessionLost(problem.reason, request.attempts))
-            self._end(request, failure)
-            if isinstance(problem, AgentUnavailable):
-                self.crew.suffer(Troubled(problem.kind, problem.detail, problem.retry_after))
+            # One that was given up was forgotten by `_forget`, which was told why.
+            if not failure.check(CancelledError):
+                self._failed(request, failure)
+            worker.end_turn()
 
         try:
             turn = worker.ask(request.prompt)
         except Exception as problem:
-            # Nothing was typed, and the worker is as idle as before.
+            # Nothing was typed, and the worker is as idle as before: whoever looks
+            # for idle workers finds it again.
             self._waiting.release(client)
             self._end(request, problem)
-            self._dispatch()
             return
         request.turn = turn
         turn.addCallbacks(answered, failed)
+
+    def _failed(self, request: _Request, failure: Failure) -> None:
+        """
+        A turn of `request` ended without an answer.
+        """
+        problem = failure.value
+        if isinstance(problem, SessionLost):
+            if request.attempts < _MOST_ATTEMPTS:
+                self._log.info("a session died while it was asked: asking another")
+                self._again(request)
+                return
+            failure = Failure(SessionLost(problem.reason, request.attempts))
+        self._end(request, failure)
+        if isinstance(problem, AgentUnavailable):
+            self.crew.suffer(Troubled(problem.kind, problem.detail, problem.retry_after))
 
     def _again(self, request: _Request) -> None:
         """
         Ask once more: another worker at once, or the first that is free.
         """
+        if self._hurried:
+            self._end(request, ShuttingDown())
+            return
         if self.crew.outage.lasts and not self.crew.outage.may_try:
             self._end(request, self.crew.outage.refusal())
             return

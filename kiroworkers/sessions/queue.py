@@ -9,11 +9,13 @@ that is alone has all of it.
 A step of priority is worth a head start of some seconds: nothing waits for ever
 behind what is more urgent and came later.
 
-Every step costs the logarithm of what waits.
+Every step costs the logarithm of what waits, but for the choice of who gives a
+place up when there is room for no more.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -29,6 +31,9 @@ T = TypeVar("T")
 #: Entries that are of no use any more are swept out when they outnumber the rest
 #: and these.
 _SLACK = 64
+
+#: So many clients that had a turn and are gone are remembered.
+_MOST_RESTING = 1000
 
 
 @define(eq=False)
@@ -52,6 +57,8 @@ class _Client(Generic[T]):
     @ivar round: in which of the rounds, in which each client has one turn, its
         next one is.
     @ivar stamp: of its newest place in the heap of clients.
+    @ivar standing: its turns that run and its round, as they are counted, while it
+        waits.
     """
 
     name: str
@@ -61,6 +68,7 @@ class _Client(Generic[T]):
     waiting: int = 0
     running: int = 0
     stamp: int = 0
+    standing: tuple[int, int] | None = None
 
 
 class FairQueue(Generic[T]):
@@ -77,7 +85,8 @@ class FairQueue(Generic[T]):
         self._entries: dict[T, _Entry[T]] = {}
         self._numbers = count()
         self._round = 0
-        self._waiting_clients = 0
+        self._standings: Counter[tuple[int, int]] = Counter()
+        self._resting: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -140,33 +149,35 @@ class FairQueue(Generic[T]):
 
     def ahead(self, client: str, priority: int) -> int:
         """
-        About how many turns begin before one that `client` would now wait for.
+        How many turns begin at least before one that `client` would now wait for:
+        its own that are as urgent, and one of each client whose turn it is before.
         """
         known = self._clients.get(client)
         own = 0 if known is None else sum(known.urgency[priority:])
-        own_waiting = 0 if known is None else known.waiting
-        others = self._waiting_clients - (own_waiting > 0)
-        return own + min(len(self) - own_waiting, others * (own + 1))
+        waits = known is not None and known.waiting > 0
+        mine = (0, self._round) if known is None else (known.running, known.round)
+        before = sum(count for each, count in self._standings.items() if each <= mine)
+        return own + before - waits
 
     def newest_of_largest(self, client: str) -> T | None:
         """
         What is to go where there is room for no more and `client` comes with
         one: the last item of the client that has most, if that is at least two
-        more than `client` has.
+        more than `client` has.  What was put back keeps its place.
         """
         largest = max(self._clients.values(), key=lambda each: each.waiting, default=None)
         known = self._clients.get(client)
         own = 0 if known is None else known.waiting
         if largest is None or largest.waiting < own + 2:
             return None
-        return max(each for each in largest.entries if each.waiting).item
+        last = max(each for each in largest.entries if each.waiting)
+        return None if last.key == -inf else last.item
 
     def _add(self, item: T, name: str, priority: int, key: float) -> None:
         client = self._client(name)
         entry = _Entry(key, next(self._numbers), item, priority, client)
         heappush(client.entries, entry)
         self._entries[item] = entry
-        self._waiting_clients += not client.waiting
         client.waiting += 1
         client.urgency[priority] += 1
         self._place(client)
@@ -175,10 +186,10 @@ class FairQueue(Generic[T]):
         entry.waiting = False
         entry.client.waiting -= 1
         entry.client.urgency[entry.priority] -= 1
-        self._waiting_clients -= not entry.client.waiting
 
     def _begin(self, client: _Client[T]) -> None:
-        self._round = max(self._round, client.round)
+        if client.round > self._round:
+            self._next_round()
         client.round = self._round + 1
         client.running += 1
         self._place(client)
@@ -186,10 +197,21 @@ class FairQueue(Generic[T]):
     def _client(self, name: str) -> _Client[T]:
         if name not in self._clients:
             self._clients[name] = _Client(name, self._round)
+        self._resting.pop(name, None)
         client = self._clients[name]
-        if not client.waiting and not client.running:
+        if not client.waiting:
+            # Who comes back has not saved up turns.
             client.round = max(client.round, self._round)
         return client
+
+    def _next_round(self) -> None:
+        """
+        Everybody who rests may have a turn again, and need not be remembered.
+        """
+        self._round += 1
+        for name in self._resting:
+            del self._clients[name]
+        self._resting.clear()
 
     def _head(self, client: _Client[T]) -> _Entry[T]:
         while not client.entries[0].waiting:
@@ -201,15 +223,34 @@ class FairQueue(Generic[T]):
         Put `client` where it belongs now.
         """
         client.stamp = next(self._numbers)
+        if client.standing is not None:
+            self._standings[client.standing] -= 1
+            if not self._standings[client.standing]:
+                del self._standings[client.standing]
+            client.standing = None
         if client.waiting:
+            client.standing = (client.running, client.round)
+            self._standings[client.standing] += 1
             self._push(client)
         elif not client.running:
-            self._clients.pop(client.name, None)
-        if len(self._places) > 2 * self._waiting_clients + _SLACK:
+            self._rest(client)
+        if len(self._places) > 2 * len(self._clients) + _SLACK:
             self._places.clear()
             for each in self._clients.values():
                 if each.waiting:
                     self._push(each)
+
+    def _rest(self, client: _Client[T]) -> None:
+        """
+        `client` has nothing here.  Until its next turn would be due, it is
+        remembered that it had one, or asking one at a time would be a way to more.
+        """
+        if client.round <= self._round:
+            del self._clients[client.name]
+            return
+        self._resting[client.name] = None
+        if len(self._resting) > _MOST_RESTING:
+            self._next_round()
 
     def _push(self, client: _Client[T]) -> None:
         head = self._head(client)

@@ -18,7 +18,6 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from kiroworkers.sessions.recycling import RecyclePolicy
 from kiroworkers.sessions.restarts import RestartPolicy, Restarts
@@ -228,6 +227,13 @@ class Worker:
         return starting or self._successor is not None or self._leave_idle is not None
 
     @property
+    def began(self) -> float:
+        """
+        When its session was started, or its last one ended.
+        """
+        return self._ended_at if self._session is None else self._session.born
+
+    @property
     def held(self) -> bool:
         """
         Does it wait until sessions of the agent can answer again?
@@ -271,7 +277,21 @@ class Worker:
         if session.served_once and self._supervisor.has_room(self):
             # It goes after this turn; who comes next need not wait for a start.
             self._prepare()
-        return reply.addCallbacks(self._count, self._turn_failed)
+        return reply.addCallback(self._count)
+
+    def end_turn(self) -> None:
+        """
+        A turn is over, and whoever asked has been told: to be called after each.
+        """
+        session = self._session
+        if self._successor is not None:
+            self._take_over()
+        elif (
+            session is not None
+            and self._answers_left <= 0
+            and not (session.served_once or self._drained)
+        ):
+            self._supervisor.is_due(self, f"gave {session.answers} answers")
 
     def renew(self, reason: str, ahead: bool) -> None:
         """
@@ -279,7 +299,14 @@ class Worker:
 
         @param ahead: start the successor before the old one goes.
         """
-        if self.renewing or self._stopped:
+        if self._stopped:
+            return
+        if self._successor is not None and self._session is not None and self._session.served_once:
+            # It was started for the next turn, and before somebody wanted a new one.
+            self._dismiss_successor(reason)
+            self._prepare()
+            return
+        if self.renewing:
             return
         self._log.info("{name}: renewing: {reason}", name=self.name, reason=reason)
         if self._session is None:
@@ -304,10 +331,7 @@ class Worker:
         """
         self._drained = True
         self._cancel_restart()
-        if self._successor is not None:
-            successor, self._successor = self._successor, None
-            self._leaving.add(successor)
-            successor.stop("drained")
+        self._dismiss_successor("drained")
         if self._session is None:
             self._absence = Absence.DRAINED
         else:
@@ -390,12 +414,19 @@ class Worker:
             self._successor = self._begin()
             self._launch(self._successor)
 
+    def _dismiss_successor(self, reason: str) -> None:
+        if self._successor is not None:
+            successor, self._successor = self._successor, None
+            self._leaving.add(successor)
+            successor.stop(reason)
+
     def _take(self, session: Session) -> None:
         """
         `session` is the one that serves from now on.
         """
         self._session = session
         self._leave_idle = None
+        self._seamless = False
         self._answers_left = self._recycling.answers(self._chance)
 
     def _ready(self, session: Session) -> None:
@@ -447,20 +478,7 @@ class Worker:
     def _count(self, reply: Reply) -> Reply:
         self._answered += 1
         self._answers_left -= 1
-        session = self._session
-        if self._successor is not None:
-            self._take_over()
-        elif (
-            self._answers_left <= 0
-            and session is not None
-            and not (session.served_once or self._drained)
-        ):
-            self._supervisor.is_due(self, f"gave {session.answers} answers")
         return reply
-
-    def _turn_failed(self, failure: Failure) -> Failure:
-        self._take_over()
-        return failure
 
     def _gone(self, session: Session, reason: str) -> None:
         if session in self._leaving:

@@ -21,7 +21,7 @@ def described_pool(pool: Pool) -> dict[str, Any]:
         return {"state": "draining", "detail": "The server is shutting down", **limits}
     if outage is not None:
         return {
-            "state": outage.kind if outage.retry_after else "trying",
+            "state": "trying" if outage.may_try else outage.kind,
             "detail": outage.detail,
             "retryAfter": outage.retry_after,
             **limits,

@@ -27,8 +27,9 @@ def terms_of(request: IRequest, client: str, label: str) -> Terms:
     waits = _WAIT.search(_header(request, "Prefer") or "")
     if waits is not None and int(waits[1]) > 0:
         preferred = float(waits[1])
-        timeout = preferred if timeout is None else min(timeout, preferred)
-        request.setHeader(b"preference-applied", b"wait=" + waits[1].encode())
+        if timeout is None or preferred <= timeout:
+            timeout = preferred
+            request.setHeader(b"preference-applied", b"wait=" + waits[1].encode())
     return Terms(timeout, _priority(request), client, label)
 
 

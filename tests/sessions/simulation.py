@@ -25,7 +25,7 @@ from kiroworkers.sessions.outage import LoginPolicy
 from kiroworkers.sessions.pool import Answer, Pool, Terms
 from kiroworkers.sessions.session import Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.sessions.support import RECYCLING, RESTARTS, pool_in, watched
+from tests.sessions.support import RECYCLING, RESTARTS, LoggedOut, pool_in, watched
 
 _ANSWER = re.compile(r"answer to (question \d+\.)")
 
@@ -98,7 +98,8 @@ class PoolMachine(RuleBasedStateMachine):
     def begin(
         self, workers: int, more: int, backlog: int, reset: Reset, room: bool, max_requests: int
     ) -> None:
-        self.slow = self.troubled = False
+        self.slow = False
+        self.reset = reset
         self.logged_in = True
         self.reactor = MemoryReactor(self.new_program)
         self.asked: list[Asked] = []
@@ -117,16 +118,9 @@ class PoolMachine(RuleBasedStateMachine):
         self.pool.startService()
 
     def new_program(self) -> MemoryKiro:
-        program = MemoryKiro(lambda prompt: None)
+        program = MemoryKiro(lambda prompt: None) if self.logged_in else LoggedOut()
         program.mute = self.slow
-        if not self.logged_in:
-            program.mute = True
-            self.reactor.callLater(0, self.refuse_login, program)
         return program
-
-    def refuse_login(self, program: MemoryKiro) -> None:
-        program.print("You are not logged in, please log in with kiro-cli login\n")
-        self.reactor.callLater(0, program.process.end, 1)
 
     def some_program(self, data: st.DataObject, wanted: Callable[[MemoryKiro], bool]) -> Any:
         """
@@ -281,6 +275,23 @@ class PoolMachine(RuleBasedStateMachine):
                         running.terms.priority,
                     )
                     assert not same or other.number > running.number, (other, running)
+
+    @invariant()
+    def proven_before_it_serves(self) -> None:
+        """
+        Between two questions a session was cleared, or served only one.
+        """
+        for program in self.reactor.programs:
+            before = ""
+            for line in program.typed:
+                if line.startswith("question") and before.startswith("question"):
+                    earlier = next(each for each in self.asked if each.prompt == before)
+                    assert self.reset is Reset.NONE, program.typed
+                    assert isinstance(earlier.results[0], Answer), program.typed
+                if line in ("/clear", "y") or line.startswith("question"):
+                    before = line
+            asked = [line for line in program.typed if line.startswith("question")]
+            assert self.reset is not Reset.RECYCLE or len(asked) <= 1, program.typed
 
     @invariant()
     def within_its_limits(self) -> None:

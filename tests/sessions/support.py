@@ -48,6 +48,16 @@ class MemoryLine(MemoryKiro):
         self.print(f"{text}\n> ")
 
 
+class LoggedOut(MemoryKiro):
+    """
+    A Kiro that nobody is logged in to.
+    """
+
+    def begin(self) -> None:
+        self.print("You are not logged in, please log in with kiro-cli login\n")
+        self.process.reactor.callLater(0, self.process.end, 1)
+
+
 @frozen
 class MemoryJournal:
     """

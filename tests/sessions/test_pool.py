@@ -13,6 +13,7 @@ from kiroworkers.errors import (
     NoTimeLeft,
     NoWorkerFree,
     OutputTooLong,
+    PromptUntypable,
     SessionLost,
     ShuttingDown,
     TimedOut,
@@ -21,7 +22,7 @@ from kiroworkers.sessions.pool import Answer, Pool, Queue, Terms
 from kiroworkers.sessions.session import Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.sessions.simulation import PoolMachine, simulate
-from tests.sessions.support import pool_in, watched
+from tests.sessions.support import MemoryLine, pool_in, watched
 
 
 class PoolTestCase(SynchronousTestCase):
@@ -511,15 +512,17 @@ class OutageTests(PoolTestCase):
         trial.cancel()
         self.assertEqual(self.ask("c"), [])
 
-    def test_answer_of_another(self) -> None:
+    def test_answer_from_before(self) -> None:
         """
-        A turn that was running and answers ends the outage at once.
+        An answer to what was asked before the outage is no sign that it is over.
         """
         self.ask("a")
-        self.ask("b")
+        results = self.ask("b")
         self.suffer(0, self.throttled)
+        self.reactor.advance(1)
         self.say(1, "B")
-        self.assertEqual(self.ask("c"), [])
+        self.assertEqual(len(results), 1)
+        self.assertEqual(self.ask("c")[0].retry_after, 39)
 
     def test_retry_in_an_outage(self) -> None:
         """
@@ -603,6 +606,52 @@ class StopTests(PoolTestCase):
         self.assertIsInstance(self.ask("d")[0], ShuttingDown)
         self.assertEqual(self.reactor.running, set())
         self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_hurried_before(self) -> None:
+        """
+        A word to hurry that comes before the drain holds for it, and requests whose
+        sessions end then are not asked again.
+        """
+        results = self.ask("a")
+        self.pool.hurry()
+        self.pool.crew.stop_now()
+        self.assertEqual(watched(self.pool.drain(100)), [False])
+        self.reactor.advance(0)
+        self.assertIsInstance(results[0], ShuttingDown)
+
+    def test_no_pause(self) -> None:
+        """
+        A pool that is draining is not paused.
+        """
+        self.ask("a")
+        drained = watched(self.pool.drain(100))
+        self.pool.pause()
+        self.say(0, "A")
+        self.assertEqual(drained, [True])
+
+
+class UntypableTests(SynchronousTestCase):
+    """
+    Tests for prompts that an agent cannot be given.
+    """
+
+    def test_many(self) -> None:
+        """
+        However many of them are next, who comes after them is asked.
+        """
+        reactor = MemoryReactor(MemoryLine)
+        pool = pool_in(reactor, workers=1, backlog=2000, session={"dialect": "generic"})
+        pool.startService()
+        reactor.pump([0, 0.5])
+        first = watched(pool.submit("first"))
+        reactor.advance(0)
+        untypable = [watched(pool.submit("x" * 5000)) for _ in range(1500)]
+        watched(pool.submit("last"))
+        reactor.programs[0].say("done")
+        reactor.pump([0, 0.5, 0, 0.5, 0])
+        self.assertEqual(len(first), 1)
+        self.assertTrue(all(isinstance(each[0], PromptUntypable) for each in untypable))
+        self.assertEqual([each.typed for each in reactor.programs if each.typed][-1], ["last"])
 
 
 class SimulationTests(SynchronousTestCase):

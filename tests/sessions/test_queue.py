@@ -143,10 +143,40 @@ class FairnessTests(SynchronousTestCase):
 
     def test_ahead(self) -> None:
         """
-        Of others, no more turns are ahead than a fair share.
+        Of each other client, one turn is ahead, if it holds no more and has not had
+        its turn.
         """
         self.add("a1", "a2", "a3", "b1")
-        self.assertEqual([self.queue.ahead(client, 5) for client in "abc"], [4, 3, 2])
+        self.assertEqual([self.queue.ahead(client, 5) for client in "abc"], [4, 2, 2])
+        self.queue.take("a")
+        self.assertEqual(self.queue.ahead("c", 5), 1)
+
+    def test_one_at_a_time(self) -> None:
+        """
+        Who asks again as soon as it has its answer gets no more than its turn.
+        """
+        self.add("a1", "a2", "a3")
+        running = self.queue.next()
+        order = running
+        for number in range(4):
+            if running[0] == "a":
+                self.add(f"b{number}")
+            self.queue.release(running[0])
+            if running[0] == "b":
+                self.add(f"b{number}")
+            running = self.queue.next()
+            order += running
+        self.assertEqual(order[::2], "ababa")
+
+    def test_forgets_who_is_gone(self) -> None:
+        """
+        A crowd of clients that each ask once is not remembered.
+        """
+        for number in range(5000):
+            self.queue.take(f"client {number}")
+            self.queue.release(f"client {number}")
+        queue: Any = self.queue
+        self.assertLess(len(queue._clients), 2000)
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -210,7 +240,10 @@ class QueueMachine(RuleBasedStateMachine):
     def nothing_lost_nothing_kept(self) -> None:
         queue: Any = self.queue
         assert len(queue) == len(self.waiting)
-        assert set(queue._clients) == set(+self.running) | {client for client, _ in self.waiting}
+        here = set(+self.running) | {client for client, _ in self.waiting}
+        assert set(queue._clients) == here | set(queue._resting)
+        assert here.isdisjoint(queue._resting)
+        assert sum(queue._standings.values()) == len({client for client, _ in self.waiting})
         kept = len(queue._places) + sum(len(each.entries) for each in queue._clients.values())
         assert kept <= 3 * len(self.waiting) + 6 * 64
 
@@ -226,7 +259,8 @@ class AnyStepsTests(SynchronousTestCase):
         others who wait; none is lost, and none is kept for ever.
         """
         case = QueueMachine.TestCase()
-        case.settings = settings(  # type: ignore[misc]max_examples=60, stateful_step_count=60, deadline=None)
+        steps = settings(max_examples=60, stateful_step_count=60, deadline=None)
+        case.settings = steps  # type: ignore[misc]
         case.runTest()
 
     @given(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 100)), max_size=50))

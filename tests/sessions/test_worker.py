@@ -15,6 +15,16 @@ from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.sessions.support import RECYCLING, MemoryLine, Watcher, new_worker_in, watched
 
 
+def asked_of(worker: Worker, prompt: str) -> list[Any]:
+    """
+    What comes of a turn, after which the worker is told that it is over.
+    """
+    reply = worker.ask(prompt)
+    results = watched(reply)
+    reply.addCallback(lambda _: worker.end_turn())
+    return results
+
+
 class WorkerTestCase(SynchronousTestCase):
     """
     A worker in memory, watched.
@@ -29,6 +39,12 @@ class WorkerTestCase(SynchronousTestCase):
     def begin(self, worker: Worker) -> None:
         worker.start()
         self.reactor.advance(0)
+
+    def ask(self, prompt: str, worker: Worker | None = None) -> list[Any]:
+        """
+        What comes of a turn, after which the worker is told that it is over.
+        """
+        return asked_of(worker or self.worker, prompt)
 
     def state(self) -> str:
         return self.worker.snapshot().state
@@ -165,7 +181,7 @@ class WorkerTests(WorkerTestCase):
         A session that is asked is renewed after its turn.
         """
         self.reactor.programs[0].interruptible = True
-        results = watched(self.worker.ask("hello"))
+        results = self.ask("hello")
         self.worker.renew("tired", ahead=False)
         self.assertTrue(self.worker.renewing)
         self.reactor.advance(0)
@@ -180,7 +196,7 @@ class WorkerTests(WorkerTestCase):
         self.worker.renew("tired", ahead=True)
         self.assertTrue(self.worker.idle)
         self.assertEqual(self.reactor.running, {1000, 1001})
-        results = watched(self.worker.ask("hello"))
+        results = self.ask("hello")
         self.reactor.advance(0)
         self.assertEqual(self.reactor.programs[0].typed[0], "hello")
         self.assertIn("hello", results[0].text)
@@ -229,7 +245,7 @@ class WorkerTests(WorkerTestCase):
         failure counted.
         """
         self.reactor.programs[0].obeys = False
-        watched(self.worker.ask("hello"))
+        self.ask("hello")
         self.worker.replace("stuck")
         self.reactor.advance(5)
         self.assertEqual(self.reactor.running, {1001})
@@ -274,7 +290,7 @@ class WorkerTests(WorkerTestCase):
         self.begin(worker)
         for prompt in "ab":
             self.assertEqual(self.watcher.due, [])
-            watched(worker.ask(prompt))
+            self.ask(prompt, worker)
             self.reactor.advance(0)
         self.assertEqual(self.watcher.due, ["gave 2 answers"])
 
@@ -283,7 +299,7 @@ class WorkerTests(WorkerTestCase):
         A drained worker ends its session after its turn, and starts none until it
         is told to.
         """
-        results = watched(self.worker.ask("hello"))
+        results = self.ask("hello")
         self.worker.drain()
         self.assertFalse(self.worker.idle)
         self.reactor.advance(0)
@@ -418,7 +434,7 @@ class ServedOnceTests(SynchronousTestCase):
         worker is healthy all the while.
         """
         worker = self.start(MemoryLine, dialect="generic")
-        results = watched(worker.ask("hello"))
+        results = asked_of(worker, "hello")
         self.reactor.advance(0)
         self.reactor.programs[0].say("world")
         for seconds in (0, 0.5, 0, 0):
@@ -439,7 +455,7 @@ class ServedOnceTests(SynchronousTestCase):
         self.watcher.room = True
         worker = self.start(MemoryLine, dialect="generic")
         for number in range(3):
-            results = watched(worker.ask("hello"))
+            results = asked_of(worker, "hello")
             self.reactor.pump([0, 0.5, 0])
             self.reactor.programs[number].say("world")
             self.reactor.pump([0, 0.5])
@@ -454,7 +470,7 @@ class ServedOnceTests(SynchronousTestCase):
         process of its own.
         """
         worker = self.start(MemoryKiro, reset=Reset.RECYCLE)
-        results = watched(worker.ask("hello"))
+        results = asked_of(worker, "hello")
         self.reactor.advance(0)
         self.assertIn("hello", results[0].text)
         self.assertEqual(self.reactor.programs[0].typed, ["hello"])
@@ -480,7 +496,7 @@ class ServedOnceTests(SynchronousTestCase):
         """
         worker = self.start(MemoryKiro, reset=Reset.NONE)
         for prompt in "ab":
-            results = watched(worker.ask(prompt))
+            results = asked_of(worker, prompt)
             self.reactor.advance(0)
             self.assertEqual(len(results), 1)
             self.assertTrue(worker.idle)
