@@ -126,6 +126,19 @@ class StopTests(ServerTestCase):
         self.assertEqual((response.code, body["code"]), (503, "shutting_down"))
         self.assertEqual(await self.server.ended, 1, self.server.output)
 
+    async def test_two_signals_at_once(self) -> None:
+        """
+        So does one that comes together with the first.
+        """
+        await self.start("--graceful-timeout", "30", workers=1)
+        request = self.story("a [[hang]]")
+        await self.typed.heard("a [[hang]]")
+        os.kill(self.server.pid, signal.SIGINT)
+        os.kill(self.server.pid, signal.SIGTERM)
+        response, body = await request
+        self.assertEqual((response.code, body["code"]), (503, "shutting_down"))
+        self.assertEqual(await self.server.ended, 1, self.server.output)
+
     async def test_second_signal(self) -> None:
         """
         A second signal means now.
@@ -291,6 +304,21 @@ class OperatorTests(ServerTestCase):
             response, body = await self.fetch("POST", "/operator/pause", headers=headers)
             self.assertEqual((response.code, body["code"]), (403, "operators_only"), headers)
         self.assertEqual((await self.health())["pool"]["state"], "serving")
+
+    async def test_names_of_this_machine(self) -> None:
+        """
+        Without tokens, nothing is answered to another name: a page that gave this
+        address a name of its own learns nothing and asks nothing.
+        """
+        await self.start(workers=1)
+        for host in ("evil.example", "127.0.0.1.evil.example", "10.0.0.1:8080"):
+            response, body = await self.fetch("GET", "/health", headers={"Host": host})
+            self.assertEqual((response.code, body["code"]), (403, "wrong_host"), host)
+            response, body = await self.story("x", headers={"Host": host})
+            self.assertEqual((response.code, body["code"]), (403, "wrong_host"), host)
+        for host in ("localhost:1234", "127.0.0.1", "[::1]:8080"):
+            response, _ = await self.fetch("GET", "/health", headers={"Host": host})
+            self.assertEqual(response.code, 200, host)
 
     async def test_tokens(self) -> None:
         """

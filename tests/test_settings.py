@@ -77,6 +77,10 @@ class ReadTests(SynchronousTestCase):
             ("interface", "localhost", "IP address"),
             ("insecure", "perhaps", "yes or no"),
             ("cors-origin", "example.org", "origins"),
+            ("max-workers", "1", "below --workers"),
+            ("max-spare", "0", "below --min-spare"),
+            ("reset", "sometimes", "clear, recycle or none"),
+            ("token-file", "/no/such/file", "not a file"),
         ]:
             with self.assertRaises(BadSetting) as raised:
                 Settings.read({flag: value}, {})
@@ -122,4 +126,4 @@ class KnobTests(SynchronousTestCase):
         text = " ".join(readme.read_text(encoding="utf-8").split())
         for knob in knobs():
             row = f"``{knob.flag}`` - {knob.shown or '-'} - {knob.meaning}"
-            self.assertIn(" ".join(row.split()), text)
+            self.assertTrue(" ".join(row.split()) in text, row)

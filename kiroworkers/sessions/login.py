@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
-from twisted.internet.interfaces import IReactorProcess, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
@@ -48,10 +48,14 @@ def check_login(
 class _Check(ProcessProtocol):
     def __init__(self, clock: IReactorTime) -> None:
         self.result: Deferred[bool] = Deferred(lambda _: self._kill())
-        self._alarm = clock.callLater(_PATIENCE, self._kill)
+        self._clock = clock
+        self._alarm: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        self._alarm = self._clock.callLater(_PATIENCE, self._kill)
 
     def processExited(self, reason: Failure) -> None:
-        if self._alarm.active():
+        if self._alarm is not None and self._alarm.active():
             self._alarm.cancel()
         if not self.result.called:
             self.result.callback(getattr(reason.value, "exitCode", None) == 0)
