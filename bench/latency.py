@@ -94,7 +94,7 @@ def main() -> None:
         stopwatch = stack.enter_context(agent())
         bare = stack.enter_context(on_pty(stopwatch, _block))
         polling = stack.enter_context(on_pty(stopwatch, _poll))
-        connection = stack.enter_context(client(stack.enter_context(serving(stopwatch, 1))))
+        connection = stack.enter_context(client(stack.enter_context(serving(stopwatch, 1)).port))
         asking: dict[str, Callable[[str], object]] = {
             "bare reader on the PTY": bare.ask,
             "kiroworkers over HTTP": lambda idea: story(connection, idea),

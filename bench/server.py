@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from attrs import frozen
@@ -60,13 +61,23 @@ def agent() -> Iterator[Agent]:
         yield Agent(Path(folder))
 
 
-@contextmanager
-def serving(agent: Agent, workers: int) -> Iterator[int]:
+@frozen
+class Server:
     """
-    The port of a server whose `workers` are ready; it is stopped afterwards.
+    A server that runs.
+    """
+
+    port: int
+    pid: int
+
+
+@contextmanager
+def serving(agent: Agent, workers: int, *more: str) -> Iterator[Server]:
+    """
+    A server with these options whose `workers` are ready; it is stopped afterwards.
     """
     twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
-    options = ["-n", "--pidfile=", "kiroworkers", "--port", "0", "--workers", str(workers)]
+    options = ["-n", "--pidfile=", "kiroworkers", "--port", "0", "--workers", str(workers), *more]
     with subprocess.Popen(
         [*twistd, *options],
         env=agent.environment,
@@ -84,12 +95,14 @@ def serving(agent: Agent, workers: int) -> Iterator[int]:
             said += line
         found = re.search(r"listening on .*port=(\d+)", said)
         assert found is not None, said
-        # Nobody reads what else it says, and there is little.
+        rest = Thread(target=server.stdout.read)
+        rest.start()
         try:
-            yield int(found[1])
+            yield Server(int(found[1]), server.pid)
         finally:
             server.terminate()
-            server.communicate(timeout=30)
+            server.wait(timeout=30)
+            rest.join()
 
 
 @contextmanager

@@ -25,10 +25,10 @@ def main() -> None:
     seconds = parser.parse_args().seconds
     print(f"{_WORKERS} workers, turns of {_TURN * 1000:.0f} ms, {seconds:g} s for each row")
     print(f"{'clients':>8}{'answers/s':>12}{'possible':>10}{'ratio':>8}{'wrong':>7}")
-    with agent() as stopwatch, serving(stopwatch, _WORKERS) as port:
+    with agent() as stopwatch, serving(stopwatch, _WORKERS) as server:
         for clients in (1, 2, 3):
             with ThreadPoolExecutor(clients) as together:
-                rows = list(together.map(partial(_ask_on, port, seconds), range(clients)))
+                rows = list(together.map(partial(_ask_on, server.port, seconds), range(clients)))
             answers = sum(right + wrong for right, wrong, _ in rows)
             rate = answers / max(took for *_, took in rows)
             possible = min(clients, _WORKERS) / _TURN

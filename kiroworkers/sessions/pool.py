@@ -291,6 +291,9 @@ class Pool(Service):
         Wait no longer for requests to finish, now or when it is drained.
         """
         self._hurried = True
+        self._end_drain()
+
+    def _end_drain(self) -> None:
         if self._drain_alarm is not None:
             if self._drain_alarm.active():
                 self._drain_alarm.cancel()
@@ -481,4 +484,4 @@ class Pool(Service):
 
     def _check_finished(self) -> None:
         if not self._requests:
-            self.hurry()
+            self._end_drain()
