@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 
-from kiroworkers.errors import WorkError
+from kiroworkers.errors import ShuttingDown, WorkError
 from kiroworkers.sessions.outage import LoginPolicy
 from kiroworkers.sessions.pool import Answer, Pool, Terms
 from kiroworkers.sessions.session import Reset
@@ -229,6 +229,7 @@ class PoolMachine(RuleBasedStateMachine):
                 assert found in ([each.prompt], []), each
             elif each.results:
                 assert isinstance(each.results[0], WorkError | CancelledError), each
+                assert not isinstance(each.results[0], ShuttingDown), each
 
     @invariant()
     def each_is_known(self) -> None:
