@@ -291,11 +291,12 @@ class Crew:
 
     def _retire(self, number: int) -> None:
         """
-        Let so many go: of those that are idle, then of the others, those that came
-        last.
+        Let so many go: first those without a session, then idle ones, then the
+        others; among equals, those that came last.
         """
-        last = sorted(self._workers, key=lambda each: (each.idle, self._workers.index(each)))
-        for worker in last[::-1][: max(0, number)]:
+        newest_first = self._workers[::-1]
+        newest_first.sort(key=lambda each: (each.group is not None, not each.idle))
+        for worker in newest_first[: max(0, number)]:
             self._workers.remove(worker)
             self._log.info("{name}: retired, {n} now", name=worker.name, n=len(self._workers))
             self.drain(worker)

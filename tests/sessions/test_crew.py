@@ -139,6 +139,19 @@ class ScalingTests(CrewTestCase):
         self.crew.set_workers(2)
         self.assertEqual(self.crew.scale, Scale(2, 8, 1, 2))
 
+    def test_let_go_first(self) -> None:
+        """
+        Those without a session are let go before those that are idle, and those
+        before busy ones.
+        """
+        self.start(workers=3)
+        self.ask("a")
+        self.crew.drain(self.crew.workers[1])
+        self.reactor.advance(0)
+        for number, left in ((2, ["worker1", "worker3"]), (1, ["worker1"])):
+            self.crew.set_workers(number)
+            self.assertEqual([worker.name for worker in self.crew.workers], left)
+
 
 class RenewalTests(CrewTestCase):
     """
