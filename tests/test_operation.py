@@ -77,6 +77,7 @@ class DeadlineTests(ServerTestCase):
         waiting = self.story("y")
         running.addErrback(lambda _: None)
         waiting.addErrback(lambda _: None)
+        await self.health()  # two connections may be read in either order; a third is later
         self.assertEqual((await self.health())["queue"]["length"], 1)
         waiting.cancel()
         running.cancel()
@@ -231,7 +232,9 @@ class RenewalTests(ServerTestCase):
         answers = await gatherResults([self.story(idea) for idea in ideas])
         self.assertEqual([body["title"] for _, body in answers], ideas)
         served = {self.header(response, "x-kiroworkers-worker") for response, _ in answers}
-        self.assertEqual(served, {"worker1", "worker2", "worker3", "worker4"})
+        self.assertTrue({"worker1"} < served <= {f"worker{number}" for number in range(1, 5)})
+        self.assertIn("added, 4 now", self.server.output)
+        self.assertNotIn("added, 5 now", self.server.output)
         await self.server.says("retired, 1 now")
         health = await self.health()
         self.assertEqual(list(health["workers"]), ["worker1"])
@@ -256,6 +259,7 @@ class OperatorTests(ServerTestCase):
         body = await self.operate("pause")
         self.assertEqual(body["pool"]["state"], "paused")
         request = self.story("x", headers={"X-Priority": "7"})
+        await self.health()  # two connections may be read in either order; a third is later
         [listed] = (await self.operate("queue", "GET"))["requests"]
         shown = {name: listed[name] for name in ("task", "priority", "state", "client")}
         self.assertEqual(shown, {"task": "generate-story", "priority": 7, "state": "waiting",
