@@ -84,6 +84,13 @@ def events_in(dialect: Dialect, pieces: Iterable[Piece]) -> Iterator[tuple[float
             _replay(conversation, dialect, line)
 
 
+def _where(dialect: Dialect) -> str:
+    if dialect.window is None:
+        return "with pipes"
+    rows, columns = dialect.window
+    return f"on {columns}x{rows}"
+
+
 def _replay(conversation: Conversation, dialect: Dialect, typed: bytes) -> None:
     """
     Tell `conversation` that this line was typed at the prompt.
@@ -113,7 +120,7 @@ def check(file: str, recording: str | None) -> int:
         dialect = read_dialect(Path(file)) if file.endswith(".toml") else _builtin(file)
         print(f"{dialect.name}: {dialect.label}")
         command = shlex.join([dialect.program or "python", *dialect.command(None)])
-        print(f"starts: {command}, on {dialect.columns}x{dialect.rows}")
+        print(f"starts: {command}, {_where(dialect)}")
         if recording is not None:
             path = Path(recording)
             if path.suffix == ".cast":
@@ -142,7 +149,7 @@ def _sized(dialect: Dialect, path: Path) -> Dialect:
     """
     with path.open(encoding="utf-8", errors="replace") as lines:
         size = recorded_size(lines.readline())
-    return dialect if size is None else evolve(dialect, rows=size[0], columns=size[1])
+    return dialect if size is None else evolve(dialect, window=size)
 
 
 def _pieces(path: Path) -> Iterator[Piece]:

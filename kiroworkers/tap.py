@@ -267,13 +267,12 @@ class Server(MultiService):
             agent.arguments,
             agent.environment,
             folder,
-            agent.dialect.rows,
-            agent.dialect.columns,
+            agent.dialect.window,
         )
 
         journal = _journal(agent, settings.max_output)
 
-        def launch(program: process.TerminalProcess) -> None:
+        def launch(program: process.AgentProcess) -> None:
             process.start(self._reactor, program, command)
 
         def new_session(
@@ -282,7 +281,7 @@ class Server(MultiService):
             return Session(
                 name,
                 self._reactor,
-                new_conversation(agent.dialect, settings.max_output),
+                new_conversation(agent.dialect, settings.max_output, str(folder)),
                 launch,
                 self._guard,
                 limits,

@@ -1,5 +1,6 @@
 """
-One program on a PTY of its own: its bytes, its process group, its end.
+One program, on a PTY of its own or with pipes: its bytes, its process group, its
+end.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import pty
 import signal
 import struct
+import sys
 import termios
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,22 +24,27 @@ from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorT
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from kiroworkers.sessions import lead
+
 #: How many pieces are still read from a program that has ended.
 _LAST_READS = 8
+
+_STANDARD_ERROR = 2
+_OUTPUTS = (1, _STANDARD_ERROR)
 
 
 @frozen
 class Command:
     """
-    What to run, where, in which environment, and on how large a terminal.
+    What to run, where, in which environment, and on how large a terminal (rows and
+    columns); without one it has pipes.
     """
 
     executable: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     folder: Path
-    rows: int
-    columns: int
+    window: tuple[int, int] | None
 
 
 class Groups(Protocol):
@@ -63,12 +70,15 @@ class Groups(Protocol):
         """
 
 
-class TerminalProcess(ProcessProtocol):
+class AgentProcess(ProcessProtocol):
     """
-    A program on a PTY.  It leads a process group of its own (twisted gives a
-    PTY's child its own session), and signals go to all of that group.
+    A program.  It leads a process group of its own (twisted gives a PTY's child
+    its own session, `lead` one that has pipes), and signals go to all of that
+    group.
 
     @param heard: called with each piece of output.
+    @param overheard: called with each piece of standard error, where that is not
+        the same.
     @param ended: called once, when the process is gone, with how it ended.
     @param grace: seconds from SIGTERM to SIGKILL.
     """
@@ -79,12 +89,14 @@ class TerminalProcess(ProcessProtocol):
         groups: Groups,
         grace: float,
         heard: Callable[[bytes], None],
+        overheard: Callable[[bytes], None],
         ended: Callable[[str], None],
     ) -> None:
         self._clock = clock
         self._groups = groups
         self._grace = grace
         self._heard = heard
+        self._overheard = overheard
         self._ended = ended
         self._kill: IDelayedCall | None = None
         self.pid: int | None = None
@@ -104,7 +116,10 @@ class TerminalProcess(ProcessProtocol):
         self.transport.write(data)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        self._heard(data)
+        if childFD == _STANDARD_ERROR:
+            self._overheard(data)
+        else:
+            self._heard(data)
 
     def hang_up(self) -> None:
         """
@@ -115,17 +130,18 @@ class TerminalProcess(ProcessProtocol):
             self._kill = self._clock.callLater(self._grace, self._send, signal.SIGKILL)
 
     def processExited(self, reason: Failure) -> None:
-        # What is left of the group would hold the PTY, and twisted would wait
-        # for it; nothing of a session outlives its leader.
+        # What is left of the group would hold the PTY or the pipes, and twisted
+        # would wait for it; nothing of a session outlives its leader.
         self._send(signal.SIGKILL)
-        # What it said last may still be unread.  A PTY's transport is the
-        # descriptor itself; it answers None as long as there was more.  Once it
-        # is disconnected its number may be another connection's.
-        terminal: Any = self.transport
-        for _ in range(_LAST_READS):
-            if terminal.disconnected or terminal.doRead() is not None:
-                break
-        terminal.loseConnection()
+        transport: Any = self.transport
+        for descriptor in _readers(transport):
+            # What it said last may still be unread.  A descriptor answers None as
+            # long as there was more.  Once it is disconnected its number may be
+            # another connection's.
+            for _ in range(_LAST_READS):
+                if descriptor.disconnected or descriptor.doRead() is not None:
+                    break
+        transport.loseConnection()
 
     def processEnded(self, reason: Failure) -> None:
         if self._kill is not None and self._kill.active():
@@ -142,6 +158,14 @@ class TerminalProcess(ProcessProtocol):
                 self._groups.send(self.pid, number)
 
 
+def _readers(transport: Any) -> list[Any]:
+    """
+    What is read from: a PTY's transport is the descriptor itself.
+    """
+    pipes = getattr(transport, "pipes", None)
+    return [transport] if pipes is None else [pipes[fd] for fd in _OUTPUTS if fd in pipes]
+
+
 def _how(reason: Failure) -> str:
     error = reason.value
     if isinstance(error, ProcessDone):
@@ -152,19 +176,36 @@ def _how(reason: Failure) -> str:
     return f"exit status {getattr(error, 'exitCode', None)}"
 
 
-def start(reactor: IReactorProcess, process: TerminalProcess, command: Command) -> None:
+def start(reactor: IReactorProcess, process: AgentProcess, command: Command) -> None:
     """
-    Run `command` as `process` on a new PTY of its size, with echo off.
+    Run `command` as `process`: on a new PTY of its size, with echo off, or with
+    pipes.
 
-    @raise OSError: when no PTY or no process can be had.
+    @raise OSError: when no PTY, no pipe or no process can be had.
     """
     if not os.access(command.folder, os.X_OK):
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(command.folder))
+    if command.window is None:
+        reactor.spawnProcess(
+            process,
+            sys.executable,
+            (
+                *(sys.executable, "-I", "-S", str(lead.__file__)),
+                *(command.executable, *command.arguments),
+            ),
+            env=dict(command.environment),
+            path=str(command.folder),
+        )
+    else:
+        _start_on_pty(reactor, process, command, command.window)
+
+
+def _start_on_pty(
+    reactor: IReactorProcess, process: AgentProcess, command: Command, window: tuple[int, int]
+) -> None:
     master, slave = pty.openpty()
     try:
-        fcntl.ioctl(
-            slave, termios.TIOCSWINSZ, struct.pack("HHHH", command.rows, command.columns, 0, 0)
-        )
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *window, 0, 0))
         modes = termios.tcgetattr(slave)
         modes[3] &= ~termios.ECHO
         termios.tcsetattr(slave, termios.TCSANOW, modes)

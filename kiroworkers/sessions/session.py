@@ -35,7 +35,7 @@ from kiroworkers.errors import (
     SessionLost,
     WorkError,
 )
-from kiroworkers.sessions.process import Groups, TerminalProcess
+from kiroworkers.sessions.process import AgentProcess, Groups
 from kiroworkers.terminal import (
     Answered,
     Cleared,
@@ -49,13 +49,22 @@ from kiroworkers.terminal import (
     Overflowed,
     PromptTooLong,
     Ready,
+    Said,
     Strayed,
     Submitted,
     Troubled,
+    Working,
 )
 
 #: Troubles that are the prompt's, not the agent's.
-_OF_THE_PROMPT = {"context_full"}
+_OF_THE_PROMPT = {
+    "context_full",
+    "refusal",
+    "max_tokens",
+    "max_turn_requests",
+    "cancelled",
+    "agent_error",
+}
 
 
 class State(Enum):
@@ -164,7 +173,7 @@ class Session:
         name: str,
         clock: IReactorTime,
         conversation: Conversation,
-        launch: Callable[[TerminalProcess], None],
+        launch: Callable[[AgentProcess], None],
         groups: Groups,
         limits: Limits,
         on_idle: Callable[[], None],
@@ -182,8 +191,13 @@ class Session:
         self._limits = limits
         self._on_idle = on_idle
         self._on_gone = on_gone
-        self._process = TerminalProcess(
-            clock, groups, limits.stop, heard=self._heard, ended=self._ended
+        self._process = AgentProcess(
+            clock,
+            groups,
+            limits.stop,
+            heard=self._heard,
+            overheard=conversation.overhear,
+            ended=self._ended,
         )
         self._allow_tools = allow_tools
         self._journal = journal
@@ -258,6 +272,7 @@ class Session:
             self.state = State.GONE
             raise
         self._enter(State.STARTING, self._limits.startup, "it showed no prompt")
+        self._write(self._conversation.unasked())
 
     def ask(self, prompt: str) -> Deferred[Reply]:
         """
@@ -321,6 +336,7 @@ class Session:
         try:
             for event in read():
                 self._happened(event)
+            self._write(self._conversation.unasked())
         except Exception:
             # A fault of ours must not leave a session that nobody understands.
             self._log.failure("{name}: while reading its output", name=self.name)
@@ -412,11 +428,14 @@ class Session:
             reply.errback(_problem(trouble))
 
     def _give_in(self, _: Any) -> None:
-        self.stop("it waits for somebody")
+        self.stop("it cannot go on")
 
     def _choose(self, event: Any) -> None:
         self._log.info("{name}: at a menu: {question}", name=self.name, question=event.question)
         self._write(event.keys)
+
+    def _tell(self, event: Any) -> None:
+        self._log.info("{name}: at work: {what}", name=self.name, what=event.what)
 
     def _answer_for_tool(self, event: Any) -> None:
         # A menu asks again for each step of the cursor.
@@ -468,7 +487,10 @@ class Session:
     def _await_prompt(self, _: Event | None = None) -> None:
         self._enter(State.INTERRUPTING, self._limits.cancel, "its prompt did not come back")
 
-    def _settle(self, _: Event | None = None) -> None:
+    def _settle(self, prompted: Event | None = None) -> None:
+        if prompted is not None and not self._conversation.interrupts_cross:
+            self._clear()
+            return
         self._enter(State.SETTLING)
         self._alarm = self._clock.callLater(self._limits.settle, self._clear)
 
@@ -535,6 +557,8 @@ _REACTIONS: Mapping[tuple[State, type[Any]], Callable[[Session, Any], None]] = {
     (State.STARTING, Troubled): Session._give_in,
     (State.IDLE, Strayed): Session._await_prompt,
     (State.BUSY, Submitted): lambda session, event: None,
+    (State.BUSY, Said): lambda session, event: None,
+    (State.BUSY, Working): Session._tell,
     (State.BUSY, Answered): Session._deliver,
     (State.BUSY, NeedsApproval): Session._answer_for_tool,
     (State.BUSY, Troubled): Session._fail,

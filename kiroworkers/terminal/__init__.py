@@ -1,14 +1,16 @@
 """
-How an agent's terminal talks: bytes in, events out; prompts in, bytes out.
+How an agent talks, at a terminal or over pipes: bytes in, events out; prompts in,
+bytes out.
 
-A `Dialect` is what is known of one agent's terminal, as data.  A
-`Conversation` follows one session by it.  Neither knows a clock, a file or a
+A `Dialect` is what is known of one agent, as data.  A `Conversation` follows one
+session by it.  Neither knows a clock, a file or a
 socket, so a recording of a session gives the same events however it is cut.
 """
 
+from kiroworkers.terminal.acp import AcpConversation
 from kiroworkers.terminal.conversation import Conversation
 from kiroworkers.terminal.cycle import CycleConversation
-from kiroworkers.terminal.dialect import Cycle, Dialect, Layout, Line
+from kiroworkers.terminal.dialect import Acp, Cycle, Dialect, Layout, Line
 from kiroworkers.terminal.dialect_file import BadDialect, load_dialect, read_dialect
 from kiroworkers.terminal.events import (
     Answered,
@@ -22,21 +24,27 @@ from kiroworkers.terminal.events import (
     NotCleared,
     Overflowed,
     Ready,
+    Said,
     Strayed,
     Submitted,
     Troubled,
+    Working,
 )
 from kiroworkers.terminal.line import LineConversation
 from kiroworkers.terminal.screen import ScreenConversation
 from kiroworkers.terminal.typing import PromptTooLong, UnsafePrompt
 
 
-def new_conversation(dialect: Dialect, max_output: int) -> Conversation:
+def new_conversation(dialect: Dialect, max_output: int, folder: str = "/") -> Conversation:
     """
     A conversation of the kind that `dialect` needs; it keeps at most
     `max_output` bytes of a turn.
+
+    @param folder: where the agent works, as an absolute path.
     """
     readiness = dialect.readiness
+    if isinstance(readiness, Acp):
+        return AcpConversation(dialect, folder, max_output)
     if isinstance(readiness, Cycle):
         return CycleConversation(dialect, readiness, max_output)
     if isinstance(readiness, Line):
@@ -62,10 +70,12 @@ __all__ = [
     "Overflowed",
     "PromptTooLong",
     "Ready",
+    "Said",
     "Strayed",
     "Submitted",
     "Troubled",
     "UnsafePrompt",
+    "Working",
     "load_dialect",
     "new_conversation",
     "read_dialect",

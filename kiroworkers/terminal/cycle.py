@@ -14,7 +14,6 @@ of a read is kept until the rest of it comes.
 
 from __future__ import annotations
 
-from kiroworkers.terminal.conversation import Expecting
 from kiroworkers.terminal.dialect import Cycle, Dialect
 from kiroworkers.terminal.events import (
     Event,
@@ -22,6 +21,7 @@ from kiroworkers.terminal.events import (
     Strayed,
     Submitted,
 )
+from kiroworkers.terminal.keyboard import Expecting
 from kiroworkers.terminal.printed import LONGEST_START, PrintedConversation
 from kiroworkers.terminal.transcript import plain
 from kiroworkers.terminal.trouble import find_trouble

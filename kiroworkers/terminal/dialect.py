@@ -18,6 +18,9 @@ from kiroworkers.terminal.trouble import TroubleSign
 
 Version = tuple[int, ...]
 
+#: Rows and columns of a terminal.
+Window = tuple[int, int]
+
 #: The form in which JSON survives the terminal: on one line, or a member a line
 #: where a line may be cut at the terminal's edge.
 Layout: TypeAlias = Literal["compact", "lines"]
@@ -113,6 +116,13 @@ class Signs:
 
 
 @frozen
+class Acp:
+    """
+    It speaks the Agent Client Protocol over pipes, and has no terminal.
+    """
+
+
+@frozen
 class Keys:
     """
     What to type.
@@ -169,6 +179,7 @@ class Dialect:
     @ivar login_arguments: make `program` exit with 0 if somebody is logged in;
         empty where it cannot be asked.
     @ivar until: the first version that this dialect cannot drive.
+    @ivar window: rows and columns of its terminal; None where it has none.
     @ivar readiness: how the prompt, and with it the end of a turn, is known.
     @ivar clear: None where the agent cannot forget; a turn is its last then.
     @ivar answer_prefix: what every answer begins with; what was printed before
@@ -189,9 +200,8 @@ class Dialect:
     until: Version | None
     set_environment: Mapping[str, str]
     unset_environment: tuple[str, ...]
-    rows: int
-    columns: int
-    readiness: Cycle | Line | Signs
+    window: Window | None
+    readiness: Cycle | Line | Signs | Acp
     keys: Keys
     clear: Clear | None
     approval: Approval | None
@@ -200,6 +210,13 @@ class Dialect:
     journal: str | None
     menus: tuple[Menu, ...]
     troubles: tuple[TroubleSign, ...]
+
+    @property
+    def transport(self) -> Literal["terminal", "acp"]:
+        """
+        What its sessions are driven through.
+        """
+        return "terminal" if self.window else "acp"
 
     def command(self, version: Version | None) -> tuple[str, ...]:
         """

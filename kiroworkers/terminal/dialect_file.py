@@ -20,6 +20,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from kiroworkers.schema import first_problem
 from kiroworkers.terminal.dialect import (
+    Acp,
     Approval,
     Clear,
     Cycle,
@@ -74,7 +75,11 @@ _MENUS = _list(_table({"question": _PATTERN, "keys": _TEXT}))
 _KEYS = {"type": ["string", "array"], "minLength": 1, "items": _MENUS["items"]}
 
 #: The tables that say how the prompt is known; a dialect has one of them.
-_READINESS = ("prompt", "line", "signs")
+_READINESS = ("prompt", "line", "signs", "acp")
+
+#: The tables that only a terminal has, and those of them that it must have.
+_OF_TERMINALS = ("screen", "keys", "clear", "approval", "menu")
+_NEEDED_BY_TERMINALS = ("screen", "keys")
 
 _SCHEMA = _table(
     {
@@ -94,6 +99,8 @@ _SCHEMA = _table(
             {"set": {"type": "object", "additionalProperties": {"type": "string"}}},
             {"unset": _ARGUMENTS},
         ),
+    },
+    {
         "screen": _table(
             {
                 "rows": {"type": "integer", "minimum": 2, "maximum": 65535},
@@ -104,8 +111,7 @@ _SCHEMA = _table(
             {"submit": _TEXT, "interrupt": _TEXT},
             dict.fromkeys(("paste-start", "paste-end", "empty", "quit"), _TEXT),
         ),
-    },
-    {
+        "acp": _table({}),
         "prompt": _table({"open": _TEXT, "ready": _BYTE_PATTERN, "close": _TEXT}),
         "line": _table({"prompt": _PATTERN}, {"quiet": _QUIET}),
         "signs": _table(
@@ -181,6 +187,14 @@ def read_dialect(path: Path) -> Dialect:
         raise BadDialect(
             f"{path}: one of the tables {', '.join(_READINESS)} is needed, and one only"
         )
+    if "acp" in data:
+        odd = [name for name in _OF_TERMINALS if name in data]
+        if odd:
+            raise BadDialect(f"{path}: {odd[0]}: an agent that speaks ACP has no terminal")
+    else:
+        for name in _NEEDED_BY_TERMINALS:
+            if name not in data:
+                raise BadDialect(f"{path}: {name} is missing")
     return _dialect(data)
 
 
@@ -209,8 +223,9 @@ def _tables(source: Traversable) -> dict[str, Any]:
 
 
 def _dialect(data: Mapping[str, Any]) -> Dialect:
-    start, environment, keys = data["start"], data["environment"], data["keys"]
-    answer = data.get("answer", {})
+    start, environment = data["start"], data["environment"]
+    keys = data.get("keys", {"submit": "", "interrupt": ""})
+    answer, screen = data.get("answer", {}), data.get("screen")
     return Dialect(
         name=data["name"],
         label=data["label"],
@@ -225,8 +240,7 @@ def _dialect(data: Mapping[str, Any]) -> Dialect:
         until=version_in(start.get("until", "")),
         set_environment=environment["set"],
         unset_environment=tuple(environment.get("unset", ())),
-        rows=data["screen"]["rows"],
-        columns=data["screen"]["columns"],
+        window=None if screen is None else (screen["rows"], screen["columns"]),
         readiness=_readiness(data),
         keys=Keys(**{name.replace("-", "_"): text.encode() for name, text in keys.items()}),
         clear=_clear(data.get("clear")),
@@ -242,8 +256,10 @@ def _dialect(data: Mapping[str, Any]) -> Dialect:
     )
 
 
-def _readiness(data: Mapping[str, Any]) -> Cycle | Line | Signs:
+def _readiness(data: Mapping[str, Any]) -> Cycle | Line | Signs | Acp:
     match data:
+        case {"acp": _}:
+            return Acp()
         case {"prompt": cycle}:
             ready = re.compile(cycle["ready"].encode())
             return Cycle(cycle["open"].encode(), ready, cycle["close"].encode())

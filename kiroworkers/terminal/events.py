@@ -9,9 +9,9 @@ from typing import Literal, TypeAlias
 from attrs import frozen
 
 #: How the end of a turn was known: by the line editor that reads again, by the
-#: agent's own sign that it is idle and a quiet moment, or by a text that looks
-#: like the prompt and a quiet moment.
-Completion: TypeAlias = Literal["prompt", "idle-sign", "quiet"]
+#: agent's own sign that it is idle and a quiet moment, by a text that looks like
+#: the prompt and a quiet moment, or by the response of a protocol.
+Completion: TypeAlias = Literal["prompt", "idle-sign", "quiet", "response"]
 
 
 @frozen
@@ -43,6 +43,24 @@ class Answered:
     text: str
     completion: Completion
     wrapped: bool = False
+
+
+@frozen
+class Said:
+    """
+    A piece of the answer, as soon as it is certain.
+    """
+
+    text: str
+
+
+@frozen
+class Working:
+    """
+    The agent uses a tool, which it calls `what`.
+    """
+
+    what: str
 
 
 @frozen
@@ -127,6 +145,8 @@ class Strayed:
 Event: TypeAlias = (
     Ready
     | Submitted
+    | Said
+    | Working
     | Answered
     | NeedsApproval
     | NeedsChoice

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from kiroworkers.terminal.conversation import Expecting
 from kiroworkers.terminal.dialect import Dialect, Keys, Line
 from kiroworkers.terminal.events import Event, Strayed
+from kiroworkers.terminal.keyboard import Expecting
 from kiroworkers.terminal.printed import PrintedConversation
 from kiroworkers.terminal.transcript import plain
 from kiroworkers.terminal.typing import one_line

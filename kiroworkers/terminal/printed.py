@@ -5,9 +5,9 @@ bounded, and read as text.
 
 from __future__ import annotations
 
-from kiroworkers.terminal.conversation import Conversation, Expecting
 from kiroworkers.terminal.dialect import Dialect
 from kiroworkers.terminal.events import Event, Overflowed
+from kiroworkers.terminal.keyboard import Expecting, KeyboardConversation
 from kiroworkers.terminal.transcript import plain
 
 #: How much output is kept of what is no answer, to say what was last seen.
@@ -20,7 +20,7 @@ LONGEST_START = 65536
 _LONGEST_PREFIX = 256
 
 
-class PrintedConversation(Conversation):
+class PrintedConversation(KeyboardConversation):
     """
     Keeps what is printed, and knows whether an answer has begun in it.
     """

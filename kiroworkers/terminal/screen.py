@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from kiroworkers.terminal.conversation import Conversation, Expecting
 from kiroworkers.terminal.dialect import Dialect, Menu, Sign, Signs
 from kiroworkers.terminal.emulator import Emulator
 from kiroworkers.terminal.events import (
@@ -30,10 +29,11 @@ from kiroworkers.terminal.events import (
     Strayed,
     Submitted,
 )
+from kiroworkers.terminal.keyboard import Expecting, KeyboardConversation
 from kiroworkers.terminal.trouble import find_trouble
 
 
-class ScreenConversation(Conversation):
+class ScreenConversation(KeyboardConversation):
     """
     Looks at a screen.
     """
@@ -44,7 +44,8 @@ class ScreenConversation(Conversation):
     def __init__(self, dialect: Dialect, signs: Signs, max_output: int) -> None:
         super().__init__(dialect, max_output)
         self._signs = signs
-        self._emulator = Emulator(dialect.rows, dialect.columns, max_output)
+        assert dialect.window is not None, "signs stand on a screen"
+        self._emulator = Emulator(*dialect.window, max_output)
         self._unseen = False
         self._idle = self._busy = False
         # Was the screen seen otherwise than idle since something was typed?

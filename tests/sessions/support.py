@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 
 from kiroworkers.sessions.outage import LoginPolicy
 from kiroworkers.sessions.pool import Pool, QueuePolicy
-from kiroworkers.sessions.process import Command, TerminalProcess, start
+from kiroworkers.sessions.process import AgentProcess, Command, start
 from kiroworkers.sessions.recycling import RecyclePolicy
 from kiroworkers.sessions.restarts import RestartPolicy
 from kiroworkers.sessions.scaling import Scale
@@ -30,7 +30,7 @@ RESTARTS = RestartPolicy(delay=5, max_delay=300, burst=5, long_life=300)
 #: Nothing is recycled, unless a test says so.
 RECYCLING = RecyclePolicy(max_requests=10**6, jitter=0, max_age=1e9, memory_max=10**15)
 
-COMMAND = Command("/bin/kiro", ("chat",), {}, Path("/"), 50, 1000)
+COMMAND = Command("/bin/kiro", ("chat",), {}, Path("/"), (50, 1000))
 
 
 class MemoryLine(MemoryKiro):
@@ -84,7 +84,7 @@ def new_session_in(
     settings but for `changes`.
     """
 
-    def launch(process: TerminalProcess) -> None:
+    def launch(process: AgentProcess) -> None:
         start(reactor, process, COMMAND)
 
     def new_session(

@@ -21,7 +21,7 @@ from twisted.trial.unittest import TestCase
 from kiroworkers.errors import AgentUnavailable, PromptUntypable, SessionLost
 from kiroworkers.sessions.guard import Guard
 from kiroworkers.sessions.journal import JournalFolder
-from kiroworkers.sessions.process import Command, Groups, TerminalProcess, start
+from kiroworkers.sessions.process import AgentProcess, Command, Groups, start
 from kiroworkers.sessions.session import Limits, Session, State
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.terminal import (
@@ -85,12 +85,12 @@ class Watched:
     def __init__(
         self,
         clock: Any,
-        launch: Callable[[TerminalProcess], None],
+        launch: Callable[[AgentProcess], None],
         groups: Groups,
         dialect: Dialect,
         journal: JournalFolder | None = None,
     ) -> None:
-        conversation = new_conversation(dialect, MAX_OUTPUT)
+        conversation = new_conversation(dialect, MAX_OUTPUT, str(ROOT))
         self.noticing = Noticing(conversation)
         self.forgets = conversation.forgets
         self.says_submitted = conversation.completion != "quiet"
@@ -353,7 +353,7 @@ class MemoryTests(ToolContract, TestCase):
         self.reactor = MemoryReactor(lambda: MemoryKiro(self.reply))
 
     def launch(self, slow: bool) -> Watched:
-        command = Command("/bin/kiro", (), {}, Path("/"), 50, 1000)
+        command = Command("/bin/kiro", (), {}, Path("/"), (50, 1000))
         return Watched(
             self.reactor,
             lambda process: start(self.reactor, process, command),
@@ -421,8 +421,7 @@ class RealStarting(Starting):
             self.arguments,
             dialect.environment(variables),
             ROOT,
-            dialect.rows,
-            dialect.columns,
+            dialect.window,
         )
         launch = partial(start, real, command=command)
         journal = (
@@ -620,6 +619,30 @@ class StateTuiTests(TuiTests):
 
     faults = "signs=state"
     changes = tui_signs(idle="state = 'state=idle'", busy="state = 'state=working'")
+
+
+class AcpTests(StandIn, TestCase):
+    """
+    So does an agent that has no terminal, and speaks ACP.
+    """
+
+    dialect = "acp"
+    arguments = ("-m", "tests.fakeacp")
+    endless = "never answer [[silent]]"
+    with_tool = "use a tool [[approve]]"
+
+
+class LateAcpTests(StandIn, TestCase):
+    """
+    So it does when it ignores SIGTERM, answers what was cancelled, writes logs, and
+    can close what was left.
+    """
+
+    dialect = "acp"
+    arguments = ("-m", "tests.fakeacp")
+    faults = "stubborn lingers closes aside"
+    endless = "Task: generate-story\nRequest: {}\nanswer late [[late]]"
+    with_tool = "use a tool [[approve options=allow_always]]"
 
 
 class LineTests(RealStarting, Contract, TestCase):

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kiroworkers.sessions.guard import Guard
-from kiroworkers.sessions.process import Command, TerminalProcess, start
+from kiroworkers.sessions.process import AgentProcess, Command, start
 from kiroworkers.sessions.reaper import left_in
 from kiroworkers.testing import MemoryReactor
 from tests.programs import ROOT, alive, environment, exits
@@ -37,11 +37,11 @@ class Listening:
         self._awaited: tuple[bytes, Deferred[None]] | None = None
         guard = Guard(real)
         test.addCleanup(guard.stop)
-        self.process = TerminalProcess(real, guard, grace, self._hear, self.ended.callback)
+        self.process = AgentProcess(real, guard, grace, self._hear, self._hear, self.ended.callback)
         start(
             real,
             self.process,
-            Command("/bin/sh", ("-c", script), environment(), ROOT, rows=40, columns=1000),
+            Command("/bin/sh", ("-c", script), environment(), ROOT, window=(40, 1000)),
         )
 
     def says(self, text: bytes) -> Deferred[None]:
@@ -60,9 +60,9 @@ class Listening:
             said.callback(None)
 
 
-class TerminalProcessTests(TestCase):
+class AgentProcessTests(TestCase):
     """
-    Tests for `TerminalProcess` and `start`.
+    Tests for `AgentProcess` and `start`.
     """
 
     timeout = 30
@@ -162,10 +162,12 @@ class TerminalProcessTests(TestCase):
         reactor = MemoryReactor()
         reactor.refuse = OSError("no more processes")
         before = os.listdir("/proc/self/fd")
-        process = TerminalProcess(reactor, reactor, 5, lambda data: None, lambda how: None)
+        process = AgentProcess(
+            reactor, reactor, 5, lambda data: None, lambda data: None, lambda how: None
+        )
         for folder in (Path("/"), Path("/nowhere")):
             with self.assertRaises(OSError):
-                start(reactor, process, Command("/bin/sh", (), {}, folder, 40, 80))
+                start(reactor, process, Command("/bin/sh", (), {}, folder, (40, 80)))
         self.assertEqual(os.listdir("/proc/self/fd"), before)
 
 

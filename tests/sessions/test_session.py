@@ -140,7 +140,7 @@ class StartTests(SessionTestCase):
         self.kiro.print("? Login now? ›\n")
         self.settle()
         self.assertEqual(self.signals()[:1], ["TERM"])
-        self.assertEqual(self.gone, ["login_required: ? Login now? › (it waits for somebody)"])
+        self.assertEqual(self.gone, ["login_required: ? Login now? › (it cannot go on)"])
 
 
 class TurnTests(SessionTestCase):

@@ -138,7 +138,7 @@ class TuiTests(Recordings):
     """
 
     def conversation(self, rows: int, columns: int) -> Conversation:
-        return new_conversation(evolve(load_dialect("kiro-tui"), rows=rows, columns=columns), 10**6)
+        return new_conversation(evolve(load_dialect("kiro-tui"), window=(rows, columns)), 10**6)
 
     def cut(self, data: bytes, random: Random | None) -> list[bytes]:
         """

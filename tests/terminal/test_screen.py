@@ -24,7 +24,7 @@ from kiroworkers.terminal import (
     new_conversation,
 )
 
-TUI = evolve(load_dialect("kiro-tui"), rows=30, columns=80)
+TUI = evolve(load_dialect("kiro-tui"), window=(30, 80))
 
 RULE = "─" * 40
 IDLE = (RULE, "Kiro · auto", "", " ask a question or describe a task ↵", "  /copy to clipboard")
