@@ -33,7 +33,8 @@ setup(
     extras_require={
         # Real agents that the tests drive, where they are installed.
         "agents": ["llm>=0.36"],
-        "test": ["hypothesis>=6.100", "treq>=24.9"],
+        # The protocol package has the schema that ours is checked against.
+        "test": ["agent-client-protocol>=0.12", "hypothesis>=6.100", "treq>=24.9"],
         "dev": [
             "mypy>=1.15",
             "mypy-zope>=1.0.11",

@@ -88,7 +88,7 @@ class AcpConversation(Conversation):
         self._max_output = max_output
         self._reader = jsonrpc.Reader(2 * max_output + _ENVELOPE)
         self._numbers = 0
-        self._waiting: dict[int | str, _Asked] = {}
+        self._waiting: dict[int | str | None, _Asked] = {}
         self._session = ""
         self._ready = False
         self._closes = False
@@ -178,8 +178,9 @@ class AcpConversation(Conversation):
                     continue
                 case jsonrpc.Request():
                     self._asked(message, events)
-                case jsonrpc.Response():
-                    self._answered(message, events)
+                case jsonrpc.Response(id) if id in self._waiting:
+                    self._answered(self._waiting.pop(id), message, events)
+                    continue
                 case jsonrpc.Garbage(start):
                     self.overhear(start + b"\n")
             self._count(size, events)
@@ -230,14 +231,13 @@ class AcpConversation(Conversation):
             self._permission = request
             events.append(NeedsApproval(_title(request.params)))
 
-    def _answered(self, response: jsonrpc.Response, events: list[Event]) -> None:
+    def _answered(self, asked: _Asked, response: jsonrpc.Response, events: list[Event]) -> None:
         """
-        The agent answers.
+        The agent answers what was asked.
         """
-        asked = self._waiting.pop(response.id, None) if response.id is not None else None
         result, error = response.result, response.error
         match asked:
-            case None | _Asked.CLOSE:
+            case _Asked.CLOSE:
                 pass
             case _Asked.PROMPT:
                 self._ready = True
