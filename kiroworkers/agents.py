@@ -21,16 +21,25 @@ from kiroworkers.terminal.dialect import Line, Version, version_in
 
 #: The names `--agent` takes, and the dialects that each may speak, by its version.
 _DIALECTS = {
-    "kiro": ("kiro-classic", "kiro-tui"),
+    "kiro": ("kiro-classic", "kiro-acp"),
+    "kiro-acp": ("kiro-acp",),
     "kiro-classic": ("kiro-classic",),
     "kiro-tui": ("kiro-tui",),
     "q": ("q",),
+    "gemini-acp": ("gemini-acp",),
+    "opencode-acp": ("opencode-acp",),
     "llm": ("llm",),
     "offline": ("offline",),
 }
 
-#: The dialect of `--agent-command`.
+#: Kiro that can be chosen is driven through its classic interface only before this
+#: version: then that stops at a menu, and says that it will go.
+_CLASSIC_UNTIL = {"kiro": "2.28"}
+
+#: The dialects of `--agent-command`: of a program with a prompt, and of one that
+#: speaks ACP.
 _GENERIC = "generic"
+_ACP = "acp"
 
 #: Seconds a program may take to say its version.
 _VERSION_PATIENCE = 10.0
@@ -79,8 +88,12 @@ def check_agent(wanted: Wanted) -> None:
     @raise BadSetting: if not.
     """
     if wanted.command:
-        if wanted.agent != "auto":
-            raise BadSetting("--agent-command", wanted.command, "goes without --agent")
+        if wanted.agent not in ("auto", _ACP):
+            raise BadSetting(
+                "--agent-command", wanted.command, "goes without --agent, or with --agent acp"
+            )
+        if wanted.agent == _ACP and wanted.prompt:
+            raise BadSetting("--prompt-pattern", wanted.prompt, "ACP has no prompt to be seen")
         try:
             named = shlex.split(wanted.command)
         except ValueError as problem:
@@ -93,6 +106,8 @@ def check_agent(wanted: Wanted) -> None:
             raise BadSetting("--prompt-pattern", wanted.prompt, str(problem)) from None
     elif wanted.prompt:
         raise BadSetting("--prompt-pattern", wanted.prompt, "goes with --agent-command")
+    elif wanted.agent == _ACP:
+        raise BadSetting("--agent", wanted.agent, "goes with --agent-command")
     elif wanted.agent != "auto":
         try:
             _dialects(wanted.agent)
@@ -102,10 +117,13 @@ def check_agent(wanted: Wanted) -> None:
 
 def _dialects(name: str) -> list[Dialect]:
     if name in _DIALECTS:
-        return [load_dialect(each) for each in _DIALECTS[name]]
+        found = [load_dialect(each) for each in _DIALECTS[name]]
+        if name in _CLASSIC_UNTIL:
+            found[0] = evolve(found[0], until=version_in(_CLASSIC_UNTIL[name]))
+        return found
     if name.endswith(".toml"):
         return [read_dialect(Path(name).expanduser())]
-    raise BadDialect(f"must be auto, {', '.join(_DIALECTS)} or a dialect file (.toml)")
+    raise BadDialect(f"must be auto, {', '.join(_DIALECTS)}, acp or a dialect file (.toml)")
 
 
 def _generic(wanted: Wanted) -> Dialect:
@@ -113,12 +131,14 @@ def _generic(wanted: Wanted) -> Dialect:
     The dialect of any program.
     """
     program, *arguments = shlex.split(wanted.command)
-    dialect = load_dialect(_GENERIC)
+    dialect = load_dialect(_ACP if wanted.agent == _ACP else _GENERIC)
     readiness = dialect.readiness
     if wanted.prompt:
         assert isinstance(readiness, Line), "its prompt is a pattern"
         readiness = evolve(readiness, prompt=re.compile(wanted.prompt))
     label = f"the program {shlex.join([program, *arguments])}"
+    if dialect.transport == "acp":
+        label += ", over ACP"
     return evolve(
         dialect,
         label=label,

@@ -187,16 +187,16 @@ class Settings:
         "auto",
         "auto",
         str,
-        "Who answers: kiro (by its version, kiro-classic or kiro-tui), q, llm, offline "
-        "(built in, by rules), a dialect file (.toml), or auto: Kiro when kiro-cli is "
-        "on PATH, else offline.",
+        "Who answers: kiro (by its version, kiro-classic or kiro-acp), kiro-tui, q, "
+        "gemini-acp, opencode-acp, llm, offline (built in, by rules), a dialect file "
+        "(.toml), or auto: Kiro when kiro-cli is on PATH, else offline.",
     )
     agent_command: str = knob(
         "",
         "",
         str,
         "Any program that prints a prompt and reads a line, with its arguments, "
-        "instead of --agent.",
+        "instead of --agent; with --agent acp, one that speaks ACP.",
     )
     prompt_pattern: str = knob(
         "",

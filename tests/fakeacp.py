@@ -290,9 +290,9 @@ def main(arguments: list[str]) -> int:
     """
     Be an agent with these arguments.
     """
-    if arguments[:1] == ["--version"]:
-        print(f"fakeacp {os.environ.get('FAKEKIRO_VERSION', '2.28.0')}")
-        return 0
+    if arguments[1:] not in ([], ["--agent-engine=v2"]):
+        print(f"error: unexpected argument in {arguments}", file=sys.stderr)
+        return 2
     faults = faults_in(os.environ.get("FAKEKIRO", ""))
     if "broken" in faults:
         print("the database of models is locked", file=sys.stderr)

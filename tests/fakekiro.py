@@ -355,6 +355,10 @@ def main(arguments: list[str], console: type[FakeKiro] = FakeKiro) -> int:
     logged_in = nobody is None or os.path.exists(nobody)
     if arguments[:1] == ["whoami"]:
         return 0 if logged_in else 1
+    if arguments[:1] == ["acp"]:
+        from tests import fakeacp
+
+        return fakeacp.main(arguments)
     known = {"never"} | {flag for flag in _FLAGS if _number(_FLAGS[flag]) <= _number(version)}
     if arguments[:1] != ["chat"] or not known.issuperset(arguments[1:]):
         print(f"error: unexpected argument in {arguments}", file=sys.stderr)

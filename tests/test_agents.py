@@ -66,13 +66,21 @@ class ChooseTests(SynchronousTestCase):
 
     def test_without_a_classic_interface(self) -> None:
         """
-        A version of Kiro that has no classic interface is driven by its screen.
+        A version of Kiro whose classic interface stops at a menu, or is gone, is
+        driven over ACP; each way can be chosen.
         """
-        for version, classic in [("2.29.0", True), ("3.0.1", False)]:
-            agent = self.choose("auto", self.path, f"kiro-cli {version}")
-            self.assertEqual(agent.name, "kiro")
-            self.assertEqual("--legacy-ui" in agent.arguments, classic)
-            self.assertEqual("full-screen" in agent.dialect.label, not classic)
+        for name, version, transport in [
+            ("auto", "2.27.1", "terminal"),
+            ("auto", "2.28.0", "acp"),
+            ("kiro", "3.0.1", "acp"),
+            ("kiro-classic", "2.29.0", "terminal"),
+            ("kiro-acp", "2.4.0", "acp"),
+        ]:
+            agent = self.choose(name, self.path, f"kiro-cli {version}")
+            self.assertEqual((agent.name, agent.dialect.transport), ("kiro", transport), version)
+            self.assertEqual("--legacy-ui" in agent.arguments, transport == "terminal")
+            self.assertEqual(agent.arguments[0], "acp" if transport == "acp" else "chat")
+        self.assertIn("full-screen", self.choose("kiro-tui", self.path).dialect.label)
 
     def test_too_new(self) -> None:
         """
@@ -96,6 +104,17 @@ class ChooseTests(SynchronousTestCase):
         assert isinstance(readiness, Line), "it is known by its prompt"
         self.assertEqual(readiness.prompt.pattern, "^>>> $")
 
+    def test_acp_command(self) -> None:
+        """
+        So can any program that speaks ACP.
+        """
+        wanted = Wanted("acp", "kiro-cli acp")
+        check_agent(wanted)
+        agent = choose_agent(wanted, {"PATH": self.path}, lambda command, environment: "1.0")
+        self.assertEqual((agent.name, agent.dialect.transport), ("acp", "acp"))
+        self.assertEqual(agent.arguments, ("acp",))
+        self.assertEqual(agent.dialect.label, "the program kiro-cli acp, over ACP")
+
     def test_wrong_command(self) -> None:
         """
         A command that cannot be one, and what does not go together, are bad
@@ -108,6 +127,8 @@ class ChooseTests(SynchronousTestCase):
             (Wanted(command="a", prompt="("), "--prompt-pattern"),
             (Wanted(prompt="^> $"), "--prompt-pattern"),
             (Wanted(agent="q", command="a"), "--agent-command"),
+            (Wanted(agent="acp"), "--agent"),
+            (Wanted(agent="acp", command="a", prompt="^> $"), "--prompt-pattern"),
         ]:
             with self.assertRaises(BadSetting) as raised:
                 check_agent(wanted)
@@ -149,7 +170,8 @@ class ChooseTests(SynchronousTestCase):
             (str(mine), "'names'"),
             (
                 "kirro",
-                "must be auto, kiro, kiro-classic, kiro-tui, q, llm, offline or a dialect",
+                "must be auto, kiro, kiro-acp, kiro-classic, kiro-tui, q, gemini-acp, "
+                "opencode-acp, llm, offline, acp or a dialect",
             ),
         ]:
             with self.assertRaises(BadSetting) as raised:

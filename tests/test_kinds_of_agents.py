@@ -23,19 +23,19 @@ class TuiTests(ServerTestCase):
         self.path = install_fake_kiro(self.folder / "bin", "tests.faketui")
         home = self.folder / "home"
         home.mkdir()
-        await self.start(
-            FAKEKIRO=faults, FAKEKIRO_VERSION="3.0.1", HOME=str(home), **{"workers": 1, **env}
-        )
+        env = {"FAKEKIRO": faults, "FAKEKIRO_VERSION": "3.0.1", "HOME": str(home), **env}
+        await self.start("--agent", "kiro-tui", **{"workers": 1, **env})
 
     async def test_stories(self) -> None:
         """
-        `--agent auto` drives it by its screen, says so, and each request gets its
-        own answer of a conversation that knows of no other.
+        It is driven by its screen, which is said, and each request gets its own
+        answer of a conversation that knows of no other.
         """
         await self.start_tui(workers=2)
         health = await self.health()
         self.assertEqual(health["agent"], "kiro")
         self.assertIn("full-screen", health["agentDetail"])
+        self.assertEqual(health["transport"], "terminal")
         for idea in ("Export the list", "Filter by date", "Log in"):
             response, story = await self.story(idea)
             self.assertEqual((response.code, story["title"]), (200, idea), story)
@@ -196,9 +196,13 @@ class ToolTests(ServerTestCase):
         """
         An operator may have it be yes, this once.
         """
-        for module, version in (("tests.fakekiro", "2.11.0"), ("tests.faketui", "3.0.1")):
+        for module, agent in (
+            ("tests.fakekiro", "kiro-classic"),
+            ("tests.faketui", "kiro-tui"),
+            ("tests.fakekiro", "kiro-acp"),
+        ):
             self.path = install_fake_kiro(self.folder / "bin", module)
-            await self.start("--allow-tools", workers=1, FAKEKIRO_VERSION=version)
+            await self.start("--allow-tools", "--agent", agent, workers=1)
             response, story = await self.story("tools [[approve]]")
             self.assertEqual(response.code, 200, story)
             self.assertEqual(self.header(response, "x-kiroworkers-tools-allowed"), "1")

@@ -227,7 +227,9 @@ class TroubleTests(ServerTestCase):
         """
         The start menu of 2.28 gets its safe choice.
         """
-        await self.start(workers=1, FAKEKIRO="menu", FAKEKIRO_VERSION="2.28.0")
+        await self.start(
+            *("--agent", "kiro-classic"), workers=1, FAKEKIRO="menu", FAKEKIRO_VERSION="2.28.0"
+        )
         response, _ = await self.story("x")
         self.assertEqual(response.code, 200)
 

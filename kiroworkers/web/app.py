@@ -73,6 +73,7 @@ class Application:
                 "timestamp": milliseconds(self._clock.seconds()),
                 "version": __version__,
                 "agent": self._agent.name,
+                "transport": self._agent.dialect.transport,
                 "agentDetail": f"{self._agent.dialect.label} ({self._agent.reason})",
                 "pool": described_pool(pool),
                 "queue": {"length": queue.length, "limit": queue.limit},
