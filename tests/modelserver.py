@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from attrs import field, frozen
+from twisted.internet.defer import DeferredQueue
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
@@ -355,6 +356,8 @@ class FakeModel(Resource):
     @ivar conversations: for each answer so far, the prompts of ours that its
         request held: one of them, where a conversation was fresh.
     @ivar hung_up: how many answers nobody waited for any more.
+    @ivar begun, left: fire for each answer that never ends when it began, and when
+        nobody waited for it any more.
     @param seen: called with the path and the body of each request.
     """
 
@@ -364,6 +367,8 @@ class FakeModel(Resource):
         super().__init__()
         self.conversations: list[list[str]] = []
         self.hung_up = 0
+        self.begun: DeferredQueue[None] = DeferredQueue()
+        self.left: DeferredQueue[None] = DeferredQueue()
         self._seen = seen
 
     def render_POST(self, request: Any) -> Any:
@@ -390,6 +395,7 @@ class FakeModel(Resource):
             request.notifyFinish().addErrback(self._count)
             self._stream(request)
             request.write(protocol.begin("Well"))
+            self.begun.put(None)
             return NOT_DONE_YET
         if "[[tool]]" in prompt and not results:
             self._stream(request)
@@ -415,6 +421,7 @@ class FakeModel(Resource):
 
     def _count(self, _: object) -> None:
         self.hung_up += 1
+        self.left.put(None)
 
 
 def model_server(model: FakeModel) -> Site:
