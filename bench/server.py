@@ -15,11 +15,29 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import frozen
 
 from tests.programs import environment, install_fake_kiro
+
+
+class Started(Protocol):
+    """
+    Where a server is started, and in which environment.
+    """
+
+    @property
+    def folder(self) -> Path:
+        """
+        Its current folder.
+        """
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """
+        In which its agent is on PATH.
+        """
 
 
 @frozen
@@ -72,7 +90,7 @@ class Server:
 
 
 @contextmanager
-def serving(agent: Agent, workers: int, *more: str) -> Iterator[Server]:
+def serving(agent: Started, workers: int, *more: str) -> Iterator[Server]:
     """
     A server with these options whose `workers` are ready; it is stopped afterwards.
     """

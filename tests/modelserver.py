@@ -11,7 +11,8 @@ given a few words.  A prompt may say::
     [[silent]]    begin an answer and never end it
     [[tool]]      call a tool first: a command that leaves the file ``pwned``
 
-``python -m tests.modelserver PORT`` runs it for trying an agent by hand.
+``python -m tests.modelserver PORT`` runs it for trying an agent by hand, and prints
+the port and each request.
 """
 
 from __future__ import annotations
@@ -441,7 +442,8 @@ def main(port: int) -> None:
         print(path, json.dumps(body), flush=True)
 
     listening: Any = reactor
-    listening.listenTCP(port, model_server(FakeModel(show)), interface="127.0.0.1")
+    found = listening.listenTCP(port, model_server(FakeModel(show)), interface="127.0.0.1")
+    print(found.getHost().port, flush=True)
     listening.run()
 
 

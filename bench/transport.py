@@ -1,0 +1,204 @@
+"""
+What the transport costs: the same agent over a terminal, over ACP, and started
+anew for each request.
+
+Requests follow one another on one worker, so each pays for the turn and for the
+clear before the next.  The model answers at once.  Always measured with the
+stand-ins, which do nothing but talk; and with Gemini CLI where AGENTS_BIN has it
+(``tests/agents/install.sh``), against the tests' model server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Thread
+
+from attrs import frozen
+
+from bench.server import agent, client, serving, story
+from kiroworkers.tasks import builtin_tasks
+from tests.programs import environment
+
+_STORY = builtin_tasks()["generate-story"]
+
+#: A contender asks for a story for an idea.
+Ask = Callable[[str], object]
+
+
+def prompt(idea: str) -> str:
+    """
+    What the server would ask.
+    """
+    return _STORY.prompt(_STORY.accept({"idea": idea}))
+
+
+def once(command: list[str], env: Mapping[str, str], folder: Path, said: str = "") -> str:
+    """
+    What a program prints that is started for this alone.
+    """
+    done = subprocess.run(
+        command, env=dict(env), cwd=folder, input=said, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@frozen
+class Home:
+    """
+    Where an agent with settings of its own is started.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+
+
+def stand_ins(stack: ExitStack) -> dict[str, Ask]:
+    """
+    The stand-ins of Kiro.
+    """
+    kiro = stack.enter_context(agent())
+
+    def served(name: str) -> Ask:
+        server = stack.enter_context(serving(kiro, 1, "--agent", name, "--max-requests", "100000"))
+        connection = stack.enter_context(client(server.port))
+        return lambda idea: story(connection, idea)
+
+    def anew(idea: str) -> None:
+        new = {"cwd": "/", "mcpServers": []}
+        asked = {"sessionId": "session-0", "prompt": [{"type": "text", "text": prompt(idea)}]}
+        lines = [
+            {"id": 1, "method": "initialize", "params": {"protocolVersion": 1}},
+            {"id": 2, "method": "session/new", "params": new},
+            {
+                "id": 3,
+                "method": "session/prompt",
+                "params": {"sessionId": "session-0", "prompt": text},
+            },
+        ]
+        said = "".join(json.dumps({"jsonrpc": "2.0", **each}) + "\n" for each in lines)
+        printed = once([sys.executable, "-m", "tests.fakeacp"], environment(), kiro.folder, said)
+        assert "end_turn" in printed, printed
+
+    return {
+        "over ACP": served("kiro-acp"),
+        "over the terminal": served("kiro-classic"),
+        "a new process each": anew,
+    }
+
+
+@contextmanager
+def model() -> Iterator[str]:
+    """
+    A model server; its URL.
+    """
+    command = [sys.executable, "-m", "tests.modelserver", "0"]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port = server.stdout.readline().strip()
+        rest = Thread(target=server.stdout.read)
+        rest.start()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+            server.wait()
+            rest.join()
+
+
+def gemini(stack: ExitStack, program: str) -> dict[str, Ask]:
+    """
+    Gemini CLI.
+    """
+    home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    settings = {
+        "security": {"auth": {"selectedType": "gemini-api-key"}},
+        "general": {"disableAutoUpdate": True},
+        "privacy": {"usageStatisticsEnabled": False},
+        "model": {"name": "gemini-2.5-flash"},
+        "ui": {"showLineNumbers": False},
+    }
+    (home / ".gemini").mkdir()
+    (home / ".gemini" / "settings.json").write_text(json.dumps(settings))
+    env = environment(
+        HOME=str(home),
+        GEMINI_API_KEY="dummy",
+        GOOGLE_GEMINI_BASE_URL=stack.enter_context(model()),
+        GEMINI_CLI_TRUST_WORKSPACE="true",
+    )
+    env["PATH"] = f"{Path(program).parent}{os.pathsep}{env['PATH']}"
+
+    def served(name: str) -> Ask:
+        server = stack.enter_context(
+            serving(Home(home, env), 1, "--agent", name, "--max-requests", "100000")
+        )
+        connection = stack.enter_context(client(server.port))
+        return lambda idea: story(connection, idea)
+
+    def anew(idea: str) -> None:
+        printed = once([program, "-p", prompt(idea)], env, home)
+        assert "acceptanceCriteria" in printed, printed
+
+    return {
+        "over ACP": served("gemini-acp"),
+        "over the terminal": served("gemini"),
+        "a new process each": anew,
+    }
+
+
+def measure(asking: Mapping[str, Ask], turns: int) -> dict[str, float]:
+    """
+    The median seconds from one answer to the next, a request of each in turn so
+    that all meet the same weather.
+    """
+    found: dict[str, list[float]] = {name: [] for name in asking}
+    for number in range(turns + 1):
+        for name, ask in asking.items():
+            began = time.monotonic()
+            # The second pays for the clear after the first.
+            ask(f"turn {number}")
+            ask(f"turn {number}, too")
+            if number:  # the first is for warming up
+                found[name].append((time.monotonic() - began) / 2)
+    return {name: statistics.median(each) for name, each in found.items()}
+
+
+def main() -> None:
+    """
+    Measure, and print a table for each agent.
+    """
+    parser = argparse.ArgumentParser("python -m bench.transport", description=__doc__)
+    parser.add_argument("--turns", type=int, default=20, help="pairs of each kind [20]")
+    turns = parser.parse_args().turns
+    with ExitStack() as stack:
+        show("the stand-in of Kiro", measure(stand_ins(stack), turns), turns)
+    program = shutil.which("gemini", path=os.environ.get("AGENTS_BIN", ""))
+    if program is None:
+        print("Gemini CLI: not measured, AGENTS_BIN does not have it")
+        return
+    with ExitStack() as stack:
+        show("Gemini CLI", measure(gemini(stack, program), turns), turns)
+
+
+def show(agent: str, found: Mapping[str, float], turns: int) -> None:
+    """
+    Print a table.
+    """
+    least = found["over ACP"]
+    print(f"{agent}: one request after the other, median of {turns} pairs")
+    for name, each in found.items():
+        print(f"  {name:24}{each * 1000:>9.1f} ms{each / least:>8.1f}x")
+
+
+if __name__ == "__main__":
+    main()
