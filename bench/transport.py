@@ -80,11 +80,7 @@ def stand_ins(stack: ExitStack) -> dict[str, Ask]:
         lines = [
             {"id": 1, "method": "initialize", "params": {"protocolVersion": 1}},
             {"id": 2, "method": "session/new", "params": new},
-            {
-                "id": 3,
-                "method": "session/prompt",
-                "params": {"sessionId": "session-0", "prompt": text},
-            },
+            {"id": 3, "method": "session/prompt", "params": asked},
         ]
         said = "".join(json.dumps({"jsonrpc": "2.0", **each}) + "\n" for each in lines)
         printed = once([sys.executable, "-m", "tests.fakeacp"], environment(), kiro.folder, said)
