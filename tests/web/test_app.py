@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
 from kiroworkers.errors import WorkError
+from kiroworkers.groups import Group, Groups
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.terminal import load_dialect
 from kiroworkers.testing import MemoryKiro, MemoryReactor
@@ -58,7 +59,8 @@ class ApplicationTests(SynchronousTestCase):
         self.pool = pool_in(self.reactor, backlog=0)
         agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {})
         self.gate = Gate()
-        application = Application(self.reactor, self.pool, builtin_tasks(), agent, self.gate)
+        groups = Groups([Group(agent, self.pool)])
+        application = Application(self.reactor, groups, builtin_tasks(), self.gate)
         self.client: Any = StubTreq(application.resource())
         self.pool.startService()
         self.reactor.advance(0)
