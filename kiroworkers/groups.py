@@ -59,7 +59,7 @@ class Groups:
         for group in self:
             if group.name == name:
                 return group
-        raise BadInput(field, f"{field} must be {' or '.join(self.names)}")
+        raise BadInput(field, f"{field} must be one of: {', '.join(self.names)}")
 
     def chosen(self, name: str | None) -> tuple[Group, ...]:
         """

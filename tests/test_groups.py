@@ -68,7 +68,7 @@ class GroupsTests(SynchronousTestCase):
             with self.assertRaises(BadInput) as raised:
                 self.groups.named(name, "X-Agent")
             self.assertEqual(raised.exception.field, "X-Agent")
-            self.assertEqual(str(raised.exception), "X-Agent must be kiro or q")
+            self.assertEqual(str(raised.exception), "X-Agent must be one of: kiro, q")
 
     def test_drain(self) -> None:
         """

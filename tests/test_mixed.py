@@ -50,7 +50,7 @@ class MixedTests(ServerTestCase):
         self.assertEqual(list(health["workers"]), ["worker1", "worker2", "offline-worker1"])
         response, body = await self.ask_of("gemini", "x")
         self.assertEqual((response.code, body["field"]), (400, "X-Agent"))
-        self.assertEqual(body["error"], "X-Agent must be kiro or offline")
+        self.assertEqual(body["error"], "X-Agent must be one of: kiro, offline")
 
     async def test_throttled(self) -> None:
         """

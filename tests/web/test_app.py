@@ -318,7 +318,7 @@ class MixedTests(SynchronousTestCase):
             ("agent", self.request("PUT", pool, json={"workers": 1, "agent": ["tui"]})),
             ("agent", self.request("PUT", pool + "?agent=q", json={"workers": 1})),
         ]:
-            expected = {"error": f"{field} must be kiro or tui", "code": "invalid_input",
+            expected = {"error": f"{field} must be one of: kiro, tui", "code": "invalid_input",
                         "field": field}  # fmt: skip
             self.assertEqual((response.code, body), (400, expected))
         self.assertEqual([program.typed for program in self.reactor.programs], [[], []])
