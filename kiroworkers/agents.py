@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import Factory, evolve, field, frozen
 
 from kiroworkers.errors import BadSetting, CannotStart
 from kiroworkers.terminal import BadDialect, Dialect, load_dialect, read_dialect
@@ -68,6 +68,8 @@ class Agent:
 
     @ivar reason: why this one, in one sentence for people.
     @ivar executable, arguments: the command.
+    @ivar name: what it is asked for by: as the operator spelt it, or as its
+        dialect says where that was a file, a command or `auto`.
     """
 
     dialect: Dialect
@@ -75,10 +77,25 @@ class Agent:
     executable: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
+    name: str = field(default=Factory(lambda self: self.dialect.name, takes_self=True))
 
-    @property
-    def name(self) -> str:
-        return self.dialect.name
+
+def check_agents(wanted: Sequence[Wanted]) -> None:
+    """
+    Can they be meant, side by side?
+
+    @raise BadSetting: if not.
+    """
+    names: set[str] = set()
+    for each in wanted:
+        check_agent(each)
+        if len(wanted) > 1:
+            if each.agent == "auto":
+                raise BadSetting("--agent", each.agent, "goes without others")
+            name = _name_of(each)
+            if name in names:
+                raise BadSetting("--agent", each.agent, f"there is another agent named {name}")
+            names.add(name)
 
 
 def check_agent(wanted: Wanted) -> None:
@@ -124,6 +141,14 @@ def _dialects(name: str) -> list[Dialect]:
     if name.endswith(".toml"):
         return [read_dialect(Path(name).expanduser())]
     raise BadDialect(f"must be auto, {', '.join(_DIALECTS)}, acp or a dialect file (.toml)")
+
+
+def _name_of(wanted: Wanted) -> str:
+    return _ACP if wanted.agent == _ACP else _name(wanted.agent, _dialects(wanted.agent)[0])
+
+
+def _name(asked_for: str, dialect: Dialect) -> str:
+    return asked_for if asked_for in _DIALECTS else dialect.name
 
 
 def _generic(wanted: Wanted) -> Dialect:
@@ -189,6 +214,7 @@ def choose_agent(
         executable,
         dialect.command(version),
         dialect.environment(environment),
+        _name(name, dialect),
     )
 
 

@@ -56,10 +56,13 @@ class Client:
     """
     Asks the server at `base`, without any proxy; a request may take `timeout`
     seconds.
+
+    @ivar agent: who is to answer; the server's first without.
     """
 
     _base: str
     _timeout: float
+    agent: str | None = None
 
     def ask(self, task: Task, body: Mapping[str, Any]) -> Reply:
         """
@@ -75,6 +78,8 @@ class Client:
         """
         began, timeout = time.monotonic(), timeout or self._timeout
         request = Request(f"{self._base}{path}", body, {"Content-Type": "application/json"})
+        if self.agent is not None:
+            request.add_header("X-Agent", self.agent)
         try:
             code, headers, text = _exchange(request, timeout)
         except TimeoutError:
@@ -133,7 +138,20 @@ def _health(client: Client) -> str:
     unwell = [f"{name} is {each['state']}" for name, each in workers if not each["healthy"]]
     if unwell:
         raise Unwell(", ".join(unwell))
-    return f"{len(workers)} workers, all healthy; agent: {body.get('agent')}"
+    agents = ", ".join(body.get("agents", [str(body.get("agent"))]))
+    return f"{len(workers)} workers, all healthy; agent: {agents}"
+
+
+def _workers(client: Client) -> int:
+    """
+    How many there are of who is asked.
+    """
+    body = _told(client)
+    agent = client.agent or body.get("agent")
+    found = [each for each in body["workers"].values() if each.get("agent", agent) == agent]
+    if not found:
+        raise Unwell(f"{agent} has no workers")
+    return len(found)
 
 
 def _told(client: Client) -> Any:
@@ -157,7 +175,7 @@ def _side_by_side(client: Client) -> str:
     """
     As many requests at once as there are workers are all answered.
     """
-    task, workers = builtin_tasks()["generate-story"], len(_told(client)["workers"])
+    task, workers = builtin_tasks()["generate-story"], _workers(client)
     replies = _stories(client, task, workers)
     return f"{workers} requests: {', '.join(_fit(each, task) for each in replies)}"
 
@@ -167,7 +185,7 @@ def _one_too_many(client: Client) -> str:
     One request more than that is answered after a wait, or told when to come
     back.
     """
-    task, workers = builtin_tasks()["generate-story"], len(_told(client)["workers"])
+    task, workers = builtin_tasks()["generate-story"], _workers(client)
     replies = _stories(client, task, workers + 1)
     told = [each.headers.get("Retry-After", "") for each in replies if each.code == 503]
     for each in replies:
@@ -214,12 +232,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--timeout", type=float, default=150.0, help="longest wait for an answer, in s [150]"
     )
+    parser.add_argument("--agent", help="who is to answer; the server's first without")
     given = parser.parse_args(arguments)
     if not re.match(r"https?://[^/?#\s]+/?$", given.url):
         parser.error(f"{given.url} is no address such as http://127.0.0.1:8080")
     base = given.url.rstrip("/")
     print(f"checking {base}")
-    well = check(Client(base, given.timeout), print)
+    well = check(Client(base, given.timeout, given.agent), print)
     print("all is well" if well else "not all is well")
     return 0 if well else 1
 

@@ -143,6 +143,45 @@ def origins(text: str) -> tuple[str, ...]:
     return found
 
 
+#: Reads how many workers an agent has.
+workers_of_one = whole(1, 512)
+
+
+@frozen
+class Staffing:
+    """
+    An agent and its workers.
+
+    @ivar agent: `auto`, a name or a dialect file.
+    @ivar workers: how many; 0 for as many as --workers says.
+    """
+
+    agent: str
+    workers: int = 0
+
+
+def staffing(text: str) -> tuple[Staffing, ...]:
+    """
+    Reads agents, each with its number of workers or without: `kiro=2,q`.
+    """
+    found = tuple(_staffing(part.strip()) for part in text.split(",") if part.strip())
+    if not found:
+        raise ValueError("names no agent")
+    return found
+
+
+def _staffing(text: str) -> Staffing:
+    agent, equals, count = text.rpartition("=")
+    if not equals or text.endswith(".toml"):
+        return Staffing(text)
+    if not agent:
+        raise ValueError(f"{text}: names no agent")
+    try:
+        return Staffing(agent, workers_of_one(count))
+    except ValueError as problem:
+        raise ValueError(f"{text}: the number of workers {problem}") from None
+
+
 def knob(default: T, shown: str, read: Callable[[str], T], meaning: str) -> T:
     """
     A field of `Settings`: its default, how that default is shown, how a text
@@ -183,13 +222,15 @@ class Settings:
     repo_path: Path | None = knob(
         None, "the current folder", folder, "Folder in which the sessions run."
     )
-    agent: str = knob(
+    agent: tuple[Staffing, ...] = knob(
+        (Staffing("auto"),),
         "auto",
-        "auto",
-        str,
+        staffing,
         "Who answers: kiro (by its version, kiro-classic or kiro-acp), kiro-tui, q, "
         "gemini-acp, opencode-acp, llm, offline (built in, by rules), a dialect file "
-        "(.toml), or auto: Kiro when kiro-cli is on PATH, else offline.",
+        "(.toml), or auto: Kiro when kiro-cli is on PATH, else offline.  NAME=COUNT gives "
+        "it so many workers.  Several, by the flag again or with commas, serve side by "
+        "side, each with a queue of its own.",
     )
     agent_command: str = knob(
         "",
@@ -219,7 +260,9 @@ class Settings:
         "Tokens that requests must bear, one a line: a name, its scopes (ask, watch, "
         "operate, with commas) and the token.",
     )
-    workers: int = knob(2, "2", whole(1, 512), "Sessions kept warm.")
+    workers: int = knob(
+        2, "2", workers_of_one, "Sessions kept warm, of each agent that has no COUNT."
+    )
     max_workers: int = knob(
         0,
         "0",
@@ -357,14 +400,22 @@ class Settings:
         """
         @raise BadSetting: where two knobs contradict each other.
         """
-        if 0 < self.max_workers < self.workers:
-            raise BadSetting(
-                "--max-workers", str(self.max_workers), f"is below --workers, {self.workers}"
-            )
+        for each in self.agent:
+            if 0 < self.max_workers < self.workers_of(each):
+                said = f"--agent {each.agent}={each.workers}"
+                if not each.workers:
+                    said = f"--workers, {self.workers}"
+                raise BadSetting("--max-workers", str(self.max_workers), f"is below {said}")
         if self.max_spare < self.min_spare:
             raise BadSetting(
                 "--max-spare", str(self.max_spare), f"is below --min-spare, {self.min_spare}"
             )
+
+    def workers_of(self, staffing: Staffing) -> int:
+        """
+        How many workers the agent has.
+        """
+        return staffing.workers or self.workers
 
     @property
     def open_to_others(self) -> bool:
@@ -412,6 +463,10 @@ class Knob:
     @property
     def is_switch(self) -> bool:
         return self.read is switch
+
+    @property
+    def is_repeatable(self) -> bool:
+        return self.read is staffing
 
 
 def knobs() -> tuple[Knob, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -28,8 +28,9 @@ from twisted.python.failure import Failure
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from kiroworkers.agents import Agent, Wanted, ask_version, check_agent, choose_agent
+from kiroworkers.agents import Agent, Wanted, ask_version, check_agents, choose_agent
 from kiroworkers.errors import BadSetting, CannotStart
+from kiroworkers.groups import Group, Groups
 from kiroworkers.sessions import process
 from kiroworkers.sessions.guard import Guard
 from kiroworkers.sessions.journal import JournalFolder
@@ -43,9 +44,9 @@ from kiroworkers.sessions.restarts import RestartPolicy
 from kiroworkers.sessions.scaling import Scale
 from kiroworkers.sessions.session import Limits, Reset, Session
 from kiroworkers.sessions.worker import Supervisor, Worker
-from kiroworkers.settings import Settings, inherited_environment, knobs
+from kiroworkers.settings import Knob, Settings, inherited_environment, knobs
 from kiroworkers.signals import Signals
-from kiroworkers.tasks import builtin_tasks
+from kiroworkers.tasks import Task, builtin_tasks
 from kiroworkers.terminal import new_conversation
 from kiroworkers.web.app import Application
 from kiroworkers.web.connections import Connections
@@ -55,6 +56,10 @@ from kiroworkers.web.tokens import read_tokens
 
 #: The exit status of a server that had to refuse what it had taken.
 _CUT_SHORT = 1
+
+
+def _help(knob: Knob) -> str:
+    return knob.meaning + (f" [default: {knob.shown}]" if knob.shown else "")
 
 
 class Options(UsageOptions):
@@ -74,17 +79,17 @@ class Options(UsageOptions):
         [each.flag.removeprefix("--"), None, each.meaning] for each in knobs() if each.is_switch
     ]
     optParameters: ClassVar = [
-        [
-            each.flag.removeprefix("--"),
-            None,
-            None,
-            each.meaning + (f" [default: {each.shown}]" if each.shown else ""),
-        ]
+        [each.flag.removeprefix("--"), None, None, _help(each)]
         for each in knobs()
-        if not each.is_switch
+        if not (each.is_switch or each.is_repeatable)
     ]
 
     settings: Settings
+
+    def opt_agent(self, text: str) -> None:
+        self["agent"] = f"{self['agent']},{text}" if "agent" in self else text
+
+    opt_agent.__doc__ = next(_help(each) for each in knobs() if each.is_repeatable)
 
     def postOptions(self) -> None:
         flags = {
@@ -93,7 +98,7 @@ class Options(UsageOptions):
         }
         try:
             self.settings = Settings.read(flags)
-            check_agent(_wanted(self.settings))
+            check_agents(_wanted(self.settings))
             if self.settings.token_file is not None:
                 read_tokens(self.settings.token_file)
             if not (self.settings.listen or self.settings.open_to_others):
@@ -124,7 +129,7 @@ class Server(MultiService):
         self._reactor = reactor
         self._settings = settings
         self._guard = Guard(reactor)
-        self._pool: Pool | None = None
+        self._groups: Groups | None = None
         self._connections: Connections | None = None
         self._gate = Gate(any_host=settings.insecure)
         # Made before anything else registers, so that it is the last to be called.
@@ -136,10 +141,42 @@ class Server(MultiService):
         # are those of the process that will run.
         settings = self._settings
         folder = settings.repo_path or Path.cwd()
-        agent = choose_agent(_wanted(settings), inherited_environment(), ask_version)
+        self._groups = groups = Groups(self._new_groups(folder))
+        tasks = builtin_tasks()
+        check_tasks(tasks.values(), groups)
         self._renew_tokens()
+        application = Application(self._reactor, groups, tasks, self._gate)
+        door = Door(application.resource(), settings.max_body, settings.cors_origin)
+        self._connections = Connections(door)
+        listener = Listener(self._reactor, settings, self._connections)
+        pools = [group.pool for group in groups]
+        for service in (listener, *pools, *map(self._new_monitor, pools)):
+            service.setServiceParent(self)
+        signals = Signals(self._reactor, self._reactor.stop, self._hurry, self._renew)
+        self._reactor.callWhenRunning(signals.install)
+        super().privilegedStartService()
+        for group in groups:
+            announce = self._log.warn if group.name == "offline" else self._log.info
+            announce(
+                "{whose}answers come from {label} ({reason}); sessions run in {folder}",
+                whose="" if len(pools) == 1 else f"{group.name}: ",
+                label=group.agent.dialect.label,
+                reason=group.agent.reason,
+                folder=folder,
+            )
+
+    def _new_groups(self, folder: Path) -> Iterator[Group]:
+        settings = self._settings
+        for number, wanted in enumerate(_wanted(settings)):
+            agent = choose_agent(wanted, inherited_environment(), ask_version)
+            # The first's workers have the names that they have without others.
+            called = f"{agent.name}-worker" if number else "worker"
+            workers = settings.workers_of(settings.agent[number])
+            yield Group(agent, self._new_pool(agent, folder, workers, called))
+
+    def _new_pool(self, agent: Agent, folder: Path, workers: int, called: str) -> Pool:
+        settings, chance = self._settings, Random()
         new_session = self._new_session(agent, folder)
-        chance = Random()
         restarts = RestartPolicy(
             delay=settings.restart_delay,
             max_delay=settings.restart_max_delay,
@@ -156,21 +193,25 @@ class Server(MultiService):
         def new_worker(name: str, supervisor: Supervisor) -> Worker:
             return Worker(name, self._reactor, chance, new_session, restarts, recycling, supervisor)
 
-        self._pool = pool = Pool(
+        return Pool(
             self._reactor,
             new_worker,
             Scale(
-                workers=settings.workers,
-                max_workers=max(settings.workers, settings.max_workers),
+                workers=workers,
+                max_workers=max(workers, settings.max_workers),
                 min_spare=settings.min_spare,
                 max_spare=settings.max_spare,
             ),
             QueuePolicy(settings.backlog, settings.queue_timeout, settings.request_timeout),
             LoginPolicy(self._login_check(agent), settings.check_interval),
             is_free,
+            called,
         )
+
+    def _new_monitor(self, pool: Pool) -> HealthMonitor:
+        settings = self._settings
         allowed = settings.startup_timeout, settings.request_timeout, settings.cancel_timeout
-        monitor = HealthMonitor(
+        return HealthMonitor(
             self._reactor,
             pool.crew,
             settings.check_interval,
@@ -178,22 +219,6 @@ class Server(MultiService):
                 idle=settings.idle_timeout, unsettled=sum(allowed) + settings.stop_timeout
             ),
             held_by,
-        )
-        application = Application(self._reactor, pool, builtin_tasks(), agent, self._gate)
-        door = Door(application.resource(), settings.max_body, settings.cors_origin)
-        self._connections = Connections(door)
-        listener = Listener(self._reactor, settings, self._connections)
-        for service in (listener, pool, monitor):
-            service.setServiceParent(self)
-        signals = Signals(self._reactor, self._reactor.stop, self._hurry, self._renew)
-        self._reactor.callWhenRunning(signals.install)
-        super().privilegedStartService()
-        announce = self._log.warn if agent.name == "offline" else self._log.info
-        announce(
-            "answers come from {label} ({reason}); sessions run in {folder}",
-            label=agent.dialect.label,
-            reason=agent.reason,
-            folder=folder,
         )
 
     def stopService(self) -> Deferred[None]:
@@ -203,11 +228,11 @@ class Server(MultiService):
         """
         Finish what was taken, say so to whoever asked, then end everything.
         """
-        if self._pool is not None and self._connections is not None:
-            waiting = sum(1 for _ in self._pool.requests())
+        if self._groups is not None and self._connections is not None:
+            waiting = sum(1 for group in self._groups for _ in group.pool.requests())
             if waiting:
                 self._log.info("stopping: {n} request(s) to finish", n=waiting)
-            if not await self._pool.drain(self._settings.graceful_timeout):
+            if not await self._groups.drain(self._settings.graceful_timeout):
                 self._status = _CUT_SHORT
                 self._log.warn("stopping: requests that were not finished are refused")
         stopped = maybeDeferred(super().stopService)
@@ -220,20 +245,19 @@ class Server(MultiService):
         """
         Stop, and wait for nobody.
         """
-        assert self._pool is not None, "signals are taken when all runs"
-        self._pool.hurry()
-        self._pool.crew.stop_now()
+        assert self._groups is not None, "signals are taken when all runs"
+        self._groups.hurry()
 
     def _renew(self) -> None:
         """
         Read the tokens again, and have new sessions, one at a time.
         """
-        assert self._pool is not None, "signals are taken when all runs"
+        assert self._groups is not None, "signals are taken when all runs"
         try:
             self._renew_tokens()
         except BadSetting as problem:
             self._log.error("the tokens stay as they were: {problem}", problem=problem)
-        self._pool.crew.renew_all("SIGHUP")
+        self._groups.renew("SIGHUP")
 
     def _renew_tokens(self) -> None:
         if self._settings.token_file is not None:
@@ -295,8 +319,29 @@ class Server(MultiService):
         return new_session
 
 
-def _wanted(settings: Settings) -> Wanted:
-    return Wanted(settings.agent, settings.agent_command, settings.prompt_pattern)
+def _wanted(settings: Settings) -> list[Wanted]:
+    # Among several agents the command is that of `acp`.
+    several = any(each.agent == "acp" for each in settings.agent)
+    return [
+        Wanted(each.agent, settings.agent_command, settings.prompt_pattern)
+        if each.agent == "acp" or not several
+        else Wanted(each.agent)
+        for each in settings.agent
+    ]
+
+
+def check_tasks(tasks: Iterable[Task], groups: Groups) -> None:
+    """
+    Does every agent that a task names answer here?
+
+    @raise CannotStart: if not.
+    """
+    for task in tasks:
+        if task.agent is not None and task.agent not in groups.names:
+            raise CannotStart(
+                f"kiroworkers: the task {task.name} is for the agent {task.agent!r}, and there is "
+                f"only {', '.join(groups.names)}; name it with --agent"
+            )
 
 
 def _journal(agent: Agent, limit: int) -> JournalFolder | None:

@@ -64,6 +64,22 @@ class TurnTests(AcpServerTestCase):
         self.assertEqual((response.code, story["title"]), (200, "An idea"), story)
         self.assertEqual(self.header(response, "x-kiroworkers-agent"), "acp")
 
+    async def test_beside_a_terminal(self) -> None:
+        """
+        It may serve beside an agent that has a terminal; each is asked by its name.
+        """
+        command = shlex.join([sys.executable, "-m", "tests.fakeacp"])
+        agents = ("--agent", "kiro", "--agent", "acp", "--agent-command", command)
+        await self.start_acp(*agents, FAKEKIRO_VERSION="2.11.0")
+        await self.server.says("acp-worker1: ready")
+        agents = (await self.health())["agents"]
+        transports = {name: each["transport"] for name, each in agents.items()}
+        self.assertEqual(transports, {"kiro": "terminal", "acp": "acp"})
+        for agent, completion in (("kiro", "prompt"), ("acp", "response")):
+            response, story = await self.story("An idea", headers={"X-Agent": agent})
+            self.assertEqual((response.code, story["title"]), (200, "An idea"), story)
+            self.assertEqual(self.header(response, "x-kiroworkers-completion"), completion)
+
     async def test_prompt_cannot_be_escaped(self) -> None:
         """
         Hostile text in any field arrives as text: the agent saw the prompts and

@@ -11,7 +11,14 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.agents import Agent, Wanted, ask_version, check_agent, choose_agent
+from kiroworkers.agents import (
+    Agent,
+    Wanted,
+    ask_version,
+    check_agent,
+    check_agents,
+    choose_agent,
+)
 from kiroworkers.errors import BadSetting, CannotStart
 from kiroworkers.terminal import Line
 from tests.programs import install_fake_kiro
@@ -64,6 +71,33 @@ class ChooseTests(SynchronousTestCase):
             self.choose("kiro", "/nowhere")
         self.assertIn("kiro-cli is not on PATH", str(raised.exception))
 
+    def test_name(self) -> None:
+        """
+        An agent is called what the operator called it, whichever dialect it
+        speaks; for auto, what that stands for.
+        """
+        for wanted in ("kiro", "kiro-classic", "kiro-tui", "offline"):
+            self.assertEqual(self.choose(wanted, self.path).name, wanted)
+        self.assertEqual(self.choose("auto", self.path).name, "kiro")
+
+    def test_side_by_side(self) -> None:
+        """
+        Agents that serve together have names of their own.
+        """
+        mine = Path(self.mktemp() + ".toml")
+        mine.write_text('extends = "q"')
+        check_agents([Wanted("kiro-classic"), Wanted("kiro-tui"), Wanted(str(mine))])
+        for names, reason in [
+            (["q", "q"], "another agent named q"),
+            (["q", str(mine)], "another agent named q"),
+            (["q", "auto"], "goes without others"),
+            (["q", "emacs"], "must be auto"),
+        ]:
+            with self.assertRaises(BadSetting) as raised:
+                check_agents([Wanted(name) for name in names])
+            self.assertEqual(raised.exception.name, "--agent")
+            self.assertIn(reason, str(raised.exception))
+
     def test_without_a_classic_interface(self) -> None:
         """
         A version of Kiro whose classic interface stops at a menu, or is gone, is
@@ -77,7 +111,8 @@ class ChooseTests(SynchronousTestCase):
             ("kiro-acp", "2.4.0", "acp"),
         ]:
             agent = self.choose(name, self.path, f"kiro-cli {version}")
-            self.assertEqual((agent.name, agent.dialect.transport), ("kiro", transport), version)
+            self.assertEqual(agent.name, "kiro" if name == "auto" else name)
+            self.assertEqual(agent.dialect.transport, transport, version)
             self.assertEqual("--legacy-ui" in agent.arguments, transport == "terminal")
             self.assertEqual(agent.arguments[0], "acp" if transport == "acp" else "chat")
         self.assertIn("full-screen", self.choose("kiro-tui", self.path).dialect.label)

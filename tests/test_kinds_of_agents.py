@@ -33,7 +33,7 @@ class TuiTests(ServerTestCase):
         """
         await self.start_tui(workers=2)
         health = await self.health()
-        self.assertEqual(health["agent"], "kiro")
+        self.assertEqual(health["agent"], "kiro-tui")
         self.assertIn("full-screen", health["agentDetail"])
         self.assertEqual(health["transport"], "terminal")
         for idea in ("Export the list", "Filter by date", "Log in"):

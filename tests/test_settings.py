@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import BadSetting
-from kiroworkers.settings import Settings, knobs
+from kiroworkers.settings import Settings, Staffing, knobs
 
 
 class ReadTests(SynchronousTestCase):
@@ -77,7 +77,13 @@ class ReadTests(SynchronousTestCase):
             ("interface", "localhost", "IP address"),
             ("insecure", "perhaps", "yes or no"),
             ("cors-origin", "example.org", "origins"),
-            ("max-workers", "1", "below --workers"),
+            ("max-workers", "1", "below --workers, 2"),
+            ("agent", "", "names no agent"),
+            ("agent", "q,=2", "=2: names no agent"),
+            ("agent", "kiro,q=0", "q=0: the number of workers must be at least 1"),
+            ("agent", "q=two", "q=two: the number of workers must be a whole number"),
+            ("agent", "q=", "q=: the number of workers must be a whole number"),
+            ("agent", "q=513", "at most 512"),
             ("max-spare", "0", "below --min-spare"),
             ("reset", "sometimes", "clear, recycle or none"),
             ("token-file", "/no/such/file", "not a file"),
@@ -94,6 +100,32 @@ class ReadTests(SynchronousTestCase):
         with self.assertRaises(BadSetting) as raised:
             Settings.read({}, {"KIROWORKERS_BACKLOG": "-1"})
         self.assertTrue(str(raised.exception).startswith("KIROWORKERS_BACKLOG: '-1':"))
+
+    def test_agents(self) -> None:
+        """
+        Agents are a list, each with its number of workers or with --workers; a
+        dialect file may have an equals sign in its name.
+        """
+        settings = Settings.read({"workers": "3"}, {"KIROWORKERS_AGENT": "kiro=1, q,./a=2.toml=4"})
+        expected = (Staffing("kiro", 1), Staffing("q"), Staffing("./a=2.toml", 4))
+        self.assertEqual(settings.agent, expected)
+        self.assertEqual([settings.workers_of(each) for each in settings.agent], [1, 3, 4])
+        self.assertEqual(Settings.read({"agent": "a=2.toml"}, {}).agent, (Staffing("a=2.toml"),))
+
+    def test_most_workers(self) -> None:
+        """
+        No agent has more workers than --max-workers; what nobody uses does not
+        count.
+        """
+        for agent, workers, reason in [
+            ("kiro,q=3", "1", "below --agent q=3"),
+            ("kiro=1,q", "4", "below --workers, 4"),
+        ]:
+            with self.assertRaises(BadSetting) as raised:
+                Settings.read({"agent": agent, "workers": workers, "max-workers": "2"}, {})
+            self.assertIn(reason, str(raised.exception))
+        flags = {"agent": "kiro=1,q=2", "workers": "4", "max-workers": "2"}
+        self.assertEqual(Settings.read(flags, {}).max_workers, 2)
 
     def test_origins(self) -> None:
         """

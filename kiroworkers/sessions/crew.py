@@ -36,6 +36,7 @@ class Crew:
     @param is_free: has the machine so many bytes to give?
     @param on_idle: called when a worker can be asked.
     @param on_outage: called when none can answer for some time.
+    @param called: the workers' names, before their numbers.
     """
 
     _log = Logger()
@@ -49,6 +50,7 @@ class Crew:
         is_free: Callable[[int], bool],
         on_idle: Callable[[], None],
         on_outage: Callable[[], None],
+        called: str = "worker",
     ) -> None:
         self.scale = scale
         self.outage = Outage(clock, login, self._try_session, self._outage_over)
@@ -57,7 +59,10 @@ class Crew:
         self._is_free = is_free
         self._on_idle = on_idle
         self._on_outage = on_outage
-        self._workers = [new_worker(f"worker{each}", self) for each in range(1, scale.workers + 1)]
+        self._called = called
+        self._workers = [
+            new_worker(f"{called}{each}", self) for each in range(1, scale.workers + 1)
+        ]
         self._retiring: list[Worker] = []
         self._next = 0
         self._fewest_idle = 0
@@ -287,7 +292,8 @@ class Crew:
 
     def _free_name(self) -> str:
         taken = {worker.name for worker in self._everybody()}
-        return next(name for name in map("worker{}".format, count(1)) if name not in taken)
+        names = (f"{self._called}{number}" for number in count(1))
+        return next(name for name in names if name not in taken)
 
     def _retire(self, number: int) -> None:
         """

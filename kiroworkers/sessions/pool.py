@@ -136,7 +136,7 @@ class Pool(Service):
     The requests that workers are asked, and those that wait.
 
     @param new_worker: makes a worker of a name.
-    @param login, is_free: as `Crew` has them.
+    @param login, is_free, called: as `Crew` has them.
     """
 
     _log = Logger()
@@ -149,9 +149,10 @@ class Pool(Service):
         policy: QueuePolicy,
         login: LoginPolicy,
         is_free: Callable[[int], bool],
+        called: str = "worker",
     ) -> None:
         self.crew = Crew(
-            clock, new_worker, scale, login, is_free, self._dispatch, self._refuse_waiting
+            clock, new_worker, scale, login, is_free, self._dispatch, self._refuse_waiting, called
         )
         self._clock = clock
         self._policy = policy

@@ -67,6 +67,7 @@ def load_task(source: Traversable) -> Task:
         example_answer=data["example"]["answer"],
         messages=data.get("messages", {}),
         choices=data.get("choices", {}),
+        agent=data.get("agent"),
     )
     for key, reason in _faults(task):
         raise BadTask(f"{source.name}: {key}: {reason}")
@@ -82,6 +83,8 @@ def _faults(task: Task) -> Iterator[tuple[str, str]]:
             yield "prompt", f"line {number} begins with {line.lstrip()[0]}, a command in a terminal"
     if "`" in task.prompt_template or task.prompt_template.endswith("\\"):
         yield "prompt", "may hold no backtick and not end in a backslash"
+    if task.agent is not None and (not isinstance(task.agent, str) or not task.agent):
+        yield "agent", "must be the name of an agent"
     try:
         task.accept(task.example_input)
     except BadInput as unfit:

@@ -41,6 +41,8 @@ class Task:
         path.
     @ivar choices: for a list in the answer, by its name, the name of the list
         in the input that it must choose from, where the client gives one.
+    @ivar agent: the name of the agent that answers where the client names none;
+        None for whichever is the first.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Task:
     example_answer: Mapping[str, Any]
     messages: Mapping[str, str] = Factory(dict)
     choices: Mapping[str, str] = Factory(dict)
+    agent: str | None = None
     _input: Draft202012Validator = field(init=False, eq=False, repr=False)
 
     @_input.default

@@ -15,22 +15,32 @@ from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
 from kiroworkers import __version__
-from kiroworkers.agents import Agent
-from kiroworkers.errors import AgentRefused, AnswerUnfit, UnknownTask
-from kiroworkers.sessions.pool import Pool
+from kiroworkers.errors import AgentRefused, AnswerUnfit, UnknownTask, WorkError
+from kiroworkers.groups import Group, Groups
 from kiroworkers.tasks import Task
 from kiroworkers.web.body import json_body
-from kiroworkers.web.described import described_pool, described_worker, milliseconds
-from kiroworkers.web.errors import as_refusal, handle_failures, respond, respond_to_refusal
+from kiroworkers.web.described import (
+    described_all,
+    described_readiness,
+    described_worker,
+    milliseconds,
+)
+from kiroworkers.web.errors import (
+    as_refusal,
+    handle_failures,
+    respond,
+    respond_to_refusal,
+    respond_to_work_error,
+)
 from kiroworkers.web.gate import Gate
 from kiroworkers.web.headers import tell_agent, tell_answer, tell_rejoined
 from kiroworkers.web.operator import Operator
-from kiroworkers.web.terms import terms_of
+from kiroworkers.web.terms import agent_in_query, agent_of, terms_of
 
 
 class Application:
     """
-    Answers with the `tasks`, through the `pool`, in the name of the `agent`.
+    Answers with the `tasks`, through the pools of the `groups`.
     """
 
     app = Klein()
@@ -39,17 +49,15 @@ class Application:
     def __init__(
         self,
         clock: IReactorTime,
-        pool: Pool,
+        groups: Groups,
         tasks: Mapping[str, Task],
-        agent: Agent,
         gate: Gate,
     ) -> None:
         self._clock = clock
-        self._pool = pool
+        self._groups = groups
         self._tasks = tasks
-        self._agent = agent
         self._gate = gate
-        self._operator = Operator(clock, pool, gate)
+        self._operator = Operator(clock, groups, gate)
 
     def resource(self) -> Resource:
         """
@@ -60,26 +68,23 @@ class Application:
     @app.route("/health", methods=["GET"])
     def health(self, request: IRequest) -> bytes:
         """
-        The server and each worker; asks nothing of any session.
+        The server and each worker; asks nothing of any session.  What it says of
+        one agent is said of the first.
         """
         self._gate.admit(request, "watch")
-        pool = self._pool
-        queue = pool.queue()
+        now = self._clock.seconds()
         return respond(
             request,
             200,
             {
                 "status": "running",
-                "timestamp": milliseconds(self._clock.seconds()),
+                "timestamp": milliseconds(now),
                 "version": __version__,
-                "agent": self._agent.name,
-                "transport": self._agent.dialect.transport,
-                "agentDetail": f"{self._agent.dialect.label} ({self._agent.reason})",
-                "pool": described_pool(pool),
-                "queue": {"length": queue.length, "limit": queue.limit},
+                **described_all(self._groups),
                 "workers": {
-                    each.name: described_worker(each, self._clock.seconds())
-                    for each in pool.crew.snapshots()
+                    each.name: described_worker(each, group.name, now)
+                    for group in self._groups
+                    for each in group.pool.crew.snapshots()
                 },
             },
         )
@@ -87,16 +92,15 @@ class Application:
     @app.route("/ready", methods=["GET"])
     def ready(self, request: IRequest) -> bytes:
         """
-        200 while a worker can take work, now or after its turn; else 503.
+        200 while a worker can take work, now or after its turn; else 503.  A worker
+        of any agent, or of that of ``?agent=NAME``.
         """
-        state = described_pool(self._pool)
-        healthy = [each.name for each in self._pool.crew.snapshots() if each.healthy]
-        if healthy and state["state"] in ("serving", "trying"):
-            return respond(request, 200, {"ready": True, "workers": healthy})
-        why = {"serving": ("No worker is ready", "not_ready")}
-        sentence, code = why.get(state["state"], (state["detail"], state["state"]))
-        body = {"ready": False, "error": sentence, "code": code, "workers": healthy}
-        return respond(request, 503, body)
+        chosen = self._groups.chosen(agent_in_query(request))
+        found = {each.name: described_readiness(each) for each in chosen}
+        telling = [each for each in found.values() if each["ready"]] or [*found.values()]
+        workers = [name for each in telling for name in each["workers"]]
+        body = {**telling[0], "workers": workers, "agents": found}
+        return respond(request, 200 if body["ready"] else 503, body)
 
     @app.route("/operator", branch=True)
     def operator(self, request: IRequest) -> Resource:
@@ -108,23 +112,29 @@ class Application:
     @app.route("/kiro", methods=["GET"])
     def catalogue(self, request: IRequest) -> bytes:
         """
-        Every task, with its schemas and an example.
+        Every task, with its schemas and an example; and who can be asked.
         """
-        return respond(request, 200, {"tasks": [_described(each) for each in self._tasks.values()]})
+        tasks = [_described(each) for each in self._tasks.values()]
+        return respond(request, 200, {"tasks": tasks, "agents": self._groups.names})
 
     @app.route("/kiro/<name>", methods=["POST"])
     async def ask(self, request: IRequest, name: str) -> bytes:
         """
         One request to one task.
         """
-        tell_agent(request, self._agent.name)
         client = self._gate.admit(request, "ask")
         task = self._tasks.get(name)
         if task is None:
             raise UnknownTask(name)
+        group = self._group_for(request, task)
+        tell_agent(request, group.name)
         asked = task.accept(json_body(request))
         terms = terms_of(request, client, name)
-        answer = await self._pool.submit(task.prompt(asked, self._agent.dialect.layout), terms)
+        prompt = task.prompt(asked, group.agent.dialect.layout)
+        try:
+            answer = await group.pool.submit(prompt, terms)
+        except WorkError as problem:
+            return respond_to_work_error(request, problem, group.pool.queue())
         reply = answer.reply
         tell_answer(request, answer)
         try:
@@ -137,8 +147,14 @@ class Application:
             tell_rejoined(request)
         return respond(request, 200, found.value)
 
+    def _group_for(self, request: IRequest, task: Task) -> Group:
+        asked_for = agent_of(request)
+        if asked_for is not None:
+            return self._groups.named(asked_for, "X-Agent")
+        return self._groups.default if task.agent is None else self._groups.named(task.agent)
 
-handle_failures(Application.app, Application._log, lambda routes: routes._pool.queue())
+
+handle_failures(Application.app, Application._log)
 
 
 class _Shielded(Resource):
@@ -167,6 +183,7 @@ def _described(task: Task) -> dict[str, Any]:
         "description": task.description,
         "method": "POST",
         "path": f"/kiro/{task.name}",
+        "agent": task.agent,
         "input": task.input_schema,
         "answer": task.answer_schema,
         "example": {"input": task.example_input, "answer": task.example_answer},

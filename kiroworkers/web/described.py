@@ -1,12 +1,14 @@
 """
-The pool, its workers and its requests, as JSON says them.
+The pools, their workers and their requests, as JSON says them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from kiroworkers.sessions.pool import Pool, RequestSnapshot
+from kiroworkers.groups import Group
+from kiroworkers.sessions.pool import Pool, Queue, RequestSnapshot
 from kiroworkers.sessions.worker import Snapshot
 
 
@@ -31,11 +33,56 @@ def described_pool(pool: Pool) -> dict[str, Any]:
     return {"state": "serving", "detail": None, **limits}
 
 
-def described_worker(worker: Snapshot, now: float) -> dict[str, Any]:
+def described_queue(queue: Queue) -> dict[str, Any]:
     """
-    A worker at the time `now`, with the consumers' names for what they read.
+    A queue.
+    """
+    return {"length": queue.length, "limit": queue.limit}
+
+
+def described_group(group: Group) -> dict[str, Any]:
+    """
+    Who answers, how the pool is, and how many wait there.
+    """
+    agent = group.agent
+    return {
+        "agentDetail": f"{agent.dialect.label} ({agent.reason})",
+        "transport": agent.dialect.transport,
+        "pool": described_pool(group.pool),
+        "queue": described_queue(group.pool.queue()),
+    }
+
+
+def described_readiness(group: Group) -> dict[str, Any]:
+    """
+    Whether a worker can take work, now or after its turn, or why not; and those
+    that are healthy.
+    """
+    state = described_pool(group.pool)
+    healthy = [each.name for each in group.pool.crew.snapshots() if each.healthy]
+    if healthy and state["state"] in ("serving", "trying"):
+        return {"ready": True, "workers": healthy}
+    why = {"serving": ("No worker is ready", "not_ready")}
+    sentence, code = why.get(state["state"], (state["detail"], state["state"]))
+    return {"ready": False, "error": sentence, "code": code, "workers": healthy}
+
+
+def described_all(groups: Iterable[Group]) -> dict[str, Any]:
+    """
+    The first group, and each by its name.
+    """
+    found = {each.name: described_group(each) for each in groups}
+    first = next(iter(found))
+    return {"agent": first, **found[first], "agents": found}
+
+
+def described_worker(worker: Snapshot, agent: str, now: float) -> dict[str, Any]:
+    """
+    A worker of `agent` at the time `now`, with the consumers' names for what they
+    read.
     """
     return {
+        "agent": agent,
         "pid": worker.pid,
         "busy": not worker.idle,
         "status": "idle" if worker.idle else "busy",
@@ -53,12 +100,13 @@ def described_worker(worker: Snapshot, now: float) -> dict[str, Any]:
     }
 
 
-def described_request(request: RequestSnapshot, now: float) -> dict[str, Any]:
+def described_request(request: RequestSnapshot, agent: str, now: float) -> dict[str, Any]:
     """
-    A request at the time `now`, without what it asks.
+    A request to `agent` at the time `now`, without what it asks.
     """
     return {
         "id": request.number,
+        "agent": agent,
         "task": request.terms.label,
         "client": request.terms.client,
         "priority": request.terms.priority,

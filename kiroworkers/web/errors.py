@@ -7,7 +7,7 @@ The body is always ``{"error": "one sentence", "code": "machine_word", …}``.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import Factory, frozen
@@ -34,6 +34,7 @@ from kiroworkers.errors import (
     WorkError,
 )
 from kiroworkers.sessions.pool import Queue
+from kiroworkers.web.described import described_queue
 
 #: Every `WorkError`: its status and its code.
 STATUS: Mapping[type[WorkError], tuple[int, str]] = {
@@ -94,10 +95,12 @@ def respond_to_refusal(request: IRequest, refusal: Refusal) -> bytes:
     return respond(request, refusal.status, {"error": refusal.sentence, "code": refusal.code})
 
 
-def respond_to_work_error(request: IRequest, problem: WorkError, queue: Queue) -> bytes:
+def respond_to_work_error(
+    request: IRequest, problem: WorkError, queue: Queue | None = None
+) -> bytes:
     """
-    The response to a request that got no answer, with the `queue` as it is then
-    where it may be worth to come back.
+    The response to a request that got no answer, with the `queue` that it was for
+    as it is then, where it may be worth to come back.
     """
     status, code = STATUS[type(problem)]
     body: dict[str, Any] = {"error": str(problem), "code": code}
@@ -114,21 +117,20 @@ def respond_to_work_error(request: IRequest, problem: WorkError, queue: Queue) -
         case ShuttingDown():
             body["retryAfter"] = _RESTART_GUESS
     if "retryAfter" in body:
-        body["queue"] = {"length": queue.length, "limit": queue.limit}
+        if queue is not None:
+            body["queue"] = described_queue(queue)
         request.setHeader(b"retry-after", str(body["retryAfter"]).encode())
     return respond(request, status, body)
 
 
-def handle_failures(app: Klein, log: Logger, queue: Callable[[Any], Queue]) -> None:
+def handle_failures(app: Klein, log: Logger) -> None:
     """
     Have every failure of the routes of `app` answered here.
-
-    @param queue: the queue, by the object that has the routes.
     """
 
     def on_work_error(self: Any, request: IRequest, failure: Failure) -> bytes:
         assert isinstance(failure.value, WorkError), "registered for these only"
-        return respond_to_work_error(request, failure.value, queue(self))
+        return respond_to_work_error(request, failure.value)
 
     def on_refusal(self: Any, request: IRequest, failure: Failure) -> bytes:
         assert isinstance(failure.value, Refusal), "registered for these only"

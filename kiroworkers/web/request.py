@@ -94,7 +94,7 @@ class BoundedRequest(Request):
             self.setHeader(b"access-control-allow-methods", b"GET, POST, PUT, OPTIONS")
             self.setHeader(
                 b"access-control-allow-headers",
-                b"Authorization, Content-Type, Prefer, X-Priority, X-Request-Timeout",
+                b"Authorization, Content-Type, Prefer, X-Agent, X-Priority, X-Request-Timeout",
             )
             self.setHeader(b"access-control-max-age", b"600")
 

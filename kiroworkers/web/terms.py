@@ -33,6 +33,21 @@ def terms_of(request: IRequest, client: str, label: str) -> Terms:
     return Terms(timeout, _priority(request), client, label)
 
 
+def agent_of(request: IRequest) -> str | None:
+    """
+    The agent that `request` is for, by ``X-Agent``; None where it says none.
+    """
+    return _header(request, "X-Agent")
+
+
+def agent_in_query(request: IRequest) -> str | None:
+    """
+    The agent that ``?agent=NAME`` is about; None for all.
+    """
+    found = request.args.get(b"agent")
+    return found[0].decode("utf-8", "replace") if found else None
+
+
 def _timeout(request: IRequest) -> float | None:
     name = "X-Request-Timeout"
     text = _header(request, name)

@@ -168,6 +168,7 @@ def pool_in(reactor: MemoryReactor, **changes: Any) -> Pool:
         "login": LoginPolicy(),
         "is_free": lambda size: True,
         "session": {},
+        "called": "worker",
         **changes,
     }
     new_worker = new_worker_in(reactor, knobs["restarts"], knobs["recycling"], **knobs["session"])
@@ -178,7 +179,9 @@ def pool_in(reactor: MemoryReactor, **changes: Any) -> Pool:
         knobs["max_spare"],
     )
     policy = QueuePolicy(knobs["backlog"], knobs["queue_timeout"], knobs["request_timeout"])
-    return Pool(reactor, new_worker, scale, policy, knobs["login"], knobs["is_free"])
+    return Pool(
+        reactor, new_worker, scale, policy, knobs["login"], knobs["is_free"], knobs["called"]
+    )
 
 
 def watched(deferred: Deferred[Any]) -> list[Any]:

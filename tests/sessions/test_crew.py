@@ -80,6 +80,14 @@ class ScalingTests(CrewTestCase):
         self.ask(*"abc")
         self.assertEqual([each.name for each in self.crew.workers][2:], ["worker3", "worker4"])
 
+    def test_names(self) -> None:
+        """
+        A crew may call its workers something else; those that come later, too.
+        """
+        self.start(workers=1, max_workers=2, called="q-worker")
+        self.ask("a", "b")
+        self.assertEqual([each.name for each in self.crew.workers], ["q-worker1", "q-worker2"])
+
     def test_keeps_some_spare(self) -> None:
         """
         One more is started when the last idle worker is asked.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from kiroworkers.tasks import Task
 from kiroworkers.tasks.catalogue import BadTask, load_task
 
 GOOD = """
@@ -31,16 +32,18 @@ class LoadTests(SynchronousTestCase):
     Tests for `load_task`.
     """
 
-    def load(self, text: str) -> str:
+    def load(self, text: str) -> Task:
         path = Path(self.mktemp()).with_suffix(".toml")
         path.write_text(text, encoding="utf-8")
-        return load_task(path).name
+        return load_task(path)
 
     def test_good(self) -> None:
         """
         A file with all it needs is a task.
         """
-        self.assertEqual(self.load(GOOD), "echo")
+        task = self.load(GOOD)
+        self.assertEqual((task.name, task.agent), ("echo", None))
+        self.assertEqual(self.load(f'agent = "q"{GOOD}').agent, "q")
 
     def test_wrong_files_say_the_key_and_the_reason(self) -> None:
         """
@@ -49,6 +52,8 @@ class LoadTests(SynchronousTestCase):
         for old, new, reason in [
             ('name = "echo"', "", "name: is missing"),
             ('name = "echo"', 'name = "echo', "line 2"),
+            ('name = "echo"', 'name = "echo"\nagent = ""', "agent: must be the name"),
+            ('name = "echo"', 'name = "echo"\nagent = ["q"]', "agent: must be the name"),
             ("[input]\ntype", "[input]\ntyp", None),
             ('[answer]\ntype = "object"', '[answer]\ntype = "obj"', "answer: "),
             ("Say $request", "Say $idea", "prompt: may use"),
@@ -61,7 +66,7 @@ class LoadTests(SynchronousTestCase):
             text = GOOD.replace(old, new)
             self.assertNotEqual(text, GOOD)
             if reason is None:
-                self.assertEqual(self.load(text), "echo")
+                self.assertEqual(self.load(text).name, "echo")
                 continue
             with self.assertRaises(BadTask) as raised:
                 self.load(text)

@@ -8,13 +8,15 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from attrs import evolve
 from treq.testing import StubTreq
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
 from kiroworkers.errors import WorkError
+from kiroworkers.groups import Group, Groups
 from kiroworkers.tasks import builtin_tasks
-from kiroworkers.terminal import load_dialect
+from kiroworkers.terminal import Troubled, load_dialect
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.app import Application
 from kiroworkers.web.errors import STATUS
@@ -58,7 +60,8 @@ class ApplicationTests(SynchronousTestCase):
         self.pool = pool_in(self.reactor, backlog=0)
         agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {})
         self.gate = Gate()
-        application = Application(self.reactor, self.pool, builtin_tasks(), agent, self.gate)
+        groups = Groups([Group(agent, self.pool)])
+        application = Application(self.reactor, groups, builtin_tasks(), self.gate)
         self.client: Any = StubTreq(application.resource())
         self.pool.startService()
         self.reactor.advance(0)
@@ -232,3 +235,221 @@ class ApplicationTests(SynchronousTestCase):
         self.assertEqual((response.code, body), (500, {"error": "The server has a fault",
                                                        "code": "fault"}))  # fmt: skip
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class MixedTests(SynchronousTestCase):
+    """
+    Tests for the routes, with an agent that draws on a screen beside a classic one.
+    """
+
+    def setUp(self) -> None:
+        self.reply: Callable[[str], str | None] = fakekiro.answer_text
+        self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: self.reply(prompt)))
+        self.groups = Groups(
+            Group(
+                Agent(load_dialect(dialect), "chosen", "/bin/kiro", (), {}, name),
+                pool_in(self.reactor, workers=1, backlog=backlog, called=called),
+            )
+            for name, dialect, backlog, called in [
+                ("kiro", "kiro-classic", 1, "worker"),
+                ("tui", "kiro-tui", 3, "tui-worker"),
+            ]
+        )
+        self.kiro, self.tui = self.groups
+        story = builtin_tasks()["generate-story"]
+        mine = evolve(story, name="mine", agent="tui")
+        tasks = {task.name: task for task in (story, mine)}
+        application = Application(self.reactor, self.groups, tasks, Gate())
+        self.client: Any = StubTreq(application.resource())
+        for group in self.groups:
+            group.pool.startService()
+        self.reactor.advance(0)
+
+    def request(self, method: str, path: str, **kwargs: Any) -> tuple[Any, Any]:
+        """
+        The response to a request of this machine, and its body.
+        """
+        pending = self.client.request(method, f"http://127.0.0.1{path}", **kwargs)
+        self.client.flush()
+        self.reactor.advance(0)
+        self.client.flush()
+        response = self.successResultOf(pending)
+        content = self.successResultOf(response.content())
+        self.client.flush()
+        return response, json.loads(content)
+
+    def story(self, agent: str | None = None, task: str = "generate-story") -> tuple[Any, Any]:
+        headers = {} if agent is None else {"X-Agent": agent}
+        return self.request("POST", f"/kiro/{task}", json={"idea": "x"}, headers=headers)
+
+    def test_who_answers(self) -> None:
+        """
+        The request says who answers, else the task, else it is the first; the
+        response says who did, and the prompt is laid out for that one.
+        """
+        for agent, task, name, worker in [
+            (None, "generate-story", "kiro", "worker1"),
+            ("tui", "generate-story", "tui", "tui-worker1"),
+            (None, "mine", "tui", "tui-worker1"),
+            ("kiro", "mine", "kiro", "worker1"),
+        ]:
+            response, body = self.story(agent, task)
+            self.assertEqual((response.code, body["title"]), (200, "x"), body)
+            told = [response.headers.getRawHeaders(f"x-kiroworkers-{each}")[0]
+                    for each in ("agent", "worker")]  # fmt: skip
+            self.assertEqual(told, [name, worker])
+        for program, layout in zip(self.reactor.programs, ("on one line", "a line of its own"),
+                                   strict=True):  # fmt: skip
+            asked = [each for each in program.typed if "Task:" in each]
+            self.assertEqual((len(asked), all(layout in each for each in asked)), (2, True))
+
+    def test_unknown(self) -> None:
+        """
+        An agent that does not answer here is refused by the name of the header or
+        the field, with those that do.
+        """
+        pool = "/operator/workers"
+        for field, (response, body) in [
+            ("X-Agent", self.story("q")),
+            ("X-Agent", self.story("")),
+            ("agent", self.request("GET", "/ready?agent=q")),
+            ("agent", self.request("POST", "/operator/pause?agent=q")),
+            ("agent", self.request("GET", "/operator/queue?agent=%ff")),
+            ("agent", self.request("PUT", pool, json={"workers": 1, "agent": ["tui"]})),
+            ("agent", self.request("PUT", pool + "?agent=q", json={"workers": 1})),
+        ]:
+            expected = {"error": f"{field} must be one of: kiro, tui", "code": "invalid_input",
+                        "field": field}  # fmt: skip
+            self.assertEqual((response.code, body), (400, expected))
+        self.assertEqual([program.typed for program in self.reactor.programs], [[], []])
+
+    def test_busy(self) -> None:
+        """
+        A request that is refused is told of the queue of those it was for.
+        """
+        self.reply = lambda prompt: None
+        for group in self.groups:
+            group.pool.pause()
+        for agent, room in [("kiro", 1), ("tui", 3)]:
+            for _ in range(room):
+                self.client.post("http://127.0.0.1/kiro/generate-story", json={"idea": "x"},
+                                 headers={"X-Agent": agent})  # fmt: skip
+                self.client.flush()
+            response, body = self.story(agent)
+            self.assertEqual((response.code, body["code"]), (503, "all_workers_busy"))
+            self.assertEqual(body["queue"], {"length": room, "limit": room})
+
+    def test_outage(self) -> None:
+        """
+        An outage of one agent is no other's: the server stays ready, and says who
+        can and who cannot.
+        """
+        self.tui.pool.crew.suffer(Troubled("throttled", "slow down", None))
+        self.assertEqual(self.story()[0].code, 200)
+        response, body = self.story("tui")
+        self.assertEqual((response.code, body["code"]), (503, "throttled"))
+        response, body = self.request("GET", "/ready")
+        self.assertEqual((response.code, body["workers"]), (200, ["worker1"]))
+        self.assertEqual(body["agents"]["kiro"], {"ready": True, "workers": ["worker1"]})
+        expected = {"ready": False, "error": "slow down", "code": "throttled",
+                    "workers": ["tui-worker1"]}  # fmt: skip
+        self.assertEqual(body["agents"]["tui"], expected)
+        response, body = self.request("GET", "/ready?agent=tui")
+        self.assertEqual((response.code, body), (503, {**expected, "agents": {"tui": expected}}))
+        health = self.request("GET", "/health")[1]
+        states = [health["agents"][name]["pool"]["state"] for name in ("kiro", "tui")]
+        self.assertEqual(states, ["serving", "throttled"])
+        self.assertEqual(health["pool"]["state"], "serving")
+
+    def test_nobody_ready(self) -> None:
+        """
+        When nobody can take work, the first agent's reason is told, and each
+        other's beside it.
+        """
+        self.kiro.pool.pause()
+        self.tui.pool.crew.suffer(Troubled("throttled", "slow down", None))
+        response, body = self.request("GET", "/ready")
+        self.assertEqual((response.code, body["code"], body["ready"]), (503, "paused", False))
+        self.assertEqual(body["workers"], ["worker1", "tui-worker1"])
+        self.assertEqual(body["agents"]["tui"]["code"], "throttled")
+
+    def test_health(self) -> None:
+        """
+        Health says of each worker whose it is, and of each agent what it says of
+        the first.
+        """
+        health = self.request("GET", "/health")[1]
+        whose = {name: worker["agent"] for name, worker in health["workers"].items()}
+        self.assertEqual(whose, {"worker1": "kiro", "tui-worker1": "tui"})
+        self.assertEqual(health["agent"], "kiro")
+        self.assertEqual(list(health["agents"]), ["kiro", "tui"])
+        shown = {name: health[name] for name in health["agents"]["kiro"]}
+        self.assertEqual(health["agents"]["kiro"], shown)
+        self.assertIn("full-screen", health["agents"]["tui"]["agentDetail"])
+        self.assertEqual(health["agents"]["tui"]["queue"], {"length": 0, "limit": 3})
+
+    def test_catalogue(self) -> None:
+        """
+        The catalogue says who can be asked, and whom a task names.
+        """
+        _, body = self.request("GET", "/kiro")
+        self.assertEqual(body["agents"], ["kiro", "tui"])
+        whose = {task["name"]: task["agent"] for task in body["tasks"]}
+        self.assertEqual(whose, {"generate-story": None, "mine": "tui"})
+
+    def test_operator(self) -> None:
+        """
+        What an operator says is for all, or for the one that is named.
+        """
+
+        def paused() -> list[bool]:
+            return [group.pool.paused for group in self.groups]
+
+        _, body = self.request("POST", "/operator/pause?agent=tui")
+        self.assertEqual((paused(), list(body["agents"])), ([False, True], ["tui"]))
+        self.assertEqual(body["pool"]["state"], "paused")
+        self.request("POST", "/operator/pause")
+        self.assertEqual(paused(), [True, True])
+        self.request("POST", "/operator/resume?agent=kiro")
+        self.assertEqual(paused(), [False, True])
+        _, body = self.request("POST", "/operator/resume")
+        self.assertEqual((paused(), list(body["agents"])), ([False, False], ["kiro", "tui"]))
+
+    def test_queue(self) -> None:
+        """
+        Requests are listed in the order in which they came, whoever is asked.
+        """
+        self.reply = lambda prompt: None
+        for agent in ("tui", "kiro", "tui"):
+            self.client.post("http://127.0.0.1/kiro/generate-story", json={"idea": "x"},
+                             headers={"X-Agent": agent})  # fmt: skip
+            self.client.flush()
+            self.reactor.advance(0.1)
+        _, body = self.request("GET", "/operator/queue")
+        listed = [(each["agent"], each["state"]) for each in body["requests"]]
+        expected = [("tui", "running"), ("kiro", "running"), ("tui", "waiting")]
+        self.assertEqual(listed, expected)
+        _, body = self.request("GET", "/operator/queue?agent=kiro")
+        self.assertEqual([each["agent"] for each in body["requests"]], ["kiro"])
+
+    def test_workers(self) -> None:
+        """
+        The number of workers is changed for one agent, the first where none is
+        named; a worker is found whosever it is.
+        """
+
+        def names() -> list[list[str]]:
+            return [[each.name for each in group.pool.crew.workers] for group in self.groups]
+
+        for query, body in [("", {"agent": "tui"}), ("?agent=tui", {})]:
+            self.request("PUT", f"/operator/workers{query}", json={"workers": 2, **body})
+            self.assertEqual(names(), [["worker1"], ["tui-worker1", "tui-worker2"]])
+        self.request("PUT", "/operator/workers", json={"workers": 3})
+        self.assertEqual([len(each) for each in names()], [3, 2])
+        response, body = self.request("POST", "/operator/workers/tui-worker2/drain")
+        self.assertEqual((response.code, body["worker"]["agent"]), (202, "tui"))
+        drained = [each.name for group in self.groups for each in group.pool.crew.workers
+                   if each.drained]  # fmt: skip
+        self.assertEqual(drained, ["tui-worker2"])
+        response, body = self.request("POST", "/operator/workers/tui-worker3/drain")
+        self.assertEqual((response.code, body["code"]), (404, "unknown_worker"))
