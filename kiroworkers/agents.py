@@ -45,11 +45,22 @@ class Wanted:
     @ivar command: a program of any kind, with its arguments, instead; empty
         without.
     @ivar prompt: the pattern of that program's prompt; empty for the usual one.
+    @ivar pass_env: variables that it gets besides its own: names or patterns,
+        those for one agent behind its name and a colon.
     """
 
     agent: str = "auto"
     command: str = ""
     prompt: str = ""
+    pass_env: tuple[str, ...] = ()
+
+    def environment(self, dialect: Dialect, inherited: Mapping[str, str]) -> dict[str, str]:
+        """
+        What an agent of `dialect` gets of the variables `inherited`.
+        """
+        named = (each.rpartition(":") for each in self.pass_env)
+        also = [name for agent, _, name in named if agent in ("", dialect.name)]
+        return dialect.environment(inherited, also)
 
 
 @frozen
@@ -159,7 +170,9 @@ def choose_agent(
         raise CannotStart(f"kiroworkers: --agent {name}: {first.program} is not on PATH")
     version: Version | None = None
     if first.version_arguments:
-        said = said_version([executable, *first.version_arguments], first.environment(environment))
+        said = said_version(
+            [executable, *first.version_arguments], wanted.environment(first, environment)
+        )
         version = version_in(said)
         reason += f", {said.strip() or 'version unknown'}"
     dialect = _for_version(dialects, version, executable)
@@ -168,7 +181,7 @@ def choose_agent(
         reason,
         executable,
         dialect.command(version),
-        dialect.environment(environment),
+        wanted.environment(dialect, environment),
     )
 
 

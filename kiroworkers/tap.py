@@ -11,7 +11,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -40,13 +40,15 @@ from kiroworkers.sessions.outage import LoginCheck, LoginPolicy
 from kiroworkers.sessions.pool import Pool, QueuePolicy
 from kiroworkers.sessions.recycling import RecyclePolicy
 from kiroworkers.sessions.restarts import RestartPolicy
+from kiroworkers.sessions.rooms import Rooms, Workdir, runner
 from kiroworkers.sessions.scaling import Scale
 from kiroworkers.sessions.session import Limits, Reset, Session
 from kiroworkers.sessions.worker import Supervisor, Worker
+from kiroworkers.sessions.worktrees import Worktrees
 from kiroworkers.settings import Settings, inherited_environment, knobs
 from kiroworkers.signals import Signals
 from kiroworkers.tasks import builtin_tasks
-from kiroworkers.terminal import new_conversation
+from kiroworkers.terminal import Dialect, new_conversation
 from kiroworkers.web.app import Application
 from kiroworkers.web.connections import Connections
 from kiroworkers.web.gate import Gate
@@ -125,6 +127,8 @@ class Server(MultiService):
         self._settings = settings
         self._guard = Guard(reactor)
         self._pool: Pool | None = None
+        self._rooms: Rooms | None = None
+        self._needs_rooms = False
         self._connections: Connections | None = None
         self._gate = Gate(any_host=settings.insecure)
         # Made before anything else registers, so that it is the last to be called.
@@ -138,7 +142,9 @@ class Server(MultiService):
         folder = settings.repo_path or Path.cwd()
         agent = choose_agent(_wanted(settings), inherited_environment(), ask_version)
         self._renew_tokens()
-        new_session = self._new_session(agent, folder)
+        self._rooms = rooms = self._new_rooms(folder)
+        self._needs_rooms = rooms.workdir is not Workdir.SHARED or bool(agent.dialect.stores)
+        new_session = self._new_session(agent, folder, rooms)
         chance = Random()
         restarts = RestartPolicy(
             delay=settings.restart_delay,
@@ -190,11 +196,20 @@ class Server(MultiService):
         super().privilegedStartService()
         announce = self._log.warn if agent.name == "offline" else self._log.info
         announce(
-            "answers come from {label} ({reason}); sessions run in {folder}",
+            "answers come from {label} ({reason}); sessions run in {folder}{how}",
             label=agent.dialect.label,
             reason=agent.reason,
             folder=folder,
+            how="" if rooms.workdir is Workdir.SHARED else f" (--workdir {settings.workdir})",
         )
+        self._note_strangers([agent])
+
+    def startService(self) -> None:
+        # Not before: the user may be another one then, who has to own it.
+        if self._needs_rooms:
+            assert self._rooms is not None, "they were chosen before"
+            self._rooms.open(self._settings.state_dir)
+        super().startService()
 
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
@@ -214,6 +229,8 @@ class Server(MultiService):
         if self._connections is not None:
             await self._connections.close(self._reactor)
         await stopped
+        if self._rooms is not None:
+            await self._rooms.close()
         self._guard.stop()
 
     def _hurry(self) -> None:
@@ -255,7 +272,22 @@ class Server(MultiService):
         command = (agent.executable, *arguments)
         return lambda: maybeDeferred(check_login, self._reactor, command, agent.environment)
 
-    def _new_session(self, agent: Agent, folder: Path) -> Callable[..., Session]:
+    def _new_rooms(self, folder: Path) -> Rooms:
+        workdir = Workdir(self._settings.workdir)
+        worktrees = None
+        if workdir is Workdir.GIT_WORKTREE:
+            worktrees = Worktrees(folder, inherited_environment())
+        return Rooms(runner(self._reactor), workdir, worktrees)
+
+    def _note_strangers(self, agents: Sequence[Agent]) -> None:
+        """
+        Say which agents the operator named in vain.
+        """
+        named = {each.rpartition(":")[0] for each in self._settings.pass_env} - {""}
+        for name in sorted(named - {agent.name for agent in agents}):
+            self._log.warn("--pass-env names the agent {name}, which does not serve", name=name)
+
+    def _new_session(self, agent: Agent, folder: Path, rooms: Rooms) -> Callable[..., Session]:
         settings = self._settings
         limits = Limits(
             startup=settings.startup_timeout,
@@ -271,14 +303,18 @@ class Server(MultiService):
             agent.dialect.columns,
         )
 
-        journal = _journal(agent, settings.max_output)
-
-        def launch(program: process.TerminalProcess) -> None:
-            process.start(self._reactor, program, command)
-
         def new_session(
             name: str, on_idle: Callable[[], None], on_gone: Callable[[str], None]
         ) -> Session:
+            room = rooms.take(name, command, agent.dialect.stores)
+
+            def launch(program: process.TerminalProcess) -> None:
+                room.enter(partial(process.start, self._reactor, program))
+
+            def gone(reason: str) -> None:
+                room.leave()
+                on_gone(reason)
+
             return Session(
                 name,
                 self._reactor,
@@ -287,9 +323,9 @@ class Server(MultiService):
                 self._guard,
                 limits,
                 on_idle,
-                on_gone,
+                gone,
                 settings.allow_tools,
-                journal,
+                _journal(agent.dialect, room.command, settings.max_output),
                 Reset(settings.reset),
             )
 
@@ -297,14 +333,16 @@ class Server(MultiService):
 
 
 def _wanted(settings: Settings) -> Wanted:
-    return Wanted(settings.agent, settings.agent_command, settings.prompt_pattern)
+    return Wanted(
+        settings.agent, settings.agent_command, settings.prompt_pattern, settings.pass_env
+    )
 
 
-def _journal(agent: Agent, limit: int) -> JournalFolder | None:
+def _journal(dialect: Dialect, command: process.Command, limit: int) -> JournalFolder | None:
     """
-    Where the sessions of `agent` write down what they answer.
+    Where a session that runs `command` writes down what it answers.
     """
-    folder, home = agent.dialect.journal, agent.environment.get("HOME")
+    folder, home = dialect.journal, command.environment.get("HOME")
     if not folder or not home:
         return None
     return JournalFolder(Path(home) / folder, limit, partial(token_hex, 8))

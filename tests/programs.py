@@ -21,6 +21,9 @@ from zope.interface import implementer
 
 ROOT = Path(__file__).parents[1]
 
+#: The variables that the stand-ins read, for --pass-env.
+FAULTS = "FAKEKIRO*"
+
 
 def environment(**changes: str) -> dict[str, str]:
     """

@@ -9,11 +9,12 @@ marks around a prompt, the keys, the questions and their safe answers.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias
 
 from attrs import field, frozen
 
+from kiroworkers.terminal.environment import passed
 from kiroworkers.terminal.trouble import TroubleSign
 
 Version = tuple[int, ...]
@@ -158,6 +159,24 @@ class Approval:
 
 
 @frozen
+class Store:
+    """
+    A folder in which the agent keeps what it knows, and where sessions at the same
+    time would meet: each gets its own.
+
+    @ivar variable: says where it is.
+    @ivar default: where it is without, below the user's home.
+    @ivar copy: files of the user's own folder that the session's begins with.
+    @ivar link: files that stay the user's own, such as a login that is renewed.
+    """
+
+    variable: str
+    default: str
+    copy: tuple[str, ...] = ()
+    link: tuple[str, ...] = ()
+
+
+@frozen
 class Dialect:
     """
     One agent's terminal.
@@ -169,6 +188,8 @@ class Dialect:
     @ivar login_arguments: make `program` exit with 0 if somebody is logged in;
         empty where it cannot be asked.
     @ivar until: the first version that this dialect cannot drive.
+    @ivar pass_environment: names of the server's variables that it gets, or
+        patterns of names, beyond those that every agent does.
     @ivar readiness: how the prompt, and with it the end of a turn, is known.
     @ivar clear: None where the agent cannot forget; a turn is its last then.
     @ivar answer_prefix: what every answer begins with; what was printed before
@@ -188,7 +209,8 @@ class Dialect:
     login_arguments: tuple[str, ...]
     until: Version | None
     set_environment: Mapping[str, str]
-    unset_environment: tuple[str, ...]
+    pass_environment: tuple[str, ...]
+    stores: tuple[Store, ...]
     rows: int
     columns: int
     readiness: Cycle | Line | Signs
@@ -214,11 +236,9 @@ class Dialect:
         )
         return (*self.arguments, *wanted)
 
-    def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
+    def environment(self, inherited: Mapping[str, str], also: Iterable[str] = ()) -> dict[str, str]:
         """
-        The session's environment, made from the server's own.
+        The session's environment, made from the server's own; `also` names, as
+        `pass_environment` does, what else to take from there.
         """
-        kept = {
-            name: value for name, value in inherited.items() if name not in self.unset_environment
-        }
-        return {**kept, **self.set_environment}
+        return {**passed(inherited, (*self.pass_environment, *also)), **self.set_environment}

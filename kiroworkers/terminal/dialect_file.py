@@ -30,6 +30,7 @@ from kiroworkers.terminal.dialect import (
     Menu,
     Sign,
     Signs,
+    Store,
     version_in,
 )
 from kiroworkers.terminal.trouble import KINDS, TroubleSign
@@ -64,6 +65,8 @@ _TEXT = {"type": "string", "minLength": 1}
 _PATTERN = {**_TEXT, "format": "regular expression"}
 _BYTE_PATTERN = {**_TEXT, "format": "regular expression of bytes"}
 _ARGUMENTS = _list({"type": "string"})
+#: A path below a folder, and not out of it.
+_INSIDE = {**_TEXT, "format": "path inside the folder"}
 _VERSION = {**_TEXT, "pattern": r"^\d+(\.\d+)+$"}
 _QUIET = {"type": "number", "exclusiveMinimum": 0, "maximum": 60}
 _SIGN = {
@@ -92,7 +95,7 @@ _SCHEMA = _table(
         ),
         "environment": _table(
             {"set": {"type": "object", "additionalProperties": {"type": "string"}}},
-            {"unset": _ARGUMENTS},
+            {"pass": _list({**_TEXT, "pattern": r"^[A-Za-z0-9_*?\[\]!-]+$"})},
         ),
         "screen": _table(
             {
@@ -128,6 +131,12 @@ _SCHEMA = _table(
                 "journal": _TEXT,
             },
         ),
+        "state": _list(
+            _table(
+                {"variable": {**_TEXT, "pattern": r"^[A-Za-z_][A-Za-z0-9_]*$"}, "default": _INSIDE},
+                dict.fromkeys(("copy", "link"), _list(_INSIDE)),
+            )
+        ),
         "menu": _MENUS,
         "trouble": _list(
             _table(
@@ -150,6 +159,13 @@ def _is_pattern(value: object) -> bool:
 @_FORMATS.checks("regular expression of bytes", _NO_PATTERN)
 def _is_byte_pattern(value: object) -> bool:
     return not isinstance(value, str) or bool(re.compile(value.encode()))
+
+
+@_FORMATS.checks("path inside the folder", ValueError)
+def _is_inside(value: object) -> bool:
+    if isinstance(value, str) and (value.startswith("/") or ".." in value.split("/")):
+        raise ValueError(f"{value!r} leads out of it")
+    return True
 
 
 _VALIDATOR = Draft202012Validator(_SCHEMA, format_checker=_FORMATS)
@@ -224,7 +240,16 @@ def _dialect(data: Mapping[str, Any]) -> Dialect:
         login_arguments=tuple(start.get("login", ())),
         until=version_in(start.get("until", "")),
         set_environment=environment["set"],
-        unset_environment=tuple(environment.get("unset", ())),
+        pass_environment=tuple(environment.get("pass", ())),
+        stores=tuple(
+            Store(
+                each["variable"],
+                each["default"],
+                tuple(each.get("copy", ())),
+                tuple(each.get("link", ())),
+            )
+            for each in data.get("state", ())
+        ),
         rows=data["screen"]["rows"],
         columns=data["screen"]["columns"],
         readiness=_readiness(data),
