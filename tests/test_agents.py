@@ -96,6 +96,25 @@ class ChooseTests(SynchronousTestCase):
         assert isinstance(readiness, Line), "it is known by its prompt"
         self.assertEqual(readiness.prompt.pattern, "^>>> $")
 
+    def test_environment(self) -> None:
+        """
+        An agent, and whoever asks it for its version, gets its own variables, and
+        those that the operator names for all or for this one.
+        """
+        names = ("KIRO_API_KEY", "OPENAI_API_KEY", "GITHUB_TOKEN", "NPM_TOKEN", "PGPASSWORD")
+        inherited = {"PATH": self.path, **dict.fromkeys(names, "secret")}
+        asked: list[Mapping[str, str]] = []
+
+        def said(command: list[str], environment: Mapping[str, str]) -> str:
+            asked.append(environment)
+            return "kiro-cli 2.11.0"
+
+        wanted = Wanted("kiro", pass_env=("GITHUB_TOKEN", "kiro:NPM_*", "llm:OPENAI_API_KEY"))
+        agent = choose_agent(wanted, inherited, said)
+        for environment in (agent.environment, *asked):
+            got = {name for name in environment if environment[name] == "secret"}
+            self.assertEqual(got, {"KIRO_API_KEY", "GITHUB_TOKEN", "NPM_TOKEN"})
+
     def test_wrong_command(self) -> None:
         """
         A command that cannot be one, and what does not go together, are bad

@@ -80,6 +80,12 @@ class ReadTests(SynchronousTestCase):
             ("max-workers", "1", "below --workers"),
             ("max-spare", "0", "below --min-spare"),
             ("reset", "sometimes", "clear, recycle or none"),
+            ("pass-env", "A,B C", "names or patterns"),
+            ("pass-env", "Kiro:TOKEN", "names or patterns"),
+            ("pass-env", "kiro:KIROWORKERS_TOKEN_FILE", "no agent"),
+            ("workdir", "tmp", "shared, per-worker or git-worktree"),
+            ("state-dir", "/no/such/folder", "in no folder"),
+            ("state-dir", __file__, "not a folder"),
             ("token-file", "/no/such/file", "not a file"),
         ]:
             with self.assertRaises(BadSetting) as raised:
@@ -94,6 +100,13 @@ class ReadTests(SynchronousTestCase):
         with self.assertRaises(BadSetting) as raised:
             Settings.read({}, {"KIROWORKERS_BACKLOG": "-1"})
         self.assertTrue(str(raised.exception).startswith("KIROWORKERS_BACKLOG: '-1':"))
+
+    def test_variables(self) -> None:
+        """
+        Variables are a list of names and patterns, for all agents or for one.
+        """
+        listed = Settings.read({"pass-env": "GITHUB_TOKEN, kiro:NPM_*"}, {})
+        self.assertEqual(listed.pass_env, ("GITHUB_TOKEN", "kiro:NPM_*"))
 
     def test_origins(self) -> None:
         """

@@ -131,9 +131,10 @@ class Rooms:
         if folder is None:
             return
         await gatherResults(self._removing)
+        made = [path for path in sorted(self._checkouts) if path.exists()]
         await self._remove(folder.path if folder.temporary else folder.path / "work")
         if self._worktrees is not None:
-            for path in sorted(self._checkouts):
+            for path in made:
                 await self._errand(self._worktrees.removal(path))
         folder.release()
 
@@ -256,18 +257,16 @@ def _bring(source: Path, target: Path, linked: bool) -> None:
     needed.
     """
     try:
-        # Without waiting, should it be no file but a pipe.
-        descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
+        about = source.stat()
     except (FileNotFoundError, NotADirectoryError):
         return
-    with open(descriptor, "rb") as file:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode):
-            raise OSError(errno.EINVAL, "is no file", str(source))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if linked:
-            target.symlink_to(source.absolute())
-            return
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, "is no file", str(source))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if linked:
+        target.symlink_to(source.absolute())
+        return
+    with source.open("rb") as file:
         data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(source))
