@@ -61,7 +61,7 @@ class Agent:
         In which `kiro-cli` is the stopwatch agent.
         """
         path = install_fake_kiro(self.folder / "bin", "bench.agent")
-        return environment(PATH=path, BENCH_LOG=str(self.log))
+        return environment(PATH=path, BENCH_LOG=str(self.log), KIROWORKERS_PASS_ENV="BENCH_LOG")
 
     def turns(self) -> list[int]:
         """

@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from attrs import Factory, evolve, field, frozen
@@ -18,6 +18,7 @@ from attrs import Factory, evolve, field, frozen
 from kiroworkers.errors import BadSetting, CannotStart
 from kiroworkers.terminal import BadDialect, Dialect, load_dialect, read_dialect
 from kiroworkers.terminal.dialect import Line, Version, version_in
+from kiroworkers.terminal.environment import EVERYTHING
 
 #: The names `--agent` takes, and the dialects that each may speak, by its version.
 _DIALECTS = {
@@ -54,11 +55,26 @@ class Wanted:
     @ivar command: a program of any kind, with its arguments, instead; empty
         without.
     @ivar prompt: the pattern of that program's prompt; empty for the usual one.
+    @ivar pass_env: variables that it gets besides its own: names or patterns,
+        those for one agent behind its name and a colon.
+    @ivar of_others: names or patterns that agents beside it have for their own.
     """
 
     agent: str = "auto"
     command: str = ""
     prompt: str = ""
+    pass_env: tuple[str, ...] = ()
+    of_others: tuple[str, ...] = ()
+
+    def environment(
+        self, called: str, dialect: Dialect, inherited: Mapping[str, str]
+    ) -> dict[str, str]:
+        """
+        What the agent of this name and `dialect` gets of the variables `inherited`.
+        """
+        named = (each.rpartition(":") for each in self.pass_env)
+        also = [name for agent, _, name in named if agent in ("", called)]
+        return dialect.environment(inherited, also, self.of_others)
 
 
 @frozen
@@ -96,6 +112,30 @@ def check_agents(wanted: Sequence[Wanted]) -> None:
             if name in names:
                 raise BadSetting("--agent", each.agent, f"there is another agent named {name}")
             names.add(name)
+
+
+def side_by_side(wanted: Sequence[Wanted]) -> list[Wanted]:
+    """
+    Agents that were checked, each of which gets nothing that is another's own.
+    """
+    return [
+        evolve(
+            each,
+            of_others=tuple(
+                name for other in wanted if other is not each for name in _own_variables(other)
+            ),
+        )
+        for each in wanted
+    ]
+
+
+def _own_variables(wanted: Wanted) -> Iterator[str]:
+    for dialect in [] if wanted.command else _dialects(wanted.agent):
+        yield from (each for each in dialect.pass_environment if each != EVERYTHING)
+    for each in wanted.pass_env:
+        agent, _, name = each.rpartition(":")
+        if agent == _name_of(wanted):
+            yield name
 
 
 def check_agent(wanted: Wanted) -> None:
@@ -199,12 +239,15 @@ def choose_agent(
             reason = f"--agent auto: {kiro} is {'' if found else 'not '}on PATH"
         dialects = _dialects(name)
     first = dialects[0]
+    called = _name(name, first)
     executable = sys.executable if first.program is None else shutil.which(first.program, path=path)
     if executable is None:
         raise CannotStart(f"kiroworkers: --agent {name}: {first.program} is not on PATH")
     version: Version | None = None
     if first.version_arguments:
-        said = said_version([executable, *first.version_arguments], first.environment(environment))
+        said = said_version(
+            [executable, *first.version_arguments], wanted.environment(called, first, environment)
+        )
         version = version_in(said)
         reason += f", {said.strip() or 'version unknown'}"
     dialect = _for_version(dialects, version, executable)
@@ -213,8 +256,8 @@ def choose_agent(
         reason,
         executable,
         dialect.command(version),
-        dialect.environment(environment),
-        _name(name, dialect),
+        wanted.environment(called, dialect, environment),
+        called,
     )
 
 

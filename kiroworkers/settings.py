@@ -97,6 +97,18 @@ def folder(text: str) -> Path:
     return path
 
 
+def new_folder(text: str) -> Path:
+    """
+    Reads the path of a folder that is there or can be made.
+    """
+    path = Path(text).expanduser().absolute()
+    if not path.parent.is_dir():
+        raise ValueError("is in no folder")
+    if path.exists() and not path.is_dir():
+        raise ValueError("is not a folder")
+    return path
+
+
 def file(text: str) -> Path:
     """
     Reads the path of a file that is there.
@@ -182,6 +194,20 @@ def _staffing(text: str) -> Staffing:
         raise ValueError(f"{text}: the number of workers {problem}") from None
 
 
+def variables(text: str) -> tuple[str, ...]:
+    """
+    Reads a list of variables' names or shell patterns of names, each for every
+    agent or, as in `kiro:GITHUB_TOKEN`, for one.
+    """
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    for each in found:
+        if not re.fullmatch(r"([a-z0-9][a-z0-9-]*:)?[A-Za-z0-9_*?\[\]!-]+", each):
+            raise ValueError("must be names or patterns such as GITHUB_TOKEN, NPM_* or kiro:TOKEN")
+        if each.rpartition(":")[2].startswith("KIROWORKERS_"):
+            raise ValueError("the server's own variables are passed to no agent")
+    return found
+
+
 def knob(default: T, shown: str, read: Callable[[str], T], meaning: str) -> T:
     """
     A field of `Settings`: its default, how that default is shown, how a text
@@ -252,6 +278,27 @@ class Settings:
         switch,
         "Say yes, this once, each time the agent asks whether it may use a tool.  The "
         "prompt holds text of clients.",
+    )
+    pass_env: tuple[str, ...] = knob(
+        (),
+        "",
+        variables,
+        "Variables of the server that agents get besides their own: names or patterns, with "
+        "commas, each for every agent or, as in kiro:GITHUB_TOKEN, for the one of that name.",
+    )
+    workdir: str = knob(
+        "shared",
+        "shared",
+        choice("shared", "per-worker", "git-worktree"),
+        "Where sessions run: in --repo-path (shared), each in an empty folder (per-worker) or "
+        "each in a checkout of what is HEAD in --repo-path (git-worktree).",
+    )
+    state_dir: Path | None = knob(
+        None,
+        "",
+        new_folder,
+        "Where folders of --workdir and of agents that need their own are; a temporary folder "
+        "without.",
     )
     token_file: Path | None = knob(
         None,

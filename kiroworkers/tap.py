@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from kiroworkers.agents import Agent, Wanted, ask_version, check_agents, choose_agent
+from kiroworkers.agents import Agent, Wanted, ask_version, check_agents, choose_agent, side_by_side
 from kiroworkers.errors import BadSetting, CannotStart
 from kiroworkers.groups import Group, Groups
 from kiroworkers.sessions import process
@@ -41,13 +41,15 @@ from kiroworkers.sessions.outage import LoginCheck, LoginPolicy
 from kiroworkers.sessions.pool import Pool, QueuePolicy
 from kiroworkers.sessions.recycling import RecyclePolicy
 from kiroworkers.sessions.restarts import RestartPolicy
+from kiroworkers.sessions.rooms import Rooms, Workdir, runner
 from kiroworkers.sessions.scaling import Scale
 from kiroworkers.sessions.session import Limits, Reset, Session
 from kiroworkers.sessions.worker import Supervisor, Worker
+from kiroworkers.sessions.worktrees import Worktrees
 from kiroworkers.settings import Knob, Settings, inherited_environment, knobs
 from kiroworkers.signals import Signals
 from kiroworkers.tasks import Task, builtin_tasks
-from kiroworkers.terminal import new_conversation
+from kiroworkers.terminal import Dialect, new_conversation
 from kiroworkers.web.app import Application
 from kiroworkers.web.connections import Connections
 from kiroworkers.web.gate import Gate
@@ -130,6 +132,8 @@ class Server(MultiService):
         self._settings = settings
         self._guard = Guard(reactor)
         self._groups: Groups | None = None
+        self._rooms: Rooms | None = None
+        self._needs_rooms = False
         self._connections: Connections | None = None
         self._gate = Gate(any_host=settings.insecure)
         # Made before anything else registers, so that it is the last to be called.
@@ -141,7 +145,10 @@ class Server(MultiService):
         # are those of the process that will run.
         settings = self._settings
         folder = settings.repo_path or Path.cwd()
-        self._groups = groups = Groups(self._new_groups(folder))
+        self._rooms = rooms = self._new_rooms(folder)
+        self._groups = groups = Groups(self._new_groups(folder, rooms))
+        stores = any(group.agent.dialect.stores for group in groups)
+        self._needs_rooms = stores or rooms.workdir is not Workdir.SHARED
         tasks = builtin_tasks()
         check_tasks(tasks.values(), groups)
         self._renew_tokens()
@@ -158,25 +165,29 @@ class Server(MultiService):
         for group in groups:
             announce = self._log.warn if group.name == "offline" else self._log.info
             announce(
-                "{whose}answers come from {label} ({reason}); sessions run in {folder}",
+                "{whose}answers come from {label} ({reason}); sessions run in {folder}{how}",
                 whose="" if len(pools) == 1 else f"{group.name}: ",
                 label=group.agent.dialect.label,
                 reason=group.agent.reason,
                 folder=folder,
+                how="" if rooms.workdir is Workdir.SHARED else f" (--workdir {settings.workdir})",
             )
+        self._note_strangers(groups)
 
-    def _new_groups(self, folder: Path) -> Iterator[Group]:
+    def _new_groups(self, folder: Path, rooms: Rooms) -> Iterator[Group]:
         settings = self._settings
-        for number, wanted in enumerate(_wanted(settings)):
+        for number, wanted in enumerate(side_by_side(_wanted(settings))):
             agent = choose_agent(wanted, inherited_environment(), ask_version)
             # The first's workers have the names that they have without others.
             called = f"{agent.name}-worker" if number else "worker"
             workers = settings.workers_of(settings.agent[number])
-            yield Group(agent, self._new_pool(agent, folder, workers, called))
+            yield Group(agent, self._new_pool(agent, folder, rooms, workers, called))
 
-    def _new_pool(self, agent: Agent, folder: Path, workers: int, called: str) -> Pool:
+    def _new_pool(
+        self, agent: Agent, folder: Path, rooms: Rooms, workers: int, called: str
+    ) -> Pool:
         settings, chance = self._settings, Random()
-        new_session = self._new_session(agent, folder)
+        new_session = self._new_session(agent, folder, rooms)
         restarts = RestartPolicy(
             delay=settings.restart_delay,
             max_delay=settings.restart_max_delay,
@@ -221,6 +232,13 @@ class Server(MultiService):
             held_by,
         )
 
+    def startService(self) -> None:
+        # Not before: the user may be another one then, who has to own it.
+        if self._needs_rooms:
+            assert self._rooms is not None, "they were chosen before"
+            self._rooms.open(self._settings.state_dir)
+        super().startService()
+
     def stopService(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop())
 
@@ -239,6 +257,8 @@ class Server(MultiService):
         if self._connections is not None:
             await self._connections.close(self._reactor)
         await stopped
+        if self._rooms is not None:
+            await self._rooms.close()
         self._guard.stop()
 
     def _hurry(self) -> None:
@@ -279,7 +299,22 @@ class Server(MultiService):
         command = (agent.executable, *arguments)
         return lambda: maybeDeferred(check_login, self._reactor, command, agent.environment)
 
-    def _new_session(self, agent: Agent, folder: Path) -> Callable[..., Session]:
+    def _new_rooms(self, folder: Path) -> Rooms:
+        workdir = Workdir(self._settings.workdir)
+        worktrees = None
+        if workdir is Workdir.GIT_WORKTREE:
+            worktrees = Worktrees(folder, inherited_environment())
+        return Rooms(runner(self._reactor), workdir, worktrees)
+
+    def _note_strangers(self, groups: Groups) -> None:
+        """
+        Say which agents the operator named in vain.
+        """
+        named = {each.rpartition(":")[0] for each in self._settings.pass_env} - {""}
+        for name in sorted(named - {*groups.names}):
+            self._log.warn("--pass-env names the agent {name}, which does not serve", name=name)
+
+    def _new_session(self, agent: Agent, folder: Path, rooms: Rooms) -> Callable[..., Session]:
         settings = self._settings
         limits = Limits(
             startup=settings.startup_timeout,
@@ -294,25 +329,29 @@ class Server(MultiService):
             agent.dialect.window,
         )
 
-        journal = _journal(agent, settings.max_output)
-
-        def launch(program: process.AgentProcess) -> None:
-            process.start(self._reactor, program, command)
-
         def new_session(
             name: str, on_idle: Callable[[], None], on_gone: Callable[[str], None]
         ) -> Session:
+            room = rooms.take(name, command, agent.dialect.stores)
+
+            def launch(program: process.AgentProcess) -> None:
+                room.enter(partial(process.start, self._reactor, program))
+
+            def gone(reason: str) -> None:
+                room.leave()
+                on_gone(reason)
+
             return Session(
                 name,
                 self._reactor,
-                new_conversation(agent.dialect, settings.max_output, str(folder)),
+                new_conversation(agent.dialect, settings.max_output, str(room.works_in)),
                 launch,
                 self._guard,
                 limits,
                 on_idle,
-                on_gone,
+                gone,
                 settings.allow_tools,
-                journal,
+                _journal(agent.dialect, room.command, settings.max_output),
                 Reset(settings.reset),
             )
 
@@ -321,11 +360,12 @@ class Server(MultiService):
 
 def _wanted(settings: Settings) -> list[Wanted]:
     # Among several agents the command is that of `acp`.
+    passed = settings.pass_env
     several = any(each.agent == "acp" for each in settings.agent)
     return [
-        Wanted(each.agent, settings.agent_command, settings.prompt_pattern)
+        Wanted(each.agent, settings.agent_command, settings.prompt_pattern, passed)
         if each.agent == "acp" or not several
-        else Wanted(each.agent)
+        else Wanted(each.agent, pass_env=passed)
         for each in settings.agent
     ]
 
@@ -344,11 +384,11 @@ def check_tasks(tasks: Iterable[Task], groups: Groups) -> None:
             )
 
 
-def _journal(agent: Agent, limit: int) -> JournalFolder | None:
+def _journal(dialect: Dialect, command: process.Command, limit: int) -> JournalFolder | None:
     """
-    Where the sessions of `agent` write down what they answer.
+    Where a session that runs `command` writes down what it answers.
     """
-    folder, home = agent.dialect.journal, agent.environment.get("HOME")
+    folder, home = dialect.journal, command.environment.get("HOME")
     if not folder or not home:
         return None
     return JournalFolder(Path(home) / folder, limit, partial(token_hex, 8))

@@ -8,8 +8,9 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 ROOT = Path(__file__).parents[1]
+
+#: The variables that the stand-ins read, for --pass-env.
+FAULTS = "FAKEKIRO*"
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -45,6 +49,37 @@ def install_fake_kiro(folder: Path, module: str = "tests.fakekiro", name: str = 
     script.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     script.chmod(0o755)
     return f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """
+    What git prints in `folder`.
+    """
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def new_repository(folder: Path, files: Mapping[str, str]) -> Path:
+    """
+    `folder`, as a repository of git's with one commit of these files.
+    """
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    git(folder, "init", "-q")
+    git(folder, "config", "user.name", "A")
+    git(folder, "config", "user.email", "a@example.org")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "All")
+    return folder
+
+
+def variables_of(pid: int) -> dict[str, str]:
+    """
+    The environment of the process `pid`.
+    """
+    listed = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(each.split("=", 1) for each in listed if each)
 
 
 def alive(pid: int) -> bool:

@@ -13,7 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from tests.programs import Program, Typed, environment, install_fake_kiro
+from tests.programs import FAULTS, Program, Typed, environment, install_fake_kiro
 
 real: Any = reactor
 
@@ -40,7 +40,8 @@ class ServerTestCase(TestCase):
         """
         program = Program()
         twistd = [*TWISTD] if background else [*TWISTD, "-n", "--pidfile="]
-        variables = environment(PATH=self.path, FAKEKIRO_LOG=str(self.typed.path), **env)
+        usual = {"FAKEKIRO_LOG": str(self.typed.path), "KIROWORKERS_PASS_ENV": FAULTS}
+        variables = environment(PATH=self.path, **{**usual, **env})
         program.start(real, [*twistd, "kiroworkers", *options], variables, self.folder)
         return program
 

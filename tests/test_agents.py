@@ -18,6 +18,7 @@ from kiroworkers.agents import (
     check_agent,
     check_agents,
     choose_agent,
+    side_by_side,
 )
 from kiroworkers.errors import BadSetting, CannotStart
 from kiroworkers.terminal import Line
@@ -149,6 +150,47 @@ class ChooseTests(SynchronousTestCase):
         self.assertEqual((agent.name, agent.dialect.transport), ("acp", "acp"))
         self.assertEqual(agent.arguments, ("acp",))
         self.assertEqual(agent.dialect.label, "the program kiro-cli acp, over ACP")
+
+    def test_environment_of_others(self) -> None:
+        """
+        A program that gets everything gets nothing that an agent beside it has for
+        its own, by its dialect or by the operator's word.
+        """
+        names = ("KIRO_API_KEY", "GITHUB_TOKEN", "PGPASSWORD")
+        inherited = {"PATH": self.path, **dict.fromkeys(names, "secret")}
+        passed = ("kiro:GITHUB_TOKEN",)
+        wanted = [Wanted("kiro", pass_env=passed), Wanted("acp", "kiro-cli acp", pass_env=passed)]
+        for several, expected in (
+            (wanted, [{"KIRO_API_KEY", "GITHUB_TOKEN"}, {"PGPASSWORD"}]),
+            (wanted[1:], [set(names)]),
+        ):
+            agents = [
+                choose_agent(each, inherited, lambda *_: "") for each in side_by_side(several)
+            ]
+            found = [
+                {name for name, value in agent.environment.items() if value == "secret"}
+                for agent in agents
+            ]
+            self.assertEqual(found, expected)
+
+    def test_environment(self) -> None:
+        """
+        An agent, and whoever asks it for its version, gets its own variables, and
+        those that the operator names for all or for this one.
+        """
+        names = ("KIRO_API_KEY", "OPENAI_API_KEY", "GITHUB_TOKEN", "NPM_TOKEN", "PGPASSWORD")
+        inherited = {"PATH": self.path, **dict.fromkeys(names, "secret")}
+        asked: list[Mapping[str, str]] = []
+
+        def said(command: list[str], environment: Mapping[str, str]) -> str:
+            asked.append(environment)
+            return "kiro-cli 2.11.0"
+
+        wanted = Wanted("kiro", pass_env=("GITHUB_TOKEN", "kiro:NPM_*", "llm:OPENAI_API_KEY"))
+        agent = choose_agent(wanted, inherited, said)
+        for environment in (agent.environment, *asked):
+            got = {name for name in environment if environment[name] == "secret"}
+            self.assertEqual(got, {"KIRO_API_KEY", "GITHUB_TOKEN", "NPM_TOKEN"})
 
     def test_wrong_command(self) -> None:
         """

@@ -86,6 +86,12 @@ class ReadTests(SynchronousTestCase):
             ("agent", "q=513", "at most 512"),
             ("max-spare", "0", "below --min-spare"),
             ("reset", "sometimes", "clear, recycle or none"),
+            ("pass-env", "A,B C", "names or patterns"),
+            ("pass-env", "Kiro:TOKEN", "names or patterns"),
+            ("pass-env", "kiro:KIROWORKERS_TOKEN_FILE", "no agent"),
+            ("workdir", "tmp", "shared, per-worker or git-worktree"),
+            ("state-dir", "/no/such/folder", "in no folder"),
+            ("state-dir", __file__, "not a folder"),
             ("token-file", "/no/such/file", "not a file"),
         ]:
             with self.assertRaises(BadSetting) as raised:
@@ -126,6 +132,13 @@ class ReadTests(SynchronousTestCase):
             self.assertIn(reason, str(raised.exception))
         flags = {"agent": "kiro=1,q=2", "workers": "4", "max-workers": "2"}
         self.assertEqual(Settings.read(flags, {}).max_workers, 2)
+
+    def test_variables(self) -> None:
+        """
+        Variables are a list of names and patterns, for all agents or for one.
+        """
+        listed = Settings.read({"pass-env": "GITHUB_TOKEN, kiro:NPM_*"}, {})
+        self.assertEqual(listed.pass_env, ("GITHUB_TOKEN", "kiro:NPM_*"))
 
     def test_origins(self) -> None:
         """

@@ -7,6 +7,7 @@ bare interpreter, so it imports the standard library only.
 """
 
 import os
+import signal
 import sys
 
 #: The exit status of a shell that cannot run a command.
@@ -18,6 +19,9 @@ def main(command: list[str]) -> None:
     Become `command`, whose first part is the path of a program.
     """
     os.setsid()
+    # Python ignores these, and what it starts would, too.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execv(command[0], command)
     except OSError as problem:

@@ -9,11 +9,12 @@ marks around a prompt, the keys, the questions and their safe answers.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, TypeAlias
 
 from attrs import field, frozen
 
+from kiroworkers.terminal.environment import passed
 from kiroworkers.terminal.trouble import TroubleSign
 
 Version = tuple[int, ...]
@@ -168,6 +169,24 @@ class Approval:
 
 
 @frozen
+class Store:
+    """
+    A folder in which the agent keeps what it knows, and where sessions at the same
+    time would meet: each gets its own.
+
+    @ivar variable: says where it is.
+    @ivar default: where it is without, below the user's home.
+    @ivar copy: files of the user's own folder that the session's begins with.
+    @ivar link: files that stay the user's own, such as a login that is renewed.
+    """
+
+    variable: str
+    default: str
+    copy: tuple[str, ...] = ()
+    link: tuple[str, ...] = ()
+
+
+@frozen
 class Dialect:
     """
     One agent's terminal.
@@ -179,6 +198,8 @@ class Dialect:
     @ivar login_arguments: make `program` exit with 0 if somebody is logged in;
         empty where it cannot be asked.
     @ivar until: the first version that this dialect cannot drive.
+    @ivar pass_environment: names of the server's variables that it gets, or
+        patterns of names, beyond those that every agent does.
     @ivar window: rows and columns of its terminal; None where it has none.
     @ivar readiness: how the prompt, and with it the end of a turn, is known.
     @ivar clear: None where the agent cannot forget; a turn is its last then.
@@ -199,7 +220,8 @@ class Dialect:
     login_arguments: tuple[str, ...]
     until: Version | None
     set_environment: Mapping[str, str]
-    unset_environment: tuple[str, ...]
+    pass_environment: tuple[str, ...]
+    stores: tuple[Store, ...]
     window: Window | None
     readiness: Cycle | Line | Signs | Acp
     keys: Keys
@@ -231,11 +253,16 @@ class Dialect:
         )
         return (*self.arguments, *wanted)
 
-    def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
+    def environment(
+        self,
+        inherited: Mapping[str, str],
+        also: Iterable[str] = (),
+        of_others: Collection[str] = (),
+    ) -> dict[str, str]:
         """
-        The session's environment, made from the server's own.
+        The session's environment, made from the server's own; `also` names, as
+        `pass_environment` does, what else to take from there, and `of_others` what
+        is not meant where everything is.
         """
-        kept = {
-            name: value for name, value in inherited.items() if name not in self.unset_environment
-        }
-        return {**kept, **self.set_environment}
+        wanted = (*self.pass_environment, *also)
+        return {**passed(inherited, wanted, of_others), **self.set_environment}

@@ -31,6 +31,7 @@ from kiroworkers.terminal.dialect import (
     Menu,
     Sign,
     Signs,
+    Store,
     version_in,
 )
 from kiroworkers.terminal.trouble import KINDS, TroubleSign
@@ -65,6 +66,8 @@ _TEXT = {"type": "string", "minLength": 1}
 _PATTERN = {**_TEXT, "format": "regular expression"}
 _BYTE_PATTERN = {**_TEXT, "format": "regular expression of bytes"}
 _ARGUMENTS = _list({"type": "string"})
+#: A path below a folder, and not out of it.
+_INSIDE = {**_TEXT, "format": "path inside the folder"}
 _VERSION = {**_TEXT, "pattern": r"^\d+(\.\d+)+$"}
 _QUIET = {"type": "number", "exclusiveMinimum": 0, "maximum": 60}
 _SIGN = {
@@ -97,7 +100,7 @@ _SCHEMA = _table(
         ),
         "environment": _table(
             {"set": {"type": "object", "additionalProperties": {"type": "string"}}},
-            {"unset": _ARGUMENTS},
+            {"pass": _list({**_TEXT, "pattern": r"^[A-Za-z0-9_*?\[\]!-]+$"})},
         ),
     },
     {
@@ -134,6 +137,12 @@ _SCHEMA = _table(
                 "journal": _TEXT,
             },
         ),
+        "state": _list(
+            _table(
+                {"variable": {**_TEXT, "pattern": r"^[A-Za-z_][A-Za-z0-9_]*$"}, "default": _INSIDE},
+                dict.fromkeys(("copy", "link"), _list(_INSIDE)),
+            )
+        ),
         "menu": _MENUS,
         "trouble": _list(
             _table(
@@ -156,6 +165,13 @@ def _is_pattern(value: object) -> bool:
 @_FORMATS.checks("regular expression of bytes", _NO_PATTERN)
 def _is_byte_pattern(value: object) -> bool:
     return not isinstance(value, str) or bool(re.compile(value.encode()))
+
+
+@_FORMATS.checks("path inside the folder", ValueError)
+def _is_inside(value: object) -> bool:
+    if isinstance(value, str) and (value.startswith("/") or ".." in value.split("/")):
+        raise ValueError(f"{value!r} leads out of it")
+    return True
 
 
 _VALIDATOR = Draft202012Validator(_SCHEMA, format_checker=_FORMATS)
@@ -239,7 +255,16 @@ def _dialect(data: Mapping[str, Any]) -> Dialect:
         login_arguments=tuple(start.get("login", ())),
         until=version_in(start.get("until", "")),
         set_environment=environment["set"],
-        unset_environment=tuple(environment.get("unset", ())),
+        pass_environment=tuple(environment.get("pass", ())),
+        stores=tuple(
+            Store(
+                each["variable"],
+                each["default"],
+                tuple(each.get("copy", ())),
+                tuple(each.get("link", ())),
+            )
+            for each in data.get("state", ())
+        ),
         window=None if screen is None else (screen["rows"], screen["columns"]),
         readiness=_readiness(data),
         keys=Keys(**{name.replace("-", "_"): text.encode() for name, text in keys.items()}),

@@ -36,7 +36,7 @@ from kiroworkers.terminal import (
 )
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests import fakekiro
-from tests.programs import ROOT, alive, environment
+from tests.programs import FAULTS, ROOT, alive, environment
 
 T = TypeVar("T")
 
@@ -419,7 +419,7 @@ class RealStarting(Starting):
         command = Command(
             dialect.program if dialect.program and "/" in dialect.program else sys.executable,
             self.arguments,
-            dialect.environment(variables),
+            dialect.environment(variables, [FAULTS]),
             ROOT,
             dialect.window,
         )

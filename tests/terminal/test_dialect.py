@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.terminal import BadDialect, load_dialect, read_dialect
-from kiroworkers.terminal.dialect import version_in
+from kiroworkers.terminal.dialect import Store, version_in
 
 
 class KiroTests(SynchronousTestCase):
@@ -37,12 +37,13 @@ class KiroTests(SynchronousTestCase):
 
     def test_environment(self) -> None:
         """
-        A session sees a plain terminal, and keeps the rest of the environment.
+        A session sees a plain terminal, and of the rest what is its own.
         """
-        environment = self.kiro.environment({"HOME": "/h", "NO_COLOR": "1", "TMUX": "x"})
+        environment = self.kiro.environment({"HOME": "/h", "NO_COLOR": "1", "X": "x"}, ["X"])
         self.assertEqual(environment["TERM"], "xterm-256color")
         self.assertEqual(environment["HOME"], "/h")
-        self.assertFalse({"NO_COLOR", "TMUX"} & set(environment))
+        self.assertEqual(environment["X"], "x")
+        self.assertFalse("NO_COLOR" in environment)
 
     def test_offline_draws_the_same(self) -> None:
         """
@@ -89,6 +90,20 @@ class FileTests(SynchronousTestCase):
         self.assertEqual([sign.kind for sign in dialect.troubles], ["throttled"])
         self.assertEqual(dialect.keys, load_dialect("kiro-classic").keys)
 
+    def test_environment(self) -> None:
+        """
+        A file says which variables pass and which folders are a session's own;
+        without, only those pass that every agent gets.
+        """
+        dialect = read_dialect(
+            self.write(
+                'extends = "kiro-classic"\n[environment]\nset = {}\n'
+                '[[state]]\nvariable = "MY_HOME"\ndefault = ".my"\nlink = ["auth.json"]\n'
+            )
+        )
+        self.assertEqual(dialect.environment({"KIRO_API_KEY": "x", "HOME": "/h"}), {"HOME": "/h"})
+        self.assertEqual(dialect.stores, (Store("MY_HOME", ".my", (), ("auth.json",)),))
+
     def test_wrong(self) -> None:
         """
         What is wrong is said with the file and the key.
@@ -106,6 +121,17 @@ class FileTests(SynchronousTestCase):
             ('extends = "q"\n[signs]\nidle = {}', "signs.busy is required"),
             ('extends = "q"\n[screen]\nrows = 0\ncolumns = 80', "screen.rows must be at least 2"),
             ('extends = "q"\n[start]\narguments = "chat"', "start.arguments must be a list"),
+            ('extends = "q"\n[environment]\nset = {}\nunset = ["X"]', "may not have 'unset'"),
+            ('extends = "q"\n[environment]\nset = {}\npass = ["A B"]', "environment.pass[0] does"),
+            ('extends = "q"\n[[state]]\nvariable = "X"', "state[0].default is required"),
+            (
+                'extends = "q"\n[[state]]\nvariable = "X"\ndefault = "/x"',
+                "state[0].default must be a path inside the folder: '/x' leads out of it",
+            ),
+            (
+                'extends = "q"\n[[state]]\nvariable = "X"\ndefault = "x"\ncopy = ["a/../../b"]',
+                "state[0].copy[0] must be a path inside",
+            ),
             ('extends = "q"\n[[trouble]]\nkind = "bad"\ntext = "x"', "trouble[0].kind must be one"),
         ]:
             path = self.write(text)

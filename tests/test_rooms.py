@@ -1,0 +1,328 @@
+"""
+End to end: what sessions know of the server's environment, and which folders are
+theirs: a server over HTTP, real programs on real PTYs, real git.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SkipTest
+
+from tests.programs import (
+    FAULTS,
+    exits,
+    git,
+    install_fake_kiro,
+    new_repository,
+    variables_of,
+)
+from tests.servers import ServerTestCase, real
+
+SECRETS = ("KIRO_API_KEY", "OPENAI_API_KEY", "GITHUB_TOKEN", "DATABASE_URL")
+
+
+class SecretTests(ServerTestCase):
+    """
+    With the secrets of many in the server's environment.
+    """
+
+    async def known(self, *options: str, **env: Any) -> dict[str, set[str]]:
+        """
+        The names of the secrets that each worker's session knows.
+        """
+        secrets = {name: f"secret-{name}" for name in SECRETS}
+        await self.start(*options, **{**secrets, "KIROWORKERS_BACKLOG": "7", **env})
+        found = {}
+        for name, worker in (await self.health())["workers"].items():
+            variables = variables_of(worker["pid"])
+            found[name] = {each for each in variables if variables[each].startswith("secret-")}
+            own = {each for each in variables if each.startswith("KIROWORKERS_")}
+            self.assertLessEqual(own, {"KIROWORKERS_OFFLINE_DELAY"})
+        return found
+
+    async def test_own(self) -> None:
+        """
+        A session knows its agent's secrets and no other's, and neither the log
+        nor /health tells any.
+        """
+        known = await self.known("--agent", "kiro")
+        self.assertEqual(known, {"worker1": {"KIRO_API_KEY"}, "worker2": {"KIRO_API_KEY"}})
+        response, story = await self.story("x")
+        self.assertEqual((response.code, story["title"]), (200, "x"), story)
+        self.assertNotIn("secret-", str(await self.health()))
+        self.assertNotIn("secret-", self.server.output)
+
+    async def test_offline(self) -> None:
+        """
+        The offline agent knows none, but how long to think.
+        """
+        offline: Any = {"KIROWORKERS_OFFLINE_DELAY": "0.01"}
+        known = await self.known("--agent", "offline", workers=1, **offline)
+        self.assertEqual(known, {"worker1": set()})
+        [pid] = await self.pids()
+        self.assertEqual(variables_of(pid)["KIROWORKERS_OFFLINE_DELAY"], "0.01")
+
+    async def test_any_program(self) -> None:
+        """
+        A program of the operator's knows all but the server's own.
+        """
+        command = f"{sys.executable} -m tests.fakeline"
+        known = await self.known("--agent-command", command, workers=1)
+        self.assertEqual(known, {"worker1": set(SECRETS)})
+
+    async def test_passed(self) -> None:
+        """
+        The operator may add to that, for all or for one agent; one that does not
+        serve is named in the log.
+        """
+        options = ("--pass-env", f"{FAULTS},GITHUB_TOKEN,kiro:DATABASE_*,llm:OPENAI_API_KEY")
+        known = await self.known(*options, workers=1)
+        self.assertEqual(known["worker1"], {"KIRO_API_KEY", "GITHUB_TOKEN", "DATABASE_URL"})
+        await self.server.says("--pass-env names the agent llm, which does not serve")
+
+
+class RoomTestCase(ServerTestCase):
+    """
+    Servers whose temporary folders are in the test's own.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.temporary = self.folder / "tmp"
+        self.temporary.mkdir()
+
+    async def start_in(self, *options: str, **env: Any) -> list[Path]:
+        """
+        A server with these options; where its sessions run.
+        """
+        await self.start(*options, **{"TMPDIR": str(self.temporary), **env})
+        return await self.folders()
+
+    async def folders(self) -> list[Path]:
+        return [Path(os.readlink(f"/proc/{pid}/cwd")) for pid in await self.pids()]
+
+    async def kill(self, number: int) -> None:
+        """
+        Kill a worker's session, and see the next one start.
+        """
+        pid = (await self.pids())[number - 1]
+        killed = self.server.says(
+            rf"worker{number}: started, pid {pid}[\s\S]*worker{number}: ready"
+            rf"[\s\S]*worker{number}: ready"
+        )
+        os.killpg(pid, signal.SIGKILL)
+        await killed
+
+
+class WorkdirTests(RoomTestCase):
+    """
+    Where sessions run.
+    """
+
+    async def test_shared(self) -> None:
+        """
+        By default all run in --repo-path, and no folder is made for them.
+        """
+        repository = self.folder / "repository"
+        repository.mkdir()
+        folders = await self.start_in("--repo-path", str(repository))
+        self.assertEqual(folders, [repository] * 2)
+        self.assertEqual(list(self.temporary.iterdir()), [])
+
+    async def test_per_worker(self) -> None:
+        """
+        Each runs in an empty folder of its own, the next one of the same worker
+        too, and all of that goes with the server.
+        """
+        options = ("--workdir", "per-worker", "--restart-delay", "0.1")
+        folders = await self.start_in(*options)
+        self.assertEqual(len(set(folders)), 2)
+        for folder in folders:
+            self.assertEqual(folder.parents[2], self.temporary)
+            (folder / "left").touch()
+        response, story = await self.story("x")
+        self.assertEqual((response.code, story["title"]), (200, "x"), story)
+        await self.kill(1)
+        self.assertEqual(await self.folders(), folders)
+        self.assertFalse((folders[0] / "left").exists())
+        self.assertTrue((folders[1] / "left").exists())
+        await self.stop()
+        self.assertEqual(list(self.temporary.iterdir()), [])
+
+    async def test_state_dir(self) -> None:
+        """
+        The folder for that can be given; it is kept, and one server's at a time.
+        """
+        state = self.folder / "state"
+        options = ("--workdir", "per-worker", "--state-dir", str(state))
+        folders = await self.start_in(*options, workers=1)
+        self.assertEqual(folders, [state / "work" / "worker1"])
+        other = self.run_twistd("--port", "0", *options)
+        self.assertEqual(await other.ended, 1)
+        self.assertIn("another server uses it", other.output)
+        self.assertTrue(folders[0].exists())
+        await self.stop()
+        self.assertTrue(state.exists())
+        self.assertFalse(folders[0].exists())
+        self.assertEqual(list(self.temporary.iterdir()), [])
+
+
+class WorktreeTests(RoomTestCase):
+    """
+    With a checkout for each session.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        if shutil.which("git") is None:
+            raise SkipTest("git is not installed")
+        self.repository = new_repository(self.folder / "repository", {"file": "committed"})
+        self.options = ("--workdir", "git-worktree", "--repo-path", str(self.repository))
+
+    def worktrees(self) -> int:
+        return git(self.repository, "worktree", "list").count("\n") - 1
+
+    async def test_checkouts(self) -> None:
+        """
+        Each runs in its own, the next one of the same worker finds HEAD again,
+        and the user's files are as they were.
+        """
+        (self.repository / "file").write_text("being edited")
+        folders = await self.start_in(*self.options, "--restart-delay", "0.1")
+        self.assertEqual(len({*folders, self.repository}), 3)
+        for folder in folders:
+            self.assertEqual((folder / "file").read_text(), "committed")
+            (folder / "file").write_text("spoilt")
+            (folder / "new").touch()
+        response, story = await self.story("x")
+        self.assertEqual((response.code, story["title"]), (200, "x"), story)
+        await self.kill(1)
+        self.assertEqual(await self.folders(), folders)
+        self.assertEqual((folders[0] / "file").read_text(), "committed")
+        self.assertFalse((folders[0] / "new").exists())
+        self.assertEqual((folders[1] / "file").read_text(), "spoilt")
+        self.assertEqual((self.repository / "file").read_text(), "being edited")
+        await self.stop()
+        self.assertEqual((self.worktrees(), list(self.temporary.iterdir())), (0, []))
+
+    async def test_after_a_crash(self) -> None:
+        """
+        What a server that was killed left, the next one removes.
+        """
+        await self.start_in(*self.options)
+        pids = await self.pids()
+        self.server.signal("KILL")
+        await self.server.ended
+        for pid in pids:
+            await exits(real, pid)
+        self.assertEqual(self.worktrees(), 2)
+        [left] = self.temporary.iterdir()
+        folders = await self.start_in(*self.options, workers=1)
+        self.assertEqual(self.worktrees(), 1)
+        self.assertEqual(list(self.temporary.iterdir()), [folders[0].parents[1]])
+        self.assertFalse(left.exists())
+
+    async def test_fails_later(self) -> None:
+        """
+        A session whose checkout cannot be made says why in /health.
+        """
+        folders = await self.start_in(*self.options, "--restart-delay", "0.1", workers=1)
+        [pid] = await self.pids()
+        (self.repository / ".git" / "HEAD").write_text("nonsense")
+        os.killpg(pid, signal.SIGKILL)
+        await self.server.says("worker1: .*--workdir git-worktree: fatal")
+        worker = (await self.health())["workers"]["worker1"]
+        self.assertIn("--workdir git-worktree: fatal: ", worker["lastError"])
+        self.assertTrue(folders[0].exists())
+
+    async def test_no_repository(self) -> None:
+        """
+        Without a repository, or without git, the server does not start and says
+        so in one line.
+        """
+        plain = Path("/")
+        for path, folder, reason in [
+            (self.path, plain, "not a git repository"),
+            (str(self.folder / "bin"), self.repository, "git is not on PATH"),
+        ]:
+            self.path = path
+            server = self.run_twistd("--port", "0", *self.options[:2], "--repo-path", str(folder))
+            self.assertEqual(await server.ended, 1)
+            [line] = [each for each in server.output.splitlines() if "git-worktree" in each]
+            self.assertIn(reason, line)
+            self.assertNotIn("Traceback", server.output)
+
+
+class StateTests(RoomTestCase):
+    """
+    With an agent whose sessions must not meet in a folder.
+    """
+
+    def dialect(self, base: str, state: str) -> str:
+        file = self.folder / "mine.toml"
+        file.write_text(f'extends = "{base}"\nname = "mine"\n[[state]]\n{state}')
+        return str(file)
+
+    async def test_each_its_own(self) -> None:
+        """
+        Each session finds the user's login in a folder of its own, which goes with
+        it.
+        """
+        home = self.folder / "home"
+        (home / ".tool").mkdir(parents=True)
+        (home / ".tool" / "auth.json").write_text("my login")
+        (home / ".tool" / "auth.json").chmod(0o600)
+        state = 'variable = "TOOL_HOME"\ndefault = ".tool"\ncopy = ["auth.json", "missing"]'
+        folders = await self.start_in(
+            *("--agent", self.dialect("kiro-classic", state), "--restart-delay", "0.1"),
+            HOME=str(home),
+        )
+        self.assertEqual(folders, [self.folder] * 2)
+        own = [Path(variables_of(pid)["TOOL_HOME"]) for pid in await self.pids()]
+        self.assertEqual(len({*own, home / ".tool"}), 3)
+        for folder in own:
+            self.assertEqual([each.name for each in folder.iterdir()], ["auth.json"])
+            self.assertEqual((folder / "auth.json").read_text(), "my login")
+            self.assertEqual((folder / "auth.json").stat().st_mode & 0o777, 0o600)
+            (folder / "history").touch()
+        await self.kill(1)
+        self.assertEqual([each.name for each in own[0].iterdir()], ["auth.json"])
+        await self.stop()
+        self.assertEqual(list(self.temporary.iterdir()), [])
+        self.assertEqual([each.name for each in (home / ".tool").iterdir()], ["auth.json"])
+
+    async def test_journal(self) -> None:
+        """
+        An agent's journal is found in the home that its session has.
+        """
+        self.path = install_fake_kiro(self.folder / "bin", "tests.faketui")
+        home = self.folder / "home"
+        home.mkdir()
+        agent = self.dialect("kiro-tui", 'variable = "HOME"\ndefault = "."')
+        variables = {"HOME": str(home), "FAKEKIRO": "journal", "FAKEKIRO_VERSION": "3.0.1"}
+        await self.start_in("--agent", agent, workers=1, **variables)
+        response, story = await self.story("words " * 400)
+        self.assertEqual((response.code, story["title"]), (200, "words " * 400), story)
+        self.assertEqual(self.header(response, "x-kiroworkers-source"), "journal")
+        self.assertEqual(list(home.iterdir()), [])
+
+    async def test_not_to_be_copied(self) -> None:
+        """
+        What cannot be copied is said in /health, by its name.
+        """
+        home = self.folder / "home"
+        (home / ".tool" / "auth.json").mkdir(parents=True)
+        state = 'variable = "TOOL_HOME"\ndefault = ".tool"\ncopy = ["auth.json"]'
+        self.server = self.run_twistd(
+            *("--port", "0", "--workers", "1", "--agent", self.dialect("kiro-classic", state)),
+            HOME=str(home),
+            TMPDIR=str(self.temporary),
+        )
+        self.addCleanup(self.stop)
+        await self.server.says(r"worker1: .*could not start: .*is no file: .*\.tool/auth\.json")
