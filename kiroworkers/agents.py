@@ -242,7 +242,8 @@ def choose_agent(
     called = _name(name, first)
     executable = sys.executable if first.program is None else shutil.which(first.program, path=path)
     if executable is None:
-        raise CannotStart(f"kiroworkers: --agent {name}: {first.program} is not on PATH")
+        asked = "--agent-command" if wanted.command else f"--agent {name}"
+        raise CannotStart(f"kiroworkers: {asked}: {first.program} is not on PATH")
     version: Version | None = None
     if first.version_arguments:
         said = said_version(

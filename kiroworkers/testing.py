@@ -18,7 +18,12 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.error import ConnectionDone, ProcessDone, ProcessTerminated
+from twisted.internet.error import (
+    ConnectionDone,
+    ProcessDone,
+    ProcessExitedAlready,
+    ProcessTerminated,
+)
 from twisted.internet.interfaces import IProcessProtocol, IReactorProcess, IReactorTime
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -210,6 +215,14 @@ class MemoryProcess:
             raise ProcessLookupError
         self.signals.append(signal.Signals(number).name.removeprefix("SIG"))
         self.program.receive_signal(number)
+
+    def signalProcess(self, number: int) -> None:
+        """
+        Send a signal to this process alone.
+        """
+        if self._exited is not None:
+            raise ProcessExitedAlready
+        self.send_signal(number)
 
     def doRead(self) -> Exception:
         """

@@ -186,7 +186,7 @@ class FakeAcp:
 
     def _result(self, session: str, text: str, faults: Mapping[str, str]) -> dict[str, Any]:
         if "orphan" in faults:
-            leave_a_child()
+            note(f"child {leave_a_child()} .")
         if "hang" in faults:
             ignore(signal.SIGINT, signal.SIGTERM)
             time.sleep(3600)

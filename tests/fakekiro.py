@@ -327,11 +327,13 @@ def first_time(name: str) -> bool:
     return True
 
 
-def leave_a_child() -> None:
-    if os.fork() == 0:
+def leave_a_child() -> int:
+    child = os.fork()
+    if child == 0:
         ignore(signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
         signal.pause()
         os._exit(0)
+    return child
 
 
 def ignore(*numbers: signal.Signals) -> None:

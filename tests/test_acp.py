@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import gatherResults
 
-from tests.programs import alive, exits
+from tests.programs import exits
 from tests.servers import ServerTestCase, real
 
 
@@ -165,10 +165,15 @@ class TurnTests(AcpServerTestCase):
         A tool is denied by default, whatever the agent offers.
         """
         await self.start_acp()
-        for fault in ("approve", "approve options=allow_once", "approve options=", "approve twice"):
+        for fault, times in (
+            ("approve", "1"),
+            ("approve options=allow_once", "1"),
+            ("approve options=", "1"),
+            ("approve twice", "2"),
+        ):
             response, story = await self.story(f"tools [[{fault}]]")
             self.assertEqual(response.code, 200, story)
-            self.assertEqual(self.header(response, "x-kiroworkers-tools-denied"), "1")
+            self.assertEqual(self.header(response, "x-kiroworkers-tools-denied"), times)
         self.assertIn("at work: date", self.server.output)
 
 
@@ -226,8 +231,12 @@ class FailureTests(AcpServerTestCase):
         await self.start_acp("--stop-timeout", "0.2", workers=2, faults="stubborn lingers")
         pids = await self.pids()
         await self.story("An idea [[orphan]]")
+        await self.typed.heard("child ")
+        pids += [int(line.split()[1]) for line in self.typed.lines if line.startswith("child ")]
         await self.stop()
-        self.assertEqual([pid for pid in pids if alive(pid)], [])
+        self.assertEqual(len(pids), 3)
+        for pid in pids:
+            await exits(real, pid)
 
     async def test_server_killed(self) -> None:
         """

@@ -19,16 +19,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from attrs import frozen
-from twisted.internet.error import ProcessDone
+from twisted.internet.error import ConnectionDone, ProcessDone, ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from kiroworkers.sessions import lead
 
+#: Seconds from the end of a pipe to the end of the program, where the two belong
+#: together.
+_CLOSED_PATIENCE = 1.0
+
 #: How many pieces are still read from a program that has ended.
 _LAST_READS = 8
 
+_STANDARD_INPUT = 0
 _STANDARD_ERROR = 2
 _OUTPUTS = (1, _STANDARD_ERROR)
 
@@ -99,6 +104,8 @@ class AgentProcess(ProcessProtocol):
         self._overheard = overheard
         self._ended = ended
         self._kill: IDelayedCall | None = None
+        self._closed: IDelayedCall | None = None
+        self._deaf = False
         self.pid: int | None = None
 
     def connectionMade(self) -> None:
@@ -121,6 +128,16 @@ class AgentProcess(ProcessProtocol):
         else:
             self._heard(data)
 
+    def childConnectionLost(self, childFD: int) -> None:
+        # Most often it is ending.  One that lives on can not be talked to.
+        if childFD != _STANDARD_ERROR and self._closed is None:
+            self._closed = self._clock.callLater(_CLOSED_PATIENCE, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.pid is not None:
+            self._deaf = True
+            self.hang_up()
+
     def hang_up(self) -> None:
         """
         End the whole group: SIGTERM now, SIGKILL after the grace.
@@ -134,36 +151,43 @@ class AgentProcess(ProcessProtocol):
         # would wait for it; nothing of a session outlives its leader.
         self._send(signal.SIGKILL)
         transport: Any = self.transport
-        for descriptor in _readers(transport):
+        pipes = getattr(transport, "pipes", None)
+        # A PTY's transport is the descriptor itself.
+        readers = [transport] if pipes is None else [pipes[fd] for fd in _OUTPUTS if fd in pipes]
+        for descriptor in readers:
             # What it said last may still be unread.  A descriptor answers None as
             # long as there was more.  Once it is disconnected its number may be
             # another connection's.
             for _ in range(_LAST_READS):
                 if descriptor.disconnected or descriptor.doRead() is not None:
                     break
+        if pipes is not None and _STANDARD_INPUT in pipes:
+            # Nobody reads it any more; otherwise it would close when it is written.
+            pipes[_STANDARD_INPUT].connectionLost(Failure(ConnectionDone()))
         transport.loseConnection()
 
     def processEnded(self, reason: Failure) -> None:
-        if self._kill is not None and self._kill.active():
-            self._kill.cancel()
+        for alarm in (self._kill, self._closed):
+            if alarm is not None and alarm.active():
+                alarm.cancel()
         if self.pid is not None:
             self._groups.ended(self.pid)
             self.pid = None
-        self._ended(_how(reason))
+        how = _how(reason)
+        self._ended(f"it closed its pipes, and was {how}" if self._deaf else how)
 
     def _send(self, number: int) -> None:
-        if self.pid is not None:
-            # The group may be gone, or (macOS) be only zombies.
-            with suppress(ProcessLookupError, PermissionError):
-                self._groups.send(self.pid, number)
-
-
-def _readers(transport: Any) -> list[Any]:
-    """
-    What is read from: a PTY's transport is the descriptor itself.
-    """
-    pipes = getattr(transport, "pipes", None)
-    return [transport] if pipes is None else [pipes[fd] for fd in _OUTPUTS if fd in pipes]
+        if self.pid is None:
+            return
+        try:
+            self._groups.send(self.pid, number)
+        except ProcessLookupError:
+            # There is no group, or not yet: then there is this one process.
+            with suppress(ProcessExitedAlready):
+                transport: Any = self.transport
+                transport.signalProcess(number)
+        except PermissionError:
+            pass  # (macOS) only zombies are left
 
 
 def _how(reason: Failure) -> str:

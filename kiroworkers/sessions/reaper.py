@@ -35,6 +35,9 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     for group in left_in(sys.stdin.buffer):
         with suppress(OSError):
+            # Its leader may not have made it a group yet.
+            os.kill(group, signal.SIGKILL)
+        with suppress(OSError):
             os.killpg(group, signal.SIGKILL)
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
@@ -50,6 +50,7 @@ from kiroworkers.terminal import (
     PromptTooLong,
     Ready,
     Said,
+    Source,
     Strayed,
     Submitted,
     Troubled,
@@ -109,7 +110,7 @@ class Reply:
     text: str
     completion: Completion
     wrapped: bool = False
-    source: Literal["terminal", "journal"] = "terminal"
+    source: Source = "terminal"
     denied: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()
 
@@ -209,7 +210,7 @@ class Session:
         self._reply: Deferred[Reply] | None = None
         self._prompt = ""
         self._asked = 0.0
-        self._questions: list[str] = []
+        self._questions: list[NeedsApproval] = []
         self._end_reason: str | None = None
         self._was_ready = False
 
@@ -377,7 +378,7 @@ class Session:
     def _deliver(self, event: Any) -> None:
         written = self._written()
         self._end_turn(
-            Reply(event.text, event.completion, event.wrapped)
+            Reply(event.text, event.completion, event.wrapped, self._conversation.source)
             if written is None
             else Reply(written, event.completion, source="journal")
         )
@@ -399,7 +400,7 @@ class Session:
             self._clear()
         if reply is not None:
             self.answers += 1
-            questions = tuple(self._questions)
+            questions = tuple(each.question for each in self._questions)
             if self._allow_tools:
                 said = evolve(said, allowed=questions)
             else:
@@ -439,8 +440,8 @@ class Session:
 
     def _answer_for_tool(self, event: Any) -> None:
         # A menu asks again for each step of the cursor.
-        if event.question not in self._questions[-1:]:
-            self._questions.append(event.question)
+        if event not in self._questions[-1:]:
+            self._questions.append(event)
             said = "allowed" if self._allow_tools else "denied"
             self._log.warn("{name}: {said}: {q}", name=self.name, said=said, q=event.question)
         conversation = self._conversation
@@ -454,6 +455,9 @@ class Session:
             self._interrupt()
         if reply is not None:
             reply.errback(OutputTooLong(event.limit))
+
+    def _drown(self, _: Event) -> None:
+        self.stop("it printed too much after its interrupt")
 
     def _give_up(self) -> None:
         self._reply = None
@@ -502,7 +506,9 @@ class Session:
         if not self._forgets:
             self._spend()
         elif self._conversation.at_prompt:
-            self._enter(State.CLEARING, self._limits.cancel, "it confirmed no clear")
+            limits = self._limits
+            limit = limits.startup if self._conversation.clears_as_it_starts else limits.cancel
+            self._enter(State.CLEARING, limit, "it confirmed no clear")
             self._write(self._conversation.clear())
         else:
             self._await_prompt()
@@ -565,6 +571,7 @@ _REACTIONS: Mapping[tuple[State, type[Any]], Callable[[Session, Any], None]] = {
     (State.BUSY, Overflowed): Session._cut_off,
     (State.CLEARING, NeedsConfirmation): Session._confirm,
     (State.CLEARING, Cleared): Session._rest,
+    (State.INTERRUPTING, Overflowed): Session._drown,
     (State.INTERRUPTING, Submitted): Session._interrupt_now,
     (State.INTERRUPTING, Strayed): lambda session, event: None,
     (State.INTERRUPTING, NeedsEmptying): Session._empty,

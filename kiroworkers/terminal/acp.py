@@ -13,6 +13,7 @@ that it need not wait.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from enum import Enum, auto
 from io import StringIO
@@ -49,8 +50,16 @@ _LAST_SEEN = 8192
 #: Most characters of a tool's name that are told.
 _LONGEST_TITLE = 200
 
-#: JSON may need two bytes for one of the text, and some for what is around it.
+#: JSON may need three bytes for one of the text (``\u00e9``), and some for what is
+#: around it.
+_ESCAPED = 3
 _ENVELOPE = 64 * 1024
+
+#: What is around a piece of text counts only where there is far more of it.
+_USUAL_ENVELOPE = 256
+
+#: Most characters of a failure that are told.
+_LONGEST_WORDS = 300
 
 #: The ends of a turn that are no answer, as the words of the one who asked.
 _STOPS: Mapping[str, str] = {
@@ -80,16 +89,19 @@ class AcpConversation(Conversation):
     """
 
     completion = "response"
+    source = "protocol"
     interrupts_cross = False
+    clears_as_it_starts = True
 
     def __init__(self, dialect: Dialect, folder: str, max_output: int) -> None:
         self._dialect = dialect
         self._folder = folder
         self._max_output = max_output
-        self._reader = jsonrpc.Reader(2 * max_output + _ENVELOPE)
+        self._reader = jsonrpc.Reader(_ESCAPED * max_output + _ENVELOPE)
         self._numbers = 0
-        self._waiting: dict[int | str | None, _Asked] = {}
+        self._waiting: dict[int | str, _Asked] = {}
         self._session = ""
+        self._sessions: set[str] = set()
         self._ready = False
         self._closes = False
         self._unasked = self._request(
@@ -108,7 +120,7 @@ class AcpConversation(Conversation):
         self._answering = False
         self._said = StringIO()
         self._size = 0
-        self._permission: jsonrpc.Request | None = None
+        self._permissions: deque[jsonrpc.Request] = deque()
         self._trouble: Troubled | None = None
         self._aside = bytearray()
 
@@ -163,7 +175,7 @@ class AcpConversation(Conversation):
         self._drop()
         if self._ready:
             return b""
-        return self._cancel_permission() + jsonrpc.notification(
+        return self._cancel_permissions() + jsonrpc.notification(
             "session/cancel", {"sessionId": self._session}
         )
 
@@ -178,8 +190,8 @@ class AcpConversation(Conversation):
                     continue
                 case jsonrpc.Request():
                     self._asked(message, events)
-                case jsonrpc.Response(id) if id in self._waiting:
-                    self._answered(self._waiting.pop(id), message, events)
+                case jsonrpc.Response(id) if (asked := self._asked_for(id)) is not None:
+                    self._answered(asked, message, events)
                     continue
                 case jsonrpc.Garbage(start):
                     self.overhear(start + b"\n")
@@ -204,15 +216,13 @@ class AcpConversation(Conversation):
             self._submitted = True
             events.append(Submitted())
         match update:
-            case {
-                "sessionUpdate": "agent_message_chunk",
-                "content": {"type": "text", "text": str(text)},
-            }:
-                self._said.write(text)
-                events.append(Said(text))
-                size = len(text.encode("utf-8", "surrogatepass"))
+            case {"sessionUpdate": str(kind), "content": {"type": "text", "text": str(text)}}:
+                if kind == "agent_message_chunk":
+                    self._said.write(text)
+                    events.append(Said(text))
+                size = max(len(text.encode("utf-8", "surrogatepass")), size // _USUAL_ENVELOPE)
             case {"sessionUpdate": "tool_call", "title": str(title)}:
-                events.append(Working(title[:_LONGEST_TITLE]))
+                events.append(Working(_shown(title, _LONGEST_TITLE)))
         self._count(size, events)
 
     def _asked(self, request: jsonrpc.Request, events: list[Event]) -> None:
@@ -226,10 +236,17 @@ class AcpConversation(Conversation):
         elif not self._answering or request.params.get("sessionId") != self._session:
             self._unasked += _cancelled(request)
         else:
-            # One at a time; an agent that asks twice at once hears no to the first.
-            self._unasked += self._cancel_permission()
-            self._permission = request
-            events.append(NeedsApproval(_title(request.params)))
+            self._permissions.append(request)
+            events.append(NeedsApproval(_title(request.params), str(request.id)))
+
+    def _asked_for(self, id: int | str | None) -> _Asked | None:
+        """
+        What the response `id` is for; one without an id is for the only request
+        that waits.
+        """
+        if id is None and len(self._waiting) == 1:
+            [id] = self._waiting
+        return None if id is None else self._waiting.pop(id, None)
 
     def _answered(self, asked: _Asked, response: jsonrpc.Response, events: list[Event]) -> None:
         """
@@ -256,7 +273,9 @@ class AcpConversation(Conversation):
     def _greeted(self, result: Mapping[str, Any], events: list[Event]) -> None:
         spoken = result.get("protocolVersion")
         if spoken != PROTOCOL_VERSION:
-            self._trouble = Troubled("protocol", f"it speaks version {spoken!r} of ACP, not 1")
+            self._trouble = Troubled(
+                "protocol", f"it speaks version {str(spoken)[:100]} of ACP, not 1"
+            )
             events.append(self._trouble)
             return
         match result:
@@ -266,10 +285,11 @@ class AcpConversation(Conversation):
 
     def _entered(self, asked: _Asked, result: Mapping[str, Any], events: list[Event]) -> None:
         session = result.get("sessionId")
-        if not isinstance(session, str) or not session:
-            self._trouble = Troubled("protocol", "it made a session without a name")
+        if not isinstance(session, str) or not session or session in self._sessions:
+            self._trouble = Troubled("protocol", "it made no session that has a name of its own")
             events.append(self._trouble)
             return
+        self._sessions.add(session)
         if self._session and self._closes:
             self._unasked += self._request(
                 _Asked.CLOSE, "session/close", {"sessionId": self._session}
@@ -281,7 +301,7 @@ class AcpConversation(Conversation):
     def _end_turn(self, result: Mapping[str, Any], error: Mapping[str, Any] | None) -> Event:
         wanted, self._answering = self._answering, False
         said, reason = self._text(), result.get("stopReason")
-        self._permission = None
+        self._unasked += self._cancel_permissions()
         if not wanted:
             return Ready()
         if error is not None:
@@ -289,8 +309,9 @@ class AcpConversation(Conversation):
             return self._trouble
         if reason == "end_turn":
             return Answered(said, self.completion)
-        detail = _STOPS.get(str(reason), f"the turn ended with {reason!r:.100}")
-        self._trouble = Troubled(str(reason) if reason in _STOPS else "agent_error", detail)
+        known = isinstance(reason, str) and reason in _STOPS
+        detail = _STOPS[str(reason)] if known else f"the turn ended with {str(reason)[:100]}"
+        self._trouble = Troubled(str(reason) if known else "agent_error", detail)
         return self._trouble
 
     def _text(self) -> str:
@@ -308,8 +329,8 @@ class AcpConversation(Conversation):
         if found is not None:
             return found
         if error.get("code") == _LOGIN_REQUIRED:
-            return Troubled("login_required", words)
-        return Troubled("agent_error", words)
+            return Troubled("login_required", words[:_LONGEST_WORDS])
+        return Troubled("agent_error", words[:_LONGEST_WORDS])
 
     # Steps of all this.
 
@@ -348,12 +369,12 @@ class AcpConversation(Conversation):
 
     def _decide(self, *kinds: str) -> bytes:
         """
-        Answer the question for a tool with the first option of one of `kinds`;
-        without one, the tool is not run.
+        Answer the oldest question for a tool with the first option of one of
+        `kinds`; without one, the tool is not run.
         """
-        request, self._permission = self._permission, None
-        if request is None:
+        if not self._permissions:
             return b""
+        request = self._permissions.popleft()
         options = request.params.get("options")
         for kind in kinds:
             for option in options if isinstance(options, list) else []:
@@ -363,9 +384,13 @@ class AcpConversation(Conversation):
                         return jsonrpc.result(request.id, {"outcome": outcome})
         return _cancelled(request)
 
-    def _cancel_permission(self) -> bytes:
-        request, self._permission = self._permission, None
-        return b"" if request is None else _cancelled(request)
+    def _cancel_permissions(self) -> bytes:
+        """
+        No to whatever is still asked.
+        """
+        written = b"".join(map(_cancelled, self._permissions))
+        self._permissions.clear()
+        return written
 
 
 def _cancelled(request: jsonrpc.Request) -> bytes:
@@ -375,8 +400,15 @@ def _cancelled(request: jsonrpc.Request) -> bytes:
 def _title(params: Mapping[str, Any]) -> str:
     match params:
         case {"toolCall": {"title": str(title)}}:
-            return title[:_LONGEST_TITLE]
+            return _shown(title, _LONGEST_TITLE)
     return "a tool"
+
+
+def _shown(text: str, most: int) -> str:
+    """
+    The first so many characters of a text of the agent's, fit for a log.
+    """
+    return plain(text[:most].encode("utf-8", "replace"))
 
 
 def _words(error: Mapping[str, Any]) -> str:
@@ -384,5 +416,10 @@ def _words(error: Mapping[str, Any]) -> str:
     An error in one line, as a dialect's troubles are looked for in it.
     """
     code, message, data = (error.get(name) for name in ("code", "message", "data"))
-    more = "" if data is None else f" ({data})"
-    return " ".join(f"{code}: {message}{more}"[:2000].split())
+    # What else stands there may be the request's, and so a client's.
+    match data:
+        case str(more) | {"details": str(more)} | {"message": str(more)}:
+            words = f"{code}: {message} ({more})"
+        case _:
+            words = f"{code}: {message}"
+    return " ".join(_shown(words, 2000).split())

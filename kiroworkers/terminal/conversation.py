@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from kiroworkers.terminal.events import Completion, Event, Troubled
+from kiroworkers.terminal.events import Completion, Event, Source, Troubled
 
 
 class Conversation(ABC):
@@ -29,6 +29,10 @@ class Conversation(ABC):
 
     #: How this kind of conversation knows the end of a turn.
     completion: Completion
+    #: Where the text of an answer is read.
+    source: Source = "terminal"
+    #: May a clear take as long as a start?
+    clears_as_it_starts = False
     #: May an interrupt and the answer cross, so that the interrupt is read at the
     #: prompt, and draws another?
     interrupts_cross = True

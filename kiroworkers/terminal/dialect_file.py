@@ -65,7 +65,13 @@ def _list(items: Any) -> Any:
 _TEXT = {"type": "string", "minLength": 1}
 _PATTERN = {**_TEXT, "format": "regular expression"}
 _BYTE_PATTERN = {**_TEXT, "format": "regular expression of bytes"}
-_ARGUMENTS = _list({"type": "string"})
+# What the system would not take.
+_ARGUMENTS = _list({"type": "string", "pattern": r"\A[^\x00]*\Z"})
+_VARIABLES = {
+    "type": "object",
+    "additionalProperties": {"type": "string", "pattern": r"\A[^\x00]*\Z"},
+    "propertyNames": {"pattern": r"\A[^=\x00]+\Z"},
+}
 #: A path below a folder, and not out of it.
 _INSIDE = {**_TEXT, "format": "path inside the folder"}
 _VERSION = {**_TEXT, "pattern": r"^\d+(\.\d+)+$"}
@@ -99,7 +105,7 @@ _SCHEMA = _table(
             },
         ),
         "environment": _table(
-            {"set": {"type": "object", "additionalProperties": {"type": "string"}}},
+            {"set": _VARIABLES},
             {"pass": _list({**_TEXT, "pattern": r"^[A-Za-z0-9_*?\[\]!-]+$"})},
         ),
     },
@@ -233,9 +239,10 @@ def _tables(source: Traversable) -> dict[str, Any]:
     ):
         raise BadDialect(f"extends: there is no built-in dialect {base!r}")
     below = _tables(_builtin(base))
-    if any(name in data for name in _READINESS):
-        below = {name: table for name, table in below.items() if name not in _READINESS}
-    return {**below, **data}
+    replaced = set(_READINESS) if any(name in data for name in _READINESS) else set()
+    if "acp" in data:
+        replaced.update(_OF_TERMINALS)
+    return {**{name: below[name] for name in below if name not in replaced}, **data}
 
 
 def _dialect(data: Mapping[str, Any]) -> Dialect:

@@ -13,6 +13,9 @@ from attrs import frozen
 #: the prompt and a quiet moment, or by the response of a protocol.
 Completion: TypeAlias = Literal["prompt", "idle-sign", "quiet", "response"]
 
+#: Where the text of an answer was read.
+Source: TypeAlias = Literal["terminal", "journal", "protocol"]
+
 
 @frozen
 class Ready:
@@ -67,9 +70,13 @@ class Working:
 class NeedsApproval:
     """
     The agent asks, in the words `question`, whether it may use a tool.
+
+    @ivar number: tells questions in the same words apart; one that is asked again
+        for each step towards its answer has the same.
     """
 
     question: str
+    number: str = ""
 
 
 @frozen

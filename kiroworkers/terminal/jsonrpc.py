@@ -42,7 +42,7 @@ class Notification:
 class Response:
     """
     The other side answers our request `id`, with a `result` or, where it failed,
-    an `error`.
+    an `error`.  Without an id it could not even read what it answers.
     """
 
     id: int | str | None
@@ -121,10 +121,11 @@ def read_message(line: bytes) -> Message:
             return Request(id, method, _table(data.get("params")))
         case {"method": str(method)} if "id" not in data:
             return Notification(method, _table(data.get("params")))
-        case {"id": int() | str() | None as id, "error": dict(error)} if not isinstance(id, bool):
-            return Response(id, {}, error)
-        case {"id": int() | str() as id} if not isinstance(id, bool) and "result" in data:
-            return Response(id, _table(data["result"]))
+        case {"id": int() | str() | None as id, "error": error} if not isinstance(id, bool):
+            return Response(id, {}, error if isinstance(error, dict) else {"message": error})
+        case {"id": int() | str() as id} if "method" not in data and not isinstance(id, bool):
+            # Whatever it is, nothing more comes to that request.
+            return Response(id, _table(data.get("result")))
     return Garbage(line)
 
 

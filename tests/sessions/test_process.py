@@ -29,20 +29,27 @@ real: Any = reactor
 class Listening:
     """
     A process, what it said and how it ended.
+
+    @ivar errors: what it said to standard error, where that is not the same.
     """
 
-    def __init__(self, test: TestCase, script: str, grace: float = 5.0) -> None:
-        self.output = b""
+    def __init__(
+        self,
+        test: TestCase,
+        script: str,
+        grace: float = 5.0,
+        window: tuple[int, int] | None = (40, 1000),
+    ) -> None:
+        self.output = self.errors = b""
         self.ended: Deferred[str] = Deferred()
         self._awaited: tuple[bytes, Deferred[None]] | None = None
         guard = Guard(real)
         test.addCleanup(guard.stop)
-        self.process = AgentProcess(real, guard, grace, self._hear, self._hear, self.ended.callback)
-        start(
-            real,
-            self.process,
-            Command("/bin/sh", ("-c", script), environment(), ROOT, window=(40, 1000)),
+        self.process = AgentProcess(
+            real, guard, grace, self._hear, self._overhear, self.ended.callback
         )
+        command = Command("/bin/sh", ("-c", script), environment(), ROOT, window)
+        start(real, self.process, command)
 
     def says(self, text: bytes) -> Deferred[None]:
         """
@@ -52,6 +59,9 @@ class Listening:
         self._awaited = (text, said)
         self._hear(b"")
         return said
+
+    def _overhear(self, data: bytes) -> None:
+        self.errors += data
 
     def _hear(self, data: bytes) -> None:
         self.output += data
@@ -169,6 +179,82 @@ class AgentProcessTests(TestCase):
             with self.assertRaises(OSError):
                 start(reactor, process, Command("/bin/sh", (), {}, folder, (40, 80)))
         self.assertEqual(os.listdir("/proc/self/fd"), before)
+
+
+class PipesTests(TestCase):
+    """
+    Tests for `AgentProcess` without a terminal.
+    """
+
+    timeout = 30
+
+    def listening(self, script: str, grace: float = 5.0) -> Listening:
+        return Listening(self, script, grace, window=None)
+
+    async def test_pipes(self) -> None:
+        """
+        A process runs in its folder, leads a group of its own, reads what is
+        written, and what it says to standard error is told apart, to the last.
+        """
+        listening = self.listening(
+            "pwd; ps -o pgid= $$; echo aside >&2; read x; echo $x; echo end >&2"
+        )
+        await listening.says(f"{listening.process.pid}\n".encode())
+        self.assertIn(str(ROOT).encode(), listening.output)
+        listening.process.write(b"to and fro\n")
+        self.assertEqual(await listening.ended, "exit status 0")
+        self.assertIn(b"to and fro", listening.output)
+        self.assertEqual(listening.errors, b"aside\nend\n")
+
+    async def test_broken_pipes(self) -> None:
+        """
+        Its children end by a broken pipe, as they would anywhere.
+        """
+        listening = self.listening("yes | head -n 1; echo done; sleep 60")
+        await listening.says(b"done")
+        self.assertEqual(listening.errors, b"")
+        listening.process.hang_up()
+        self.assertEqual(await listening.ended, "killed by SIGTERM")
+
+    async def test_hang_up_at_once(self) -> None:
+        """
+        It can be ended before it leads its group.
+        """
+        listening = self.listening("sleep 60", grace=20)
+        listening.process.hang_up()
+        self.assertEqual(await listening.ended, "killed by SIGTERM")
+
+    async def test_whole_group(self) -> None:
+        """
+        Its children end with it.
+        """
+        listening = self.listening("sleep 60 & echo child $! .; exec sleep 60")
+        await listening.says(b" .")
+        child = int(listening.output.split()[1])
+        listening.process.hang_up()
+        await listening.ended
+        await exits(real, child)
+
+    async def test_full_pipe_that_is_held(self) -> None:
+        """
+        What was not read, and a descendant outside of its group that holds the pipes,
+        do not keep it from ending.
+        """
+        listening = self.listening("setsid sleep 60 <&0 & echo child $! .; exec sleep 60")
+        await listening.says(b" .")
+        child = int(listening.output.split()[1])
+        listening.process.write(b"x" * 1_000_000)
+        listening.process.hang_up()
+        self.assertEqual(await listening.ended, "killed by SIGTERM")
+        os.kill(child, signal.SIGKILL)
+
+    async def test_closes_its_output(self) -> None:
+        """
+        One that cannot be talked to any more is ended.
+        """
+        for script in ("exec >&-; exec sleep 60", "exec <&-; exec sleep 60"):
+            how = await self.listening(script).ended
+            self.assertEqual(how, "it closed its pipes, and was killed by SIGTERM")
 
 
 class ReaperTests(SynchronousTestCase):

@@ -45,11 +45,13 @@ _WRITTEN: dict[str, type[BaseModel]] = {
 }
 _INITIALIZED = {"protocolVersion": 1, "agentCapabilities": {}, "authMethods": []}
 _CLOSES = {**_INITIALIZED, "agentCapabilities": {"sessionCapabilities": {"close": {}}}}
+_NAMELESS = Troubled("protocol", "it made no session that has a name of its own")
 _OPTIONS = [
     {"optionId": "always", "name": "Always", "kind": "allow_always"},
     {"optionId": "yes", "name": "Yes", "kind": "allow_once"},
     {"optionId": "no", "name": "No", "kind": "reject_once"},
 ]
+_NEVER = {"optionId": "never", "name": "Never", "kind": "reject_always"}
 
 
 def read(data: bytes) -> list[Any]:
@@ -179,7 +181,18 @@ class AcpTests(SynchronousTestCase):
         agent = Agent()
         agent.last_id = agent.unasked()[0]["id"]
         [event] = agent.result({"sessionId": None})
-        self.assertEqual(event, Troubled("protocol", "it made a session without a name"))
+        self.assertEqual(event, _NAMELESS)
+        self.assertFalse(agent.conversation.at_prompt)
+
+    def test_same_session(self) -> None:
+        """
+        Nor is one that there was before: it would know what was said in it.
+        """
+        agent = Agent(greeting=_CLOSES).started()
+        for name in ("s2", "s1"):
+            agent.clear()
+            [event] = agent.session(name)
+        self.assertEqual(event, _NAMELESS)
         self.assertFalse(agent.conversation.at_prompt)
 
     def test_last_words(self) -> None:
@@ -328,10 +341,13 @@ class AcpTests(SynchronousTestCase):
             ((429, "Slow down"), Troubled("throttled", "429: Slow down")),
             (
                 (-32603, "Internal error", {"details": "Rate limit: wait 7 s"}),
-                Troubled(
-                    "throttled", "-32603: Internal error ({'details': 'Rate limit: wait 7 s'})", 7
-                ),
+                Troubled("throttled", "-32603: Internal error (Rate limit: wait 7 s)", 7),
             ),
+            (
+                (-32603, "Internal error", {"request": "a story on rate limits"}),
+                Troubled("agent_error", "-32603: Internal error"),
+            ),
+            ((1, "\x1b]0;title\x07\x1b[2Jwiped \ud800"), Troubled("agent_error", "1: wiped ?")),
             ((-32603, "oops\n" * 1000), None),
         ):
             agent = Agent().started()
@@ -340,7 +356,7 @@ class AcpTests(SynchronousTestCase):
             assert isinstance(event, Troubled), event
             if expected is None:
                 self.assertEqual(event.kind, "agent_error")
-                self.assertLessEqual(len(event.detail), 2000)
+                self.assertLessEqual(len(event.detail), 300)
             else:
                 self.assertEqual(event, expected)
 
@@ -371,12 +387,13 @@ class AcpTests(SynchronousTestCase):
         for options, outcome in (
             (_OPTIONS, {"outcome": "selected", "optionId": "no"}),
             (_OPTIONS[:2], {"outcome": "cancelled"}),
+            ([*_OPTIONS[:2], _NEVER], {"outcome": "selected", "optionId": "never"}),
             ([], {"outcome": "cancelled"}),
             ("nonsense", {"outcome": "cancelled"}),
         ):
             agent = Agent().started()
             agent.ask()
-            self.assertEqual(agent.ask_permission("x", options), [NeedsApproval("rm -rf")])
+            self.assertEqual(agent.ask_permission("x", options), [NeedsApproval("rm -rf", "x")])
             [said] = read(agent.conversation.deny())
             self.assertEqual((said["id"], said["result"]["outcome"]), ("x", outcome))
             self.assertEqual(agent.conversation.deny(), b"")
@@ -397,16 +414,33 @@ class AcpTests(SynchronousTestCase):
 
     def test_second_question(self) -> None:
         """
-        Of two questions at once, the first is answered with no.
+        Questions at once are answered one by one, in their order.
         """
         agent = Agent().started()
         agent.ask()
         agent.ask_permission(1)
         agent.ask_permission(2)
-        [first] = agent.unasked()
-        self.assertEqual((first["id"], first["result"]["outcome"]["outcome"]), (1, "cancelled"))
-        [second] = read(agent.conversation.allow())
-        self.assertEqual(second["id"], 2)
+        for number in (1, 2):
+            [said] = read(agent.conversation.allow())
+            self.assertEqual((said["id"], said["result"]["outcome"]["optionId"]), (number, "yes"))
+        self.assertEqual(agent.unasked(), [])
+
+    def test_question_left(self) -> None:
+        """
+        A question that is still asked when the turn ends is answered with no, as is
+        one of another session.
+        """
+        agent = Agent().started()
+        agent.ask()
+        agent.ask_permission(1)
+        agent.stop()
+        self.assertEqual(agent.conversation.deny(), b"")
+        agent.clear()
+        agent.session("s2")
+        agent.ask()
+        self.assertEqual(agent.ask_permission(2, session="s1"), [])
+        said = {each["id"]: each["result"]["outcome"]["outcome"] for each in agent.unasked()}
+        self.assertEqual(said, {1: "cancelled", 2: "cancelled"})
 
     def test_question_in_an_interrupt(self) -> None:
         """
@@ -445,6 +479,37 @@ class AcpTests(SynchronousTestCase):
         self.assertEqual(agent.stop(), [Answered("", "response")])
         self.assertEqual(agent.stop(), [])
 
+    def test_odd_responses(self) -> None:
+        """
+        Whatever a response to the prompt holds, it is the end of the turn; so is an
+        error without an id, when nothing else waits.
+        """
+        for message, detail in (
+            ({}, "the turn ended with None"),
+            ({"result": None}, "the turn ended with None"),
+            ({"result": {"stopReason": {"x": "y" * 1000}}}, "the turn ended with {'x': 'yyy"),
+            ({"error": "boom"}, "None: boom"),
+            ({"id": None, "error": {"code": -32700, "message": "Parse"}}, "-32700: Parse"),
+        ):
+            agent = Agent().started()
+            agent.ask()
+            [event] = agent.say(**{"id": agent.last_id, **message})
+            assert isinstance(event, Troubled), event
+            self.assertEqual(event.kind, "agent_error")
+            self.assertTrue(event.detail.startswith(detail), event)
+            self.assertLessEqual(len(event.detail), 300)
+            self.assertTrue(agent.conversation.at_prompt)
+
+    def test_titles(self) -> None:
+        """
+        What the agent calls its tools is told in part, and as plain text.
+        """
+        agent = Agent(max_output=10_000).started()
+        agent.ask()
+        title = "\x1b[31mrm \ud800" + "x" * 1000
+        [_, event] = agent.update(sessionUpdate="tool_call", toolCallId="1", title=title)
+        self.assertEqual(event, Working("rm ?" + "x" * 191))
+
     def test_overflow(self) -> None:
         """
         A turn that says too much is told once; its end is only the proof that it
@@ -468,10 +533,29 @@ class AcpTests(SynchronousTestCase):
 
     def test_small_pieces(self) -> None:
         """
-        Text counts as text: what is around its pieces does not.
+        Text counts as text, thoughts as well: what is around its pieces does not,
+        unless there is far more of it.
         """
         agent = Agent(max_output=1000).started()
         agent.ask()
-        for _ in range(1000):
+        content = {"type": "text", "text": "y"}
+        for _ in range(500):
+            agent.update(sessionUpdate="agent_thought_chunk", content=content)
             agent.chunk("x")
-        self.assertEqual(agent.stop(), [Answered("x" * 1000, "response")])
+        self.assertEqual(agent.stop(), [Answered("x" * 500, "response")])
+        agent.clear()
+        agent.session("s2")
+        agent.ask()
+        padded = {"type": "text", "text": "", "_meta": {"x": "y" * 10_000}}
+        update = {"sessionUpdate": "agent_message_chunk", "content": padded}
+        floods = [agent.update("s2", **update) for _ in range(30)]
+        self.assertIn([Said(""), Overflowed(1000)], floods)
+
+    def test_escapes(self) -> None:
+        """
+        Text that JSON escapes may be as long as any.
+        """
+        agent = Agent(max_output=200_000).started()
+        agent.ask()
+        agent.chunk("é" * 100_000)
+        self.assertEqual(agent.stop(), [Answered("é" * 100_000, "response")])

@@ -104,11 +104,9 @@ class MessageTests(SynchronousTestCase):
         for text in (
             "[]",
             "1",
-            '{"id": 1}',
             '{"id": true, "result": {}}',
             '{"id": 1.5, "method": "x"}',
             '{"id": null, "method": "x"}',
-            '{"id": 1, "error": "words"}',
             '{"method": 3}',
             '{"id": 1, "result": {}',
             '{"id": ' + "9" * 5000 + ', "result": {}}',
@@ -124,6 +122,8 @@ class MessageTests(SynchronousTestCase):
             ({"id": 1, "method": "x"}, Request(1, "x", {})),
             ({"method": "x", "params": [1]}, Notification("x", {})),
             ({"id": 1, "result": None}, Response(1, {})),
+            ({"id": 1}, Response(1, {})),
+            ({"id": 1, "error": "words"}, Response(1, {}, {"message": "words"})),
             ({"id": None, "error": {"code": 1}}, Response(None, {}, {"code": 1})),
         ]
         for message, expected in cases:
