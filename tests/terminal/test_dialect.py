@@ -121,6 +121,18 @@ class FileTests(SynchronousTestCase):
             ('extends = "q"\n[signs]\nidle = {}', "signs.busy is required"),
             ('extends = "q"\n[screen]\nrows = 0\ncolumns = 80', "screen.rows must be at least 2"),
             ('extends = "q"\n[start]\narguments = "chat"', "start.arguments must be a list"),
+            ('extends = "q"\n[start]\narguments = ["a\\u0000"]', "start.arguments[0] does not"),
+            ('extends = "q"\n[environment]\nset = {X = "\\u0000"}', "environment.set.X does"),
+            ('extends = "q"\n[environment]\nset = {"A=B" = "x"}', "environment.set does not"),
+            (
+                'extends = "acp"\n[keys]\nsubmit="x"\ninterrupt="y"',
+                "keys: an agent that speaks ACP",
+            ),
+            (
+                'name = "x"\nlabel = "x"\n[start]\narguments = []\n[environment]\nset = {}\n'
+                '[line]\nprompt = "x"',
+                "screen is missing",
+            ),
             ('extends = "q"\n[environment]\nset = {}\nunset = ["X"]', "may not have 'unset'"),
             ('extends = "q"\n[environment]\nset = {}\npass = ["A B"]', "environment.pass[0] does"),
             ('extends = "q"\n[[state]]\nvariable = "X"', "state[0].default is required"),
@@ -139,6 +151,15 @@ class FileTests(SynchronousTestCase):
                 read_dialect(path)
             self.assertIn(str(path), str(raised.exception))
             self.assertIn(reason, str(raised.exception))
+
+    def test_acp(self) -> None:
+        """
+        An agent that speaks ACP has no terminal, whatever it extends.
+        """
+        dialect = read_dialect(self.write('extends = "kiro-classic"\n[acp]'))
+        self.assertEqual((dialect.transport, dialect.window), ("acp", None))
+        self.assertEqual((dialect.clear, dialect.approval, dialect.menus), (None, None, ()))
+        self.assertEqual(dialect.program, "kiro-cli")
 
     def test_no_file(self) -> None:
         """
