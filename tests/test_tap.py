@@ -1,5 +1,5 @@
 """
-Tests for `kiroworkers.tap`: what can be told before anything runs.
+Tests for `kiroworkers.tap` and `server`: what can be told before anything runs.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import CannotStart
 from kiroworkers.groups import Groups
+from kiroworkers.server import check_tasks
 from kiroworkers.settings import Staffing
-from kiroworkers.tap import Options, check_tasks
+from kiroworkers.tap import Options
 from kiroworkers.tasks import builtin_tasks
 from tests.test_groups import group_in
 

@@ -1,0 +1,190 @@
+"""
+From settings to pools: what a session is started with, and all that keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from random import Random
+from secrets import token_hex
+from typing import Any
+
+from twisted.internet.defer import maybeDeferred
+
+from kiroworkers.agents import Agent, Wanted, ask_version, choose_agent, side_by_side
+from kiroworkers.groups import Group
+from kiroworkers.sessions import process
+from kiroworkers.sessions.guard import Guard
+from kiroworkers.sessions.journal import JournalFolder
+from kiroworkers.sessions.login import check_login
+from kiroworkers.sessions.memory import held_by, is_free
+from kiroworkers.sessions.monitor import HealthLimits, HealthMonitor
+from kiroworkers.sessions.outage import LoginCheck, LoginPolicy
+from kiroworkers.sessions.pool import Pool, QueuePolicy
+from kiroworkers.sessions.recycling import RecyclePolicy
+from kiroworkers.sessions.restarts import RestartPolicy
+from kiroworkers.sessions.rooms import Rooms
+from kiroworkers.sessions.scaling import Scale
+from kiroworkers.sessions.session import Limits, Reset, Session
+from kiroworkers.sessions.worker import Supervisor, Worker
+from kiroworkers.settings import Settings, inherited_environment
+from kiroworkers.terminal import Dialect, new_conversation
+
+
+class Assembly:
+    """
+    Puts together what `settings` ask for, around the `reactor`.
+
+    @param guard: who ends the sessions of a server that was killed.
+    @param rooms: where sessions run, from `folder` on.
+    """
+
+    def __init__(
+        self, reactor: Any, settings: Settings, guard: Guard, rooms: Rooms, folder: Path
+    ) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._guard = guard
+        self._rooms = rooms
+        self._folder = folder
+
+    def groups(self) -> Iterator[Group]:
+        """
+        The agents that are wanted, in their order, each with a pool that is not started.
+
+        @raise CannotStart: when one is not to be had.
+        """
+        settings = self._settings
+        for number, wanted in enumerate(side_by_side(wanted_agents(settings))):
+            agent = choose_agent(wanted, inherited_environment(), ask_version)
+            # The first's workers have the names that they have without others.
+            called = f"{agent.name}-worker" if number else "worker"
+            workers = settings.workers_of(settings.agent[number])
+            yield Group(agent, self._new_pool(agent, workers, called))
+
+    def _new_pool(self, agent: Agent, workers: int, called: str) -> Pool:
+        settings, chance = self._settings, Random()
+        new_session = self._new_session(agent)
+        restarts = RestartPolicy(
+            delay=settings.restart_delay,
+            max_delay=settings.restart_max_delay,
+            burst=settings.start_limit_burst,
+            long_life=settings.start_limit_interval,
+        )
+        recycling = RecyclePolicy(
+            max_requests=settings.max_requests,
+            jitter=settings.max_requests // 5,
+            max_age=settings.max_age,
+            memory_max=settings.memory_max,
+        )
+
+        def new_worker(name: str, supervisor: Supervisor) -> Worker:
+            return Worker(name, self._reactor, chance, new_session, restarts, recycling, supervisor)
+
+        return Pool(
+            self._reactor,
+            new_worker,
+            Scale(
+                workers=workers,
+                max_workers=max(workers, settings.max_workers),
+                min_spare=settings.min_spare,
+                max_spare=settings.max_spare,
+            ),
+            QueuePolicy(settings.backlog, settings.queue_timeout, settings.request_timeout),
+            LoginPolicy(self._login_check(agent), settings.check_interval),
+            is_free,
+            called,
+        )
+
+    def monitor(self, pool: Pool) -> HealthMonitor:
+        """
+        Who looks after the sessions of `pool`.
+        """
+        settings = self._settings
+        allowed = settings.startup_timeout, settings.request_timeout, settings.cancel_timeout
+        return HealthMonitor(
+            self._reactor,
+            pool.crew,
+            settings.check_interval,
+            HealthLimits(
+                idle=settings.idle_timeout, unsettled=sum(allowed) + settings.stop_timeout
+            ),
+            held_by,
+        )
+
+    def _login_check(self, agent: Agent) -> LoginCheck | None:
+        arguments = agent.dialect.login_arguments
+        if not arguments:
+            return None
+        command = (agent.executable, *arguments)
+        return lambda: maybeDeferred(check_login, self._reactor, command, agent.environment)
+
+    def _new_session(self, agent: Agent) -> Callable[..., Session]:
+        settings = self._settings
+        limits = Limits(
+            startup=settings.startup_timeout,
+            cancel=settings.cancel_timeout,
+            stop=settings.stop_timeout,
+        )
+        command = process.Command(
+            agent.executable,
+            agent.arguments,
+            agent.environment,
+            self._folder,
+            agent.dialect.window,
+        )
+
+        def new_session(
+            name: str, on_idle: Callable[[], None], on_gone: Callable[[str], None]
+        ) -> Session:
+            room = self._rooms.take(name, command, agent.dialect.stores)
+
+            def launch(program: process.AgentProcess) -> None:
+                room.enter(partial(process.start, self._reactor, program))
+
+            def gone(reason: str) -> None:
+                room.leave()
+                on_gone(reason)
+
+            return Session(
+                name,
+                self._reactor,
+                new_conversation(agent.dialect, settings.max_output, str(room.works_in)),
+                launch,
+                self._guard,
+                limits,
+                on_idle,
+                gone,
+                settings.allow_tools,
+                _journal(agent.dialect, room.command, settings.max_output),
+                Reset(settings.reset),
+            )
+
+        return new_session
+
+
+def wanted_agents(settings: Settings) -> list[Wanted]:
+    """
+    The agents that `settings` ask for.
+    """
+    # Among several agents the command is that of `acp`.
+    passed = settings.pass_env
+    several = any(each.agent == "acp" for each in settings.agent)
+    return [
+        Wanted(each.agent, settings.agent_command, settings.prompt_pattern, passed)
+        if each.agent == "acp" or not several
+        else Wanted(each.agent, pass_env=passed)
+        for each in settings.agent
+    ]
+
+
+def _journal(dialect: Dialect, command: process.Command, limit: int) -> JournalFolder | None:
+    """
+    Where a session that runs `command` writes down what it answers.
+    """
+    folder, home = dialect.journal, command.environment.get("HOME")
+    if not folder or not home:
+        return None
+    return JournalFolder(Path(home) / folder, limit, partial(token_hex, 8))

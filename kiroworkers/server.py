@@ -1,0 +1,182 @@
+"""
+The server as a whole: what starts and stops, and in which order.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+
+from kiroworkers.assembly import Assembly
+from kiroworkers.errors import BadSetting, CannotStart
+from kiroworkers.groups import Groups
+from kiroworkers.sessions.guard import Guard
+from kiroworkers.sessions.rooms import Rooms, Workdir, runner
+from kiroworkers.sessions.worktrees import Worktrees
+from kiroworkers.settings import Settings, inherited_environment
+from kiroworkers.signals import Signals
+from kiroworkers.tasks import Task, builtin_tasks
+from kiroworkers.web.app import Application
+from kiroworkers.web.connections import Connections
+from kiroworkers.web.gate import Gate
+from kiroworkers.web.listener import Listener
+from kiroworkers.web.request import Door
+from kiroworkers.web.tokens import read_tokens
+
+#: The exit status of a server that had to refuse what it had taken.
+_CUT_SHORT = 1
+
+
+class Server(MultiService):
+    """
+    Everything, in the order in which it starts: the port first, so that a port
+    that is taken leaves no session behind.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, settings: Settings) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._settings = settings
+        self._guard = Guard(reactor)
+        self._groups: Groups | None = None
+        self._rooms: Rooms | None = None
+        self._needs_rooms = False
+        self._connections: Connections | None = None
+        self._gate = Gate(any_host=settings.insecure)
+        # Made before anything else registers, so that it is the last to be called.
+        self._status = 0
+        atexit.register(self._leave)
+
+    def privilegedStartService(self) -> None:
+        # Here, not in `__init__`: the current folder, the environment and PATH
+        # are those of the process that will run.
+        settings = self._settings
+        folder = settings.repo_path or Path.cwd()
+        self._rooms = rooms = self._new_rooms(folder)
+        assembly = Assembly(self._reactor, settings, self._guard, rooms, folder)
+        self._groups = groups = Groups(assembly.groups())
+        stores = any(group.agent.dialect.stores for group in groups)
+        self._needs_rooms = stores or rooms.workdir is not Workdir.SHARED
+        tasks = builtin_tasks()
+        check_tasks(tasks.values(), groups)
+        self._renew_tokens()
+        application = Application(self._reactor, groups, tasks, self._gate)
+        door = Door(application.resource(), settings.max_body, settings.cors_origin)
+        self._connections = Connections(door)
+        listener = Listener(self._reactor, settings, self._connections)
+        pools = [group.pool for group in groups]
+        for service in (listener, *pools, *map(assembly.monitor, pools)):
+            service.setServiceParent(self)
+        signals = Signals(self._reactor, self._reactor.stop, self._hurry, self._renew)
+        self._reactor.callWhenRunning(signals.install)
+        super().privilegedStartService()
+        for group in groups:
+            announce = self._log.warn if group.name == "offline" else self._log.info
+            announce(
+                "{whose}answers come from {label} ({reason}); sessions run in {folder}{how}",
+                whose="" if len(pools) == 1 else f"{group.name}: ",
+                label=group.agent.dialect.label,
+                reason=group.agent.reason,
+                folder=folder,
+                how="" if rooms.workdir is Workdir.SHARED else f" (--workdir {settings.workdir})",
+            )
+        self._note_strangers(groups)
+
+    def startService(self) -> None:
+        # Not before: the user may be another one then, who has to own it.
+        if self._needs_rooms:
+            assert self._rooms is not None, "they were chosen before"
+            self._rooms.open(self._settings.state_dir)
+        super().startService()
+
+    def stopService(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        """
+        Finish what was taken, say so to whoever asked, then end everything.
+        """
+        if self._groups is not None and self._connections is not None:
+            waiting = sum(1 for group in self._groups for _ in group.pool.requests())
+            if waiting:
+                self._log.info("stopping: {n} request(s) to finish", n=waiting)
+            if not await self._groups.drain(self._settings.graceful_timeout):
+                self._status = _CUT_SHORT
+                self._log.warn("stopping: requests that were not finished are refused")
+        stopped = maybeDeferred(super().stopService)
+        if self._connections is not None:
+            await self._connections.close(self._reactor)
+        await stopped
+        if self._rooms is not None:
+            await self._rooms.close()
+        self._guard.stop()
+
+    def _hurry(self) -> None:
+        """
+        Stop, and wait for nobody.
+        """
+        assert self._groups is not None, "signals are taken when all runs"
+        self._groups.hurry()
+
+    def _renew(self) -> None:
+        """
+        Read the tokens again, and have new sessions, one at a time.
+        """
+        assert self._groups is not None, "signals are taken when all runs"
+        try:
+            self._renew_tokens()
+        except BadSetting as problem:
+            self._log.error("the tokens stay as they were: {problem}", problem=problem)
+        self._groups.renew("SIGHUP")
+
+    def _renew_tokens(self) -> None:
+        if self._settings.token_file is not None:
+            self._gate.bearers = tuple(read_tokens(self._settings.token_file))
+
+    def _leave(self) -> None:
+        """
+        Tell who started the server how it ended; twistd has no way to.
+        """
+        if self._status:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(self._status)
+
+    def _new_rooms(self, folder: Path) -> Rooms:
+        workdir = Workdir(self._settings.workdir)
+        worktrees = None
+        if workdir is Workdir.GIT_WORKTREE:
+            worktrees = Worktrees(folder, inherited_environment())
+        return Rooms(runner(self._reactor), workdir, worktrees)
+
+    def _note_strangers(self, groups: Groups) -> None:
+        """
+        Say which agents the operator named in vain.
+        """
+        named = {each.rpartition(":")[0] for each in self._settings.pass_env} - {""}
+        for name in sorted(named - {*groups.names}):
+            self._log.warn("--pass-env names the agent {name}, which does not serve", name=name)
+
+
+def check_tasks(tasks: Iterable[Task], groups: Groups) -> None:
+    """
+    Does every agent that a task names answer here?
+
+    @raise CannotStart: if not.
+    """
+    for task in tasks:
+        if task.agent is not None and task.agent not in groups.names:
+            raise CannotStart(
+                f"kiroworkers: the task {task.name} is for the agent {task.agent!r}, and there is "
+                f"only {', '.join(groups.names)}; name it with --agent"
+            )
