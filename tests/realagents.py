@@ -1,0 +1,62 @@
+"""
+Real agents for the tests, and the model server that they ask.
+
+They are looked for in the folder that AGENTS_BIN names, beside this Python, and
+on PATH; a test skips with a reason where its agent is not there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SkipTest, TestCase
+
+from tests.modelserver import FakeModel, model_server
+from tests.servers import real
+
+#: How those agents are installed that npm has.
+NPM = "tests/agents/install.sh FOLDER, then AGENTS_BIN=FOLDER/node_modules/.bin"
+
+
+def find_agent(name: str, install: str = NPM) -> str:
+    """
+    The path of the program `name`.
+
+    @param install: how to install it.
+    @raise SkipTest: when it is not there.
+    """
+    folders = [os.environ.get("AGENTS_BIN", ""), str(Path(sys.executable).parent)]
+    path = os.pathsep.join([*filter(None, folders), os.environ.get("PATH", os.defpath)])
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise SkipTest(f"{name} is not installed: {install}")
+    return found
+
+
+class ModelTestCase(TestCase):
+    """
+    Runs a model server.
+
+    @ivar model: what it was asked.
+    """
+
+    def start_model(self) -> str:
+        """
+        Start it; its URL, without a path.
+        """
+        self.model = FakeModel()
+        port: Any = real.listenTCP(0, model_server(self.model), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return f"http://127.0.0.1:{port.getHost().port}"
+
+    def folder_of_its_own(self) -> Path:
+        """
+        A new folder, for an agent's settings or work.
+        """
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir(parents=True)
+        return folder
