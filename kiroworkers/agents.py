@@ -26,6 +26,7 @@ _DIALECTS = {
     "kiro-tui": ("kiro-tui",),
     "q": ("q",),
     "llm": ("llm",),
+    "codex": ("codex",),
     "offline": ("offline",),
 }
 

@@ -172,7 +172,8 @@ class ScreenConversation(Conversation):
     def _first_row_of_output(self) -> int | None:
         rows = self._emulator.rows()
         for row in range(len(rows) - 1, -1, -1):
-            if self._signs.output.search(rows[row]):
+            # What was there before is of another turn.
+            if self._signs.output.search(rows[row]) and not self._before[rows[row]]:
                 return self._emulator.top + row
         return None
 

@@ -151,6 +151,22 @@ class TurnTests(SynchronousTestCase):
         assert isinstance(answered, Answered)
         self.assertNotIn("title", answered.text)
 
+    def test_output_of_another_turn(self) -> None:
+        """
+        A row that was there before something was typed is none of its output.
+        """
+        following = Following()
+        following.feed("• an answer (esc to cancel)", "", *IDLE)
+        following.conversation.ask("one")
+        following.feed("• an answer (esc to cancel)", "", *TYPED)
+        busy = ("• an answer (esc to cancel)", "", *ECHO)
+        self.assertEqual(following.feed(*busy, *BUSY), [Submitted()])
+        following.feed(*busy, *SPINNER, *BUSY)
+        following.feed(*busy, "• 4", "", *IDLE)
+        [answered] = following.silent()
+        assert isinstance(answered, Answered)
+        self.assertTrue(answered.text.startswith("• 4\n"))
+
     def test_answer_beside_the_signs(self) -> None:
         """
         The row above the composer is none of the signs'.
