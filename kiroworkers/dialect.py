@@ -72,7 +72,7 @@ def events_in(dialect: Dialect, pieces: Iterable[Piece]) -> Iterator[tuple[float
         if not typed and conversation.at_prompt and not isinstance(dialect.readiness, Cycle):
             # Its prompt goes with the first key, so that says what comes.
             clear = dialect.clear
-            if clear is not None and piece.data[:1] == clear.type[:1]:
+            if clear is not None and clear.type.startswith(piece.data):
                 conversation.clear()
             else:
                 conversation.ask("something")

@@ -149,7 +149,7 @@ class ChooseTests(SynchronousTestCase):
             (str(mine), "'names'"),
             (
                 "kirro",
-                "must be auto, kiro, kiro-classic, kiro-tui, q, llm, offline or a dialect",
+                "must be auto, kiro, kiro-classic, kiro-tui, q, llm, codex, offline or a dialect",
             ),
         ]:
             with self.assertRaises(BadSetting) as raised:

@@ -77,6 +77,19 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual(status, 0)
         self.assertIn("Ready()", printed)
 
+    def test_like_the_clear(self) -> None:
+        """
+        A question that begins as the command that clears does is a question.
+        """
+        cast = self.folder / "like.cast"
+        pieces = [(1, "o", "> "), (2, "i", "first\r"), (2, "o", "\r\nanswer\r\n> ")]
+        lines = [{"version": 2}, *pieces]
+        cast.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        mine = self.folder / "mine.toml"
+        mine.write_text('extends = "generic"\n[clear]\ntype = "forget\\r"\ndone = "forgot"')
+        _, printed, _ = run("check", str(mine), str(cast))
+        self.assertIn("Answered(", printed)
+
     def test_long(self) -> None:
         """
         A long answer is shortened.
