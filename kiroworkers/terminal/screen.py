@@ -59,7 +59,7 @@ class ScreenConversation(Conversation):
         self._may_empty = False
         self._blocked = False
         self._lost = False
-        self._before: Counter[str] = Counter()
+        self._rows_before: dict[int, str] = {}
 
     @property
     def at_prompt(self) -> bool:
@@ -170,11 +170,12 @@ class ScreenConversation(Conversation):
         return all(pattern is None or pattern.search(text) for pattern, text in texts)
 
     def _first_row_of_output(self) -> int | None:
-        rows = self._emulator.rows()
+        top, rows = self._emulator.top, self._emulator.rows()
         for row in range(len(rows) - 1, -1, -1):
-            # What was there before is of another turn.
-            if self._signs.output.search(rows[row]) and not self._before[rows[row]]:
-                return self._emulator.top + row
+            # What stands where it stood before is of another turn.
+            was = self._rows_before.get(top + row)
+            if rows[row] != was and self._signs.output.search(rows[row]):
+                return top + row
         return None
 
     def _look_for_questions(self, events: list[Event]) -> None:
@@ -241,7 +242,7 @@ class ScreenConversation(Conversation):
         """
         if self._expecting is Expecting.ANSWER:
             return "" if self._output is None else self._emulator.text(self._output)
-        before = self._before.copy()
+        before = Counter(self._rows_before.values())
         news: list[str] = []
         for row in self._emulator.rows():
             if before[row] > 0:
@@ -267,7 +268,7 @@ class ScreenConversation(Conversation):
         self._stirred = not self._idle
 
     def _drop(self) -> None:
-        self._before = Counter(self._emulator.rows())
+        self._rows_before = dict(enumerate(self._emulator.rows(), self._emulator.top))
         self._output = None
         self._wrapped = self._emulator.wrapped
         self._printed = 0

@@ -153,7 +153,8 @@ class TurnTests(SynchronousTestCase):
 
     def test_output_of_another_turn(self) -> None:
         """
-        A row that was there before something was typed is none of its output.
+        A row that stands where it stood before something was typed is none of
+        its output.
         """
         following = Following()
         following.feed("• an answer (esc to cancel)", "", *IDLE)
