@@ -27,9 +27,11 @@ _DIALECTS = {
     "kiro-classic": ("kiro-classic",),
     "kiro-tui": ("kiro-tui",),
     "q": ("q",),
+    "llm": ("llm",),
+    "codex": ("codex",),
+    "gemini": ("gemini",),
     "gemini-acp": ("gemini-acp",),
     "opencode-acp": ("opencode-acp",),
-    "llm": ("llm",),
     "offline": ("offline",),
 }
 

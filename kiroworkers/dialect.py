@@ -72,7 +72,7 @@ def events_in(dialect: Dialect, pieces: Iterable[Piece]) -> Iterator[tuple[float
         if not typed and conversation.at_prompt and not isinstance(dialect.readiness, Cycle):
             # Its prompt goes with the first key, so that says what comes.
             clear = dialect.clear
-            if clear is not None and piece.data[:1] == clear.type[:1]:
+            if clear is not None and clear.type.startswith(piece.data):
                 conversation.clear()
             else:
                 conversation.ask("something")
@@ -121,6 +121,8 @@ def check(file: str, recording: str | None) -> int:
         print(f"{dialect.name}: {dialect.label}")
         command = shlex.join([dialect.program or "python", *dialect.command(None)])
         print(f"starts: {command}, {_where(dialect)}")
+        if recording is not None and dialect.window is None:
+            raise BadDialect(f"{dialect.name} has no terminal that could have been recorded")
         if recording is not None:
             path = Path(recording)
             if path.suffix == ".cast":

@@ -252,11 +252,11 @@ class Settings:
         (Staffing("auto"),),
         "auto",
         staffing,
-        "Who answers: kiro (by its version, kiro-classic or kiro-acp), kiro-tui, q, "
-        "gemini-acp, opencode-acp, llm, offline (built in, by rules), a dialect file "
-        "(.toml), or auto: Kiro when kiro-cli is on PATH, else offline.  NAME=COUNT gives "
-        "it so many workers.  Several, by the flag again or with commas, serve side by "
-        "side, each with a queue of its own.",
+        "Who answers: kiro (by its version, kiro-classic or kiro-acp), kiro-tui, q, llm, "
+        "codex, gemini, gemini-acp, opencode-acp, offline (built in, by rules), a dialect "
+        "file (.toml), or auto: Kiro when kiro-cli is on PATH, else offline.  NAME=COUNT "
+        "gives it so many workers.  Several, by the flag again or with commas, serve side "
+        "by side, each with a queue of its own.",
     )
     agent_command: str = knob(
         "",

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SkipTest, TestCase
 
 from tests.modelserver import FakeModel, model_server
@@ -37,6 +39,33 @@ def find_agent(name: str, install: str = NPM) -> str:
     return found
 
 
+class Ending(WrappingFactory):
+    """
+    Ends its connections when it is told to: an agent that was killed need not
+    have been noticed.
+    """
+
+    _ended: Deferred[None] | None = None
+
+    def end(self) -> Deferred[None]:
+        """
+        Fires when there is no connection any more.
+        """
+        if not self.protocols:
+            return succeed(None)
+        ended: Deferred[None] = Deferred()
+        self._ended = ended
+        for each in list(self.protocols):
+            each.transport.abortConnection()
+        return ended
+
+    def unregisterProtocol(self, p: ProtocolWrapper) -> None:
+        super().unregisterProtocol(p)
+        if self._ended is not None and not self.protocols:
+            ended, self._ended = self._ended, None
+            ended.callback(None)
+
+
 class ModelTestCase(TestCase):
     """
     Runs a model server.
@@ -49,7 +78,9 @@ class ModelTestCase(TestCase):
         Start it; its URL, without a path.
         """
         self.model = FakeModel()
-        port: Any = real.listenTCP(0, model_server(self.model), interface="127.0.0.1")
+        factory = Ending(model_server(self.model))
+        port: Any = real.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(factory.end)
         self.addCleanup(port.stopListening)
         return f"http://127.0.0.1:{port.getHost().port}"
 

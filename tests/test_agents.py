@@ -247,8 +247,8 @@ class ChooseTests(SynchronousTestCase):
             (str(mine), "'names'"),
             (
                 "kirro",
-                "must be auto, kiro, kiro-acp, kiro-classic, kiro-tui, q, gemini-acp, "
-                "opencode-acp, llm, offline, acp or a dialect",
+                "must be auto, kiro, kiro-acp, kiro-classic, kiro-tui, q, llm, codex, gemini, "
+                "gemini-acp, opencode-acp, offline, acp or a dialect",
             ),
         ]:
             with self.assertRaises(BadSetting) as raised:

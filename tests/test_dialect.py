@@ -77,6 +77,19 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual(status, 0)
         self.assertIn("Ready()", printed)
 
+    def test_like_the_clear(self) -> None:
+        """
+        A question that begins as the command that clears does is a question.
+        """
+        cast = self.folder / "like.cast"
+        pieces = [(1, "o", "> "), (2, "i", "first\r"), (2, "o", "\r\nanswer\r\n> ")]
+        lines = [{"version": 2}, *pieces]
+        cast.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        mine = self.folder / "mine.toml"
+        mine.write_text('extends = "generic"\n[clear]\ntype = "forget\\r"\ndone = "forgot"')
+        _, printed, _ = run("check", str(mine), str(cast))
+        self.assertIn("Answered(", printed)
+
     def test_long(self) -> None:
         """
         A long answer is shortened.
@@ -89,6 +102,23 @@ class CheckTests(SynchronousTestCase):
         _, printed, _ = run("check", "kiro-classic", str(cast))
         self.assertIn("characters)", printed)
         self.assertLess(len(printed), 2000)
+
+
+class AcpTests(SynchronousTestCase):
+    """
+    What has no terminal.
+    """
+
+    def test_check(self) -> None:
+        """
+        Its dialect can be checked, and there is nothing to be recorded.
+        """
+        status, printed, _ = run("check", "gemini-acp")
+        self.assertEqual(status, 0)
+        self.assertIn("starts: gemini --acp, with pipes", printed)
+        status, _, errors = run("check", "gemini-acp", __file__)
+        self.assertEqual(status, 1)
+        self.assertIn("gemini-acp has no terminal", errors)
 
 
 class RecordTests(TestCase):

@@ -84,8 +84,8 @@ class Conversation(ABC):
 
     def unasked(self) -> bytes:
         """
-        What a protocol needs written by itself since this was last asked: to be
-        asked when the program has started, and after each `feed`.
+        What is to be written though nobody asked for it, since this was last called:
+        to be called when the program has started, and after each `feed` and `silent`.
         """
         return b""
 

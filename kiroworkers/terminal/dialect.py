@@ -130,6 +130,9 @@ class Keys:
 
     @ivar paste_start, paste_end: around a bracketed paste; empty where the agent
         knows none, and is given one line.
+    @ivar apart: the agent takes `submit` for a newline, or for what was typed
+        before, unless it comes a moment after the text; what `Clear` types is
+        submitted then, too.
     @ivar interrupt: ends a turn.
     @ivar empty: empties the composer, where an agent puts a cancelled prompt
         back into it.
@@ -142,6 +145,7 @@ class Keys:
     paste_end: bytes = b""
     empty: bytes = b""
     quit: bytes = b""
+    apart: bool = False
 
 
 @frozen

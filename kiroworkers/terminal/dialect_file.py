@@ -118,7 +118,10 @@ _SCHEMA = _table(
         ),
         "keys": _table(
             {"submit": _TEXT, "interrupt": _TEXT},
-            dict.fromkeys(("paste-start", "paste-end", "empty", "quit"), _TEXT),
+            {
+                **dict.fromkeys(("paste-start", "paste-end", "empty", "quit"), _TEXT),
+                "apart": {"type": "boolean"},
+            },
         ),
         "acp": _table({}),
         "prompt": _table({"open": _TEXT, "ready": _BYTE_PATTERN, "close": _TEXT}),
@@ -274,7 +277,7 @@ def _dialect(data: Mapping[str, Any]) -> Dialect:
         ),
         window=None if screen is None else (screen["rows"], screen["columns"]),
         readiness=_readiness(data),
-        keys=Keys(**{name.replace("-", "_"): text.encode() for name, text in keys.items()}),
+        keys=_keys(keys),
         clear=_clear(data.get("clear")),
         approval=_approval(data.get("approval")),
         answer_prefix=re.compile(answer["prefix"].encode()) if "prefix" in answer else None,
@@ -285,6 +288,14 @@ def _dialect(data: Mapping[str, Any]) -> Dialect:
             TroubleSign(each["kind"], re.compile(each["text"]), each.get("blocks", False))
             for each in data.get("trouble", ())
         ),
+    )
+
+
+def _keys(table: Mapping[str, Any]) -> Keys:
+    texts = {name: text for name, text in table.items() if name != "apart"}
+    return Keys(
+        apart=table.get("apart", False),
+        **{name.replace("-", "_"): text.encode() for name, text in texts.items()},
     )
 
 

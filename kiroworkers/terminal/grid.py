@@ -179,20 +179,23 @@ class Grid(pyte.Screen):
         return (row, column), self.buffer[row].get(column, _BLANK)
 
     def index(self) -> None:
-        last = self.lines - 1
-        if self.cursor.y == last and self.margins in (None, (0, last)):
+        top, bottom = self.margins or (0, self.lines - 1)
+        if self.cursor.y == bottom and top == 0:
+            # As on a terminal that scrolls back, even where rows below stay.
             self._gone(self.buffer.pop(0, {}))
-            for row in sorted(self.buffer):
+            for row in sorted(row for row in self.buffer if row <= bottom):
                 self.buffer[row - 1] = self.buffer.pop(row)
-            self._texts = {row - 1: text for row, text in self._texts.items() if row}
-            self.dirty = {row - 1 for row in self.dirty if row}
+            self._texts = {row - (row <= bottom): text for row, text in self._texts.items() if row}
+            self.dirty = {row - (row <= bottom) for row in self.dirty if row}
         else:
-            if self.cursor.y == (self.margins or (0, last))[1]:
+            if self.cursor.y == bottom:
                 self._erased()
             super().index()
 
     def reverse_index(self) -> None:
-        if self.cursor.y == (self.margins or (0, 0))[0]:
+        top, bottom = self.margins or (0, self.lines - 1)
+        # A row is made, and one at the bottom pushed out; those above stay.
+        if self.cursor.y == top and (top == 0 or self.row_text(bottom)):
             self._erased()
         super().reverse_index()
 
@@ -218,17 +221,30 @@ class Grid(pyte.Screen):
         return self._texts[row]
 
     def erase_in_line(self, how: int = 0, private: bool = False) -> None:
+        # Not pyte's own: that fills what it erases, which costs as much as the
+        # screen is wide, each time it is read.
+        cursor = self.cursor
+        line = self.buffer[cursor.y]
         if how in (0, 2):
-            self.buffer[self.cursor.y].pop(CONTINUED, None)
-        super().erase_in_line(how, private)
+            line.pop(CONTINUED, None)
+        start = cursor.x if how == 0 else 0
+        end = cursor.x + 1 if how == 1 else self.columns
+        for column in [each for each in line if start <= each < end]:
+            del line[column]
+        self.dirty.add(cursor.y)
 
     def erase_in_display(self, how: int = 0, *args: Any, **kwargs: Any) -> None:
         cursor = self.cursor
         if how in (2, 3) or (how == 0 and (cursor.y, cursor.x) == (0, 0)):
             self._erased()
-        for row in range(self.lines) if how else range(cursor.y, self.lines):
-            self.buffer[row].pop(CONTINUED, None)
-        super().erase_in_display(how, *args, **kwargs)
+        start = cursor.y + 1 if how == 0 else 0
+        erased = range(start, cursor.y if how == 1 else self.lines)
+        for row in erased:
+            self.buffer.pop(row, None)
+        self.dirty.update(erased)
+        if how in (0, 1):
+            self.buffer[cursor.y].pop(CONTINUED, None)
+            self.erase_in_line(how)
 
 
 def text_of(row: Any) -> str:

@@ -58,9 +58,12 @@ class ScreenConversation(KeyboardConversation):
         self._last_menu: tuple[str, str] | None = None
         self._pressed: tuple[str, str] | None = None
         self._may_empty = False
+        # Enter is to follow what was typed, and when it does.
+        self._held = False
+        self._enter = b""
         self._blocked = False
         self._lost = False
-        self._before: Counter[str] = Counter()
+        self._rows_before: dict[int, str] = {}
 
     @property
     def at_prompt(self) -> bool:
@@ -83,7 +86,8 @@ class ScreenConversation(KeyboardConversation):
     def patience(self) -> float | None:
         if self._emulator.updating or self._lost:
             return None
-        return self._signs.quiet if self._unseen or self._proven or self._left_over else None
+        waits = self._held or self._unseen or self._proven or self._left_over
+        return self._signs.quiet if waits else None
 
     @property
     def _proven(self) -> bool:
@@ -97,6 +101,23 @@ class ScreenConversation(KeyboardConversation):
     @property
     def _left_over(self) -> bool:
         return self._may_empty and self._stirred and not self._busy and not self._idle
+
+    def unasked(self) -> bytes:
+        keys, self._enter = self._enter, b""
+        return keys
+
+    def ask(self, prompt: str) -> bytes:
+        return self._hold(super().ask(prompt))
+
+    def clear(self) -> bytes:
+        return self._hold(super().clear())
+
+    def _hold(self, keys: bytes) -> bytes:
+        """
+        `keys`, without Enter where that is to come apart.
+        """
+        self._held = self._dialect.keys.apart
+        return keys.removesuffix(self._dialect.keys.submit) if self._held else keys
 
     def interrupt(self) -> bytes:
         keys = super().interrupt()
@@ -130,6 +151,9 @@ class ScreenConversation(KeyboardConversation):
     def silent(self) -> list[Event]:
         events: list[Event] = []
         if self.patience is None:
+            return events
+        if self._held:
+            self._held, self._enter = False, self._dialect.keys.submit
             return events
         self._look(events, whole=True)
         if self._proven:
@@ -171,10 +195,12 @@ class ScreenConversation(KeyboardConversation):
         return all(pattern is None or pattern.search(text) for pattern, text in texts)
 
     def _first_row_of_output(self) -> int | None:
-        rows = self._emulator.rows()
+        top, rows = self._emulator.top, self._emulator.rows()
         for row in range(len(rows) - 1, -1, -1):
-            if self._signs.output.search(rows[row]):
-                return self._emulator.top + row
+            # What stands where it stood before is of another turn.
+            was = self._rows_before.get(top + row)
+            if rows[row] != was and self._signs.output.search(rows[row]):
+                return top + row
         return None
 
     def _look_for_questions(self, events: list[Event]) -> None:
@@ -241,7 +267,7 @@ class ScreenConversation(KeyboardConversation):
         """
         if self._expecting is Expecting.ANSWER:
             return "" if self._output is None else self._emulator.text(self._output)
-        before = self._before.copy()
+        before = Counter(self._rows_before.values())
         news: list[str] = []
         for row in self._emulator.rows():
             if before[row] > 0:
@@ -267,7 +293,7 @@ class ScreenConversation(KeyboardConversation):
         self._stirred = not self._idle
 
     def _drop(self) -> None:
-        self._before = Counter(self._emulator.rows())
+        self._rows_before = dict(enumerate(self._emulator.rows(), self._emulator.top))
         self._output = None
         self._wrapped = self._emulator.wrapped
         self._printed = 0

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.terminal.emulator import Emulator
+from kiroworkers.terminal.grid import Grid
 
 #: Text of one and two columns, and of none.
 printable = st.lists(
@@ -120,6 +121,39 @@ class TextTests(SynchronousTestCase):
             self.assertGreater(emulator.first, 0, erase)
             self.assertIn("new", emulator.text(emulator.first), erase)
 
+    def test_erased_cells(self) -> None:
+        """
+        What is erased is not kept as blanks, however wide the screen is.
+        """
+        grid = Grid(9000, 50, lambda row: None, lambda: None)
+        grid.draw("text")
+        for how in (0, 1, 2):
+            grid.erase_in_line(how)
+            grid.erase_in_display(how)
+        self.assertEqual(sum(map(len, grid.buffer.values())), 0)
+
+    def test_inserted_above(self) -> None:
+        """
+        Rows that are inserted above a few that stay keep their numbers, and so
+        do those that scroll off for it: some programs print so, with a composer
+        below.
+        """
+        emulator = drawn(b"one\r\ntwo\r\n> composer")
+        emulator.feed(b"\x1b[3;5r\x1b[3;1H\x1bM\x1bM\x1b[r", lambda whole: None)
+        self.assertEqual(emulator.rows(), ["one", "two", "", "", "> composer"])
+        emulator.feed(b"\x1b[1;4r\x1b[2;1H\r\nthree\r\nfour\x1b[r", lambda whole: None)
+        self.assertEqual(emulator.text(0), "one\ntwo\nthree\nfour\n> composer")
+        emulator.feed(b"\x1b[1;4r\x1b[4;1H\r\nfive\r\nsix\x1b[r", lambda whole: None)
+        self.assertEqual(emulator.text(3), "four\nfive\nsix\n> composer")
+        self.assertEqual(emulator.text(0).split("\n")[:2], ["one", "two"])
+
+    def test_pushed_out(self) -> None:
+        """
+        A row that is pushed out at the bottom is gone, and all have new numbers.
+        """
+        emulator = drawn(b"1\r\n2\r\n3\r\n4\r\n5\x1b[2;5r\x1b[2;1H\x1bM")
+        self.assertGreater(emulator.first, 0)
+
     def test_alternate_screen(self) -> None:
         """
         The alternate screen keeps nothing that scrolls off it, and the main
@@ -202,7 +236,7 @@ class FilterTests(SynchronousTestCase):
         """
         Where rows are moved away without a trace, nothing of before is known.
         """
-        for sequence in (b"\x1b[S", b"\x1b[2L", b"\x1b[M", b"\x1b[1;3r\x1b[3;1H\n", b"\x1b[H\x1bM"):
+        for sequence in (b"\x1b[S", b"\x1b[2L", b"\x1b[M", b"\x1b[2;3r\x1b[3;1H\n", b"\x1b[H\x1bM"):
             self.assertGreater(drawn(b"old" + sequence).first, 0, sequence)
 
     def test_title_and_state(self) -> None:

@@ -4,6 +4,8 @@ Tests for `kiroworkers.terminal.screen`, on screens drawn row by row.
 
 from __future__ import annotations
 
+from functools import partial
+
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -104,6 +106,33 @@ class TurnTests(SynchronousTestCase):
         self.assertTrue(answered.text.startswith("  Hey! 2+2 = 4.\n"))
         self.assertNotIn("mine", answered.text)
 
+    def test_enter_apart(self) -> None:
+        """
+        Where Enter is to come apart it is pressed once, when what was typed has
+        been drawn and it is quiet; so it is for the clear.
+        """
+        apart = evolve(TUI, keys=evolve(TUI.keys, apart=True))
+        conversation = new_conversation(apart, 100_000)
+        conversation.feed(drawn(*IDLE))
+        self.assertEqual(conversation.silent(), [Ready()])
+        said = ("  Conversation cleared", "")
+        for type_it, drawn_then in (
+            (partial(conversation.ask, "one"), ()),
+            (conversation.clear, said),
+        ):
+            self.assertFalse(type_it().endswith(b"\r"))
+            self.assertEqual(conversation.feed(drawn(*TYPED)), [])
+            self.assertEqual(conversation.patience, 0.2)
+            self.assertEqual(conversation.unasked(), b"")
+            self.assertEqual(conversation.silent(), [])
+            self.assertEqual(conversation.unasked(), b"\r")
+            self.assertEqual(conversation.unasked(), b"")
+            self.assertIs(conversation.patience, None)
+            conversation.feed(drawn(*ECHO, *SPINNER, *BUSY))
+            conversation.feed(drawn(*ECHO, "  4", *drawn_then, *IDLE))
+            [end] = conversation.silent()
+            self.assertIsInstance(end, Answered | Cleared)
+
     def test_late_frames(self) -> None:
         """
         What is drawn after the idle sign, before it is quiet, is of the answer.
@@ -150,6 +179,23 @@ class TurnTests(SynchronousTestCase):
         [answered] = following.silent()
         assert isinstance(answered, Answered)
         self.assertNotIn("title", answered.text)
+
+    def test_output_of_another_turn(self) -> None:
+        """
+        A row that stands where it stood before something was typed is none of
+        its output.
+        """
+        following = Following()
+        following.feed("• an answer (esc to cancel)", "", *IDLE)
+        following.conversation.ask("one")
+        following.feed("• an answer (esc to cancel)", "", *TYPED)
+        busy = ("• an answer (esc to cancel)", "", *ECHO)
+        self.assertEqual(following.feed(*busy, *BUSY), [Submitted()])
+        following.feed(*busy, *SPINNER, *BUSY)
+        following.feed(*busy, "• 4", "", *IDLE)
+        [answered] = following.silent()
+        assert isinstance(answered, Answered)
+        self.assertTrue(answered.text.startswith("• 4\n"))
 
     def test_answer_beside_the_signs(self) -> None:
         """

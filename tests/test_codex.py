@@ -1,0 +1,102 @@
+"""
+End to end with Codex CLI, against a model server on loopback.
+
+Skipped where it is not installed: ``tests/agents/install.sh``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import gatherResults
+
+from kiroworkers.terminal import Dialect, load_dialect
+from tests.programs import ROOT, environment
+from tests.realagents import ModelTestCase, find_agent
+from tests.servers import ServerTestCase
+from tests.sessions.test_contract import HOSTILE, Contract, RealStarting
+
+_CONFIG = """
+model = "fake-model"
+model_provider = "fake"
+
+[model_providers.fake]
+name = "fake"
+base_url = "{base}/v1"
+env_key = "OPENAI_FAKE_KEY"
+wire_api = "responses"
+request_max_retries = 0
+stream_max_retries = 0
+
+[analytics]
+enabled = false
+"""
+_TRUST = '\n[projects."{folder}"]\ntrust_level = "trusted"\n'
+
+
+class Codex(ModelTestCase):
+    """
+    A model server, and Codex's settings for it.
+    """
+
+    def settings(self, *folders: Path) -> dict[str, str]:
+        """
+        The variables with which Codex asks it, in `folders` that it trusts.
+        """
+        self.codex = find_agent("codex")
+        home = self.folder_of_its_own()
+        trust = "".join(_TRUST.format(folder=folder) for folder in (ROOT, *folders))
+        (home / "config.toml").write_text(_CONFIG.format(base=self.start_model()) + trust)
+        return {"CODEX_HOME": str(home), "HOME": str(home), "OPENAI_FAKE_KEY": "dummy"}
+
+
+class ContractTests(Codex, RealStarting, Contract):
+    """
+    It keeps the contract of sessions.
+    """
+
+    timeout = 60
+    arguments = load_dialect("codex").command(None)
+    endless = "never answer [[silent]]"
+    # A line that is longer than the screen is wide cannot be read for certain.
+    hostile = (*HOSTILE[:-1], "x" * 8000)
+
+    def setUp(self) -> None:
+        self.variables = self.settings()
+
+    def environment(self, slow: bool) -> dict[str, str]:
+        return environment(**self.variables)
+
+    def read_dialect(self) -> Dialect:
+        return evolve(load_dialect("codex"), program=self.codex)
+
+
+class ServerTests(Codex, ServerTestCase):
+    """
+    It answers over HTTP.
+    """
+
+    timeout = 60
+
+    async def test_stories(self) -> None:
+        """
+        Requests get their own stories, side by side and exactly, up to the 8 KB
+        that a line of the screen holds, each from a conversation of its own.
+        """
+        variables: Any = self.settings(self.folder)
+        self.path = f"{Path(self.codex).parent}{os.pathsep}{self.path}"
+        await self.start("--agent", "codex", **variables)
+        # With quotes and commas that no rule for cut lines could do without.
+        long = " ".join(f"{number}: " + 'ä, "' * 10 for number in range(145))
+        ideas = ["Export the list", "Filter by date", long, "Sort by name"]
+        for two in (ideas[:2], ideas[2:]):
+            for idea, (response, story) in zip(
+                two, await gatherResults(map(self.story, two)), strict=True
+            ):
+                self.assertEqual((response.code, story.get("title")), (200, idea), story)
+                self.assertEqual(self.header(response, "x-kiroworkers-completion"), "idle-sign")
+                self.assertEqual(self.header(response, "x-kiroworkers-agent"), "codex")
+        self.assertEqual([len(each) for each in self.model.conversations], [1, 1, 1, 1])
