@@ -185,11 +185,11 @@ def staffing(text: str) -> tuple[Staffing, ...]:
 def _staffing(text: str) -> Staffing:
     agent, equals, count = text.rpartition("=")
     if not equals or text.endswith(".toml"):
-        return Staffing(text)
+        return Staffing(_absolute(text))
     if not agent:
         raise ValueError(f"{text}: names no agent")
     try:
-        return Staffing(agent, workers_of_one(count))
+        return Staffing(_absolute(agent), workers_of_one(count))
     except ValueError as problem:
         raise ValueError(f"{text}: the number of workers {problem}") from None
 
@@ -206,6 +206,13 @@ def variables(text: str) -> tuple[str, ...]:
         if each.rpartition(":")[2].startswith("KIROWORKERS_"):
             raise ValueError("the server's own variables are passed to no agent")
     return found
+
+
+def _absolute(agent: str) -> str:
+    """
+    A dialect file by its whole path, since a server may run in another folder.
+    """
+    return str(Path(agent).expanduser().absolute()) if agent.endswith(".toml") else agent
 
 
 def knob(default: T, shown: str, read: Callable[[str], T], meaning: str) -> T:
