@@ -2,13 +2,18 @@
 The tests of kiroworkers; the folders mirror the package's rooms.
 """
 
-from hypothesis import HealthCheck, settings
+import sys
 
-# Speed is measured in bench/: a slow machine must not fail a test.
-settings.register_profile(
-    "kiroworkers",
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-    print_blob=True,
-)
-settings.load_profile("kiroworkers")
+# The stand-ins stand here, too, and start hundreds of times in a run: they need not
+# wait for what only tests use.
+if "twisted.trial" in sys.modules:
+    from hypothesis import HealthCheck, settings
+
+    # Speed is measured in bench/: a slow machine must not fail a test.
+    settings.register_profile(
+        "kiroworkers",
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        print_blob=True,
+    )
+    settings.load_profile("kiroworkers")

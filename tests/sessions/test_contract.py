@@ -683,7 +683,7 @@ class OfflineTests(RealProgram, TestCase):
     """
 
     arguments = ("-m", "kiroworkers.offline")
-    delay = "1"
+    delay = "5"
     endless = "An idea that takes a while"
     with_tool = "Tool: a hammer"
 
