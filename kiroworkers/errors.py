@@ -203,10 +203,12 @@ class AgentRefused(WorkError):
 @frozen
 class AnswerUnfit(WorkError):
     """
-    The session answered, but with nothing that fits the task's answer schema.
+    The session answered, but with nothing that fits the task's answer schema: for
+    the last `reason`, and for `reasons`, one for each time it was asked.
     """
 
     reason: str
+    reasons: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"The session's answer does not fit: {self.reason}"

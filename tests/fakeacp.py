@@ -41,6 +41,7 @@ from tests.fakekiro import (
     first_time,
     ignore,
     leave_a_child,
+    mended,
 )
 
 _FAULTS = re.compile(r"\[\[([^\]]*)\]\]")
@@ -63,6 +64,7 @@ class FakeAcp:
         self._faults = faults
         self._lines = self._read()
         self._prompts: dict[str, int] = {}
+        self._last = ""
         self._numbers = 0
         self._rest = b""
 
@@ -169,6 +171,9 @@ class FakeAcp:
             self._say(id=id, result={"sessionId": name})
 
     def _turn(self, id: Any, session: str, text: str) -> None:
+        if text.startswith("Task: repair\n"):
+            text = mended(self._last)
+        self._last = text
         listed = _FAULTS.search(text)
         faults = faults_in(listed[1]) if listed is not None else {}
         self._update(session, sessionUpdate="agent_thought_chunk", content={"type": "text"})

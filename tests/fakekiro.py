@@ -18,6 +18,7 @@ Faults that belong to a turn stand in the prompt, as ``[[name=value …]]``::
     killed=NAME kill -9 itself, but only once for each NAME
     pretty      JSON over many lines            footer=F    full, time or none
     trouble=T   fail, as TROUBLES says          quotes      talk of every trouble
+    mend        answer when asked once more     lame        the size of a story is 99
 
 Those that belong to the whole session stand in the environment variable
 ``FAKEKIRO``, in the same form without brackets::
@@ -54,6 +55,7 @@ from kiroworkers.offline.editor import Signal
 _FAULTS = re.compile(r"\[\[([^\]]*)\]\]")
 _COLOURS = re.compile(rb"\x1b\[[0-9;]*m")
 _TASK = re.compile(r"^Task: *([\w-]+)", re.MULTILINE)
+_REPAIR = re.compile("Task: repair\n")
 _REQUEST = re.compile(r"^Request: *(\{.*\})$", re.MULTILINE)
 _UNPRINTED = re.compile(r"[\x7f-\x9f\ud800-\udfff]")
 _EXAMPLE = re.compile(r"^An example[^{]*(\{.*\})$", re.MULTILINE)
@@ -95,6 +97,13 @@ TROUBLES = {
 }
 
 
+def mended(text: str) -> str:
+    """
+    The prompt `text`, without the faults that a repair puts right.
+    """
+    return text.replace("prose", "").replace("lame", "") if "mend" in text else text
+
+
 def faults_in(text: str) -> dict[str, str]:
     """
     The faults that `text` lists, by name.
@@ -117,6 +126,7 @@ class FakeKiro(Console):
         self._log = log
         self._faults: Mapping[str, str] = {}
         self._remembered = 0
+        self._last = ""
 
     def banner(self) -> str:
         return _BANNER
@@ -183,6 +193,9 @@ class FakeKiro(Console):
             self.wait(3600)
 
     def turn(self, text: str) -> None:
+        if _REPAIR.match(text):
+            text = mended(self._last)
+        self._last = text
         listed = _FAULTS.search(text)
         self._faults = faults_in(listed[1]) if listed is not None else {}
         self.write(classic.SUBMITTED)
@@ -271,6 +284,8 @@ def answer_text(text: str, faults: Mapping[str, str] = MappingProxyType({}), kno
     if "prose" in faults or task is None or request is None:
         return f"I have read {len(text)} characters, {{and}} have nothing to say."
     answer = _answer_to(task[1], json.loads(request[1]), known)
+    if "lame" in faults:
+        answer["storyPoint"] = 99
     # A model writes characters as they are, but for what no JSON string holds.
     shown = json.dumps(answer, indent=2 if "pretty" in faults else None, ensure_ascii=False)
     shown = _UNPRINTED.sub(lambda found: json.dumps(found[0])[1:-1], shown)

@@ -31,9 +31,10 @@ from kiroworkers.errors import (
 )
 from kiroworkers.sessions.crew import Crew, NewWorker
 from kiroworkers.sessions.outage import LoginPolicy
+from kiroworkers.sessions.progress import Queued, Retrying, Said, Started, Watch, nobody_watches
 from kiroworkers.sessions.queue import MOST_URGENT, USUAL, FairQueue
 from kiroworkers.sessions.scaling import Scale
-from kiroworkers.sessions.session import Reply
+from kiroworkers.sessions.session import Judge, Reply, every_answer_fits, nobody_hears
 from kiroworkers.sessions.turns import TurnTimes, wait_for
 from kiroworkers.sessions.worker import Worker
 from kiroworkers.terminal import Troubled
@@ -119,6 +120,8 @@ class RequestSnapshot:
 class _Request:
     number: int
     prompt: str
+    judge: Judge
+    watch: Watch
     terms: Terms
     arrived: float
     limit: float
@@ -129,6 +132,12 @@ class _Request:
     worker: str | None = None
     attempts: int = 0
     is_trial: bool = False
+
+    def hear(self, text: str) -> None:
+        """
+        The agent said `text`.
+        """
+        self.watch(Said(text))
 
 
 class Pool(Service):
@@ -215,10 +224,20 @@ class Pool(Service):
                 request.worker,
             )
 
-    def submit(self, prompt: str, terms: Terms | None = None) -> Deferred[Answer]:
+    def submit(
+        self,
+        prompt: str,
+        terms: Terms | None = None,
+        judge: Judge = every_answer_fits,
+        watch: Watch = nobody_watches,
+    ) -> Deferred[Answer]:
         """
         Ask `prompt` of the next idle worker, or wait for one.  Fails with a
         `WorkError`; cancelling it gives the request up, wherever it is.
+
+        @param judge: looks at each answer; one that is not put right in its own
+            conversation is asked once of another worker.
+        @param watch: told what becomes of the request.
         """
         terms = terms or Terms()
         limit = self._policy.request_timeout
@@ -236,6 +255,8 @@ class Pool(Service):
         request = _Request(
             number=next(self._numbers),
             prompt=prompt,
+            judge=judge,
+            watch=watch,
             terms=terms,
             arrived=self._clock.seconds(),
             limit=limit,
@@ -248,7 +269,9 @@ class Pool(Service):
             self._waiting.take(terms.client)
             self._put(request, worker)
         else:
+            ahead = self._waiting.ahead(terms.client, terms.priority)
             self._waiting.add(request, terms.client, terms.priority, request.arrived)
+            watch(Queued(ahead + 1, self._wait_for(ahead)))
             if self._policy.queue_timeout < limit:
                 request.patience = self._clock.callLater(
                     self._policy.queue_timeout, lambda: self._end(request, self._busy())
@@ -326,12 +349,18 @@ class Pool(Service):
         request.worker = worker.name
         client = request.terms.client
         began = self._clock.seconds()
+        request.watch(Started(worker.name, request.attempts))
 
         def answered(reply: Reply) -> None:
             now = self._clock.seconds()
             self._turn_times.add(now, now - began)
             request.turn = None
             self._waiting.release(client)
+            if reply.unfit and request.attempts < _MOST_ATTEMPTS and not self._hurried:
+                request.worker = None
+                self._again(request, "its answer did not fit")
+                worker.end_turn()
+                return
             if request.is_trial or self.crew.outage.is_disproved(began):
                 self.crew.outage.over()
             self._forget(request)
@@ -348,7 +377,8 @@ class Pool(Service):
             worker.end_turn()
 
         try:
-            turn = worker.ask(request.prompt)
+            heard = nobody_hears if request.watch is nobody_watches else request.hear
+            turn = worker.ask(request.prompt, request.judge, heard)
         except Exception as problem:
             # Nothing was typed, and the worker is as idle as before: whoever looks
             # for idle workers finds it again.
@@ -365,18 +395,19 @@ class Pool(Service):
         problem = failure.value
         if isinstance(problem, SessionLost):
             if request.attempts < _MOST_ATTEMPTS:
-                self._log.info("a session died while it was asked: asking another")
-                self._again(request)
+                self._again(request, "its session died")
                 return
             failure = Failure(SessionLost(problem.reason, request.attempts))
         self._end(request, failure)
         if isinstance(problem, AgentUnavailable):
             self.crew.suffer(Troubled(problem.kind, problem.detail, problem.retry_after))
 
-    def _again(self, request: _Request) -> None:
+    def _again(self, request: _Request, reason: str) -> None:
         """
         Ask once more: another worker at once, or the first that is free.
         """
+        self._log.info("a request is asked again: {reason}", reason=reason)
+        request.watch(Retrying(reason))
         if self._hurried:
             self._end(request, ShuttingDown())
             return

@@ -57,6 +57,9 @@ from kiroworkers.terminal import (
     Working,
 )
 
+#: How often an answer is asked to be put right.
+_MOST_REPAIRS = 1
+
 #: Troubles that are the prompt's, not the agent's.
 _OF_THE_PROMPT = {
     "context_full",
@@ -105,6 +108,8 @@ class Reply:
         has none.
     @ivar source: where the text was read.
     @ivar denied, allowed: the questions of tools that were answered so.
+    @ivar repairs: how often it was asked once more because it did not fit.
+    @ivar unfit: it still does not.
     """
 
     text: str
@@ -113,6 +118,33 @@ class Reply:
     source: Source = "terminal"
     denied: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()
+    repairs: int = 0
+    unfit: bool = False
+
+
+class Judge(Protocol):
+    """
+    Whoever asked looks at what was said, while the conversation still knows it.
+    """
+
+    def __call__(self, reply: Reply, /) -> str | None:
+        """
+        What to ask to have `reply` put right; None where that is not needed, or
+        would be in vain.
+        """
+
+
+def every_answer_fits(reply: Reply) -> str | None:
+    """
+    As a `Judge`: whatever was said is good.
+    """
+    return None
+
+
+def nobody_hears(text: str) -> None:
+    """
+    What is said is not wanted before all of it was.
+    """
 
 
 class Journal(Protocol):
@@ -208,7 +240,10 @@ class Session:
         self._alarm: IDelayedCall | None = None
         self._silence: IDelayedCall | None = None
         self._reply: Deferred[Reply] | None = None
+        self._judge: Judge = every_answer_fits
+        self._heard_by: Callable[[str], None] = nobody_hears
         self._prompt = ""
+        self._repairs = 0
         self._asked = 0.0
         self._questions: list[NeedsApproval] = []
         self._end_reason: str | None = None
@@ -275,29 +310,46 @@ class Session:
         self._enter(State.STARTING, self._limits.startup, "it showed no prompt")
         self._write(self._conversation.unasked())
 
-    def ask(self, prompt: str) -> Deferred[Reply]:
+    def ask(
+        self,
+        prompt: str,
+        judge: Judge = every_answer_fits,
+        heard: Callable[[str], None] = nobody_hears,
+    ) -> Deferred[Reply]:
         """
         Ask `prompt` of an idle session.  Fires with what it said in the turn, or
         fails with a `WorkError`; cancelling it interrupts the turn.
 
+        @param judge: looks at each answer, before it is forgotten.
+        @param heard: called with each piece of an answer, as soon as it is certain.
         @raise PromptUntypable: if the agent cannot be given so much.
         """
         assert self.state is State.IDLE, f"{self.name} is {self.state.value}, not idle"
-        if self._journal is not None:
-            prompt = self._journal.marked(prompt)
         try:
-            typed = self._conversation.ask(prompt)
+            typed = self._typed(prompt)
         except PromptTooLong as problem:
             raise PromptUntypable(problem.length, problem.limit) from None
         reply: Deferred[Reply] = Deferred(lambda _: self._give_up())
         self._reply = reply
-        self._prompt = prompt
+        self._judge, self._heard_by = judge, heard
+        self._conversation.tells = heard is not nobody_hears
+        self._repairs = 0
         self.turns += 1
         self._questions.clear()
-        self._asked = self.last_activity = self._clock.seconds()
         self._enter(State.BUSY)
         self._write(typed)
         return reply
+
+    def _typed(self, prompt: str) -> bytes:
+        """
+        What to write to ask `prompt`.
+        """
+        if self._journal is not None:
+            prompt = self._journal.marked(prompt)
+        typed = self._conversation.ask(prompt)
+        self._prompt = prompt
+        self._asked = self.last_activity = self._clock.seconds()
+        return typed
 
     def stop(self, reason: str) -> None:
         """
@@ -392,6 +444,12 @@ class Session:
         return self._journal.answer(self._prompt, self._asked)
 
     def _end_turn(self, said: Reply) -> None:
+        said = evolve(said, repairs=self._repairs)
+        if self._reply is not None:
+            repair = self._judge(said)
+            if repair is not None and self._repair(repair, said):
+                return
+            said = evolve(said, unfit=repair is not None)
         reply, self._reply = self._reply, None
         # A turn in which nothing was said may be one that has not begun: a prompt
         # that strayed just when it was typed at.  Only a clear proves that it is over.
@@ -408,6 +466,28 @@ class Session:
             reply.callback(said)
         if keeps and self.state is State.BUSY:
             self._rest()
+
+    def _repair(self, prompt: str, said: Reply) -> bool:
+        """
+        Ask `prompt` in the same conversation, unless that was done before, or is
+        not to be had.
+        """
+        # Where nothing was said, the turn may not have begun.
+        at_prompt = self._conversation.at_prompt and said.text.strip() != ""
+        if self._repairs >= _MOST_REPAIRS or not at_prompt:
+            return False
+        try:
+            typed = self._typed(prompt)
+        except PromptTooLong:
+            return False
+        self._repairs += 1
+        self._log.info("{name}: its answer did not fit: asking once more", name=self.name)
+        self._write(typed)
+        return True
+
+    def _hear(self, event: Any) -> None:
+        if self._reply is not None:
+            self._heard_by(event.text)
 
     def _fail(self, trouble: Any) -> None:
         """
@@ -563,7 +643,7 @@ _REACTIONS: Mapping[tuple[State, type[Any]], Callable[[Session, Any], None]] = {
     (State.STARTING, Troubled): Session._give_in,
     (State.IDLE, Strayed): Session._await_prompt,
     (State.BUSY, Submitted): lambda session, event: None,
-    (State.BUSY, Said): lambda session, event: None,
+    (State.BUSY, Said): Session._hear,
     (State.BUSY, Working): Session._tell,
     (State.BUSY, Answered): Session._deliver,
     (State.BUSY, NeedsApproval): Session._answer_for_tool,

@@ -21,7 +21,14 @@ from twisted.logger import Logger
 
 from kiroworkers.sessions.recycling import RecyclePolicy
 from kiroworkers.sessions.restarts import RestartPolicy, Restarts
-from kiroworkers.sessions.session import Reply, Session, State
+from kiroworkers.sessions.session import (
+    Judge,
+    Reply,
+    Session,
+    State,
+    every_answer_fits,
+    nobody_hears,
+)
 from kiroworkers.terminal import Troubled
 
 #: States in which a session is serving somebody or soon can.
@@ -267,13 +274,18 @@ class Worker:
             self._take(session)
             self._launch(session)
 
-    def ask(self, prompt: str) -> Deferred[Reply]:
+    def ask(
+        self,
+        prompt: str,
+        judge: Judge = every_answer_fits,
+        heard: Callable[[str], None] = nobody_hears,
+    ) -> Deferred[Reply]:
         """
-        Ask `prompt` of the idle session, as `Session.ask`.
+        Ask the idle session, as `Session.ask`.
         """
         session = self._session
         assert session is not None and self.idle, "only an idle worker is asked"
-        reply = session.ask(prompt)
+        reply = session.ask(prompt, judge, heard)
         if session.served_once and self._supervisor.has_room(self):
             # It goes after this turn; who comes next need not wait for a start.
             self._prepare()

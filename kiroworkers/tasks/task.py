@@ -19,7 +19,7 @@ from kiroworkers.tasks.literal import json_literal
 
 #: The form of the answer, by the name that `terminal` gives it.
 Layout: TypeAlias = Literal["compact", "lines"]
-_LAYOUTS: Mapping[Layout, str] = {
+LAYOUTS: Mapping[Layout, str] = {
     "compact": "compactly, on one line",
     "lines": "with each member and each list item on a line of its own",
 }
@@ -92,7 +92,7 @@ class Task:
             request=json_literal({**defaults, **request}),
             schema=json_literal(self.answer_schema_for(request)),
             example=json_literal(self.example_answer),
-            layout=_LAYOUTS[layout],
+            layout=LAYOUTS[layout],
         )
 
     def answer(self, request: Mapping[str, Any], text: str, wrapped: bool = False) -> Found:

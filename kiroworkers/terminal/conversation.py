@@ -33,6 +33,8 @@ class Conversation(ABC):
     source: Source = "terminal"
     #: May a clear take as long as a start?
     clears_as_it_starts = False
+    #: Is `Said` wanted, where it costs something?
+    tells = False
     #: May an interrupt and the answer cross, so that the interrupt is read at the
     #: prompt, and draws another?
     interrupts_cross = True

@@ -84,6 +84,7 @@ class CycleConversation(PrintedConversation):
         if not found:
             end = len(self._pending) - _overlap(self._pending, mark)
         self._keep(self._pending[:end], events)
+        self._tell(events)
         self._pending = self._pending[end + len(mark) if found else end :]
         self._editing = found
         if not self._prefixed and (self._expecting is Expecting.ANSWER or not self._started):

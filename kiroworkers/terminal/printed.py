@@ -6,7 +6,7 @@ bounded, and read as text.
 from __future__ import annotations
 
 from kiroworkers.terminal.dialect import Dialect
-from kiroworkers.terminal.events import Event, Overflowed
+from kiroworkers.terminal.events import Event, Overflowed, Said
 from kiroworkers.terminal.keyboard import Expecting, KeyboardConversation
 from kiroworkers.terminal.transcript import plain
 
@@ -29,6 +29,8 @@ class PrintedConversation(KeyboardConversation):
         super().__init__(dialect, max_output)
         self._output = bytearray()
         self._prefixed = False
+        # Where the first line of the answer begins that was not told yet.
+        self._untold = 0
 
     @property
     def last_seen(self) -> str:
@@ -43,7 +45,9 @@ class PrintedConversation(KeyboardConversation):
         self._output += output
         prefix = self._dialect.answer_prefix
         if prefix is not None and not self._prefixed:
-            self._prefixed = prefix.search(self._output, start) is not None
+            found = prefix.search(self._output, start)
+            if found is not None:
+                self._prefixed, self._untold = True, found.end()
         if self._expecting is not Expecting.ANSWER:
             most = LAST_SEEN if self._started else LONGEST_START
             if len(self._output) > 2 * most:
@@ -52,9 +56,21 @@ class PrintedConversation(KeyboardConversation):
             self._expecting = Expecting.PROMPT
             events.append(Overflowed(self._max_output))
 
+    def _tell(self, events: list[Event]) -> None:
+        """
+        Tell the lines of the answer that are complete: they are not drawn again.
+        """
+        if self.tells and self._prefixed and self._expecting is Expecting.ANSWER:
+            end = self._output.rfind(b"\n", self._untold) + 1
+            if end > 0:
+                text = plain(bytes(self._output[self._untold : end]))
+                events += map(Said, text.splitlines(keepends=True))
+                self._untold = end
+
     def _drop(self) -> None:
         self._output.clear()
         self._prefixed = False
+        self._untold = 0
 
     def _own_words(self) -> str:
         return "" if self._prefixed else plain(bytes(self._output[-LAST_SEEN:]))

@@ -15,8 +15,10 @@ from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
 from kiroworkers import __version__
-from kiroworkers.errors import AgentRefused, AnswerUnfit, UnknownTask, WorkError
+from kiroworkers.asking import ask
+from kiroworkers.errors import UnknownTask, WorkError
 from kiroworkers.groups import Group, Groups
+from kiroworkers.sessions.pool import Terms
 from kiroworkers.tasks import Task
 from kiroworkers.web.body import json_body
 from kiroworkers.web.described import (
@@ -27,11 +29,13 @@ from kiroworkers.web.described import (
 )
 from kiroworkers.web.errors import (
     as_refusal,
+    described_error,
     handle_failures,
     respond,
     respond_to_refusal,
     respond_to_work_error,
 )
+from kiroworkers.web.events import EventStream, wants_events
 from kiroworkers.web.gate import Gate
 from kiroworkers.web.headers import tell_agent, tell_answer, tell_rejoined
 from kiroworkers.web.operator import Operator
@@ -118,7 +122,7 @@ class Application:
         return respond(request, 200, {"tasks": tasks, "agents": self._groups.names})
 
     @app.route("/kiro/<name>", methods=["POST"])
-    async def ask(self, request: IRequest, name: str) -> bytes:
+    async def answer(self, request: IRequest, name: str) -> bytes:
         """
         One request to one task.
         """
@@ -130,22 +134,38 @@ class Application:
         tell_agent(request, group.name)
         asked = task.accept(json_body(request))
         terms = terms_of(request, client, name)
-        prompt = task.prompt(asked, group.agent.dialect.layout)
+        if wants_events(request):
+            await self._stream(request, group, task, asked, terms)
+            return b""
         try:
-            answer = await group.pool.submit(prompt, terms)
+            outcome = await ask(group, task, asked, terms)
         except WorkError as problem:
             return respond_to_work_error(request, problem, group.pool.queue())
-        reply = answer.reply
-        tell_answer(request, answer)
-        try:
-            found = task.answer(asked, reply.text, reply.wrapped)
-        except AnswerUnfit:
-            if reply.denied:
-                raise AgentRefused("approval_denied", reply.denied[-1]) from None
-            raise
-        if found.rejoined:
+        tell_answer(request, outcome.answer)
+        if outcome.found.rejoined:
             tell_rejoined(request)
-        return respond(request, 200, found.value)
+        return respond(request, 200, outcome.found.value)
+
+    async def _stream(
+        self, request: IRequest, group: Group, task: Task, asked: Any, terms: Terms
+    ) -> None:
+        """
+        Tell the client what becomes of its request, and at last the answer.
+        """
+        stream = EventStream(self._clock, request)
+        try:
+            outcome = await ask(group, task, asked, terms, stream.watch)
+            stream.send("answer", outcome.found.value)
+        except WorkError as problem:
+            status, body = described_error(problem, group.pool.queue())
+            stream.send("error", {"status": status, **body})
+        except Exception:
+            self._log.failure("a fault while answering {path!r}", path=request.path)
+            stream.send(
+                "error", {"status": 500, "error": "The server has a fault", "code": "fault"}
+            )
+        finally:
+            stream.close()
 
     def _group_for(self, request: IRequest, task: Task) -> Group:
         asked_for = agent_of(request)

@@ -99,8 +99,18 @@ def respond_to_work_error(
     request: IRequest, problem: WorkError, queue: Queue | None = None
 ) -> bytes:
     """
-    The response to a request that got no answer, with the `queue` that it was for
-    as it is then, where it may be worth to come back.
+    The response to a request that got no answer, as `described_error`.
+    """
+    status, body = described_error(problem, queue)
+    if "retryAfter" in body:
+        request.setHeader(b"retry-after", str(body["retryAfter"]).encode())
+    return respond(request, status, body)
+
+
+def described_error(problem: WorkError, queue: Queue | None = None) -> tuple[int, dict[str, Any]]:
+    """
+    The status and the body of a request that got no answer, with the `queue` that
+    it was for as it is then, where it may be worth to come back.
     """
     status, code = STATUS[type(problem)]
     body: dict[str, Any] = {"error": str(problem), "code": code}
@@ -116,11 +126,11 @@ def respond_to_work_error(
             body["code"] = kind
         case ShuttingDown():
             body["retryAfter"] = _RESTART_GUESS
-    if "retryAfter" in body:
-        if queue is not None:
-            body["queue"] = described_queue(queue)
-        request.setHeader(b"retry-after", str(body["retryAfter"]).encode())
-    return respond(request, status, body)
+        case AnswerUnfit(reasons=reasons) if reasons:
+            body["reasons"] = reasons
+    if "retryAfter" in body and queue is not None:
+        body["queue"] = described_queue(queue)
+    return status, body
 
 
 def handle_failures(app: Klein, log: Logger) -> None:

@@ -15,6 +15,7 @@ TOLD = tuple(
         b"Agent",
         b"Worker",
         b"Attempts",
+        b"Repairs",
         b"Completion",
         b"Source",
         b"Rejoined",
@@ -41,6 +42,8 @@ def tell_answer(request: IRequest, answer: Answer) -> None:
     _tell(request, "Attempts", str(answer.attempts))
     _tell(request, "Completion", reply.completion)
     _tell(request, "Source", reply.source)
+    if reply.repairs:
+        _tell(request, "Repairs", str(reply.repairs))
     for name, questions in (("Tools-Denied", reply.denied), ("Tools-Allowed", reply.allowed)):
         if questions:
             _tell(request, name, str(len(questions)))

@@ -19,7 +19,8 @@ from kiroworkers.errors import (
     TimedOut,
 )
 from kiroworkers.sessions.pool import Answer, Pool, Queue, Terms
-from kiroworkers.sessions.session import Reset
+from kiroworkers.sessions.progress import Retrying, Said, Started
+from kiroworkers.sessions.session import Reply, Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.sessions.simulation import PoolMachine, simulate
 from tests.sessions.support import MemoryLine, pool_in, watched
@@ -55,6 +56,87 @@ class PoolTestCase(SynchronousTestCase):
     def say(self, number: int, text: str) -> None:
         self.reactor.programs[number].say(text)
         self.reactor.advance(0)
+
+
+class JudgeTests(PoolTestCase):
+    """
+    Tests for answers that do not fit, and for who is told what becomes of a request.
+    """
+
+    def submit(self, prompt: str) -> list[Any]:
+        def judge(reply: Reply) -> str | None:
+            return None if "good" in reply.text else "again"
+
+        self.told: list[Any] = []
+        results = watched(self.pool.submit(prompt, None, judge, self.told.append))
+        self.reactor.advance(0)
+        return results
+
+    def test_another_worker(self) -> None:
+        """
+        An answer that did not fit, nor when it was asked for once more, is asked of
+        another worker.
+        """
+        results = self.submit("a")
+        self.say(0, "bad")
+        self.say(0, "worse")
+        self.assertEqual(results, [])
+        self.assertEqual((self.asked(0), self.asked(1)), (["a", "again"], ["a"]))
+        self.say(1, "good")
+        [answer] = results
+        self.assertEqual((answer.worker, answer.attempts), ("worker2", 2))
+        # The lines after an answer say what it cost.
+        told = [
+            each
+            for each in self.told
+            if not (isinstance(each, Said) and (each.text == "\n" or "Credits" in each.text))
+        ]
+        self.assertEqual(
+            told,
+            [
+                Started("worker1", 1),
+                Said("bad\n"),
+                Said("worse\n"),
+                Retrying("its answer did not fit"),
+                Started("worker2", 2),
+                Said("good\n"),
+            ],
+        )
+
+    def test_no_third(self) -> None:
+        """
+        It is not asked of a third; then it is the answer, said to be unfit.
+        """
+        results = self.submit("a")
+        for number in (0, 0, 1, 1):
+            self.say(number, "bad")
+        [answer] = results
+        self.assertEqual((answer.attempts, answer.reply.unfit), (2, True))
+
+    def test_queued(self) -> None:
+        """
+        Who waits is told the position, and how long it may take.
+        """
+        for prompt in "ab":
+            self.ask(prompt)
+        self.submit("c")
+        [queued] = self.told
+        self.assertEqual(queued.position, 1)
+        self.submit("d")
+        self.assertEqual(self.told[0].position, 2)
+
+    def test_shutting_down(self) -> None:
+        """
+        A server that hurries asks nobody once more.
+        """
+        results = self.submit("a")
+        self.pool.drain(100)
+        self.say(0, "bad")
+        self.pool.hurry()
+        self.say(0, "worse")
+        [answer] = results
+        self.assertTrue(answer.reply.unfit)
+        self.assertEqual(self.asked(1), [])
 
 
 class RoutingTests(PoolTestCase):

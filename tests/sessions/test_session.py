@@ -394,6 +394,103 @@ class TurnTests(SessionTestCase):
         self.assertIsInstance(results[0], SessionLost)
 
 
+class JudgeTests(SessionTestCase):
+    """
+    Tests for answers that are looked at before they are forgotten.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.settle()
+        self.judged: list[Reply] = []
+        self.told: list[str] = []
+
+    def judge(self, reply: Reply) -> str | None:
+        self.judged.append(reply)
+        return None if "good" in reply.text else "again, please"
+
+    def ask(self) -> list[Any]:
+        results = watched(self.session.ask("a", self.judge, self.told.append))
+        self.settle()
+        return results
+
+    def say(self, text: str) -> None:
+        self.kiro.say(text)
+        self.settle(0.3)
+
+    def test_fits(self) -> None:
+        """
+        An answer that fits is the end of the turn.
+        """
+        results = self.ask()
+        self.say("good")
+        [reply] = results
+        self.assertEqual((reply.repairs, reply.unfit), (0, False))
+        self.assertEqual(self.kiro.typed[:2], ["a", "/clear"])
+
+    def test_repaired(self) -> None:
+        """
+        One that does not is asked for once more in the same conversation, before
+        that is cleared.
+        """
+        results = self.ask()
+        self.say("bad")
+        self.assertEqual((results, self.session.state), ([], State.BUSY))
+        self.say("good")
+        [reply] = results
+        self.assertEqual((reply.text.split()[1], reply.repairs, reply.unfit), ("good", 1, False))
+        self.assertEqual(self.kiro.typed[1].partition(",")[0], "again")
+        self.assertEqual(self.kiro.typed[2], "/clear")
+        self.assertEqual(self.session.answers, 1)
+
+    def test_not_repaired(self) -> None:
+        """
+        It is not asked for a third time.
+        """
+        results = self.ask()
+        self.say("bad")
+        self.say("worse")
+        [reply] = results
+        self.assertEqual((reply.text.split()[1], reply.repairs, reply.unfit), ("worse", 1, True))
+        self.assertEqual(len(self.judged), 2)
+        self.assertEqual(self.kiro.typed[2], "/clear")
+
+    def test_given_up(self) -> None:
+        """
+        A repair that is given up is interrupted like any turn, and nobody looks
+        at what is said late.
+        """
+        results = watched(reply := self.session.ask("a", self.judge))
+        self.settle()
+        self.say("bad")
+        reply.cancel()
+        self.settle(0.5)
+        self.assertIsInstance(results[0], CancelledError)
+        self.assertEqual(len(self.judged), 1)
+        self.settle()
+        self.assertIs(self.session.state, State.IDLE)
+
+    def test_nothing_said(self) -> None:
+        """
+        Where nothing was said the turn may not have begun, and nothing is typed.
+        """
+        results = self.ask()
+        self.kiro.print(classic.SPINNER_GONE + " \n")
+        self.kiro.show_prompt()
+        self.settle()
+        [reply] = results
+        self.assertEqual((reply.repairs, reply.unfit), (0, True))
+
+    def test_heard(self) -> None:
+        """
+        The lines of an answer are told as they are printed.
+        """
+        self.ask()
+        self.kiro.print(classic.SPINNER_GONE + classic.answer("good\nand more\nand").rstrip())
+        self.settle()
+        self.assertEqual("".join(self.told).split(), ["good", "and", "more"])
+
+
 class StopTests(SessionTestCase):
     """
     Tests for ending a session.

@@ -1,0 +1,96 @@
+"""
+One request to one task: from what a client wants to an answer that fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from kiroworkers.errors import AgentRefused, AnswerUnfit, AnswerUnreadable
+from kiroworkers.groups import Group
+from kiroworkers.sessions.pool import Answer, Terms
+from kiroworkers.sessions.progress import Retrying, Watch, nobody_watches
+from kiroworkers.sessions.session import Reply
+from kiroworkers.tasks import Found, Task
+from kiroworkers.tasks.repair import repair_prompt
+
+
+@frozen
+class Outcome:
+    """
+    What was found in what an agent said.
+    """
+
+    found: Found
+    answer: Answer
+
+
+async def ask(
+    group: Group,
+    task: Task,
+    asked: Mapping[str, Any],
+    terms: Terms,
+    watch: Watch = nobody_watches,
+) -> Outcome:
+    """
+    Ask an agent of `group`; `asked` was accepted by `task`.  An answer that does
+    not fit is asked for once more in its own conversation, then of another worker.
+
+    @raise WorkError: when there is no answer, or none that fits.
+    """
+    layout = group.agent.dialect.layout
+    reading = _Reading(task, asked, watch, layout)
+    answer = await group.pool.submit(task.prompt(asked, layout), terms, reading.judge, watch)
+    return Outcome(reading.found(answer.reply), answer)
+
+
+class _Reading:
+    """
+    Reads each reply to one request, and remembers what the last one means.
+    """
+
+    def __init__(self, task: Task, asked: Mapping[str, Any], watch: Watch, layout: Any) -> None:
+        self._task = task
+        self._asked = asked
+        self._watch = watch
+        self._layout = layout
+        self._read: Found | AnswerUnfit | AnswerUnreadable | None = None
+        self._reasons: list[str] = []
+
+    def judge(self, reply: Reply) -> str | None:
+        """
+        As `sessions.session.Judge`.
+        """
+        try:
+            self._read = self._task.answer(self._asked, reply.text, reply.wrapped)
+        except AnswerUnreadable as problem:
+            # It would be drawn the same way again.
+            self._read = problem
+        except AnswerUnfit as problem:
+            self._read = problem
+            self._reasons.append(problem.reason)
+            if reply.repairs == 0:
+                self._watch(Retrying(f"its answer does not fit: {problem.reason}"))
+            schema = self._task.answer_schema_for(self._asked)
+            return repair_prompt(problem.reason, schema, self._layout)
+        return None
+
+    def found(self, reply: Reply) -> Found:
+        """
+        What the last reply means.
+
+        @raise WorkError: when it means nothing that fits.
+        """
+        match self._read:
+            case Found() as found:
+                return found
+            case AnswerUnfit(reason) if reply.denied:
+                raise AgentRefused("approval_denied", reply.denied[-1])
+            case AnswerUnfit(reason):
+                raise AnswerUnfit(reason, tuple(self._reasons))
+            case AnswerUnreadable() as problem:
+                raise problem
+        raise AssertionError("each reply is judged")
