@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import evolve
 from treq.testing import StubTreq
+from twisted.logger import LogLevel, capturedLogs, eventAsText
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
@@ -228,13 +229,22 @@ class ApplicationTests(SynchronousTestCase):
 
     def test_fault(self) -> None:
         """
-        A fault of ours is logged, and told as one without its details.
+        A fault of ours is logged with its place, and told as one; what it says is in
+        neither, since it may quote the client.
         """
-        self.patch(self.pool, "submit", lambda prompt, terms: 1 / 0)
-        response, body = self.request("POST", "/kiro/generate-story", json={"idea": "x"})
+
+        def submit(prompt: str, terms: object) -> None:
+            raise ZeroDivisionError(prompt)
+
+        self.patch(self.pool, "submit", submit)
+        with capturedLogs() as logged:
+            response, body = self.request("POST", "/kiro/generate-story", json={"idea": "hush"})
         self.assertEqual((response.code, body), (500, {"error": "The server has a fault",
                                                        "code": "fault"}))  # fmt: skip
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        [text] = [eventAsText(each) for each in logged if each["log_level"] is LogLevel.error]
+        self.assertIn("ZeroDivisionError", text)
+        self.assertIn("in submit", text)
+        self.assertNotIn("hush", text)
 
 
 class MixedTests(SynchronousTestCase):
