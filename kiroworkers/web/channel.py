@@ -13,6 +13,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
+from kiroworkers.web.addresses import host_of
 from kiroworkers.web.errors import Refusal, whole_response
 from kiroworkers.web.headers import cors_headers
 
@@ -108,8 +109,8 @@ class Channel(HTTPChannel):
         self.setTimeout(None)
         assert self.transport is not None, "there is a client"
         self._log.info(
-            "{peer}: refused before there was a request: {code}",
-            peer=self.transport.getPeer(),
+            "{client}: refused before there was a request: {code}",
+            client=host_of(self.transport.getPeer()),
             code=refusal.code,
         )
         headers = self.requests[-1].requestHeaders if self.requests else None

@@ -63,7 +63,7 @@ def cors_headers(origin: str, allowed: Sequence[str]) -> dict[bytes, bytes]:
     return headers | {
         b"Access-Control-Allow-Origin": b"*" if "*" in allowed else origin.encode("latin-1"),
         b"Access-Control-Expose-Headers": b", ".join((b"Retry-After", *TOLD)),
-        b"Access-Control-Allow-Methods": b"GET, POST, PUT, OPTIONS",
+        b"Access-Control-Allow-Methods": b"GET, POST, PUT, DELETE, OPTIONS",
         b"Access-Control-Allow-Headers": (
             b"Authorization, Content-Type, Prefer, X-Agent, X-Priority, X-Request-Timeout"
         ),
