@@ -182,6 +182,7 @@ class RateTests(DoorTestCase):
         self.assertEqual(codes, [200, 200])
         response, body = await self.story("x")
         self.assertEqual((response.code, body["code"]), (429, "rate_limited"))
+        self.assertEqual(response.phrase, b"Too Many Requests")
         self.assertIn(body["retryAfter"], range(1, 61))
         self.assertEqual(self.header(response, "retry-after"), str(body["retryAfter"]))
         for path in ("/health", "/ready", "/kiro"):

@@ -15,6 +15,9 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 #: Bits of an IPv6 address that say whose it is; the rest is for its owner to choose.
 _OWNED = 64
 
+#: What is in a URL beside a name and a port.
+_MORE = frozenset("/?#@\\")
+
 
 def host_of(address: object) -> str:
     """
@@ -57,8 +60,10 @@ def is_local(host: str) -> bool:
 def name_in(authority: str) -> str | None:
     """
     The name or the IP address in a Host header or behind the ``//`` of a URL, in
-    lower case; None where there is none.
+    lower case; None where there is none, or more.
     """
+    if _MORE & set(authority):
+        return None
     try:
         name = urlsplit(f"//{authority}").hostname
     except ValueError:

@@ -82,7 +82,7 @@ class Channel(HTTPChannel):
             super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
-        if self._dataBuffer:
+        if self._dataBuffer and self.persistent:
             # The next request has begun to come.
             self._expect_rest()
         super().requestDone(request)

@@ -87,7 +87,8 @@ def respond(request: IRequest, status: int, body: Mapping[str, Any]) -> bytes:
     """
     `body` as the JSON response of `request`, to be returned from a route.
     """
-    request.setResponseCode(status)
+    # Twisted has no phrase for some.
+    request.setResponseCode(status, _phrase(status))
     request.setHeader(b"content-type", _JSON)
     text = _as_json(body)
     request.setHeader(b"content-length", str(len(text)).encode())
@@ -120,7 +121,7 @@ def whole_response(refusal: Refusal, more: Mapping[bytes, bytes] | None = None) 
         b"Content-Length": str(len(text)).encode(),
         b"Connection": b"close",
     }
-    status = f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}".encode()
+    status = f"HTTP/1.1 {refusal.status} ".encode() + _phrase(refusal.status)
     head = [status, *(name + b": " + value for name, value in lines.items())]
     return b"\r\n".join((*head, b"", text))
 
@@ -132,6 +133,10 @@ def _told(refusal: Refusal) -> tuple[dict[str, str], dict[str, Any]]:
         body["retryAfter"] = refusal.retry_after
         headers["Retry-After"] = str(refusal.retry_after)
     return headers, body
+
+
+def _phrase(status: int) -> bytes:
+    return HTTPStatus(status).phrase.encode()
 
 
 def _as_json(body: Mapping[str, Any]) -> bytes:

@@ -119,5 +119,7 @@ class AddressTests(SynchronousTestCase):
             ("[", None),
             ("", None),
             (":80", None),
+            ("evil.example@localhost", None),
+            ("localhost/x", None),
         ]:
             self.assertEqual(name_in(said), name, said)
