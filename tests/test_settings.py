@@ -77,6 +77,12 @@ class ReadTests(SynchronousTestCase):
             ("interface", "localhost", "IP address"),
             ("insecure", "perhaps", "yes or no"),
             ("cors-origin", "example.org", "origins"),
+            ("allow-host", "https://a.example", "names or addresses"),
+            ("allow-host", "*", "names or addresses"),
+            ("allow-host", "a b", "names or addresses"),
+            ("rate", "-1", "at least 0"),
+            ("rate-burst", "0", "at least 1"),
+            ("max-connections", "0", "at least 1"),
             ("max-workers", "1", "below --workers, 2"),
             ("agent", "", "names no agent"),
             ("agent", "q,=2", "=2: names no agent"),
@@ -145,6 +151,16 @@ class ReadTests(SynchronousTestCase):
         listed = Settings.read({"pass-env": "GITHUB_TOKEN, kiro:NPM_*"}, {})
         self.assertEqual(listed.pass_env, ("GITHUB_TOKEN", "kiro:NPM_*"))
 
+    def test_hosts(self) -> None:
+        """
+        Names and addresses of the server are a list; their ports and letter case
+        do not matter.
+        """
+        listed = Settings.read(
+            {"allow-host": "Kiro.Example.:8080, 10.0.0.5:1, ::1,[FE80::1]:80"}, {}
+        )
+        self.assertEqual(listed.allow_host, ("kiro.example", "10.0.0.5", "::1", "fe80::1"))
+
     def test_origins(self) -> None:
         """
         Origins are a list, or the word none.
@@ -152,6 +168,7 @@ class ReadTests(SynchronousTestCase):
         listed = Settings.read({"cors-origin": "https://a.example, https://b.example:1"}, {})
         self.assertEqual(listed.cors_origin, ("https://a.example", "https://b.example:1"))
         self.assertEqual(Settings.read({"cors-origin": "none"}, {}).cors_origin, ())
+        self.assertEqual(Settings.read({}, {}).cors_origin, ())
 
 
 class KnobTests(SynchronousTestCase):

@@ -10,6 +10,7 @@ from typing import Any
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
@@ -31,6 +32,7 @@ from kiroworkers.web.errors import (
     as_refusal,
     described_error,
     handle_failures,
+    log_fault,
     respond,
     respond_to_refusal,
     respond_to_work_error,
@@ -160,7 +162,7 @@ class Application:
             status, body = described_error(problem, group.pool.queue())
             stream.send("error", {"status": status, **body})
         except Exception:
-            self._log.failure("a fault while answering {path!r}", path=request.path)
+            log_fault(self._log, request, Failure())
             stream.send(
                 "error", {"status": 500, "error": "The server has a fault", "code": "fault"}
             )
