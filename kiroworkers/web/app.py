@@ -163,9 +163,8 @@ class Application:
             stream.send("error", {"status": status, **body})
         except Exception:
             log_fault(self._log, request, Failure())
-            stream.send(
-                "error", {"status": 500, "error": "The server has a fault", "code": "fault"}
-            )
+            body = {"error": FAULT.sentence, "code": FAULT.code}
+            stream.send("error", {"status": FAULT.status, **body})
         finally:
             stream.close()
 
