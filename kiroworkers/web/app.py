@@ -29,6 +29,7 @@ from kiroworkers.web.described import (
     milliseconds,
 )
 from kiroworkers.web.errors import (
+    FAULT,
     as_refusal,
     described_error,
     handle_failures,
