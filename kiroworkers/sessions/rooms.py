@@ -92,6 +92,13 @@ class Rooms:
         for name in ("work", "state", "gone"):
             (folder.path / name).mkdir(mode=0o700)
 
+    @property
+    def path(self) -> Path | None:
+        """
+        The state folder, while it is open.
+        """
+        return None if self._folder is None else self._folder.path
+
     def take(self, worker: str, command: Command, stores: Sequence[Store]) -> Room:
         """
         A room for a session of `worker`, which runs `command` in it.

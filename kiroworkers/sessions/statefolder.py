@@ -21,6 +21,9 @@ from kiroworkers.errors import CannotStart
 _PREFIX = "kiroworkers-"
 _LOCK = "kiroworkers.lock"
 
+#: The folder in it that the next server wants as it is.
+JOBS = "jobs"
+
 
 class StateFolder:
     """
@@ -57,10 +60,10 @@ class StateFolder:
 
     def empty(self) -> None:
         """
-        Remove what an earlier server left.
+        Remove what an earlier server left, but for its jobs.
         """
         for each in self.path.iterdir():
-            if each.name != _LOCK:
+            if each.name not in (_LOCK, JOBS):
                 rmtree(each, ignore_errors=True)
 
     def release(self) -> None:

@@ -4,9 +4,11 @@ What a response says of the answer in it: who gave it, and how that is known.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from twisted.web.iweb import IRequest
 
-from kiroworkers.sessions.pool import Answer
+from kiroworkers.asking import Outcome
 
 #: Every header, as pages of other origins may read it.
 TOLD = tuple(
@@ -29,32 +31,36 @@ def tell_agent(request: IRequest, name: str) -> None:
     """
     Which agent answers.
     """
-    _tell(request, "Agent", name)
+    tell(request, {"Agent": name})
 
 
-def tell_answer(request: IRequest, answer: Answer) -> None:
+def told_of(outcome: Outcome) -> dict[str, str]:
     """
     Which worker answered, in how many attempts; how the end of its turn was
-    known, and where the text was read; how many questions of tools there were.
+    known, and where the text was read; how many questions of tools there were; was
+    it joined across lines that were cut?
     """
+    answer = outcome.answer
     reply = answer.reply
-    _tell(request, "Worker", answer.worker)
-    _tell(request, "Attempts", str(answer.attempts))
-    _tell(request, "Completion", reply.completion)
-    _tell(request, "Source", reply.source)
+    told = {
+        "Worker": answer.worker,
+        "Attempts": str(answer.attempts),
+        "Completion": reply.completion,
+        "Source": reply.source,
+    }
     if reply.repairs:
-        _tell(request, "Repairs", str(reply.repairs))
+        told["Repairs"] = str(reply.repairs)
     for name, questions in (("Tools-Denied", reply.denied), ("Tools-Allowed", reply.allowed)):
         if questions:
-            _tell(request, name, str(len(questions)))
+            told[name] = str(len(questions))
+    if outcome.found.rejoined:
+        told["Rejoined"] = "1"
+    return told
 
 
-def tell_rejoined(request: IRequest) -> None:
+def tell(request: IRequest, told: Mapping[str, str]) -> None:
     """
-    The answer was joined across lines that were cut.
+    Say it in the headers of the response.
     """
-    _tell(request, "Rejoined", "1")
-
-
-def _tell(request: IRequest, name: str, value: str) -> None:
-    request.setHeader(f"X-Kiroworkers-{name}".encode(), value.encode())
+    for name, value in told.items():
+        request.setHeader(f"X-Kiroworkers-{name}".encode(), value.encode())

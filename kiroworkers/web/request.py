@@ -18,6 +18,9 @@ from kiroworkers.web.headers import TOLD
 
 _METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
 
+#: What pages of other origins may read besides `TOLD`.
+_EXPOSED = (b"Idempotency-Replayed", b"Location", b"Preference-Applied", b"Retry-After")
+
 #: Seconds that a connection may be silent while it says nothing or sends.
 _SILENCE = 60
 
@@ -89,12 +92,13 @@ class BoundedRequest(Request):
             self.setHeader(b"access-control-allow-origin", said.encode("latin-1"))
             self.setHeader(
                 b"access-control-expose-headers",
-                b", ".join((b"Retry-After", *TOLD)),
+                b", ".join((*_EXPOSED, *TOLD)),
             )
-            self.setHeader(b"access-control-allow-methods", b"GET, POST, PUT, OPTIONS")
+            self.setHeader(b"access-control-allow-methods", b"GET, POST, PUT, DELETE, OPTIONS")
             self.setHeader(
                 b"access-control-allow-headers",
-                b"Authorization, Content-Type, Prefer, X-Agent, X-Priority, X-Request-Timeout",
+                b"Authorization, Content-Type, Idempotency-Key, Prefer, X-Agent, X-Callback, "
+                b"X-Priority, X-Request-Timeout",
             )
             self.setHeader(b"access-control-max-age", b"600")
 

@@ -15,6 +15,8 @@ from kiroworkers.sessions.queue import LEAST_URGENT, MOST_URGENT, USUAL
 
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.I)
 
+_ASYNC = re.compile(r"(?:^|,)\s*respond-async\s*(?=$|[,;])", re.I)
+
 
 def terms_of(request: IRequest, client: str, label: str) -> Terms:
     """
@@ -24,13 +26,20 @@ def terms_of(request: IRequest, client: str, label: str) -> Terms:
     @raise BadInput: naming the header that makes no sense.
     """
     timeout = _timeout(request)
-    waits = _WAIT.search(_header(request, "Prefer") or "")
+    waits = None if wants_job(request) else _WAIT.search(_header(request, "Prefer") or "")
     if waits is not None and int(waits[1]) > 0:
         preferred = float(waits[1])
         if timeout is None or preferred <= timeout:
             timeout = preferred
             request.setHeader(b"preference-applied", b"wait=" + waits[1].encode())
     return Terms(timeout, _priority(request), client, label)
+
+
+def wants_job(request: IRequest) -> bool:
+    """
+    Does the client prefer to ask for the answer later (RFC 7240)?
+    """
+    return _ASYNC.search(_header(request, "Prefer") or "") is not None
 
 
 def agent_of(request: IRequest) -> str | None:
