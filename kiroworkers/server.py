@@ -138,6 +138,8 @@ class Server(MultiService):
         if self._connections is not None:
             await self._connections.close(self._reactor)
         await stopped
+        if self._desk is not None:
+            self._desk.close()
         if self._rooms is not None:
             await self._rooms.close()
         self._guard.stop()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from kiroworkers.errors import BadSetting, CannotStart
@@ -84,12 +83,13 @@ class Desk(MultiService):
         except OSError as problem:
             raise CannotStart(f"kiroworkers: --state-dir: {problem}") from None
         self.store.open(file)
+        if self._callbacks is None:
+            self.store.call_nobody()
 
-    def stopService(self) -> Deferred[None]:
-        stopped: Deferred[None] = super().stopService()
-        return stopped.addCallback(self._close)
-
-    def _close(self, _: object) -> None:
+    def close(self) -> None:
+        """
+        Nobody asks after jobs any more.
+        """
         self.store.close()
         if self._folder is not None:
             self._folder.release()

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
 from twisted.internet.protocol import Protocol
 from twisted.web.client import URI, Agent, FileBodyProducer
@@ -90,7 +90,9 @@ class _To:
         self._address = address
 
     def endpointForURI(self, uri: URI) -> Any:
-        endpoint = HostnameEndpoint(self._reactor, self._address, uri.port)
+        # Not `HostnameEndpoint`: it would resolve once more.
+        kind = TCP6ClientEndpoint if ":" in self._address else TCP4ClientEndpoint
+        endpoint = kind(self._reactor, self._address, uri.port)
         if uri.scheme != b"https":
             return endpoint
         # Not before: it takes a moment, and most servers call nobody.

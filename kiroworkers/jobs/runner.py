@@ -175,10 +175,11 @@ class Runner(Service):
         Give up `job`, which is unfinished.
         """
         lane = self._lanes[job.agent]
-        waited = lane.waiting.remove(job.id)
+        lane.waiting.remove(job.id)
         self._ended(job.id, "cancelled", None)
-        if not waited:
-            lane.turns[job.id].cancel()
+        turn = lane.turns.get(job.id)
+        if turn is not None:
+            turn.cancel()
 
     def _add(self, job: Job) -> _Lane:
         lane = self._lanes[job.agent]

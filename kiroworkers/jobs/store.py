@@ -214,6 +214,12 @@ class Store:
         """
         self._do("UPDATE jobs SET tries = tries + 1, due = ? WHERE id = ?", due, id)
 
+    def call_nobody(self) -> None:
+        """
+        Nothing is to be told any more.
+        """
+        self._do("UPDATE jobs SET due = NULL WHERE due IS NOT NULL")
+
     # Keys.
 
     def kept(self, key: Key) -> Kept | None:

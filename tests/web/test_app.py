@@ -233,7 +233,7 @@ class ApplicationTests(SynchronousTestCase):
         """
         A fault of ours is logged, and told as one without its details.
         """
-        self.patch(self.pool, "submit", lambda prompt, terms: 1 / 0)
+        self.patch(self.pool, "submit", lambda *_: 1 / 0)
         response, body = self.request("POST", "/kiro/generate-story", json={"idea": "x"})
         self.assertEqual((response.code, body), (500, {"error": "The server has a fault",
                                                        "code": "fault"}))  # fmt: skip
