@@ -10,11 +10,13 @@ import json
 from hashlib import sha256
 from typing import Any
 
-from twisted.internet.defer import Deferred
+import treq
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from tests.servers import ServerTestCase, real
+from tests.test_answers import events_in
 
 ASYNC = {"Prefer": "respond-async"}
 SECRET = "a secret of the tests"
@@ -74,13 +76,6 @@ class JobTestCase(ServerTestCase):
         _, body = await self.fetch("GET", f"/jobs/{id}")
         return body
 
-    async def ended(self, id: str) -> Any:
-        """
-        The job when it has ended, which the next story after it shows: one worker
-        takes them in turn.
-        """
-        return await self.job(id)
-
     def listen(self, *statuses: int) -> tuple[Listening, str]:
         """
         Somebody to call back, and where.
@@ -137,6 +132,43 @@ class RestartTests(JobTestCase):
         self.assertEqual(signed, f"sha256={expected}")
         self.assertEqual(json.loads(body), done)
 
+    async def test_callback_again(self) -> None:
+        """
+        A callback in vain is made again, by the next server if need be; a redirect
+        is not followed.
+        """
+        listening, url = self.listen(302)
+        told = listening.hears(1)
+        await self.start_jobs(*self.callbacks())
+        _, job = await self.order("an idea", **{"X-Callback": url})
+        await told
+        await self.server.says("was not heard \\(302\\)")
+        await self.server.signal("KILL")
+        told = listening.hears(2)
+        await self.start_jobs(*self.callbacks())
+        await told
+        bodies = [json.loads(body) for _, body in listening.heard]
+        self.assertEqual([each["id"] for each in bodies], [job["id"]] * 2)
+        self.assertEqual(bodies[0], bodies[1])
+
+    async def test_usual_folder(self) -> None:
+        """
+        Without --state-dir, on a port of its own, jobs are below the user's state
+        folder; where that cannot be had, the log says that they go with the server.
+        """
+        socket = self.folder / "k.sock"
+        options = ("--listen", f"unix:{socket}", "--workers", "1")
+        server = self.run_twistd(*options, XDG_STATE_HOME=str(self.folder / "home"))
+        await server.says("worker1: ready")
+        self.assertEqual(await server.signal("TERM"), 0)
+        [file] = (self.folder / "home").glob("kiroworkers/*/jobs/jobs.sqlite3")
+        self.assertIn("unix-", str(file))
+        (self.folder / "file").touch()
+        server = self.run_twistd(*options, XDG_STATE_HOME=str(self.folder / "file"))
+        await server.says("jobs end with this server")
+        await server.says("worker1: ready")
+        self.assertEqual(await server.signal("TERM"), 0)
+
     async def test_stopped(self) -> None:
         """
         A server that is told to stop refuses no job: those that are not finished
@@ -150,3 +182,40 @@ class RestartTests(JobTestCase):
         await self.start_jobs()
         await self.typed.heard("an idea")
         self.assertEqual((await self.job(job["id"]))["state"], "running")
+
+
+class KeyTests(JobTestCase):
+    """
+    Answers that are given again.
+    """
+
+    async def test_shared(self) -> None:
+        """
+        Requests with the same key share one turn while it runs, also when the
+        first of them hangs up, and the answer is there for the next server's
+        clients.
+        """
+        await self.start_jobs()
+        key = {"Idempotency-Key": "k1"}
+        first = self.story("an idea [[think=2]]", headers=key)
+        await self.typed.heard("an idea")
+        # It waits, too, as soon as its stream begins.
+        second = await treq.post(
+            f"{self.base}/kiro/generate-story",
+            json={"idea": "an idea [[think=2]]"},
+            headers={**key, "Accept": "text/event-stream"},
+            persistent=False,
+        )
+        response, _ = await self.story("another idea", headers=key)
+        self.assertEqual(response.code, 409)
+        first.cancel()
+        await self.assertFailure(first, CancelledError)
+        [*_, (name, story)] = events_in((await second.content()).decode())
+        self.assertEqual((name, story["title"]), ("answer", "an idea [[think=2]]"))
+        await self.server.signal("KILL")
+        await self.start_jobs()
+        response, again = await self.story("an idea [[think=2]]", headers=key)
+        self.assertEqual(again, story)
+        self.assertEqual(self.header(response, "idempotency-replayed"), "true")
+        prompts = [line for line in self.typed.lines if "an idea" in line]
+        self.assertEqual(len(prompts), 1)
