@@ -11,7 +11,8 @@ from hashlib import sha256
 from typing import Any
 
 import treq
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
+from twisted.web.client import ResponseNeverReceived
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
@@ -196,7 +197,7 @@ class KeyTests(JobTestCase):
         clients.
         """
         await self.start_jobs()
-        key = {"Idempotency-Key": "k1"}
+        key: Any = {"Idempotency-Key": "k1"}
         first = self.story("an idea [[think=2]]", headers=key)
         await self.typed.heard("an idea")
         # It waits, too, as soon as its stream begins.
@@ -209,7 +210,7 @@ class KeyTests(JobTestCase):
         response, _ = await self.story("another idea", headers=key)
         self.assertEqual(response.code, 409)
         first.cancel()
-        await self.assertFailure(first, CancelledError)
+        await self.assertFailure(first, ResponseNeverReceived)
         [*_, (name, story)] = events_in((await second.content()).decode())
         self.assertEqual((name, story["title"]), ("answer", "an idea [[think=2]]"))
         await self.server.signal("KILL")
