@@ -10,6 +10,7 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kiroworkers.errors import (
@@ -50,6 +51,8 @@ class Once:
     """
     Asks each request once, and keeps what was said in `store`.
     """
+
+    _log = Logger()
 
     def __init__(self, clock: IReactorTime, store: Store) -> None:
         self._clock = clock
@@ -99,7 +102,11 @@ class Once:
         if self._shared.get(key) is shared:
             del self._shared[key]
         if isinstance(said, Said) and said.kept:
-            self._store.keep(key, shared.fingerprint, said, self._clock.seconds())
+            try:
+                self._store.keep(key, shared.fingerprint, said, self._clock.seconds())
+            except Exception:
+                # Who waits has an answer all the same.
+                self._log.failure("an answer is not kept")
         waiting, shared.waiting = shared.waiting, {}
         for each in waiting:
             each.callback(said)

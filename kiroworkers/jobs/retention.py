@@ -39,12 +39,14 @@ class Retention(Service):
 
     def _look(self) -> None:
         now = self._clock.seconds()
-        wait = self._ttl
+        wait = self._ttl * (1 + _COALESCED)
         try:
             self._store.forget(now - self._ttl)
             oldest = self._store.oldest()
             if oldest is not None:
-                wait = max(oldest + self._ttl - now, 0.0)
+                left = oldest + self._ttl - now
+                # Where there is more to forget already, nobody else has to wait for it.
+                wait = left + self._ttl * _COALESCED if left > 0 else 0.0
         except Exception:
             self._log.failure("old results are not forgotten")
-        self._alarm = self._clock.callLater(wait + self._ttl * _COALESCED, self._look)
+        self._alarm = self._clock.callLater(wait, self._look)

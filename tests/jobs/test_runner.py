@@ -303,6 +303,16 @@ class OnceTests(SynchronousTestCase):
         self.turns[1].callback(Said(200, {}))
         self.assertFalse(self.successResultOf(again)[1])
 
+    def test_disk_full(self) -> None:
+        """
+        An answer that cannot be kept is given, and that is logged.
+        """
+        waiting = self.ask()
+        self.store.close()
+        self.turns[0].callback(Said(200, {}, kept=True))
+        self.assertEqual(self.successResultOf(waiting)[0].status, 200)
+        self.assertEqual(len(self.flushLoggedErrors(AssertionError)), 1)
+
     def test_fault(self) -> None:
         """
         A fault is everybody's.

@@ -121,6 +121,20 @@ class StoreTests(SynchronousTestCase):
         )
         self.assertIsNone(self.store.oldest())
 
+    def test_forgotten_by_and_by(self) -> None:
+        """
+        Not more than so much is forgotten at once.
+        """
+        for id in ("a", "b", "c"):
+            self.store.add(new_job(id))
+            self.store.ended(id, "cancelled", None, 5.0)
+            self.store.keep(evolve(KEY, word=id), "print", Said(200, {}), 5.0)
+        self.store.forget(5.0, limit=2)
+        self.assertEqual([each.id for each in self.store.listed(None, None, 9)], ["c"])
+        self.assertEqual(self.store.oldest(), 5.0)
+        self.store.forget(5.0, limit=2)
+        self.assertIsNone(self.store.oldest())
+
     def test_all_or_nothing(self) -> None:
         """
         A job that cannot be added leaves no key.
