@@ -27,7 +27,8 @@ setup(
         "klein>=24.8",
         "psutil>=6.0",
         "pyte>=0.8.2",
-        "twisted>=24.7",
+        # TLS for callbacks to https.
+        "twisted[tls]>=24.7",
         "wcwidth>=0.2.6",
     ],
     extras_require={

@@ -123,6 +123,34 @@ class NoTimeLeft(WorkError):
 
 
 @frozen
+class TooManyJobs(WorkError):
+    """
+    `limit` jobs are unfinished, and no more are taken.
+
+    `retry_after` is in whole seconds.
+    """
+
+    limit: int
+    retry_after: int
+
+    def __str__(self) -> str:
+        return f"There are {self.limit} unfinished jobs, try again"
+
+
+@frozen
+class KeyMismatch(WorkError):
+    """
+    Something else was asked under the same idempotency key.
+    """
+
+    def __str__(self) -> str:
+        return (
+            "Another request was made with this Idempotency-Key: with another body, for "
+            "another agent, or with another preference for respond-async"
+        )
+
+
+@frozen
 class ShuttingDown(WorkError):
     """
     The pool takes no more work and finishes none.

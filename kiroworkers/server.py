@@ -19,6 +19,8 @@ from twisted.logger import Logger
 from kiroworkers.assembly import Assembly
 from kiroworkers.errors import BadSetting, CannotStart
 from kiroworkers.groups import Groups
+from kiroworkers.jobs.desk import Desk
+from kiroworkers.jobs.job import Said
 from kiroworkers.sessions.guard import Guard
 from kiroworkers.sessions.rooms import Rooms, Workdir, runner
 from kiroworkers.sessions.worktrees import Worktrees
@@ -27,7 +29,9 @@ from kiroworkers.signals import Signals
 from kiroworkers.tasks import Task, builtin_tasks
 from kiroworkers.web.app import Application
 from kiroworkers.web.connections import Connections
+from kiroworkers.web.errors import described_error
 from kiroworkers.web.gate import Gate
+from kiroworkers.web.jobs import described_job
 from kiroworkers.web.listener import Listener
 from kiroworkers.web.rates import Rates
 from kiroworkers.web.request import Door, Rules
@@ -53,6 +57,7 @@ class Server(MultiService):
         self._groups: Groups | None = None
         self._rooms: Rooms | None = None
         self._needs_rooms = False
+        self._desk: Desk | None = None
         self._connections: Connections | None = None
         self._gate = Gate(rates=rates_of(reactor, settings))
         # Made before anything else registers, so that it is the last to be called.
@@ -72,14 +77,22 @@ class Server(MultiService):
         tasks = builtin_tasks()
         check_tasks(tasks.values(), groups)
         self._renew_tokens()
-        application = Application(self._reactor, groups, tasks, self._gate)
+        self._desk = desk = Desk(
+            self._reactor,
+            settings,
+            groups,
+            tasks,
+            lambda problem: Said(*described_error(problem)),
+            described_job,
+        )
+        application = Application(self._reactor, groups, tasks, self._gate, desk)
         door = Door(self._reactor, application.resource(), rules_of(settings))
         self._connections = Connections(
             door, settings.max_connections, settings.max_connections_per_address
         )
         listener = Listener(self._reactor, settings, self._connections)
         pools = [group.pool for group in groups]
-        for service in (listener, *pools, *map(assembly.monitor, pools)):
+        for service in (listener, *pools, *map(assembly.monitor, pools), desk):
             service.setServiceParent(self)
         signals = Signals(self._reactor, self._reactor.stop, self._hurry, self._renew)
         self._reactor.callWhenRunning(signals.install)
@@ -98,9 +111,11 @@ class Server(MultiService):
 
     def startService(self) -> None:
         # Not before: the user may be another one then, who has to own it.
-        if self._needs_rooms:
-            assert self._rooms is not None, "they were chosen before"
-            self._rooms.open(self._settings.state_dir)
+        assert self._rooms is not None and self._desk is not None, "they were chosen before"
+        given = self._settings.state_dir
+        if self._needs_rooms or given is not None:
+            self._rooms.open(given)
+        self._desk.open(None if given is None else self._rooms.path)
         super().startService()
 
     def stopService(self) -> Deferred[None]:
@@ -111,19 +126,34 @@ class Server(MultiService):
         Finish what was taken, say so to whoever asked, then end everything.
         """
         if self._groups is not None and self._connections is not None:
-            waiting = sum(1 for group in self._groups for _ in group.pool.requests())
+            if self._desk is not None:
+                self._desk.runner.rest()
+            waiting = self._requests()
             if waiting:
                 self._log.info("stopping: {n} request(s) to finish", n=waiting)
-            if not await self._groups.drain(self._settings.graceful_timeout):
+            await self._groups.drain(self._settings.graceful_timeout)
+            if self._desk is not None:
+                self._desk.runner.give_back()
+            # Jobs are not refused, but left to the next server.
+            if self._requests():
                 self._status = _CUT_SHORT
                 self._log.warn("stopping: requests that were not finished are refused")
         stopped = maybeDeferred(super().stopService)
         if self._connections is not None:
             await self._connections.close(self._reactor)
         await stopped
+        if self._desk is not None:
+            self._desk.close()
         if self._rooms is not None:
             await self._rooms.close()
         self._guard.stop()
+
+    def _requests(self) -> int:
+        """
+        How many requests wait or run.
+        """
+        assert self._groups is not None, "there are some"
+        return sum(1 for group in self._groups for _ in group.pool.requests())
 
     def _hurry(self) -> None:
         """

@@ -241,6 +241,16 @@ def _absolute(agent: str) -> str:
     return str(Path(agent).expanduser().absolute()) if agent.endswith(".toml") else agent
 
 
+def host_patterns(text: str) -> tuple[str, ...]:
+    """
+    Reads a list of hosts' names, addresses or shell patterns of them.
+    """
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not all(re.fullmatch(r"[A-Za-z0-9.:*?_-]+", each) for each in found):
+        raise ValueError("must be hosts or patterns such as hooks.example.com,*.example.org")
+    return found
+
+
 def knob(default: T, shown: str, read: Callable[[str], T], meaning: str) -> T:
     """
     A field of `Settings`: its default, how that default is shown, how a text
@@ -330,8 +340,8 @@ class Settings:
         None,
         "",
         new_folder,
-        "Where folders of --workdir and of agents that need their own are; a temporary folder "
-        "without.",
+        "Where jobs are kept, and folders of --workdir and of agents that need their own.  "
+        "Without, those are temporary, and jobs are below $XDG_STATE_HOME/kiroworkers.",
     )
     token_file: Path | None = knob(
         None,
@@ -377,6 +387,32 @@ class Settings:
         seconds,
         "Deadline of a request, its wait included; then 504.  Keep it below your "
         "client's own time-out.",
+    )
+    max_jobs: int = knob(
+        1000,
+        "1000",
+        whole(0, 1_000_000),
+        "Jobs (Prefer: respond-async) that may be unfinished; one more gets 503.",
+    )
+    job_ttl: float = knob(
+        3600.0,
+        "1h",
+        seconds,
+        "How long what a job came to, or what was said under an Idempotency-Key, is kept.",
+    )
+    callback_secret_file: Path | None = knob(
+        None,
+        "",
+        file,
+        "A secret of 16 characters at least that callbacks are signed with; without, "
+        "nobody is called back.",
+    )
+    callback_hosts: tuple[str, ...] = knob(
+        (),
+        "",
+        host_patterns,
+        "The only hosts that are called back, wherever they are: names, addresses or patterns, "
+        "with commas.  Without: any whose addresses are all public.",
     )
     reset: str = knob(
         "clear",

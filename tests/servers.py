@@ -40,7 +40,11 @@ class ServerTestCase(TestCase):
         """
         program = Program()
         twistd = [*TWISTD] if background else [*TWISTD, "-n", "--pidfile="]
-        usual = {"FAKEKIRO_LOG": str(self.typed.path), "KIROWORKERS_PASS_ENV": FAULTS}
+        usual = {
+            "FAKEKIRO_LOG": str(self.typed.path),
+            "KIROWORKERS_PASS_ENV": FAULTS,
+            "XDG_STATE_HOME": str(self.folder / "home-state"),
+        }
         variables = environment(PATH=self.path, **{**usual, **env})
         program.start(real, [*twistd, "kiroworkers", *options], variables, self.folder)
         return program

@@ -159,6 +159,7 @@ class StreamTests(ServerTestCase):
         _, story = await self.story("the next")
         self.assertEqual(story["title"], "the next")
         self.assertEqual(await self.pids(), pids)
+        self.assertNotIn("a fault", self.server.output)
 
 
 def events_in(text: str) -> list[tuple[str, Any]]:

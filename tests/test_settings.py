@@ -99,6 +99,10 @@ class ReadTests(SynchronousTestCase):
             ("state-dir", "/no/such/folder", "in no folder"),
             ("state-dir", __file__, "not a folder"),
             ("token-file", "/no/such/file", "not a file"),
+            ("max-jobs", "-1", "at least 0"),
+            ("job-ttl", "0", "more than 0"),
+            ("callback-secret-file", "/no/such/file", "not a file"),
+            ("callback-hosts", "https://a.example/", "hosts or patterns"),
         ]:
             with self.assertRaises(BadSetting) as raised:
                 Settings.read({flag: value}, {})

@@ -93,6 +93,13 @@ class Rooms:
             self._worktrees.remove_stale(folder.path)
         folder.empty()
 
+    @property
+    def path(self) -> Path | None:
+        """
+        The state folder, while it is open.
+        """
+        return None if self._folder is None else self._folder.path
+
     def take(self, worker: str, command: Command, stores: Sequence[Store]) -> Room:
         """
         A room for a session of `worker`, which runs `command` in it.

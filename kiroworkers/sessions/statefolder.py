@@ -25,6 +25,9 @@ _LOCK = "kiroworkers.lock"
 #: removed.
 FOLDERS = ("work", "state", "gone")
 
+#: The folder in it that the next server wants as it is.
+JOBS = "jobs"
+
 
 class StateFolder:
     """

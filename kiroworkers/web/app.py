@@ -4,10 +4,11 @@ The routes: what can be asked, and how it is answered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from klein import Klein
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -19,7 +20,11 @@ from kiroworkers import __version__
 from kiroworkers.asking import ask
 from kiroworkers.errors import UnknownTask, WorkError
 from kiroworkers.groups import Group, Groups
+from kiroworkers.jobs.desk import Desk
+from kiroworkers.jobs.job import Said
+from kiroworkers.jobs.once import COSTLY
 from kiroworkers.sessions.pool import Terms
+from kiroworkers.sessions.progress import Watch, nobody_watches
 from kiroworkers.tasks import Task
 from kiroworkers.web.body import json_body
 from kiroworkers.web.described import (
@@ -36,13 +41,14 @@ from kiroworkers.web.errors import (
     log_fault,
     respond,
     respond_to_refusal,
-    respond_to_work_error,
+    respond_with,
 )
 from kiroworkers.web.events import EventStream, wants_events
 from kiroworkers.web.gate import Gate
-from kiroworkers.web.headers import tell_agent, tell_answer, tell_rejoined
+from kiroworkers.web.headers import tell_agent, told_of
+from kiroworkers.web.jobs import Jobs
 from kiroworkers.web.operator import Operator
-from kiroworkers.web.terms import agent_in_query, agent_of, terms_of
+from kiroworkers.web.terms import agent_in_query, agent_of, terms_of, wants_job
 
 
 class Application:
@@ -59,11 +65,13 @@ class Application:
         groups: Groups,
         tasks: Mapping[str, Task],
         gate: Gate,
+        desk: Desk,
     ) -> None:
         self._clock = clock
         self._groups = groups
         self._tasks = tasks
         self._gate = gate
+        self._jobs = Jobs(desk, gate)
         self._operator = Operator(clock, groups, gate)
 
     def resource(self) -> Resource:
@@ -137,31 +145,57 @@ class Application:
         tell_agent(request, group.name)
         asked = task.accept(json_body(request))
         terms = terms_of(request, client, name)
-        if wants_events(request):
-            await self._stream(request, group, task, asked, terms)
-            return b""
-        try:
-            outcome = await ask(group, task, asked, terms)
-        except WorkError as problem:
-            return respond_to_work_error(request, problem, group.pool.queue())
-        tell_answer(request, outcome.answer)
-        if outcome.found.rejoined:
-            tell_rejoined(request)
-        return respond(request, 200, outcome.found.value)
+        if wants_job(request):
+            return self._jobs.accept(request, group.name, asked, terms)
 
-    async def _stream(
-        self, request: IRequest, group: Group, task: Task, asked: Any, terms: Terms
-    ) -> None:
+        async def asking(watch: Watch) -> Said:
+            return await _said(group, task, asked, terms, watch)
+
+        def said(watch: Watch = nobody_watches) -> Awaitable[Said]:
+            return self._jobs.said(request, asked, terms, asking, watch)
+
+        if wants_events(request):
+            await self._stream(request, said)
+            return b""
+        return respond_with(request, await said())
+
+    @app.route("/jobs", methods=["GET"])
+    def jobs(self, request: IRequest) -> bytes:
+        """
+        The client's jobs, the newest first.
+        """
+        return self._jobs.listed(request)
+
+    @app.route("/jobs/<id>", methods=["GET"])
+    def job(self, request: IRequest, id: str) -> bytes:
+        """
+        One job: its state, and what it came to.
+        """
+        return self._jobs.shown(request, id)
+
+    @app.route("/jobs/<id>", methods=["DELETE"])
+    def cancel(self, request: IRequest, id: str) -> bytes:
+        """
+        Give a job up, or forget one that has ended.
+        """
+        return self._jobs.removed(request, id)
+
+    async def _stream(self, request: IRequest, said: Callable[[Watch], Awaitable[Said]]) -> None:
         """
         Tell the client what becomes of its request, and at last the answer.
         """
         stream = EventStream(self._clock, request)
         try:
-            outcome = await ask(group, task, asked, terms, stream.watch)
-            stream.send("answer", outcome.found.value)
+            found = await said(stream.watch)
+            if found.status == 200:
+                stream.send("answer", found.body)
+            else:
+                stream.send("error", {"status": found.status, **found.body})
         except WorkError as problem:
-            status, body = described_error(problem, group.pool.queue())
+            status, body = described_error(problem)
             stream.send("error", {"status": status, **body})
+        except CancelledError:
+            raise  # The client is gone.
         except Exception:
             log_fault(self._log, request, Failure())
             body = {"error": FAULT.sentence, "code": FAULT.code}
@@ -196,6 +230,20 @@ class _Shielded(Resource):
             return self._inner.render(request)
         except HTTPException as problem:
             return respond_to_refusal(request, as_refusal(request, problem))
+
+
+async def _said(
+    group: Group, task: Task, asked: Mapping[str, Any], terms: Terms, watch: Watch
+) -> Said:
+    """
+    What is said to a request.
+    """
+    try:
+        outcome = await ask(group, task, asked, terms, watch)
+    except WorkError as problem:
+        status, body = described_error(problem, group.pool.queue())
+        return Said(status, body, kept=isinstance(problem, COSTLY))
+    return Said(200, outcome.found.value, told_of(outcome), kept=True)
 
 
 def _described(task: Task) -> dict[str, Any]:

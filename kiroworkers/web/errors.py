@@ -26,6 +26,7 @@ from kiroworkers.errors import (
     AnswerUnfit,
     AnswerUnreadable,
     BadInput,
+    KeyMismatch,
     NoTimeLeft,
     NoWorkerFree,
     OutputTooLong,
@@ -33,12 +34,14 @@ from kiroworkers.errors import (
     SessionLost,
     ShuttingDown,
     TimedOut,
+    TooManyJobs,
     UnknownTask,
     WorkError,
 )
+from kiroworkers.jobs.job import Said
 from kiroworkers.sessions.pool import Queue
 from kiroworkers.web.described import described_queue
-from kiroworkers.web.headers import STANDING
+from kiroworkers.web.headers import STANDING, tell
 
 #: Every `WorkError`: its status and its code.
 STATUS: Mapping[type[WorkError], tuple[int, str]] = {
@@ -47,6 +50,8 @@ STATUS: Mapping[type[WorkError], tuple[int, str]] = {
     PromptUntypable: (413, "prompt_too_long"),
     NoWorkerFree: (503, "all_workers_busy"),
     NoTimeLeft: (503, "no_time_left"),
+    TooManyJobs: (503, "too_many_jobs"),
+    KeyMismatch: (409, "idempotency_mismatch"),
     ShuttingDown: (503, "shutting_down"),
     TimedOut: (504, "timed_out"),
     SessionLost: (502, "session_lost"),
@@ -153,10 +158,17 @@ def respond_to_work_error(
     """
     The response to a request that got no answer, as `described_error`.
     """
-    status, body = described_error(problem, queue)
-    if "retryAfter" in body:
-        request.setHeader(b"retry-after", str(body["retryAfter"]).encode())
-    return respond(request, status, body)
+    return respond_with(request, Said(*described_error(problem, queue)))
+
+
+def respond_with(request: IRequest, said: Said) -> bytes:
+    """
+    The response that is `said`.
+    """
+    if "retryAfter" in said.body and said.status >= 400:
+        request.setHeader(b"retry-after", str(said.body["retryAfter"]).encode())
+    tell(request, said.headers)
+    return respond(request, said.status, said.body)
 
 
 def described_error(problem: WorkError, queue: Queue | None = None) -> tuple[int, dict[str, Any]]:
@@ -169,7 +181,11 @@ def described_error(problem: WorkError, queue: Queue | None = None) -> tuple[int
     match problem:
         case BadInput(field=field) if field:
             body["field"] = field
-        case NoWorkerFree(retry_after=seconds) | NoTimeLeft(retry_after=seconds):
+        case (
+            NoWorkerFree(retry_after=seconds)
+            | NoTimeLeft(retry_after=seconds)
+            | TooManyJobs(retry_after=seconds)
+        ):
             body["retryAfter"] = seconds
         case AgentUnavailable(kind=kind, retry_after=seconds):
             body["code"] = kind

@@ -5,11 +5,11 @@ is known; and to browsers, what they may do with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from twisted.web.iweb import IRequest
 
-from kiroworkers.sessions.pool import Answer
+from kiroworkers.asking import Outcome
 from kiroworkers.web.addresses import LOOPBACK, name_in
 
 #: What every response says: it is what its type says it is, nobody keeps a copy
@@ -27,6 +27,9 @@ _OF_PAGES = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+
+#: What pages of other origins may read besides `TOLD`.
+_EXPOSED = (b"Idempotency-Replayed", b"Location", b"Preference-Applied", b"Retry-After")
 
 #: Every header, as pages of other origins may read it.
 TOLD = tuple(
@@ -63,10 +66,11 @@ def cors_headers(origin: str, allowed: Sequence[str]) -> dict[bytes, bytes]:
         return headers
     return headers | {
         b"Access-Control-Allow-Origin": b"*" if "*" in allowed else origin.encode("latin-1"),
-        b"Access-Control-Expose-Headers": b", ".join((b"Retry-After", *TOLD)),
+        b"Access-Control-Expose-Headers": b", ".join((*_EXPOSED, *TOLD)),
         b"Access-Control-Allow-Methods": b"GET, POST, PUT, DELETE, OPTIONS",
         b"Access-Control-Allow-Headers": (
-            b"Authorization, Content-Type, Prefer, X-Agent, X-Priority, X-Request-Timeout"
+            b"Authorization, Content-Type, Idempotency-Key, Prefer, X-Agent, X-Callback, "
+            b"X-Priority, X-Request-Timeout"
         ),
         b"Access-Control-Max-Age": b"600",
     }
@@ -83,32 +87,36 @@ def tell_agent(request: IRequest, name: str) -> None:
     """
     Which agent answers.
     """
-    _tell(request, "Agent", name)
+    tell(request, {"Agent": name})
 
 
-def tell_answer(request: IRequest, answer: Answer) -> None:
+def told_of(outcome: Outcome) -> dict[str, str]:
     """
     Which worker answered, in how many attempts; how the end of its turn was
-    known, and where the text was read; how many questions of tools there were.
+    known, and where the text was read; how many questions of tools there were; was
+    it joined across lines that were cut?
     """
+    answer = outcome.answer
     reply = answer.reply
-    _tell(request, "Worker", answer.worker)
-    _tell(request, "Attempts", str(answer.attempts))
-    _tell(request, "Completion", reply.completion)
-    _tell(request, "Source", reply.source)
+    told = {
+        "Worker": answer.worker,
+        "Attempts": str(answer.attempts),
+        "Completion": reply.completion,
+        "Source": reply.source,
+    }
     if reply.repairs:
-        _tell(request, "Repairs", str(reply.repairs))
+        told["Repairs"] = str(reply.repairs)
     for name, questions in (("Tools-Denied", reply.denied), ("Tools-Allowed", reply.allowed)):
         if questions:
-            _tell(request, name, str(len(questions)))
+            told[name] = str(len(questions))
+    if outcome.found.rejoined:
+        told["Rejoined"] = "1"
+    return told
 
 
-def tell_rejoined(request: IRequest) -> None:
+def tell(request: IRequest, told: Mapping[str, str]) -> None:
     """
-    The answer was joined across lines that were cut.
+    Say it in the headers of the response.
     """
-    _tell(request, "Rejoined", "1")
-
-
-def _tell(request: IRequest, name: str, value: str) -> None:
-    request.setHeader(f"X-Kiroworkers-{name}".encode(), value.encode())
+    for name, value in told.items():
+        request.setHeader(f"X-Kiroworkers-{name}".encode(), value.encode())

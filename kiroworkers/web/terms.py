@@ -15,6 +15,8 @@ from kiroworkers.sessions.queue import LEAST_URGENT, MOST_URGENT, USUAL
 
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.I)
 
+_ASYNC = re.compile(r"(?:^|,)\s*respond-async\s*(?=$|[,;])", re.I)
+
 
 def terms_of(request: IRequest, client: str, label: str) -> Terms:
     """
@@ -24,7 +26,7 @@ def terms_of(request: IRequest, client: str, label: str) -> Terms:
     @raise BadInput: naming the header that makes no sense.
     """
     timeout = _timeout(request)
-    waits = _WAIT.search(_header(request, "Prefer") or "")
+    waits = None if wants_job(request) else _WAIT.search(header(request, "Prefer") or "")
     if waits is not None and int(waits[1]) > 0:
         preferred = float(waits[1])
         if timeout is None or preferred <= timeout:
@@ -33,11 +35,18 @@ def terms_of(request: IRequest, client: str, label: str) -> Terms:
     return Terms(timeout, _priority(request), client, label)
 
 
+def wants_job(request: IRequest) -> bool:
+    """
+    Does the client prefer to ask for the answer later (RFC 7240)?
+    """
+    return _ASYNC.search(header(request, "Prefer") or "") is not None
+
+
 def agent_of(request: IRequest) -> str | None:
     """
     The agent that `request` is for, by ``X-Agent``; None where it says none.
     """
-    return _header(request, "X-Agent")
+    return header(request, "X-Agent")
 
 
 def agent_in_query(request: IRequest) -> str | None:
@@ -52,7 +61,7 @@ def agent_in_query(request: IRequest) -> str | None:
 
 def _timeout(request: IRequest) -> float | None:
     name = "X-Request-Timeout"
-    text = _header(request, name)
+    text = header(request, name)
     if text is None:
         return None
     try:
@@ -66,7 +75,7 @@ def _timeout(request: IRequest) -> float | None:
 
 def _priority(request: IRequest) -> int:
     name = "X-Priority"
-    text = _header(request, name)
+    text = header(request, name)
     if text is None:
         return USUAL
     if not re.fullmatch("[0-9]", text):
@@ -76,6 +85,9 @@ def _priority(request: IRequest) -> int:
     return int(text)
 
 
-def _header(request: IRequest, name: str) -> str | None:
+def header(request: IRequest, name: str) -> str | None:
+    """
+    The header `name`, whatever its bytes are.
+    """
     value = request.getHeader(name.encode())
     return None if value is None else value.decode("latin-1").strip()

@@ -24,6 +24,7 @@ from kiroworkers.web.app import Application
 from kiroworkers.web.errors import STATUS
 from kiroworkers.web.gate import Gate
 from tests import fakekiro
+from tests.jobs.support import desk_in
 from tests.sessions.support import pool_in
 
 
@@ -65,7 +66,9 @@ class ApplicationTests(SynchronousTestCase):
         agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {})
         self.gate = Gate()
         groups = Groups([Group(agent, self.pool)])
-        application = Application(self.reactor, groups, builtin_tasks(), self.gate)
+        tasks = builtin_tasks()
+        self.desk = desk_in(self.reactor, groups, tasks)
+        application = Application(self.reactor, groups, tasks, self.gate, self.desk)
         self.client: Any = StubTreq(application.resource())
         self.pool.startService()
         self.reactor.advance(0)
@@ -272,7 +275,9 @@ class MixedTests(SynchronousTestCase):
         story = builtin_tasks()["generate-story"]
         mine = evolve(story, name="mine", agent="tui")
         tasks = {task.name: task for task in (story, mine)}
-        application = Application(self.reactor, self.groups, tasks, Gate())
+        application = Application(
+            self.reactor, self.groups, tasks, Gate(), desk_in(self.reactor, self.groups, tasks)
+        )
         self.client: Any = StubTreq(application.resource())
         for group in self.groups:
             group.pool.startService()

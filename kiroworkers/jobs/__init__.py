@@ -1,0 +1,3 @@
+"""
+Requests that outlive their connection, and answers that are given again.
+"""

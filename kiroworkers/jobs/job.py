@@ -1,0 +1,107 @@
+"""
+A job, and what is kept of a request, as values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from attrs import Factory, frozen
+
+from kiroworkers.sessions.queue import USUAL
+
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+
+#: In these, something is still to be done.
+UNFINISHED: tuple[State, ...] = ("queued", "running")
+
+
+@frozen
+class Said:
+    """
+    What a request came to.
+
+    @ivar status: that of HTTP.
+    @ivar body: the answer, or the error as clients read it.
+    @ivar headers: what else is told of the answer.
+    @ivar kept: would asking again cost another turn for the same?
+    """
+
+    status: int
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] = Factory(dict)
+    kept: bool = False
+
+
+@frozen
+class Callback:
+    """
+    Where the end of a job is told.
+
+    @ivar tries: so many were in vain.
+    @ivar due: when the next is, in seconds; None when none is.
+    """
+
+    url: str
+    tries: int = 0
+    due: float | None = None
+
+
+@frozen
+class Job:
+    """
+    A request that somebody will ask after.  Times are in seconds since the epoch.
+
+    @ivar id: cannot be guessed.
+    @ivar client: whose it is.
+    @ivar agent: who is asked.
+    @ivar asked: as the task accepted it.
+    @ivar timeout: of its turn, where the client's own is the shorter.
+    @ivar attempts: how often a worker was asked.
+    @ivar said: what it came to, when it is done or has failed.
+    @ivar number: its place in the order of arrival; the store gives it.
+    """
+
+    id: str
+    client: str
+    agent: str
+    task: str
+    asked: Mapping[str, Any]
+    created: float
+    priority: int = USUAL
+    timeout: float | None = None
+    state: State = "queued"
+    attempts: int = 0
+    ended: float | None = None
+    said: Said | None = None
+    callback: Callback | None = None
+    number: int = 0
+
+    @property
+    def unfinished(self) -> bool:
+        return self.state in UNFINISHED
+
+
+@frozen
+class Key:
+    """
+    By what a client knows that a request is the same: one of its own words, for
+    one task.
+    """
+
+    client: str
+    task: str
+    word: str
+
+
+@frozen
+class Kept:
+    """
+    What was asked under a key, by its fingerprint, and what became of it: the id
+    of a job, or what was said.
+    """
+
+    fingerprint: str
+    job: str | None = None
+    said: Said | None = None

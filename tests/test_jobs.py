@@ -1,0 +1,222 @@
+"""
+End to end: jobs, callbacks and idempotency keys.  A server over HTTP, real
+processes.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from hashlib import sha256
+from typing import Any
+
+import treq
+from twisted.internet.defer import Deferred
+from twisted.web.client import ResponseNeverReceived
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from tests.servers import ServerTestCase, real
+from tests.test_answers import events_in
+
+ASYNC = {"Prefer": "respond-async"}
+SECRET = "a secret of the tests"
+
+
+class Listening(Resource):
+    """
+    Hears callbacks, and answers each with the next of `statuses`, else 200.
+    """
+
+    isLeaf = True
+
+    def __init__(self, *statuses: int) -> None:
+        super().__init__()
+        self.statuses = [*statuses]
+        self.heard: list[tuple[str | None, bytes]] = []
+        self._awaited: list[tuple[int, Deferred[None]]] = []
+
+    def render_POST(self, request: Any) -> bytes:
+        self.heard.append((request.getHeader("x-kiroworkers-signature"), request.content.read()))
+        request.setResponseCode(self.statuses.pop(0) if self.statuses else 200)
+        request.setHeader("location", "http://127.0.0.1:1/elsewhere")
+        for number, awaited in self._awaited:
+            if len(self.heard) == number:
+                awaited.callback(None)
+        return b""
+
+    def hears(self, number: int) -> Deferred[None]:
+        """
+        Fires when so many calls were heard, of which the last is still to come.
+        """
+        awaited: Deferred[None] = Deferred()
+        self._awaited.append((number, awaited))
+        return awaited
+
+
+class JobTestCase(ServerTestCase):
+    """
+    Servers with one worker, and a state folder that outlives them.
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.state = self.folder / "state"
+
+    async def start_jobs(self, *options: str, **env: Any) -> Any:
+        state = ("--state-dir", str(self.state))
+        return await self.start(*state, *options, workers=1, **env)
+
+    async def order(self, idea: str, **headers: str) -> Any:
+        """
+        A job for a story: the response, and its body.
+        """
+        return await self.story(idea, headers={**ASYNC, **headers})
+
+    async def job(self, id: str) -> Any:
+        _, body = await self.fetch("GET", f"/jobs/{id}")
+        return body
+
+    def listen(self, *statuses: int) -> tuple[Listening, str]:
+        """
+        Somebody to call back, and where.
+        """
+        listening = Listening(*statuses)
+        port = real.listenTCP(0, Site(listening), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return listening, f"http://127.0.0.1:{port.getHost().port}/hook"
+
+    def callbacks(self) -> tuple[str, ...]:
+        """
+        The options that have callbacks.
+        """
+        secret = self.folder / "secret"
+        secret.write_text(SECRET + "\n")
+        return ("--callback-secret-file", str(secret), "--callback-hosts", "127.0.0.1")
+
+
+class RestartTests(JobTestCase):
+    """
+    Jobs outlive their server.
+    """
+
+    async def test_killed(self) -> None:
+        """
+        A server that is killed loses no job: the next one asks those that ran or
+        waited again, and calls back.
+        """
+        listening, url = self.listen()
+        told = listening.hears(2)
+        await self.start_jobs(*self.callbacks())
+        headers = {"X-Callback": url}
+        response, first = await self.order("the first [[think=30]]", **headers)
+        self.assertEqual(response.code, 202, first)
+        _, second = await self.order("the second", **headers)
+        await self.typed.heard("the first")
+        self.assertEqual((await self.job(first["id"]))["state"], "running")
+        waiting = await self.job(second["id"])
+        self.assertEqual((waiting["state"], waiting["position"]), ("queued", 1))
+        await self.server.signal("KILL")
+        self.typed.lines.clear()
+        await self.start_jobs(*self.callbacks())
+        await self.typed.heard("the first")
+        running = await self.job(first["id"])
+        self.assertEqual((running["state"], running["attempts"]), ("running", 2))
+        _, cancelled = await self.fetch("DELETE", f"/jobs/{first['id']}")
+        self.assertEqual(cancelled["state"], "cancelled")
+        await told
+        done = await self.job(second["id"])
+        self.assertEqual((done["state"], done["result"]["title"]), ("done", "the second"))
+        bodies = {json.loads(body)["id"]: (signed, body) for signed, body in listening.heard}
+        signed, body = bodies[second["id"]]
+        expected = hmac.new(SECRET.encode(), body, sha256).hexdigest()
+        self.assertEqual(signed, f"sha256={expected}")
+        self.assertEqual(json.loads(body), done)
+
+    async def test_callback_again(self) -> None:
+        """
+        A callback in vain is made again, by the next server if need be; a redirect
+        is not followed.
+        """
+        listening, url = self.listen(302)
+        told = listening.hears(1)
+        await self.start_jobs(*self.callbacks())
+        _, job = await self.order("an idea", **{"X-Callback": url})
+        await told
+        await self.server.says("was not heard \\(302\\)")
+        await self.server.signal("KILL")
+        told = listening.hears(2)
+        await self.start_jobs(*self.callbacks())
+        await told
+        bodies = [json.loads(body) for _, body in listening.heard]
+        self.assertEqual([each["id"] for each in bodies], [job["id"]] * 2)
+        self.assertEqual(bodies[0], bodies[1])
+
+    async def test_usual_folder(self) -> None:
+        """
+        Without --state-dir, on a port of its own, jobs are below the user's state
+        folder; where that cannot be had, the log says that they go with the server.
+        """
+        socket = self.folder / "k.sock"
+        options = ("--listen", f"unix:{socket}", "--workers", "1")
+        server = self.run_twistd(*options, XDG_STATE_HOME=str(self.folder / "home"))
+        await server.says("worker1: ready")
+        self.assertEqual(await server.signal("TERM"), 0)
+        [file] = (self.folder / "home").glob("kiroworkers/*/jobs/jobs.sqlite3")
+        self.assertIn("unix-", str(file))
+        (self.folder / "file").touch()
+        server = self.run_twistd(*options, XDG_STATE_HOME=str(self.folder / "file"))
+        await server.says("jobs end with this server")
+        await server.says("worker1: ready")
+        self.assertEqual(await server.signal("TERM"), 0)
+
+    async def test_stopped(self) -> None:
+        """
+        A server that is told to stop refuses no job: those that are not finished
+        in time are asked by the next one, and the exit status is 0.
+        """
+        await self.start_jobs()
+        _, job = await self.order("an idea [[think=30]]")
+        await self.typed.heard("an idea")
+        self.assertEqual(await self.server.signal("TERM"), 0, self.server.output)
+        self.typed.lines.clear()
+        await self.start_jobs()
+        await self.typed.heard("an idea")
+        self.assertEqual((await self.job(job["id"]))["state"], "running")
+
+
+class KeyTests(JobTestCase):
+    """
+    Answers that are given again.
+    """
+
+    async def test_shared(self) -> None:
+        """
+        Requests with the same key share one turn while it runs, also when the
+        first of them hangs up, and the answer is there for the next server's
+        clients.
+        """
+        await self.start_jobs()
+        key: Any = {"Idempotency-Key": "k1"}
+        first = self.story("an idea [[think=2]]", headers=key)
+        await self.typed.heard("an idea")
+        # It waits, too, as soon as its stream begins.
+        second = await treq.post(
+            f"{self.base}/kiro/generate-story",
+            json={"idea": "an idea [[think=2]]"},
+            headers={**key, "Accept": "text/event-stream"},
+            persistent=False,
+        )
+        response, _ = await self.story("another idea", headers=key)
+        self.assertEqual(response.code, 409)
+        first.cancel()
+        await self.assertFailure(first, ResponseNeverReceived)
+        [*_, (name, story)] = events_in((await second.content()).decode())
+        self.assertEqual((name, story["title"]), ("answer", "an idea [[think=2]]"))
+        await self.server.signal("KILL")
+        await self.start_jobs()
+        response, again = await self.story("an idea [[think=2]]", headers=key)
+        self.assertEqual(again, story)
+        self.assertEqual(self.header(response, "idempotency-replayed"), "true")
+        prompts = [line for line in self.typed.lines if "an idea" in line]
+        self.assertEqual(len(prompts), 1)

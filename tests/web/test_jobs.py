@@ -1,0 +1,321 @@
+"""
+Tests for `kiroworkers.web.jobs`, on a pool in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from treq.testing import StubTreq
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.agents import Agent
+from kiroworkers.groups import Group, Groups
+from kiroworkers.tasks import builtin_tasks
+from kiroworkers.terminal import load_dialect
+from kiroworkers.testing import MemoryKiro, MemoryReactor
+from kiroworkers.web.app import Application
+from kiroworkers.web.gate import Gate
+from kiroworkers.web.tokens import read_tokens
+from tests import fakekiro
+from tests.jobs.support import desk_in
+from tests.sessions.support import pool_in
+
+STORY = "/kiro/generate-story"
+ASYNC = {"Prefer": "respond-async"}
+
+
+class JobsTests(SynchronousTestCase):
+    """
+    Tests for the routes, with one worker.
+    """
+
+    def setUp(self) -> None:
+        self.reply: Callable[[str], str | None] = fakekiro.answer_text
+        self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: self.reply(prompt)))
+        self.gate = Gate()
+        self.pool = pool_in(self.reactor, workers=1)
+        agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {})
+        groups, tasks = Groups([Group(agent, self.pool)]), builtin_tasks()
+        secret = Path(self.mktemp())
+        secret.write_text("a secret of the tests")
+        self.desk = desk_in(
+            self.reactor, groups, tasks, **{
+                "max-jobs": "3",
+                "callback-secret-file": str(secret),
+                "callback-hosts": "hooks.example.com",
+            },
+        )  # fmt: skip
+        self.addCleanup(self.desk.close)
+        application = Application(self.reactor, groups, tasks, self.gate, self.desk)
+        self.client: Any = StubTreq(application.resource())
+        self.pool.startService()
+        self.reactor.advance(0)
+
+    def send(self, method: str, path: str, **kwargs: Any) -> Any:
+        pending = self.client.request(method, f"http://localhost{path}", **kwargs)
+        self.client.flush()
+        return pending
+
+    def received(self, pending: Any) -> tuple[Any, Any]:
+        """
+        The response, and its body.
+        """
+        self.reactor.advance(0)
+        self.client.flush()
+        response = self.successResultOf(pending)
+        content = self.successResultOf(response.content())
+        self.client.flush()
+        return response, json.loads(content) if content else None
+
+    def request(self, method: str, path: str, **kwargs: Any) -> tuple[Any, Any]:
+        return self.received(self.send(method, path, **kwargs))
+
+    def order(self, idea: str = "An idea", **headers: str) -> tuple[Any, Any]:
+        return self.request("POST", STORY, json={"idea": idea}, headers={**ASYNC, **headers})
+
+    def ask(self, idea: str = "An idea", **headers: str) -> tuple[Any, Any]:
+        return self.request("POST", STORY, json={"idea": idea}, headers=headers)
+
+    def header(self, response: Any, name: str) -> Any:
+        values = response.headers.getRawHeaders(name)
+        return values and values[0]
+
+    @property
+    def prompts(self) -> int:
+        """
+        How many prompts were typed.
+        """
+        typed = [line for program in self.reactor.programs for line in program.typed]
+        return len([line for line in typed if line.startswith("Task: ")])
+
+    def bear(self) -> Callable[[str], dict[str, str]]:
+        """
+        Have tokens; what makes the header of each.
+        """
+        file = Path(self.mktemp())
+        names = {"ann": "ask", "bob": "ask", "admin": "ask,operate", "eye": "watch"}
+        file.write_text("".join(f"{name} {may} {name:x<20}\n" for name, may in names.items()))
+        self.gate.bearers = tuple(read_tokens(file))
+        return lambda name: {"Authorization": f"Bearer {name:x<20}"}
+
+    def test_order(self) -> None:
+        """
+        A request that prefers to be answered later gets 202 and a place to ask,
+        where its answer is then.
+        """
+        self.reply = lambda prompt: None
+        response, body = self.order()
+        self.assertEqual((response.code, body["state"]), (202, "running"))
+        self.assertEqual(set(body), {"id", "state", "location"})
+        self.assertEqual(body["location"], f"/jobs/{body['id']}")
+        for name, value in [
+            ("location", body["location"]),
+            ("retry-after", "1"),
+            ("preference-applied", "respond-async"),
+        ]:
+            self.assertEqual(self.header(response, name), value)
+        response, second = self.order(Prefer="return=minimal, Respond-Async; x=1, wait=5")
+        self.assertEqual((response.code, second["state"]), (202, "queued"))
+        _, shown = self.request("GET", second["location"])
+        self.assertEqual((shown["state"], shown["position"], shown["attempts"]), ("queued", 1, 0))
+        self.reply = fakekiro.answer_text
+        [program] = self.reactor.programs
+        program.say(fakekiro.answer_text(program.typed[-1]) or "")
+        self.reactor.pump([1] * 5)
+        for each in (body, second):
+            response, done = self.request("GET", each["location"])
+            self.assertEqual((done["state"], done["result"]["title"]), ("done", "An idea"))
+            self.assertIsNone(self.header(response, "retry-after"))
+
+    def test_failed(self) -> None:
+        """
+        A job that failed has the error that the request would have got.
+        """
+        self.reply = lambda prompt: "I would rather not."
+        _, body = self.order()
+        _, job = self.request("GET", body["location"])
+        self.assertEqual((job["state"], job["error"]["status"]), ("failed", 502))
+        self.assertEqual(job["error"]["code"], "answer_unfit")
+        self.assertNotIn("result", job)
+
+    def test_removed(self) -> None:
+        """
+        DELETE gives up a job that is unfinished, and forgets one that has ended.
+        """
+        self.reply = lambda prompt: None
+        _, body = self.order()
+        response, job = self.request("DELETE", body["location"])
+        self.assertEqual((response.code, job["state"]), (200, "cancelled"))
+        self.assertEqual(list(self.pool.requests()), [])
+        response, nothing = self.request("DELETE", body["location"])
+        self.assertEqual((response.code, nothing), (204, None))
+        for method in ("GET", "DELETE"):
+            response, error = self.request(method, body["location"])
+            self.assertEqual((response.code, error["code"]), (404, "unknown_job"))
+
+    def test_pages(self) -> None:
+        """
+        The list has pages, the newest job first, and no answers.
+        """
+        ids = [self.order(str(number))[1]["id"] for number in range(5)]
+        found, path = [], "/jobs?limit=2"
+        while path:
+            _, page = self.request("GET", path)
+            self.assertLessEqual(len(page["jobs"]), 2)
+            found += [each["id"] for each in page["jobs"]]
+            self.assertFalse(any("result" in each for each in page["jobs"]))
+            path = page["next"]
+        self.assertEqual(found, ids[::-1])
+
+    def test_owners(self) -> None:
+        """
+        A job is its client's alone; an operator sees all.
+        """
+        bear = self.bear()
+        response, body = self.order(**bear("ann"))
+        self.assertEqual(response.code, 202)
+        for name, method, code in [
+            ("bob", "GET", 404), ("bob", "DELETE", 404), ("eye", "GET", 403),
+            ("ann", "GET", 200), ("admin", "GET", 200),
+        ]:  # fmt: skip
+            response, _ = self.request(method, body["location"], headers=bear(name))
+            self.assertEqual(response.code, code, (name, method))
+        self.order(**bear("bob"))
+        listed = {}
+        for name in ("ann", "bob", "admin"):
+            _, page = self.request("GET", "/jobs", headers=bear(name))
+            listed[name] = [each["client"] for each in page["jobs"]]
+        self.assertEqual(listed, {"ann": ["ann"], "bob": ["bob"], "admin": ["bob", "ann"]})
+
+    def test_full(self) -> None:
+        """
+        One job too many is refused, with a time to come again.
+        """
+        self.reply = lambda prompt: None
+        for _ in range(3):
+            self.assertEqual(self.order()[0].code, 202)
+        response, body = self.order()
+        self.assertEqual((response.code, body["code"]), (503, "too_many_jobs"))
+        self.assertEqual(self.header(response, "retry-after"), str(body["retryAfter"]))
+
+    def test_refusals(self) -> None:
+        """
+        What makes no sense is refused, the field named, and nobody is asked.
+        """
+        hook = "https://hooks.example.com/x"
+        for headers, field in [
+            ({**ASYNC, "X-Callback": "https://example.com/"}, "X-Callback"),
+            ({**ASYNC, "X-Callback": "nonsense"}, "X-Callback"),
+            ({"X-Callback": hook}, "X-Callback"),
+            ({"Idempotency-Key": ""}, "Idempotency-Key"),
+            ({"Idempotency-Key": "a b"}, "Idempotency-Key"),
+            ({"Idempotency-Key": "a" * 256}, "Idempotency-Key"),
+            ({"Idempotency-Key": '"a'}, "Idempotency-Key"),
+            ({**ASYNC, "Idempotency-Key": "\xe9"}, "Idempotency-Key"),
+        ]:
+            response, body = self.request("POST", STORY, json={"idea": "x"}, headers=headers)
+            self.assertEqual((response.code, body.get("field")), (400, field), headers)
+        for query in ("limit=0", "limit=201", "limit=x", "limit=%FF"):
+            response, body = self.request("GET", f"/jobs?{query}")
+            self.assertEqual((response.code, body["field"]), (400, "limit"), query)
+        self.assertEqual(self.request("GET", "/jobs?before=x")[0].code, 404)
+        self.assertEqual(self.prompts, 0)
+
+    def test_no_callbacks(self) -> None:
+        """
+        Without a secret to sign with, nobody is called back.
+        """
+        self.desk.hosts = None
+        response, body = self.order(**{"X-Callback": "https://hooks.example.com/x"})
+        self.assertEqual((response.code, body["field"]), (400, "X-Callback"))
+        self.assertIn("--callback-secret-file", body["error"])
+
+    def test_key(self) -> None:
+        """
+        The same request under the same key gets the same answer, with its headers,
+        for one turn; so do a stream and one with the key in quotes.
+        """
+        first, story = self.ask(**{"Idempotency-Key": "k1"})
+        self.assertIsNone(self.header(first, "idempotency-replayed"))
+        again, same = self.ask(**{"Idempotency-Key": '"k1"'})
+        self.assertEqual((again.code, same), (200, story))
+        self.assertEqual(self.header(again, "idempotency-replayed"), "true")
+        for name in ("x-kiroworkers-worker", "x-kiroworkers-attempts"):
+            self.assertEqual(self.header(again, name), self.header(first, name))
+        self.assertEqual(self.prompts, 1)
+        self.ask()
+        self.assertEqual(self.prompts, 2)
+
+    def test_key_of_another(self) -> None:
+        """
+        Another body, or another way to hear of it, is a mismatch; another task or
+        another client's key is another key.
+        """
+        bear = self.bear()
+        key = {"Idempotency-Key": "k1"}
+        self.assertEqual(self.ask(**key, **bear("ann"))[0].code, 200)
+        for send, idea in [(self.ask, "Another idea"), (self.order, "An idea")]:
+            response, body = send(idea, **key, **bear("ann"))
+            self.assertEqual((response.code, body["code"]), (409, "idempotency_mismatch"))
+        self.assertEqual(self.ask("Another idea", **key, **bear("bob"))[0].code, 200)
+        response, _ = self.request(
+            "POST", "/kiro/analyze-invest", json={"story": {"title": "x"}},
+            headers={**key, **bear("ann")},
+        )  # fmt: skip
+        self.assertEqual(response.code, 200)
+
+    def test_key_of_failures(self) -> None:
+        """
+        A failure that cost a turn is given again; one that cost none is not.
+        """
+        key = {"Idempotency-Key": "k1"}
+        self.pool.stopService()
+        self.assertEqual(self.ask(**key)[0].code, 503)
+        self.setUp()
+        self.reply = lambda prompt: "I would rather not."
+        self.assertEqual(self.ask(**key)[0].code, 502)
+        prompts = self.prompts
+        response, body = self.ask(**key)
+        self.assertEqual((response.code, body["code"]), (502, "answer_unfit"))
+        self.assertEqual(self.prompts, prompts)
+
+    def test_key_while_it_runs(self) -> None:
+        """
+        Who asks the same while it runs waits for the same turn, which goes on when
+        the first hangs up.
+        """
+        self.reply = lambda prompt: None
+        key = {"Idempotency-Key": "k1"}
+        first, second = (
+            self.send("POST", STORY, json={"idea": "An idea"}, headers=key) for _ in range(2)
+        )
+        self.reactor.advance(0)
+        self.assertEqual(self.prompts, 1)
+        self.assertEqual(self.ask("Another idea", **key)[0].code, 409)
+        first.cancel()
+        self.client.flush()
+        self.failureResultOf(first)
+        [program] = self.reactor.programs
+        program.say(fakekiro.answer_text(program.typed[-1]) or "")
+        response, body = self.received(second)
+        self.assertEqual((response.code, body["title"]), (200, "An idea"))
+        self.assertEqual(self.header(response, "idempotency-replayed"), "true")
+        self.assertEqual(self.prompts, 1)
+
+    def test_key_of_a_job(self) -> None:
+        """
+        The same order under the same key is the same job, until that is forgotten.
+        """
+        key = {"Idempotency-Key": "k1"}
+        _, job = self.order(**key)
+        response, again = self.order(**key)
+        self.assertEqual((response.code, again["id"]), (202, job["id"]))
+        self.assertEqual(self.header(response, "idempotency-replayed"), "true")
+        self.assertEqual(self.order("Another idea", **key)[0].code, 409)
+        self.request("DELETE", job["location"])
+        response, other = self.order("Another idea", **key)
+        self.assertNotEqual(other["id"], job["id"])
