@@ -38,6 +38,7 @@ from kiroworkers.web.errors import (
 from kiroworkers.web.events import EventStream, wants_events
 from kiroworkers.web.gate import Gate
 from kiroworkers.web.headers import tell_agent, tell_answer, tell_rejoined
+from kiroworkers.web.openai.door import OpenAIDoor
 from kiroworkers.web.operator import Operator
 from kiroworkers.web.terms import agent_in_query, agent_of, terms_of
 
@@ -62,6 +63,7 @@ class Application:
         self._tasks = tasks
         self._gate = gate
         self._operator = Operator(clock, groups, gate)
+        self._openai = OpenAIDoor(clock, groups, gate)
 
     def resource(self) -> Resource:
         """
@@ -112,6 +114,13 @@ class Application:
         What needs the operator's word.
         """
         return self._operator.app.resource()
+
+    @app.route("/v1", branch=True)
+    def openai(self, request: IRequest) -> Resource:
+        """
+        What clients of OpenAI's API ask.
+        """
+        return self._openai.app.resource()
 
     @app.route("/kiro", methods=["GET"])
     def catalogue(self, request: IRequest) -> bytes:

@@ -35,6 +35,7 @@ from kiroworkers.errors import (
 )
 from kiroworkers.sessions.pool import Queue
 from kiroworkers.web.described import described_queue
+from kiroworkers.web.openai.errors import is_openai, openai_error, tell_retries
 
 #: Every `WorkError`: its status and its code.
 STATUS: Mapping[type[WorkError], tuple[int, str]] = {
@@ -92,7 +93,8 @@ def respond_to_refusal(request: IRequest, refusal: Refusal) -> bytes:
     """
     for name, value in refusal.headers.items():
         request.setHeader(name.encode(), value.encode())
-    return respond(request, refusal.status, {"error": refusal.sentence, "code": refusal.code})
+    body = {"error": refusal.sentence, "code": refusal.code}
+    return _respond_with_error(request, refusal.status, body)
 
 
 def respond_to_work_error(
@@ -104,6 +106,13 @@ def respond_to_work_error(
     status, body = described_error(problem, queue)
     if "retryAfter" in body:
         request.setHeader(b"retry-after", str(body["retryAfter"]).encode())
+    return _respond_with_error(request, status, body)
+
+
+def _respond_with_error(request: IRequest, status: int, body: Mapping[str, Any]) -> bytes:
+    if is_openai(request):
+        tell_retries(request, status)
+        body = openai_error(status, body)
     return respond(request, status, body)
 
 

@@ -21,6 +21,7 @@ TOLD = tuple(
         b"Rejoined",
         b"Tools-Denied",
         b"Tools-Allowed",
+        b"Usage",
     )
 )
 
@@ -54,6 +55,13 @@ def tell_rejoined(request: IRequest) -> None:
     The answer was joined across lines that were cut.
     """
     _tell(request, "Rejoined", "1")
+
+
+def tell_usage(request: IRequest) -> None:
+    """
+    The numbers of tokens are estimates.
+    """
+    _tell(request, "Usage", "estimated")
 
 
 def _tell(request: IRequest, name: str, value: str) -> None:
