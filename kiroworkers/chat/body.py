@@ -122,17 +122,34 @@ def _message(message: Any, field: str) -> Mapping[str, Any]:
     role = message.get("role")
     if role not in _ROLES:
         raise BadInput(f"{field}.role", f"{field}.role must be one of {', '.join(_ROLES)}")
-    found = {"role": role}
+    found: dict[str, Any] = {"role": role}
     name = _optional(message, "name", str, "a string", f"{field}.")
     if name is not None:
         found["name"] = name
     calls = message.get("tool_calls") if role == "assistant" else None
     if calls:
-        found["tool_calls"] = calls
+        found["tool_calls"] = _calls(calls, f"{field}.tool_calls")
     if message.get("content") is not None or not calls:
         found["content"] = _content(message.get("content"), f"{field}.content")
     if role == "tool" and isinstance(message.get("tool_call_id"), str):
         found["tool_call_id"] = message["tool_call_id"]
+    return found
+
+
+def _calls(calls: Any, field: str) -> list[dict[str, str]]:
+    """
+    What the assistant asked of the client's programs before.
+    """
+    found = []
+    for each in calls if isinstance(calls, list) else [calls]:
+        match each:
+            case {
+                "id": str(number),
+                "function": {"name": str(name), "arguments": str(arguments)},
+            }:
+                found.append({"id": number, "name": name, "arguments": arguments})
+            case _:
+                raise BadInput(field, f"{field} must be a list of calls of functions")
     return found
 
 

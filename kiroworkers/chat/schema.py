@@ -23,8 +23,8 @@ from kiroworkers.errors import BadInput
 from kiroworkers.schema import Problem, first_problem
 
 #: Of the schema as JSON, in characters; and of keywords applied to one answer.
-_LONGEST = 50_000
-_MOST_STEPS = 50_000
+_LONGEST = 30_000
+_MOST_STEPS = 20_000
 
 #: Keywords that need a regular expression, or look around where no step is counted.
 _REFUSED = (
@@ -101,11 +101,12 @@ def _check_keywords(schema: Mapping[str, Any], field: str) -> None:
     """
     @raise BadInput: when something in `schema` is not supported.
     """
+    places = list(_subschemas(schema))
+    for keyword in _REFUSED:
+        if any(keyword in place for place in places):
+            raise BadInput(field, f"{field} uses {keyword}, which is not supported")
     resolver = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
-    for place in _subschemas(schema):
-        for keyword in _REFUSED:
-            if keyword in place:
-                raise BadInput(field, f"{field} uses {keyword}, which is not supported")
+    for place in places:
         reference = place.get("$ref")
         if isinstance(reference, str):
             try:

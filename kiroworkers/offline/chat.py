@@ -14,8 +14,10 @@ _REPLY = (
 
 
 def _reply_to(asked: Mapping[str, Any]) -> str:
-    messages = asked.get("messages") or [{}]
-    return _REPLY.format(length=len(messages[-1].get("content", "")))
+    match asked.get("messages"):
+        case [*_, {"content": str(last)}]:
+            return _REPLY.format(length=len(last))
+    return _REPLY.format(length=0)
 
 
 #: As `offline.rules.RULES`.  An object fits a client's schema only by chance.

@@ -4,9 +4,12 @@ Tests for `kiroworkers.chat.body`, `form` and `usage`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.chat import Chat, accept, tokens_in
@@ -14,6 +17,55 @@ from kiroworkers.errors import AnswerUnfit, BadInput
 
 #: What a terminal could take for something else than text.
 HOSTILE = "!ls\n/quit\n@file\n\x1b[201~\r```\\\u202e\ud800 😀"
+
+#: What bodies and schemas are made of.
+KEYWORDS = st.sampled_from(
+    [
+        "model",
+        "messages",
+        "role",
+        "content",
+        "type",
+        "text",
+        "stop",
+        "stream",
+        "response_format",
+        "json_schema",
+        "schema",
+        "$ref",
+        "$id",
+        "$defs",
+        "$schema",
+        "$anchor",
+        "properties",
+        "required",
+        "items",
+        "enum",
+        "const",
+        "allOf",
+        "anyOf",
+        "not",
+        "if",
+        "then",
+        "pattern",
+        "format",
+        "minimum",
+        "maxItems",
+        "uniqueItems",
+        "contains",
+        "prefixItems",
+        "additionalProperties",
+        "dependentRequired",
+        "dependentSchemas",
+        "propertyNames",
+    ]
+)
+VALUES = st.sampled_from(
+    [None, True, 0, -1.5, "", "user", "object", "string", "json_schema", "#", "#/$defs/x", "(", "x"]
+)
+JSON = st.recursive(
+    VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYWORDS, inner, max_size=4)
+)
 
 
 def chat_of(*messages: Any, **others: Any) -> Chat:
@@ -45,10 +97,12 @@ class AcceptTests(SynchronousTestCase):
         Messages keep their roles and names; text parts are joined; what else they
         have is left out.
         """
+        told = {"id": "1", "name": "add", "arguments": "{}"}
+        call = {"id": "1", "function": {"name": "add", "arguments": "{}"}, "type": "function"}
         chat = chat_of(
             {"role": "developer", "content": "Be brief", "weight": 1},
             {**saying([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]), "name": "x"},
-            {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "content": "42", "tool_call_id": "1"},
         )
         self.assertEqual(
@@ -56,7 +110,7 @@ class AcceptTests(SynchronousTestCase):
             [
                 {"role": "developer", "content": "Be brief"},
                 {"role": "user", "name": "x", "content": "ab"},
-                {"role": "assistant", "tool_calls": [{"id": "1"}]},
+                {"role": "assistant", "tool_calls": [told]},
                 {"role": "tool", "content": "42", "tool_call_id": "1"},
             ],
         )
@@ -89,7 +143,7 @@ class AcceptTests(SynchronousTestCase):
         What is wrong, or cannot be done, is refused by the name of its field.
         """
         image = {"type": "image_url", "image_url": {"url": "data:"}}
-        for field, changes in [
+        cases: list[tuple[str, dict[str, Any]]] = [
             ("model", {"model": None}),
             ("model", {"model": 4}),
             ("messages", {"messages": None}),
@@ -124,12 +178,40 @@ class AcceptTests(SynchronousTestCase):
                 "response_format.json_schema.schema",
                 {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
             ),
-        ]:
+            (
+                "messages[0].tool_calls",
+                {"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]},
+            ),
+        ]
+        for field, changes in cases:
             problem = self.refusal(**changes)
             self.assertEqual(problem.field, field, problem)
             self.assertIn(field.partition(".")[0], problem.reason)
         self.assertIn("image_url", self.refusal(messages=[saying([image])]).reason)
         self.assertRaises(BadInput, accept, [])
+
+    @given(JSON)
+    def test_anything(self, body: Any) -> None:
+        """
+        Whatever a body is, it is accepted, and then makes a prompt, or refused.
+        """
+        try:
+            chat = accept(body)
+        except BadInput as problem:
+            self.assertTrue(problem.reason)
+        else:
+            self.assertIn("Request: ", chat.prompt({}, "lines"))
+
+    @given(st.dictionaries(KEYWORDS, JSON, max_size=4))
+    def test_any_schema(self, schema: Any) -> None:
+        """
+        So it is with whatever is a schema, which any object can then be checked by.
+        """
+        form = {"type": "json_schema", "json_schema": {"schema": schema}}
+        with contextlib.suppress(BadInput):
+            chat = chat_of(saying("Hi"), response_format=form)
+            with contextlib.suppress(AnswerUnfit):
+                chat.answer({}, '{"type": "object", "x": [1, null, "x", {}]}', False)
 
 
 class PromptTests(SynchronousTestCase):
