@@ -75,6 +75,7 @@ class OpenAITests(ServerTestCase):
         """
         What `command` prints, which must succeed.
         """
+        out: bytes
         out, err, code = await getProcessOutputAndValue(command[0], command[1:], environment())
         self.assertEqual(code, 0, err)
         return out.decode()
