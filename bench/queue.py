@@ -58,10 +58,12 @@ def _cpu(length: int, answers: int) -> float:
     Seconds of CPU for an answer while `length` requests wait.
     """
     # Nothing but the queue: no timeouts, no refusals, no renewals.
-    more = ("--backlog", str(length + 100), "--queue-timeout", "3600", "--request-timeout", "3600")
+    most = str(length + 100)
+    more = ("--backlog", most, "--max-connections", most, "--max-requests", "1000000")
+    patient = ("--queue-timeout", "3600", "--request-timeout", "3600")
     with (
         agent() as stopwatch,
-        serving(stopwatch, 1, *more, "--max-requests", "1000000") as server,
+        serving(stopwatch, 1, *more, *patient) as server,
         _queue(server, length) as connections,
     ):
         _answers(connections, 50)

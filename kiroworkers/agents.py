@@ -8,10 +8,14 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from attrs import Factory, evolve, field, frozen
 
@@ -44,6 +48,12 @@ _CLASSIC_UNTIL = {"kiro": "2.28"}
 _GENERIC = "generic"
 _ACP = "acp"
 
+#: What makes a name a pattern.
+_WILD = frozenset("*?[")
+
+#: Most bytes that a version is looked for in.
+_LONGEST_VERSION = 4096
+
 #: Seconds a program may take to say its version.
 _VERSION_PATIENCE = 10.0
 
@@ -74,8 +84,19 @@ class Wanted:
         """
         What the agent of this name and `dialect` gets of the variables `inherited`.
         """
-        named = (each.rpartition(":") for each in self.pass_env)
-        also = [name for agent, _, name in named if agent in ("", called)]
+        also: list[str] = []
+        for each in self.pass_env:
+            agent, _, name = each.rpartition(":")
+            if agent == called or (agent == "" and not _WILD.intersection(name)):
+                also.append(name)
+            elif agent == "":
+                # Meant for all, but not what is another's own.
+                also += (
+                    variable
+                    for variable in inherited
+                    if fnmatchcase(variable, name)
+                    and not any(fnmatchcase(variable, own) for own in self.of_others)
+                )
         return dialect.environment(inherited, also, self.of_others)
 
 
@@ -287,16 +308,27 @@ def ask_version(command: list[str], environment: Mapping[str, str]) -> str:
     """
     What `command` prints, in one line; nothing when it cannot be asked.
     """
-    try:
-        done = subprocess.run(
-            command,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_VERSION_PATIENCE,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
+    with TemporaryFile() as said:
+        try:
+            program = subprocess.Popen(
+                command,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                # Not a pipe: a child that it leaves need not be waited for.
+                stdout=said,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError:
+            return ""
+        try:
+            program.wait(_VERSION_PATIENCE)
+        except subprocess.TimeoutExpired:
+            return ""
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(program.pid, signal.SIGKILL)
+            program.wait()
+        said.seek(0)
+        lines = said.read(_LONGEST_VERSION).decode("utf-8", "replace").strip().splitlines()
     return lines[0][:200] if lines else ""

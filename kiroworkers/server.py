@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from kiroworkers.assembly import Assembly
@@ -28,7 +29,8 @@ from kiroworkers.web.app import Application
 from kiroworkers.web.connections import Connections
 from kiroworkers.web.gate import Gate
 from kiroworkers.web.listener import Listener
-from kiroworkers.web.request import Door
+from kiroworkers.web.rates import Rates
+from kiroworkers.web.request import Door, Rules
 from kiroworkers.web.tokens import read_tokens
 
 #: The exit status of a server that had to refuse what it had taken.
@@ -52,7 +54,7 @@ class Server(MultiService):
         self._rooms: Rooms | None = None
         self._needs_rooms = False
         self._connections: Connections | None = None
-        self._gate = Gate(any_host=settings.insecure)
+        self._gate = Gate(rates=rates_of(reactor, settings))
         # Made before anything else registers, so that it is the last to be called.
         self._status = 0
         atexit.register(self._leave)
@@ -71,8 +73,10 @@ class Server(MultiService):
         check_tasks(tasks.values(), groups)
         self._renew_tokens()
         application = Application(self._reactor, groups, tasks, self._gate)
-        door = Door(application.resource(), settings.max_body, settings.cors_origin)
-        self._connections = Connections(door)
+        door = Door(self._reactor, application.resource(), rules_of(settings))
+        self._connections = Connections(
+            door, settings.max_connections, settings.max_connections_per_address
+        )
         listener = Listener(self._reactor, settings, self._connections)
         pools = [group.pool for group in groups]
         for service in (listener, *pools, *map(assembly.monitor, pools)):
@@ -166,6 +170,27 @@ class Server(MultiService):
         named = {each.rpartition(":")[0] for each in self._settings.pass_env} - {""}
         for name in sorted(named - {*groups.names}):
             self._log.warn("--pass-env names the agent {name}, which does not serve", name=name)
+
+
+def rules_of(settings: Settings) -> Rules:
+    """
+    What the door of a server with these `settings` lets in.
+    """
+    # A page that gave this address a name of its own has no token to send.
+    return Rules(
+        max_body=settings.max_body,
+        receive_timeout=settings.receive_timeout,
+        cors_origins=settings.cors_origin,
+        hosts=settings.allow_host,
+        any_host=settings.open_to_others and not settings.allow_host,
+    )
+
+
+def rates_of(clock: IReactorTime, settings: Settings) -> Rates | None:
+    """
+    How often clients may ask by these `settings`; None for any number.
+    """
+    return Rates(clock, settings.rate, settings.rate_burst) if settings.rate else None
 
 
 def check_tasks(tasks: Iterable[Task], groups: Groups) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from attrs import field, fields, frozen
 
@@ -150,9 +151,34 @@ def origins(text: str) -> tuple[str, ...]:
     if found == ("none",):
         return ()
     for origin in found:
-        if origin not in ("*", "loopback") and not re.fullmatch(r"https?://[^/\s,]+", origin):
+        if origin not in ("*", "loopback") and not re.fullmatch(
+            r"[a-z][a-z0-9+.-]*://[^/\s,]+", origin
+        ):
             raise ValueError("must be loopback, none, * or origins such as https://a.example")
     return found
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """
+    Reads names and addresses of a server, with commas: `kiro.example,10.0.0.5`.
+    A port behind one is ignored.
+    """
+    return tuple(_host(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _host(text: str) -> str:
+    wrong = ValueError("must be names or addresses, such as kiro.example,10.0.0.5")
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        pass
+    try:
+        name = urlsplit(f"//{text}").hostname or ""
+    except ValueError:
+        raise wrong from None
+    if "/" in text or not re.fullmatch(r"[a-z0-9_.:-]+", name):
+        raise wrong
+    return name.removesuffix(".")
 
 
 #: Reads how many workers an agent has.
@@ -185,11 +211,11 @@ def staffing(text: str) -> tuple[Staffing, ...]:
 def _staffing(text: str) -> Staffing:
     agent, equals, count = text.rpartition("=")
     if not equals or text.endswith(".toml"):
-        return Staffing(text)
+        return Staffing(_absolute(text))
     if not agent:
         raise ValueError(f"{text}: names no agent")
     try:
-        return Staffing(agent, workers_of_one(count))
+        return Staffing(_absolute(agent), workers_of_one(count))
     except ValueError as problem:
         raise ValueError(f"{text}: the number of workers {problem}") from None
 
@@ -206,6 +232,13 @@ def variables(text: str) -> tuple[str, ...]:
         if each.rpartition(":")[2].startswith("KIROWORKERS_"):
             raise ValueError("the server's own variables are passed to no agent")
     return found
+
+
+def _absolute(agent: str) -> str:
+    """
+    A dialect file by its whole path, since a server may run in another folder.
+    """
+    return str(Path(agent).expanduser().absolute()) if agent.endswith(".toml") else agent
 
 
 def knob(default: T, shown: str, read: Callable[[str], T], meaning: str) -> T:
@@ -403,16 +436,48 @@ class Settings:
         seconds,
         "After SIGTERM: how long requests that were taken may go on.",
     )
+    allow_host: tuple[str, ...] = knob(
+        (),
+        "",
+        hosts,
+        "What the server may be called in Host besides localhost, 127.0.0.1, ::1 and the address "
+        "that was reached: names or addresses, with commas.  Without it, a server with "
+        "--token-file or --insecure answers to any name.",
+    )
+    cors_origin: tuple[str, ...] = knob(
+        (),
+        "none",
+        origins,
+        "Origins whose pages may call from a browser: none, loopback (localhost, 127.0.0.1 and "
+        "::1 on any port), * (any), or a list with commas.  What pages of others POST, PUT or "
+        "DELETE is refused.",
+    )
+    rate: int = knob(
+        0,
+        "0",
+        whole(0, 1_000_000),
+        "Requests a minute that a client (by its token, else by its address) may begin, then "
+        "429 with Retry-After; health is not counted; 0 for any number.",
+    )
+    rate_burst: int = knob(
+        10, "10", whole(1, 1_000_000), "With --rate: so many requests may come at once."
+    )
+    max_connections: int = knob(
+        1000, "1000", whole(1), "Connections at most; one more gets 503 and is closed."
+    )
+    max_connections_per_address: int = knob(
+        100,
+        "100",
+        whole(0),
+        "Connections at most of one address, or of one /64 network of IPv6, but for those of "
+        "this machine; 0 for any number.",
+    )
+    receive_timeout: float = knob(
+        30.0, "30", seconds, "From a request's first byte to its last; then 408."
+    )
     max_body: int = knob(1024**2, "1MiB", size, "Largest request body; a larger one gets 413.")
     max_output: int = knob(
         8 * 1024**2, "8MiB", size, "Most that a session may print in one turn; then 502."
-    )
-    cors_origin: tuple[str, ...] = knob(
-        ("loopback",),
-        "loopback",
-        origins,
-        "Origins whose pages may call from a browser: loopback (localhost, "
-        "127.0.0.1 and ::1 on any port), none, * (any), or a list with commas.",
     )
 
     @classmethod

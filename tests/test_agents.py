@@ -4,11 +4,14 @@ Tests for `kiroworkers.agents`.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import (
@@ -160,7 +163,10 @@ class ChooseTests(SynchronousTestCase):
         inherited = {"PATH": self.path, **dict.fromkeys(names, "secret")}
         passed = ("kiro:GITHUB_TOKEN",)
         wanted = [Wanted("kiro", pass_env=passed), Wanted("acp", "kiro-cli acp", pass_env=passed)]
+        # A pattern for all is not meant for what is one's own.
+        wild = [evolve(each, pass_env=("kiro:GITHUB_TOKEN", "G*")) for each in wanted]
         for several, expected in (
+            (wild, [{"KIRO_API_KEY", "GITHUB_TOKEN"}, {"PGPASSWORD"}]),
             (wanted, [{"KIRO_API_KEY", "GITHUB_TOKEN"}, {"PGPASSWORD"}]),
             (wanted[1:], [set(names)]),
         ):
@@ -227,6 +233,22 @@ class ChooseTests(SynchronousTestCase):
         script = "print('tool 1.2.3'); print('more')"
         self.assertEqual(ask_version([sys.executable, "-c", script], {}), "tool 1.2.3")
         self.assertEqual(ask_version(["/nowhere/tool"], {}), "")
+
+    def test_ask_version_of_a_wrapper(self) -> None:
+        """
+        A child that it leaves is not waited for, and ended.
+        """
+        script = (
+            "import subprocess, sys\n"
+            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+            "print('tool 1.2.3', child.pid)"
+        )
+        said = ask_version([sys.executable, "-c", script], {})
+        self.assertTrue(said.startswith("tool 1.2.3 "))
+        with contextlib.suppress(ProcessLookupError):
+            ended = os.pidfd_open(int(said.split()[-1]))
+            self.addCleanup(os.close, ended)
+            self.assertEqual(select.select([ended], [], [], 30)[0], [ended])
 
     def test_file(self) -> None:
         """

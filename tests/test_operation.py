@@ -298,15 +298,18 @@ class OperatorTests(ServerTestCase):
         Without tokens, only requests from this machine operate: not those of a
         page, nor those that a proxy passes on, nor to another name.
         """
-        await self.start(workers=1)
-        for headers in (
-            {"Origin": "https://evil.example"},
-            {"Host": "evil.example"},
-            {"X-Forwarded-For": "10.0.0.1"},
-            {"Host": "localhost", "Origin": "null"},
+        options = ("--allow-host", "kiro.example", "--cors-origin", "loopback")
+        await self.start(*options, workers=1)
+        for headers, code in (
+            ({"Origin": "https://evil.example"}, "wrong_origin"),
+            ({"Origin": "http://localhost:3000"}, "operators_only"),
+            ({"Host": "evil.example"}, "wrong_host"),
+            ({"Host": "kiro.example"}, "operators_only"),
+            ({"X-Forwarded-For": "10.0.0.1"}, "operators_only"),
+            ({"Host": "localhost", "Origin": "null"}, "wrong_origin"),
         ):
             response, body = await self.fetch("POST", "/operator/pause", headers=headers)
-            self.assertEqual((response.code, body["code"]), (403, "operators_only"), headers)
+            self.assertEqual((response.code, body["code"]), (403, code), headers)
         self.assertEqual((await self.health())["pool"]["state"], "serving")
 
     async def test_names_of_this_machine(self) -> None:

@@ -77,6 +77,12 @@ class ReadTests(SynchronousTestCase):
             ("interface", "localhost", "IP address"),
             ("insecure", "perhaps", "yes or no"),
             ("cors-origin", "example.org", "origins"),
+            ("allow-host", "https://a.example", "names or addresses"),
+            ("allow-host", "*", "names or addresses"),
+            ("allow-host", "a b", "names or addresses"),
+            ("rate", "-1", "at least 0"),
+            ("rate-burst", "0", "at least 1"),
+            ("max-connections", "0", "at least 1"),
             ("max-workers", "1", "below --workers, 2"),
             ("agent", "", "names no agent"),
             ("agent", "q,=2", "=2: names no agent"),
@@ -113,10 +119,15 @@ class ReadTests(SynchronousTestCase):
         dialect file may have an equals sign in its name.
         """
         settings = Settings.read({"workers": "3"}, {"KIROWORKERS_AGENT": "kiro=1, q,./a=2.toml=4"})
-        expected = (Staffing("kiro", 1), Staffing("q"), Staffing("./a=2.toml", 4))
+        expected = (
+            Staffing("kiro", 1),
+            Staffing("q"),
+            Staffing(str(Path("a=2.toml").absolute()), 4),
+        )
         self.assertEqual(settings.agent, expected)
         self.assertEqual([settings.workers_of(each) for each in settings.agent], [1, 3, 4])
-        self.assertEqual(Settings.read({"agent": "a=2.toml"}, {}).agent, (Staffing("a=2.toml"),))
+        named = Settings.read({"agent": "a=2.toml"}, {}).agent
+        self.assertEqual(named, (Staffing(expected[2].agent),))
 
     def test_most_workers(self) -> None:
         """
@@ -140,6 +151,16 @@ class ReadTests(SynchronousTestCase):
         listed = Settings.read({"pass-env": "GITHUB_TOKEN, kiro:NPM_*"}, {})
         self.assertEqual(listed.pass_env, ("GITHUB_TOKEN", "kiro:NPM_*"))
 
+    def test_hosts(self) -> None:
+        """
+        Names and addresses of the server are a list; their ports and letter case
+        do not matter.
+        """
+        listed = Settings.read(
+            {"allow-host": "Kiro.Example.:8080, 10.0.0.5:1, ::1,[FE80::1]:80"}, {}
+        )
+        self.assertEqual(listed.allow_host, ("kiro.example", "10.0.0.5", "::1", "fe80::1"))
+
     def test_origins(self) -> None:
         """
         Origins are a list, or the word none.
@@ -147,6 +168,7 @@ class ReadTests(SynchronousTestCase):
         listed = Settings.read({"cors-origin": "https://a.example, https://b.example:1"}, {})
         self.assertEqual(listed.cors_origin, ("https://a.example", "https://b.example:1"))
         self.assertEqual(Settings.read({"cors-origin": "none"}, {}).cors_origin, ())
+        self.assertEqual(Settings.read({}, {}).cors_origin, ())
 
 
 class KnobTests(SynchronousTestCase):

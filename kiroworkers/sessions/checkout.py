@@ -15,7 +15,21 @@ import sys
 from collections.abc import Mapping
 
 #: No hook of the repository runs, and nobody is asked for a password.
-_NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}")
+_NO_HOOKS = ("-c", f"core.hooksPath={os.devnull}", "-c", "core.fsmonitor=false")
+
+#: What git needs to know.  Its configuration is the repository's, where any agent may
+#: write which programs it runs (filters); they get no secret of another.
+_KNOWN = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "TMPDIR",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "XDG_CONFIG_HOME",
+)
 
 
 class GitFailed(Exception):
@@ -32,8 +46,7 @@ class Git:
     def __init__(self, program: str, repository: str, environment: Mapping[str, str]) -> None:
         self.command = (program, *_NO_HOOKS)
         self.repository = repository
-        # Variables of git's would say where another repository is.
-        plain = {each: environment[each] for each in environment if not each.startswith("GIT_")}
+        plain = {name: environment[name] for name in _KNOWN if name in environment}
         self.environment = {**plain, "GIT_TERMINAL_PROMPT": "0"}
 
     def __call__(self, *arguments: str) -> str:
@@ -53,7 +66,7 @@ class Git:
         if done.returncode != 0:
             said = done.stderr.decode("utf-8", "replace").strip().splitlines()
             raise GitFailed(said[-1] if said else f"git: exit status {done.returncode}")
-        return done.stdout.decode("utf-8", "surrogateescape").strip()
+        return done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
 
 
 def check_out(git: Git, path: str) -> None:
@@ -67,6 +80,9 @@ def check_out(git: Git, path: str) -> None:
             return
         except (GitFailed, OSError):
             # Somebody spoilt it, or was killed while git worked in it.
+            subprocess.run(
+                ["chmod", "-R", "u+rwX", "--", path], stderr=subprocess.DEVNULL, check=False
+            )
             shutil.rmtree(path)
     # Twice: whatever is still known of the one that was here.
     git("worktree", "add", "--force", "--force", "--detach", path, commit)

@@ -38,6 +38,9 @@ from kiroworkers.sessions.statefolder import StateFolder
 from kiroworkers.sessions.worktrees import Worktrees
 from kiroworkers.terminal.dialect import Store
 
+#: Removes a folder, also where an agent has let nobody write.
+_REMOVE = 'PATH=/usr/bin:/bin; chmod -R u+rwX -- "$1" 2> /dev/null; exec rm -rf -- "$1"'
+
 #: Most bytes of a file that is copied into a room.
 _LARGEST = 1024**2
 
@@ -89,8 +92,6 @@ class Rooms:
         if self._worktrees is not None:
             self._worktrees.remove_stale(folder.path)
         folder.empty()
-        for name in ("work", "state", "gone"):
-            (folder.path / name).mkdir(mode=0o700)
 
     def take(self, worker: str, command: Command, stores: Sequence[Store]) -> Room:
         """
@@ -150,14 +151,20 @@ class Rooms:
             # By another name the room is free at once, however much is to go.
             gone = self._folder.path / "gone" / str(next(self._numbers))
             try:
+                os.chmod(each, 0o700)
                 os.rename(each, gone)
-            except OSError:
+            except FileNotFoundError:
                 continue  # it was never made
+            except OSError as problem:
+                self._log.warn("a session's folder stays: {problem}", problem=problem)
+                continue
             self._removing.add(self._remove(gone))
         self._removing = {each for each in self._removing if not each.called}
 
     def _remove(self, path: Path) -> Deferred[None]:
-        return self._errand(Command("/bin/rm", ("-rf", "--", str(path)), {}, Path("/"), None))
+        return self._errand(
+            Command("/bin/sh", ("-c", _REMOVE, "sh", str(path)), {}, Path("/"), None)
+        )
 
     def _errand(self, command: Command) -> Deferred[None]:
         """
@@ -227,7 +234,7 @@ class Room:
             for source, target, linked in self._files:
                 _bring(source, target, linked)
             start(self.command)
-        except OSError:
+        except BaseException:
             self.leave()
             raise
 

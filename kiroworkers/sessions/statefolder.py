@@ -21,6 +21,10 @@ from kiroworkers.errors import CannotStart
 _PREFIX = "kiroworkers-"
 _LOCK = "kiroworkers.lock"
 
+#: Where sessions run, where their agents keep what is their own, and what is being
+#: removed.
+FOLDERS = ("work", "state", "gone")
+
 
 class StateFolder:
     """
@@ -57,11 +61,16 @@ class StateFolder:
 
     def empty(self) -> None:
         """
-        Remove what an earlier server left.
+        Remove what an earlier server left, and make the folders anew.
+
+        @raise CannotStart: when that cannot be done.
         """
-        for each in self.path.iterdir():
-            if each.name != _LOCK:
-                rmtree(each, ignore_errors=True)
+        for name in FOLDERS:
+            remove_tree(self.path / name)
+            try:
+                (self.path / name).mkdir(mode=0o700)
+            except OSError as problem:
+                raise CannotStart(f"kiroworkers: --state-dir: {problem}") from None
 
     def release(self) -> None:
         """
@@ -75,10 +84,7 @@ def deserted(path: Path) -> Iterator[bool]:
     """
     Is `path` the folder of a server that is gone?  It stays so in this context.
     """
-    if not path.exists():
-        # A temporary one, from before the machine was started.
-        yield path.name.startswith(_PREFIX)
-        return
+    # One that is not there may be another's temporary one, which only it can see.
     lock = None
     with suppress(OSError):
         lock = _lock(path / _LOCK, create=False)
@@ -99,8 +105,20 @@ def _sweep() -> None:
             if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
                 continue
             with deserted(path) as is_deserted:
-                if is_deserted:
-                    rmtree(path, ignore_errors=True)
+                # Not one that somebody gave this name, and keeps.
+                if is_deserted and {each.name for each in path.iterdir()} <= {_LOCK, *FOLDERS}:
+                    remove_tree(path)
+
+
+def remove_tree(path: Path) -> None:
+    """
+    Remove the folder `path` with all that is in it, as far as that can be done;
+    also where an agent has let nobody write.
+    """
+    for folder, _, _ in os.walk(path):
+        with suppress(OSError):
+            os.chmod(folder, 0o700)
+    rmtree(path, ignore_errors=True)
 
 
 def _lock(file: Path, create: bool = True) -> int | None:

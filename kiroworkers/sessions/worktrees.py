@@ -16,7 +16,7 @@ from attrs import evolve
 from kiroworkers.errors import CannotStart
 from kiroworkers.sessions import checkout
 from kiroworkers.sessions.process import Command
-from kiroworkers.sessions.statefolder import deserted
+from kiroworkers.sessions.statefolder import deserted, remove_tree
 
 #: Twice: also one that was only half made.
 _FORGET = ("worktree", "remove", "--force", "--force")
@@ -44,6 +44,8 @@ class Worktrees:
         try:
             self._prefix = self._git("rev-parse", "--show-prefix")
             self._git("rev-parse", "--verify", "HEAD^{commit}")
+            # Sessions run there, and HEAD must have it.
+            self._git("rev-parse", "--verify", f"HEAD:{self._prefix}")
         except (checkout.GitFailed, OSError) as problem:
             raise CannotStart(f"kiroworkers: --workdir git-worktree: {folder}: {problem}") from None
 
@@ -92,6 +94,6 @@ class Worktrees:
                         self._remove(path)
 
     def _remove(self, path: Path) -> None:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path)
         with suppress(checkout.GitFailed):
             self._git(*_FORGET, str(path))

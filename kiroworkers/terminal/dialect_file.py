@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker
@@ -92,7 +92,7 @@ _NEEDED_BY_TERMINALS = ("screen", "keys")
 
 _SCHEMA = _table(
     {
-        "name": {**_TEXT, "pattern": "^[a-z0-9][a-z0-9-]*$"},
+        "name": {**_TEXT, "pattern": r"\A[a-z0-9][a-z0-9-]*\Z", "maxLength": 64},
         "label": _TEXT,
         "start": _table(
             {"arguments": _ARGUMENTS},
@@ -148,7 +148,10 @@ _SCHEMA = _table(
         ),
         "state": _list(
             _table(
-                {"variable": {**_TEXT, "pattern": r"^[A-Za-z_][A-Za-z0-9_]*$"}, "default": _INSIDE},
+                {
+                    "variable": {**_TEXT, "pattern": r"\A[A-Za-z_][A-Za-z0-9_]*\Z"},
+                    "default": _INSIDE,
+                },
                 dict.fromkeys(("copy", "link"), _list(_INSIDE)),
             )
         ),
@@ -178,7 +181,9 @@ def _is_byte_pattern(value: object) -> bool:
 
 @_FORMATS.checks("path inside the folder", ValueError)
 def _is_inside(value: object) -> bool:
-    if isinstance(value, str) and (value.startswith("/") or ".." in value.split("/")):
+    if isinstance(value, str) and (
+        value.startswith("/") or ".." in value.split("/") or "\0" in value
+    ):
         raise ValueError(f"{value!r} leads out of it")
     return True
 
@@ -212,6 +217,14 @@ def read_dialect(path: Path) -> Dialect:
         raise BadDialect(
             f"{path}: one of the tables {', '.join(_READINESS)} is needed, and one only"
         )
+    named: set[str] = set()
+    for number, each in enumerate(data.get("state", ())):
+        files = [
+            str(PurePosixPath(file)) for file in (*each.get("copy", ()), *each.get("link", ()))
+        ]
+        if each["variable"] in named or len(files) > len(set(files)):
+            raise BadDialect(f"{path}: state[{number}] names a variable or a file twice")
+        named.add(each["variable"])
     if "acp" in data:
         odd = [name for name in _OF_TERMINALS if name in data]
         if odd:

@@ -220,6 +220,15 @@ class Grid(pyte.Screen):
             self._texts[row] = text_of(self.buffer[row]) if row in self.buffer else ""
         return self._texts[row]
 
+    def delete_lines(self, count: int | None = None) -> None:
+        """
+        Delete rows from the cursor's on; those below move up, blank ones as well.
+        """
+        # pyte moves only rows that it has, and would leave what stood there.
+        for row in range(self.cursor.y, self.lines):
+            self.buffer[row]
+        super().delete_lines(count)
+
     def erase_in_line(self, how: int = 0, private: bool = False) -> None:
         # Not pyte's own: that fills what it erases, which costs as much as the
         # screen is wide, each time it is read.

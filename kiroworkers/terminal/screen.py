@@ -195,10 +195,12 @@ class ScreenConversation(KeyboardConversation):
         return all(pattern is None or pattern.search(text) for pattern, text in texts)
 
     def _first_row_of_output(self) -> int | None:
-        top, rows = self._emulator.top, self._emulator.rows()
+        top, rows, before = self._emulator.top, self._emulator.rows(), self._rows_before
+        # When all was erased since, the rows have new numbers, and the same places.
+        moved = top - min(before) if before and max(before) < self._emulator.first else 0
         for row in range(len(rows) - 1, -1, -1):
             # What stands where it stood before is of another turn.
-            was = self._rows_before.get(top + row)
+            was = before.get(top + row - moved)
             if rows[row] != was and self._signs.output.search(rows[row]):
                 return top + row
         return None

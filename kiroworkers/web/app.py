@@ -10,6 +10,7 @@ from typing import Any
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
@@ -28,9 +29,11 @@ from kiroworkers.web.described import (
     milliseconds,
 )
 from kiroworkers.web.errors import (
+    FAULT,
     as_refusal,
     described_error,
     handle_failures,
+    log_fault,
     respond,
     respond_to_refusal,
     respond_to_work_error,
@@ -169,10 +172,9 @@ class Application:
             status, body = described_error(problem, group.pool.queue())
             stream.send("error", {"status": status, **body})
         except Exception:
-            self._log.failure("a fault while answering {path!r}", path=request.path)
-            stream.send(
-                "error", {"status": 500, "error": "The server has a fault", "code": "fault"}
-            )
+            log_fault(self._log, request, Failure())
+            body = {"error": FAULT.sentence, "code": FAULT.code}
+            stream.send("error", {"status": FAULT.status, **body})
         finally:
             stream.close()
 

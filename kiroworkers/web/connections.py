@@ -1,12 +1,23 @@
 """
-The connections of clients, so that the last answers reach them.
+The connections of clients: never more than there may be, and known, so that the
+last answers reach them.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IProtocolFactory, IReactorTime
+from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
+from twisted.internet.protocol import Protocol
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+
+from kiroworkers.web.addresses import host_of, is_local, owner_of
+from kiroworkers.web.errors import Refusal, whole_response
+
+#: Seconds after which one who found the server full may try again.
+_FULL_GUESS = 5
 
 #: Seconds that a client has to take what is written to it when the server ends.
 _PATIENCE = 2.0
@@ -15,13 +26,38 @@ _PATIENCE = 2.0
 class Connections(WrappingFactory):
     """
     Passes connections on to `factory`, and knows those that are open.
+
+    @param most: how many there may be.
+    @param most_of_one: how many of one address, or of one network of IPv6; 0 for
+        any number.  Clients on this machine are not counted: a proxy is one.
     """
 
     noisy = False
 
-    def __init__(self, factory: IProtocolFactory) -> None:
+    def __init__(self, factory: IProtocolFactory, most: int, most_of_one: int) -> None:
         super().__init__(factory)
+        self._most = most
+        self._most_of_one = most_of_one
+        self._owners: Counter[str] = Counter()
         self._closed: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """
+        Who is one too many is told so.
+        """
+        owner = owner_of(host_of(addr))
+        if len(self.protocols) >= self._most:
+            return _TurnedAway(f"All {self._most} connections are taken")
+        if 0 < self._most_of_one <= self._owners[owner] and not is_local(host_of(addr)):
+            return _TurnedAway(f"All {self._most_of_one} connections of {owner} are taken")
+        return super().buildProtocol(addr)
+
+    def registerProtocol(self, connection: ProtocolWrapper) -> None:
+        """
+        A connection is open.
+        """
+        super().registerProtocol(connection)
+        self._owners[owner_of(host_of(connection.getPeer()))] += 1
 
     def close(self, clock: IReactorTime) -> Deferred[None]:
         """
@@ -47,6 +83,10 @@ class Connections(WrappingFactory):
         A connection is closed.
         """
         super().unregisterProtocol(connection)
+        owner = owner_of(host_of(connection.getPeer()))
+        self._owners[owner] -= 1
+        if not self._owners[owner]:
+            del self._owners[owner]
         if self._closed is not None and not self.protocols:
             closed, self._closed = self._closed, None
             closed.callback(None)
@@ -54,3 +94,18 @@ class Connections(WrappingFactory):
     def _give_up(self) -> None:
         for connection in list(self.protocols):
             connection.abortConnection()
+
+
+class _TurnedAway(Protocol):
+    """
+    A connection that is not taken.
+    """
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None, "there is a client"
+        refusal = Refusal(503, "too_many_connections", self._why, retry_after=_FULL_GUESS)
+        self.transport.write(whole_response(refusal))
+        self.transport.loseConnection()

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from http import HTTPStatus
+from traceback import format_tb
 from typing import Any
 
 from attrs import Factory, frozen
 from klein import Klein
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.http import datetimeToString
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
@@ -35,6 +38,7 @@ from kiroworkers.errors import (
 )
 from kiroworkers.sessions.pool import Queue
 from kiroworkers.web.described import described_queue
+from kiroworkers.web.headers import STANDING
 from kiroworkers.web.openai.errors import is_openai, openai_error, tell_retries
 
 #: Every `WorkError`: its status and its code.
@@ -54,6 +58,8 @@ STATUS: Mapping[type[WorkError], tuple[int, str]] = {
     AnswerUnreadable: (502, "unreadable"),
 }
 
+_JSON = b"application/json; charset=utf-8"
+
 #: When to ask again, in seconds, where the agent did not say.
 _AGENT_GUESS = 60
 
@@ -64,25 +70,32 @@ _RESTART_GUESS = 10
 @frozen
 class Refusal(Exception):
     """
-    A request that HTTP alone already refuses.
+    A request that HTTP alone already refuses; worth to be sent again after
+    `retry_after` seconds, where that is known.
     """
 
     status: int
     code: str
     sentence: str
     headers: Mapping[str, str] = Factory(dict)
+    retry_after: int | None = None
 
     def __str__(self) -> str:
         return self.sentence
+
+
+#: What a fault of ours is told as.
+FAULT = Refusal(500, "fault", "The server has a fault")
 
 
 def respond(request: IRequest, status: int, body: Mapping[str, Any]) -> bytes:
     """
     `body` as the JSON response of `request`, to be returned from a route.
     """
-    request.setResponseCode(status)
-    request.setHeader(b"content-type", b"application/json; charset=utf-8")
-    text = json.dumps(body, separators=(",", ":")).encode() + b"\n"
+    # Twisted has no phrase for some.
+    request.setResponseCode(status, _phrase(status))
+    request.setHeader(b"content-type", _JSON)
+    text = _as_json(body)
     request.setHeader(b"content-length", str(len(text)).encode())
     return text
 
@@ -91,10 +104,48 @@ def respond_to_refusal(request: IRequest, refusal: Refusal) -> bytes:
     """
     The response to what HTTP refused.
     """
-    for name, value in refusal.headers.items():
+    headers, body = _told(refusal)
+    for name, value in headers.items():
         request.setHeader(name.encode(), value.encode())
-    body = {"error": refusal.sentence, "code": refusal.code}
     return _respond_with_error(request, refusal.status, body)
+
+
+def whole_response(refusal: Refusal, more: Mapping[bytes, bytes] | None = None) -> bytes:
+    """
+    The last response of a connection, with its head and `more` headers, where
+    there is no request that could have one.
+    """
+    headers, body = _told(refusal)
+    text = _as_json(body)
+    lines = {
+        **STANDING,
+        **{name.encode(): value.encode() for name, value in headers.items()},
+        **(more or {}),
+        b"Date": datetimeToString(),
+        b"Content-Type": _JSON,
+        b"Content-Length": str(len(text)).encode(),
+        b"Connection": b"close",
+    }
+    status = f"HTTP/1.1 {refusal.status} ".encode() + _phrase(refusal.status)
+    head = [status, *(name + b": " + value for name, value in lines.items())]
+    return b"\r\n".join((*head, b"", text))
+
+
+def _told(refusal: Refusal) -> tuple[dict[str, str], dict[str, Any]]:
+    headers = dict(refusal.headers)
+    body: dict[str, Any] = {"error": refusal.sentence, "code": refusal.code}
+    if refusal.retry_after is not None:
+        body["retryAfter"] = refusal.retry_after
+        headers["Retry-After"] = str(refusal.retry_after)
+    return headers, body
+
+
+def _phrase(status: int) -> bytes:
+    return HTTPStatus(status).phrase.encode()
+
+
+def _as_json(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, separators=(",", ":")).encode() + b"\n"
 
 
 def respond_to_work_error(
@@ -160,13 +211,26 @@ def handle_failures(app: Klein, log: Logger) -> None:
         return respond_to_refusal(request, as_refusal(request, failure.value))
 
     def on_fault(self: Any, request: IRequest, failure: Failure) -> bytes:
-        log.failure("a fault while answering {path!r}", failure, path=request.path)
-        return respond_to_refusal(request, Refusal(500, "fault", "The server has a fault"))
+        log_fault(log, request, failure)
+        return respond_to_refusal(request, FAULT)
 
     app.handle_errors(WorkError)(on_work_error)
     app.handle_errors(Refusal)(on_refusal)
     app.handle_errors(HTTPException)(on_http_exception)
     app.handle_errors(Exception)(on_fault)
+
+
+def log_fault(log: Logger, request: IRequest, failure: Failure) -> None:
+    """
+    Log where and of what kind a fault of ours is, but not what it says: that may
+    quote the client.
+    """
+    log.error(
+        "a fault while answering {path!r}: {kind}\n{where}",
+        path=request.path,
+        kind=failure.type,
+        where="".join(format_tb(failure.getTracebackObject())),
+    )
 
 
 def as_refusal(request: IRequest, problem: HTTPException) -> Refusal:
@@ -184,4 +248,4 @@ def as_refusal(request: IRequest, problem: HTTPException) -> Refusal:
             return Refusal(405, "wrong_method", sentence, allow)
         case code if code is not None and code < 500:
             return Refusal(400, "bad_request", problem.description or "The request makes no sense")
-    return Refusal(500, "fault", "The server has a fault")
+    return FAULT

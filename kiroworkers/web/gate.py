@@ -2,8 +2,8 @@
 Who may do what.
 
 With tokens, a request bears one that is good for what it wants.  Without, whoever
-reaches the port by a name of this machine may ask and watch; to operate, it must
-also come from this machine, from no page of another origin and through no proxy
+the door lets in may ask and watch; to operate, it must also come from this
+machine, to a name of it, from no page of another origin and through no proxy
 that says what it is.  One that does not cannot be told from a local client: a
 proxy needs tokens.
 """
@@ -11,16 +11,13 @@ proxy needs tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
-from twisted.internet.address import UNIXAddress
 from twisted.web.iweb import IRequest
 
+from kiroworkers.web.addresses import LOOPBACK, host_of, is_local, name_in, owner_of
 from kiroworkers.web.errors import Refusal
+from kiroworkers.web.rates import Rates
 from kiroworkers.web.tokens import Bearer, bearer_of
-
-#: Names of this machine.
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 #: What proxies add.
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
@@ -31,12 +28,13 @@ class Gate:
     Lets requests in.
 
     @ivar bearers: who has tokens; none at all means that none are needed.
-    @param any_host: may those without tokens use any name of the server?
+    @param rates: how often a client may be let in, and a stranger may try; None
+        for any number.  Who only watches is not counted.
     """
 
-    def __init__(self, bearers: Sequence[Bearer] = (), any_host: bool = False) -> None:
+    def __init__(self, bearers: Sequence[Bearer] = (), rates: Rates | None = None) -> None:
         self.bearers = tuple(bearers)
-        self._any_host = any_host
+        self._rates = rates
 
     def admit(self, request: IRequest, scope: str) -> str:
         """
@@ -44,14 +42,30 @@ class Gate:
 
         @raise Refusal: when it may not.
         """
-        address = request.getClientAddress()
-        host = "unix" if isinstance(address, UNIXAddress) else str(getattr(address, "host", ""))
-        if not self.bearers:
+        host = host_of(request.getClientAddress())
+        if self.bearers:
+            try:
+                client = self._bearer(request, scope).name
+            except Refusal:
+                self._count(owner_of(host))
+                raise
+            counted = f"token {client}"
+        else:
             if scope == "operate":
                 _refuse_strangers(request, host)
-            elif not self._any_host:
-                _refuse_foreign(request, host)
-            return host
+            client, counted = host, owner_of(host)
+        if scope != "watch":
+            self._count(counted)
+        return client
+
+    def _count(self, client: str) -> None:
+        wait = self._rates.take(client) if self._rates is not None else 0
+        if wait:
+            raise Refusal(
+                429, "rate_limited", f"Too many requests, try again in {wait} s", retry_after=wait
+            )
+
+    def _bearer(self, request: IRequest, scope: str) -> Bearer:
         kind, _, token = (request.getHeader(b"authorization") or b"").partition(b" ")
         if kind.lower() != b"bearer" or not token.strip():
             raise Refusal(
@@ -70,23 +84,7 @@ class Gate:
             )
         if not bearer.may(scope):
             raise Refusal(403, "wrong_scope", f"The token of {bearer.name} may not {scope}")
-        return bearer.name
-
-
-def _refuse_foreign(request: IRequest, client: str) -> None:
-    """
-    A page of another site may have been led here by a name of its own.
-
-    @raise Refusal: when `request` is for a host that is not this machine.
-    """
-    host = (request.getHeader(b"host") or b"").decode("latin-1")
-    if client != "unix" and host and not _names_this_machine(f"//{host}"):
-        raise Refusal(
-            403,
-            "wrong_host",
-            "Without tokens, this server answers to names of its own machine only, such as "
-            "127.0.0.1 (see --token-file and --insecure)",
-        )
+        return bearer
 
 
 def _refuse_strangers(request: IRequest, client: str) -> None:
@@ -95,8 +93,7 @@ def _refuse_strangers(request: IRequest, client: str) -> None:
     """
     host = (request.getHeader(b"host") or b"").decode("latin-1")
     origin = (request.getHeader(b"origin") or b"").decode("latin-1")
-    address = f"//[{client}]" if ":" in client else f"//{client}"
-    if client != "unix" and not (_names_this_machine(address) and _names_this_machine(f"//{host}")):
+    if client != "unix" and not (is_local(client) and name_in(host) in LOOPBACK):
         why = "it does not come from this machine"
     elif origin and origin.partition("://")[2] != host:
         why = "it comes from another origin's page"
@@ -105,10 +102,3 @@ def _refuse_strangers(request: IRequest, client: str) -> None:
     else:
         return
     raise Refusal(403, "operators_only", f"To operate, this needs a token (--token-file): {why}")
-
-
-def _names_this_machine(url: str) -> bool:
-    try:
-        return urlsplit(url).hostname in LOOPBACK
-    except ValueError:
-        return False

@@ -1,12 +1,32 @@
 """
-What a response says of the answer in it: who gave it, and how that is known.
+What a response says in its headers: of the answer in it, who gave it and how that
+is known; and to browsers, what they may do with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from twisted.web.iweb import IRequest
 
 from kiroworkers.sessions.pool import Answer
+from kiroworkers.web.addresses import LOOPBACK, name_in
+
+#: What every response says: it is what its type says it is, nobody keeps a copy
+#: of it, it is no page and in no page's frame, and names no version of what runs.
+STANDING = {
+    b"Server": b"kiroworkers",
+    b"X-Content-Type-Options": b"nosniff",
+    b"Cache-Control": b"no-store",
+    b"Referrer-Policy": b"no-referrer",
+    b"Content-Security-Policy": b"default-src 'none'; frame-ancestors 'none'",
+}
+
+#: What a page of ours may load: what the server itself has, and nothing inline.
+_OF_PAGES = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 #: Every header, as pages of other origins may read it.
 TOLD = tuple(
@@ -24,6 +44,40 @@ TOLD = tuple(
         b"Usage",
     )
 )
+
+
+def allows_origin(origin: str, allowed: Sequence[str]) -> bool:
+    """
+    May pages of `origin` call, by what --cors-origin allows?
+    """
+    if "*" in allowed or origin in allowed:
+        return True
+    return "loopback" in allowed and name_in(origin.partition("://")[2]) in LOOPBACK
+
+
+def cors_headers(origin: str, allowed: Sequence[str]) -> dict[bytes, bytes]:
+    """
+    What a browser is told for a page of `origin` (empty: there is none).
+    """
+    headers = {} if tuple(allowed) == ("*",) else {b"Vary": b"Origin"}
+    if not (origin and allows_origin(origin, allowed)):
+        return headers
+    return headers | {
+        b"Access-Control-Allow-Origin": b"*" if "*" in allowed else origin.encode("latin-1"),
+        b"Access-Control-Expose-Headers": b", ".join((b"Retry-After", *TOLD)),
+        b"Access-Control-Allow-Methods": b"GET, POST, PUT, DELETE, OPTIONS",
+        b"Access-Control-Allow-Headers": (
+            b"Authorization, Content-Type, Prefer, X-Agent, X-Priority, X-Request-Timeout"
+        ),
+        b"Access-Control-Max-Age": b"600",
+    }
+
+
+def allow_page(request: IRequest) -> None:
+    """
+    The response is a page, and may load scripts, styles and images of this server.
+    """
+    request.setHeader(b"Content-Security-Policy", _OF_PAGES)
 
 
 def tell_agent(request: IRequest, name: str) -> None:

@@ -4,7 +4,7 @@ What an operator may do while the server runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from klein import Klein
 from twisted.internet.interfaces import IReactorTime
@@ -86,7 +86,10 @@ class Operator:
         number = body.get("workers") if isinstance(body, dict) else None
         if type(number) is not int or not 1 <= number <= _MOST_WORKERS:
             raise BadInput("workers", f"workers must be a whole number from 1 to {_MOST_WORKERS}")
-        agent = body.get("agent", agent_in_query(request))
+        agent, queried = body.get("agent"), agent_in_query(request)
+        if None not in (agent, queried) and agent != queried:
+            raise BadInput("agent", "agent must be the same in the body and in the query")
+        agent = queried if agent is None else agent
         group = self._groups.default if agent is None else self._groups.named(agent)
         self._log.warn("{who}: {number} workers: {name}", who=who, number=number, name=group.name)
         group.pool.crew.set_workers(number)
@@ -121,14 +124,14 @@ class Operator:
         self, request: IRequest, name: str, what: str, act: Callable[[Crew, Worker], None]
     ) -> bytes:
         who = self._gate.admit(request, "operate")
-        group, worker = self._find(name)
+        group, worker = self._find(name, self._groups.chosen(agent_in_query(request)))
         self._log.warn("{who}: {what} {name}", who=who, what=what, name=name)
         act(group.pool.crew, worker)
         shown = described_worker(worker.snapshot(), group.name, self._clock.seconds())
         return respond(request, 202, {"worker": {"name": name, **shown}})
 
-    def _find(self, name: str) -> tuple[Group, Worker]:
-        for group in self._groups:
+    def _find(self, name: str, groups: Iterable[Group]) -> tuple[Group, Worker]:
+        for group in groups:
             for worker in group.pool.crew.workers:
                 if worker.name == name:
                     return group, worker

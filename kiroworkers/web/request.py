@@ -1,30 +1,58 @@
 """
-A request before any route sees it: its body bounded, its origin judged, its
-path and method made sense of.  Whatever is refused here is refused in JSON.
+A request before any route sees it: its body bounded, its host and its origin
+judged, its path and method made sense of.  Whatever is refused here is refused
+in JSON.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.iweb import IAccessLogFormatter
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
+from zope.interface import provider
 
+from kiroworkers.web.addresses import LOOPBACK, host_of, name_in
+from kiroworkers.web.channel import Channel
 from kiroworkers.web.errors import Refusal, respond_to_refusal
-from kiroworkers.web.gate import LOOPBACK
-from kiroworkers.web.headers import TOLD
+from kiroworkers.web.headers import STANDING, allows_origin, cors_headers
 
 _METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
 
-#: Seconds that a connection may be silent while it says nothing or sends.
+#: Those that change nothing and cost nothing.
+_HARMLESS = (b"GET", b"HEAD", b"OPTIONS")
+
+#: Seconds that a connection may be silent between requests.
 _SILENCE = 60
+
+
+@frozen
+class Rules:
+    """
+    What the door lets in.
+
+    @ivar max_body: bytes of a body.
+    @ivar receive_timeout: seconds from a request's first byte to its last.
+    @ivar cors_origins: whose pages may call from a browser.
+    @ivar hosts: what else the server is called, besides the names of this machine
+        and the address that was reached.
+    @ivar any_host: does it answer to any name?
+    """
+
+    max_body: int
+    receive_timeout: float
+    cors_origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    any_host: bool = False
 
 
 class BoundedRequest(Request):
     """
-    A request whose body is read but not kept beyond `Door.max_body` bytes.
+    A request whose body ends where it is longer than the rules allow.
     """
 
     _received = 0
@@ -36,21 +64,20 @@ class BoundedRequest(Request):
         door: Door = channel.site
         return door
 
-    def gotLength(self, length: int | None) -> None:
-        # Twisted would reserve a file for a long body; one that is too long is
-        # never kept, so it gets none.
-        fits = length is None or length <= self._door.max_body
-        super().gotLength(length if fits else 0)
-
     def handleContentChunk(self, data: bytes) -> None:
         self._received += len(data)
-        if self._received <= self._door.max_body:
+        if self._received <= self._door.rules.max_body:
             super().handleContentChunk(data)
+        else:
+            channel: Any = self.channel
+            channel.refuse_body()
 
     def process(self) -> None:
         try:
-            self._allow_origin()
+            self._tell_browser()
             self._judge()
+            self._judge_host()
+            self._judge_origin()
         except Refusal as refusal:
             self._refuse(refusal)
             return
@@ -61,8 +88,6 @@ class BoundedRequest(Request):
         super().process()
 
     def _judge(self) -> None:
-        if self._received > self._door.max_body:
-            raise Refusal(413, "too_large", f"The body is larger than {self._door.max_body} bytes")
         if self.method not in _METHODS:
             raise Refusal(405, "wrong_method", "Nothing here takes that method")
         try:
@@ -70,8 +95,48 @@ class BoundedRequest(Request):
             unquote_to_bytes(self.path).decode("utf-8")
         except UnicodeDecodeError:
             raise Refusal(400, "bad_path", "The path is not UTF-8") from None
-        if not (self.getHeader(b"host") or b"").isascii():
+        if not self.path.startswith(b"/") and (self.method, self.path) != (b"OPTIONS", b"*"):
+            raise Refusal(400, "bad_path", "The path does not begin with /")
+
+    def _judge_host(self) -> None:
+        """
+        A page of another site may have been led here by a name of its own.
+        """
+        said = self.requestHeaders.getRawHeaders(b"host", [])
+        if len(said) > 1 or (not said and self.clientproto == b"HTTP/1.1"):
+            raise Refusal(400, "bad_host", "Send one header Host")
+        if not all(each.isascii() for each in said):
             raise Refusal(400, "bad_host", "The header Host is not ASCII")
+        rules = self._door.rules
+        # No browser reaches a socket in the file system; a proxy may, for one.
+        private = host_of(self.getClientAddress()) == "unix"
+        if rules.any_host or (private and not rules.hosts):
+            return
+        name = name_in("".join(each.decode("ascii") for each in said))
+        if name not in {*LOOPBACK, *rules.hosts, host_of(self.getHost())}:
+            raise Refusal(
+                403,
+                "wrong_host",
+                "This server does not answer to this name in the header Host "
+                "(see --allow-host; with --token-file any will do)",
+            )
+
+    def _judge_origin(self) -> None:
+        """
+        A page may not spend or change anything behind its reader's back.
+        """
+        origin = self._origin()
+        if self.method in _HARMLESS or not origin:
+            return
+        # A page of this server's own is no stranger; its host was judged before.
+        own = origin.partition("://")[2] == (self.getHeader(b"host") or b"").decode("latin-1")
+        if not own and not allows_origin(origin, self._door.rules.cors_origins):
+            raise Refusal(
+                403, "wrong_origin", "Pages of this origin may not ask (see --cors-origin)"
+            )
+
+    def _origin(self) -> str:
+        return (self.getHeader(b"origin") or b"").decode("latin-1")
 
     def _refuse(self, refusal: Refusal) -> None:
         body = respond_to_refusal(self, refusal)
@@ -79,46 +144,49 @@ class BoundedRequest(Request):
             self.write(body)
         self.finish()
 
-    def _allow_origin(self) -> None:
-        origin = (self.getHeader(b"origin") or b"").decode("latin-1")
-        allowed = self._door.cors_origins
-        if allowed != ("*",):
-            self.setHeader(b"vary", b"Origin")
-        if origin and _allowed(origin, allowed):
-            said = "*" if "*" in allowed else origin
-            self.setHeader(b"access-control-allow-origin", said.encode("latin-1"))
-            self.setHeader(
-                b"access-control-expose-headers",
-                b", ".join((b"Retry-After", *TOLD)),
-            )
-            self.setHeader(b"access-control-allow-methods", b"GET, POST, PUT, OPTIONS")
-            self.setHeader(
-                b"access-control-allow-headers",
-                b"Authorization, Content-Type, Prefer, X-Agent, X-Priority, X-Request-Timeout",
-            )
-            self.setHeader(b"access-control-max-age", b"600")
+    def _tell_browser(self) -> None:
+        headers = cors_headers(self._origin(), self._door.rules.cors_origins)
+        for name, value in {**STANDING, **headers}.items():
+            self.setHeader(name, value)
 
 
 class Door(Site):
     """
-    Serves `resource`; keeps at most `max_body` bytes of a body and lets pages
-    of `cors_origins` call from a browser.
+    Serves `resource` by the `rules`.
     """
 
+    # Twisted's own chooses between versions of HTTP, and this is the one that we speak.
+    protocol: Any = Channel
     requestFactory = BoundedRequest
 
-    def __init__(self, resource: IResource, max_body: int, cors_origins: Sequence[str]) -> None:
-        super().__init__(resource, timeout=_SILENCE)
-        self.max_body = max_body
-        self.cors_origins = tuple(cors_origins)
+    def __init__(self, clock: IReactorTime, resource: IResource, rules: Rules) -> None:
+        super().__init__(resource, timeout=_SILENCE, logFormatter=log_line, reactor=clock)
+        self.rules = rules
         self.displayTracebacks = False
+        # Nothing here takes a form, and a large one takes long to read.
+        self._parsePOSTFormSubmission = False
+
+    def getResourceFor(self, request: Request) -> IResource:
+        # Twisted has just said its own name and version.
+        request.setHeader(b"Server", STANDING[b"Server"])
+        resource: IResource = super().getResourceFor(request)
+        return resource
 
 
-def _allowed(origin: str, allowed: Sequence[str]) -> bool:
-    if "*" in allowed or origin in allowed:
-        return True
-    try:
-        host = urlsplit(origin).hostname
-    except ValueError:
-        return False
-    return "loopback" in allowed and host in LOOPBACK
+@provider(IAccessLogFormatter)
+def log_line(timestamp: str, request: Any) -> str:
+    """
+    A line of the log in the combined format, without what clients may have put
+    into the queries of URLs.
+    """
+    referrer = (request.getHeader(b"referer") or b"-").partition(b"?")[0]
+    agent = request.getHeader(b"user-agent") or b"-"
+    said = b" ".join((request.method, request.path, request.clientproto))
+    return (
+        f'"{host_of(request.getClientAddress())}" - - {timestamp} "{_plain(said)}" '
+        f'{request.code} {request.sentLength or "-"} "{_plain(referrer)}" "{_plain(agent)}"'
+    )
+
+
+def _plain(said: bytes) -> str:
+    return said.decode("latin-1").replace('"', "'").encode("unicode_escape").decode("ascii")

@@ -44,7 +44,9 @@ def agent_in_query(request: IRequest) -> str | None:
     """
     The agent that ``?agent=NAME`` is about; None for all.
     """
-    found = request.args.get(b"agent")
+    found = request.args.get(b"agent", [])
+    if len(found) > 1:
+        raise BadInput("agent", "agent may stand only once in the query")
     return found[0].decode("utf-8", "replace") if found else None
 
 

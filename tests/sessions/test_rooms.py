@@ -94,7 +94,7 @@ class RoomsTests(SynchronousTestCase):
         self.enter(rooms).leave()
         [gone] = (self.state / "gone").iterdir()
         self.assertEqual(
-            (self.ran[0].executable, self.ran[0].arguments[-1]), ("/bin/rm", str(gone))
+            (self.ran[0].executable, self.ran[0].arguments[-1]), ("/bin/sh", str(gone))
         )
         closed = Deferred.fromCoroutine(rooms.close())
         self.assertNoResult(closed)

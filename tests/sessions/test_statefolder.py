@@ -5,6 +5,8 @@ Tests for `kiroworkers.sessions.statefolder`.
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import CannotStart
 from kiroworkers.sessions.statefolder import StateFolder, deserted
+from tests.programs import environment
 
 
 class StateFolderTests(SynchronousTestCase):
@@ -63,10 +66,28 @@ class StateFolderTests(SynchronousTestCase):
         StateFolder(self.given).release()
         (self.given / "work" / "worker1").mkdir(parents=True)
         folder = StateFolder(self.given)
+        (self.given / "mine").mkdir()
         folder.empty()
-        self.assertFalse((self.given / "work").exists())
+        self.assertEqual([*(self.given / "work").iterdir()], [])
+        self.assertTrue((self.given / "mine").exists())
         self.assertIn("another server", self.refused(self.given))
         folder.release()
+
+    def test_nobody_may_write(self) -> None:
+        """
+        So can what an agent made so that nobody may write there.
+        """
+        script = (
+            "import os, sys, tempfile; from pathlib import Path\n"
+            "from kiroworkers.sessions.statefolder import remove_tree\n"
+            "if os.getuid() == 0: os.setuid(65534)\n"
+            "top = Path(tempfile.mkdtemp()); (top / 'deep' / 'er').mkdir(parents=True)\n"
+            "(top / 'deep' / 'er' / 'file').touch()\n"
+            "for each in (top / 'deep' / 'er', top / 'deep', top): each.chmod(0o555)\n"
+            "remove_tree(top); sys.exit(top.exists())\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script], env=environment(), check=False)
+        self.assertEqual(done.returncode, 0)
 
     def test_temporary(self) -> None:
         """
@@ -102,7 +123,8 @@ class DesertedTests(SynchronousTestCase):
         for path, expected in [
             (folder.path, False),
             (top, False),
-            (top / "kiroworkers-rebooted", True),
+            # Another's temporary one may be where only that can see it.
+            (top / "kiroworkers-of-a-container", False),
             (top / "elsewhere", False),
         ]:
             with deserted(path) as found:

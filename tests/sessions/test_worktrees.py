@@ -51,12 +51,15 @@ class CheckoutTests(WorktreeTestCase):
         command = self.worktrees.command(path or self.path, agent)
         return [command.executable, *command.arguments]
 
-    def agent(self, script: str) -> str:
+    def agent(self, script: str, **variables: str) -> str:
         """
         What an agent prints that is a shell's `script`.
         """
         done = subprocess.run(
-            self.command("-c", script), env=environment(), capture_output=True, check=False
+            self.command("-c", script),
+            env=environment(**variables),
+            capture_output=True,
+            check=False,
         )
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout.decode().strip()
@@ -129,6 +132,21 @@ class CheckoutTests(WorktreeTestCase):
         self.agent("true")
         self.assertFalse((self.folder / "ran").exists())
 
+    def test_programs_of_the_configuration(self) -> None:
+        """
+        What the repository's configuration runs gets no secret of the session.
+        """
+        stolen = self.folder / "stolen"
+        git(self.repository, "config", "core.fsmonitor", f"sh -c 'env >> {stolen}'")
+        git(self.repository, "config", "filter.spy.smudge", f"sh -c 'env >> {stolen}; cat'")
+        (self.repository / ".gitattributes").write_text("* filter=spy\n")
+        git(self.repository, "add", ".")
+        git(self.repository, "commit", "-qm", "spy")
+        for _ in range(2):
+            self.assertEqual(self.agent("echo $CODEX_KEY", CODEX_KEY="secret"), "secret")
+        self.assertTrue(stolen.exists())
+        self.assertNotIn("secret", stolen.read_text())
+
     def test_signals(self) -> None:
         """
         The agent ignores no signal that it would not have ignored.
@@ -166,15 +184,16 @@ class WorktreesTests(WorktreeTestCase):
         """
         alive, dead = (StateFolder(self.folder / name) for name in ("alive", "dead"))
         self.addCleanup(alive.release)
-        rebooted = self.folder / "kiroworkers-abc" / "work" / "worker1"
+        # It is not there; it may be where only its server can see it.
+        elsewhere = self.folder / "kiroworkers-abc" / "work" / "worker1"
         users = self.folder / "mine" / "work" / "tree"
         living = alive.path / "work" / "worker1"
-        for path in (self.path, dead.path / "work" / "worker1", rebooted, living, users):
+        for path in (self.path, dead.path / "work" / "worker1", elsewhere, living, users):
             self.add(path)
-        shutil.rmtree(rebooted.parents[1])
+        shutil.rmtree(elsewhere.parents[1])
         dead.release()
         self.worktrees.remove_stale(self.state.path)
-        self.assertEqual(set(self.listed()), {living, users})
+        self.assertEqual(set(self.listed()), {living, users, elsewhere})
         self.assertFalse(self.path.exists())
 
     def test_removal(self) -> None:

@@ -137,6 +137,19 @@ class FileTests(SynchronousTestCase):
             ('extends = "q"\n[environment]\nset = {}\npass = ["A B"]', "environment.pass[0] does"),
             ('extends = "q"\n[[state]]\nvariable = "X"', "state[0].default is required"),
             (
+                'extends = "q"\n[[state]]\nvariable = "X"\ndefault = "x"\ncopy = ["a", "./a"]',
+                "state[0] names a variable or a file twice",
+            ),
+            (
+                'extends = "q"' + '\n[[state]]\nvariable = "X"\ndefault = "x"' * 2,
+                "state[1] names a variable or a file twice",
+            ),
+            (
+                'extends = "q"\n[[state]]\nvariable = "X"\ndefault = "x"\ncopy = ["a\\u0000"]',
+                "state[0].copy[0] must be a path inside",
+            ),
+            ('extends = "q"\nname = "odd\\n"', "name does not fit"),
+            (
                 'extends = "q"\n[[state]]\nvariable = "X"\ndefault = "/x"',
                 "state[0].default must be a path inside the folder: '/x' leads out of it",
             ),

@@ -276,6 +276,16 @@ class FilterTests(SynchronousTestCase):
         emulator = drawn(b"\x1b[?2026h" + b"x" * 5_000_000, columns=1000)
         self.assertTrue(emulator.rows()[-1])
 
+    def test_blank_rows_move(self) -> None:
+        """
+        Where rows are deleted, blank rows below move up like any, and leave nothing
+        of what stood there.
+        """
+        emulator = drawn(b"one\r\ntwo\r\nthree\x1b[3;1H\x1b[J\x1b[1;1H\x1b[1M", rows=4)
+        self.assertEqual(emulator.rows(), ["two", "", "", ""])
+        emulator = drawn(b"one\r\ntwo\r\nthree\x1b[1;1H\x1b[J\x1b[2;1Htwo\x1b[1;1H\x1b[2M", rows=4)
+        self.assertEqual(emulator.rows(), ["", "", "", ""])
+
     def test_endless_sequence(self) -> None:
         """
         A string that never ends is drawn as text in the end, and costs no more

@@ -180,6 +180,37 @@ class TurnTests(SynchronousTestCase):
         assert isinstance(answered, Answered)
         self.assertNotIn("title", answered.text)
 
+    def test_rows_with_new_numbers(self) -> None:
+        """
+        Nor is it when a part of the screen was scrolled back meanwhile, so that all
+        rows have new numbers.
+        """
+        codex = evolve(load_dialect("codex"), window=(14, 90))
+        composer = ("› Ask Codex to do anything", "", "  01234567-89ab-cdef-0123-456789abcdef")
+
+        def says(state: str, title: str) -> bytes:
+            return f"\x1b]7501;state={state}\x07\x1b]0;{title}\x07".encode()
+
+        def at(first: int, *rows: str) -> bytes:
+            lines = (f"\x1b[{n};1H\x1b[K{row}" for n, row in enumerate(rows, first))
+            return "".join(lines).encode()
+
+        for scrolled in (b"", b"\x1b[3;9r\x1b[3;1H\x1bM\x1b[r"):
+            conversation = new_conversation(codex, 100_000)
+            old = '• {"title":"of the request before"}'
+            conversation.feed(says("idle", "Ready") + at(1, old, *[""] * 5) + at(7, *composer))
+            self.assertEqual(conversation.silent(), [Ready()])
+            conversation.ask("new question")
+            conversation.feed(at(7, "› new question") + scrolled)
+            conversation.feed(says("working", "Working"))
+            conversation.feed(at(3, "› new question", "", "• Working (0s)", "") + at(8, *composer))
+            conversation.feed(at(5, "• I cannot do that.", "", ""))
+            conversation.feed(at(8, *composer) + says("done", "Ready"))
+            [answered] = conversation.silent()
+            assert isinstance(answered, Answered), answered
+            self.assertNotIn("of the request before", answered.text)
+            self.assertIn("I cannot do that.", answered.text)
+
     def test_output_of_another_turn(self) -> None:
         """
         A row that stands where it stood before something was typed is none of

@@ -11,6 +11,7 @@ from klein import Klein
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 
 from kiroworkers.asking import ask
@@ -20,9 +21,11 @@ from kiroworkers.groups import Group, Groups
 from kiroworkers.sessions.pool import Terms
 from kiroworkers.web.body import json_body
 from kiroworkers.web.errors import (
+    FAULT,
     Refusal,
     described_error,
     handle_failures,
+    log_fault,
     respond,
     respond_to_work_error,
 )
@@ -120,8 +123,9 @@ class OpenAIDoor:
         except Exception:
             if not stream.begun:
                 raise
-            self._log.failure("a fault while answering {path!r}", path=request.path)
-            stream.fail(openai_error(500, {"error": "The server has a fault", "code": "fault"}))
+            log_fault(self._log, request, Failure())
+            body = {"error": FAULT.sentence, "code": FAULT.code}
+            stream.fail(openai_error(FAULT.status, body))
         finally:
             stream.close()
         return b""

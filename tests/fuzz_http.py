@@ -1,0 +1,290 @@
+"""
+Hostile bytes for the door: ``python -m tests.fuzz_http CASES [SEED]``.
+
+Each case is one connection to a server with the built-in agent: a request that
+was right before some of its parts were replaced, its bytes flipped or cut.
+Whatever it was, the client must be answered in JSON and never with a fault of the
+server, within a bounded time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import treq
+from attrs import define, field
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import react
+from twisted.python.failure import Failure
+
+from tests.programs import Program, environment
+
+#: Connections at a time.
+_TOGETHER = 40
+
+#: Seconds after which an answer will not come; the server gives up long before.
+_PATIENCE = 30
+
+#: For the server: slow clients are cut off soon.
+OPTIONS = ("--receive-timeout", "1", "--max-body", "20k", "--request-timeout", "5")
+
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
+
+_METHODS = [b"GET", b"HEAD", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT",
+            b"PRI", b"get", b"P\xc3\x96ST", b"", b"A" * 300, b"POST\x00", b" POST"]  # fmt: skip
+
+_VERSIONS = [b"HTTP/1.0", b"HTTP/0.9", b"HTTP/2.0", b"", b"http/1.1", b"HTTP/1.1 x"]
+
+_PATHS = [
+    b"/", b"//", b"/health", b"/ready", b"/kiro", b"/kiro/", b"/kiro/nothing", b"/operator/queue",
+    b"/health/../kiro", b"//kiro//generate-story", b"/kiro/%2e%2e/health", b"/%00", b"/%ff%fe",
+    b"/%", b"/%zz", b"*", b"", b"http://evil.example/health", b"evil.example:443", b"/\xff\xfe",
+    b"/ready?agent=%ff", b"/ready?agent=" + b"x" * 3000, b"/ready?&=&agent",
+    b"/health?" + b"a&" * 4000, b"/" + b"a" * 17000, b"/" + b"%41" * 2000, b"/a b", b"/a\x00b",
+    b"/kiro/generate-story#x", b"/;x", b"/kiro/\xe2\x80\xae", b"/\\..\\..", b"/kiro/%F0%9F%92%A9",
+    b"/kiro/" + b"../" * 300,
+]  # fmt: skip
+
+_HEADERS = [
+    b"Host: evil.example", b"Host: [", b"Host: \xff", b"Host:", b"Host: a..b", b"Host: a:b:c",
+    b"Host: localhost:99999999", b"Host: [::1]:x", b"Host: 127.0.0.1, evil.example",
+    b"Origin: null", b"Origin: https://evil.example", b"Origin: \xff", b"Origin: http://[",
+    b"Origin:", b"Content-Length: -1", b"Content-Length: +5", b"Content-Length: 1_0",
+    b"Content-Length: 0x5", b"Content-Length: 5, 5", b"Content-Length: " + b"9" * 30,
+    b"Content-Length: " + b"9" * 5000, b"Content-Length: \xb2", b"Content-Length:",
+    b"Content-Length: 21000", b"Content-Length: 3", b"Transfer-Encoding: chunked",
+    b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked, chunked",
+    b"Transfer-Encoding: identity", b"Transfer-Encoding: \x0bchunked", b"Transfer-Encoding:",
+    b"Content-Type: multipart/form-data", b"Content-Type: multipart/form-data; boundary=x",
+    b"Content-Type: application/x-www-form-urlencoded", b"Content-Type: \xff", b"Content-Type:",
+    b"Content-Type: application/json; charset=utf-16", b"Content-Encoding: gzip",
+    b"Expect: 100-continue", b"Expect: nonsense", b"Connection: upgrade", b"Upgrade: h2c",
+    b"Connection: keep-alive, close", b"X-Request-Timeout: 1e309", b"X-Request-Timeout: -1",
+    b"X-Request-Timeout: 1_0", b"X-Request-Timeout:", b"X-Priority: \xb2", b"X-Priority: 10",
+    b"Prefer: wait=99999999999", b"Prefer: wait=;,=\xff", b"X-Agent: \xff",
+    b"X-Agent: " + b"a" * 5000, b"X-Agent: offline", b"X-Agent:", b"Authorization: Bearer",
+    b"Authorization: Bearer \xff", b"Authorization: Basic Og==", b"Cookie: =;=;\xff",
+    b"Cookie: " + b"a=b;" * 2000, b"Forwarded: for=\xff", b"Accept: text/event-stream", b"no colon",
+    b": no name", b"sp ace: x", b"N\x00L: x", b"X: a\x00b", b" folded", b"\tfolded", b"X:\ry",
+    b"A" * 17000 + b": x", b"X: " + b"y" * 17000, b"Range: bytes=0-", b"If-None-Match: *",
+    b"Via: \x7f", b"Idempotency-Key: \xff", b"Accept: \xff/*;q=x", b"Accept-Encoding: gzip;q=nan",
+    b"TE: trailers",
+]  # fmt: skip
+
+_BODIES = [
+    b"", b"{", b"[" * 19000, b'{"idea": NaN}', b'{"idea": 1e999}',
+    b'{"idea": ' + b"9" * 5000 + b"}", b"null", b"true", b'"x"', b"[1]", b'{"idea": "\xff"}',
+    b'{"idea": "\\ud800"}', b"\xef\xbb\xbf{}", b'{"idea": ""}', b'{"idea": {"idea": []}}',
+    b'{"story": {"title": 5}}', b"x" * 30000, b"\x1f\x8b\x08\x00", b"--x\r\n\r\n--x--", b"a=b&a=b",
+    b'{"idea": "x", "idea": 5}', b'{"idea": "\\u0000\\u001b[201~\\r"}',
+    b'{"idea": "x", "components": {}}', b'{"\\ud800": "\\udfff", "idea": "y"}',
+]  # fmt: skip
+
+_SIZES = [
+    b"0", b"-1", b"g", b"", b"ffffffffffffffffffff", b"1;x=y", b" 5", b"5 ", b"0x5", b"7fffffff",
+    b"a" * 2000, b"00000005", b"\xb2",
+]  # fmt: skip
+
+
+def case(chance: Random) -> list[bytes]:
+    """
+    What one client sends, in pieces.
+    """
+    method, path, version = b"POST", b"/kiro/generate-story", b"HTTP/1.1"
+    headers = [b"Host: localhost", b"Content-Type: application/json"]
+    if chance.random() < 0.7:
+        headers.append(b"Connection: close")
+    body = b'{"idea": "Export the list"}'
+    if chance.random() < 0.3:
+        method, path, body = b"GET", chance.choice(_PATHS[2:8]), b""
+    if chance.random() < 0.2:
+        method = chance.choice(_METHODS)
+    if chance.random() < 0.3:
+        path = chance.choice(_PATHS)
+    if chance.random() < 0.05:
+        version = chance.choice(
+            [b"HTTP/1.0", b"HTTP/0.9", b"HTTP/2.0", b"", b"http/1.1", b"HTTP/1.1 x"]
+        )
+    if chance.random() < 0.4:
+        body = chance.choice(_BODIES)
+    for _ in range(chance.choice([0, 0, 1, 1, 2, 3])):
+        headers.insert(chance.randrange(len(headers) + 1), chance.choice(_HEADERS))
+    if chance.random() < 0.05:
+        headers.pop(chance.randrange(len(headers)))
+    if chance.random() < 0.03:
+        headers += [b"X-%d: y" % number for number in range(chance.randrange(400, 700))]
+    if chance.random() < 0.2:
+        headers.append(b"Transfer-Encoding: chunked")
+        body = _chunked(chance, body)
+    elif body or chance.random() < 0.5:
+        headers.append(b"Content-Length: %d" % len(body))
+    end = chance.choice([b"\r\n"] * 9 + [b"\n"])
+    sent = end.join([b" ".join([method, path, version]), *headers, b"", body])
+    if chance.random() < 0.2:
+        sent = _spoilt(chance, sent)
+    if chance.random() < 0.1:
+        sent += chance.choice([sent, b"\r\n", chance.randbytes(50)])
+    if chance.random() < 0.05:
+        sent = sent[: chance.randrange(1, len(sent) + 1)]
+    at = chance.randrange(len(sent)) if chance.random() < 0.3 else 0
+    return [piece for piece in (sent[:at], sent[at:]) if piece]
+
+
+def _chunked(chance: Random, body: bytes) -> bytes:
+    found = b""
+    while body:
+        part, body = body[: (size := chance.choice([1, 5, 100, 9000]))], body[size:]
+        shown = b"%x" % len(part) if chance.random() < 0.95 else chance.choice(_SIZES)
+        found += shown + b"\r\n" + part + (b"\r\n" if chance.random() < 0.98 else b"")
+    trailer = chance.choice([b""] * 5 + [b"X: y\r\n", b"nonsense\r\n", b"X: " + b"y" * 70000])
+    return found + (b"0\r\n" + trailer + b"\r\n" if chance.random() < 0.95 else b"")
+
+
+def _spoilt(chance: Random, sent: bytes) -> bytes:
+    changed = bytearray(sent)
+    for _ in range(chance.choice([1, 2, 10])):
+        at = chance.randrange(len(changed))
+        match chance.randrange(3):
+            case 0:
+                changed[at] = chance.randrange(256)
+            case 1:
+                changed[at:at] = chance.randbytes(chance.choice([1, 4]))
+            case _ if len(changed) > 5:
+                del changed[at : at + 4]
+    return bytes(changed)
+
+
+@define(eq=False)
+class Hostile(Protocol):
+    """
+    Sends `pieces`, and reads until it is answered or cut off.
+
+    @ivar ended: fires then.
+    @ivar closed: fires when the connection is closed.
+    """
+
+    pieces: list[bytes]
+    got: bytes = b""
+    ended: Deferred[None] = field(factory=Deferred)
+    closed: Deferred[None] = field(factory=Deferred)
+
+    def connectionMade(self) -> None:
+        self._send()
+
+    def _send(self) -> None:
+        if self.transport is not None and self.pieces and not self.ended.called:
+            self.transport.write(self.pieces.pop(0))
+            # The rest in another segment.
+            real.callLater(0, self._send)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.got += data
+        if not self.ended.called and self.answer() is not None:
+            assert self.transport is not None
+            self.ended.callback(None)
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self.ended.called:
+            self.ended.callback(None)
+        self.closed.callback(None)
+
+    def answer(self) -> tuple[int, bytes, bytes] | None:
+        """
+        The status, the head and the body of the response, where it is there as a whole.
+        """
+        rest = self.got
+        while rest.startswith(b"HTTP/1.1 100"):
+            rest = rest.partition(b"\r\n\r\n")[2]
+        head, blank, body = rest.partition(b"\r\n\r\n")
+        status = _STATUS.match(head)
+        if not blank or status is None:
+            return None
+        length = re.search(rb"\r\nContent-Length: (\d+)", head, re.I)
+        expected = int(length[1]) if length else 0
+        return None if 0 < len(body) < expected else (int(status[1]), head, body[:expected])
+
+
+async def fuzz(port: int, cases: int, seed: int) -> tuple[Counter[int], list[str]]:
+    """
+    How often the server on `port` answered with which status (0: it closed the
+    connection), and what it did wrong.
+    """
+    chance, found, wrong = Random(seed), Counter[int](), list[str]()
+    turn = DeferredSemaphore(_TOGETHER)
+
+    async def one(pieces: list[bytes]) -> None:
+        sent = b"".join(pieces)
+        client = Hostile(pieces)
+        await connectProtocol(TCP4ClientEndpoint(real, "127.0.0.1", port), client)
+        alarm = real.callLater(_PATIENCE, client.ended.errback, TimeoutError())
+        try:
+            await client.ended
+        except TimeoutError:
+            wrong.append(f"hangs: {sent[:500]!r}")
+            return
+        alarm.cancel()
+        answer = client.answer()
+        found[answer[0] if answer else 0] += 1
+        problem = _problem(answer)
+        if problem:
+            wrong.append(f"{problem}: {sent[:500]!r} -> {client.got[:300]!r}")
+
+    drawn = [case(chance) for _ in range(cases)]
+    await gatherResults([turn.run(one, pieces) for pieces in drawn])
+    return found, wrong
+
+
+def _problem(answer: tuple[int, bytes, bytes] | None) -> str | None:
+    if answer is None:
+        return "not answered"
+    status, head, body = answer
+    if status >= 500 and status != 503:
+        return "a fault"
+    if b"X-Content-Type-Options: nosniff" not in head:
+        return "without the standing headers"
+    if status >= 400 and body:
+        try:
+            said = json.loads(body)
+        except ValueError:
+            return "no JSON"
+        if not isinstance(said.get("error"), str) or not isinstance(said.get("code"), str):
+            return "no error or no code"
+    return None
+
+
+real: Any = reactor
+
+
+async def _main(cases: int, seed: int) -> None:
+    server = Program()
+    with TemporaryDirectory() as folder:
+        arguments = ["-c", "from twisted.scripts.twistd import run; run()", "-n", "--pidfile="]
+        arguments += ["kiroworkers", "--port", "0", "--agent", "offline", *OPTIONS]
+        server.start(real, arguments, environment(), Path(folder))
+        port = int((await server.says(r"listening on .*port=(\d+)"))[1])
+        await server.says("worker2: ready")
+        found, wrong = await fuzz(port, cases, seed)
+        url = f"http://127.0.0.1:{port}/kiro/generate-story"
+        good = await treq.post(url, json={"idea": "Export the list"}, persistent=False)
+        await server.signal("TERM")
+    print(f"{cases} cases, seed {seed}: {dict(sorted(found.items()))}; then {good.code}")
+    print(*wrong[:20], sep="\n")
+    if "Traceback" in server.output:
+        print(server.output[server.output.index("Traceback") :][:3000])
+    raise SystemExit(bool(wrong) or good.code != 200 or "Traceback" in server.output)
+
+
+if __name__ == "__main__":
+    numbers = [int(each) for each in sys.argv[1:]]
+    react(lambda _: Deferred.fromCoroutine(_main(*(numbers + [10_000, 1][len(numbers) :]))))
