@@ -27,6 +27,8 @@ setup(
         "klein>=24.8",
         "psutil>=6.0",
         "pyte>=0.8.2",
+        # What jsonschema itself resolves references with: a client's are checked first.
+        "referencing>=0.28.4",
         # TLS for callbacks to https.
         "twisted[tls]>=24.7",
         "wcwidth>=0.2.6",
@@ -34,6 +36,8 @@ setup(
     extras_require={
         # Real agents that the tests drive, where they are installed.
         "agents": ["llm>=0.36"],
+        # Clients of OpenAI's API that the tests ask with, where they are installed.
+        "clients": ["langchain-openai>=0.3", "openai>=1.60"],
         # The protocol package has the schema that ours is checked against.
         "test": ["agent-client-protocol>=0.12", "hypothesis>=6.100", "treq>=24.9"],
         "dev": [

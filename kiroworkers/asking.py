@@ -5,7 +5,7 @@ One request to one task: from what a client wants to an answer that fits.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import frozen
 
@@ -14,8 +14,33 @@ from kiroworkers.groups import Group
 from kiroworkers.sessions.pool import Answer, Terms
 from kiroworkers.sessions.progress import Retrying, Watch, nobody_watches
 from kiroworkers.sessions.session import Reply
-from kiroworkers.tasks import Found, Task
+from kiroworkers.tasks import Found
 from kiroworkers.tasks.repair import repair_prompt
+from kiroworkers.tasks.task import Layout
+
+
+class Askable(Protocol):
+    """
+    What can be asked: a task, or a conversation that is to go on.
+    """
+
+    def prompt(self, asked: Mapping[str, Any], layout: Layout) -> str:
+        """
+        What to type.
+        """
+
+    def answer(self, asked: Mapping[str, Any], text: str, wrapped: bool) -> Found:
+        """
+        The answer in what an agent said.
+
+        @raise AnswerUnfit: saying why none was found.
+        @raise AnswerUnreadable: when it cannot be told for certain.
+        """
+
+    def answer_schema_for(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        """
+        What the answer must fit.
+        """
 
 
 @frozen
@@ -30,7 +55,7 @@ class Outcome:
 
 async def ask(
     group: Group,
-    task: Task,
+    task: Askable,
     asked: Mapping[str, Any],
     terms: Terms,
     watch: Watch = nobody_watches,
@@ -52,7 +77,7 @@ class _Reading:
     Reads each reply to one request, and remembers what the last one means.
     """
 
-    def __init__(self, task: Task, asked: Mapping[str, Any], watch: Watch, layout: Any) -> None:
+    def __init__(self, task: Askable, asked: Mapping[str, Any], watch: Watch, layout: Any) -> None:
         self._task = task
         self._asked = asked
         self._watch = watch

@@ -73,7 +73,7 @@ def _describe(error: ValidationError) -> Problem:
             reason = f"must be at most {expected}"
         case "additionalProperties" if expected is False:
             schema: Any = error.schema
-            extra = sorted(set(value) - set(schema["properties"]))
+            extra = sorted(set(value) - set(schema.get("properties", ())))
             reason = f"may not have {', '.join(map(repr, extra))}"
         case "format":
             reason = f"must be a {expected}: {error.cause}"

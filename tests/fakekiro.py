@@ -317,6 +317,13 @@ def _answer_to(task: str, request: Mapping[str, Any], remembered: int) -> dict[s
     match task:
         case "echo":
             return dict(request)
+        case "chat":
+            last = request["messages"][-1].get("content", "")
+            return {"reply": f"You said: {last}"}
+        case "chat-object":
+            last = request["messages"][-1].get("content", "")
+            found = re.search(r"\{.*\}", last)
+            return json.loads(found[0]) if found is not None else {"said": last}
         case "generate-story":
             return {
                 "title": request.get("idea", "none"),

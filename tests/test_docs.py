@@ -5,23 +5,37 @@ What the documentation shows works as it is shown.
 from __future__ import annotations
 
 import io
+import json
 import re
+import shutil
+import sys
 import textwrap
 from contextlib import redirect_stdout
+from importlib.util import find_spec
+
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.trial.unittest import SkipTest
 
 from kiroworkers.dialect import main
-from tests.programs import ROOT
+from tests.programs import ROOT, environment
 from tests.servers import ServerTestCase
+
+
+def examples(page: str, language: str) -> list[str]:
+    """
+    The examples in `language` on a page of the documentation.
+    """
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    found = re.findall(rf"\.\. code-block:: {language}\n\n((?:   .*\n|\n)+)", text)
+    assert found, f"{page} has an example in {language}"
+    return [textwrap.dedent(each) for each in found]
 
 
 def example(page: str, language: str) -> str:
     """
-    The first example in `language` on a page of the documentation.
+    The first of them.
     """
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    found = re.search(rf"\.\. code-block:: {language}\n\n((?:   .*\n|\n)+)", text)
-    assert found is not None, f"{page} has an example in {language}"
-    return textwrap.dedent(found[1])
+    return examples(page, language)[0]
 
 
 class WritingADialectTests(ServerTestCase):
@@ -48,3 +62,57 @@ class WritingADialectTests(ServerTestCase):
             self.assertEqual((response.code, story["title"]), (200, idea), story)
             self.assertEqual(story["acceptanceCriteria"], ["0 prompts before this one"])
         self.assertEqual(await self.pids(), pids)
+
+
+class OpenAITests(ServerTestCase):
+    """
+    Tests for `docs/openai.rst`.
+    """
+
+    page = "openai.rst"
+
+    async def printed(self, *command: str) -> str:
+        """
+        What `command` prints, which must succeed.
+        """
+        out: bytes
+        out, err, code = await getProcessOutputAndValue(command[0], command[1:], environment())
+        self.assertEqual(code, 0, err)
+        return out.decode()
+
+    async def start_as_shown(self) -> None:
+        server = examples(self.page, "sh")[0]
+        self.assertIn("kiroworkers --agent offline", server)
+        await self.start("--agent", "offline", workers=1)
+
+    def here(self, text: str) -> str:
+        """
+        The example `text` for the test's own server.
+        """
+        self.assertIn("http://127.0.0.1:8080", text)
+        base: str = self.base
+        return text.replace("http://127.0.0.1:8080", base)
+
+    async def test_curl(self) -> None:
+        """
+        The command gets a reply.
+        """
+        if shutil.which("curl") is None:
+            raise SkipTest("curl is not installed")
+        await self.start_as_shown()
+        [_, command] = examples(self.page, "sh")
+        body = json.loads(await self.printed("/bin/sh", "-c", self.here(command)))
+        self.assertIn("offline agent:", body["choices"][0]["message"]["content"])
+
+    async def test_clients(self) -> None:
+        """
+        The programs print a reply.
+        """
+        programs = examples(self.page, "python")
+        for module in ("openai", "langchain_openai"):
+            if find_spec(module) is None:
+                raise SkipTest(f"{module} is not installed: pip install '.[clients]'")
+        await self.start_as_shown()
+        for program in programs:
+            printed = await self.printed(sys.executable, "-c", self.here(program))
+            self.assertTrue(printed.startswith("offline agent: "), printed)

@@ -18,6 +18,7 @@ import time
 from typing import Any
 
 from kiroworkers.offline import classic
+from kiroworkers.offline.chat import CHAT
 from kiroworkers.offline.console import Console
 from kiroworkers.offline.rules import RULES
 
@@ -88,7 +89,7 @@ def reply(text: str) -> str:
     task, request = _TASK.search(text), _REQUEST.search(text)
     if task is None:
         return _fenced(RULES["generate-story"]({"idea": text.strip()}))
-    rule = RULES.get(task[1])
+    rule = RULES.get(task[1]) or CHAT.get(task[1])
     if rule is None:
         return f"I know no rules for the task {task[1]}; I know {', '.join(RULES)}."
     try:

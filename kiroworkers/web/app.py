@@ -47,6 +47,7 @@ from kiroworkers.web.events import EventStream, wants_events
 from kiroworkers.web.gate import Gate
 from kiroworkers.web.headers import tell_agent, told_of
 from kiroworkers.web.jobs import Jobs
+from kiroworkers.web.openai.door import OpenAIDoor
 from kiroworkers.web.operator import Operator
 from kiroworkers.web.terms import agent_in_query, agent_of, terms_of, wants_job
 
@@ -73,6 +74,7 @@ class Application:
         self._gate = gate
         self._jobs = Jobs(desk, gate)
         self._operator = Operator(clock, groups, gate)
+        self._openai = OpenAIDoor(clock, groups, gate)
 
     def resource(self) -> Resource:
         """
@@ -123,6 +125,13 @@ class Application:
         What needs the operator's word.
         """
         return self._operator.app.resource()
+
+    @app.route("/v1", branch=True)
+    def openai(self, request: IRequest) -> Resource:
+        """
+        What clients of OpenAI's API ask.
+        """
+        return self._openai.app.resource()
 
     @app.route("/kiro", methods=["GET"])
     def catalogue(self, request: IRequest) -> bytes:

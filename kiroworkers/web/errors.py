@@ -42,6 +42,7 @@ from kiroworkers.jobs.job import Said
 from kiroworkers.sessions.pool import Queue
 from kiroworkers.web.described import described_queue
 from kiroworkers.web.headers import STANDING, tell
+from kiroworkers.web.openai.errors import is_openai, openai_error, tell_retries
 
 #: Every `WorkError`: its status and its code.
 STATUS: Mapping[type[WorkError], tuple[int, str]] = {
@@ -111,7 +112,7 @@ def respond_to_refusal(request: IRequest, refusal: Refusal) -> bytes:
     headers, body = _told(refusal)
     for name, value in headers.items():
         request.setHeader(name.encode(), value.encode())
-    return respond(request, refusal.status, body)
+    return _respond_with_error(request, refusal.status, body)
 
 
 def whole_response(refusal: Refusal, more: Mapping[bytes, bytes] | None = None) -> bytes:
@@ -168,7 +169,16 @@ def respond_with(request: IRequest, said: Said) -> bytes:
     if "retryAfter" in said.body and said.status >= 400:
         request.setHeader(b"retry-after", str(said.body["retryAfter"]).encode())
     tell(request, said.headers)
+    if said.status >= 400:
+        return _respond_with_error(request, said.status, said.body)
     return respond(request, said.status, said.body)
+
+
+def _respond_with_error(request: IRequest, status: int, body: Mapping[str, Any]) -> bytes:
+    if is_openai(request):
+        tell_retries(request, status)
+        body = openai_error(status, body)
+    return respond(request, status, body)
 
 
 def described_error(problem: WorkError, queue: Queue | None = None) -> tuple[int, dict[str, Any]]:

@@ -44,6 +44,7 @@ TOLD = tuple(
         b"Rejoined",
         b"Tools-Denied",
         b"Tools-Allowed",
+        b"Usage",
     )
 )
 
@@ -120,3 +121,10 @@ def tell(request: IRequest, told: Mapping[str, str]) -> None:
     """
     for name, value in told.items():
         request.setHeader(f"X-Kiroworkers-{name}".encode(), value.encode())
+
+
+def tell_usage(request: IRequest) -> None:
+    """
+    The numbers of tokens are estimates.
+    """
+    tell(request, {"Usage": "estimated"})

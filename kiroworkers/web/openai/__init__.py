@@ -1,0 +1,3 @@
+"""
+The door for clients of OpenAI's API: chat completions and models.
+"""

@@ -1,0 +1,97 @@
+"""
+Tests for `kiroworkers.chat.schema`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.chat.schema import accept_schema, problem_with
+from kiroworkers.errors import BadInput
+
+
+class SchemaTests(SynchronousTestCase):
+    """
+    Tests for a client's schema.
+    """
+
+    def sentence(self, answer: Any, **schema: Any) -> str | None:
+        problem = problem_with(answer, accept_schema(schema, "schema"))
+        return None if problem is None else problem.sentence
+
+    def test_fits(self) -> None:
+        """
+        An answer is checked, by references inside the schema, too.
+        """
+        schema: Any = {
+            "type": "object",
+            "$defs": {"size": {"type": "integer"}},
+            "properties": {
+                "size": {"$ref": "#/$defs/size"},
+                "child": {"anyOf": [{"$ref": "#"}, {"type": "null"}]},
+                "$id": {"type": "string"},
+                "any": True,
+            },
+            "required": ["size"],
+            "additionalProperties": False,
+        }
+        good = {"size": 1, "$id": "x", "any": [], "child": {"size": 2, "child": None}}
+        self.assertIsNone(self.sentence(good, **schema))
+        self.assertEqual(self.sentence({}, **schema), "size is required")
+        self.assertEqual(
+            self.sentence({"size": "1"}, **schema), "size must be a whole number, not a string"
+        )
+        self.assertIsNotNone(self.sentence({"size": 1, "child": {}}, **schema))
+        self.assertEqual(
+            self.sentence({"x": 1}, additionalProperties=False), "The value may not have 'x'"
+        )
+
+    def test_refused(self) -> None:
+        """
+        What is no schema, of no object, or needs what is not to be had, is refused.
+        """
+        deep: Any = {}
+        for _ in range(5000):
+            deep = {"not": deep}
+        inner: Any
+        for inner in (
+            {"type": "strange"},
+            {"required": "x"},
+            {"items": [{}]},
+            {"$ref": "https://example.com/schema.json"},
+            {"$ref": "file:///etc/passwd"},
+            {"$ref": "#/$defs/none"},
+            {"$ref": "#/properties/x"},
+            {"$id": "https://example.com/"},
+            {"patternProperties": {"(a+)+$": {}}},
+            {"unevaluatedProperties": False},
+            {"description": "x" * 50_000},
+            deep,
+        ):
+            schema = {"type": "object", "properties": {"x": {"allOf": [inner]}}}
+            self.assertRaises(BadInput, accept_schema, schema, "schema")
+        wrong: Any
+        for wrong in ([], "object", True, {"type": "array"}, {"type": ["object", "null"]}):
+            self.assertRaises(BadInput, accept_schema, wrong, "schema")
+
+    def test_patterns(self) -> None:
+        """
+        A pattern, which could take for ever, is not tried.
+        """
+        schema = {"properties": {"x": {"type": "string", "pattern": "(a+)+$"}}}
+        self.assertIsNone(self.sentence({"x": "a" * 60 + "!"}, **schema))
+
+    def test_bounded(self) -> None:
+        """
+        A schema that doubles the work again and again, or has no end, is given up.
+        """
+        doubling: Any = {
+            f"d{number}": {"allOf": [{"$ref": f"#/$defs/d{number + 1}"}] * 2}
+            for number in range(40)
+        }
+        too_many = "The value takes too many steps to check by its schema"
+        schema = {"$defs": {**doubling, "d40": {}}, "$ref": "#/$defs/d0"}
+        self.assertEqual(self.sentence({}, **schema), too_many)
+        self.assertEqual(self.sentence({}, **{"$ref": "#"}), too_many)
