@@ -16,7 +16,7 @@ from typing import Any
 
 #: Control, format (bidi marks and the like), surrogate, private, unassigned,
 #: line and paragraph separators.
-_UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _MEANINGFUL = "@`"
 
 
@@ -32,7 +32,7 @@ def json_literal(value: Any) -> str:
 
 
 def _safe(character: str) -> str:
-    if character in _MEANINGFUL or unicodedata.category(character) in _UNPRINTABLE:
+    if character in _MEANINGFUL or unicodedata.category(character) in UNPRINTABLE:
         return json.dumps(character)[1:-1] if character not in _MEANINGFUL else _escape(character)
     return character
 

@@ -33,7 +33,7 @@ from kiroworkers.web.errors import (
     respond_to_work_error,
 )
 from kiroworkers.web.gate import Gate
-from kiroworkers.web.headers import tell_agent, tell_answer, tell_rejoined
+from kiroworkers.web.headers import tell_agent, tell_answer, tell_normalised, tell_rejoined
 from kiroworkers.web.operator import Operator
 from kiroworkers.web.terms import agent_in_query, agent_of, terms_of
 
@@ -129,7 +129,7 @@ class Application:
         group = self._group_for(request, task)
         tell_agent(request, group.name)
         asked = task.accept(json_body(request))
-        terms = terms_of(request, client, name)
+        terms = terms_of(request, client, name, task.limits.timeout)
         prompt = task.prompt(asked, group.agent.dialect.layout)
         try:
             answer = await group.pool.submit(prompt, terms)
@@ -145,6 +145,7 @@ class Application:
             raise
         if found.rejoined:
             tell_rejoined(request)
+        tell_normalised(request, found.normalised)
         return respond(request, 200, found.value)
 
     def _group_for(self, request: IRequest, task: Task) -> Group:
@@ -184,6 +185,7 @@ def _described(task: Task) -> dict[str, Any]:
         "method": "POST",
         "path": f"/kiro/{task.name}",
         "agent": task.agent,
+        "limits": {"timeout": task.limits.timeout, "prompt": task.limits.prompt},
         "input": task.input_schema,
         "answer": task.answer_schema,
         "example": {"input": task.example_input, "answer": task.example_answer},

@@ -4,9 +4,16 @@ What a response says of the answer in it: who gave it, and how that is known.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from urllib.parse import quote
+
 from twisted.web.iweb import IRequest
 
 from kiroworkers.sessions.pool import Answer
+from kiroworkers.tasks.normalise import Change
+
+#: So many fields are named in a header.
+_MOST_FIELDS = 20
 
 #: Every header, as pages of other origins may read it.
 TOLD = tuple(
@@ -18,6 +25,7 @@ TOLD = tuple(
         b"Completion",
         b"Source",
         b"Rejoined",
+        b"Normalised",
         b"Tools-Denied",
         b"Tools-Allowed",
     )
@@ -51,6 +59,16 @@ def tell_rejoined(request: IRequest) -> None:
     The answer was joined across lines that were cut.
     """
     _tell(request, "Rejoined", "1")
+
+
+def tell_normalised(request: IRequest, changes: Iterable[Change]) -> None:
+    """
+    Which fields of the answer were brought into the form that was asked for.
+    """
+    fields = [*dict.fromkeys(each.field for each in changes)]
+    if fields:
+        # A file of the user's may name a field as it likes.
+        _tell(request, "Normalised", ", ".join(map(quote, fields[:_MOST_FIELDS])))
 
 
 def _tell(request: IRequest, name: str, value: str) -> None:

@@ -16,11 +16,12 @@ from kiroworkers.sessions.queue import LEAST_URGENT, MOST_URGENT, USUAL
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.I)
 
 
-def terms_of(request: IRequest, client: str, label: str) -> Terms:
+def terms_of(request: IRequest, client: str, label: str, at_most: float | None = None) -> Terms:
     """
     The terms of `request`: ``X-Request-Timeout`` (seconds), ``Prefer: wait=N``
     (seconds, RFC 7240) and ``X-Priority`` (0 to 9).
 
+    @param at_most: seconds that what it asks for may take.
     @raise BadInput: naming the header that makes no sense.
     """
     timeout = _timeout(request)
@@ -30,6 +31,8 @@ def terms_of(request: IRequest, client: str, label: str) -> Terms:
         if timeout is None or preferred <= timeout:
             timeout = preferred
             request.setHeader(b"preference-applied", b"wait=" + waits[1].encode())
+    if at_most is not None:
+        timeout = at_most if timeout is None else min(timeout, at_most)
     return Terms(timeout, _priority(request), client, label)
 
 

@@ -15,7 +15,7 @@ GOOD = """
 name = "echo"
 title = "Echo"
 description = "Says it again."
-prompt = "Say $request as $schema, like $example."
+prompt = "Say {{ request }} as {{ schema }}, like {{ example }}."
 [input]
 type = "object"
 [answer]
