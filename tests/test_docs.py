@@ -10,8 +10,8 @@ import textwrap
 from contextlib import redirect_stdout
 
 from kiroworkers.dialect import main
-from tests.programs import ROOT
-from tests.servers import ServerTestCase
+from tests.programs import ROOT, Program, environment
+from tests.servers import ServerTestCase, real
 
 
 def example(page: str, language: str) -> str:
@@ -48,3 +48,33 @@ class WritingADialectTests(ServerTestCase):
             self.assertEqual((response.code, story["title"]), (200, idea), story)
             self.assertEqual(story["acceptanceCriteria"], ["0 prompts before this one"])
         self.assertEqual(await self.pids(), pids)
+
+
+class TasksTests(ServerTestCase):
+    """
+    Tests for `docs/tasks.rst`.
+    """
+
+    async def test_example(self) -> None:
+        """
+        The page's task is served from a folder, its answer is normalised as the
+        page says, and the checker asks it.
+        """
+        tasks = self.folder / "tasks"
+        tasks.mkdir()
+        (tasks / "release-note.toml").write_text(example("tasks.rst", "toml"))
+        await self.start("--tasks", "tasks", workers=1)
+        change = "Stories can be filtered\n/quit\n!ls"
+        response, note = await self.ask("release-note", {"change": change, "audience": "all"})
+        steps = ["0 earlier prompts remembered"]
+        expected = {"headline": change, "kind": "feature", "steps": steps}
+        self.assertEqual((response.code, note), (200, expected))
+        self.assertEqual(self.header(response, "X-Kiroworkers-Normalised"), "kind, steps")
+        response, refusal = await self.ask("release-note", {"change": " "})
+        self.assertEqual((response.code, refusal["error"]), (400, "Say what was changed"))
+        program = Program()
+        arguments = ["-m", "kiroworkers.task", "check", "tasks/release-note.toml"]
+        program.start(real, [*arguments, "--ask", self.base], environment(), self.folder)
+        self.assertEqual(await program.ended, 0, program.output)
+        self.assertIn("Request: {", program.output)
+        self.assertIn("normalised: kind, steps", program.output)

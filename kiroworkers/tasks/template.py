@@ -139,7 +139,7 @@ def _new_sandbox() -> _Sandbox:
     return sandbox
 
 
-_SANDBOX = _new_sandbox()
+SANDBOX = _new_sandbox()
 
 
 @frozen
@@ -159,9 +159,9 @@ class Template:
         if len(self.source) > LONGEST:
             raise BadTemplate(f"has more than {LONGEST} characters")
         try:
-            tree = _SANDBOX.parse(self.source)
+            tree = SANDBOX.parse(self.source)
             _Checker().body(tree.body, {"request": self.input_schema, **dict.fromkeys(_ROOTS[1:])})
-            return _SANDBOX.from_string(tree)
+            return SANDBOX.from_string(tree)
         except TemplateSyntaxError as problem:
             raise BadTemplate(f"line {problem.lineno}: {problem.message}") from None
         except (RecursionError, SyntaxError, MemoryError):
