@@ -28,7 +28,8 @@ def json_literal(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if text.isascii() and text.isprintable() and not any(mark in text for mark in _MEANINGFUL):
         return text
-    return "".join(map(_safe, text))
+    # Each character that there is but once: a text can be a megabyte.
+    return text.translate({ord(each): _safe(each) for each in set(text)})
 
 
 def _safe(character: str) -> str:

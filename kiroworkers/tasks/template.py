@@ -23,7 +23,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 from jinja2 import StrictUndefined, TemplateSyntaxError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -55,7 +55,7 @@ class BadTemplate(ValueError):
     """
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Value:
     """
     Something JSON, of which templates see its literal, whether it is there, its
@@ -63,9 +63,12 @@ class Value:
     """
 
     _json: Any
+    _literal: str | None = field(init=False, default=None)
 
     def __str__(self) -> str:
-        return json_literal(self._json)
+        if self._literal is None:
+            self._literal = json_literal(self._json)
+        return self._literal
 
     def __bool__(self) -> bool:
         return bool(self._json)
@@ -181,7 +184,7 @@ class Template:
 
         @param layout: words.
         @param limit: so many characters at most.
-        @raise BadInput: when the request makes too long a prompt.
+        @raise BadInput: when the request makes too long a prompt, or none.
         @raise BadTemplate: if the prompt would mean more to a terminal than its
             text.
         """
@@ -196,6 +199,8 @@ class Template:
                 raise BadInput("", "The request makes too long a prompt")
             pieces.append(piece)
         prompt = "".join(pieces).strip()
+        if not prompt:
+            raise BadInput("", "The request makes an empty prompt")
         problem = _problem_of(prompt)
         if problem is not None:
             raise BadTemplate(problem)
@@ -229,10 +234,12 @@ class _Checker:
         for part in node.nodes:
             if isinstance(part, nodes.TemplateData):
                 self._text(part, at_start)
+                _, newline, last = part.data.rpartition("\n")
+                at_start = not last.strip() and (at_start or bool(newline))
             else:
                 self._path(part, scope)
-            # A literal is never empty: what follows it begins no line.
-            at_start = False
+                # A literal is never empty: what follows it begins no line.
+                at_start = False
 
     def _loop(self, node: nodes.For, scope: Mapping[str, _Known]) -> None:
         assert isinstance(node.target, nodes.Name), "matched before"

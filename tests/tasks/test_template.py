@@ -4,6 +4,7 @@ Tests for `kiroworkers.tasks.template`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -29,6 +30,15 @@ SCHEMA: dict[str, Any] = {
         "either": {"anyOf": [{"properties": {"a": {}}}], "properties": {"b": {}}},
     },
 }
+
+#: What templates can be put together from, well or badly.
+PIECES = [
+    *["a", " ", "\n", "/", "!", "@", "\\", "`"],
+    *["{{ request.idea }}", "{{ layout }}", "{{- request -}}", "{# x #}", "{#- x -#}"],
+    *["{% if request.idea %}", "{%- if not request.items -%}", "{% else %}", "{% endif %}"],
+    *["{% for each in request.items %}", "{{ each }}", "{% endfor %}", "{%- endfor -%}"],
+    *["{% raw %}/{% endraw %}", "{%+ raw %}\n{% endraw -%}"],
+]
 
 
 def rendered(source: str, limit: int | None = None, **request: Any) -> str:
@@ -85,7 +95,7 @@ class RenderTests(SynchronousTestCase):
     def test_bounds(self) -> None:
         """
         A request that makes too long a prompt is refused: by the task's limit, by
-        the length of a list, and by what it is repeated to.
+        the length of a list, and by what it is repeated to; and so is one that makes none.
         """
         self.assertEqual(rendered("{{ request.idea }}", 5, idea="abc"), '"abc"')
         loop = "{% for each in request.items %}{{ request }}{% endfor %}"
@@ -93,6 +103,7 @@ class RenderTests(SynchronousTestCase):
             ("{{ request.idea }}", 4, {"idea": "abc"}),
             (loop, None, {"items": ["x"] * (MOST_ITEMS + 1)}),
             (loop, None, {"items": ["x" * 1000] * 500}),
+            (loop, None, {}),
         ]
         for source, limit, request in cases:
             with self.assertRaises(BadInput):
@@ -213,6 +224,8 @@ class RefusalTests(SynchronousTestCase):
             ("{% if request.idea %}@x{% endif %}", "line 1 begins with @"),
             ("a\n{% for each in request.items %}/{{ each }}{% endfor %}", "line 2 begins with /"),
             ("{{ request }}\n/quit", "line 2 begins with /"),
+            ("{{ request }}\n{% raw %}/{% endraw %}", "line 2 begins with /"),
+            ("{{ request }}\n{# x #} {# y #}/", "line 2 begins with /"),
             ("a ` b", "may hold no backtick"),
             ("a\\", "not end in a backslash"),
             ("{% if request.idea %}a \\ {% endif %}", "not end in a backslash"),
@@ -223,3 +236,21 @@ class RefusalTests(SynchronousTestCase):
             self.assertIn(reason, self.refusal(source))
         self.assertEqual(rendered("a/{{ request.idea }}/b@c!", idea="x"), 'a/"x"/b@c!')
         self.assertEqual(rendered("{# `/x` #}a", idea="x"), "a")
+
+    @given(st.lists(st.sampled_from(PIECES), max_size=10))
+    def test_what_is_accepted_is_safe(self, pieces: list[str]) -> None:
+        """
+        A template that is accepted makes a safe prompt of every request, whatever
+        branches it takes.
+        """
+        try:
+            template = Template("".join(pieces), SCHEMA)
+        except BadTemplate:
+            return
+        for request in ({}, {"idea": "/x"}, {"items": ["!x", "y"]}, {"idea": "x", "items": ["@"]}):
+            with contextlib.suppress(BadInput):
+                prompt = template.render(request, {}, {}, "in words")
+                for line in prompt.split("\n"):
+                    self.assertFalse(line.lstrip().startswith(("!", "/", "@")), prompt)
+                self.assertFalse(prompt.endswith("\\"), prompt)
+                self.assertNotIn("`", prompt)
