@@ -23,12 +23,14 @@ setup(
     package_data={"kiroworkers": ["py.typed", "tasks/*.toml", "terminal/*.toml"]},
     install_requires=[
         "attrs>=23.1",
+        # The language of prompts; 3.1.6 mends escapes from its sandbox.
+        "jinja2>=3.1.6",
         "jsonschema>=4.20",
         "klein>=24.8",
         "psutil>=6.0",
         "pyte>=0.8.2",
-        # What jsonschema itself resolves references with: a client's are checked first.
-        "referencing>=0.28.4",
+        # What jsonschema resolves references with; those of others are checked first.
+        "referencing>=0.31",
         # TLS for callbacks to https.
         "twisted[tls]>=24.7",
         "wcwidth>=0.2.6",

@@ -23,7 +23,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import ProxyHandler, Request, build_opener
 
-from attrs import frozen
+from attrs import field, frozen
 from jsonschema import Draft202012Validator
 
 from kiroworkers.schema import first_problem
@@ -63,6 +63,7 @@ class Client:
     _base: str
     _timeout: float
     agent: str | None = None
+    _token: str | None = field(default=None, repr=False)
 
     def ask(self, task: Task, body: Mapping[str, Any]) -> Reply:
         """
@@ -80,6 +81,8 @@ class Client:
         request = Request(f"{self._base}{path}", body, {"Content-Type": "application/json"})
         if self.agent is not None:
             request.add_header("X-Agent", self.agent)
+        if self._token is not None:
+            request.add_header("Authorization", f"Bearer {self._token}")
         try:
             code, headers, text = _exchange(request, timeout)
         except TimeoutError:
@@ -223,6 +226,13 @@ def _fit(reply: Reply, task: Task) -> str:
     return f"{reply.headers.get('X-Kiroworkers-Worker')} in {reply.seconds * 1000:.0f} ms"
 
 
+def base_of(url: str) -> str | None:
+    """
+    The server's address in `url`; None when that is none.
+    """
+    return url.rstrip("/") if re.match(r"https?://[^/?#\s]+/?$", url) else None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """
     Check the server that the command line names; the exit status.
@@ -234,9 +244,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--agent", help="who is to answer; the server's first without")
     given = parser.parse_args(arguments)
-    if not re.match(r"https?://[^/?#\s]+/?$", given.url):
+    base = base_of(given.url)
+    if base is None:
         parser.error(f"{given.url} is no address such as http://127.0.0.1:8080")
-    base = given.url.rstrip("/")
     print(f"checking {base}")
     well = check(Client(base, given.timeout, given.agent), print)
     print("all is well" if well else "not all is well")

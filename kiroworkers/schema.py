@@ -4,7 +4,7 @@ JSON Schema, in sentences: what does not fit, where, and why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -39,14 +39,27 @@ class Problem:
     sentence: str
 
 
+def problems_of(validator: Draft202012Validator, value: Any) -> list[Problem]:
+    """
+    What is wrong with `value`, the outermost things first; of very many, some.
+    """
+    errors = list(islice(validator.iter_errors(value), _MOST_PROBLEMS))
+    return [_describe(each) for each in sorted(errors, key=lambda each: len(each.absolute_path))]
+
+
 def first_problem(validator: Draft202012Validator, value: Any) -> Problem | None:
     """
     What is wrong with `value`, the outermost thing first; None when it fits.
     """
-    problems = list(islice(validator.iter_errors(value), _MOST_PROBLEMS))
-    if not problems:
-        return None
-    return _describe(min(problems, key=lambda each: len(each.absolute_path)))
+    return next(iter(problems_of(validator, value)), None)
+
+
+def kinds_of(schema: Mapping[str, Any], default: str = "") -> set[str]:
+    """
+    The types that `schema` lists, but for null; `default` where it lists none.
+    """
+    kinds = schema.get("type", default)
+    return {kinds} if isinstance(kinds, str) else set(kinds) - {"null"}
 
 
 def _describe(error: ValidationError) -> Problem:
@@ -55,7 +68,9 @@ def _describe(error: ValidationError) -> Problem:
     expected: Any = error.validator_value
     value: Any = error.instance
     if keyword == "required":
-        path.append(next(name for name in expected if name not in value))
+        # One error for each: which one stands in its message only.
+        missing = [name for name in expected if name not in value]
+        path.append(next(name for name in missing if error.message.startswith(repr(name))))
     field = _dotted(path)
     name = field or "The value"
     match keyword:
@@ -102,7 +117,7 @@ def _dotted(path: Iterable[str | int]) -> str:
 
 def _kinds(expected: str | list[str]) -> str:
     names = [expected] if isinstance(expected, str) else expected
-    return " or ".join(_KINDS.get(name, name) for name in names if name != "null")
+    return " or ".join(_KINDS.get(name, name) for name in names if name != "null") or "null"
 
 
 def _kind_of(value: Any) -> str:

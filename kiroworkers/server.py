@@ -7,7 +7,8 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from kiroworkers.sessions.rooms import Rooms, Workdir, runner
 from kiroworkers.sessions.worktrees import Worktrees
 from kiroworkers.settings import Settings, inherited_environment
 from kiroworkers.signals import Signals
-from kiroworkers.tasks import Task, builtin_tasks
+from kiroworkers.tasks import BadTask, Catalogue, Task
 from kiroworkers.web.app import Application
 from kiroworkers.web.connections import Connections
 from kiroworkers.web.errors import described_error
@@ -55,6 +56,7 @@ class Server(MultiService):
         self._settings = settings
         self._guard = Guard(reactor)
         self._groups: Groups | None = None
+        self._tasks: Catalogue | None = None
         self._rooms: Rooms | None = None
         self._needs_rooms = False
         self._desk: Desk | None = None
@@ -74,18 +76,22 @@ class Server(MultiService):
         self._groups = groups = Groups(assembly.groups())
         stores = any(group.agent.dialect.stores for group in groups)
         self._needs_rooms = stores or rooms.workdir is not Workdir.SHARED
-        tasks = builtin_tasks()
-        check_tasks(tasks.values(), groups)
+        check = partial(check_tasks, groups=groups, longest=settings.request_timeout)
+        self._tasks = Catalogue(settings.tasks, check)
+        try:
+            self._renew_tasks()
+        except BadTask as problem:
+            raise CannotStart(f"kiroworkers: {problem}") from None
         self._renew_tokens()
         self._desk = desk = Desk(
             self._reactor,
             settings,
             groups,
-            tasks,
+            self._tasks,
             lambda problem: Said(*described_error(problem)),
             described_job,
         )
-        application = Application(self._reactor, groups, tasks, self._gate, desk)
+        application = Application(self._reactor, groups, self._tasks, self._gate, desk)
         door = Door(self._reactor, application.resource(), rules_of(settings))
         self._connections = Connections(
             door, settings.max_connections, settings.max_connections_per_address
@@ -164,18 +170,30 @@ class Server(MultiService):
 
     def _renew(self) -> None:
         """
-        Read the tokens again, and have new sessions, one at a time.
+        Read the tokens and the tasks again, and have new sessions, one at a time.
         """
         assert self._groups is not None, "signals are taken when all runs"
         try:
             self._renew_tokens()
         except BadSetting as problem:
             self._log.error("the tokens stay as they were: {problem}", problem=problem)
+        try:
+            self._renew_tasks()
+        except BadTask as problem:
+            self._log.error("the tasks stay as they were: {problem}", problem=problem)
         self._groups.renew("SIGHUP")
 
     def _renew_tokens(self) -> None:
         if self._settings.token_file is not None:
             self._gate.bearers = tuple(read_tokens(self._settings.token_file))
+
+    def _renew_tasks(self) -> None:
+        assert self._tasks is not None, "they are made before they are read"
+        replaced = self._tasks.read()
+        if self._settings.tasks is not None:
+            for each in replaced:
+                self._log.warn("{task.source} replaces the built-in task {task.name}", task=each)
+            self._log.info("tasks: {names}", names=", ".join(self._tasks))
 
     def _leave(self) -> None:
         """
@@ -223,15 +241,21 @@ def rates_of(clock: IReactorTime, settings: Settings) -> Rates | None:
     return Rates(clock, settings.rate, settings.rate_burst) if settings.rate else None
 
 
-def check_tasks(tasks: Iterable[Task], groups: Groups) -> None:
+def check_tasks(tasks: Mapping[str, Task], groups: Groups, longest: float) -> None:
     """
-    Does every agent that a task names answer here?
+    Does every agent that a task names answer here, and can every limit hold?
 
-    @raise CannotStart: if not.
+    @param longest: seconds that any request may take.
+    @raise BadTask: if not.
     """
-    for task in tasks:
+    for task in tasks.values():
         if task.agent is not None and task.agent not in groups.names:
-            raise CannotStart(
-                f"kiroworkers: the task {task.name} is for the agent {task.agent!r}, and there is "
-                f"only {', '.join(groups.names)}; name it with --agent"
+            raise BadTask(
+                task.source,
+                f"agent: {task.agent!r} does not answer here, only {', '.join(groups.names)}; "
+                "name it with --agent",
+            )
+        if task.limits.timeout is not None and task.limits.timeout > longest:
+            raise BadTask(
+                task.source, f"limits.timeout: is above --request-timeout, {longest:g} seconds"
             )

@@ -301,6 +301,13 @@ class Settings:
         "gives it so many workers.  Several, by the flag again or with commas, serve side "
         "by side, each with a queue of its own.",
     )
+    tasks: Path | None = knob(
+        None,
+        "",
+        folder,
+        "Folder of task files (.toml), served beside the built-in ones; one of the same name "
+        "replaces a built-in.  Read again at SIGHUP.",
+    )
     agent_command: str = knob(
         "",
         "",

@@ -3,9 +3,10 @@ A stand-in of Kiro CLI's classic interface, with faults on demand.
 
 It draws what Kiro draws and eats what Kiro eats: raw only while it reads,
 redraws for echo, CR for Enter, a spinner, a prefix, a footer, a question before
-it clears or uses a tool.  It answers the server's three tasks with the idea (or
-the story's title) as the title, so that a test can tell whose answer it got,
-and says in its answer how many earlier prompts it remembers.
+it clears or uses a tool.  It answers the server's three tasks, and the one that
+the documentation shows, with the idea (or the story's title) as the title, so
+that a test can tell whose answer it got, and says in its answer how many earlier
+prompts it remembers.
 
 Faults that belong to a turn stand in the prompt, as ``[[name=value …]]``::
 
@@ -334,6 +335,9 @@ def _answer_to(task: str, request: Mapping[str, Any], remembered: int) -> dict[s
                 "components": request.get("components", [])[:1],
                 "acceptanceCriteria": [note],
             }
+        case "release-note":
+            # As models do: not quite in the form that was asked for.
+            return {"headline": request["change"], "kind": "Feature", "steps": note}
         case "generate-test":
             return {"title": story["title"], "given": [note], "when": ["asked"], "then": ["told"]}
         case _:

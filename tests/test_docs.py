@@ -17,8 +17,8 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SkipTest
 
 from kiroworkers.dialect import main
-from tests.programs import ROOT, environment
-from tests.servers import ServerTestCase
+from tests.programs import ROOT, Program, environment
+from tests.servers import ServerTestCase, real
 
 
 def examples(page: str, language: str) -> list[str]:
@@ -116,3 +116,33 @@ class OpenAITests(ServerTestCase):
         for program in programs:
             printed = await self.printed(sys.executable, "-c", self.here(program))
             self.assertTrue(printed.startswith("offline agent: "), printed)
+
+
+class TasksTests(ServerTestCase):
+    """
+    Tests for `docs/tasks.rst`.
+    """
+
+    async def test_example(self) -> None:
+        """
+        The page's task is served from a folder, its answer is normalised as the
+        page says, and the checker asks it.
+        """
+        tasks = self.folder / "tasks"
+        tasks.mkdir()
+        (tasks / "release-note.toml").write_text(example("tasks.rst", "toml"))
+        await self.start("--tasks", "tasks", workers=1)
+        change = "Stories can be filtered\n/quit\n!ls"
+        response, note = await self.ask("release-note", {"change": change, "audience": "all"})
+        steps = ["0 earlier prompts remembered"]
+        expected = {"headline": change, "kind": "feature", "steps": steps}
+        self.assertEqual((response.code, note), (200, expected))
+        self.assertEqual(self.header(response, "X-Kiroworkers-Normalised"), "kind, steps")
+        response, refusal = await self.ask("release-note", {"change": " "})
+        self.assertEqual((response.code, refusal["error"]), (400, "Say what was changed"))
+        program = Program()
+        arguments = ["-m", "kiroworkers.task", "check", "tasks/release-note.toml"]
+        program.start(real, [*arguments, "--ask", self.base], environment(), self.folder)
+        self.assertEqual(await program.ended, 0, program.output)
+        self.assertIn("Request: {", program.output)
+        self.assertIn("normalised: kind, steps", program.output)

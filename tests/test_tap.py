@@ -8,12 +8,12 @@ from attrs import evolve
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.errors import CannotStart
 from kiroworkers.groups import Groups
 from kiroworkers.server import check_tasks
 from kiroworkers.settings import Staffing
 from kiroworkers.tap import Options
-from kiroworkers.tasks import builtin_tasks
+from kiroworkers.tasks import BadTask, builtin_tasks
+from kiroworkers.tasks.task import TaskLimits
 from tests.test_groups import group_in
 
 
@@ -45,14 +45,19 @@ class TaskTests(SynchronousTestCase):
     Tests for `check_tasks`.
     """
 
-    def test_agents(self) -> None:
+    def test_wrong(self) -> None:
         """
-        A task for an agent that does not answer here is no start.
+        A task for an agent that does not answer here, or with more time than any
+        request has, is refused by its file.
         """
         groups = Groups([group_in("kiro"), group_in("offline")])
-        story = builtin_tasks()["generate-story"]
-        check_tasks([story, evolve(story, agent="offline")], groups)
-        with self.assertRaises(CannotStart) as raised:
-            check_tasks([evolve(story, agent="q")], groups)
-        self.assertIn("task generate-story is for the agent 'q'", str(raised.exception))
-        self.assertIn("only kiro, offline;", str(raised.exception))
+        story = evolve(builtin_tasks()["generate-story"], source="mine.toml")
+        good = evolve(story, agent="offline", limits=TaskLimits(timeout=120))
+        check_tasks({"a": story, "b": good}, groups, 120)
+        for wrong, reason in [
+            (evolve(story, agent="q"), "agent: 'q' does not answer here, only kiro, offline;"),
+            (evolve(story, limits=TaskLimits(timeout=121)), "limits.timeout: is above"),
+        ]:
+            with self.assertRaises(BadTask) as raised:
+                check_tasks({"a": wrong}, groups, 120)
+            self.assertIn(f"mine.toml: {reason}", str(raised.exception))

@@ -6,7 +6,7 @@ file.  Nothing here knows how the question travels.
 """
 
 from kiroworkers.tasks.answer import Found, find_answer
-from kiroworkers.tasks.catalogue import builtin_tasks, load_task
+from kiroworkers.tasks.catalogue import BadTask, Catalogue, builtin_tasks, load_task
 from kiroworkers.tasks.task import Task
 
-__all__ = ["Found", "Task", "builtin_tasks", "find_answer", "load_task"]
+__all__ = ["BadTask", "Catalogue", "Found", "Task", "builtin_tasks", "find_answer", "load_task"]

@@ -13,23 +13,29 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from jsonschema import Draft202012Validator
 
 from kiroworkers.errors import AnswerUnfit, AnswerUnreadable
-from kiroworkers.schema import first_problem
+from kiroworkers.schema import Problem, problems_of
+from kiroworkers.tasks.normalise import Change, normalised
 from kiroworkers.tasks.objects import objects
 from kiroworkers.tasks.rejoin import cuts, readings, regions
+
+#: So many things that are wrong with an answer are told.
+_MOST_TOLD = 3
 
 
 @frozen
 class Found:
     """
-    An answer, and whether it had to be joined across lines that were cut.
+    An answer; whether it had to be joined across lines that were cut; and what
+    was normalised in it.
     """
 
     value: dict[str, Any]
     rejoined: bool = False
+    normalised: tuple[Change, ...] = ()
 
 
 @frozen
@@ -43,6 +49,22 @@ class Candidate:
     cuts: int
 
 
+@frozen(order=True)
+class Refusal:
+    """
+    Why an object is no answer.  The least is that of the one that comes nearest
+    to an answer: it has all members, or has less wrong with it.
+    """
+
+    lacks_members: bool
+    wrong: int
+    reason: str = field(order=False)
+
+
+_NOTHING = "there is no JSON object in it"
+_REPEATED = "it only repeats the prompt's example"
+
+
 def find_answer(
     text: str,
     schema: Mapping[str, Any],
@@ -50,35 +72,48 @@ def find_answer(
     wrapped: bool = False,
 ) -> Found:
     """
-    The last object in `text` that fits `schema` and is not `example`.
-
-    Words that `schema` lists in an `enum` are taken in any letter case and
-    given back as the schema spells them.
+    The last object in `text` that fits `schema` and is not `example`, as it is
+    or when harmless differences are normalised.
 
     @param wrapped: lines may be cut, also inside strings; an object is only
         taken when one way of joining them alone fits.
-    @raise AnswerUnfit: with the reason the last candidate was refused for.
+    @raise AnswerUnfit: with the fields that are wrong, and why, of the object
+        that comes nearest to an answer.
     @raise AnswerUnreadable: when the last candidate can mean more than one.
     """
     validator = Draft202012Validator(schema)
-    refusal = "there is no JSON object in it"
+    nearest: Refusal | None = None
+    repeated = False
     for candidate in reversed(_in_order(text, wrapped)):
-        fitting: list[dict[str, Any]] = []
+        fitting: list[Found] = []
         reading = None
         for reading in candidate.readings():
-            answer = _as_spelt(reading, schema)
-            problem = first_problem(validator, answer)
-            if problem is None and answer != example:
-                fitting.append(answer)
+            answer, changes = normalised(reading, schema)
+            problems = problems_of(validator, answer)
+            if problems:
+                lacks = not _may_be_answer(answer, schema)
+                refusal = Refusal(lacks, len(problems), _told(problems))
+                nearest = refusal if nearest is None else min(nearest, refusal)
+            elif answer == example:
+                repeated = True
+            else:
+                fitting.append(Found(answer, candidate.cuts > 0, changes))
                 if len(fitting) > 1:
                     raise AnswerUnreadable("a line of it was cut where a space may have been")
-            elif refusal.startswith("there is no"):
-                refusal = problem.sentence if problem else "it only repeats the prompt's example"
         if candidate.cuts and not fitting and (reading is None or _may_be_answer(reading, schema)):
             raise AnswerUnreadable(f"an object in it is cut in {candidate.cuts} places")
         if fitting:
-            return Found(fitting[0], rejoined=candidate.cuts > 0)
-    raise AnswerUnfit(refusal)
+            return fitting[0]
+    if nearest is not None:
+        raise AnswerUnfit(nearest.reason)
+    raise AnswerUnfit(_REPEATED if repeated else _NOTHING)
+
+
+def _told(problems: list[Problem]) -> str:
+    """
+    The first of `problems`, each in a sentence that names its field.
+    """
+    return "; ".join([*dict.fromkeys(each.sentence for each in problems)][:_MOST_TOLD])
 
 
 def _may_be_answer(value: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
@@ -96,24 +131,3 @@ def _in_order(text: str, wrapped: bool) -> list[Candidate]:
     if wrapped:
         return [Candidate(partial(readings, each), cuts(each)) for each in regions(text)]
     return [Candidate(partial(iter, [each]), 0) for each in objects(text)]
-
-
-def _as_spelt(value: Any, schema: Mapping[str, Any]) -> Any:
-    """
-    `value` with the words that `schema` enumerates in the schema's spelling.
-    """
-    match value:
-        case dict():
-            properties = schema.get("properties", {})
-            return {
-                name: _as_spelt(each, properties[name]) if name in properties else each
-                for name, each in value.items()
-            }
-        case list():
-            items = schema.get("items", {})
-            return [_as_spelt(each, items) for each in value]
-        case str() if "enum" in schema and value not in schema["enum"]:
-            folded = value.strip().casefold()
-            same = [word for word in schema["enum"] if str(word).casefold() == folded]
-            return same[0] if len(same) == 1 else value
-    return value

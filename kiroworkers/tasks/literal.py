@@ -16,7 +16,7 @@ from typing import Any
 
 #: Control, format (bidi marks and the like), surrogate, private, unassigned,
 #: line and paragraph separators.
-_UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _MEANINGFUL = "@`"
 
 
@@ -28,11 +28,12 @@ def json_literal(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if text.isascii() and text.isprintable() and not any(mark in text for mark in _MEANINGFUL):
         return text
-    return "".join(map(_safe, text))
+    # Each character that there is but once: a text can be a megabyte.
+    return text.translate({ord(each): _safe(each) for each in set(text)})
 
 
 def _safe(character: str) -> str:
-    if character in _MEANINGFUL or unicodedata.category(character) in _UNPRINTABLE:
+    if character in _MEANINGFUL or unicodedata.category(character) in UNPRINTABLE:
         return json.dumps(character)[1:-1] if character not in _MEANINGFUL else _escape(character)
     return character
 

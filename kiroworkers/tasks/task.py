@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from string import Template
 from typing import Any, Literal, TypeAlias
 
 from attrs import Factory, field, frozen
@@ -15,7 +14,7 @@ from jsonschema import Draft202012Validator
 from kiroworkers.errors import BadInput
 from kiroworkers.schema import first_problem
 from kiroworkers.tasks.answer import Found, find_answer
-from kiroworkers.tasks.literal import json_literal
+from kiroworkers.tasks.template import Template
 
 #: The form of the answer, by the name that `terminal` gives it.
 Layout: TypeAlias = Literal["compact", "lines"]
@@ -29,13 +28,26 @@ _ABSENT = {"required", "minLength", "pattern"}
 
 
 @frozen
+class TaskLimits:
+    """
+    How much a request to a task may take; None where the task does not say.
+
+    @ivar timeout: its deadline in seconds, its wait included.
+    @ivar prompt: how many characters its prompt may have.
+    """
+
+    timeout: float | None = None
+    prompt: int | None = None
+
+
+@frozen
 class Task:
     """
     What to ask and what to accept.
 
-    @ivar prompt: a `string.Template` that may use ``$request`` (the client's
-        input), ``$schema`` (the answer's) and ``$example``; each enters as one
-        line of JSON, and that is the only way in for client text.  ``$layout``
+    @ivar prompt_template: a `Template` that may use ``request`` (the client's
+        input), ``schema`` (the answer's) and ``example``; each enters as one
+        line of JSON, and that is the only way in for client text.  ``layout``
         says in words how the answer is to be laid out.
     @ivar messages: our words where a field is missing or blank, by its dotted
         path.
@@ -43,6 +55,7 @@ class Task:
         in the input that it must choose from, where the client gives one.
     @ivar agent: the name of the agent that answers where the client names none;
         None for whichever is the first.
+    @ivar source: the file that it was read from, for the operator.
     """
 
     name: str
@@ -56,7 +69,14 @@ class Task:
     messages: Mapping[str, str] = Factory(dict)
     choices: Mapping[str, str] = Factory(dict)
     agent: str | None = None
+    limits: TaskLimits = TaskLimits()
+    source: str = field(default="", eq=False)
+    _template: Template = field(init=False, eq=False, repr=False)
     _input: Draft202012Validator = field(init=False, eq=False, repr=False)
+
+    @_template.default
+    def _make_template(self) -> Template:
+        return Template(self.prompt_template, self.input_schema)
 
     @_input.default
     def _make_input_validator(self) -> Draft202012Validator:
@@ -83,16 +103,21 @@ class Task:
         """
         What to type for an accepted `request`, to an agent on whose terminal
         JSON survives in this `layout`.
+
+        @raise BadInput: when it would be too long.
         """
         properties = self.input_schema.get("properties", {})
         defaults = {
-            name: schema["default"] for name, schema in properties.items() if "default" in schema
+            name: schema["default"]
+            for name, schema in properties.items()
+            if isinstance(schema, Mapping) and "default" in schema
         }
-        return Template(self.prompt_template).substitute(
-            request=json_literal({**defaults, **request}),
-            schema=json_literal(self.answer_schema_for(request)),
-            example=json_literal(self.example_answer),
-            layout=LAYOUTS[layout],
+        return self._template.render(
+            {**defaults, **request},
+            self.answer_schema_for(request),
+            self.example_answer,
+            LAYOUTS[layout],
+            self.limits.prompt,
         )
 
     def answer(self, request: Mapping[str, Any], text: str, wrapped: bool = False) -> Found:

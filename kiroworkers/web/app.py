@@ -153,7 +153,7 @@ class Application:
         group = self._group_for(request, task)
         tell_agent(request, group.name)
         asked = task.accept(json_body(request))
-        terms = terms_of(request, client, name)
+        terms = terms_of(request, client, name, task.limits.timeout)
         if wants_job(request):
             return self._jobs.accept(request, group.name, asked, terms)
 
@@ -263,6 +263,7 @@ def _described(task: Task) -> dict[str, Any]:
         "method": "POST",
         "path": f"/kiro/{task.name}",
         "agent": task.agent,
+        "limits": {"timeout": task.limits.timeout, "prompt": task.limits.prompt},
         "input": task.input_schema,
         "answer": task.answer_schema,
         "example": {"input": task.example_input, "answer": task.example_answer},

@@ -6,6 +6,7 @@ is known; and to browsers, what they may do with it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 from twisted.web.iweb import IRequest
 
@@ -31,6 +32,9 @@ _OF_PAGES = (
 #: What pages of other origins may read besides `TOLD`.
 _EXPOSED = (b"Idempotency-Replayed", b"Location", b"Preference-Applied", b"Retry-After")
 
+#: So many fields are named in a header.
+_MOST_FIELDS = 20
+
 #: Every header, as pages of other origins may read it.
 TOLD = tuple(
     b"X-Kiroworkers-" + name
@@ -42,6 +46,7 @@ TOLD = tuple(
         b"Completion",
         b"Source",
         b"Rejoined",
+        b"Normalised",
         b"Tools-Denied",
         b"Tools-Allowed",
         b"Usage",
@@ -95,7 +100,7 @@ def told_of(outcome: Outcome) -> dict[str, str]:
     """
     Which worker answered, in how many attempts; how the end of its turn was
     known, and where the text was read; how many questions of tools there were; was
-    it joined across lines that were cut?
+    it joined across lines that were cut, and which fields were brought into form?
     """
     answer = outcome.answer
     reply = answer.reply
@@ -112,6 +117,10 @@ def told_of(outcome: Outcome) -> dict[str, str]:
             told[name] = str(len(questions))
     if outcome.found.rejoined:
         told["Rejoined"] = "1"
+    fields = [*dict.fromkeys(each.field for each in outcome.found.normalised)]
+    if fields:
+        # A file of the user's may name a field as it likes.
+        told["Normalised"] = ", ".join(map(quote, fields[:_MOST_FIELDS]))
     return told
 
 

@@ -18,11 +18,12 @@ _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.I
 _ASYNC = re.compile(r"(?:^|,)\s*respond-async\s*(?=$|[,;])", re.I)
 
 
-def terms_of(request: IRequest, client: str, label: str) -> Terms:
+def terms_of(request: IRequest, client: str, label: str, at_most: float | None = None) -> Terms:
     """
     The terms of `request`: ``X-Request-Timeout`` (seconds), ``Prefer: wait=N``
     (seconds, RFC 7240) and ``X-Priority`` (0 to 9).
 
+    @param at_most: seconds that what it asks for may take.
     @raise BadInput: naming the header that makes no sense.
     """
     timeout = _timeout(request)
@@ -32,6 +33,8 @@ def terms_of(request: IRequest, client: str, label: str) -> Terms:
         if timeout is None or preferred <= timeout:
             timeout = preferred
             request.setHeader(b"preference-applied", b"wait=" + waits[1].encode())
+    if at_most is not None:
+        timeout = at_most if timeout is None else min(timeout, at_most)
     return Terms(timeout, _priority(request), client, label)
 
 

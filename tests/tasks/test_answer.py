@@ -84,6 +84,29 @@ class FindTests(SynchronousTestCase):
                 find_answer(text, SCHEMA)
             self.assertIn(reason, raised.exception.reason)
 
+    def test_reason_of_the_best(self) -> None:
+        """
+        The reason is that of the object that comes nearest to an answer, with each
+        field that is wrong in it; what was merely normalised is not among them.
+        """
+        schema = {
+            **SCHEMA,
+            "required": ["title", "points", "kind"],
+            "properties": {**SCHEMA["properties"], "points": {"type": "integer", "maximum": 8}},
+        }
+        for text, reason in [
+            ('{"title": 1, "points": "9", "kind": "SMALL"} or {"title": "x"}',
+             "title must be a string, not a number; points must be at most 8"),
+            ('{"title": "x"} or {"note": 1}', "points is required; kind is required"),
+            ('{"title": "x", "points": 9, "kind": "small"} {"title": "x", "points": 9, "kind": 1}',
+             "points must be at most 8"),
+            ('{"title": "x", "points": 10, "kind": "small"} or {"title": "e"}',
+             "points must be at most 8"),
+        ]:  # fmt: skip
+            with self.assertRaises(AnswerUnfit) as raised:
+                find_answer(text, schema, {"title": "e"})
+            self.assertEqual(raised.exception.reason, reason)
+
     def test_spelling_of_listed_words(self) -> None:
         """
         Words that the schema lists are taken in any letter case and given back

@@ -4,18 +4,20 @@ Tests for `kiroworkers.tasks.catalogue`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.tasks import Task
-from kiroworkers.tasks.catalogue import BadTask, load_task
+from kiroworkers.tasks import Task, builtin_tasks
+from kiroworkers.tasks.catalogue import BadTask, Catalogue, load_task
+from kiroworkers.tasks.task import TaskLimits
 
 GOOD = """
 name = "echo"
 title = "Echo"
 description = "Says it again."
-prompt = "Say $request as $schema, like $example."
+prompt = "Say {{ request }} as {{ schema }}, like {{ example }}."
 [input]
 type = "object"
 [answer]
@@ -42,33 +44,142 @@ class LoadTests(SynchronousTestCase):
         A file with all it needs is a task.
         """
         task = self.load(GOOD)
-        self.assertEqual((task.name, task.agent), ("echo", None))
+        self.assertEqual((task.name, task.agent, task.limits), ("echo", None, TaskLimits()))
         self.assertEqual(self.load(f'agent = "q"{GOOD}').agent, "q")
+        limited = self.load(f"{GOOD}[limits]\ntimeout = 2.5\nprompt = 900")
+        self.assertEqual(limited.limits, TaskLimits(2.5, 900))
 
     def test_wrong_files_say_the_key_and_the_reason(self) -> None:
         """
-        A file that cannot be a task is refused by its key, with the reason.
+        A file that cannot be a task is refused by its path, with the key or the
+        line and the reason, in one line.
         """
+        name, answer = 'name = "echo"', '[answer]\ntype = "object"'
+        a_table = f"{answer}\nproperties.x = "
         for old, new, reason in [
-            ('name = "echo"', "", "name: is missing"),
-            ('name = "echo"', 'name = "echo', "line 2"),
-            ('name = "echo"', 'name = "echo"\nagent = ""', "agent: must be the name"),
-            ('name = "echo"', 'name = "echo"\nagent = ["q"]', "agent: must be the name"),
-            ("[input]\ntype", "[input]\ntyp", None),
-            ('[answer]\ntype = "object"', '[answer]\ntype = "obj"', "answer: "),
-            ("Say $request", "Say $idea", "prompt: may use"),
-            ("Say $request", "Say $ 5", "prompt: may use"),
-            ("Say $request", "!ls $request", "prompt: line 1 begins with !"),
-            ("Say $request", "``` $request", "prompt: may hold no backtick"),
+            (name, "", "name: is missing"),
+            (name, 'name = "echo', "line 2"),
+            (name, f"{name}\n{name}", "line 3"),
+            (name, 'name = "Echo it"', "name: must be at most 64 of the characters a-z"),
+            (name, "name = 3", "name: must be a text"),
+            ('"Echo"', '" "', "title: must be a text"),
+            (name, f"{name}\nagent = ''", "agent: must be the name"),
+            (name, f"{name}\nagent = ['q']", "agent: must be the name"),
+            (name, f"{name}\nlimit = 3", "limit: is not known; there are name, title"),
+            (name, f"{name}\nlimits = 3", "limits: must be a table"),
+            (name, f"{name}\nlimits.timeout = 0", "limits.timeout: must be a number of seconds"),
+            (name, f"{name}\nlimits.timeout = true", "limits.timeout: must be a number"),
+            (name, f"{name}\nlimits.timeout = inf", "limits: holds a date, nan or inf"),
+            (name, f"{name}\nlimits.prompt = 1.5", "limits.prompt: must be a whole number"),
+            (name, f"{name}\nlimits.prompt = 9", "prompt: The request makes too long a prompt"),
+            (name, f"{name}\nlimits.credits = 9", "limits.credits: is not known; there are"),
+            (name, f"{name}\nmessages = 3", "messages: must be a table"),
+            (name, f"{name}\nmessages.x = 3", "messages.x: must be a text"),
+            (name, f"{name}\nchoices.said = 'x'", "choices.said: answer.properties.said must be"),
+            ("[input]\ntype", "[input]\ntyp", 'input.type: must be "object"'),
+            (answer, '[answer]\ntype = "obj"', "answer.type: "),
+            (answer, f"{a_table}{{ pattern = '(' }}", "answer.properties.x.pattern: '('"),
+            (answer, f"{a_table}{{ type = 'strin' }}", "answer.properties.x.type: 'strin'"),
+            (answer, f"{a_table}{{ default = 1979-05-27 }}", "answer: holds a date"),
+            (answer, f"{a_table}{{ '$ref' = '#/$defs/y' }}", "#/$defs/y leads nowhere"),
+            (answer, f"{a_table}{{ '$ref' = 'http://localhost/x' }}", "localhost/x leads nowhere"),
+            (answer, f'{answer}\n"$ref" = "#"', "the schema refers to itself without end"),
+            ("{{ request }}", "{{ request", "prompt: line 1: expected token"),
+            ("{{ request }}", "{{ idea }}", "prompt: line 1: there is no idea"),
+            ("Say {{ request }}", "!ls {{ request }}", "prompt: line 1 begins with !"),
+            ("Say {{ request }}", "``` {{ request }}", "prompt: may hold no backtick"),
             ("answer = { said", "answer = { sad", "example.answer: said is required"),
-            ("input = {}", "input = 3", "example.input: "),
+            ("input = {}", "input = 3", "example.input: must be a table"),
+            ("input = {}", "inputs = {}", "example.input: must be a table"),
+            ("input = {}", "input = {}\nmore = {}", "example.more: is not known"),
+            ("[input]\n", "[input]\nrequired = ['x']\n", "example.input: x is required"),
         ]:
             text = GOOD.replace(old, new)
             self.assertNotEqual(text, GOOD)
-            if reason is None:
-                self.assertEqual(self.load(text).name, "echo")
-                continue
-            with self.assertRaises(BadTask) as raised:
+            with self.assertRaises(BadTask, msg=new) as raised:
                 self.load(text)
+            self.assertRegex(str(raised.exception), r"temp.toml: ")
             self.assertIn(reason, str(raised.exception))
-            self.assertIn(".toml: ", str(raised.exception))
+            self.assertNotIn("\n", str(raised.exception))
+            self.assertLess(len(str(raised.exception)), 500)
+
+    def test_unreadable(self) -> None:
+        """
+        What is no text, or far too large, is no task.
+        """
+        path = Path(self.mktemp())
+        for data, reason in [(b"\xff", "utf-8"), (b"#" * 2_000_000, "larger than")]:
+            path.write_bytes(data)
+            with self.assertRaises(BadTask) as raised:
+                load_task(path)
+            self.assertIn(f"{path}: ", str(raised.exception))
+            self.assertIn(reason, str(raised.exception))
+        with self.assertRaises(BadTask) as raised:
+            load_task(path / "nowhere")
+        self.assertIn("cannot be read", str(raised.exception))
+
+
+class CatalogueTests(SynchronousTestCase):
+    """
+    Tests for `Catalogue`.
+    """
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+        self.catalogue = Catalogue(self.folder, self.check)
+        self.refused = ""
+
+    def check(self, tasks: Mapping[str, Task]) -> None:
+        if self.refused in tasks:
+            raise BadTask(self.refused, "not here")
+
+    def write(self, file: str, name: str, title: str = "Echo") -> None:
+        text = GOOD.replace('"echo"', f'"{name}"').replace('"Echo"', f'"{title}"')
+        (self.folder / file).write_text(text, encoding="utf-8")
+
+    def assert_refused(self, reason: str) -> None:
+        before = dict(self.catalogue)
+        with self.assertRaises(BadTask) as raised:
+            self.catalogue.read()
+        self.assertIn(reason, str(raised.exception))
+        self.assertEqual(dict(self.catalogue), before)
+
+    def test_read(self) -> None:
+        """
+        The folder's tasks stand beside the built-in ones, and may replace them.
+        """
+        self.write("a.toml", "echo")
+        self.write("b.txt", "other")
+        self.assertEqual(self.catalogue.read(), [])
+        self.assertEqual(set(self.catalogue), {*builtin_tasks(), "echo"})
+        self.write("c.toml", "generate-story", "Mine")
+        [replaced] = self.catalogue.read()
+        self.assertEqual(replaced.source, str(self.folder / "c.toml"))
+        self.assertEqual(self.catalogue["generate-story"].title, "Mine")
+        (self.folder / "c.toml").unlink()
+        self.catalogue.read()
+        self.assertEqual(dict(self.catalogue), {**builtin_tasks(), "echo": self.catalogue["echo"]})
+
+    def test_all_or_nothing(self) -> None:
+        """
+        When one file is wrong, two have one name, one is refused, or the folder
+        is gone, all stays as it was.
+        """
+        self.write("a.toml", "echo")
+        self.catalogue.read()
+        self.write("a.toml", "other")
+        self.write("b.toml", "Bad")
+        self.assert_refused("b.toml: name: must be")
+        self.write("b.toml", "other")
+        self.assert_refused(f"b.toml: name: other is that of {self.folder / 'a.toml'}, too")
+        self.write("b.toml", "third")
+        self.refused = "third"
+        self.assert_refused("third: not here")
+        self.refused = ""
+        self.catalogue.read()
+        self.assertIn("third", self.catalogue)
+        for each in self.folder.iterdir():
+            each.unlink()
+        self.folder.rmdir()
+        self.assert_refused("cannot be read: No such file")

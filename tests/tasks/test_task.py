@@ -5,12 +5,17 @@ Tests for `kiroworkers.tasks.task` and the built-in tasks.
 from __future__ import annotations
 
 import json
+import unicodedata
+from pathlib import Path
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import AnswerUnfit, BadInput
-from kiroworkers.tasks import Task, builtin_tasks
+from kiroworkers.tasks import Task, builtin_tasks, load_task
+from kiroworkers.tasks.literal import UNPRINTABLE, json_literal
 
 STORY_ANSWER: dict[str, Any] = {
     "title": "Export stories",
@@ -21,6 +26,72 @@ STORY_ANSWER: dict[str, Any] = {
     "components": ["WorkModel"],
     "acceptanceCriteria": ["A file is made"],
 }
+
+#: Text that a terminal, a line editor or a template could take for more.
+hostile = (
+    st.text()
+    | st.text("!/@`\\\r\n\t{}%\"'\x1b\x9b~[]()2014\ud800\u202e\u2028 ")
+    | st.sampled_from(
+        [
+            "\x1b[201~\r!rm -rf /\r",
+            "\n/quit\n!ls\n@/etc/passwd",
+            "```",
+            "\\",
+            "{{ 7 * 7 }}{% raw %}{# x #}",
+            "x" * 100_000,
+        ]
+    )
+)
+
+
+def fields_of(schema: Any) -> st.SearchStrategy[Any]:
+    """
+    Requests that fit `schema`, with hostile text in every field.
+    """
+    match schema.get("type"):
+        case "object":
+            properties = {name: fields_of(each) for name, each in schema["properties"].items()}
+            return st.fixed_dictionaries({**properties, "more": hostile})
+        case "array":
+            return st.lists(fields_of(schema["items"]), max_size=3)
+        case "string":
+            # Not blank, which some fields must not be.
+            return hostile.map(lambda text: text + "x")
+    return st.integers()
+
+
+OWN = load_task(Path(__file__).with_name("own.toml"))
+
+
+class HostileTests(SynchronousTestCase):
+    """
+    Tests for the prompts of the built-in tasks, and of one that uses all of the
+    language, for requests that are out to harm.
+    """
+
+    @given(st.data())
+    def test_prompts(self, data: st.DataObject) -> None:
+        """
+        Whatever a client sends in whichever field, a prompt has only the lines that
+        its task gives it, none begins like a command, no character is more than
+        one, and the request stands in it as it came.
+        """
+        for task in (*builtin_tasks().values(), OWN):
+            request = task.accept(data.draw(fields_of(task.input_schema)))
+            lines = task.prompt(request).split("\n")
+            [asked] = [each for each in lines if each.startswith("Request: ")]
+            sent = json.loads(asked.removeprefix("Request: "))
+            self.assertEqual(sent, {**sent, **request})
+            expected = len(task.prompt(task.example_input).split("\n"))
+            if task is OWN:
+                expected = 5 + bool(request["kind"]) + max(1, len(request["notes"]))
+            self.assertEqual(len(lines), expected)
+            for line in lines:
+                self.assertFalse(line.lstrip().startswith(("!", "/", "@")), line)
+                self.assertNotIn("`", line)
+                found = {unicodedata.category(each) for each in set(line)}
+                self.assertEqual(found & UNPRINTABLE, set())
+            self.assertFalse(lines[-1].rstrip().endswith("\\"))
 
 
 class BuiltinTests(SynchronousTestCase):
@@ -90,6 +161,27 @@ class BuiltinTests(SynchronousTestCase):
         accepted = self.story.accept({"idea": "x", "parentStory": None, "extra": {"a": None}})
         self.assertEqual(accepted, {"idea": "x", "extra": {}})
 
+    def test_prompts_in_full(self) -> None:
+        """
+        A prompt is its template's text, with the literals in their places.
+        """
+        for task in self.tasks.values():
+            for changes in ({}, {"extra": "{{ schema }} {% x %} $request \n"}):
+                request = {**task.example_input, **changes}
+                properties = task.input_schema["properties"]
+                defaults = {
+                    name: each["default"] for name, each in properties.items() if "default" in each
+                }
+                expected = task.prompt_template
+                for name, text in [
+                    ("schema", json_literal(task.answer_schema)),
+                    ("example", json_literal(task.example_answer)),
+                    ("layout", "compactly, on one line"),
+                    ("request", json_literal({**defaults, **request})),
+                ]:
+                    expected = expected.replace(f"{{{{ {name} }}}}", text)
+                self.assertEqual(task.prompt(request), expected)
+
     def test_prompt_carries_the_request_as_one_line_of_json(self) -> None:
         """
         What a client sends stands in the prompt once, as JSON on one line.
@@ -128,9 +220,10 @@ class BuiltinTests(SynchronousTestCase):
         """
         story_changes: list[dict[str, Any]] = [
             {"acceptanceCriteria": []},
-            {"acceptanceCriteria": "one"},
+            {"acceptanceCriteria": "one\ntwo"},
             {"storyPoint": 13},
-            {"storyPoint": "3"},
+            {"storyPoint": "13"},
+            {"storyPoint": "some"},
             {"components": None},
             {"title": " "},
         ]
@@ -138,11 +231,23 @@ class BuiltinTests(SynchronousTestCase):
             with self.assertRaises(AnswerUnfit):
                 self.story.answer({"idea": "x"}, json.dumps({**STORY_ANSWER, **change}))
         test = self.tasks["generate-test"]
-        test_changes: list[dict[str, Any]] = [{"then": []}, {"given": "a"}, {"when": [""]}]
+        test_changes: list[dict[str, Any]] = [{"then": []}, {"given": ""}, {"when": [""]}]
         for change in test_changes:
             answer = {"title": "t", "given": ["g"], "when": ["w"], "then": ["t"], **change}
             with self.assertRaises(AnswerUnfit):
                 test.answer({"story": {"title": "x"}}, json.dumps(answer))
+
+    def test_harmless_differences(self) -> None:
+        """
+        A number in a string, and a string where a list of one is wanted, are
+        brought into form, and that is told.
+        """
+        said = {**STORY_ANSWER, "storyPoint": "2", "acceptanceCriteria": "A file is made"}
+        found = self.story.answer({"idea": "x"}, json.dumps(said))
+        self.assertEqual(found.value, STORY_ANSWER)
+        fields = [(each.field, each.kind) for each in found.normalised]
+        self.assertEqual(fields, [("storyPoint", "number"), ("acceptanceCriteria", "list")])
+        self.assertEqual(self.story.answer({}, json.dumps(STORY_ANSWER)).normalised, ())
 
     def test_criterion_in_lower_case(self) -> None:
         """

@@ -18,6 +18,7 @@ from kiroworkers.agents import Agent
 from kiroworkers.errors import WorkError
 from kiroworkers.groups import Group, Groups
 from kiroworkers.tasks import builtin_tasks
+from kiroworkers.tasks.task import TaskLimits
 from kiroworkers.terminal import Troubled, load_dialect
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.app import Application
@@ -65,10 +66,10 @@ class ApplicationTests(SynchronousTestCase):
         self.pool = pool_in(self.reactor, backlog=0)
         agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {})
         self.gate = Gate()
+        self.tasks = {**builtin_tasks()}
         groups = Groups([Group(agent, self.pool)])
-        tasks = builtin_tasks()
-        self.desk = desk_in(self.reactor, groups, tasks)
-        application = Application(self.reactor, groups, tasks, self.gate, self.desk)
+        self.desk = desk_in(self.reactor, groups, self.tasks)
+        application = Application(self.reactor, groups, self.tasks, self.gate, self.desk)
         self.client: Any = StubTreq(application.resource())
         self.pool.startService()
         self.reactor.advance(0)
@@ -207,6 +208,64 @@ class ApplicationTests(SynchronousTestCase):
         response, body = self.request("POST", "/kiro/generate-story", json={"idea": "x"})
         self.assertEqual((response.code, body["code"]), (502, "answer_unfit"))
         self.assertIn("no JSON object", body["error"])
+
+    def test_normalised(self) -> None:
+        """
+        The response says which fields of the answer were brought into form, by
+        names that a header can hold, and nothing where none was.
+        """
+        name = "X-Kiroworkers-Normalised"
+        response, _ = self.request("POST", "/kiro/generate-story", json={"idea": "x"})
+        self.assertIsNone(response.headers.getRawHeaders(name))
+        schema = {"type": "object", "properties": {"größe\r\n": {"type": "integer"}}}
+        task = evolve(self.tasks["generate-story"], answer_schema=schema)
+        self.tasks["generate-story"] = task
+        self.reply = lambda prompt: '{"größe\\r\\n": "5"}'
+        response, body = self.request("POST", "/kiro/generate-story", json={"idea": "x"})
+        self.assertEqual(body, {"größe\r\n": 5})
+        self.assertEqual(response.headers.getRawHeaders(name), ["gr%C3%B6%C3%9Fe%0D%0A"])
+
+    def test_limits(self) -> None:
+        """
+        A task's own deadline holds where the client's is not the shorter, and a
+        longer prompt than it takes is refused.
+        """
+        self.reply = lambda prompt: None
+        task = self.tasks["generate-story"]
+        self.tasks["generate-story"] = evolve(task, limits=TaskLimits(timeout=20))
+        for headers, limit in [({}, 20), ({"X-Request-Timeout": "5"}, 5)]:
+            pending = self.client.post(
+                "http://localhost/kiro/generate-story", json={"idea": "x"}, headers=headers
+            )
+            self.client.flush()
+            self.reactor.advance(limit - 0.5)
+            self.client.flush()
+            self.assertNoResult(pending)
+            self.reactor.advance(0.5)
+            self.client.flush()
+            self.assertEqual(self.successResultOf(pending).code, 504)
+        self.tasks["generate-story"] = evolve(task, limits=TaskLimits(prompt=100))
+        response, body = self.request("POST", "/kiro/generate-story", json={"idea": "x"})
+        self.assertEqual((response.code, body["code"]), (400, "invalid_input"))
+        self.assertIn("too long a prompt", body["error"])
+
+    def test_tasks_change(self) -> None:
+        """
+        A request that runs is answered by the task that it began with.
+        """
+        self.reply = lambda prompt: None
+        body = {"idea": "x"}
+        pending = self.client.post("http://localhost/kiro/generate-story", json=body)
+        self.client.flush()
+        self.reactor.advance(0)
+        asked = next(each for each in self.reactor.programs if each.answering)
+        del self.tasks["generate-story"]
+        response, _ = self.request("POST", "/kiro/generate-story", json=body)
+        self.assertEqual(response.code, 404)
+        asked.say(fakekiro.answer_text(asked.typed[0]))
+        self.reactor.advance(0)
+        self.client.flush()
+        self.assertEqual(self.successResultOf(pending).code, 200)
 
     def test_busy(self) -> None:
         """
