@@ -62,11 +62,11 @@ def text(random: Random, pieces: int) -> str:
     return "".join(random.choices(_PIECES, k=pieces))
 
 
-def values(random: Random) -> list[dict[str, Any]]:
+def values(random: Random, number: int) -> list[dict[str, Any]]:
     """
-    `VALUES` objects, from tiny to half a megabyte.
+    So many objects, from tiny to half a megabyte.
     """
-    found: list[dict[str, Any]] = [{"value": value(random)} for _ in range(VALUES - 5)]
+    found: list[dict[str, Any]] = [{"value": value(random)} for _ in range(number - 5)]
     found += [{"value": text(random, 5000 * size)} for size in (1, 4, 10)]
     found += [{"value": "x" * 500_000}, {"value": [value(random) for _ in range(3000)]}]
     return found
@@ -79,6 +79,7 @@ class FidelityTests(RealStarting):
 
     arguments = ("-m", "tests.fakekiro", "chat")
     timeout = 300
+    number = VALUES
     #: How many may be refused, because they cannot be read for certain.
     most_refused = 0
     assertEqual: Callable[..., None]
@@ -86,11 +87,11 @@ class FidelityTests(RealStarting):
 
     async def test_values(self) -> None:
         """
-        Five hundred objects come back as they went, or not at all.
+        Hundreds of objects come back as they went, or not at all.
         """
         watched = await self.started()
         refused = 0
-        for sent in values(Random(3)):
+        for sent in values(Random(3), self.number):
             prompt = f"Task: echo\nRequest: {json_literal(sent)}\nGive it back. [[think=0]]"
             try:
                 reply = await self.wait(watched.session.ask(prompt))
@@ -127,7 +128,9 @@ class TuiTests(FidelityTests, TestCase):
 
     dialect = "kiro-tui"
     arguments = ("-m", "tests.faketui", "chat")
-    most_refused = VALUES // 10
+    # A screen costs far more to read than a line.
+    number = VALUES // 5
+    most_refused = number // 10
     # The stand-in draws nothing after its idle sign here.
     changes = tui_signs("quiet = 0.01")
 
