@@ -21,9 +21,10 @@ from urllib.parse import quote
 
 import treq
 from attrs import evolve, frozen
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TooLate
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
-from twisted.internet.error import TimeoutError as TimeoutPassed
+from twisted.internet.error import TimeoutError as ConnectingTooLong
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -339,7 +340,7 @@ class Kiro:
             result.addTimeout(seconds + _GRACE, self._reactor)
         try:
             return await result
-        except TimeoutPassed:
+        except TooLate:
             sentence = f"{self._base} did not answer within {seconds:g} s"
             raise TimedOut(None, "timed_out", sentence, None, {}) from None
 
@@ -364,7 +365,11 @@ class Kiro:
         if watch is None or not (_header(response, "Content-Type") or "").startswith(_EVENTS):
             return evolve(told, value=await self._json(response))
         listener = _Listener(watch)
-        await self._read(response, listener.take)
+        try:
+            await self._read(response, listener.take)
+        except Failed:
+            if not listener.told:
+                raise
         if listener.error is not None:
             status = listener.error.get("status")
             raise _error(status if isinstance(status, int) else 500, listener.error, None)
@@ -379,22 +384,24 @@ class Kiro:
     ) -> IResponse:
         said = {**self._headers, **headers}
         try:
-            response: Any = await treq.request(
-                method,
-                self._base + path,
-                headers=Headers({name: [text] for name, text in said.items()}),
-                persistent=False,
-                allow_redirects=False,
-                unbuffered=True,
-                reactor=self._reactor,
-                **body,
+            response: IResponse = await _cancellable(
+                treq.request(
+                    method,
+                    self._base + path,
+                    headers=Headers({name: [text] for name, text in said.items()}),
+                    persistent=False,
+                    allow_redirects=False,
+                    unbuffered=True,
+                    reactor=self._reactor,
+                    **body,
+                )
             )
-        except (ConnectError, DNSLookupError, TimeoutPassed) as problem:
+        except (ConnectError, DNSLookupError, ConnectingTooLong) as problem:
             sentence = f"cannot reach {self._base}: {problem}"
             raise Unavailable(None, "unreachable", sentence, None, {}) from None
         except (RequestTransmissionFailed, ResponseFailed, ConnectionClosed) as problem:
             raise self._cut_off(problem) from None
-        return cast(IResponse, response)
+        return response
 
     async def _json(self, response: IResponse) -> dict[str, Any]:
         """
@@ -435,15 +442,35 @@ class Kiro:
         except _Lost as problem:
             raise self._cut_off(problem.reason) from None
 
-    def _cut_off(self, problem: Exception) -> BaseException:
+    def _cut_off(self, problem: Exception) -> Failed:
         """
         What to raise for a connection that ended before its time.
         """
         reasons = getattr(problem, "reasons", [])
-        if any(each.check(CancelledError) for each in reasons):
-            return CancelledError()
         said = "; ".join(str(each.value) for each in reasons) or str(problem)
         return _failed("cut_off", f"{self._base} ended the connection: {said}")
+
+
+def _cancellable(doing: Deferred[Any]) -> Deferred[Any]:
+    """
+    The result of `doing`, or `CancelledError` when it is cancelled: that of a
+    connection has errors of many kinds then.
+    """
+
+    given_up = False
+
+    def cancel(_: Deferred[Any]) -> None:
+        nonlocal given_up
+        given_up = True
+        doing.cancel()
+
+    def deliver(found: Any) -> None:
+        if not given_up:
+            result.callback(found)
+
+    result: Deferred[Any] = Deferred(cancel)
+    doing.addBoth(deliver)
+    return result
 
 
 class _Lost(Exception):
@@ -489,7 +516,7 @@ class _Body(Protocol):
     def _hang_up(self) -> None:
         self._over = True
         transport: Any = self.transport
-        transport.abortConnection()
+        transport.loseConnection()
 
 
 class _Listener:
@@ -507,6 +534,13 @@ class _Listener:
         self.error: dict[str, Any] | None = None
         self.worker: str | None = None
         self.attempts = 1
+
+    @property
+    def told(self) -> bool:
+        """
+        Has the server said how it ended?
+        """
+        return self.answer is not None or self.error is not None
 
     def take(self, data: bytes) -> None:
         """

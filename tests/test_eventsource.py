@@ -4,6 +4,8 @@ Server-sent events: what is read of a stream, however it is cut.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -119,5 +121,5 @@ class EventReaderTests(SynchronousTestCase):
         """
         stream = b"".join(pieces)
         places = [0, *sorted(cuts), len(stream)]
-        cut = [stream[a:b] for a, b in zip(places, places[1:], strict=False)]
+        cut = [stream[a:b] for a, b in pairwise(places)]
         self.assertEqual(read(*cut), read(stream))
