@@ -21,25 +21,29 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import react
 
-from kiroworkers.client import (
-    Answer,
-    Kiro,
-    KiroError,
-    Postponed,
-    Queued,
-    Retrying,
-    Said,
-    Started,
-    Terms,
-    TimedOut,
-    Unavailable,
-    Watch,
-)
+try:
+    from rich.console import Console
+    from rich.text import Text
+
+    from kiroworkers.client import (
+        Answer,
+        Kiro,
+        KiroError,
+        Postponed,
+        Queued,
+        Retrying,
+        Said,
+        Started,
+        Terms,
+        TimedOut,
+        Unavailable,
+        Watch,
+    )
+except ModuleNotFoundError as missing:
+    raise SystemExit(f"{missing.name} is missing: pip install 'kiroworkers[client]'") from None
 
 _URL = "http://127.0.0.1:8080"
 

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class Command(ProcessProtocol):
 
     def __init__(self, arguments: list[str], folder: Path, terminal: bool, **env: str) -> None:
         self.out, self.err = b"", b""
+        self._awaited: list[tuple[bytes, Deferred[None]]] = []
         self.ended: Deferred[int] = Deferred()
         descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
         if terminal:
@@ -52,19 +54,35 @@ class Command(ProcessProtocol):
         if terminal:
             os.close(descriptors[2])
 
+    def shows(self, text: str) -> Deferred[None]:
+        """
+        Fires when standard error holds `text`.
+        """
+        shown: Deferred[None] = Deferred()
+        self._awaited.append((text.encode(), shown))
+        self._add(b"")
+        return shown
+
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         if childFD == 1:
             self.out += data
         else:
-            self.err += data
+            self._add(data)
 
     def processEnded(self, reason: Failure) -> None:
         value: Any = reason.value
         self.ended.callback(value.exitCode)
 
+    def _add(self, data: bytes) -> None:
+        self.err += data
+        for each in list(self._awaited):
+            if each[0] in self.err:
+                self._awaited.remove(each)
+                each[1].callback(None)
+
     def _read_terminal(self) -> Any:
         try:
-            self.err += os.read(self._master, 65536)
+            self._add(os.read(self._master, 65536))
         except OSError as problem:
             if problem.errno != errno.EIO:
                 raise
@@ -133,13 +151,14 @@ class CommandTests(ServerTestCase):
         On a terminal a line shows what becomes of the request, and goes at its end.
         """
         await self.start(workers=1)
-        first = self.story("the first [[think=3]]")
+        first = self.story("the first [[silent]]")
         await self.typed.heard("the first")
-        status, out, err = await self.run_command("generate-story", "idea=second", terminal=True)
-        await first
-        self.assertEqual((status, json.loads(out)["title"]), (0, "second"))
-        self.assertIn("number 1 in the queue", err)
-        self.assertTrue(err.endswith("\x1b[1A\x1b[2K"), repr(err[-60:]))
+        command = self.command("generate-story", "idea=second", terminal=True)
+        await command.shows("number 1 in the queue")
+        first.cancel()
+        await self.assertFailure(first, Exception)
+        self.assertEqual((await command.ended, json.loads(command.out)["title"]), (0, "second"))
+        self.assertTrue(command.err.endswith(b"\x1b[1A\x1b[2K"), repr(command.err[-60:]))
 
     async def test_verbose(self) -> None:
         """
@@ -186,6 +205,7 @@ class CommandTests(ServerTestCase):
         self.assertEqual((status, out), (3, ""))
         self.assertRegex(err, r"^All workers busy, try again \[all_workers_busy\] \(in \d+ s\)\n$")
         command = self.command("generate-story", "idea=An idea", "--patience", "50", "-v")
+        await command.shows("once more in")
         first.cancel()
         self.assertEqual((await command.ended, json.loads(command.out)["title"]), (0, "An idea"))
         await self.assertFailure(first, Exception)
@@ -241,6 +261,22 @@ class CommandTests(ServerTestCase):
         status, _, err = await self.run_command(*asked, "--token-file", str(tokens))
         self.assertEqual(status, 2, err)
         self.assertNotIn(TOKEN, err)
+
+
+class ExtraTests(SynchronousTestCase):
+    """
+    Tests for a machine that lacks what the command needs.
+    """
+
+    def test_missing(self) -> None:
+        """
+        What is missing is named, and how to get it.
+        """
+        run = "import sys; sys.modules['treq'] = None; import kiroworkers.ask"
+        command = [sys.executable, "-c", run]
+        done = subprocess.run(command, env=environment(), capture_output=True, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr, b"treq is missing: pip install 'kiroworkers[client]'\n")
 
 
 class InputTests(SynchronousTestCase):

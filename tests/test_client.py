@@ -107,13 +107,18 @@ class RealServerTests(ServerTestCase):
         Who watches and waits is told where in the queue.
         """
         kiro = await self.start_kiro()
-        first = self.story("the first [[think=1]]")
+        first = self.story("the first [[silent]]")
         await self.typed.heard("the first")
         seen: list[Any] = []
-        answer = await kiro.generate_story("the second", watch=seen.append)
+
+        def told(event: Any) -> None:
+            seen.append(event)
+            first.cancel()
+
+        answer = await kiro.generate_story("the second", watch=told)
         self.assertIsInstance(seen[0], Queued)
         self.assertEqual((seen[0].position, answer.value["title"]), (1, "the second"))
-        await first
+        await self.assertFailure(first, Exception)
 
     async def test_another_attempt(self) -> None:
         """
@@ -198,7 +203,7 @@ class RealServerTests(ServerTestCase):
         """
         kiro = await self.start_kiro("--backlog", "0")
         await self.story("An idea")
-        first = self.story("the first [[think=2]]")
+        first = self.story("the first [[silent]]")
         await self.typed.heard("the first")
         for watch in (None, ignore):
             problem = await self.refusal(kiro.generate_story("in vain", watch=watch))
@@ -206,9 +211,13 @@ class RealServerTests(ServerTestCase):
             self.assertEqual((problem.status, problem.code), (503, "all_workers_busy"))
             self.assertGreaterEqual(problem.retry_after, 1)
         seen: list[Any] = []
-        asked = kiro.generate_story("patient", patience=50, watch=seen.append)
-        answer = await asked
-        await first
+
+        def told(event: Any) -> None:
+            seen.append(event)
+            first.cancel()
+
+        answer = await kiro.generate_story("patient", patience=50, watch=told)
+        await self.assertFailure(first, Exception)
         self.assertEqual(answer.value["title"], "patient")
         self.assertEqual(seen[0].reason, "All workers busy, try again")
 
