@@ -13,6 +13,7 @@ import difflib
 import json
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -60,6 +61,8 @@ environment:
   KIROWORKERS_URL    where the server listens
   KIROWORKERS_TOKEN  the token to bear, where there is no --token-file
 """
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 _REFUSED, _USAGE, _BUSY, _LATE = 1, 2, 3, 4
 
@@ -192,15 +195,21 @@ class _Line(AbstractContextManager[Watch]):
 
     def __enter__(self) -> Watch:
         self._status.start()
-        # What comes from the server is text, and no markup or control characters.
-        return Told(lambda line: self._status.update(Text(line))).watch
+        return Told(lambda line: self._status.update(Text(plain(line)))).watch
 
     def __exit__(self, *_: object) -> None:
         self._status.stop()
 
 
 def _say(line: str) -> None:
-    print(Text(line).plain, file=sys.stderr, flush=True)
+    print(plain(line), file=sys.stderr, flush=True)
+
+
+def plain(line: str) -> str:
+    """
+    `line` without what would control a terminal: it may hold an agent's words.
+    """
+    return _CONTROLS.sub(" ", line)
 
 
 def _printed(value: Any, raw: bool) -> bytes:

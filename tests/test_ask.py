@@ -19,7 +19,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.ask import Unusable, input_of
+from kiroworkers.ask import Unusable, input_of, plain
 from tests.programs import _Reader, environment
 from tests.servers import ServerTestCase, real
 
@@ -277,6 +277,18 @@ class ExtraTests(SynchronousTestCase):
         done = subprocess.run(command, env=environment(), capture_output=True, check=False)
         self.assertEqual(done.returncode, 1)
         self.assertEqual(done.stderr, b"treq is missing: pip install 'kiroworkers[client]'\n")
+
+
+class PlainTests(SynchronousTestCase):
+    """
+    Tests for `plain`.
+    """
+
+    def test_controls(self) -> None:
+        """
+        What is shown controls no terminal.
+        """
+        self.assertEqual(plain("a\x1b[2J\r\nb\x9b\x07é"), "a [2J b é")
 
 
 class InputTests(SynchronousTestCase):
