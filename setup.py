@@ -36,12 +36,14 @@ setup(
         "wcwidth>=0.2.6",
     ],
     extras_require={
+        # For `kiroworkers.client` (treq) and `python -m kiroworkers.ask` (rich); a server needs neither.
+        "client": ["rich>=13.7", "treq>=24.9", "twisted[tls]>=24.7"],
         # Real agents that the tests drive, where they are installed.
         "agents": ["llm>=0.36"],
         # Clients of OpenAI's API that the tests ask with, where they are installed.
         "clients": ["langchain-openai>=0.3", "openai>=1.60"],
         # The protocol package has the schema that ours is checked against.
-        "test": ["agent-client-protocol>=0.12", "hypothesis>=6.100", "treq>=24.9"],
+        "test": ["agent-client-protocol>=0.12", "hypothesis>=6.100", "rich>=13.7", "treq>=24.9"],
         "dev": [
             "mypy>=1.15",
             "mypy-zope>=1.0.11",

@@ -38,6 +38,41 @@ def example(page: str, language: str) -> str:
     return examples(page, language)[0]
 
 
+class ClientTests(ServerTestCase):
+    """
+    Tests for `docs/client.rst`.
+    """
+
+    page = "client.rst"
+
+    async def test_python(self) -> None:
+        """
+        The example in Python asks for a story and for its test.
+        """
+        await self.start(workers=1)
+        text = example(self.page, "python").replace("http://127.0.0.1:8080", self.base)
+        (self.folder / "example.py").write_text(text)
+        program = Program()
+        program.start(real, ["example.py"], environment(), self.folder)
+        self.assertEqual(await program.ended, 0, program.output)
+        self.assertEqual(program.output, "Export the list by worker1\nTrue\n")
+
+    async def test_shell(self) -> None:
+        """
+        Each example for a shell is answered.
+        """
+        await self.start(workers=1)
+        lines = example(self.page, "sh").replace("python -m", f"{sys.executable} -m")
+        program = Program()
+        run = "import subprocess, sys; subprocess.run(['sh', '-ec', sys.argv[1]], check=True)"
+        variables = environment(KIROWORKERS_URL=self.base)
+        program.start(real, ["-c", run, lines], variables, self.folder)
+        self.assertEqual(await program.ended, 0, program.output)
+        self.assertEqual(program.output.count('"title": "Export the list"'), 1)
+        self.assertEqual(program.output.count('"title":"Export the list"'), 1)
+        self.assertEqual(program.output.count('"warnings"'), 1)
+
+
 class WritingADialectTests(ServerTestCase):
     """
     Tests for `docs/writing-a-dialect.rst`.
