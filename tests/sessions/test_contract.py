@@ -682,8 +682,9 @@ class OfflineTests(RealProgram, TestCase):
     The offline agent keeps the contract.
     """
 
+    dialect = "offline"
     arguments = ("-m", "kiroworkers.offline")
-    delay = "5"
+    delay = "2"
     endless = "An idea that takes a while"
     with_tool = "Tool: a hammer"
 
