@@ -203,7 +203,9 @@ class RealServerTests(ServerTestCase):
         """
         kiro = await self.start_kiro("--backlog", "0")
         await self.story("An idea")
-        first = self.story("the first [[silent]]")
+        # It may still be clearing.
+        asking = kiro.generate_story("the first [[silent]]", patience=50)
+        first = Deferred.fromCoroutine(asking)
         await self.typed.heard("the first")
         for watch in (None, ignore):
             problem = await self.refusal(kiro.generate_story("in vain", watch=watch))

@@ -28,7 +28,7 @@ class DeadlineTests(ServerTestCase):
         free again.
         """
         await self.start(workers=1)
-        for headers in ({"X-Request-Timeout": "0.3"}, {"Prefer": "respond-async, wait=1"}):
+        for headers in ({"X-Request-Timeout": "0.3"}, {"Prefer": "handling=lenient, wait=1"}):
             response, body = await self.story("x [[silent]]", headers=headers)
             self.assertEqual((response.code, body["code"]), (504, "timed_out"))
         self.assertEqual(self.header(response, "preference-applied"), "wait=1")

@@ -88,6 +88,9 @@ class Rooms:
 
         @raise CannotStart: when it cannot be had.
         """
+        if self._worktrees is not None:
+            # First: the next line removes the folders by which they are known.
+            self._worktrees.remove_stale()
         self._folder = folder = StateFolder(given)
         if self._worktrees is not None:
             self._worktrees.remove_stale(folder.path)

@@ -76,7 +76,7 @@ class Worktrees:
         program, *arguments = (*self._git.command, *_FORGET, str(path))
         return Command(program, tuple(arguments), self._git.environment, Path(self._folder), None)
 
-    def remove_stale(self, own: Path) -> None:
+    def remove_stale(self, own: Path | None = None) -> None:
         """
         Remove the worktrees of servers that are gone, and those in the folder
         `own` of this one.  Blocks.
