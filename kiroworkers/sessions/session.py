@@ -651,6 +651,9 @@ _REACTIONS: Mapping[tuple[State, type[Any]], Callable[[Session, Any], None]] = {
     (State.BUSY, Overflowed): Session._cut_off,
     (State.CLEARING, NeedsConfirmation): Session._confirm,
     (State.CLEARING, Cleared): Session._rest,
+    # Of the same read as what had the turn given up.
+    (State.INTERRUPTING, Said): lambda session, event: None,
+    (State.INTERRUPTING, Working): lambda session, event: None,
     (State.INTERRUPTING, Overflowed): Session._drown,
     (State.INTERRUPTING, Submitted): Session._interrupt_now,
     (State.INTERRUPTING, Strayed): lambda session, event: None,

@@ -481,6 +481,25 @@ class JudgeTests(SessionTestCase):
         [reply] = results
         self.assertEqual((reply.repairs, reply.unfit), (0, True))
 
+    def test_given_up_while_heard(self) -> None:
+        """
+        A turn may be given up by whoever hears it, though more was read already.
+        """
+        told: list[str] = []
+
+        def hear(text: str) -> None:
+            told.append(text)
+            reply.cancel()
+
+        results = watched(reply := self.session.ask("a", self.judge, hear))
+        self.settle()
+        self.kiro.print(classic.SPINNER_GONE + classic.answer("one\ntwo\nthree"))
+        self.settle(0.5)
+        self.assertIsInstance(results[0], CancelledError)
+        self.assertEqual(len(told), 1)
+        self.settle()
+        self.assertIs(self.session.state, State.IDLE)
+
     def test_heard(self) -> None:
         """
         The lines of an answer are told as they are printed.
