@@ -23,12 +23,6 @@ STANDING = {
     b"Content-Security-Policy": b"default-src 'none'; frame-ancestors 'none'",
 }
 
-#: What a page of ours may load: what the server itself has, and nothing inline.
-_OF_PAGES = (
-    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-
 #: What pages of other origins may read besides `TOLD`.
 _EXPOSED = (b"Idempotency-Replayed", b"Location", b"Preference-Applied", b"Retry-After")
 
@@ -80,13 +74,6 @@ def cors_headers(origin: str, allowed: Sequence[str]) -> dict[bytes, bytes]:
         ),
         b"Access-Control-Max-Age": b"600",
     }
-
-
-def allow_page(request: IRequest) -> None:
-    """
-    The response is a page, and may load scripts, styles and images of this server.
-    """
-    request.setHeader(b"Content-Security-Policy", _OF_PAGES)
 
 
 def tell_agent(request: IRequest, name: str) -> None:
