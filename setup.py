@@ -20,7 +20,16 @@ setup(
     # An editable install finds twisted/plugins only when the root is named.
     package_dir={"": "."},
     packages=[*find_packages(include=["kiroworkers", "kiroworkers.*"]), "twisted.plugins"],
-    package_data={"kiroworkers": ["py.typed", "tasks/*.toml", "terminal/*.toml"]},
+    package_data={
+        "kiroworkers": [
+            "py.typed",
+            "tasks/*.toml",
+            "terminal/*.toml",
+            "web/pages/*.html",
+            "web/pages/*.css",
+            "web/pages/*.js",
+        ]
+    },
     install_requires=[
         "attrs>=23.1",
         # The language of prompts; 3.1.6 mends escapes from its sandbox.

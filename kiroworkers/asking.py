@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from attrs import frozen
+from twisted.logger import Logger
 
-from kiroworkers.errors import AgentRefused, AnswerUnfit, AnswerUnreadable
+from kiroworkers.errors import AgentRefused, AnswerUnfit, AnswerUnreadable, Evidence
 from kiroworkers.groups import Group
 from kiroworkers.sessions.pool import Answer, Terms
 from kiroworkers.sessions.progress import Retrying, Watch, nobody_watches
@@ -17,6 +18,8 @@ from kiroworkers.sessions.session import Reply
 from kiroworkers.tasks import Found
 from kiroworkers.tasks.repair import repair_prompt
 from kiroworkers.tasks.task import Layout
+
+_log = Logger()
 
 
 class Askable(Protocol):
@@ -69,7 +72,7 @@ async def ask(
     layout = group.agent.dialect.layout
     reading = _Reading(task, asked, watch, layout)
     answer = await group.pool.submit(task.prompt(asked, layout), terms, reading.judge, watch)
-    return Outcome(reading.found(answer.reply), answer)
+    return Outcome(reading.found(answer), answer)
 
 
 class _Reading:
@@ -103,19 +106,31 @@ class _Reading:
             return repair_prompt(problem.reason, schema, self._layout)
         return None
 
-    def found(self, reply: Reply) -> Found:
+    def found(self, answer: Answer) -> Found:
         """
-        What the last reply means.
+        What the last reply, in `answer`, means.
 
         @raise WorkError: when it means nothing that fits.
         """
+        reply = answer.reply
+        evidence = Evidence(answer.worker, answer.number, reply.text)
         match self._read:
             case Found() as found:
                 return found
-            case AnswerUnfit(reason) if reply.denied:
+            case AnswerUnfit() if reply.denied:
                 raise AgentRefused("approval_denied", reply.denied[-1])
             case AnswerUnfit(reason):
-                raise AnswerUnfit(reason, tuple(self._reasons))
-            case AnswerUnreadable() as problem:
-                raise problem
+                self._note(answer, reason)
+                raise AnswerUnfit(reason, tuple(self._reasons), evidence=evidence)
+            case AnswerUnreadable(reason):
+                self._note(answer, reason)
+                raise AnswerUnreadable(reason, evidence=evidence)
         raise AssertionError("each reply is judged")
+
+    def _note(self, answer: Answer, reason: str) -> None:
+        _log.warn(
+            "{worker}: its answer to request {number} is of no use: {reason}",
+            worker=answer.worker,
+            number=answer.number,
+            reason=reason,
+        )

@@ -8,7 +8,7 @@ why there is no server.
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
 
 class CannotStart(SystemExit, Exception):
@@ -229,7 +229,28 @@ class AgentRefused(WorkError):
 
 
 @frozen
-class AnswerUnfit(WorkError):
+class Evidence:
+    """
+    What an operator needs to look into an answer: who gave it, to the request of
+    which number, as both stand in the log; and the text that was said.
+    """
+
+    worker: str
+    request: int
+    text: str
+
+
+@frozen
+class AnswerUseless(WorkError):
+    """
+    The session answered, but with nothing that can be given to the client.
+    """
+
+    evidence: Evidence | None = field(default=None, kw_only=True)
+
+
+@frozen
+class AnswerUnfit(AnswerUseless):
     """
     The session answered, but with nothing that fits the task's answer schema: for
     the last `reason`, and for `reasons`, one for each time it was asked.
@@ -243,7 +264,7 @@ class AnswerUnfit(WorkError):
 
 
 @frozen
-class AnswerUnreadable(WorkError):
+class AnswerUnreadable(AnswerUseless):
     """
     The session answered, but its screen does not show for certain what.
     """

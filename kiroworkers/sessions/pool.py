@@ -80,10 +80,11 @@ class Terms:
 @frozen
 class Answer:
     """
-    What a session said to a request, which worker, in how many attempts, and how
-    many seconds the last one took.
+    What a session said to the request of this `number`, which worker, in how many
+    attempts, and how many seconds the last one took.
     """
 
+    number: int
     reply: Reply
     worker: str
     attempts: int
@@ -364,7 +365,8 @@ class Pool(Service):
             if request.is_trial or self.crew.outage.is_disproved(began):
                 self.crew.outage.over()
             self._forget(request)
-            request.reply.callback(Answer(reply, worker.name, request.attempts, now - began))
+            answer = Answer(request.number, reply, worker.name, request.attempts, now - began)
+            request.reply.callback(answer)
             self._check_finished()
             worker.end_turn()
 
@@ -406,7 +408,7 @@ class Pool(Service):
         """
         Ask once more: another worker at once, or the first that is free.
         """
-        self._log.info("a request is asked again: {reason}", reason=reason)
+        self._log.info("request {n} is asked again: {reason}", n=request.number, reason=reason)
         request.watch(Retrying(reason))
         if self._hurried:
             self._end(request, ShuttingDown())

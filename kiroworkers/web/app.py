@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 
 from kiroworkers import __version__
 from kiroworkers.asking import ask
-from kiroworkers.errors import UnknownTask, WorkError
+from kiroworkers.errors import AnswerUseless, Evidence, UnknownTask, WorkError
 from kiroworkers.groups import Group, Groups
 from kiroworkers.jobs.desk import Desk
 from kiroworkers.jobs.job import Said
@@ -40,6 +40,7 @@ from kiroworkers.web.errors import (
     handle_failures,
     log_fault,
     respond,
+    respond_in_text,
     respond_to_refusal,
     respond_with,
 )
@@ -48,8 +49,11 @@ from kiroworkers.web.gate import Gate
 from kiroworkers.web.headers import tell_agent, told_of
 from kiroworkers.web.jobs import Jobs
 from kiroworkers.web.openai.door import OpenAIDoor
+from kiroworkers.web.openapi import document
+from kiroworkers.web.openapi.routes import routes_of
 from kiroworkers.web.operator import Operator
-from kiroworkers.web.terms import agent_in_query, agent_of, terms_of, wants_job
+from kiroworkers.web.pages import Pages
+from kiroworkers.web.terms import agent_in_query, agent_of, terms_of, wants_job, wants_raw
 
 
 class Application:
@@ -72,8 +76,10 @@ class Application:
         self._groups = groups
         self._tasks = tasks
         self._gate = gate
+        self._desk = desk
         self._jobs = Jobs(desk, gate)
         self._operator = Operator(clock, groups, gate)
+        self._pages = Pages(groups)
         self._openai = OpenAIDoor(clock, groups, gate)
 
     def resource(self) -> Resource:
@@ -147,6 +153,9 @@ class Application:
         One request to one task.
         """
         client = self._gate.admit(request, "ask")
+        raw = wants_raw(request)
+        if raw:
+            self._gate.admit(request, "operate")
         task = self._tasks.get(name)
         if task is None:
             raise UnknownTask(name)
@@ -158,7 +167,7 @@ class Application:
             return self._jobs.accept(request, group.name, asked, terms)
 
         async def asking(watch: Watch) -> Said:
-            return await _said(group, task, asked, terms, watch)
+            return await _said(group, task, asked, terms, watch, raw)
 
         def said(watch: Watch = nobody_watches) -> Awaitable[Said]:
             return self._jobs.said(request, asked, terms, asking, watch)
@@ -166,7 +175,39 @@ class Application:
         if wants_events(request):
             await self._stream(request, said)
             return b""
-        return respond_with(request, await said())
+        found = await said()
+        if raw and found.status == 200:
+            return respond_in_text(request, found)
+        return respond_with(request, found)
+
+    @app.route("/", methods=["GET"])
+    def start(self, request: IRequest) -> bytes:
+        """
+        Leads people to the page that describes the API.
+        """
+        request.redirect(b"docs")
+        return b""
+
+    @app.route("/docs", methods=["GET"])
+    def docs(self, request: IRequest) -> bytes:
+        """
+        This API, described for people.
+        """
+        return self._pages.docs(request, self._description())
+
+    @app.route("/docs/<name>", methods=["GET"])
+    def asset(self, request: IRequest, name: str) -> bytes:
+        """
+        What a page needs besides itself.
+        """
+        return self._pages.asset(request, name)
+
+    @app.route("/openapi.json", methods=["GET"])
+    def openapi(self, request: IRequest) -> bytes:
+        """
+        This API, described for programs.
+        """
+        return respond(request, 200, self._description())
 
     @app.route("/jobs", methods=["GET"])
     def jobs(self, request: IRequest) -> bytes:
@@ -188,6 +229,20 @@ class Application:
         Give a job up, or forget one that has ended.
         """
         return self._jobs.removed(request, id)
+
+    def _description(self) -> dict[str, Any]:
+        routes = (
+            *routes_of(self.app),
+            *routes_of(Operator.app, "/operator"),
+            *routes_of(OpenAIDoor.app, "/v1"),
+        )
+        return document(
+            routes,
+            self._tasks,
+            self._groups.names,
+            needs_token=bool(self._gate.bearers),
+            calls_back=self._desk.hosts is not None,
+        )
 
     async def _stream(self, request: IRequest, said: Callable[[Watch], Awaitable[Said]]) -> None:
         """
@@ -242,17 +297,22 @@ class _Shielded(Resource):
 
 
 async def _said(
-    group: Group, task: Task, asked: Mapping[str, Any], terms: Terms, watch: Watch
+    group: Group, task: Task, asked: Mapping[str, Any], terms: Terms, watch: Watch, raw: bool
 ) -> Said:
     """
-    What is said to a request.
+    What is said to a request; with the agent's own text, where it is to be `raw`.
     """
     try:
         outcome = await ask(group, task, asked, terms, watch)
     except WorkError as problem:
         status, body = described_error(problem, group.pool.queue())
+        match problem:
+            case AnswerUseless(evidence=Evidence(text=text)) if raw:
+                body["text"] = text
         return Said(status, body, kept=isinstance(problem, COSTLY))
-    return Said(200, outcome.found.value, told_of(outcome), kept=True)
+    value = outcome.found.value
+    said = {"answer": value, "text": outcome.answer.reply.text} if raw else value
+    return Said(200, said, told_of(outcome), kept=True)
 
 
 def _described(task: Task) -> dict[str, Any]:

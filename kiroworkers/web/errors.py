@@ -25,7 +25,9 @@ from kiroworkers.errors import (
     AgentUnavailable,
     AnswerUnfit,
     AnswerUnreadable,
+    AnswerUseless,
     BadInput,
+    Evidence,
     KeyMismatch,
     NoTimeLeft,
     NoWorkerFree,
@@ -174,6 +176,18 @@ def respond_with(request: IRequest, said: Said) -> bytes:
     return respond(request, said.status, said.body)
 
 
+def respond_in_text(request: IRequest, said: Said) -> bytes:
+    """
+    The response that has the text in `said`, and nothing else.
+    """
+    tell(request, said.headers)
+    # A lone surrogate is no character, and has no bytes.
+    text = str(said.body["text"]).encode("utf-8", "replace")
+    request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+    request.setHeader(b"content-length", str(len(text)).encode())
+    return text
+
+
 def _respond_with_error(request: IRequest, status: int, body: Mapping[str, Any]) -> bytes:
     if is_openai(request):
         tell_retries(request, status)
@@ -206,6 +220,9 @@ def described_error(problem: WorkError, queue: Queue | None = None) -> tuple[int
             body["retryAfter"] = _RESTART_GUESS
         case AnswerUnfit(reasons=reasons) if reasons:
             body["reasons"] = reasons
+    match problem:
+        case AnswerUseless(evidence=Evidence(worker=worker, request=number)):
+            body["worker"], body["request"] = worker, number
     if "retryAfter" in body and queue is not None:
         body["queue"] = described_queue(queue)
     return status, body

@@ -21,7 +21,7 @@ from kiroworkers.sessions.progress import Watch, nobody_watches
 from kiroworkers.web.described import milliseconds
 from kiroworkers.web.errors import Refusal, respond
 from kiroworkers.web.gate import Gate
-from kiroworkers.web.terms import agent_of, header, wants_job
+from kiroworkers.web.terms import agent_of, header, wants_job, wants_raw
 
 _CALLBACK = "X-Callback"
 _KEY = "Idempotency-Key"
@@ -218,7 +218,7 @@ def _fingerprint(request: IRequest, asked: Mapping[str, Any], callback: str | No
     By what two requests are known to be the same: what they ask of whom, and how
     they want to hear.
     """
-    same = [asked, agent_of(request), wants_job(request), callback]
+    same = [asked, agent_of(request), wants_job(request), wants_raw(request), callback]
     return sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
 
 

@@ -6,6 +6,7 @@ in JSON.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -21,7 +22,8 @@ from kiroworkers.web.channel import Channel
 from kiroworkers.web.errors import Refusal, respond_to_refusal
 from kiroworkers.web.headers import STANDING, allows_origin, cors_headers
 
-_METHODS = (b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS")
+#: Others are no methods, or only look like one to the router.
+_METHOD = re.compile(rb"[A-Z]+")
 
 #: Those that change nothing and cost nothing.
 _HARMLESS = (b"GET", b"HEAD", b"OPTIONS")
@@ -88,7 +90,7 @@ class BoundedRequest(Request):
         super().process()
 
     def _judge(self) -> None:
-        if self.method not in _METHODS:
+        if not _METHOD.fullmatch(self.method):
             raise Refusal(405, "wrong_method", "Nothing here takes that method")
         try:
             self.uri.decode("ascii")

@@ -62,6 +62,18 @@ def agent_in_query(request: IRequest) -> str | None:
     return found[0].decode("utf-8", "replace") if found else None
 
 
+def wants_raw(request: IRequest) -> bool:
+    """
+    Is what the agent said to be shown instead of the answer, by ``?raw=1``?
+
+    @raise BadInput: when it says neither that nor ``raw=0``.
+    """
+    found: list[bytes] = request.args.get(b"raw", [b"0"])
+    if found not in ([b"0"], [b"1"]):
+        raise BadInput("raw", "raw must be 0 or 1, once")
+    return found == [b"1"]
+
+
 def _timeout(request: IRequest) -> float | None:
     name = "X-Request-Timeout"
     text = header(request, name)

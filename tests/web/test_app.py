@@ -178,7 +178,7 @@ class ApplicationTests(SynchronousTestCase):
             ("GET", story, {}, 405, "wrong_method", "POST"),
             ("DELETE", "/health", {}, 405, "wrong_method", "GET"),
             ("GET", "/nowhere", {}, 404, "not_found", "/nowhere"),
-            ("GET", "/", {}, 404, "not_found", "/"),
+            ("GET", "/docs/nothing.css", {}, 404, "not_found", "/docs/nothing.css"),
         ]  # fmt: skip
         for method, path, kwargs, status, code, words in cases:
             response, body = self.request(method, path, **kwargs)

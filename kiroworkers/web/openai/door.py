@@ -37,7 +37,7 @@ from kiroworkers.web.openai.stream import ChunkStream
 from kiroworkers.web.terms import terms_of
 
 #: Names of whichever agent is the first, where no agent has them.
-_DEFAULTS = ("default", "kiroworkers")
+DEFAULTS = ("default", "kiroworkers")
 
 
 class OpenAIDoor:
@@ -61,7 +61,7 @@ class OpenAIDoor:
         Who can be asked.
         """
         self._gate.admit(request, "ask")
-        names = dict.fromkeys((*self._groups.names, *_DEFAULTS))
+        names = dict.fromkeys((*self._groups.names, *DEFAULTS))
         data = [self._described(name) for name in names]
         return respond(request, 200, {"object": "list", "data": data})
 
@@ -132,9 +132,9 @@ class OpenAIDoor:
         for group in self._groups:
             if group.name == model:
                 return group
-        if model in _DEFAULTS:
+        if model in DEFAULTS:
             return self._groups.default
-        names = ", ".join((*self._groups.names, _DEFAULTS[0]))
+        names = ", ".join((*self._groups.names, DEFAULTS[0]))
         raise Refusal(
             404, "model_not_found", f"There is no model {model[:100]!r}; there are {names}"
         )

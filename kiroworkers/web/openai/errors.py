@@ -11,7 +11,7 @@ from typing import Any
 from twisted.web.iweb import IRequest
 
 #: Where all of it stands.
-_PATHS = b"/v1"
+_PATHS = "/v1"
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -23,8 +23,14 @@ def is_openai(request: IRequest) -> bool:
     """
     Is the client of `request` one of OpenAI's API?
     """
-    path: bytes = request.path
-    return path == _PATHS or path.startswith(_PATHS + b"/")
+    return is_openai_path(request.path.decode("latin-1"))
+
+
+def is_openai_path(path: str) -> bool:
+    """
+    Is `path` one of OpenAI's API?
+    """
+    return path == _PATHS or path.startswith(_PATHS + "/")
 
 
 def openai_error(status: int, body: Mapping[str, Any]) -> dict[str, Any]:
