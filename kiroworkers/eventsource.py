@@ -44,7 +44,7 @@ class EventReader:
 
     def __init__(self, limit: int = 16 * 1024 * 1024) -> None:
         self._limit = limit
-        self._rest = b""
+        self._rest = bytearray()
         self._after_cr = False
         self._first = True
         self._forget()
@@ -60,7 +60,13 @@ class EventReader:
         if self._after_cr and data.startswith(b"\n"):
             data = data[1:]
         self._after_cr = data.endswith(b"\r")
-        *lines, self._rest = _LINE_END.split(self._rest + data)
+        # Not what was there before: a long line comes in many pieces.
+        first, *others = _LINE_END.split(data)
+        self._rest += first
+        lines = []
+        if others:
+            lines = [bytes(self._rest), *others[:-1]]
+            self._rest = bytearray(others[-1])
         events = [event for event in map(self._take, lines) if event is not None]
         self._bound(len(self._rest))
         return events

@@ -16,6 +16,11 @@ from jsonschema.exceptions import ValidationError
 _MOST_PROBLEMS = 20
 _LONGEST_REASON = 300
 
+_UNCHECKED = (
+    "The value cannot be checked: it is nested too deeply, holds too large a number, or the "
+    "schema refers to itself without end"
+)
+
 _KINDS = {
     "object": "an object",
     "array": "a list",
@@ -43,8 +48,12 @@ def problems_of(validator: Draft202012Validator, value: Any) -> list[Problem]:
     """
     What is wrong with `value`, the outermost things first; of very many, some.
     """
-    errors = list(islice(validator.iter_errors(value), _MOST_PROBLEMS))
-    return [_describe(each) for each in sorted(errors, key=lambda each: len(each.absolute_path))]
+    try:
+        errors = list(islice(validator.iter_errors(value), _MOST_PROBLEMS))
+        errors.sort(key=lambda each: len(each.absolute_path))
+        return [_describe(each) for each in errors]
+    except (RecursionError, OverflowError):
+        return [Problem("", "", _UNCHECKED)]
 
 
 def first_problem(validator: Draft202012Validator, value: Any) -> Problem | None:

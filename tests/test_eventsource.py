@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from kiroworkers import eventsource
 from kiroworkers.eventsource import Event, EventReader, EventTooLong
 
 LINE_ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
@@ -48,6 +49,25 @@ class EventReaderTests(SynchronousTestCase):
     """
     Tests for `EventReader`.
     """
+
+    def test_long_line(self) -> None:
+        """
+        A long line is looked at once, however small the pieces are that it comes in.
+        """
+        looked_at = 0
+
+        class Counting:
+            def split(self, data: bytes) -> list[bytes]:
+                nonlocal looked_at
+                looked_at += len(data)
+                return data.split(b"\n")
+
+        self.patch(eventsource, "_LINE_END", Counting())
+        text = "a" * 10_000
+        self.assertEqual(
+            read(*([b"data: "] + [b"a"] * 10_000 + [b"\n\n"])), [Event("message", text)]
+        )
+        self.assertEqual(looked_at, len("data: ") + 10_000 + 2)
 
     def test_event(self) -> None:
         """

@@ -17,6 +17,10 @@ from urllib.parse import urlsplit
 #: An IPv4 address in these stands behind its last 32 bits (RFC 6052).
 _TRANSLATED = IPv6Network("64:ff9b::/96")
 
+#: All that is handed out to the public (RFC 4291, IANA).  Outside of it are more ways
+#: to write an IPv4 address than Python knows.
+_PUBLIC = IPv6Network("2000::/3")
+
 #: Longer ones are no address of anybody's.
 _LONGEST = 2000
 
@@ -73,6 +77,6 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
             inner = IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return _is_public(inner)
-        if address.teredo is not None or address.is_site_local:
+        if address.teredo is not None or address not in _PUBLIC:
             return False
     return address.is_global and not address.is_multicast

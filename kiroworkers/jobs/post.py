@@ -11,8 +11,14 @@ from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IAddress, IHostResolution, IResolutionReceiver
-from twisted.internet.protocol import Protocol
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostResolution,
+    IProtocolFactory,
+    IResolutionReceiver,
+    IStreamClientEndpoint,
+)
+from twisted.internet.task import Cooperator
 from twisted.web.client import URI, Agent, FileBodyProducer
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IResponse
@@ -60,16 +66,17 @@ class Poster:
         addresses = self._hosts.chosen(host, await self._resolved(host, uri.port))
         if not addresses:
             raise Refused(f"{host} has no address, or one that is not public")
-        agent = Agent.usingEndpointFactory(
-            self._reactor, _To(self._reactor, addresses[tries % len(addresses)])
-        )
+        way = _To(self._reactor, addresses[tries % len(addresses)])
+        agent = Agent.usingEndpointFactory(self._reactor, way)
         said = Headers({"User-Agent": [f"kiroworkers/{__version__}"]})
         for name, value in headers.items():
             said.addRawHeader(name, value)
-        response: IResponse = await agent.request(
-            b"POST", url.encode("ascii"), said, FileBodyProducer(BytesIO(body))
+        sending = FileBodyProducer(
+            BytesIO(body), Cooperator(scheduler=lambda step: self._reactor.callLater(0, step))
         )
-        response.deliverBody(_Unread())
+        response: IResponse = await agent.request(b"POST", url.encode("ascii"), said, sending)
+        # What else there is to say is of no interest.
+        way.hang_up()
         status: int = response.code
         return status
 
@@ -79,7 +86,7 @@ class Poster:
         return found
 
 
-@implementer(IAgentEndpointFactory)
+@implementer(IAgentEndpointFactory, IStreamClientEndpoint)
 class _To:
     """
     Leads to one IP address, whatever the URL says; TLS is with whom it says.
@@ -88,17 +95,34 @@ class _To:
     def __init__(self, reactor: Any, address: str) -> None:
         self._reactor = reactor
         self._address = address
+        self._endpoint: Any = None
+        self._connection: Any = None
 
     def endpointForURI(self, uri: URI) -> Any:
         # Not `HostnameEndpoint`: it would resolve once more.
         kind = TCP6ClientEndpoint if ":" in self._address else TCP4ClientEndpoint
-        endpoint = kind(self._reactor, self._address, uri.port)
-        if uri.scheme != b"https":
-            return endpoint
-        # Not before: it takes a moment, and most servers call nobody.
-        from twisted.internet.ssl import optionsForClientTLS
+        self._endpoint = kind(self._reactor, self._address, uri.port)
+        if uri.scheme == b"https":
+            # Not before: it takes a moment, and most servers call nobody.
+            from twisted.internet.ssl import optionsForClientTLS
 
-        return wrapClientTLS(optionsForClientTLS(uri.host.decode("ascii")), endpoint)
+            tls = optionsForClientTLS(uri.host.decode("ascii"))
+            self._endpoint = wrapClientTLS(tls, self._endpoint)
+        return self
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Any:
+        connecting = self._endpoint.connect(protocolFactory)
+        return connecting.addCallback(self._connected)
+
+    def hang_up(self) -> None:
+        """
+        Not by `loseConnection`: TLS would wait until the other side agrees to it.
+        """
+        self._connection.transport.abortConnection()
+
+    def _connected(self, protocol: Any) -> Any:
+        self._connection = protocol
+        return protocol
 
 
 @implementer(IResolutionReceiver)
@@ -121,13 +145,3 @@ class _Addresses:
     def resolutionComplete(self) -> None:
         if not self._found.called:
             self._found.callback(self._addresses)
-
-
-class _Unread(Protocol):
-    """
-    What a client answers is of no interest.
-    """
-
-    def connectionMade(self) -> None:
-        assert self.transport is not None, "it was made"
-        self.transport.loseConnection()

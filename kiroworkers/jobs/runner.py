@@ -227,7 +227,11 @@ class Runner(Service):
 
         def watch(progress: Progress) -> None:
             if isinstance(progress, Started):
-                self._store.started(job.id)
+                try:
+                    self._store.started(job.id)
+                except Exception:
+                    # The pool could not go on; the job can.
+                    self._log.failure("that the job {id} began is not noted", id=job.id)
 
         terms = Terms(job.timeout, job.priority, job.client, job.task)
         try:

@@ -89,7 +89,10 @@ class Task:
 
         @raise BadInput: naming the field that does not fit.
         """
-        request = _without_nulls(body)
+        try:
+            request = _without_nulls(body)
+        except RecursionError:
+            raise BadInput("", "The request is nested too deeply") from None
         problem = first_problem(self._input, request)
         if problem is not None:
             sentence = problem.sentence

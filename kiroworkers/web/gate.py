@@ -58,6 +58,19 @@ class Gate:
             self._count(counted)
         return client
 
+    def operates(self, request: IRequest) -> bool:
+        """
+        May `request`, which was let in, do what operators may, too?  It counts once.
+        """
+        try:
+            if self.bearers:
+                self._bearer(request, "operate")
+            else:
+                _refuse_strangers(request, host_of(request.getClientAddress()))
+        except Refusal:
+            return False
+        return True
+
     def _count(self, client: str) -> None:
         wait = self._rates.take(client) if self._rates is not None else 0
         if wait:

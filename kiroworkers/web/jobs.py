@@ -108,7 +108,7 @@ class Jobs:
         number = None
         if before is not None:
             number = self._owned(request, client, before[0].decode("utf-8", "replace")).number
-        owner = None if self._operates(request) else client
+        owner = None if self._gate.operates(request) else client
         found = self._desk.store.listed(owner, number, limit + 1)
         page = found[:limit]
         more = f"/jobs?limit={limit}&before={page[-1].id}" if len(found) > limit else None
@@ -143,16 +143,9 @@ class Jobs:
 
     def _owned(self, request: IRequest, client: str, id: str) -> Job:
         job = self._desk.runner.find(id)
-        if job is None or not (job.client == client or self._operates(request)):
+        if job is None or not (job.client == client or self._gate.operates(request)):
             raise Refusal(404, "unknown_job", "There is no such job of yours")
         return job
-
-    def _operates(self, request: IRequest) -> bool:
-        try:
-            self._gate.admit(request, "operate")
-        except Refusal:
-            return False
-        return True
 
     def _callback(self, request: IRequest) -> str | None:
         url = header(request, _CALLBACK)

@@ -94,4 +94,4 @@ class SchemaTests(SynchronousTestCase):
         too_many = "The value takes too many steps to check by its schema"
         schema = {"$defs": {**doubling, "d40": {}}, "$ref": "#/$defs/d0"}
         self.assertEqual(self.sentence({}, **schema), too_many)
-        self.assertEqual(self.sentence({}, **{"$ref": "#"}), too_many)
+        self.assertIn("cannot be checked", self.sentence({}, **{"$ref": "#"}) or "")

@@ -12,7 +12,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHostnameResolver, IHostResolution, IResolutionReceiver
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -194,6 +194,22 @@ class PosterTests(SynchronousTestCase):
         self.assertEqual(self.reactor.tcpClients, [])
         self.post("10.0.0.1", listed=("x.example",))
         self.assertEqual([each[0] for each in self.reactor.tcpClients], ["10.0.0.1"])
+
+    def test_hangs_up(self) -> None:
+        """
+        Nobody who is called can keep the connection, however much is still to come.
+        """
+        for end in (b"Content-Length: 0\r\n\r\n", b"Content-Length: 1000\r\n\r\nand so on"):
+            posted = self.post("93.184.215.14")
+            *_, factory, _, _ = self.reactor.tcpClients[-1]
+            called = factory.buildProtocol(None)
+            assert called is not None
+            transport = StringTransport()
+            called.makeConnection(transport)
+            self.reactor.pump([0, 0, 0])
+            called.dataReceived(b"HTTP/1.1 200 OK\r\n" + end)
+            self.assertEqual(self.successResultOf(posted), 200)
+            self.assertTrue(transport.disconnected)
 
     def test_patience(self) -> None:
         """

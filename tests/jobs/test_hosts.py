@@ -20,13 +20,18 @@ class HostsTests(SynchronousTestCase):
         is written.
         """
         hosts = Hosts(())
-        for address in ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"]:
+        for address in [
+            "93.184.215.14",
+            "2606:2800:21f:cb07:6820:80da:af6b:8b2c",
+            "64:ff9b::5db8:d70e",
+        ]:
             self.assertEqual(hosts.chosen("x.example", [address]), [address])
         for address in [
             "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0",
             "100.64.0.1", "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fc00::1",
             "fe80::1%eth0", "fec0::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1",
-            "ff02::1", "2001:0:53aa:64c:0:0:80ff:fffe",
+            "ff02::1", "2001:0:53aa:64c:0:0:80ff:fffe", "::127.0.0.1", "::ffff:0:127.0.0.1",
+            "64:ff9b:1::7f00:1", "5f00::1", "4000::1",
         ]:  # fmt: skip
             self.assertEqual(hosts.chosen("x.example", [address]), (), address)
         self.assertEqual(hosts.chosen("x.example", ["93.184.215.14", "10.0.0.1"]), ())

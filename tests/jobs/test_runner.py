@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from sqlite3 import OperationalError
 from typing import Any
 
 from attrs import evolve
@@ -100,6 +101,19 @@ class RunnerTests(SynchronousTestCase):
         self.assertEqual((job.said.status, job.said.body["title"]), (200, "An idea"))
         self.assertEqual(self.ended, [job])
         self.assertNotEqual(self.accept("x"), self.accept("x"))
+
+    def test_not_noted(self) -> None:
+        """
+        That a job began is not noted when the disk is full; it has its answer.
+        """
+
+        def fail(id: str) -> None:
+            raise OperationalError("database or disk is full")
+
+        self.patch(self.store, "started", fail)
+        job = self.job(self.accept("An idea"))
+        self.assertEqual((job.state, [*self.pool.requests()]), ("done", []))
+        self.assertEqual(len(self.flushLoggedErrors(OperationalError)), 1)
 
     def test_failed(self) -> None:
         """

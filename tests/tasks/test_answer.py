@@ -107,6 +107,17 @@ class FindTests(SynchronousTestCase):
                 find_answer(text, schema, {"title": "e"})
             self.assertEqual(raised.exception.reason, reason)
 
+    def test_unchecked(self) -> None:
+        """
+        What the schema's checker cannot cope with does not fit.
+        """
+        schema = {"properties": {"n": {"multipleOf": 0.5}, "deep": {"items": {"$ref": "#"}}},
+                  "items": {"$ref": "#"}}  # fmt: skip
+        for text in ['{"n": 1' + "0" * 400 + "}", '{"deep": ' + "[" * 600 + "]" * 600 + "}"]:
+            with self.assertRaises(AnswerUnfit) as caught:
+                find_answer(text, schema)
+            self.assertIn("cannot be checked", caught.exception.reason)
+
     def test_spelling_of_listed_words(self) -> None:
         """
         Words that the schema lists are taken in any letter case and given back

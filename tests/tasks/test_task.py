@@ -154,6 +154,18 @@ class BuiltinTests(SynchronousTestCase):
         refusal = self.refusal(self.story, {"idea": "x", "components": "y" * 1_000_000})
         self.assertLess(len(str(refusal)), 400)
 
+    def test_unchecked(self) -> None:
+        """
+        What is nested too deeply to be looked at is refused like all that does not
+        fit.
+        """
+        deep: Any = None
+        for _ in range(5000):
+            deep = [deep]
+        for task in self.tasks.values():
+            with self.assertRaises(BadInput):
+                task.accept({**task.example_input, "more": deep})
+
     def test_nulls_are_absent(self) -> None:
         """
         An optional field that is null is as if it were not there.

@@ -19,6 +19,7 @@ from kiroworkers.terminal import load_dialect
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.app import Application
 from kiroworkers.web.gate import Gate
+from kiroworkers.web.rates import Rates
 from kiroworkers.web.tokens import read_tokens
 from tests import fakekiro
 from tests.jobs.support import desk_in
@@ -36,7 +37,13 @@ class JobsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reply: Callable[[str], str | None] = fakekiro.answer_text
         self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: self.reply(prompt)))
-        self.gate = Gate()
+        self.begin(Gate())
+
+    def begin(self, gate: Gate) -> None:
+        """
+        A server.
+        """
+        self.gate = gate
         self.pool = pool_in(self.reactor, workers=1)
         agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {})
         groups, tasks = Groups([Group(agent, self.pool)]), builtin_tasks()
@@ -101,6 +108,21 @@ class JobsTests(SynchronousTestCase):
         file.write_text("".join(f"{name} {may} {name:x<20}\n" for name, may in names.items()))
         self.gate.bearers = tuple(read_tokens(file))
         return lambda name: {"Authorization": f"Bearer {name:x<20}"}
+
+    def test_counted_once(self) -> None:
+        """
+        To look at jobs is one request, and no attempt of a stranger: who may, sees
+        as much with the last one that is left as with the first.
+        """
+        rates = Rates(self.reactor, per_minute=1, burst=2)
+        self.begin(Gate(rates=rates))
+        bear = self.bear()
+        self.order(**bear("ann"))
+        for left in (1, 0):
+            _, body = self.request("GET", "/jobs", headers=bear("admin"))
+            self.assertEqual([each["client"] for each in body["jobs"]], ["ann"], left)
+        self.request("GET", "/jobs", headers=bear("ann"))
+        self.assertEqual(len(rates), 2)
 
     def test_order(self) -> None:
         """
