@@ -19,6 +19,7 @@ from kiroworkers.terminal import load_dialect
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.app import Application
 from kiroworkers.web.gate import Gate
+from kiroworkers.web.rates import Rates
 from kiroworkers.web.tokens import read_tokens
 from tests import fakekiro
 from tests.jobs.support import desk_in
@@ -190,6 +191,18 @@ class JobsTests(SynchronousTestCase):
             _, page = self.request("GET", "/jobs", headers=bear(name))
             listed[name] = [each["client"] for each in page["jobs"]]
         self.assertEqual(listed, {"ann": ["ann"], "bob": ["bob"], "admin": ["bob", "ann"]})
+
+    def test_looking(self) -> None:
+        """
+        Who looks how far a job is spends nothing of the rate at which it may ask.
+        """
+        self.gate._rates = Rates(self.reactor, per_minute=1, burst=2)
+        _, job = self.order()
+        for path in (job["location"], "/jobs") * 5:
+            self.assertEqual(self.request("GET", path)[0].code, 200)
+        self.assertEqual(self.order()[0].code, 202)
+        self.assertEqual(self.order()[0].code, 429)
+        self.assertEqual(self.request("DELETE", job["location"])[0].code, 429)
 
     def test_full(self) -> None:
         """
