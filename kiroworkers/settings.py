@@ -500,7 +500,7 @@ class Settings:
         "0",
         whole(0, 1_000_000),
         "Requests a minute that a client (by its token, else by its address) may begin, then "
-        "429 with Retry-After; health is not counted; 0 for any number.",
+        "429 with Retry-After; a GET is not counted; 0 for any number.",
     )
     rate_burst: int = knob(
         10, "10", whole(1, 1_000_000), "With --rate: so many requests may come at once."

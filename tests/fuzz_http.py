@@ -52,7 +52,20 @@ _PATHS = [
     b"/ready?agent=%ff", b"/ready?agent=" + b"x" * 3000, b"/ready?&=&agent",
     b"/health?" + b"a&" * 4000, b"/" + b"a" * 17000, b"/" + b"%41" * 2000, b"/a b", b"/a\x00b",
     b"/kiro/generate-story#x", b"/;x", b"/kiro/\xe2\x80\xae", b"/\\..\\..", b"/kiro/%F0%9F%92%A9",
-    b"/kiro/" + b"../" * 300,
+    b"/kiro/" + b"../" * 300, b"/jobs/nothing", b"/jobs?limit=0", b"/jobs?before=%ff", b"/jobs//",
+    b"/jobs/%00", b"/jobs/" + b"a" * 3000, b"/v1", b"/v1/", b"/v1/models/", b"/v1/models/%ff",
+    b"/v1//chat/completions", b"/v1/../kiro", b"/%76%31/models", b"/v1/chat/completions?n=2",
+]  # fmt: skip
+
+#: What can be read.
+_READ = [b"/health", b"/ready", b"/kiro", b"/operator/queue", b"/jobs", b"/jobs/nothing",
+         b"/v1/models", b"/v1/models/offline"]  # fmt: skip
+
+#: What can be asked, each with a body that is right.
+_ASKED = [
+    (b"/kiro/generate-story", b'{"idea": "Export the list"}'),
+    (b"/v1/chat/completions",
+     b'{"model": "default", "messages": [{"role": "user", "content": "Hi"}]}'),
 ]  # fmt: skip
 
 _HEADERS = [
@@ -78,7 +91,8 @@ _HEADERS = [
     b": no name", b"sp ace: x", b"N\x00L: x", b"X: a\x00b", b" folded", b"\tfolded", b"X:\ry",
     b"A" * 17000 + b": x", b"X: " + b"y" * 17000, b"Range: bytes=0-", b"If-None-Match: *",
     b"Via: \x7f", b"Idempotency-Key: \xff", b"Accept: \xff/*;q=x", b"Accept-Encoding: gzip;q=nan",
-    b"TE: trailers",
+    b"TE: trailers", b"Prefer: respond-async", b"Prefer: respond-async, wait=1",
+    b"X-Callback: http://localhost/", b"X-Callback: \xff", b"Idempotency-Key: a",
 ]  # fmt: skip
 
 _BODIES = [
@@ -88,6 +102,23 @@ _BODIES = [
     b'{"story": {"title": 5}}', b"x" * 30000, b"\x1f\x8b\x08\x00", b"--x\r\n\r\n--x--", b"a=b&a=b",
     b'{"idea": "x", "idea": 5}', b'{"idea": "\\u0000\\u001b[201~\\r"}',
     b'{"idea": "x", "components": {}}', b'{"\\ud800": "\\udfff", "idea": "y"}',
+    *(b'{"model": "default", "messages": ' + each + b"}" for each in (
+        b"5", b"[]", b"[[]]", b'[{"role": "\\ud800"}]', b'[{"role": "user", "content": "\\ud800"}]',
+        b'[{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": []}]}]',
+        b'[{"role": "assistant", "tool_calls": {}}]', b'[{"role": "tool", "content": ""}]',
+        *(b'[{"role": "user", "content": "Hi"}], ' + more for more in (
+            b'"stream": true', b'"stream": true, "stream_options": {"include_usage": true}',
+            b'"stop": "a"', b'"stop": {}', b'"n": []', b'"n": 1e300', b'"tools": 5',
+            b'"response_format": {"type": "json_object"}', b'"response_format": {"type": []}',
+            *(b'"response_format": {"type": "json_schema", "json_schema": {"schema": '
+              + schema + b"}}" for schema in (
+                b"{}", b"[]", b'{"type": []}', b'{"$ref": "#/$defs/x"}', b'{"$schema": 5}',
+                b'{"$ref": "#/$defs/x", "$defs": []}', b'{"$ref": "#/$defs/x", "$defs": {"x": 5}}',
+                b'{"properties": {"error": {"pattern": "("}}}', b'{"required": [5]}',
+                b'{"$id": "x"}', b'{"not": ' * 2000,
+            )),
+        )),
+    )),
 ]  # fmt: skip
 
 _SIZES = [
@@ -100,13 +131,13 @@ def case(chance: Random) -> list[bytes]:
     """
     What one client sends, in pieces.
     """
-    method, path, version = b"POST", b"/kiro/generate-story", b"HTTP/1.1"
+    method, version = b"POST", b"HTTP/1.1"
+    path, body = chance.choice(_ASKED)
     headers = [b"Host: localhost", b"Content-Type: application/json"]
     if chance.random() < 0.7:
         headers.append(b"Connection: close")
-    body = b'{"idea": "Export the list"}'
     if chance.random() < 0.3:
-        method, path, body = b"GET", chance.choice(_PATHS[2:8]), b""
+        method, path, body = b"GET", chance.choice(_READ), b""
     if chance.random() < 0.2:
         method = chance.choice(_METHODS)
     if chance.random() < 0.3:
@@ -258,6 +289,9 @@ def _problem(answer: tuple[int, bytes, bytes] | None) -> str | None:
             said = json.loads(body)
         except ValueError:
             return "no JSON"
+        if isinstance(said.get("error"), dict):
+            # As OpenAI has it.
+            said = {"error": said["error"].get("message"), "code": said["error"].get("code")}
         if not isinstance(said.get("error"), str) or not isinstance(said.get("code"), str):
             return "no error or no code"
     return None

@@ -22,6 +22,9 @@ from kiroworkers.web.tokens import Bearer, bearer_of
 #: What proxies add.
 _FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
 
+#: Methods that only read.
+_READING = (b"GET", b"HEAD")
+
 
 class Gate:
     """
@@ -29,7 +32,8 @@ class Gate:
 
     @ivar bearers: who has tokens; none at all means that none are needed.
     @param rates: how often a client may be let in, and a stranger may try; None
-        for any number.  Who only watches is not counted.
+        for any number.  Who only watches, or reads what there is (a job, the models),
+        is not counted: whoever waits for a job looks again and again.
     """
 
     def __init__(self, bearers: Sequence[Bearer] = (), rates: Rates | None = None) -> None:
@@ -54,7 +58,7 @@ class Gate:
             if scope == "operate":
                 _refuse_strangers(request, host)
             client, counted = host, owner_of(host)
-        if scope != "watch":
+        if scope != "watch" and request.method not in _READING:
             self._count(counted)
         return client
 

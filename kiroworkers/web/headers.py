@@ -24,7 +24,13 @@ STANDING = {
 }
 
 #: What pages of other origins may read besides `TOLD`.
-_EXPOSED = (b"Idempotency-Replayed", b"Location", b"Preference-Applied", b"Retry-After")
+_EXPOSED = (
+    b"Idempotency-Replayed",
+    b"Location",
+    b"Preference-Applied",
+    b"Retry-After",
+    b"X-Should-Retry",
+)
 
 #: So many fields are named in a header.
 _MOST_FIELDS = 20
@@ -68,10 +74,8 @@ def cors_headers(origin: str, allowed: Sequence[str]) -> dict[bytes, bytes]:
         b"Access-Control-Allow-Origin": b"*" if "*" in allowed else origin.encode("latin-1"),
         b"Access-Control-Expose-Headers": b", ".join((*_EXPOSED, *TOLD)),
         b"Access-Control-Allow-Methods": b"GET, POST, PUT, DELETE, OPTIONS",
-        b"Access-Control-Allow-Headers": (
-            b"Authorization, Content-Type, Idempotency-Key, Prefer, X-Agent, X-Callback, "
-            b"X-Priority, X-Request-Timeout"
-        ),
+        # OpenAI's client sends many of its own.  The star is for all but the first.
+        b"Access-Control-Allow-Headers": b"Authorization, *",
         b"Access-Control-Max-Age": b"600",
     }
 

@@ -11,6 +11,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from kiroworkers.chat.schema import accept_schema, problem_with
 from kiroworkers.errors import BadInput
 
+#: Where another validator than ours is known.
+_DIALECTS = (
+    "https://json-schema.org/draft/2019-09/schema",
+    "https://json-schema.org/draft/2020-12/schema",
+)
+
 
 class SchemaTests(SynchronousTestCase):
     """
@@ -56,6 +62,7 @@ class SchemaTests(SynchronousTestCase):
         for _ in range(5000):
             deep = {"not": deep}
         inner: Any
+        named: Any
         for inner in (
             {"type": "strange"},
             {"required": "x"},
@@ -67,6 +74,7 @@ class SchemaTests(SynchronousTestCase):
             {"$id": "https://example.com/"},
             {"patternProperties": {"(a+)+$": {}}},
             {"unevaluatedProperties": False},
+            {"$schema": "http://json-schema.org/draft-07/schema#"},
             {"description": "x" * 50_000},
             deep,
         ):
@@ -75,6 +83,10 @@ class SchemaTests(SynchronousTestCase):
         wrong: Any
         for wrong in ([], "object", True, {"type": "array"}, {"type": ["object", "null"]}):
             self.assertRaises(BadInput, accept_schema, wrong, "schema")
+        for named in ([], [{}], 5, "x", None, {"x": 5}, {"x": None}, {"x": []}):
+            for place in ("$defs", "definitions"):
+                wrong = {place: named, "properties": {"a": {"$ref": f"#/{place}/x"}}}
+                self.assertRaises(BadInput, accept_schema, wrong, "schema")
 
     def test_patterns(self) -> None:
         """
@@ -82,6 +94,40 @@ class SchemaTests(SynchronousTestCase):
         """
         schema = {"properties": {"x": {"type": "string", "pattern": "(a+)+$"}}}
         self.assertIsNone(self.sentence({"x": "a" * 60 + "!"}, **schema))
+
+    def test_dialect(self) -> None:
+        """
+        A schema that names its dialect is checked as one that names none.
+        """
+        for dialect in ("http://json-schema.org/draft-07/schema#", *_DIALECTS):
+            schema = {
+                "$schema": dialect,
+                "properties": {"x": {"pattern": "^b"}, "child": {"$ref": "#"}},
+                "required": ["x"],
+            }
+            self.assertIsNone(self.sentence({"x": "a", "child": {"x": "a"}}, **schema))
+            self.assertIsNotNone(self.sentence({"x": "a", "child": {}}, **schema))
+
+    def test_numbers(self) -> None:
+        """
+        Numbers that cannot be divided fit nothing, which is no fault.
+        """
+        schema = {"properties": {"x": {"multipleOf": 0.1}}}
+        self.assertIsNone(self.sentence({"x": 10}, **schema))
+        self.assertIn("too large a number", self.sentence({"x": 10**400}, **schema) or "")
+
+    def test_unique(self) -> None:
+        """
+        Whether the items of a list are unique is known in one round.
+        """
+        schema = {"properties": {"x": {"uniqueItems": True}}}
+        many = [{"number": number} for number in range(20_000)]
+        for unique in (many, [0, False, "", None, [], {}], [[1, 2], [2, 1]], [[True], [1]]):
+            self.assertIsNone(self.sentence({"x": unique}, **schema))
+        for repeats in ([1, 1.0], [{"a": 1, "b": [2]}, {"b": [2.0], "a": 1}], ["a", "a"], [0, 0]):
+            self.assertIn("unique", str(self.sentence({"x": repeats}, **schema)))
+        self.assertIsNone(self.sentence({"x": [1, 1]}, properties={"x": {"uniqueItems": False}}))
+        self.assertIsNone(self.sentence({"x": "aa"}, **schema))
 
     def test_bounded(self) -> None:
         """
@@ -95,3 +141,7 @@ class SchemaTests(SynchronousTestCase):
         schema = {"$defs": {**doubling, "d40": {}}, "$ref": "#/$defs/d0"}
         self.assertEqual(self.sentence({}, **schema), too_many)
         self.assertIn("cannot be checked", self.sentence({}, **{"$ref": "#"}) or "")
+        words = [f"word{number}" for number in range(2000)]
+        schema = {"properties": {"x": {"items": {"enum": words}}}}
+        self.assertIsNone(self.sentence({"x": words[-100:]}, **schema))
+        self.assertEqual(self.sentence({"x": words[-1:] * 9000}, **schema), too_many)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -78,6 +79,17 @@ class ApplicationTests(SynchronousTestCase):
         """
         The response to a request, and its body.
         """
+        response, text = self.get_text(method, path, **kwargs)
+        kind = response.headers.getRawHeaders("content-type")
+        self.assertEqual(kind, ["application/json; charset=utf-8"])
+        self.assertEqual(response.length, len(text.encode()))
+        return response, json.loads(text)
+
+    def get_text(self, method: str, path: str, **kwargs: Any) -> tuple[Any, str]:
+        """
+        The response to a request, and its text.
+        """
+        kwargs.setdefault("allow_redirects", False)
         pending = self.client.request(method, f"http://localhost{path}", **kwargs)
         self.client.flush()
         self.reactor.advance(0)
@@ -85,10 +97,7 @@ class ApplicationTests(SynchronousTestCase):
         response = self.successResultOf(pending)
         content = self.successResultOf(response.content())
         self.client.flush()
-        kind = response.headers.getRawHeaders("content-type")
-        self.assertEqual(kind, ["application/json; charset=utf-8"])
-        self.assertEqual(response.length, len(content))
-        return response, json.loads(content)
+        return response, content.decode()
 
     def test_answer(self) -> None:
         """
@@ -208,6 +217,60 @@ class ApplicationTests(SynchronousTestCase):
         response, body = self.request("POST", "/kiro/generate-story", json={"idea": "x"})
         self.assertEqual((response.code, body["code"]), (502, "answer_unfit"))
         self.assertIn("no JSON object", body["error"])
+
+    def test_reference(self) -> None:
+        """
+        An answer that does not fit is told with the worker and the number under which
+        it stands in the log, which does not quote it.
+        """
+        self.reply = lambda prompt: "I would rather not."
+        with capturedLogs() as logs:
+            _, body = self.request("POST", "/kiro/generate-story", json={"idea": "x"})
+        told = f"{body['worker']}: its answer to request {body['request']} is of no use"
+        said = [eventAsText(each, includeTimestamp=False) for each in logs]
+        self.assertTrue(any(told in each for each in said), said)
+        self.assertFalse(any("rather" in each for each in said), said)
+
+    def test_raw(self) -> None:
+        """
+        With raw=1 an operator sees what the agent said: alone where it fits, beside
+        the reasons where it does not.
+        """
+        response, text = self.get_text("POST", "/kiro/generate-story?raw=1", json={"idea": "x"})
+        self.assertEqual(response.code, 200)
+        self.assertIn('"title"', text)
+        self.assertEqual(response.headers.getRawHeaders("x-kiroworkers-worker"), ["worker1"])
+        self.reply = lambda prompt: "I would rather not."
+        _, body = self.request("POST", "/kiro/generate-story?raw=1", json={"idea": "x"})
+        self.assertEqual((body["code"], body["text"]), ("answer_unfit", "I would rather not."))
+        _, body = self.request("POST", "/kiro/generate-story?raw=yes", json={"idea": "x"})
+        self.assertEqual((body["code"], body["field"]), ("invalid_input", "raw"))
+
+    def test_pages(self) -> None:
+        """
+        The page of the API shows each path and who answers, loads nothing from
+        elsewhere, and may do no more than its policy says.
+        """
+        response, page = self.get_text("GET", "/docs")
+        self.assertIn("/kiro/generate-story", page)
+        self.assertIn("<b>kiro</b>: answers come from", page)
+        self.assertEqual(re.findall(r'(?:src|href)="(?:https?:)?//', page), [])
+        policy = response.headers.getRawHeaders("content-security-policy")[-1]
+        self.assertNotIn("unsafe", policy)
+        for name in re.findall(r'(?:src|href)="(docs/[^"]+)"', page):
+            self.assertEqual(self.get_text("GET", f"/{name}")[0].code, 200, name)
+        self.assertEqual(self.get_text("GET", "/")[0].code, 302)
+
+    def test_page_of_hostile_task(self) -> None:
+        """
+        What a task file says of itself is text on the page.
+        """
+        hostile = "<script>alert(1)</script>"
+        task = evolve(self.tasks["generate-story"], title=hostile, example_input={"idea": hostile})
+        self.tasks["generate-story"] = task
+        _, page = self.get_text("GET", "/docs")
+        self.assertNotIn("<script>alert", page)
+        self.assertIn("&lt;script&gt;alert", page)
 
     def test_normalised(self) -> None:
         """
@@ -346,6 +409,7 @@ class MixedTests(SynchronousTestCase):
         """
         The response to a request of this machine, and its body.
         """
+        kwargs.setdefault("allow_redirects", False)
         pending = self.client.request(method, f"http://127.0.0.1{path}", **kwargs)
         self.client.flush()
         self.reactor.advance(0)

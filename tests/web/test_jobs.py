@@ -213,6 +213,18 @@ class JobsTests(SynchronousTestCase):
             listed[name] = [each["client"] for each in page["jobs"]]
         self.assertEqual(listed, {"ann": ["ann"], "bob": ["bob"], "admin": ["bob", "ann"]})
 
+    def test_looking(self) -> None:
+        """
+        Who looks how far a job is spends nothing of the rate at which it may ask.
+        """
+        self.gate._rates = Rates(self.reactor, per_minute=1, burst=2)
+        _, job = self.order()
+        for path in (job["location"], "/jobs") * 5:
+            self.assertEqual(self.request("GET", path)[0].code, 200)
+        self.assertEqual(self.order()[0].code, 202)
+        self.assertEqual(self.order()[0].code, 429)
+        self.assertEqual(self.request("DELETE", job["location"])[0].code, 429)
+
     def test_full(self) -> None:
         """
         One job too many is refused, with a time to come again.

@@ -172,6 +172,23 @@ class OriginTests(DoorTestCase):
         self.open(evolve(RULES, cors_origins=("*",)))
         self.assertEqual(self.request("Host: localhost", "Origin: null", method="POST"), 200)
 
+    def test_headers(self) -> None:
+        """
+        A page of an allowed origin may send whatever headers its client does (OpenAI's
+        has ten of its own), and reads whether to send a request again.
+        """
+        self.open(evolve(RULES, cors_origins=("loopback",)))
+        asked = (
+            "Access-Control-Request-Method: POST",
+            "Access-Control-Request-Headers: authorization,x-stainless-lang",
+        )
+        origin = "Origin: http://localhost:3000"
+        self.assertEqual(self.request("Host: localhost", origin, *asked, method="OPTIONS"), 204)
+        said = self.transport.value()
+        # Not among what a star stands for.
+        self.assertIn(b"\r\nAccess-Control-Allow-Headers: Authorization, *\r\n", said)
+        self.assertIn(b"X-Should-Retry", said)
+
 
 class SlowTests(DoorTestCase):
     """
