@@ -242,7 +242,8 @@ class ApplicationTests(SynchronousTestCase):
         self.assertEqual(response.headers.getRawHeaders("x-kiroworkers-worker"), ["worker1"])
         self.reply = lambda prompt: "I would rather not."
         _, body = self.request("POST", "/kiro/generate-story?raw=1", json={"idea": "x"})
-        self.assertEqual((body["code"], body["text"]), ("answer_unfit", "I would rather not."))
+        self.assertEqual(body["code"], "answer_unfit")
+        self.assertIn("I would rather not.", body["text"])
         _, body = self.request("POST", "/kiro/generate-story?raw=yes", json={"idea": "x"})
         self.assertEqual((body["code"], body["field"]), ("invalid_input", "raw"))
 
