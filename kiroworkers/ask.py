@@ -128,6 +128,8 @@ def input_of(pairs: Sequence[str], source: str | None) -> dict[str, Any]:
 
 def _object_in(source: str) -> dict[str, Any]:
     name = "standard input" if source == "-" else source
+    if source == "-" and sys.stdin is None:
+        raise Unusable("--input: there is no standard input")
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
         found = json.loads(data)
@@ -263,7 +265,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     Ask as the command line says, and exit.
     """
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as this runs
     parser = _parser()
+    if sys.stdout is None:
+        parser.error("there is no standard output")
     given = parser.parse_intermixed_args(arguments)
     url = given.url or os.environ.get("KIROWORKERS_URL") or _URL
     try:
@@ -306,8 +312,12 @@ async def _run(reactor: Any, asking: Any, raw: bool) -> None:
     except KiroError as problem:
         _say(_described(problem))
         raise SystemExit(_status(problem)) from None
-    sys.stdout.buffer.write(_printed(found.value, raw))
-    sys.stdout.buffer.flush()
+    try:
+        with os.fdopen(sys.stdout.fileno(), "wb", closefd=False) as output:
+            output.write(_printed(found.value, raw))
+    except OSError as problem:
+        _say(f"the answer cannot be printed: {problem}")
+        raise SystemExit(_REFUSED) from None
 
 
 def _described(problem: KiroError) -> str:

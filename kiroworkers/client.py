@@ -14,6 +14,7 @@ one hangs up, and so gives it up.  Needs ``pip install 'kiroworkers[client]'``.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Generic, TypedDict, TypeVar, Unpack, cast
@@ -21,6 +22,7 @@ from urllib.parse import quote
 
 import treq
 from attrs import evolve, frozen
+from hyperlink import URL, EncodedURL
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TooLate
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
@@ -74,6 +76,15 @@ _EVENTS = "text/event-stream"
 _ADDRESS = re.compile(r"https?://[^/?#\s@]+(/[^?#\s]*)?")
 
 T = TypeVar("T")
+
+
+class _Address(EncodedURL):
+    """
+    A URL whose host may be an address of IPv6, which is no name to be encoded.
+    """
+
+    def to_uri(self) -> URL:
+        return self if ":" in self.host else super().to_uri()
 
 
 @frozen
@@ -247,6 +258,8 @@ class Kiro:
         if not _ADDRESS.fullmatch(base_url):
             raise ValueError(f"{base_url} is no address such as http://127.0.0.1:8080")
         self._base = base_url.rstrip("/")
+        # What is no port is told now.
+        _Address.from_text(self._base)
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._given_reactor = reactor
 
@@ -365,11 +378,7 @@ class Kiro:
         if watch is None or not (_header(response, "Content-Type") or "").startswith(_EVENTS):
             return evolve(told, value=await self._json(response))
         listener = _Listener(watch)
-        try:
-            await self._read(response, listener.take)
-        except Failed:
-            if not listener.told:
-                raise
+        await self._read(response, listener.take)
         if listener.error is not None:
             status = listener.error.get("status")
             raise _error(status if isinstance(status, int) else 500, listener.error, None)
@@ -387,7 +396,7 @@ class Kiro:
             response: IResponse = await _cancellable(
                 treq.request(
                     method,
-                    self._base + path,
+                    _Address.from_text(self._base + path),
                     headers=Headers({name: [text] for name, text in said.items()}),
                     persistent=False,
                     allow_redirects=False,
@@ -410,12 +419,13 @@ class Kiro:
         pieces: list[bytes] = []
         size = 0
 
-        def take(data: bytes) -> None:
+        def take(data: bytes) -> bool:
             nonlocal size
             size += len(data)
             if size > _MOST:
                 raise EventTooLong(f"the response has more than {_MOST} bytes")
             pieces.append(data)
+            return False
 
         await self._read(response, take)
         text = b"".join(pieces)
@@ -432,7 +442,7 @@ class Kiro:
             raise _error(response.code, said, _header(response, "Retry-After"))
         return said
 
-    async def _read(self, response: IResponse, take: Callable[[bytes], None]) -> None:
+    async def _read(self, response: IResponse, take: Callable[[bytes], bool]) -> None:
         body = _Body(take)
         response.deliverBody(body)
         try:
@@ -485,12 +495,13 @@ class _Lost(Exception):
 
 class _Body(Protocol):
     """
-    Passes the body of a response to `take`, and hangs up where that fails.
+    Passes the body of a response to `take`, and hangs up where that fails or says
+    that it is enough.
 
     @ivar finished: fires at its end; who cancels it hangs up.
     """
 
-    def __init__(self, take: Callable[[bytes], None]) -> None:
+    def __init__(self, take: Callable[[bytes], bool]) -> None:
         self._take = take
         self._over = False
         self.finished: Deferred[None] = Deferred(lambda _: self._hang_up())
@@ -499,10 +510,14 @@ class _Body(Protocol):
         if self._over:
             return
         try:
-            self._take(data)
+            enough = self._take(data)
         except Exception:
             self._hang_up()
             self.finished.errback()
+            return
+        if enough:
+            self._hang_up()
+            self.finished.callback(None)
 
     def connectionLost(self, reason: Failure = Failure(ResponseDone())) -> None:  # noqa: B008
         if self._over:
@@ -535,19 +550,13 @@ class _Listener:
         self.worker: str | None = None
         self.attempts = 1
 
-    @property
-    def told(self) -> bool:
+    def take(self, data: bytes) -> bool:
         """
-        Has the server said how it ended?
-        """
-        return self.answer is not None or self.error is not None
-
-    def take(self, data: bytes) -> None:
-        """
-        Take bytes, cut anywhere.
+        Take bytes, cut anywhere.  Has the server said how it ended?
         """
         for event in self._events.feed(data):
             self._tell(event)
+        return self.answer is not None or self.error is not None
 
     def _tell(self, event: Event) -> None:
         try:
@@ -608,7 +617,7 @@ def _error(status: int, body: Mapping[str, Any], retry_after: str | None) -> Kir
     elif status < 500:
         kind = BadRequest
     seconds: Any = body.get("retryAfter")
-    if not isinstance(seconds, (int, float)):
+    if not (isinstance(seconds, (int, float)) and 0 <= seconds < math.inf):
         seconds = int(retry_after) if retry_after and retry_after.isdecimal() else None
     sentence = str(body.get("error", f"The server answered {status}"))
     return kind(status, str(body.get("code", "unknown")), sentence, seconds, body)

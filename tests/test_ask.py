@@ -31,14 +31,28 @@ class Command(ProcessProtocol):
     The command, with its standard output and its standard error apart; the
     latter is a terminal where `terminal` says so.
 
+    @param closed: what it has not of the two, and standard input.
+    @param full: is standard output a disk that is full?
     @ivar ended: fires with the exit status.
     """
 
-    def __init__(self, arguments: list[str], folder: Path, terminal: bool, **env: str) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        folder: Path,
+        terminal: bool = False,
+        closed: tuple[int, ...] = (),
+        full: bool = False,
+        **env: str,
+    ) -> None:
         self.out, self.err = b"", b""
         self._awaited: list[tuple[bytes, Deferred[None]]] = []
         self.ended: Deferred[int] = Deferred()
         descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
+        for each in closed:
+            del descriptors[each]
+        if full:
+            descriptors[1] = os.open("/dev/full", os.O_WRONLY)
         if terminal:
             self._master, descriptors[2] = os.openpty()
             self._reader = _Reader(real, self._master, self._read_terminal)
@@ -51,8 +65,9 @@ class Command(ProcessProtocol):
             path=str(folder),
             childFDs=descriptors,
         )
-        if terminal:
-            os.close(descriptors[2])
+        for opened in descriptors.values():
+            if isinstance(opened, int):
+                os.close(opened)
 
     def shows(self, text: str) -> Deferred[None]:
         """
@@ -96,12 +111,12 @@ class CommandTests(ServerTestCase):
     Tests for ``python -m kiroworkers.ask``.
     """
 
-    def command(self, *arguments: str, terminal: bool = False, **env: str) -> Command:
+    def command(self, *arguments: str, **given: Any) -> Command:
         """
         The command, under way.
         """
         usual = {"KIROWORKERS_URL": self.base}
-        return Command(list(arguments), self.folder, terminal, **{**usual, **env})
+        return Command(list(arguments), self.folder, **{**usual, **given})
 
     async def run_command(self, *arguments: str, **kwargs: Any) -> tuple[int, str, str]:
         """
@@ -121,6 +136,24 @@ class CommandTests(ServerTestCase):
         status, out, err = await self.run_command("generate-story", "idea=An idea", "--raw")
         self.assertEqual((status, out.count("\n"), err), (0, 1, ""))
         self.assertEqual(json.loads(out)["title"], "An idea")
+
+    async def test_streams(self) -> None:
+        """
+        Without a standard output, or a standard input that is wanted, nothing is
+        asked: 2.  An answer that cannot be printed is told in a sentence, with 1;
+        and where there is no standard error, nothing goes to the output instead.
+        """
+        await self.start(workers=1)
+        ask = ("generate-story", "idea=An idea")
+        for arguments, closed in ((ask, (1,)), (("generate-story", "--input", "-"), (0,))):
+            status, out, err = await self.run_command(*arguments, closed=closed)
+            self.assertEqual((status, out), (2, ""))
+            self.assertIn("there is no standard", err)
+        status, out, err = await self.run_command(*ask, full=True)
+        self.assertEqual((status, err.count("\n")), (1, 1))
+        self.assertIn("the answer cannot be printed: [Errno 28]", err)
+        status, out, err = await self.run_command(*ask, "--raw", "-v", closed=(2,))
+        self.assertEqual((status, out.count("\n"), err), (0, 1, ""))
 
     async def test_input(self) -> None:
         """

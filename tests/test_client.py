@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
@@ -376,6 +377,22 @@ class MisbehavingServerTests(TestCase):
             answer = await kiro.ask("generate-story", {}, watch=ignore)
             self.assertEqual(answer.value, {"title": "An idea"})
 
+    async def test_kept_open(self) -> None:
+        """
+        A stream has ended with the answer, though a proxy keeps it open.
+        """
+        gone: list[Deferred[None]] = []
+
+        def answer(request: Any) -> Any:
+            gone.append(request.notifyFinish())
+            request.setHeader("content-type", "text/event-stream")
+            request.write(b"event: answer\ndata: " + STORY + b"\n\n")
+            return NOT_DONE_YET
+
+        found = await self.serve(answer).ask("generate-story", {}, watch=ignore, timeout=20)
+        self.assertEqual(found.value, {"title": "An idea"})
+        await self.assertFailure(gone[0], Exception)
+
     async def test_other_events(self) -> None:
         """
         Events of a later server, or without sense, are passed over.
@@ -439,6 +456,10 @@ class MisbehavingServerTests(TestCase):
             self.assertEqual(problem.retry_after, 0)
         problem = await self.problem(self.serve(says(503, b"{}")), patience=30)
         self.assertEqual((type(problem), problem.retry_after), (Unavailable, None))
+        for seconds in (b"NaN", b"1e999", b"-1"):
+            kiro = self.serve(says(503, b'{"retryAfter":' + seconds + b"}"))
+            problem = await self.problem(kiro, patience=30)
+            self.assertEqual((type(problem), problem.retry_after), (Unavailable, None))
 
     async def test_cancel_between(self) -> None:
         """
@@ -491,9 +512,33 @@ class ModuleTests(SynchronousTestCase):
         """
         What is no address is refused at once.
         """
-        for address in ("", "127.0.0.1:8080", "ftp://a", "http://a?b", "http://u:p@a", "http://"):
+        for address in (
+            "",
+            "127.0.0.1:8080",
+            "ftp://a",
+            "http://a?b",
+            "http://u:p@a",
+            "http://",
+            "http://a:b",
+        ):
             with self.assertRaises(ValueError):
                 Kiro(address)
+
+    def test_ipv6(self) -> None:
+        """
+        An address may be one of IPv6.
+        """
+        reactor = MemoryReactorClock()
+        asked = Deferred.fromCoroutine(Kiro("http://[::1]:81", reactor=reactor).health())
+        reactor.advance(0)
+        self.assertNoResult(asked)
+        [(_, port, factory, *_)] = reactor.tcpClients
+        called = factory.buildProtocol(None)
+        assert called is not None
+        transport = StringTransport()
+        called.makeConnection(transport)
+        self.assertEqual(port, 81)
+        self.assertIn(b"Host: [::1]:81", transport.value())
 
     def test_reactor(self) -> None:
         """

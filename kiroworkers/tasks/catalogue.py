@@ -20,7 +20,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from kiroworkers.errors import BadInput
-from kiroworkers.schema import first_problem
+from kiroworkers.schema import first_problem, kinds_of
 from kiroworkers.tasks.task import Task, TaskLimits
 from kiroworkers.tasks.template import BadTemplate
 
@@ -255,8 +255,9 @@ def _faults(task: Task) -> Iterator[tuple[str, str]]:
         chosen = task.answer_schema.get("properties", {}).get(wanted)
         if not isinstance(chosen, dict) or not isinstance(chosen.get("items"), dict):
             yield f"choices.{wanted}", f"answer.properties.{wanted} must be a list with items"
-        if offered not in task.input_schema.get("properties", {}):
-            yield f"choices.{wanted}", f"there is no input.properties.{offered}"
+        given = task.input_schema.get("properties", {}).get(offered)
+        if not isinstance(given, dict) or kinds_of(given) != {"array"}:
+            yield f"choices.{wanted}", f"input.properties.{offered} must be of type array"
     key = "example.input"
     try:
         request = task.accept(task.example_input)

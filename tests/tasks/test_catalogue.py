@@ -103,6 +103,22 @@ class LoadTests(SynchronousTestCase):
             self.assertNotIn("\n", str(raised.exception))
             self.assertLess(len(str(raised.exception)), 500)
 
+    def test_choices(self) -> None:
+        """
+        What is chosen from must be a list, or no answer to a request that gives it
+        would ever fit.
+        """
+        for kind in ("array", "string"):
+            text = GOOD.replace("[answer]\n", f"properties.offered.type = '{kind}'\n[answer]\n")
+            text = text.replace("{ said = ", "{ chosen = [], said = ")
+            choices = "[choices]\nchosen = 'offered'\n[answer.properties.chosen]\nitems = {}\n"
+            if kind == "array":
+                self.assertEqual(self.load(f"{text}{choices}").choices, {"chosen": "offered"})
+                continue
+            with self.assertRaises(BadTask) as raised:
+                self.load(f"{text}{choices}")
+            self.assertIn("input.properties.offered must be of type array", str(raised.exception))
+
     def test_unreadable(self) -> None:
         """
         What is no text, or far too large, is no task.
