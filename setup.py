@@ -49,8 +49,9 @@ setup(
         "client": ["rich>=13.7", "treq>=24.9", "twisted[tls]>=25.5"],
         # Real agents that the tests drive, where they are installed.
         "agents": ["llm>=0.36"],
-        # Clients of OpenAI's API that the tests ask with, where they are installed.
-        "clients": ["langchain-openai>=0.3", "openai>=1.60"],
+        # Clients of OpenAI's API that the tests ask with, where they are installed; and what
+        # asks whatever the description of our own API allows.
+        "clients": ["langchain-openai>=0.3", "openai>=1.60", "schemathesis>=4.32"],
         # The protocol package has the schema that ours is checked against.
         "test": ["agent-client-protocol>=0.12", "hypothesis>=6.100", "rich>=13.7", "treq>=24.9"],
         "dev": [

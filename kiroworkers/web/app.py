@@ -155,7 +155,7 @@ class Application:
         client = self._gate.admit(request, "ask")
         raw = wants_raw(request)
         if raw:
-            self._gate.admit(request, "operate")
+            self._gate.admit_too(request)
         task = self._tasks.get(name)
         if task is None:
             raise UnknownTask(name)

@@ -64,16 +64,24 @@ class Gate:
 
     def operates(self, request: IRequest) -> bool:
         """
-        May `request`, which was let in, do what operators may, too?  It counts once.
+        May `request`, which was let in, do what operators may, too?
         """
         try:
-            if self.bearers:
-                self._bearer(request, "operate")
-            else:
-                _refuse_strangers(request, host_of(request.getClientAddress()))
+            self.admit_too(request)
         except Refusal:
             return False
         return True
+
+    def admit_too(self, request: IRequest) -> None:
+        """
+        Let `request`, which was let in, do what operators may, too.  It counts once.
+
+        @raise Refusal: when it may not.
+        """
+        if self.bearers:
+            self._bearer(request, "operate")
+        else:
+            _refuse_strangers(request, host_of(request.getClientAddress()))
 
     def _count(self, client: str) -> None:
         wait = self._rates.take(client) if self._rates is not None else 0

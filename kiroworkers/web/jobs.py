@@ -211,7 +211,9 @@ def _fingerprint(request: IRequest, asked: Mapping[str, Any], callback: str | No
     By what two requests are known to be the same: what they ask of whom, and how
     they want to hear.
     """
-    same = [asked, agent_of(request), wants_job(request), wants_raw(request), callback]
+    same = [asked, agent_of(request), wants_job(request), callback]
+    if wants_raw(request):
+        same.append("raw")
     return sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
 
 

@@ -8,6 +8,7 @@ import gc
 import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from attrs import evolve
@@ -25,6 +26,7 @@ from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.app import Application
 from kiroworkers.web.errors import STATUS
 from kiroworkers.web.gate import Gate
+from kiroworkers.web.tokens import read_tokens
 from tests import fakekiro
 from tests.jobs.support import desk_in
 from tests.sessions.support import pool_in
@@ -246,6 +248,23 @@ class ApplicationTests(SynchronousTestCase):
         self.assertIn("I would rather not.", body["text"])
         _, body = self.request("POST", "/kiro/generate-story?raw=yes", json={"idea": "x"})
         self.assertEqual((body["code"], body["field"]), ("invalid_input", "raw"))
+
+    def test_raw_is_for_operators(self) -> None:
+        """
+        Who may only ask sees no raw text, and no session is asked.
+        """
+        token = "asker-asker-asker"
+        file = Path(self.mktemp())
+        file.write_text(f"asker ask {token}\n")
+        self.gate.bearers = tuple(read_tokens(file))
+        response, body = self.request(
+            "POST",
+            "/kiro/generate-story?raw=1",
+            json={"idea": "x"},
+            headers={"Authorization": f"Bearer {token}"},
+        )
+        self.assertEqual((response.code, body["code"]), (403, "wrong_scope"))
+        self.assertEqual([program.typed for program in self.reactor.programs], [[], []])
 
     def test_pages(self) -> None:
         """

@@ -185,8 +185,8 @@ def _asking_for(what: Schema, description: str) -> Response:
         {
             JSON: what,
             "text/plain": {"type": "string", "description": "With raw=1: what the agent said."},
+            # Of what type: tools take this for the schema of all the text, or of an event.
             EVENTS: {
-                "type": "string",
                 "description": "With Accept: text/event-stream. Events, each with one line of "
                 "JSON: queued (position, estimate), started (worker, attempt), text (text), "
                 "retry (reason), and at last answer (the answer) or error (the error and its "
@@ -226,6 +226,7 @@ def task(answer: Schema, body: Schema, example: Mapping[str, Any]) -> Operation:
     )
 
 
+_CHUNKS = {"description": "With stream: chunks, as OpenAI's API has them, then [DONE]."}
 _ALL = _json("The agents, as they are now.", ref("Agents"))
 _BY_AGENT = ("AgentQuery",)
 _ON_WORKER = Operation(
@@ -305,7 +306,7 @@ OPERATIONS: Mapping[str, Operation] = {
         {
             200: Response(
                 "The reply; in chunks of server-sent events where stream is true.",
-                {JSON: ref("ChatCompletion"), EVENTS: TEXT},
+                {JSON: ref("ChatCompletion"), EVENTS: _CHUNKS},
                 (*_OF_ANSWERS, "X-Kiroworkers-Usage"),
             )
         },
