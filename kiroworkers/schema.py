@@ -52,7 +52,7 @@ def problems_of(validator: Draft202012Validator, value: Any) -> list[Problem]:
         errors = list(islice(validator.iter_errors(value), _MOST_PROBLEMS))
         errors.sort(key=lambda each: len(each.absolute_path))
         return [_describe(each) for each in errors]
-    except (RecursionError, OverflowError):
+    except (RecursionError, ArithmeticError):
         return [Problem("", "", _UNCHECKED)]
 
 

@@ -50,6 +50,8 @@ class RepairTests(ServerTestCase):
         response, body = await self.story("An idea [[lame]]")
         self.assertEqual((response.code, body["code"]), (502, "answer_unfit"), body)
         self.assertEqual(body["reasons"], ["storyPoint must be at most 8"] * 4)
+        told = f"{body['worker']}: its answer to request {body['request']} is of no use"
+        await self.server.says(told)
         workers = (await self.health())["workers"].values()
         self.assertEqual([each["answered"] for each in workers], [1, 1])
 
