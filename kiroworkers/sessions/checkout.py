@@ -7,6 +7,7 @@ with the session; what git says of a failure is what the session showed last.  R
 as a file by a bare interpreter, so it imports the standard library only.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -84,8 +85,22 @@ def check_out(git: Git, path: str) -> None:
                 ["chmod", "-R", "u+rwX", "--", path], stderr=subprocess.DEVNULL, check=False
             )
             shutil.rmtree(path)
-    # Twice: whatever is still known of the one that was here.
-    git("worktree", "add", "--force", "--force", "--detach", path, commit)
+    # Git reads what it knows of all worktrees, and fails at one that is just being made.
+    # The lock ends with the descriptor, at the latest with this process.
+    folder = os.open(_common(git), os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        # Twice: whatever is still known of the one that was here.
+        git("worktree", "add", "--force", "--force", "--detach", path, commit)
+    finally:
+        os.close(folder)
+
+
+def _common(git: Git) -> str:
+    """
+    The folder that all worktrees of the repository share.
+    """
+    return os.path.join(git.repository, git("rev-parse", "--git-common-dir"))
 
 
 def _reset(git: Git, path: str, commit: str) -> None:
@@ -96,8 +111,7 @@ def _reset(git: Git, path: str, commit: str) -> None:
         admin = file.read().removeprefix("gitdir:").strip()
     with open(os.path.join(admin, "gitdir"), encoding="utf-8", errors="surrogateescape") as file:
         known = file.read().strip()
-    common = os.path.join(git.repository, git("rev-parse", "--git-common-dir"))
-    inside = os.path.realpath(f"{admin}/..") == os.path.realpath(f"{common}/worktrees")
+    inside = os.path.realpath(f"{admin}/..") == os.path.realpath(f"{_common(git)}/worktrees")
     if not inside or os.path.realpath(known) != os.path.realpath(mark):
         raise GitFailed("it is another's")
     here = (f"--git-dir={admin}", f"--work-tree={path}")
