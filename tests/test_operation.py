@@ -109,13 +109,13 @@ class StopTests(ServerTestCase):
         What runs and what waits is finished; new work is refused; the exit status
         is 0.
         """
-        requests = await self.draining("a [[think=1]]", "b")
+        requests = await self.draining("a [[think=5]]", "b")
         response, body = await self.story("new")
         self.assertEqual((response.code, body["code"]), (503, "shutting_down"))
         response, body = await self.fetch("GET", "/ready")
         self.assertEqual((response.code, body["code"]), (503, "draining"))
         answers = await gatherResults(requests)
-        self.assertEqual([body["title"] for _, body in answers], ["a [[think=1]]", "b"])
+        self.assertEqual([body["title"] for _, body in answers], ["a [[think=5]]", "b"])
         self.assertEqual(await self.server.ended, 0, self.server.output)
         self.assertFalse(any('"new"' in line for line in self.typed.lines))
 
