@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 
 from tests.fakekiro import FakeKiro, main
 
@@ -18,7 +19,10 @@ class Stopwatch(FakeKiro):
     Says when its turns are over.
     """
 
-    _over = False
+    def __init__(self, faults: Mapping[str, str], log: str | None) -> None:
+        super().__init__(faults, log)
+        self._over = False
+        self._moments = os.open(os.environ["BENCH_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def turn(self, text: str) -> None:
         super().turn(text)
@@ -27,9 +31,7 @@ class Stopwatch(FakeKiro):
     def prompt(self) -> str:
         if self._over:
             self._over = False
-            log = os.open(os.environ["BENCH_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-            os.write(log, f"{time.monotonic_ns()}\n".encode())
-            os.close(log)
+            os.write(self._moments, f"{time.monotonic_ns()}\n".encode())
         return super().prompt()
 
 

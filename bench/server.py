@@ -21,6 +21,9 @@ from attrs import frozen
 
 from tests.programs import environment, install_fake_kiro
 
+#: A server with these renews no session while it is measured.
+UNRENEWED = ("--max-requests", "1000000")
+
 
 class Started(Protocol):
     """
@@ -96,14 +99,7 @@ def serving(agent: Started, workers: int, *more: str) -> Iterator[Server]:
     """
     twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
     options = ["-n", "--pidfile=", "kiroworkers", "--port", "0", "--workers", str(workers), *more]
-    with subprocess.Popen(
-        [*twistd, *options],
-        env=agent.environment,
-        cwd=agent.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as server:
+    with _running(agent, [*twistd, *options]) as server:
         assert server.stdout is not None
         said = ""
         while said.count(": ready") < workers:
@@ -119,8 +115,40 @@ def serving(agent: Started, workers: int, *more: str) -> Iterator[Server]:
             yield Server(int(found[1]), server.pid)
         finally:
             server.terminate()
-            server.wait(timeout=30)
             rest.join()
+
+
+@contextmanager
+def rival(agent: Started, module: str, *arguments: str) -> Iterator[Server]:
+    """
+    Another server, which prints its port; it is stopped afterwards.
+    """
+    with _running(agent, [sys.executable, "-m", module, *arguments]) as server:
+        assert server.stdout is not None
+        said = server.stdout.readline()
+        if not said.strip().isdigit():
+            raise RuntimeError(f"the server ended: {said}{server.stdout.read()}")
+        yield Server(int(said), server.pid)
+
+
+@contextmanager
+def _running(agent: Started, command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """
+    A program, in the agent's environment; it is terminated afterwards.
+    """
+    with subprocess.Popen(
+        command,
+        env=agent.environment,
+        cwd=agent.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
+        try:
+            yield server
+        finally:
+            server.terminate()
+            server.wait(timeout=60)
 
 
 @contextmanager
@@ -135,14 +163,21 @@ def client(port: int) -> Iterator[HTTPConnection]:
         connection.close()
 
 
-def story(connection: HTTPConnection, idea: str) -> Any:
+def post(connection: HTTPConnection, idea: str) -> bytes:
     """
-    The story for `idea`.
+    The answer for `idea`, to its last byte, unread.
     """
     body = json.dumps({"idea": idea})
     connection.request("POST", "/kiro/generate-story", body, {"Content-Type": "application/json"})
     response = connection.getresponse()
-    answer = json.loads(response.read())
+    answer = response.read()
     if response.status != 200:
-        raise RuntimeError(f"{response.status}: {answer}")
+        raise RuntimeError(f"{response.status}: {answer!r}")
     return answer
+
+
+def story(connection: HTTPConnection, idea: str) -> Any:
+    """
+    The story for `idea`.
+    """
+    return json.loads(post(connection, idea))

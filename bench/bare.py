@@ -1,0 +1,116 @@
+"""
+What Twisted alone takes: a POST of twisted.web, typed into a terminal that
+spawnProcess made, and the JSON that comes back.  No queue to speak of, no
+schema, no proof of anything, no logging: what goes wrong, goes wrong.
+
+``python -m bench.bare SESSIONS`` prints its port.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections import deque
+from typing import Any
+
+from twisted.internet import reactor as installed
+from twisted.internet.protocol import ProcessProtocol
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from bench.exchange import CLEAR, CONFIRM, PROMPT, answer, asked
+
+
+class Terminal(ProcessProtocol):
+    """
+    One session: its request, then its clear, then the next.
+    """
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._read = b""
+        self._next = [b""]
+        self._request: Request | None = None
+
+    def ask(self, request: Request, idea: str) -> None:
+        """
+        Answer `request`.
+        """
+        self._request = request
+        self._next = [CLEAR, CONFIRM, b""]
+        self._type(asked(idea))
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        self._read += data
+        if PROMPT not in self._read:
+            return
+        request, self._request = self._request, None
+        if request is not None:
+            request.setHeader(b"content-type", b"application/json")
+            request.write(answer(self._read))
+            request.finish()
+        self._read = b""
+        keys = self._next.pop(0)
+        if keys:
+            self._type(keys)
+        else:
+            self._door.idle(self)
+
+    def _type(self, keys: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(keys)
+
+
+class Door(Resource):
+    """
+    Whoever comes first is served first.
+    """
+
+    isLeaf = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._idle: deque[Terminal] = deque()
+        self._waiting: deque[tuple[Request, str]] = deque()
+
+    def render_POST(self, request: Request) -> int:
+        """
+        A story for the idea.
+        """
+        self._waiting.append((request, json.load(request.content)["idea"]))
+        self._serve()
+        return NOT_DONE_YET
+
+    def idle(self, terminal: Terminal) -> None:
+        """
+        `terminal` can be asked.
+        """
+        self._idle.append(terminal)
+        self._serve()
+
+    def _serve(self) -> None:
+        if self._idle and self._waiting:
+            self._idle.popleft().ask(*self._waiting.popleft())
+
+
+def main() -> None:
+    """
+    Serve, until killed.
+    """
+    reactor: Any = installed
+    door = Door()
+    program = shutil.which("kiro-cli")
+    assert program is not None, "the agent is on PATH"
+    for _ in range(int(sys.argv[1])):
+        reactor.spawnProcess(
+            Terminal(door), program, ("kiro-cli", "chat"), env=dict(os.environ), usePTY=True
+        )
+    port = reactor.listenTCP(0, Site(door), interface="127.0.0.1")
+    print(port.getHost().port, flush=True)
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()

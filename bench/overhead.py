@@ -1,0 +1,105 @@
+"""
+What the server adds to a turn: from its end in the session, by the session's own
+clock, to the last byte of the answer in the client's hand.
+
+Three clients ask in turn, so that all meet the same weather: a read loop on the
+terminal, the bare server and kiroworkers.  Programs that look at the screen once
+a second, as our users' first server did, follow by themselves: ten side by side,
+for they mostly sleep.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+from bench.figures import median, percentile
+from bench.report import Figure, Limit
+from bench.server import UNRENEWED, Agent, agent, client, post, rival, serving
+from bench.terminals import Reader, on_pty, poll
+
+QUESTION = "what does the server add after the last byte of a turn?"
+
+_TURNS = 500
+_POLLERS = 10
+_POLLED_TURNS = 10
+
+
+def measure() -> list[Figure]:
+    """
+    The figures.
+    """
+    found = _one_after_the_other()
+    look = poll(1.0)
+    with ThreadPoolExecutor(_POLLERS) as together:
+        polled = [
+            each
+            for these in together.map(lambda seed: _polled(seed, look), range(_POLLERS))
+            for each in these
+        ]
+    ours, bare = found["kiroworkers"], found["bare"]
+    p50 = median(ours)
+    return [
+        Figure("kiroworkers over HTTP, p50", p50, "ms"),
+        Figure("kiroworkers over HTTP, p99", percentile(ours, 99), "ms"),
+        Figure("(a) a read loop on the terminal, p50", median(found["loop"]), "ms"),
+        Figure("(a) a read loop on the terminal, p99", percentile(found["loop"], 99), "ms"),
+        Figure("(b) bare Twisted over HTTP, p50", median(bare), "ms"),
+        Figure("(b) bare Twisted over HTTP, p99", percentile(bare, 99), "ms"),
+        Figure("(c) a look each second, p50", median(polled), "ms"),
+        Figure("(c) a look each second, p99", percentile(polled, 99), "ms"),
+        Figure("kiroworkers to (a), p50", p50 / median(found["loop"]), "x"),
+        Figure("kiroworkers to (b), p50", p50 / median(bare), "x", Limit(most=1.5)),
+        Figure("(c) to kiroworkers, p50", median(polled) / p50, "x", Limit(least=200)),
+    ]
+
+
+def _one_after_the_other() -> dict[str, list[float]]:
+    """
+    The milliseconds of each of the three that wait.
+    """
+    chance = random.Random(1)
+    with ExitStack() as stack:
+        stopwatch = stack.enter_context(agent())
+        loop = stack.enter_context(on_pty(stopwatch))
+        servers = {
+            "bare": stack.enter_context(rival(stopwatch, "bench.bare", "1")),
+            "kiroworkers": stack.enter_context(serving(stopwatch, 1, *UNRENEWED)),
+        }
+        connections = {
+            name: stack.enter_context(client(server.port)) for name, server in servers.items()
+        }
+        asking: dict[str, Callable[[str], object]] = {
+            "loop": loop.ask,
+            "bare": lambda idea: post(connections["bare"], idea),
+            "kiroworkers": lambda idea: post(connections["kiroworkers"], idea),
+        }
+        found: dict[str, list[float]] = {name: [] for name in asking}
+        for number in range(_TURNS + 10):
+            for name, ask in asking.items():
+                ask(f"turn {number} [[think={chance.uniform(0.004, 0.012):.4f}]]")
+                took = (time.monotonic_ns() - stopwatch.turns()[-1]) / 1e6
+                if number >= 10:  # the first are for warming up
+                    found[name].append(took)
+            loop.clear()
+        return found
+
+
+def _polled(seed: int, look: Callable[[int], None]) -> list[float]:
+    """
+    The milliseconds of one that polls.
+    """
+    chance = random.Random(seed)
+    with agent() as stopwatch, on_pty(stopwatch, look) as reader:
+        return [_asked(stopwatch, reader, chance.uniform(0, 1)) for _ in range(_POLLED_TURNS)]
+
+
+def _asked(stopwatch: Agent, reader: Reader, think: float) -> float:
+    # Turns of uneven length, so that their ends meet a poll at any phase.
+    reader.ask(f"x [[think={think:.3f}]]")
+    took = (time.monotonic_ns() - stopwatch.turns()[-1]) / 1e6
+    reader.clear()
+    return took

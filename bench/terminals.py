@@ -1,0 +1,98 @@
+"""
+Clients on the terminal itself, without any server.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from bench.exchange import CLEAR, CONFIRM, PROMPT, asked
+from bench.server import Started
+
+#: Waits until there is something to read on the descriptor.
+Wait = Callable[[int], None]
+
+
+def block(terminal: int) -> None:
+    """
+    Wait, as a read loop does.
+    """
+    select.select([terminal], [], [])
+
+
+def poll(seconds: float) -> Wait:
+    """
+    Look every `seconds`, as a program does that polls the screen.
+    """
+
+    def look(terminal: int) -> None:
+        while True:
+            time.sleep(seconds)
+            if select.select([terminal], [], [], 0)[0]:
+                return
+
+    return look
+
+
+class Reader:
+    """
+    Asks, and reads until the prompt is there.
+    """
+
+    def __init__(self, terminal: int, wait: Wait) -> None:
+        self._terminal = terminal
+        self._wait = wait
+        self._until(PROMPT, wait)
+
+    def ask(self, idea: str) -> None:
+        """
+        Ask for a story; returns when the next prompt was seen.
+        """
+        self._type(asked(idea), PROMPT, self._wait)
+
+    def first_byte(self, idea: str, mark: bytes) -> None:
+        """
+        Ask for a story; returns when `mark`, with which answers begin, was seen.
+        """
+        self._type(asked(idea), mark, self._wait)
+
+    def clear(self) -> None:
+        """
+        Make it forget.
+        """
+        self._type(CLEAR, PROMPT, block)
+        self._type(CONFIRM, PROMPT, block)
+
+    def _type(self, keys: bytes, mark: bytes, wait: Wait) -> None:
+        os.write(self._terminal, keys)
+        self._until(mark, wait)
+
+    def _until(self, mark: bytes, wait: Wait) -> None:
+        seen = b""
+        while mark not in seen:
+            wait(self._terminal)
+            seen += os.read(self._terminal, 65536)
+
+
+@contextmanager
+def on_pty(agent: Started, wait: Wait = block, *command: str) -> Iterator[Reader]:
+    """
+    A reader of an agent of its own, which is `command` in the agent's environment.
+    """
+    arguments = command or ("kiro-cli", "chat")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(agent.folder)
+        os.execvpe(arguments[0], arguments, agent.environment)
+    try:
+        yield Reader(terminal, wait)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.close(terminal)
+        os.waitpid(pid, 0)

@@ -1,0 +1,93 @@
+"""
+How many turns a second there are when the agent answers at once: clients that
+keep their connections and ask without a pause, of two sessions.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+
+from bench.figures import median
+from bench.report import Figure, Limit
+from bench.server import UNRENEWED, Agent, agent, client, rival, serving, story
+
+QUESTION = "how many instant turns a second through HTTP, with 2 workers?"
+
+_CLIENTS = 4
+_SECONDS = 3.0
+_ROUNDS = 3
+_TURNS_OF_PEXPECT = 1000
+
+
+def measure() -> list[Figure]:
+    """
+    The figures.
+    """
+    with ExitStack() as stack:
+        stopwatch = stack.enter_context(agent())
+        ours = stack.enter_context(serving(stopwatch, 2, *UNRENEWED))
+        bare = stack.enter_context(rival(stopwatch, "bench.bare", "2"))
+        expecting = stack.enter_context(rival(stopwatch, "bench.expecting", "2", "0", "http"))
+        rates: dict[str, Callable[[], float]] = {
+            "kiroworkers": lambda: rate(ours.port, _CLIENTS, _SECONDS),
+            "bare": lambda: rate(bare.port, _CLIENTS, _SECONDS),
+            "pexpect over HTTP": lambda: rate(expecting.port, _CLIENTS, _SECONDS),
+            "pexpect": lambda: _pexpect(stopwatch),
+        }
+        found: dict[str, list[float]] = {name: [] for name in rates}
+        for _ in range(_ROUNDS):
+            for name, each in rates.items():
+                found[name].append(each())
+    turns = {name: median(each) for name, each in found.items()}
+    our = turns["kiroworkers"]
+    return [
+        Figure("kiroworkers over HTTP", our, "turns/s"),
+        Figure("(b) bare Twisted over HTTP", turns["bare"], "turns/s"),
+        Figure("pexpect behind http.server", turns["pexpect over HTTP"], "turns/s"),
+        Figure("pexpect without HTTP, a thread a session", turns["pexpect"], "turns/s"),
+        Figure("kiroworkers to (b)", our / turns["bare"], "x", Limit(least=0.5)),
+        Figure(
+            "kiroworkers to pexpect behind http.server",
+            our / turns["pexpect over HTTP"],
+            "x",
+            Limit(least=1),
+        ),
+        Figure("kiroworkers to pexpect without HTTP", our / turns["pexpect"], "x", Limit(least=1)),
+    ]
+
+
+def rate(port: int, clients: int, seconds: float, think: float = 0) -> float:
+    """
+    Right answers a second for so many clients, whose turns take `think` seconds.
+    """
+    with ThreadPoolExecutor(clients) as together:
+        rows = list(together.map(partial(_ask, port, seconds, think), range(clients)))
+    return sum(count / took for count, took in rows)
+
+
+def _ask(port: int, seconds: float, think: float, name: int) -> tuple[int, float]:
+    """
+    How many right answers one client had, in how many seconds.
+    """
+    fault = f" [[think={think}]]" if think else ""
+    with client(port) as connection:
+        story(connection, f"to begin with{fault}")
+        began = time.monotonic()
+        count = 0
+        while time.monotonic() - began < seconds:
+            idea = f"idea {count} of client {name}{fault}"
+            if story(connection, idea)["title"] != idea:
+                raise RuntimeError("somebody else's answer")
+            count += 1
+        return count, time.monotonic() - began
+
+
+def _pexpect(stopwatch: Agent) -> float:
+    command = [sys.executable, "-m", "bench.expecting", "2", str(_TURNS_OF_PEXPECT)]
+    return float(subprocess.check_output(command, env=stopwatch.environment, text=True))
