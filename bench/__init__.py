@@ -1,6 +1,7 @@
 """
 Benchmarks: each compares side by side in one run and prints ratios.
 
-``python -m bench.latency``, ``bench.throughput`` and ``bench.ingest``, from a checkout
-with the packages of the ``test`` extra; all end by themselves.
+``python -m bench`` runs all, ``python -m bench NAME`` one; ``bench.transport`` and
+``bench.chaos`` are for themselves.  All need a checkout with the packages of the
+``test`` and ``bench`` extras, and end by themselves.
 """

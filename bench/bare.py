@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections import deque
-from typing import Any
+from typing import IO, Any, cast
 
 from twisted.internet import reactor as installed
 from twisted.internet.protocol import ProcessProtocol
@@ -79,7 +79,7 @@ class Door(Resource):
         """
         A story for the idea.
         """
-        self._waiting.append((request, json.load(request.content)["idea"]))
+        self._waiting.append((request, json.load(cast("IO[bytes]", request.content))["idea"]))
         self._serve()
         return NOT_DONE_YET
 

@@ -41,6 +41,17 @@ def asked(idea: str) -> bytes:
     return f"\x1b[200~{_BEFORE}{json.dumps(idea)}{_AFTER}\x1b[201~\r".encode()
 
 
+def request(idea: str) -> bytes:
+    """
+    What a client sends to ask for a story for `idea`.
+    """
+    body = json.dumps({"idea": idea}).encode()
+    return (
+        b"POST /kiro/generate-story HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    ) + body
+
+
 def answer(printed: bytes) -> bytes:
     """
     The JSON in what was printed in a turn, as it stands there.

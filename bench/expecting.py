@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import SimpleQueue
 from threading import Thread
+from typing import cast
 
 import pexpect
 
@@ -59,7 +60,8 @@ class Terminal:
 
     def _until_prompt(self) -> bytes:
         self._child.expect_exact(PROMPT)
-        return bytes(self._child.before)
+        # It was given no encoding.
+        return cast("bytes", self._child.before)
 
 
 def serve(terminals: Iterable[Terminal]) -> None:

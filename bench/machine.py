@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def conditions(command: str, seconds: float) -> Mapping[str, str]:
     ]
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    today = datetime.now(timezone.utc).date()
+    today = datetime.now(UTC).date()
     return {
         "Command": f"``{command}``, {today}, {seconds / 60:.1f} minutes",
         "Machine": f"{cores} cores of {found[0] if found else platform.machine()}, "

@@ -64,7 +64,7 @@ def _one_after_the_other() -> dict[str, list[float]]:
     chance = random.Random(1)
     with ExitStack() as stack:
         stopwatch = stack.enter_context(agent())
-        loop = stack.enter_context(on_pty(stopwatch))
+        loop = stack.enter_context(on_pty(stopwatch, "kiro-cli", "chat"))
         servers = {
             "bare": stack.enter_context(rival(stopwatch, "bench.bare", "1")),
             "kiroworkers": stack.enter_context(serving(stopwatch, 1, *UNRENEWED)),
@@ -93,7 +93,7 @@ def _polled(seed: int, look: Callable[[int], None]) -> list[float]:
     The milliseconds of one that polls.
     """
     chance = random.Random(seed)
-    with agent() as stopwatch, on_pty(stopwatch, look) as reader:
+    with agent() as stopwatch, on_pty(stopwatch, "kiro-cli", "chat", wait=look) as reader:
         return [_asked(stopwatch, reader, chance.uniform(0, 1)) for _ in range(_POLLED_TURNS)]
 
 

@@ -1,6 +1,6 @@
 """
-What a request costs the server while others wait: CPU time of the server for
-each answer, with 10, 1,000 and 10,000 requests in the queue all the time.
+What a request costs the server while others wait: its CPU for each answer, with
+10, 1,000 and 10,000 requests in the queue all the time.
 
 The pool is paused until the queue is as long as it shall be; then answers are
 counted, each followed by one more request.
@@ -8,68 +8,73 @@ counted, each followed by one more request.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import resource
 import selectors
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Any
 
-from bench.server import Server, agent, serving
+from bench.exchange import request
+from bench.figures import cpu, median
+from bench.report import Figure, Limit
+from bench.server import UNRENEWED, Server, agent, serving
+
+QUESTION = "what does a request cost while others wait?"
 
 _LENGTHS = (10, 1_000, 10_000)
-_BODY = json.dumps({"idea": "x"}).encode()
-_REQUEST = (
-    b"POST /kiro/generate-story HTTP/1.1\r\nHost: localhost\r\n"
-    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(_BODY)
-) + _BODY
+_ANSWERS = 1_000
+_ROUNDS = 3
+_REQUEST = request("x")
 
 
-def main() -> None:
+def measure() -> list[Figure]:
     """
-    Measure, and print a table.
+    The figures.
     """
-    parser = argparse.ArgumentParser("python -m bench.queue", description=__doc__)
-    parser.add_argument("--answers", type=int, default=1000, help="for each row [1000]")
-    parser.add_argument("--rounds", type=int, default=3, help="of all rows, in turn [3]")
-    options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    lengths = [length for length in _LENGTHS if length + 200 < most]
-    found: dict[int, list[float]] = {length: [] for length in lengths}
-    for _ in range(options.rounds):
-        for length in lengths:
-            found[length].append(_cpu(length, options.answers))
-    print(f"CPU of the server for an answer, {options.answers} answers, best of {options.rounds}")
-    print(f"{'waiting':>9}{'ms':>9}{'ratio':>8}")
-    first = min(found[lengths[0]])
-    for length in lengths:
-        best = min(found[length])
-        print(f"{length:>9,}{best * 1000:>9.3f}{best / first:>8.2f}")
+    if most < _LENGTHS[-1] + 200:
+        raise RuntimeError(f"only {most} descriptors are allowed (ulimit -Hn)")
+    found: dict[int, list[float]] = {length: [] for length in _LENGTHS}
+    for _ in range(_ROUNDS):
+        for length in _LENGTHS:
+            found[length].append(_used(length))
+    used = {length: median(each) for length, each in found.items()}
+    first = used[_LENGTHS[0]]
+    return [
+        *(
+            Figure(f"CPU for an answer, {length:,} waiting", 1000 * each, "ms")
+            for length, each in used.items()
+        ),
+        *(
+            Figure(
+                f"{length:,} to {_LENGTHS[0]} waiting", used[length] / first, "x", Limit(most=1.2)
+            )
+            for length in _LENGTHS[1:]
+        ),
+    ]
 
 
-def _cpu(length: int, answers: int) -> float:
+def _used(length: int) -> float:
     """
     Seconds of CPU for an answer while `length` requests wait.
     """
-    # Nothing but the queue: no timeouts, no refusals, no renewals.
+    # Nothing but the queue: no timeouts, no refusals.
     most = str(length + 100)
-    more = ("--backlog", most, "--max-connections", most, "--max-requests", "1000000")
+    more = ("--backlog", most, "--max-connections", most)
     patient = ("--queue-timeout", "3600", "--request-timeout", "3600")
     with (
         agent() as stopwatch,
-        serving(stopwatch, 1, *more, *patient) as server,
+        serving(stopwatch, 1, *more, *patient, *UNRENEWED) as server,
         _queue(server, length) as connections,
     ):
-        _answers(connections, 50)
-        before = _used(server.pid)
-        _answers(connections, answers)
-        return (_used(server.pid) - before) / answers
+        _answers(connections, 100)
+        before = cpu(server.pid)
+        _answers(connections, _ANSWERS)
+        return (cpu(server.pid) - before) / _ANSWERS
 
 
 @contextmanager
@@ -86,7 +91,7 @@ def _queue(server: Server, length: int) -> Iterator[selectors.BaseSelector]:
                 connection.sendall(_REQUEST)
                 selector.register(connection, selectors.EVENT_READ)
                 connections.append(connection)
-            while _operate(server, "queue", "GET")["requests"] < length:
+            while len(_operate(server, "queue", "GET").get("requests", ())) < length:
                 pass
             _operate(server, "resume")
             yield selector
@@ -109,21 +114,11 @@ def _answers(selector: selectors.BaseSelector, count: int) -> None:
             count -= 1
 
 
-def _operate(server: Server, what: str, method: str = "POST") -> dict[str, int]:
+def _operate(server: Server, what: str, method: str = "POST") -> dict[str, Any]:
     connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
-    connection.request(method, f"/operator/{what}")
-    body = json.loads(connection.getresponse().read())
-    connection.close()
-    return {"requests": len(body.get("requests", ()))}
-
-
-def _used(pid: int) -> float:
-    """
-    Seconds of CPU that a process has used.
-    """
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-if __name__ == "__main__":
-    main()
+    try:
+        connection.request(method, f"/operator/{what}")
+        body: dict[str, Any] = json.loads(connection.getresponse().read())
+        return body
+    finally:
+        connection.close()

@@ -6,20 +6,26 @@ stopwatch agent as Kiro, and a client that keeps its connection.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from fcntl import F_SETPIPE_SZ, fcntl
 from http.client import HTTPConnection
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, Protocol
 
 from attrs import frozen
 
 from tests.programs import environment, install_fake_kiro
+
+#: Bytes that the kernel keeps of a log, and seconds in which no server logs as much.
+_PIPE = 1 << 20
+_DRAINED_EVERY = 0.25
 
 #: A server with these renews no session while it is measured.
 UNRENEWED = ("--max-requests", "1000000")
@@ -47,24 +53,19 @@ class Started(Protocol):
 class Agent:
     """
     How to start the stopwatch agent, and where it logs.
+
+    @ivar environment: in which `kiro-cli` is that agent.
     """
 
     folder: Path
+    environment: dict[str, str]
 
     @property
     def log(self) -> Path:
         """
         When turns were over.
         """
-        return self.folder / "turns"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """
-        In which `kiro-cli` is the stopwatch agent.
-        """
-        path = install_fake_kiro(self.folder / "bin", "bench.agent")
-        return environment(PATH=path, BENCH_LOG=str(self.log), KIROWORKERS_PASS_ENV="BENCH_LOG")
+        return Path(self.environment["BENCH_LOG"])
 
     def turns(self) -> list[int]:
         """
@@ -74,12 +75,19 @@ class Agent:
 
 
 @contextmanager
-def agent() -> Iterator[Agent]:
+def agent(**variables: str) -> Iterator[Agent]:
     """
-    An agent with a folder, which is deleted afterwards.
+    An agent with a folder, which is deleted afterwards, and these variables.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        yield Agent(Path(folder))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        found = environment(
+            PATH=install_fake_kiro(folder / "bin", "bench.agent"),
+            BENCH_LOG=str(folder / "turns"),
+            KIROWORKERS_PASS_ENV=",".join(("BENCH_LOG", *variables)),
+            **variables,
+        )
+        yield Agent(folder, found)
 
 
 @frozen
@@ -109,13 +117,33 @@ def serving(agent: Started, workers: int, *more: str) -> Iterator[Server]:
             said += line
         found = re.search(r"listening on .*port=(\d+)", said)
         assert found is not None, said
-        rest = Thread(target=server.stdout.read)
-        rest.start()
-        try:
+        with _drained(server.stdout.fileno()):
             yield Server(int(found[1]), server.pid)
-        finally:
-            server.terminate()
-            rest.join()
+
+
+@contextmanager
+def _drained(log: int) -> Iterator[None]:
+    """
+    Read what a server logs, a lot at a time: one that waits for each line is woken by
+    each, on a core that is needed.
+    """
+    over = Event()
+    fcntl(log, F_SETPIPE_SZ, _PIPE)
+    os.set_blocking(log, False)
+
+    def drain() -> None:
+        while not over.wait(_DRAINED_EVERY):
+            with suppress(BlockingIOError):
+                while os.read(log, _PIPE):
+                    pass
+
+    reader = Thread(target=drain)
+    reader.start()
+    try:
+        yield
+    finally:
+        over.set()
+        reader.join()
 
 
 @contextmanager

@@ -81,15 +81,15 @@ class Reader:
 
 
 @contextmanager
-def on_pty(agent: Started, wait: Wait = block, *command: str) -> Iterator[Reader]:
+def on_pty(agent: Started, *command: str, wait: Wait = block) -> Iterator[Reader]:
     """
-    A reader of an agent of its own, which is `command` in the agent's environment.
+    A reader of an agent of its own, which is `command` in the agent's environment,
+    at its prompt.
     """
-    arguments = command or ("kiro-cli", "chat")
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(agent.folder)
-        os.execvpe(arguments[0], arguments, agent.environment)
+        os.execvpe(command[0], command, agent.environment)
     try:
         yield Reader(terminal, wait)
     finally:

@@ -26,21 +26,12 @@ from threading import Thread
 
 from attrs import frozen
 
+from bench.exchange import prompt
 from bench.server import agent, client, serving, story
-from kiroworkers.tasks import builtin_tasks
 from tests.programs import environment
-
-_STORY = builtin_tasks()["generate-story"]
 
 #: A contender asks for a story for an idea.
 Ask = Callable[[str], object]
-
-
-def prompt(idea: str) -> str:
-    """
-    What the server would ask.
-    """
-    return _STORY.prompt(_STORY.accept({"idea": idea}))
 
 
 def once(command: list[str], env: Mapping[str, str], folder: Path, said: str = "") -> str:

@@ -430,9 +430,15 @@ class Session:
     def _deliver(self, event: Any) -> None:
         written = self._written()
         self._end_turn(
-            Reply(event.text, event.completion, event.wrapped, self._conversation.source)
+            Reply(
+                event.text,
+                event.completion,
+                event.wrapped,
+                self._conversation.source,
+                repairs=self._repairs,
+            )
             if written is None
-            else Reply(written, event.completion, source="journal")
+            else Reply(written, event.completion, source="journal", repairs=self._repairs)
         )
 
     def _written(self) -> str | None:
@@ -444,12 +450,12 @@ class Session:
         return self._journal.answer(self._prompt, self._asked)
 
     def _end_turn(self, said: Reply) -> None:
-        said = evolve(said, repairs=self._repairs)
         if self._reply is not None:
             repair = self._judge(said)
             if repair is not None and self._repair(repair, said):
                 return
-            said = evolve(said, unfit=repair is not None)
+            if repair is not None:
+                said = evolve(said, unfit=True)
         reply, self._reply = self._reply, None
         # A turn in which nothing was said may be one that has not begun: a prompt
         # that strayed just when it was typed at.  Only a clear proves that it is over.
@@ -459,9 +465,9 @@ class Session:
         if reply is not None:
             self.answers += 1
             questions = tuple(each.question for each in self._questions)
-            if self._allow_tools:
+            if questions and self._allow_tools:
                 said = evolve(said, allowed=questions)
-            else:
+            elif questions:
                 said = evolve(said, denied=questions)
             reply.callback(said)
         if keeps and self.state is State.BUSY:
@@ -497,7 +503,7 @@ class Session:
             written = self._written()
             if written is not None:
                 completion = self._conversation.completion
-                self._end_turn(Reply(written, completion, source="journal"))
+                self._end_turn(Reply(written, completion, source="journal", repairs=self._repairs))
                 return
         self._log.warn("{name}: {trouble}", name=self.name, trouble=trouble)
         reply, self._reply = self._reply, None

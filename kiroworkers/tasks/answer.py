@@ -61,6 +61,8 @@ class Refusal:
     reason: str = field(order=False)
 
 
+_UNCHANGED: tuple[Change, ...] = ()
+
 _NOTHING = "there is no JSON object in it"
 _REPEATED = "it only repeats the prompt's example"
 
@@ -88,8 +90,13 @@ def find_answer(
         fitting: list[Found] = []
         reading = None
         for reading in candidate.readings():
-            answer, changes = normalised(reading, schema)
+            answer, changes = reading, _UNCHANGED
             problems = problems_of(validator, answer)
+            if problems:
+                # What fits as it is would come back as it is.
+                answer, changes = normalised(reading, schema)
+                if changes:
+                    problems = problems_of(validator, answer)
             if problems:
                 lacks = not _may_be_answer(answer, schema)
                 refusal = Refusal(lacks, len(problems), _told(problems))

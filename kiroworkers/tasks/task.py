@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from kiroworkers.errors import BadInput
 from kiroworkers.schema import first_problem
 from kiroworkers.tasks.answer import Found, find_answer
-from kiroworkers.tasks.template import Template
+from kiroworkers.tasks.template import Template, Value
 
 #: The form of the answer, by the name that `terminal` gives it.
 Layout: TypeAlias = Literal["compact", "lines"]
@@ -72,11 +72,22 @@ class Task:
     limits: TaskLimits = TaskLimits()
     source: str = field(default="", eq=False)
     _template: Template = field(init=False, eq=False, repr=False)
+    # Both are in every prompt, and their literals are made but once.
+    _shown_schema: Value = field(init=False, eq=False, repr=False)
+    _shown_example: Value = field(init=False, eq=False, repr=False)
     _input: Draft202012Validator = field(init=False, eq=False, repr=False)
 
     @_template.default
     def _make_template(self) -> Template:
         return Template(self.prompt_template, self.input_schema)
+
+    @_shown_schema.default
+    def _show_schema(self) -> Value:
+        return Value(self.answer_schema)
+
+    @_shown_example.default
+    def _show_example(self) -> Value:
+        return Value(self.example_answer)
 
     @_input.default
     def _make_input_validator(self) -> Draft202012Validator:
@@ -115,10 +126,11 @@ class Task:
             for name, schema in properties.items()
             if isinstance(schema, Mapping) and "default" in schema
         }
+        schema = self.answer_schema_for(request)
         return self._template.render(
             {**defaults, **request},
-            self.answer_schema_for(request),
-            self.example_answer,
+            self._shown_schema if schema is self.answer_schema else Value(schema),
+            self._shown_example,
             LAYOUTS[layout],
             self.limits.prompt,
         )

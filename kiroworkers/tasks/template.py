@@ -174,8 +174,8 @@ class Template:
     def render(
         self,
         request: Mapping[str, Any],
-        schema: Mapping[str, Any],
-        example: Mapping[str, Any],
+        schema: Value,
+        example: Value,
         layout: str,
         limit: int | None = None,
     ) -> str:
@@ -188,7 +188,7 @@ class Template:
         @raise BadTemplate: if the prompt would mean more to a terminal than its
             text.
         """
-        values = {"request": Value(request), "schema": Value(schema), "example": Value(example)}
+        values = {"request": Value(request), "schema": schema, "example": example}
         room = _LEAST_ROOM + _REPEATED * sum(len(str(each)) for each in values.values())
         if limit is not None:
             room = min(room, limit)

@@ -31,11 +31,56 @@ _ESCAPES = re.compile(
 _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\r"))
 
 
-def plain(data: bytes) -> str:
+#: Bytes that are read at once: what fits a cache is read fastest, and what a copy
+#: needs is bounded.
+_PIECE = 1 << 18
+
+
+def plain(data: bytes, piece: int = _PIECE) -> str:
     """
     The text in `data`, without escapes, its newlines as ``\\n``.  Bytes that
     are not UTF-8 become U+FFFD.
+
+    @param piece: so many bytes are read at once, where lines are not longer.
     """
-    data = _ESCAPES.sub(b"", _LINE_AGAIN.sub(b"\r", data)).translate(None, _CONTROLS)
-    shown = (line.rstrip(b"\r").rpartition(b"\r")[2] for line in data.split(b"\n"))
-    return b"\n".join(shown).decode("utf-8", "replace")
+    shown = []
+    start = 0
+    while start < len(data):
+        end = start + piece
+        if end < len(data):
+            end = data.rfind(b"\n", start, end) + 1
+            if not end:
+                # One line that is longer.
+                end = data.find(b"\n", start) + 1 or len(data)
+                start = _last_writing(data, start, end)
+        # No character goes on behind the end of a line.
+        shown.append(_lines(data[start:end]).decode("utf-8", "replace"))
+        start = end
+    return "".join(shown)
+
+
+def _lines(data: bytes) -> bytes:
+    """
+    What is shown of whole lines.
+    """
+    lines = _unescaped(data).split(b"\n")
+    return b"\n".join(line.rstrip(b"\r").rpartition(b"\r")[2] for line in lines)
+
+
+def _last_writing(data: bytes, start: int, end: int) -> int:
+    """
+    From where on the line between `start` and `end` is as good as all of it: it may be
+    rewritten thousands of times, and only the last one is shown.
+    """
+    behind = end
+    while True:
+        again = data.rfind(b"\r", start, behind)
+        if again < 0:
+            return start
+        if _unescaped(data[again:behind]).strip(b"\r\n"):
+            return again
+        behind = again
+
+
+def _unescaped(data: bytes) -> bytes:
+    return _ESCAPES.sub(b"", _LINE_AGAIN.sub(b"\r", data)).translate(None, _CONTROLS)

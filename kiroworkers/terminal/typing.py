@@ -8,13 +8,19 @@ editor is refused: the prompts that tasks make never hold any of it.
 
 from __future__ import annotations
 
-import unicodedata
+import re
 
 from kiroworkers.terminal.dialect import Keys
 
 #: A terminal in line mode keeps so many bytes of a line, its end included, and
 #: silently drops the rest (N_TTY_BUF_SIZE of Linux).
 LONGEST_LINE = 4095
+
+#: Control characters, and what is no character at all.
+_UNTYPABLE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+#: What a line begins with that is a command.
+_COMMAND = re.compile(r"^\s*([/!@])", re.MULTILINE)
 
 
 class UnsafePrompt(ValueError):
@@ -62,12 +68,13 @@ def one_line(prompt: str) -> str:
 def _check(prompt: str) -> None:
     if not prompt.strip():
         raise UnsafePrompt("an empty prompt is not submitted")
-    for character in prompt:
-        if character != "\n" and unicodedata.category(character) in ("Cc", "Cs"):
-            raise UnsafePrompt(f"the prompt holds the control character {character!r}")
-    for line in prompt.split("\n"):
-        if line.lstrip().startswith(("/", "!", "@")):
-            raise UnsafePrompt(f"a line begins with {line.lstrip()[0]!r}, a command")
+    # One search each: a prompt may be a megabyte, and is typed while others wait.
+    strange = _UNTYPABLE.search(prompt)
+    if strange is not None:
+        raise UnsafePrompt(f"the prompt holds the control character {strange[0]!r}")
+    command = _COMMAND.search(prompt)
+    if command is not None:
+        raise UnsafePrompt(f"a line begins with {command[1]!r}, a command")
     if prompt.count("```") % 2:
         raise UnsafePrompt("with an odd number of code fences Enter does not submit")
     if prompt.rstrip().endswith("\\"):

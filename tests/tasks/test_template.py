@@ -45,7 +45,9 @@ def rendered(source: str, limit: int | None = None, **request: Any) -> str:
     """
     The prompt of `source` for `request`.
     """
-    return Template(source, SCHEMA).render(request, {"s": 1}, {"e": 2}, "in words", limit)
+    return Template(source, SCHEMA).render(
+        request, Value({"s": 1}), Value({"e": 2}), "in words", limit
+    )
 
 
 class RenderTests(SynchronousTestCase):
@@ -249,7 +251,7 @@ class RefusalTests(SynchronousTestCase):
             return
         for request in ({}, {"idea": "/x"}, {"items": ["!x", "y"]}, {"idea": "x", "items": ["@"]}):
             with contextlib.suppress(BadInput):
-                prompt = template.render(request, {}, {}, "in words")
+                prompt = template.render(request, Value({}), Value({}), "in words")
                 for line in prompt.split("\n"):
                     self.assertFalse(line.lstrip().startswith(("!", "/", "@")), prompt)
                 self.assertFalse(prompt.endswith("\\"), prompt)

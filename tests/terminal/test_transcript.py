@@ -45,6 +45,40 @@ class PlainTests(SynchronousTestCase):
         """
         self.assertEqual(plain(b"a\r\nb\r\r\nc\nd"), "a\nb\nc\nd")
 
+    def test_pieces(self) -> None:
+        """
+        What is shown is the same however large the pieces are that are read at once,
+        also of a line that is longer than they are and was rewritten many times.
+        """
+        frames = "".join(f"\r{frame} Thinking..." for frame in "⠋⠙⠹").encode() * 9
+        data = b"a\r\n" + frames + b"\x1b[2K\x1b[1GDone\r\x1b[0m\r\r\nb\xe2\ncd\r\r\x1b[K"
+        for size in range(1, len(data) + 2):
+            self.assertEqual(plain(data, size), "a\nDone\nb\ufffd\ncd")
+
+    @given(
+        st.lists(
+            st.sampled_from(
+                [
+                    b"a",
+                    b"\r",
+                    b"\n",
+                    b"\x1b[2K",
+                    b"\x1b[G",
+                    b"\x1b[32m",
+                    b"\x1b",
+                    b"\xff",
+                    b"\x1b]0;t",
+                ]
+            )
+        ).map(b"".join),
+        st.integers(1, 20),
+    )
+    def test_any_pieces(self, data: bytes, size: int) -> None:
+        """
+        Anything reads the same in pieces of any size as at once.
+        """
+        self.assertEqual(plain(data, size), plain(data, len(data) + 1))
+
     def test_not_utf8(self) -> None:
         """
         Bytes that are not UTF-8 are replaced, not refused.

@@ -1,0 +1,54 @@
+"""
+Measure, and print what was found; the exit status says whether all was reached
+that is to be reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+from bench.machine import conditions
+from bench.report import Part, replaced, table, text
+
+_NAMES = ("overhead", "turns", "parallel", "ingest", "crowd", "queue", "warm", "start")
+_DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.rst"
+
+
+def main() -> int:
+    """
+    Do as the arguments say; the exit status.
+    """
+    parser = argparse.ArgumentParser("python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(_NAMES)} [all]")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help=f"write the table into docs/{_DOCUMENT.name}; goes with all of them",
+    )
+    options = parser.parse_args()
+    unknown = [each for each in options.names if each not in _NAMES]
+    if unknown:
+        parser.error(f"there is no {unknown[0]}; there are {', '.join(_NAMES)}")
+    if options.names and options.write:
+        parser.error("--write is for a run of all: figures of several runs do not go together")
+    began = time.monotonic()
+    parts = []
+    for name in options.names or _NAMES:
+        module = import_module(f"bench.{name}")
+        parts.append(Part(name, module.QUESTION, module.measure()))
+        print(text(parts[-1]), flush=True)
+    took = time.monotonic() - began
+    if options.write:
+        found = conditions("python -m bench --write", took)
+        _DOCUMENT.write_text(replaced(_DOCUMENT.read_text(), table(parts, found)))
+    missed = [each for part in parts for each in part.figures if each.verdict == "no"]
+    print(f"in {took:.0f} s; {len(missed)} of the figures do not reach what they are to reach")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

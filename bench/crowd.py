@@ -1,0 +1,106 @@
+"""
+Many sessions on one server: what they cost when nobody asks, and when half a
+hundred draw their spinners.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
+
+from bench.exchange import request
+from bench.figures import cpu, median, percentile, resident
+from bench.report import Figure, Limit
+from bench.server import UNRENEWED, Server, agent, client, serving
+
+QUESTION = "what do many sessions cost?"
+
+_FEW, _IDLE, _STREAMING = 2, 100, 50
+#: One round of the health monitor is within it.
+_IDLE_SECONDS = 60.0
+_STREAMED_SECONDS = 15.0
+_LOOKS = 300
+
+
+def measure() -> list[Figure]:
+    """
+    The figures.
+    """
+    with agent() as stopwatch, serving(stopwatch, _FEW, *UNRENEWED) as server:
+        _looks(server, _LOOKS)
+        few = resident(server.pid)
+    with agent() as stopwatch, serving(stopwatch, _IDLE, *UNRENEWED) as server:
+        looks = _looks(server, _LOOKS)
+        many = resident(server.pid)
+        used = cpu(server.pid)
+        time.sleep(_IDLE_SECONDS)
+        idle = (cpu(server.pid) - used) / _IDLE_SECONDS
+    with (
+        agent() as stopwatch,
+        serving(stopwatch, _IDLE + _STREAMING, *UNRENEWED) as server,
+        _streams(server),
+    ):
+        used, began = cpu(server.pid), time.monotonic()
+        streamed_looks = _looks(server, _LOOKS, _STREAMED_SECONDS / _LOOKS)
+        streaming = (cpu(server.pid) - used) / (time.monotonic() - began)
+        streamed = resident(server.pid)
+    a_session = (many - few) / (_IDLE - _FEW) / 1000
+    return [
+        Figure(f"CPU of one core, {_IDLE} idle", 100 * idle, "%", Limit(most=1)),
+        Figure(f"memory of the server a session, {_IDLE} idle", a_session, "KB", Limit(most=150)),
+        Figure(f"GET /health, {_IDLE} idle, p50", median(looks), "ms"),
+        Figure(f"GET /health, {_IDLE} idle, p99", percentile(looks, 99), "ms", Limit(most=20)),
+        Figure(
+            f"CPU of one core, {_IDLE} idle and {_STREAMING} at 12 frames a second, asked for "
+            f"/health {_LOOKS / _STREAMED_SECONDS:.0f} times a second",
+            100 * streaming,
+            "%",
+        ),
+        Figure(
+            f"memory of the server a session, {_STREAMING} of {_IDLE + _STREAMING} streaming",
+            (streamed - few) / (_IDLE + _STREAMING - _FEW) / 1000,
+            "KB",
+            Limit(most=150),
+        ),
+        Figure(f"GET /health, {_STREAMING} streaming, p50", median(streamed_looks), "ms"),
+        Figure(
+            f"GET /health, {_STREAMING} streaming, p99",
+            percentile(streamed_looks, 99),
+            "ms",
+            Limit(most=20),
+        ),
+    ]
+
+
+def _looks(server: Server, count: int, pause: float = 0) -> list[float]:
+    """
+    The milliseconds that so many looks at /health took, with a `pause` after each.
+    """
+    with client(server.port) as connection:
+        return [_look(connection, pause) for _ in range(count)]
+
+
+def _look(connection: HTTPConnection, pause: float) -> float:
+    began = time.monotonic()
+    connection.request("GET", "/health")
+    connection.getresponse().read()
+    took = time.monotonic() - began
+    time.sleep(max(0.0, pause - took))
+    return took * 1000
+
+
+@contextmanager
+def _streams(server: Server) -> Iterator[None]:
+    """
+    So many turns that go on for longer than is measured.
+    """
+    with ExitStack() as stack:
+        for number in range(_STREAMING):
+            connection = socket.create_connection(("127.0.0.1", server.port))
+            stack.enter_context(connection)
+            connection.sendall(request(f"stream {number} [[think={4 * _STREAMED_SECONDS}]]"))
+        time.sleep(2)  # All of them are at it.
+        yield
