@@ -14,13 +14,12 @@ import selectors
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
 from typing import Any
 
 from bench.exchange import request
 from bench.figures import cpu, median
 from bench.report import Figure, Limit
-from bench.server import UNRENEWED, Server, agent, serving
+from bench.server import UNRENEWED, Server, agent, client, serving
 
 QUESTION = "what does a request cost while others wait?"
 
@@ -91,7 +90,7 @@ def _queue(server: Server, length: int) -> Iterator[selectors.BaseSelector]:
                 connection.sendall(_REQUEST)
                 selector.register(connection, selectors.EVENT_READ)
                 connections.append(connection)
-            while len(_operate(server, "queue", "GET").get("requests", ())) < length:
+            while _waiting(server) < length:
                 pass
             _operate(server, "resume")
             yield selector
@@ -114,11 +113,17 @@ def _answers(selector: selectors.BaseSelector, count: int) -> None:
             count -= 1
 
 
-def _operate(server: Server, what: str, method: str = "POST") -> dict[str, Any]:
-    connection = HTTPConnection("127.0.0.1", server.port, timeout=60)
-    try:
-        connection.request(method, f"/operator/{what}")
-        body: dict[str, Any] = json.loads(connection.getresponse().read())
-        return body
-    finally:
-        connection.close()
+def _operate(server: Server, what: str) -> None:
+    with client(server.port) as connection:
+        connection.request("POST", f"/operator/{what}")
+        connection.getresponse().read()
+
+
+def _waiting(server: Server) -> int:
+    """
+    How many requests wait.
+    """
+    with client(server.port) as connection:
+        connection.request("GET", "/health")
+        length: int = json.loads(connection.getresponse().read())["queue"]["length"]
+        return length

@@ -588,7 +588,9 @@ class Settings:
             return self.listen
         kind = "tcp6" if ":" in self.interface else "tcp"
         host = self.interface.replace(":", r"\:")
-        return f"{kind}:{self.port}:interface={host}"
+        # What may be connected at once may come at once: who finds no room among those
+        # that are not accepted yet tries again after a second.
+        return f"{kind}:{self.port}:interface={host}:backlog={self.max_connections}"
 
 
 @frozen

@@ -23,7 +23,7 @@ class ReadTests(SynchronousTestCase):
         """
         settings = Settings.read({}, {})
         self.assertEqual(settings.workers, 2)
-        self.assertEqual(settings.endpoint, "tcp:8080:interface=127.0.0.1")
+        self.assertEqual(settings.endpoint, "tcp:8080:interface=127.0.0.1:backlog=1000")
 
     def test_order(self) -> None:
         """
@@ -60,7 +60,7 @@ class ReadTests(SynchronousTestCase):
         An IPv6 address makes an IPv6 endpoint.
         """
         settings = Settings.read({"interface": "::1"}, {})
-        self.assertEqual(settings.endpoint, r"tcp6:8080:interface=\:\:1")
+        self.assertEqual(settings.endpoint, r"tcp6:8080:interface=\:\:1:backlog=1000")
 
     def test_errors_name_the_flag(self) -> None:
         """

@@ -272,7 +272,8 @@ class Pool(Service):
         else:
             ahead = self._waiting.ahead(terms.client, terms.priority)
             self._waiting.add(request, terms.client, terms.priority, request.arrived)
-            watch(Queued(ahead + 1, self._wait_for(ahead)))
+            if watch is not nobody_watches:
+                watch(Queued(ahead + 1, self._wait_for(ahead)))
             if self._policy.queue_timeout < limit:
                 request.patience = self._clock.callLater(
                     self._policy.queue_timeout, lambda: self._end(request, self._busy())

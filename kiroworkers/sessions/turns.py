@@ -29,12 +29,15 @@ class TurnTimes:
     """
 
     _seen: deque[tuple[float, float]] = field(factory=lambda: deque(maxlen=_TURNS))
+    # From the shortest to the longest; None when one came or went.
+    _sorted: list[float] | None = None
 
     def add(self, now: float, seconds: float) -> None:
         """
         A turn took so long.
         """
         self._seen.append((now, seconds))
+        self._sorted = None
 
     def known(self, now: float) -> bool:
         """
@@ -53,12 +56,15 @@ class TurnTimes:
         """
         What no turn took less than; 0 when none was seen.
         """
-        return min(self._recent(now), default=0.0)
+        return next(iter(self._recent(now)), 0.0)
 
     def _recent(self, now: float) -> list[float]:
         while self._seen and now - self._seen[0][0] > _MEMORY:
             self._seen.popleft()
-        return [seconds for _, seconds in self._seen]
+            self._sorted = None
+        if self._sorted is None:
+            self._sorted = sorted(seconds for _, seconds in self._seen)
+        return self._sorted
 
 
 def wait_for(ahead: int, running: Sequence[float], typical: float) -> float:

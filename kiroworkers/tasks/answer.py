@@ -72,6 +72,7 @@ def find_answer(
     schema: Mapping[str, Any],
     example: Mapping[str, Any] | None = None,
     wrapped: bool = False,
+    validator: Draft202012Validator | None = None,
 ) -> Found:
     """
     The last object in `text` that fits `schema` and is not `example`, as it is
@@ -79,11 +80,12 @@ def find_answer(
 
     @param wrapped: lines may be cut, also inside strings; an object is only
         taken when one way of joining them alone fits.
+    @param validator: of `schema`, where there is one already.
     @raise AnswerUnfit: with the fields that are wrong, and why, of the object
         that comes nearest to an answer.
     @raise AnswerUnreadable: when the last candidate can mean more than one.
     """
-    validator = Draft202012Validator(schema)
+    validator = validator or Draft202012Validator(schema)
     nearest: Refusal | None = None
     repeated = False
     for candidate in reversed(_in_order(text, wrapped)):

@@ -76,6 +76,7 @@ class Task:
     _shown_schema: Value = field(init=False, eq=False, repr=False)
     _shown_example: Value = field(init=False, eq=False, repr=False)
     _input: Draft202012Validator = field(init=False, eq=False, repr=False)
+    _answer: Draft202012Validator = field(init=False, eq=False, repr=False)
 
     @_template.default
     def _make_template(self) -> Template:
@@ -92,6 +93,10 @@ class Task:
     @_input.default
     def _make_input_validator(self) -> Draft202012Validator:
         return Draft202012Validator(self.input_schema)
+
+    @_answer.default
+    def _make_answer_validator(self) -> Draft202012Validator:
+        return Draft202012Validator(self.answer_schema)
 
     def accept(self, body: Any) -> dict[str, Any]:
         """
@@ -144,7 +149,8 @@ class Task:
         @raise AnswerUnreadable: when it cannot be told for certain.
         """
         schema = self.answer_schema_for(request)
-        return find_answer(text, schema, self.example_answer, wrapped)
+        known = self._answer if schema is self.answer_schema else None
+        return find_answer(text, schema, self.example_answer, wrapped, known)
 
     def answer_schema_for(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """
