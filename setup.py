@@ -35,6 +35,9 @@ setup(
         # The language of prompts; 3.1.6 mends escapes from its sandbox.
         "jinja2>=3.1.6",
         "jsonschema>=4.20",
+        # Knows in a microsecond that an answer fits; jsonschema, which says why one does
+        # not, takes seventy, a tenth of all that an instant turn costs.
+        "jsonschema-rs>=0.60",
         "klein>=24.8",
         "psutil>=6.0",
         "pyte>=0.8.2",
@@ -47,6 +50,8 @@ setup(
     extras_require={
         # For `kiroworkers.client` (treq) and `python -m kiroworkers.ask` (rich); a server needs neither.
         "client": ["rich>=13.7", "treq>=24.9", "twisted[tls]>=25.5"],
+        # What `python -m bench` measures beside the server.
+        "bench": ["pexpect>=4.9"],
         # Real agents that the tests drive, where they are installed.
         "agents": ["llm>=0.36"],
         # Clients of OpenAI's API that the tests ask with, where they are installed; and what
@@ -60,6 +65,7 @@ setup(
             "ruff>=0.9",
             "towncrier>=24.8",
             "types-jsonschema",
+            "types-pexpect",
             "types-psutil",
         ],
     },

@@ -33,13 +33,7 @@ def measure() -> list[Figure]:
     The figures.
     """
     found = _one_after_the_other()
-    look = poll(1.0)
-    with ThreadPoolExecutor(_POLLERS) as together:
-        polled = [
-            each
-            for these in together.map(lambda seed: _polled(seed, look), range(_POLLERS))
-            for each in these
-        ]
+    polled = _polled()
     ours, bare = found["kiroworkers"], found["bare"]
     p50 = median(ours)
     return [
@@ -88,18 +82,30 @@ def _one_after_the_other() -> dict[str, list[float]]:
         return found
 
 
-def _polled(seed: int, look: Callable[[int], None]) -> list[float]:
+def _polled() -> list[float]:
+    """
+    The milliseconds of those that poll.
+    """
+    with ExitStack() as stack:
+        agents = [stack.enter_context(agent()) for _ in range(_POLLERS)]
+        look = poll(1.0)
+        readers = [
+            stack.enter_context(on_pty(each, "kiro-cli", "chat", wait=look)) for each in agents
+        ]
+        together = stack.enter_context(ThreadPoolExecutor(_POLLERS))
+        found = together.map(_turns, agents, readers, range(_POLLERS))
+        return [each for these in found for each in these]
+
+
+def _turns(stopwatch: Agent, reader: Reader, seed: int) -> list[float]:
     """
     The milliseconds of one that polls.
     """
     chance = random.Random(seed)
-    with agent() as stopwatch, on_pty(stopwatch, "kiro-cli", "chat", wait=look) as reader:
-        return [_asked(stopwatch, reader, chance.uniform(0, 1)) for _ in range(_POLLED_TURNS)]
-
-
-def _asked(stopwatch: Agent, reader: Reader, think: float) -> float:
-    # Turns of uneven length, so that their ends meet a poll at any phase.
-    reader.ask(f"x [[think={think:.3f}]]")
-    took = (time.monotonic_ns() - stopwatch.turns()[-1]) / 1e6
-    reader.clear()
-    return took
+    found = []
+    for _ in range(_POLLED_TURNS):
+        # Turns of uneven length, so that their ends meet a poll at any phase.
+        reader.ask(f"x [[think={chance.uniform(0, 1):.3f}]]")
+        found.append((time.monotonic_ns() - stopwatch.turns()[-1]) / 1e6)
+        reader.clear()
+    return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import pty
 import select
-import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -86,13 +86,20 @@ def on_pty(agent: Started, *command: str, wait: Wait = block) -> Iterator[Reader
     A reader of an agent of its own, which is `command` in the agent's environment,
     at its prompt.
     """
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(agent.folder)
-        os.execvpe(command[0], command, agent.environment)
-    try:
-        yield Reader(terminal, wait)
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.close(terminal)
-        os.waitpid(pid, 0)
+    terminal, its_own = pty.openpty()
+    # Not by a fork of ours: this process may have threads.
+    with subprocess.Popen(
+        command,
+        stdin=its_own,
+        stdout=its_own,
+        stderr=its_own,
+        cwd=agent.folder,
+        env=agent.environment,
+        start_new_session=True,
+    ) as process:
+        os.close(its_own)
+        try:
+            yield Reader(terminal, wait)
+        finally:
+            process.kill()
+            os.close(terminal)

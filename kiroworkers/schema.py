@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
+import jsonschema_rs
 from attrs import frozen
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
@@ -20,6 +21,16 @@ _UNCHECKED = (
     "The value cannot be checked: it is nested too deeply, holds too large a number, or the "
     "schema refers to itself without end"
 )
+
+#: Words of a schema that say the same to every validator.
+_PLAIN = {
+    *("type", "required", "enum", "minLength", "maxLength", "minItems", "maxItems"),
+    *("minimum", "maximum"),
+    *("$schema", "title", "description", "default", "examples"),
+}
+
+#: Python's own blank characters: validators differ in what ``\s`` stands for.
+_NOT_BLANK = "[^\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 
 _KINDS = {
     "object": "an object",
@@ -42,6 +53,64 @@ class Problem:
     field: str
     keyword: str
     sentence: str
+
+
+class Validator:
+    """
+    Holds values against `schema`, one that is used again and again.
+
+    Nearly all values fit, and that is known in a microsecond where the schema uses
+    plain words only.  What does not fit, and why, jsonschema says.
+    """
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._words = Draft202012Validator(schema)
+        plain = _in_plain_words(schema)
+        self._fast = None if plain is None else jsonschema_rs.Draft202012Validator(plain)
+
+    def problems(self, value: Any) -> list[Problem]:
+        """
+        As `problems_of`.
+        """
+        return [] if self._fits(value) else problems_of(self._words, value)
+
+    def _fits(self, value: Any) -> bool:
+        """
+        Is it certain that `value` fits?
+        """
+        try:
+            return self._fast is not None and self._fast.is_valid(value)
+        except ValueError:
+            return False  # half a character, say
+
+
+def _in_plain_words(schema: Any) -> Any:
+    """
+    `schema`, so that another validator's yes is jsonschema's, too; None where that
+    cannot be.
+    """
+    if not isinstance(schema, Mapping):
+        return schema if isinstance(schema, bool) else None
+    plain: dict[str, Any] = {}
+    for word, said in schema.items():
+        match word:
+            case "properties":
+                plain[word] = {name: _in_plain_words(each) for name, each in said.items()}
+                if None in plain[word].values():
+                    return None
+            case "items" | "additionalProperties":
+                plain[word] = _in_plain_words(said)
+                if plain[word] is None:
+                    return None
+            case "pattern" if said == r"\S":
+                plain[word] = _NOT_BLANK
+            case "enum" if not all(isinstance(each, str) for each in said):
+                return None
+            case _ if word in _PLAIN:
+                plain[word] = said
+            case _:
+                return None
+    return plain
 
 
 def problems_of(validator: Draft202012Validator, value: Any) -> list[Problem]:

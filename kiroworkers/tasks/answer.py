@@ -17,7 +17,7 @@ from attrs import field, frozen
 from jsonschema import Draft202012Validator
 
 from kiroworkers.errors import AnswerUnfit, AnswerUnreadable
-from kiroworkers.schema import Problem, problems_of
+from kiroworkers.schema import Problem, Validator, problems_of
 from kiroworkers.tasks.normalise import Change, normalised
 from kiroworkers.tasks.objects import objects
 from kiroworkers.tasks.rejoin import cuts, readings, regions
@@ -72,7 +72,7 @@ def find_answer(
     schema: Mapping[str, Any],
     example: Mapping[str, Any] | None = None,
     wrapped: bool = False,
-    validator: Draft202012Validator | None = None,
+    validator: Validator | None = None,
 ) -> Found:
     """
     The last object in `text` that fits `schema` and is not `example`, as it is
@@ -85,7 +85,11 @@ def find_answer(
         that comes nearest to an answer.
     @raise AnswerUnreadable: when the last candidate can mean more than one.
     """
-    validator = validator or Draft202012Validator(schema)
+    problems_in = (
+        partial(problems_of, Draft202012Validator(schema))
+        if validator is None
+        else validator.problems
+    )
     nearest: Refusal | None = None
     repeated = False
     for candidate in reversed(_in_order(text, wrapped)):
@@ -93,12 +97,12 @@ def find_answer(
         reading = None
         for reading in candidate.readings():
             answer, changes = reading, _UNCHANGED
-            problems = problems_of(validator, answer)
+            problems = problems_in(answer)
             if problems:
                 # What fits as it is would come back as it is.
                 answer, changes = normalised(reading, schema)
                 if changes:
-                    problems = problems_of(validator, answer)
+                    problems = problems_in(answer)
             if problems:
                 lacks = not _may_be_answer(answer, schema)
                 refusal = Refusal(lacks, len(problems), _told(problems))

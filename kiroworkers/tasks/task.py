@@ -9,10 +9,9 @@ from copy import deepcopy
 from typing import Any, Literal, TypeAlias
 
 from attrs import Factory, field, frozen
-from jsonschema import Draft202012Validator
 
 from kiroworkers.errors import BadInput
-from kiroworkers.schema import first_problem
+from kiroworkers.schema import Validator
 from kiroworkers.tasks.answer import Found, find_answer
 from kiroworkers.tasks.template import Template, Value
 
@@ -75,8 +74,8 @@ class Task:
     # Both are in every prompt, and their literals are made but once.
     _shown_schema: Value = field(init=False, eq=False, repr=False)
     _shown_example: Value = field(init=False, eq=False, repr=False)
-    _input: Draft202012Validator = field(init=False, eq=False, repr=False)
-    _answer: Draft202012Validator = field(init=False, eq=False, repr=False)
+    _input: Validator = field(init=False, eq=False, repr=False)
+    _answer: Validator = field(init=False, eq=False, repr=False)
 
     @_template.default
     def _make_template(self) -> Template:
@@ -91,12 +90,12 @@ class Task:
         return Value(self.example_answer)
 
     @_input.default
-    def _make_input_validator(self) -> Draft202012Validator:
-        return Draft202012Validator(self.input_schema)
+    def _make_input_validator(self) -> Validator:
+        return Validator(self.input_schema)
 
     @_answer.default
-    def _make_answer_validator(self) -> Draft202012Validator:
-        return Draft202012Validator(self.answer_schema)
+    def _make_answer_validator(self) -> Validator:
+        return Validator(self.answer_schema)
 
     def accept(self, body: Any) -> dict[str, Any]:
         """
@@ -109,8 +108,7 @@ class Task:
             request = _without_nulls(body)
         except RecursionError:
             raise BadInput("", "The request is nested too deeply") from None
-        problem = first_problem(self._input, request)
-        if problem is not None:
+        for problem in self._input.problems(request)[:1]:
             sentence = problem.sentence
             if problem.keyword in _ABSENT:
                 sentence = self.messages.get(problem.field, sentence)

@@ -5,6 +5,7 @@ Tests for `kiroworkers.web.request` and `channel`: what the door lets in.
 from __future__ import annotations
 
 import json
+from io import StringIO
 from typing import Any
 
 from attrs import evolve
@@ -82,6 +83,57 @@ class DoorTestCase(SynchronousTestCase):
         self.connect()
         self.send("\r\n".join((f"{method} / HTTP/1.1", *headers, "", "")).encode("latin-1"))
         return self.status()
+
+
+class Log(StringIO):
+    """
+    A file that can still be read when it is closed.
+    """
+
+    def close(self) -> None:
+        pass
+
+
+class LogTests(DoorTestCase):
+    """
+    Tests for the log of what was answered.
+    """
+
+    def setUp(self) -> None:
+        self.open()
+        self.log = Log()
+        self.door.startFactory()
+        self.door.logFile = self.log
+
+    def test_afterwards(self) -> None:
+        """
+        A line is written soon after its response, and not before it.
+        """
+        self.send(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.assertEqual(self.status(), 200)
+        self.assertEqual(self.log.getvalue(), "")
+        self.clock.advance(0.01)
+        self.assertIn("GET /a", self.log.getvalue())
+
+    def test_all(self) -> None:
+        """
+        Every request has its line, in order.
+        """
+        for path in (b"a", b"b", b"c"):
+            self.send(b"GET /" + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.clock.advance(0.01)
+        lines = self.log.getvalue().splitlines()
+        self.assertEqual([line.split()[6] for line in lines], ["/a", "/b", "/c"])
+
+    def test_end(self) -> None:
+        """
+        What was answered just before the server stops is logged, too, and but once.
+        """
+        self.send(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        self.door.stopFactory()
+        self.assertEqual(self.log.getvalue().count("GET /a"), 1)
+        self.clock.advance(1)
+        self.assertEqual(self.log.getvalue().count("GET /a"), 1)
 
 
 class HostTests(DoorTestCase):
