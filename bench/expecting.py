@@ -2,8 +2,9 @@
 What pexpect takes: the same exchange, in a process that does nothing else.
 
 ``python -m bench.expecting SESSIONS TURNS`` prints how many turns a second all
-sessions together have had; with ``http`` as the third argument, it prints its
-port, and has them for whoever posts an idea.
+sessions together have had, each so many; with ``patient`` as the third argument
+pexpect waits before it types, as it does without being told; with ``http`` it
+prints its port, and has turns for whoever posts an idea.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ class Terminal:
     One session.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patient: bool) -> None:
         self._child = pexpect.spawn("kiro-cli", ["chat"], timeout=60, echo=False)
-        # Otherwise it waits 50 ms before everything it types.
-        self._child.delaybeforesend = None
+        if not patient:
+            # Otherwise it waits 50 ms before everything it types.
+            self._child.delaybeforesend = None
         self._until_prompt()
 
     def ask(self, idea: str) -> bytes:
@@ -120,9 +122,9 @@ def main() -> None:
     """
     Do as the arguments say.
     """
-    sessions, turns, *http = sys.argv[1:]
-    terminals = [Terminal() for _ in range(int(sessions))]
-    if http:
+    sessions, turns, *how = sys.argv[1:]
+    terminals = [Terminal(how == ["patient"]) for _ in range(int(sessions))]
+    if how == ["http"]:
         serve(terminals)
     print(rate(terminals, int(turns)), flush=True)
     for each in terminals:

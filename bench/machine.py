@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 #: What the figures depend on.
-_PACKAGES = ("twisted", "klein", "jsonschema", "pyte", "pexpect")
+_PACKAGES = ("twisted", "klein", "jsonschema", "jsonschema-rs", "pyte", "pexpect")
 
 
 def conditions(command: str, seconds: float) -> Mapping[str, str]:

@@ -23,6 +23,7 @@ _CLIENTS = 4
 _SECONDS = 3.0
 _ROUNDS = 3
 _TURNS_OF_PEXPECT = 1000
+_PATIENT_TURNS = 10
 
 
 def measure() -> list[Figure]:
@@ -38,7 +39,8 @@ def measure() -> list[Figure]:
             "kiroworkers": lambda: rate(ours.port, _CLIENTS, _SECONDS),
             "bare": lambda: rate(bare.port, _CLIENTS, _SECONDS),
             "pexpect over HTTP": lambda: rate(expecting.port, _CLIENTS, _SECONDS),
-            "pexpect": lambda: _pexpect(stopwatch),
+            "pexpect": lambda: _pexpect(stopwatch, _TURNS_OF_PEXPECT),
+            "patient pexpect": lambda: _pexpect(stopwatch, _PATIENT_TURNS, "patient"),
         }
         found: dict[str, list[float]] = {name: [] for name in rates}
         for _ in range(_ROUNDS):
@@ -49,16 +51,18 @@ def measure() -> list[Figure]:
     return [
         Figure("kiroworkers over HTTP", our, "turns/s"),
         Figure("(b) bare Twisted over HTTP", turns["bare"], "turns/s"),
-        Figure("pexpect behind http.server", turns["pexpect over HTTP"], "turns/s"),
-        Figure("pexpect without HTTP, a thread a session", turns["pexpect"], "turns/s"),
+        Figure("pexpect as it comes, without HTTP", turns["patient pexpect"], "turns/s"),
+        Figure("pexpect that never waits, over HTTP", turns["pexpect over HTTP"], "turns/s"),
+        Figure("pexpect that never waits, without HTTP", turns["pexpect"], "turns/s"),
         Figure("kiroworkers to (b)", our / turns["bare"], "x", Limit(least=0.5)),
-        Figure(
-            "kiroworkers to pexpect behind http.server",
-            our / turns["pexpect over HTTP"],
-            "x",
-            Limit(least=1),
+        *(
+            Figure(f"kiroworkers to {name}", our / turns[key], "x", Limit(least=1))
+            for name, key in (
+                ("pexpect as it comes", "patient pexpect"),
+                ("pexpect that never waits, over HTTP", "pexpect over HTTP"),
+                ("pexpect that never waits, without HTTP", "pexpect"),
+            )
         ),
-        Figure("kiroworkers to pexpect without HTTP", our / turns["pexpect"], "x", Limit(least=1)),
     ]
 
 
@@ -88,6 +92,6 @@ def _ask(port: int, seconds: float, think: float, name: int) -> tuple[int, float
         return count, time.monotonic() - began
 
 
-def _pexpect(stopwatch: Agent) -> float:
-    command = [sys.executable, "-m", "bench.expecting", "2", str(_TURNS_OF_PEXPECT)]
+def _pexpect(stopwatch: Agent, turns: int, *how: str) -> float:
+    command = [sys.executable, "-m", "bench.expecting", "2", str(turns), *how]
     return float(subprocess.check_output(command, env=stopwatch.environment, text=True))
