@@ -220,9 +220,13 @@ class PipesTests(TestCase):
         """
         It can be ended before it leads its group.
         """
-        listening = self.listening("sleep 60", grace=20)
+        listening = self.listening("sleep 60", grace=0.5)
         listening.process.hang_up()
-        self.assertEqual(await listening.ended, "killed by SIGTERM")
+        # Between its fork and its exec a SIGTERM is Python's, which may be lost, or make
+        # the child give up: then SIGKILL follows, or nothing is left to be done.
+        self.assertIn(
+            await listening.ended, ("killed by SIGTERM", "killed by SIGKILL", "exit status 1")
+        )
 
     async def test_whole_group(self) -> None:
         """
