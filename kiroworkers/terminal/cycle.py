@@ -96,7 +96,7 @@ class CycleConversation(PrintedConversation):
         Is there something that waits for a key, so that no prompt will come?
         """
         if not self._started and len(self._output) <= LONGEST_START:
-            said = plain(bytes(self._output))
+            said = plain(self._output)
             shown = sorted(
                 (found.end(), found[0], menu.keys)
                 for menu in self._dialect.menus
@@ -125,7 +125,7 @@ class CycleConversation(PrintedConversation):
                 self._at_prompt = True
                 self._typed = False
                 answered = self._expecting is Expecting.ANSWER
-                events.append(self._prompted(plain(bytes(self._output)) if answered else ""))
+                events.append(self._prompted(plain(self._output) if answered else ""))
             elif not found and len(self._pending) <= _LONGEST_PROMPT and not self._hopeless:
                 return False
             else:

@@ -90,7 +90,7 @@ class LineConversation(PrintedConversation):
         """
         What was printed since the question, without its echo and the prompt.
         """
-        text = plain(bytes(self._output))
+        text = plain(self._output)
         text = text[_end_of_echo(text, self._asked) :]
         return text[: text.rfind("\n") + 1]
 

@@ -36,7 +36,7 @@ _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\r"))
 _PIECE = 1 << 18
 
 
-def plain(data: bytes, piece: int = _PIECE) -> str:
+def plain(data: bytes | bytearray, piece: int = _PIECE) -> str:
     """
     The text in `data`, without escapes, its newlines as ``\\n``.  Bytes that
     are not UTF-8 become U+FFFD.
@@ -59,7 +59,7 @@ def plain(data: bytes, piece: int = _PIECE) -> str:
     return "".join(shown)
 
 
-def _lines(data: bytes) -> bytes:
+def _lines(data: bytes | bytearray) -> bytes:
     """
     What is shown of whole lines.
     """
@@ -67,7 +67,7 @@ def _lines(data: bytes) -> bytes:
     return b"\n".join(line.rstrip(b"\r").rpartition(b"\r")[2] for line in lines)
 
 
-def _last_writing(data: bytes, start: int, end: int) -> int:
+def _last_writing(data: bytes | bytearray, start: int, end: int) -> int:
     """
     From where on the line between `start` and `end` is as good as all of it: it may be
     rewritten thousands of times, and only the last one is shown.
@@ -82,5 +82,5 @@ def _last_writing(data: bytes, start: int, end: int) -> int:
         behind = again
 
 
-def _unescaped(data: bytes) -> bytes:
+def _unescaped(data: bytes | bytearray) -> bytes:
     return _ESCAPES.sub(b"", _LINE_AGAIN.sub(b"\r", data)).translate(None, _CONTROLS)
