@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from socket import create_connection
 from typing import Any
 
 import treq
@@ -462,6 +463,23 @@ class DoorTests(ServerTestCase):
             self.assertEqual(response.code, 204)
             found = response.headers.getRawHeaders("access-control-allow-origin")
             self.assertEqual(found, [origin] if allowed else None)
+
+    async def test_burst(self) -> None:
+        """
+        So many can come at once as may be connected, also while the server does
+        something else: none has to try again.
+        """
+        server = await self.start(workers=1)
+        server.signal("STOP")
+        try:
+            address = ("127.0.0.1", int(self.base.rpartition(":")[2]))
+            # Whoever is not let in at once tries again after a second.
+            burst = [create_connection(address, timeout=0.9) for _ in range(200)]
+        finally:
+            server.signal("CONT")
+        for each in burst:
+            each.close()
+        self.assertEqual((await self.health())["status"], "running")
 
     async def test_unix_socket(self) -> None:
         """
