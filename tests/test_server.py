@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from signal import SIGCONT, SIGSTOP
 from socket import create_connection
 from typing import Any
 
@@ -470,13 +471,16 @@ class DoorTests(ServerTestCase):
         something else: none has to try again.
         """
         server = await self.start(workers=1)
-        server.signal("STOP")
+        assert server.transport is not None
+        pid = server.transport.pid
+        assert pid is not None
+        os.kill(pid, SIGSTOP)
         try:
             address = ("127.0.0.1", int(self.base.rpartition(":")[2]))
             # Whoever is not let in at once tries again after a second.
             burst = [create_connection(address, timeout=0.9) for _ in range(200)]
         finally:
-            server.signal("CONT")
+            os.kill(pid, SIGCONT)
         for each in burst:
             each.close()
         self.assertEqual((await self.health())["status"], "running")
