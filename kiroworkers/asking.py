@@ -99,6 +99,8 @@ class _Reading:
             self._read = problem
         except AnswerUnfit as problem:
             self._read = problem
+            if reply.more_may_follow:
+                return problem.reason
             self._reasons.append(problem.reason)
             if reply.repairs == 0:
                 self._watch(Retrying(f"its answer does not fit: {problem.reason}"))

@@ -12,6 +12,7 @@ are of this protocol alone::
     big=N       say N characters before         deaf        do not hear the cancel
     cut         cut surrogate pairs in two      stranger    say things of another session
     options=A,B the permission's kinds          twice       ask for a tool twice at once
+    after=S     end the turn after a word, and send the answer S seconds later
 
 The whole session's, in ``FAKEKIRO``: ``slow=S``, ``mute``, ``broken``, ``stubborn``
 and ``lingers`` (does not exit at the end of input), ``version=N`` of the protocol,
@@ -30,6 +31,7 @@ import re
 import select
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -67,6 +69,7 @@ class FakeAcp:
         self._last = ""
         self._numbers = 0
         self._rest = b""
+        self._writing = threading.Lock()
 
     def run(self) -> int:
         """
@@ -109,8 +112,9 @@ class FakeAcp:
         return None
 
     def _write(self, data: bytes) -> None:
-        while data:
-            data = data[os.write(1, data) :]
+        with self._writing:
+            while data:
+                data = data[os.write(1, data) :]
 
     def _say(self, **message: Any) -> None:
         self._write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
@@ -218,6 +222,11 @@ class FakeAcp:
         said = "x" * int(faults.get("big", "0")) + self._said(session, text, faults)
         if "approve" in faults:
             said = self._approval(session, faults) + said
+        if "after" in faults:
+            late = threading.Timer(float(faults["after"]), self._chunk, [session, said])
+            late.daemon = True
+            late.start()
+            said = "Well. "
         size = len(said) if "whole" in faults else _PIECE
         if "cut" in faults:
             size, said = 1, "".join(_surrogates(said))

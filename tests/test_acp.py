@@ -54,6 +54,17 @@ class TurnTests(AcpServerTestCase):
             self.assertEqual(self.header(response, "x-kiroworkers-agent"), "kiro")
         self.assertEqual(await self.pids(), pids)
 
+    async def test_late_output(self) -> None:
+        """
+        An answer that arrives after the end of its turn never reaches another
+        caller, although no conversation is cleared.
+        """
+        await self.start_acp("--reset", "none")
+        ideas = [f"{name} [[after=0.02]]" for name in ("alpha", "bravo", "charlie", "delta")]
+        for idea in ideas:
+            response, story = await self.story(idea)
+            self.assertEqual((response.code, story["title"]), (200, idea), story)
+
     async def test_any_program(self) -> None:
         """
         So is any program that speaks it.

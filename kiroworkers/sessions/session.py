@@ -42,6 +42,7 @@ from kiroworkers.terminal import (
     Completion,
     Conversation,
     Event,
+    LateOutput,
     NeedsApproval,
     NeedsChoice,
     NeedsConfirmation,
@@ -110,6 +111,8 @@ class Reply:
     @ivar denied, allowed: the questions of tools that were answered so.
     @ivar repairs: how often it was asked once more because it did not fit.
     @ivar unfit: it still does not.
+    @ivar more_may_follow: output of the turn may still be on its way, so nothing is
+        decided yet.
     """
 
     text: str
@@ -120,6 +123,7 @@ class Reply:
     allowed: tuple[str, ...] = ()
     repairs: int = 0
     unfit: bool = False
+    more_may_follow: bool = False
 
 
 class Judge(Protocol):
@@ -175,12 +179,15 @@ class Limits:
     @ivar settle: after an interrupt, how long the prompt must stay before
         anything is typed: when an answer and the interrupt cross, the interrupt
         is read at the prompt and draws a second one.
+    @ivar late: how long output of a turn may arrive after its end, where the
+        conversation can send it late.
     """
 
     startup: float
     cancel: float
     stop: float
     settle: float = 0.2
+    late: float = 0.3
 
 
 class Session:
@@ -244,6 +251,8 @@ class Session:
         self._heard_by: Callable[[str], None] = nobody_hears
         self._prompt = ""
         self._repairs = 0
+        self._unjudged: Reply | None = None
+        self._output_was_late = False
         self._asked = 0.0
         self._questions: list[NeedsApproval] = []
         self._end_reason: str | None = None
@@ -332,6 +341,8 @@ class Session:
         reply: Deferred[Reply] = Deferred(lambda _: self._give_up())
         self._reply = reply
         self._judge, self._heard_by = judge, heard
+        self._unjudged = None
+        self._output_was_late = False
         self._conversation.tells = heard is not nobody_hears
         self._repairs = 0
         self.turns += 1
@@ -449,9 +460,20 @@ class Session:
             return None
         return self._journal.answer(self._prompt, self._asked)
 
-    def _end_turn(self, said: Reply) -> None:
+    def _end_turn(self, said: Reply, more_may_follow: bool | None = None) -> None:
+        """
+        Judge what was said, and deliver it, ask for a repair, or wait for the rest.
+
+        @param more_may_follow: output of the turn may still be on its way; None for
+            what is usual of the conversation.
+        """
+        if more_may_follow is None:
+            more_may_follow = self._conversation.sends_late
         if self._reply is not None:
-            repair = self._judge(said)
+            repair = self._judge(evolve(said, more_may_follow=more_may_follow))
+            if repair is not None and more_may_follow:
+                self._await_late_output(said)
+                return
             if repair is not None and self._repair(repair, said):
                 return
             if repair is not None:
@@ -459,7 +481,10 @@ class Session:
         reply, self._reply = self._reply, None
         # A turn in which nothing was said may be one that has not begun: a prompt
         # that strayed just when it was typed at.  Only a clear proves that it is over.
-        keeps = self._reset is Reset.NONE and said.text.strip() != ""
+        # Nor is it over when its answer came late, or did not fit where it could.
+        strange = self._output_was_late or self._repairs > 0 or said.unfit
+        ended = said.text.strip() != "" and not (self._conversation.sends_late and strange)
+        keeps = self._reset is Reset.NONE and ended
         if not keeps:
             self._clear()
         if reply is not None:
@@ -471,7 +496,47 @@ class Session:
                 said = evolve(said, denied=questions)
             reply.callback(said)
         if keeps and self.state is State.BUSY:
+            self._keep()
+
+    def _keep(self) -> None:
+        """
+        Go on in the same conversation, once no late output can be expected.
+        """
+        if not self._conversation.sends_late:
             self._rest()
+            return
+        self._enter(State.CLEARING)
+        self._alarm = self._clock.callLater(self._limits.late, self._rest)
+
+    def _await_late_output(self, said: Reply) -> None:
+        """
+        Wait for output that is still on its way before an answer is rejected.
+        """
+        self._cancel_alarm()
+        self._unjudged = said
+        self._alarm = self._clock.callLater(self._limits.late, self._stop_waiting, said)
+
+    def _stop_waiting(self, said: Reply) -> None:
+        self._unjudged = None
+        self._end_turn(said, more_may_follow=False)
+
+    def _append_late_output(self, event: Any) -> None:
+        """
+        Add late output to the answer that waits for it.
+        """
+        self._output_was_late = True
+        if self._unjudged is not None:
+            said, self._unjudged = self._unjudged, None
+            self._hear(event)
+            self._end_turn(evolve(said, text=said.text + event.text))
+
+    def _clear_after_late_output(self, _: Event) -> None:
+        """
+        Leave a conversation that went on after the end of its turn: the output of the
+        next turn could not be told from the last one's.
+        """
+        self._log.warn("{name}: output came after the end of its turn", name=self.name)
+        self._clear()
 
     def _repair(self, prompt: str, said: Reply) -> bool:
         """
@@ -625,14 +690,17 @@ class Session:
         Be in `state`, for at most `limit` seconds; `otherwise` says what then
         went wrong.
         """
-        if self._alarm is not None and self._alarm.active():
-            self._alarm.cancel()
-        self._alarm = None
+        self._cancel_alarm()
         self.state = state
         self.since = self._clock.seconds()
         if limit is not None:
             reason = f"{otherwise} within {limit:g} s"
             self._alarm = self._clock.callLater(limit, self.stop, reason)
+
+    def _cancel_alarm(self) -> None:
+        if self._alarm is not None and self._alarm.active():
+            self._alarm.cancel()
+        self._alarm = None
 
 
 def _problem(trouble: Troubled) -> WorkError:
@@ -648,6 +716,7 @@ _REACTIONS: Mapping[tuple[State, type[Any]], Callable[[Session, Any], None]] = {
     (State.STARTING, NeedsChoice): Session._choose,
     (State.STARTING, Troubled): Session._give_in,
     (State.IDLE, Strayed): Session._await_prompt,
+    (State.IDLE, LateOutput): Session._clear_after_late_output,
     (State.BUSY, Submitted): lambda session, event: None,
     (State.BUSY, Said): Session._hear,
     (State.BUSY, Working): Session._tell,
@@ -655,6 +724,8 @@ _REACTIONS: Mapping[tuple[State, type[Any]], Callable[[Session, Any], None]] = {
     (State.BUSY, NeedsApproval): Session._answer_for_tool,
     (State.BUSY, Troubled): Session._fail,
     (State.BUSY, Overflowed): Session._cut_off,
+    (State.BUSY, LateOutput): Session._append_late_output,
+    (State.CLEARING, LateOutput): Session._clear_after_late_output,
     (State.CLEARING, NeedsConfirmation): Session._confirm,
     (State.CLEARING, Cleared): Session._rest,
     # Of the same read as what had the turn given up.
@@ -665,6 +736,8 @@ _REACTIONS: Mapping[tuple[State, type[Any]], Callable[[Session, Any], None]] = {
     (State.INTERRUPTING, Strayed): lambda session, event: None,
     (State.INTERRUPTING, NeedsEmptying): Session._empty,
     (State.INTERRUPTING, Ready): Session._settle,
+    (State.INTERRUPTING, LateOutput): lambda session, event: None,
     (State.SETTLING, Ready): Session._settle,
+    (State.SETTLING, LateOutput): lambda session, event: None,
     (State.SETTLING, Strayed): Session._await_prompt,
 }

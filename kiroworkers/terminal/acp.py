@@ -27,6 +27,7 @@ from kiroworkers.terminal.events import (
     Answered,
     Cleared,
     Event,
+    LateOutput,
     NeedsApproval,
     NotCleared,
     Overflowed,
@@ -70,6 +71,17 @@ _STOPS: Mapping[str, str] = {
 }
 
 
+#: Updates that carry output of a turn. The others (available commands, modes, usage)
+#: may be sent at any time.
+_OUTPUT = {
+    "agent_message_chunk",
+    "agent_thought_chunk",
+    "tool_call",
+    "tool_call_update",
+    "plan",
+}
+
+
 class _Asked(Enum):
     """
     What a request of ours was for.
@@ -91,6 +103,7 @@ class AcpConversation(Conversation):
     completion = "response"
     source = "protocol"
     interrupts_cross = False
+    sends_late = True
     clears_as_it_starts = True
 
     def __init__(self, dialect: Dialect, folder: str, max_output: int) -> None:
@@ -103,6 +116,7 @@ class AcpConversation(Conversation):
         self._session = ""
         self._sessions: set[str] = set()
         self._ready = False
+        self._prompted = False
         self._closes = False
         self._unasked = self._request(
             _Asked.INITIALIZE,
@@ -153,6 +167,7 @@ class AcpConversation(Conversation):
         assert self._ready, "a session takes one prompt at a time"
         self._begin()
         self._submitted, self._answering = False, True
+        self._prompted = True
         content = [{"type": "text", "text": prompt}]
         return self._request(
             _Asked.PROMPT, "session/prompt", {"sessionId": self._session, "prompt": content}
@@ -205,11 +220,13 @@ class AcpConversation(Conversation):
 
     def _update(self, params: Mapping[str, Any], size: int, events: list[Event]) -> None:
         """
-        Something of a turn; what comes late, for a session that was left, is
-        nobody's.
+        Read an update of the turn.  Drop updates for a session that was left; report
+        output that follows the end of its turn.
         """
         update = params.get("update")
         if not self._answering or params.get("sessionId") != self._session:
+            if self._is_late(params):
+                events.append(LateOutput(_late_text(update)))
             self._count(size, events)
             return
         if not self._submitted:
@@ -224,6 +241,16 @@ class AcpConversation(Conversation):
             case {"sessionUpdate": "tool_call", "title": str(title)}:
                 events.append(Working(_shown(title, _LONGEST_TITLE)))
         self._count(size, events)
+
+    def _is_late(self, params: Mapping[str, Any]) -> bool:
+        """
+        Return whether an update is output of the turn that has just ended.
+        """
+        match params:
+            case {"sessionId": session, "update": {"sessionUpdate": str(kind)}}:
+                between_turns = self._ready and self._prompted
+                return between_turns and session == self._session and kind in _OUTPUT
+        return False
 
     def _asked(self, request: jsonrpc.Request, events: list[Event]) -> None:
         """
@@ -296,6 +323,7 @@ class AcpConversation(Conversation):
             )
         self._session = session
         self._ready = True
+        self._prompted = False
         events.append(Ready() if asked is _Asked.SESSION else Cleared())
 
     def _end_turn(self, result: Mapping[str, Any], error: Mapping[str, Any] | None) -> Event:
@@ -317,8 +345,7 @@ class AcpConversation(Conversation):
     def _text(self) -> str:
         text = self._said.getvalue()
         self._drop()
-        # A pair of surrogates may have been cut in two.
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return _whole(text)
 
     def _name(self, error: Mapping[str, Any]) -> Troubled:
         """
@@ -391,6 +418,26 @@ class AcpConversation(Conversation):
         written = b"".join(map(_cancelled, self._permissions))
         self._permissions.clear()
         return written
+
+
+def _late_text(update: Any) -> str:
+    """
+    Return the text of an update that came after its turn, empty where it has none.
+    """
+    match update:
+        case {
+            "sessionUpdate": "agent_message_chunk",
+            "content": {"type": "text", "text": str(text)},
+        }:
+            return _whole(text)
+    return ""
+
+
+def _whole(text: str) -> str:
+    """
+    Join surrogates that were sent in two pieces; replace those without a partner.
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _cancelled(request: jsonrpc.Request) -> bytes:

@@ -38,6 +38,8 @@ class Conversation(ABC):
     #: May an interrupt and the answer cross, so that the interrupt is read at the
     #: prompt, and draws another?
     interrupts_cross = True
+    #: Can output of a turn arrive after the end of that turn?
+    sends_late = False
 
     @property
     @abstractmethod

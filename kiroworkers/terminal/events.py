@@ -58,6 +58,16 @@ class Said:
 
 
 @frozen
+class LateOutput:
+    """
+    The agent sent `text` (empty for output that is no text) after the end of its
+    turn, before another prompt was submitted.
+    """
+
+    text: str
+
+
+@frozen
 class Working:
     """
     The agent uses a tool, which it calls `what`.
@@ -153,6 +163,7 @@ Event: TypeAlias = (
     Ready
     | Submitted
     | Said
+    | LateOutput
     | Working
     | Answered
     | NeedsApproval

@@ -4,6 +4,7 @@ What the tests of this room share: sessions and pools in memory.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,54 @@ class MemoryLine(MemoryKiro):
 
     def say(self, text: str) -> None:
         self.print(f"{text}\n> ")
+
+
+class MemoryAcp(MemoryKiro):
+    """
+    An agent that speaks ACP and ends a turn only when it is told to.
+
+    @ivar session: the protocol's session that is in use, from ``s1`` up.
+    """
+
+    session = 0
+
+    def begin(self) -> None:
+        """
+        Wait for a request.
+        """
+
+    def receive(self, data: bytes) -> None:
+        for line in data.splitlines():
+            self._serve(json.loads(line))
+
+    def chunk(self, text: str) -> None:
+        """
+        Send a piece of an answer.
+        """
+        content = {"type": "text", "text": text}
+        update = {"sessionUpdate": "agent_message_chunk", "content": content}
+        params = {"sessionId": f"s{self.session}", "update": update}
+        self._send(method="session/update", params=params)
+
+    def end_turn(self) -> None:
+        """
+        Respond to the prompt.
+        """
+        self._send(id=self._prompt, result={"stopReason": "end_turn"})
+
+    def _serve(self, message: Any) -> None:
+        match message:
+            case {"method": "initialize", "id": id}:
+                self._send(id=id, result={"protocolVersion": 1})
+            case {"method": "session/new", "id": id}:
+                self.session += 1
+                self._send(id=id, result={"sessionId": f"s{self.session}"})
+            case {"method": "session/prompt", "id": id, "params": {"prompt": [{"text": text}]}}:
+                self._prompt = id
+                self.typed.append(text)
+
+    def _send(self, **message: Any) -> None:
+        self.print(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
 
 
 class LoggedOut(MemoryKiro):

@@ -21,9 +21,9 @@ from kiroworkers.errors import (
 )
 from kiroworkers.offline import classic
 from kiroworkers.offline.editor import LineEditor
-from kiroworkers.sessions.session import Reply, Session, State
+from kiroworkers.sessions.session import Judge, Reply, Reset, Session, State, every_answer_fits
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.sessions.support import MemoryJournal, MemoryLine, new_session_in, watched
+from tests.sessions.support import MemoryAcp, MemoryJournal, MemoryLine, new_session_in, watched
 
 
 class SessionTestCase(SynchronousTestCase):
@@ -508,6 +508,96 @@ class JudgeTests(SessionTestCase):
         self.kiro.print(classic.SPINNER_GONE + classic.answer("good\nand more\nand").rstrip())
         self.settle()
         self.assertEqual("".join(self.told).split(), ["good", "and", "more"])
+
+
+class LateOutputTests(SessionTestCase):
+    """
+    Tests for output that arrives after the end of its turn, without a reset.
+    """
+
+    program = staticmethod(MemoryAcp)
+    changes = MappingProxyType({"dialect": "acp", "reset": Reset.NONE})
+    kiro: MemoryAcp
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.settle()
+        self.settle()
+        self.assertEqual((self.session.state, self.kiro.session), (State.IDLE, 1))
+
+    def turn(self, text: str, judge: Judge = every_answer_fits) -> list[Any]:
+        """
+        Have a turn in which the agent says `text`.
+        """
+        results = watched(self.session.ask("a", judge))
+        self.settle()
+        self.kiro.chunk(text)
+        self.kiro.end_turn()
+        self.settle()
+        return results
+
+    def only_good(self, reply: Reply) -> str | None:
+        return None if reply.text.endswith("good") else "again, please"
+
+    def test_keeps(self) -> None:
+        """
+        An answer is delivered at once; its conversation is used again when no late
+        output arrived for a moment.
+        """
+        [reply] = self.turn("good")
+        self.assertEqual((reply.text, self.session.state), ("good", State.CLEARING))
+        self.settle(0.3)
+        self.assertEqual((self.session.state, self.kiro.session), (State.IDLE, 1))
+
+    def test_soon(self) -> None:
+        """
+        Output that follows an answer at once ends its conversation.
+        """
+        self.turn("good")
+        self.kiro.chunk("more")
+        self.settle()
+        self.settle()
+        self.assertEqual((self.session.state, self.kiro.session), (State.IDLE, 2))
+
+    def test_idle(self) -> None:
+        """
+        So does output that arrives while the session is idle.
+        """
+        self.turn("good")
+        self.settle(0.3)
+        self.kiro.chunk("more")
+        self.settle()
+        self.settle()
+        self.assertEqual((self.session.state, self.kiro.session), (State.IDLE, 2))
+
+    def test_completes(self) -> None:
+        """
+        An answer that does not fit is completed by its late output, then its
+        conversation ends.
+        """
+        results = self.turn("go", self.only_good)
+        self.assertEqual((results, self.session.state), ([], State.BUSY))
+        self.kiro.chunk("od")
+        self.settle()
+        [reply] = results
+        self.assertEqual((reply.text, reply.repairs, reply.unfit), ("good", 0, False))
+        self.settle()
+        self.assertEqual((self.session.state, self.kiro.session), (State.IDLE, 2))
+
+    def test_repaired(self) -> None:
+        """
+        Without late output the answer is repaired, and its conversation ends.
+        """
+        results = self.turn("bad", self.only_good)
+        self.settle(0.3)
+        self.assertEqual(self.kiro.typed, ["a", "again, please"])
+        self.kiro.chunk("good")
+        self.kiro.end_turn()
+        self.settle()
+        [reply] = results
+        self.assertEqual((reply.text, reply.repairs), ("good", 1))
+        self.settle()
+        self.assertEqual((self.session.state, self.kiro.session), (State.IDLE, 2))
 
 
 class StopTests(SessionTestCase):

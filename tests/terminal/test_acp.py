@@ -20,6 +20,7 @@ from kiroworkers.terminal import (
     Answered,
     Cleared,
     Event,
+    LateOutput,
     NeedsApproval,
     NotCleared,
     Overflowed,
@@ -173,6 +174,27 @@ class AcpTests(SynchronousTestCase):
         events = agent.error(-32000, "Authentication required")
         self.assertEqual(events, [Troubled("login_required", "-32000: Authentication required")])
         self.assertEqual(agent.conversation.trouble, events[0])
+
+    def test_late_output(self) -> None:
+        """
+        Output of a turn that arrives after its end is reported as such, and a usage
+        update is not output.
+        """
+        agent = Agent().started()
+        agent.ask()
+        agent.chunk("Well. ")
+        self.assertEqual(agent.stop(), [Answered("Well. ", "response")])
+        self.assertEqual(agent.chunk("Late."), [LateOutput("Late.")])
+        thought: Any = {"type": "text", "text": "Hm."}
+        update: Any = {"sessionUpdate": "agent_thought_chunk", "content": thought}
+        self.assertEqual(agent.update(**update), [LateOutput("")])
+        usage: Any = {"sessionUpdate": "usage_update", "used": 1, "size": 2}
+        self.assertEqual(agent.update(**usage), [])
+        agent.clear()
+        self.assertEqual(agent.chunk("Later still."), [])
+        agent.session("s2")
+        self.assertEqual(agent.chunk("Much later."), [])
+        self.assertEqual(agent.chunk("Nobody asked yet.", session="s2"), [])
 
     def test_nameless_session(self) -> None:
         """
