@@ -24,7 +24,7 @@ setup(
         "kiroworkers": [
             "py.typed",
             "tasks/*.toml",
-            "terminal/*.toml",
+            "conversations/dialects/*.toml",
             "web/pages/*.html",
             "web/pages/*.css",
             "web/pages/*.js",

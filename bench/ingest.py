@@ -14,10 +14,10 @@ import pyte
 
 from bench.figures import median
 from bench.report import Figure, Limit
+from kiroworkers.conversations import Conversation, load_dialect, new_conversation
 from kiroworkers.offline import classic
 from kiroworkers.offline.editor import LineEditor
 from kiroworkers.tasks import find_answer
-from kiroworkers.terminal import Conversation, load_dialect, new_conversation
 
 QUESTION = "what does reading a terminal cost?"
 

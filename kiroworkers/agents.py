@@ -19,10 +19,10 @@ from tempfile import TemporaryFile
 
 from attrs import Factory, evolve, field, frozen
 
+from kiroworkers.conversations import BadDialect, Dialect, load_dialect, read_dialect
+from kiroworkers.conversations.dialects.dialect import Line, Version, version_in
+from kiroworkers.conversations.dialects.environment import EVERYTHING
 from kiroworkers.errors import BadSetting, CannotStart
-from kiroworkers.terminal import BadDialect, Dialect, load_dialect, read_dialect
-from kiroworkers.terminal.dialect import Line, Version, version_in
-from kiroworkers.terminal.environment import EVERYTHING
 
 #: The names `--agent` takes, and the dialects that each may speak, by its version.
 _DIALECTS = {

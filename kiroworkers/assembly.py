@@ -14,23 +14,23 @@ from typing import Any
 from twisted.internet.defer import maybeDeferred
 
 from kiroworkers.agents import Agent, Wanted, ask_version, choose_agent, side_by_side
-from kiroworkers.groups import Group
-from kiroworkers.sessions import process
-from kiroworkers.sessions.guard import Guard
-from kiroworkers.sessions.journal import JournalFolder
-from kiroworkers.sessions.login import check_login
-from kiroworkers.sessions.memory import held_by, is_free
-from kiroworkers.sessions.monitor import HealthLimits, HealthMonitor
-from kiroworkers.sessions.outage import LoginCheck, LoginPolicy
-from kiroworkers.sessions.pool import Pool, QueuePolicy
-from kiroworkers.sessions.recycling import RecyclePolicy
-from kiroworkers.sessions.restarts import RestartPolicy
-from kiroworkers.sessions.rooms import Rooms
-from kiroworkers.sessions.scaling import Scale
-from kiroworkers.sessions.session import Limits, Reset, Session
-from kiroworkers.sessions.worker import Supervisor, Worker
+from kiroworkers.conversations import Dialect, new_conversation
+from kiroworkers.pool.agent_groups import Group
+from kiroworkers.pool.autoscaling import Scale
+from kiroworkers.pool.backoff import RestartPolicy
+from kiroworkers.pool.circuit_breaker import LoginCheck, LoginPolicy
+from kiroworkers.pool.dispatcher import Pool, QueuePolicy
+from kiroworkers.pool.health_monitor import HealthLimits, HealthMonitor
+from kiroworkers.pool.recycling import RecyclePolicy
+from kiroworkers.pool.worker import Supervisor, Worker
+from kiroworkers.process import agent_process
+from kiroworkers.process.login_check import check_login
+from kiroworkers.process.memory import held_by, is_free
+from kiroworkers.process.watchdog import Guard
+from kiroworkers.session.journal import JournalFolder
+from kiroworkers.session.session import Limits, Reset, Session
 from kiroworkers.settings import Settings, inherited_environment
-from kiroworkers.terminal import Dialect, new_conversation
+from kiroworkers.workspaces.workspaces import Rooms
 
 
 class Assembly:
@@ -128,7 +128,7 @@ class Assembly:
             cancel=settings.cancel_timeout,
             stop=settings.stop_timeout,
         )
-        command = process.Command(
+        command = agent_process.Command(
             agent.executable,
             agent.arguments,
             agent.environment,
@@ -141,8 +141,8 @@ class Assembly:
         ) -> Session:
             room = self._rooms.take(name, command, agent.dialect.stores)
 
-            def launch(program: process.AgentProcess) -> None:
-                room.enter(partial(process.start, self._reactor, program))
+            def launch(program: agent_process.AgentProcess) -> None:
+                room.enter(partial(agent_process.start, self._reactor, program))
 
             def gone(reason: str) -> None:
                 room.leave()
@@ -180,7 +180,7 @@ def wanted_agents(settings: Settings) -> list[Wanted]:
     ]
 
 
-def _journal(dialect: Dialect, command: process.Command, limit: int) -> JournalFolder | None:
+def _journal(dialect: Dialect, command: agent_process.Command, limit: int) -> JournalFolder | None:
     """
     Where a session that runs `command` writes down what it answers.
     """

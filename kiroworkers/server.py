@@ -20,24 +20,24 @@ from twisted.logger import Logger
 
 from kiroworkers.assembly import Assembly
 from kiroworkers.errors import BadSetting, CannotStart
-from kiroworkers.groups import Groups
-from kiroworkers.jobs.desk import Desk
 from kiroworkers.jobs.job import Said
-from kiroworkers.sessions.guard import Guard
-from kiroworkers.sessions.rooms import Rooms, Workdir, runner
-from kiroworkers.sessions.worktrees import Worktrees
+from kiroworkers.jobs.service import Desk
+from kiroworkers.pool.agent_groups import Groups
+from kiroworkers.process.watchdog import Guard
 from kiroworkers.settings import Settings, inherited_environment
 from kiroworkers.signals import Signals
 from kiroworkers.tasks import BadTask, Catalogue, Task
 from kiroworkers.web.app import Application
-from kiroworkers.web.connections import Connections
+from kiroworkers.web.auth import Gate
+from kiroworkers.web.connection_limits import Connections
 from kiroworkers.web.errors import described_error
-from kiroworkers.web.gate import Gate
 from kiroworkers.web.jobs import described_job
 from kiroworkers.web.listener import Listener
-from kiroworkers.web.rates import Rates
-from kiroworkers.web.request import Door, Rules
+from kiroworkers.web.rate_limiter import Rates
+from kiroworkers.web.site import Door, Rules
 from kiroworkers.web.tokens import read_tokens
+from kiroworkers.workspaces.workspaces import Rooms, Workdir, runner
+from kiroworkers.workspaces.worktrees import Worktrees
 
 #: The exit status of a server that had to refuse what it had taken.
 _CUT_SHORT = 1

@@ -253,7 +253,7 @@ class MemoryProcess:
 class MemoryReactor(Clock):
     """
     A clock that spawns the programs that `make` makes, and their process groups
-    (as `kiroworkers.sessions.process.Groups`).
+    (as `kiroworkers.process.agent_process.Groups`).
 
     @ivar programs: every program so far, in the order of their starts.
     @ivar refuse: an error to raise instead of spawning.

@@ -16,12 +16,12 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError, gatherResults
 from twisted.trial.unittest import TestCase
 
+from kiroworkers.conversations import Dialect, load_dialect
 from kiroworkers.tasks import builtin_tasks
-from kiroworkers.terminal import Dialect, load_dialect
 from tests.programs import ROOT, environment
 from tests.realagents import ModelTestCase, find_agent
 from tests.servers import ServerTestCase
-from tests.sessions.test_contract import Contract, RealStarting
+from tests.session.test_contract import Contract, RealStarting
 
 STORY = builtin_tasks()["generate-story"]
 

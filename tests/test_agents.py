@@ -23,8 +23,8 @@ from kiroworkers.agents import (
     choose_agent,
     side_by_side,
 )
+from kiroworkers.conversations import Line
 from kiroworkers.errors import BadSetting, CannotStart
-from kiroworkers.terminal import Line
 from tests.programs import install_fake_kiro
 
 

@@ -19,7 +19,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.ask import Unusable, input_of, plain
+from kiroworkers.cli.ask import Unusable, input_of, plain
 from tests.programs import _Reader, environment
 from tests.servers import ServerTestCase, real
 

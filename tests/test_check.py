@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from kiroworkers.check import Client, check
+from kiroworkers.cli.check import Client, check
 from kiroworkers.tasks import builtin_tasks
 from tests.programs import Program, environment
 from tests.servers import ServerTestCase, real

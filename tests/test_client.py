@@ -16,7 +16,6 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from kiroworkers import client
 from kiroworkers.client import (
     BadRequest,
     Failed,
@@ -33,6 +32,7 @@ from kiroworkers.client import (
     TimedOut,
     Unavailable,
 )
+from kiroworkers.client import kiro as client
 from kiroworkers.tasks import builtin_tasks
 from tests.programs import environment
 from tests.servers import ServerTestCase, real

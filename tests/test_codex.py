@@ -13,11 +13,11 @@ from typing import Any
 from attrs import evolve
 from twisted.internet.defer import gatherResults
 
-from kiroworkers.terminal import Dialect, load_dialect
+from kiroworkers.conversations import Dialect, load_dialect
 from tests.programs import ROOT, environment
 from tests.realagents import ModelTestCase, find_agent
 from tests.servers import ServerTestCase
-from tests.sessions.test_contract import HOSTILE, Contract, RealStarting
+from tests.session.test_contract import HOSTILE, Contract, RealStarting
 
 _CONFIG = """
 model = "fake-model"

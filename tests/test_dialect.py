@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from kiroworkers.dialect import main
+from kiroworkers.cli.dialect import main
 from kiroworkers.offline import classic
 from kiroworkers.offline.editor import LineEditor
 from tests.programs import ROOT, Program, environment

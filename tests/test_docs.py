@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SkipTest
 
-from kiroworkers.dialect import main
+from kiroworkers.cli.dialect import main
 from tests.programs import ROOT, Program, environment
 from tests.servers import ServerTestCase, real
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from attrs import evolve
 
-from kiroworkers.terminal import Dialect, load_dialect
+from kiroworkers.conversations import Dialect, load_dialect
 from tests.programs import environment
 from tests.realagents import ModelTestCase, find_agent
 from tests.servers import ServerTestCase
-from tests.sessions.test_contract import Contract, RealStarting
+from tests.session.test_contract import Contract, RealStarting
 
 
 class Llm(ModelTestCase):

@@ -8,13 +8,13 @@ from attrs import evolve
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.groups import Groups
+from kiroworkers.pool.agent_groups import Groups
 from kiroworkers.server import check_tasks
 from kiroworkers.settings import Staffing
 from kiroworkers.tap import Options
 from kiroworkers.tasks import BadTask, builtin_tasks
 from kiroworkers.tasks.task import TaskLimits
-from tests.test_groups import group_in
+from tests.pool.test_agent_groups import group_in
 
 
 class OptionsTests(SynchronousTestCase):

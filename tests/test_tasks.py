@@ -15,7 +15,7 @@ from typing import Any
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.task import main
+from kiroworkers.cli.task import main
 from tests.servers import ServerTestCase
 from tests.tasks.test_catalogue import GOOD
 

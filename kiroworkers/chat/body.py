@@ -14,7 +14,7 @@ from typing import Any
 from attrs import frozen
 
 from kiroworkers.chat.form import JsonObject, Text, prompt_for
-from kiroworkers.chat.schema import accept_schema
+from kiroworkers.chat.response_schema import accept_schema
 from kiroworkers.errors import BadInput
 from kiroworkers.tasks import Found
 from kiroworkers.tasks.task import Layout

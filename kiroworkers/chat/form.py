@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import frozen
 
-from kiroworkers.chat.schema import problem_with
+from kiroworkers.chat.response_schema import problem_with
 from kiroworkers.errors import AnswerUnfit
 from kiroworkers.tasks import Found, find_answer
 from kiroworkers.tasks.literal import json_literal

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from attrs import Factory, frozen
 
-from kiroworkers.sessions.queue import USUAL
+from kiroworkers.pool.fair_queue import USUAL
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 

@@ -20,7 +20,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kiroworkers.asking import ask
 from kiroworkers.errors import (
     AgentUnavailable,
     BadInput,
@@ -32,12 +31,13 @@ from kiroworkers.errors import (
     UnknownTask,
     WorkError,
 )
-from kiroworkers.groups import Group, Groups
+from kiroworkers.execution import ask
 from kiroworkers.jobs.job import Job, Key, Said, State
 from kiroworkers.jobs.store import Store
-from kiroworkers.sessions.pool import Terms
-from kiroworkers.sessions.progress import Progress, Started
-from kiroworkers.sessions.queue import FairQueue
+from kiroworkers.pool.agent_groups import Group, Groups
+from kiroworkers.pool.dispatcher import Terms
+from kiroworkers.pool.fair_queue import FairQueue
+from kiroworkers.pool.progress import Progress, Started
 from kiroworkers.tasks import Task
 
 #: What a step of priority is worth, in seconds of arrival.

@@ -17,7 +17,7 @@ from attrs import field, frozen
 from jsonschema import Draft202012Validator
 
 from kiroworkers.errors import AnswerUnfit, AnswerUnreadable
-from kiroworkers.schema import Problem, Validator, problems_of
+from kiroworkers.json_schema import Problem, Validator, problems_of
 from kiroworkers.tasks.normalise import Change, normalised
 from kiroworkers.tasks.objects import objects
 from kiroworkers.tasks.rejoin import cuts, readings, regions

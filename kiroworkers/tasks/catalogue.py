@@ -20,7 +20,7 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from kiroworkers.errors import BadInput
-from kiroworkers.schema import first_problem, kinds_of
+from kiroworkers.json_schema import first_problem, kinds_of
 from kiroworkers.tasks.task import Task, TaskLimits
 from kiroworkers.tasks.template import BadTemplate
 

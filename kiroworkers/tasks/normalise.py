@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeAlias
 
 from attrs import frozen
 
-from kiroworkers.schema import kinds_of
+from kiroworkers.json_schema import kinds_of
 
 Kind: TypeAlias = Literal["letter case", "number", "list"]
 

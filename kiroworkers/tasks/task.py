@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from attrs import Factory, field, frozen
 
 from kiroworkers.errors import BadInput
-from kiroworkers.schema import Validator
+from kiroworkers.json_schema import Validator
 from kiroworkers.tasks.answer import Found, find_answer
 from kiroworkers.tasks.template import Template, Value
 

@@ -28,7 +28,7 @@ from jinja2 import StrictUndefined, TemplateSyntaxError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from kiroworkers.errors import BadInput
-from kiroworkers.schema import kinds_of
+from kiroworkers.json_schema import kinds_of
 from kiroworkers.tasks.literal import UNPRINTABLE, json_literal
 
 #: Characters of a template, and items that one loop takes.

@@ -17,22 +17,17 @@ from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
 from kiroworkers import __version__
-from kiroworkers.asking import ask
 from kiroworkers.errors import AnswerUseless, Evidence, UnknownTask, WorkError
-from kiroworkers.groups import Group, Groups
-from kiroworkers.jobs.desk import Desk
+from kiroworkers.execution import ask
+from kiroworkers.jobs.idempotency import COSTLY
 from kiroworkers.jobs.job import Said
-from kiroworkers.jobs.once import COSTLY
-from kiroworkers.sessions.pool import Terms
-from kiroworkers.sessions.progress import Watch, nobody_watches
+from kiroworkers.jobs.service import Desk
+from kiroworkers.pool.agent_groups import Group, Groups
+from kiroworkers.pool.dispatcher import Terms
+from kiroworkers.pool.progress import Watch, nobody_watches
 from kiroworkers.tasks import Task
+from kiroworkers.web.auth import Gate
 from kiroworkers.web.body import json_body
-from kiroworkers.web.described import (
-    described_all,
-    described_readiness,
-    described_worker,
-    milliseconds,
-)
 from kiroworkers.web.errors import (
     FAULT,
     as_refusal,
@@ -45,15 +40,20 @@ from kiroworkers.web.errors import (
     respond_with,
 )
 from kiroworkers.web.events import EventStream, wants_events
-from kiroworkers.web.gate import Gate
 from kiroworkers.web.headers import tell_agent, told_of
 from kiroworkers.web.jobs import Jobs
-from kiroworkers.web.openai.door import OpenAIDoor
+from kiroworkers.web.openai.routes import OpenAIDoor
 from kiroworkers.web.openapi import document
 from kiroworkers.web.openapi.routes import routes_of
 from kiroworkers.web.operator import Operator
 from kiroworkers.web.pages import Pages
-from kiroworkers.web.terms import agent_in_query, agent_of, terms_of, wants_job, wants_raw
+from kiroworkers.web.request_options import agent_in_query, agent_of, terms_of, wants_job, wants_raw
+from kiroworkers.web.views import (
+    described_all,
+    described_readiness,
+    described_worker,
+    milliseconds,
+)
 
 
 class Application:

@@ -18,7 +18,7 @@ from kiroworkers.web.errors import Refusal, whole_response
 from kiroworkers.web.headers import cors_headers
 
 if TYPE_CHECKING:
-    from kiroworkers.web.request import Door
+    from kiroworkers.web.site import Door
 
 #: Of the length of a body that could be.
 _DIGITS = 18

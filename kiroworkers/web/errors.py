@@ -41,10 +41,10 @@ from kiroworkers.errors import (
     WorkError,
 )
 from kiroworkers.jobs.job import Said
-from kiroworkers.sessions.pool import Queue
-from kiroworkers.web.described import described_queue
+from kiroworkers.pool.dispatcher import Queue
 from kiroworkers.web.headers import STANDING, tell
 from kiroworkers.web.openai.errors import is_openai, openai_error, tell_retries
+from kiroworkers.web.views import described_queue
 
 #: Every `WorkError`: its status and its code.
 STATUS: Mapping[type[WorkError], tuple[int, str]] = {

@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.web.iweb import IRequest
 
-from kiroworkers.sessions.progress import Progress, Queued, Retrying, Said, Started
+from kiroworkers.pool.progress import Progress, Queued, Retrying, Said, Started
 
 #: Seconds for which pieces of text are put together.
 _COALESCED = 0.1

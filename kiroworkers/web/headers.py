@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from twisted.web.iweb import IRequest
 
-from kiroworkers.asking import Outcome
+from kiroworkers.execution import Outcome
 from kiroworkers.web.addresses import LOOPBACK, name_in
 
 #: What every response says: it is what its type says it is, nobody keeps a copy

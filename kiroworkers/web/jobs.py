@@ -13,15 +13,15 @@ from typing import Any
 from twisted.web.iweb import IRequest
 
 from kiroworkers.errors import BadInput
-from kiroworkers.jobs.desk import Desk
+from kiroworkers.jobs.idempotency import Asking
 from kiroworkers.jobs.job import Callback, Job, Key, Said
-from kiroworkers.jobs.once import Asking
-from kiroworkers.sessions.pool import Terms
-from kiroworkers.sessions.progress import Watch, nobody_watches
-from kiroworkers.web.described import milliseconds
+from kiroworkers.jobs.service import Desk
+from kiroworkers.pool.dispatcher import Terms
+from kiroworkers.pool.progress import Watch, nobody_watches
+from kiroworkers.web.auth import Gate
 from kiroworkers.web.errors import Refusal, respond
-from kiroworkers.web.gate import Gate
-from kiroworkers.web.terms import agent_of, header, wants_job, wants_raw
+from kiroworkers.web.request_options import agent_of, header, wants_job, wants_raw
+from kiroworkers.web.views import milliseconds
 
 _CALLBACK = "X-Callback"
 _KEY = "Idempotency-Key"

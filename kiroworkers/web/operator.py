@@ -12,15 +12,15 @@ from twisted.logger import Logger
 from twisted.web.iweb import IRequest
 
 from kiroworkers.errors import BadInput
-from kiroworkers.groups import Group, Groups
-from kiroworkers.sessions.crew import Crew
-from kiroworkers.sessions.pool import Pool
-from kiroworkers.sessions.worker import Worker
+from kiroworkers.pool.agent_groups import Group, Groups
+from kiroworkers.pool.dispatcher import Pool
+from kiroworkers.pool.worker import Worker
+from kiroworkers.pool.workers import Crew
+from kiroworkers.web.auth import Gate
 from kiroworkers.web.body import json_body
-from kiroworkers.web.described import described_all, described_request, described_worker
 from kiroworkers.web.errors import Refusal, handle_failures, respond
-from kiroworkers.web.gate import Gate
-from kiroworkers.web.terms import agent_in_query
+from kiroworkers.web.request_options import agent_in_query
+from kiroworkers.web.views import described_all, described_request, described_worker
 
 #: More workers than one machine could run.
 _MOST_WORKERS = 512

@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kiroworkers.groups import Groups
-from kiroworkers.jobs.desk import Desk
 from kiroworkers.jobs.job import Job, Said
+from kiroworkers.jobs.service import Desk
+from kiroworkers.pool.agent_groups import Groups
 from kiroworkers.settings import Settings
 from kiroworkers.tasks import Task
 from kiroworkers.web.errors import described_error

@@ -15,21 +15,21 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
+from kiroworkers.conversations import Troubled, load_dialect
 from kiroworkers.errors import KeyMismatch, ShuttingDown, TooManyJobs
-from kiroworkers.groups import Group, Groups
+from kiroworkers.jobs.idempotency import Once
 from kiroworkers.jobs.job import Job, Key, Said
-from kiroworkers.jobs.once import Once
 from kiroworkers.jobs.retention import Retention
 from kiroworkers.jobs.runner import Runner
 from kiroworkers.jobs.store import Store
-from kiroworkers.sessions.progress import Progress, Retrying, Watch
+from kiroworkers.pool.agent_groups import Group, Groups
+from kiroworkers.pool.progress import Progress, Retrying, Watch
 from kiroworkers.tasks import builtin_tasks
-from kiroworkers.terminal import Troubled, load_dialect
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.errors import described_error
 from tests import fakekiro
 from tests.jobs.support import new_job
-from tests.sessions.support import pool_in
+from tests.memory import pool_in
 
 
 class RunnerTests(SynchronousTestCase):

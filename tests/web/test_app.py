@@ -17,19 +17,19 @@ from twisted.logger import LogLevel, capturedLogs, eventAsText
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
+from kiroworkers.conversations import Troubled, load_dialect
 from kiroworkers.errors import WorkError
-from kiroworkers.groups import Group, Groups
+from kiroworkers.pool.agent_groups import Group, Groups
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.tasks.task import TaskLimits
-from kiroworkers.terminal import Troubled, load_dialect
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.app import Application
+from kiroworkers.web.auth import Gate
 from kiroworkers.web.errors import STATUS
-from kiroworkers.web.gate import Gate
 from kiroworkers.web.tokens import read_tokens
 from tests import fakekiro
 from tests.jobs.support import desk_in
-from tests.sessions.support import pool_in
+from tests.memory import pool_in
 
 
 def leaves(kind: type[WorkError]) -> Iterator[type[WorkError]]:

@@ -13,17 +13,17 @@ from treq.testing import StubTreq
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
-from kiroworkers.groups import Group, Groups
+from kiroworkers.conversations import load_dialect
+from kiroworkers.pool.agent_groups import Group, Groups
 from kiroworkers.tasks import builtin_tasks
-from kiroworkers.terminal import load_dialect
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.app import Application
-from kiroworkers.web.gate import Gate
-from kiroworkers.web.rates import Rates
+from kiroworkers.web.auth import Gate
+from kiroworkers.web.rate_limiter import Rates
 from kiroworkers.web.tokens import read_tokens
 from tests import fakekiro
 from tests.jobs.support import desk_in
-from tests.sessions.support import pool_in
+from tests.memory import pool_in
 
 STORY = "/kiro/generate-story"
 ASYNC = {"Prefer": "respond-async"}

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.test.requesthelper import DummyRequest
 
-from kiroworkers.sessions.progress import Retrying, Said, Started
+from kiroworkers.pool.progress import Retrying, Said, Started
 from kiroworkers.web.openai.completion import Completion
 from kiroworkers.web.openai.errors import openai_error
 from kiroworkers.web.openai.stream import ChunkStream

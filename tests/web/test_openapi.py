@@ -18,11 +18,11 @@ from twisted.trial.unittest import SynchronousTestCase
 import kiroworkers.web
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.web.app import Application
-from kiroworkers.web.openai.door import OpenAIDoor
+from kiroworkers.web.openai.routes import OpenAIDoor
 from kiroworkers.web.openapi import document
-from kiroworkers.web.openapi.published import with_nulls
-from kiroworkers.web.openapi.refusals import MEANING, codes
+from kiroworkers.web.openapi.failures import MEANING, codes
 from kiroworkers.web.openapi.routes import Route, routes_of
+from kiroworkers.web.openapi.task_schemas import with_nulls
 from kiroworkers.web.operator import Operator
 
 ROUTES = (

@@ -11,7 +11,7 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.tasks import builtin_tasks
-from kiroworkers.web.pages.reading import Field, Reading
+from kiroworkers.web.pages.reference import Field, Reading
 from tests.web.test_openapi import described
 
 

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IRequest
 
 from kiroworkers.chat import ReplyReader
-from kiroworkers.sessions.progress import Progress, Retrying, Said
+from kiroworkers.pool.progress import Progress, Retrying, Said
 from kiroworkers.web.openai.completion import Completion
 
 #: Seconds without a chunk until a comment is sent: proxies end what is silent.

@@ -9,8 +9,9 @@ from typing import Any
 
 from kiroworkers import __version__
 from kiroworkers.tasks import Task
-from kiroworkers.web.openai.door import DEFAULTS
 from kiroworkers.web.openai.errors import is_openai_path
+from kiroworkers.web.openai.routes import DEFAULTS
+from kiroworkers.web.openapi.failures import MEANING, codes
 from kiroworkers.web.openapi.operations import (
     HEADERS,
     JSON,
@@ -21,10 +22,9 @@ from kiroworkers.web.openapi.operations import (
     Response,
     task,
 )
-from kiroworkers.web.openapi.published import schemas_of
-from kiroworkers.web.openapi.refusals import MEANING, codes
 from kiroworkers.web.openapi.routes import Route
 from kiroworkers.web.openapi.schemas import CHAT, SCHEMAS, Schema, or_null, record, ref
+from kiroworkers.web.openapi.task_schemas import schemas_of
 
 _ABOUT = (
     "Warm sessions of terminal agents that answer with typed JSON. Failures are JSON as well: "

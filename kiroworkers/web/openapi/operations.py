@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import Factory, frozen
 
-from kiroworkers.sessions.queue import LEAST_URGENT, MOST_URGENT
+from kiroworkers.pool.fair_queue import LEAST_URGENT, MOST_URGENT
 from kiroworkers.web.headers import TOLD
 from kiroworkers.web.openapi.schemas import COUNT, TEXT, Schema, ref
 

@@ -13,9 +13,9 @@ from typing import Any
 from jinja2 import Environment
 from twisted.web.iweb import IRequest
 
-from kiroworkers.groups import Groups
+from kiroworkers.pool.agent_groups import Groups
 from kiroworkers.web.errors import Refusal
-from kiroworkers.web.pages.reading import Reading
+from kiroworkers.web.pages.reference import Reading
 
 _FOLDER = files("kiroworkers.web.pages")
 

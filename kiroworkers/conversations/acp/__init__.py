@@ -1,0 +1,3 @@
+"""
+Conversations over the Agent Client Protocol.
+"""

@@ -1,0 +1,3 @@
+"""
+Dialects: what is known of each agent, one TOML file an agent.
+"""

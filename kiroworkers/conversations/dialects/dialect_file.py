@@ -1,0 +1,363 @@
+"""
+Reading dialects from TOML files, each checked before anything is started.
+
+A file has the tables of `kiro-classic.toml`, which are explained there.  One
+that says ``extends = "kiro-classic"`` needs only those that differ; a table or
+list that it gives replaces the base's as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from jsonschema import Draft202012Validator, FormatChecker
+
+from kiroworkers.conversations.dialects.dialect import (
+    Acp,
+    Approval,
+    Clear,
+    Cycle,
+    Dialect,
+    Flag,
+    Keys,
+    Line,
+    Menu,
+    Sign,
+    Signs,
+    Store,
+    version_in,
+)
+from kiroworkers.conversations.failures import KINDS, TroubleSign
+from kiroworkers.json_schema import first_problem
+
+
+class BadDialect(ValueError):
+    """
+    A dialect file is wrong; the message names the file, the key and the reason.
+    """
+
+
+#: Seconds of quiet, and rows of signs, where a dialect does not say.
+_LINE_QUIET = 0.5
+_SIGN_QUIET = 0.2
+_SIGN_ROWS = 4
+
+
+def _table(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> Any:
+    return {
+        "type": "object",
+        "properties": {**required, **(optional or {})},
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def _list(items: Any) -> Any:
+    return {"type": "array", "items": items}
+
+
+_TEXT = {"type": "string", "minLength": 1}
+_PATTERN = {**_TEXT, "format": "regular expression"}
+_BYTE_PATTERN = {**_TEXT, "format": "regular expression of bytes"}
+# What the system would not take.
+_ARGUMENTS = _list({"type": "string", "pattern": r"\A[^\x00]*\Z"})
+_VARIABLES = {
+    "type": "object",
+    "additionalProperties": {"type": "string", "pattern": r"\A[^\x00]*\Z"},
+    "propertyNames": {"pattern": r"\A[^=\x00]+\Z"},
+}
+#: A path below a folder, and not out of it.
+_INSIDE = {**_TEXT, "format": "path inside the folder"}
+_VERSION = {**_TEXT, "pattern": r"^\d+(\.\d+)+$"}
+_QUIET = {"type": "number", "exclusiveMinimum": 0, "maximum": 60}
+_SIGN = {
+    **_table({}, dict.fromkeys(("screen", "title", "state"), _PATTERN)),
+    "minProperties": 1,
+}
+_MENUS = _list(_table({"question": _PATTERN, "keys": _TEXT}))
+_KEYS = {"type": ["string", "array"], "minLength": 1, "items": _MENUS["items"]}
+
+#: The tables that say how the prompt is known; a dialect has one of them.
+_READINESS = ("prompt", "line", "signs", "acp")
+
+#: The tables that only a terminal has, and those of them that it must have.
+_OF_TERMINALS = ("screen", "keys", "clear", "approval", "menu")
+_NEEDED_BY_TERMINALS = ("screen", "keys")
+
+_SCHEMA = _table(
+    {
+        "name": {**_TEXT, "pattern": r"\A[a-z0-9][a-z0-9-]*\Z", "maxLength": 64},
+        "label": _TEXT,
+        "start": _table(
+            {"arguments": _ARGUMENTS},
+            {
+                "program": _TEXT,
+                "version": _ARGUMENTS,
+                "login": _ARGUMENTS,
+                "until": _VERSION,
+                "flags": _list(_table({"arguments": _ARGUMENTS}, {"since": _VERSION})),
+            },
+        ),
+        "environment": _table(
+            {"set": _VARIABLES},
+            {"pass": _list({**_TEXT, "pattern": r"^[A-Za-z0-9_*?\[\]!-]+$"})},
+        ),
+    },
+    {
+        "screen": _table(
+            {
+                "rows": {"type": "integer", "minimum": 2, "maximum": 65535},
+                "columns": {"type": "integer", "minimum": 20, "maximum": 65535},
+            }
+        ),
+        "keys": _table(
+            {"submit": _TEXT, "interrupt": _TEXT},
+            {
+                **dict.fromkeys(("paste-start", "paste-end", "empty", "quit"), _TEXT),
+                "apart": {"type": "boolean"},
+            },
+        ),
+        "acp": _table({}),
+        "prompt": _table({"open": _TEXT, "ready": _BYTE_PATTERN, "close": _TEXT}),
+        "line": _table({"prompt": _PATTERN}, {"quiet": _QUIET}),
+        "signs": _table(
+            {"idle": _SIGN, "busy": _SIGN, "output": _PATTERN},
+            {
+                "quiet": _QUIET,
+                "rows": {"type": "integer", "minimum": 1},
+                "wraps": {"type": "boolean"},
+            },
+        ),
+        "clear": _table(
+            {"type": _TEXT, "done": _PATTERN}, {"question": _PATTERN, "confirm": _TEXT}
+        ),
+        "approval": _table({"question": _PATTERN, "deny": _KEYS}, {"allow": _KEYS}),
+        "answer": _table(
+            {},
+            {
+                "prefix": _BYTE_PATTERN,
+                "layout": {"enum": ["compact", "lines"]},
+                "journal": _TEXT,
+            },
+        ),
+        "state": _list(
+            _table(
+                {
+                    "variable": {**_TEXT, "pattern": r"\A[A-Za-z_][A-Za-z0-9_]*\Z"},
+                    "default": _INSIDE,
+                },
+                dict.fromkeys(("copy", "link"), _list(_INSIDE)),
+            )
+        ),
+        "menu": _MENUS,
+        "trouble": _list(
+            _table(
+                {"kind": {"enum": list(KINDS)}, "text": _PATTERN}, {"blocks": {"type": "boolean"}}
+            )
+        ),
+    },
+)
+_FORMATS = FormatChecker(())
+
+
+_NO_PATTERN = (re.error, OverflowError, RecursionError)
+
+
+@_FORMATS.checks("regular expression", _NO_PATTERN)
+def _is_pattern(value: object) -> bool:
+    return not isinstance(value, str) or bool(re.compile(value))
+
+
+@_FORMATS.checks("regular expression of bytes", _NO_PATTERN)
+def _is_byte_pattern(value: object) -> bool:
+    return not isinstance(value, str) or bool(re.compile(value.encode()))
+
+
+@_FORMATS.checks("path inside the folder", ValueError)
+def _is_inside(value: object) -> bool:
+    if isinstance(value, str) and (
+        value.startswith("/") or ".." in value.split("/") or "\0" in value
+    ):
+        raise ValueError(f"{value!r} leads out of it")
+    return True
+
+
+_VALIDATOR = Draft202012Validator(_SCHEMA, format_checker=_FORMATS)
+
+
+def load_dialect(name: str) -> Dialect:
+    """
+    The built-in dialect in the file `name`.toml.
+    """
+    return _dialect(_tables(_builtin(name)))
+
+
+def read_dialect(path: Path) -> Dialect:
+    """
+    The dialect in a file of the user's.
+
+    @raise BadDialect: when the file cannot be one.
+    """
+    try:
+        data = _tables(path)
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise BadDialect(f"{path}: {problem}") from None
+    except BadDialect as problem:
+        raise BadDialect(f"{path}: {problem}") from None
+    unfit = first_problem(_VALIDATOR, data)
+    if unfit is not None:
+        raise BadDialect(f"{path}: {unfit.sentence}")
+    if sum(name in data for name in _READINESS) != 1:
+        raise BadDialect(
+            f"{path}: one of the tables {', '.join(_READINESS)} is needed, and one only"
+        )
+    named: set[str] = set()
+    for number, each in enumerate(data.get("state", ())):
+        files = [
+            str(PurePosixPath(file)) for file in (*each.get("copy", ()), *each.get("link", ()))
+        ]
+        if each["variable"] in named or len(files) > len(set(files)):
+            raise BadDialect(f"{path}: state[{number}] names a variable or a file twice")
+        named.add(each["variable"])
+    if "acp" in data:
+        odd = [name for name in _OF_TERMINALS if name in data]
+        if odd:
+            raise BadDialect(f"{path}: {odd[0]}: an agent that speaks ACP has no terminal")
+    else:
+        for name in _NEEDED_BY_TERMINALS:
+            if name not in data:
+                raise BadDialect(f"{path}: {name} is missing")
+    return _dialect(data)
+
+
+def _builtin(name: str) -> Traversable:
+    return files("kiroworkers.conversations.dialects").joinpath(f"{name}.toml")
+
+
+def _tables(source: Traversable) -> dict[str, Any]:
+    """
+    The tables of a file, laid over those of the one it `extends`.
+    """
+    data = tomllib.loads(source.read_text(encoding="utf-8"))
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if (
+        not isinstance(base, str)
+        or not re.fullmatch("[a-z-]+", base)
+        or not _builtin(base).is_file()
+    ):
+        raise BadDialect(f"extends: there is no built-in dialect {base!r}")
+    below = _tables(_builtin(base))
+    replaced = set(_READINESS) if any(name in data for name in _READINESS) else set()
+    if "acp" in data:
+        replaced.update(_OF_TERMINALS)
+    return {**{name: below[name] for name in below if name not in replaced}, **data}
+
+
+def _dialect(data: Mapping[str, Any]) -> Dialect:
+    start, environment = data["start"], data["environment"]
+    keys = data.get("keys", {"submit": "", "interrupt": ""})
+    answer, screen = data.get("answer", {}), data.get("screen")
+    return Dialect(
+        name=data["name"],
+        label=data["label"],
+        program=start.get("program"),
+        arguments=tuple(start["arguments"]),
+        flags=tuple(
+            Flag(tuple(each["arguments"]), version_in(each.get("since", "")) or ())
+            for each in start.get("flags", ())
+        ),
+        version_arguments=tuple(start.get("version", ())),
+        login_arguments=tuple(start.get("login", ())),
+        until=version_in(start.get("until", "")),
+        set_environment=environment["set"],
+        pass_environment=tuple(environment.get("pass", ())),
+        stores=tuple(
+            Store(
+                each["variable"],
+                each["default"],
+                tuple(each.get("copy", ())),
+                tuple(each.get("link", ())),
+            )
+            for each in data.get("state", ())
+        ),
+        window=None if screen is None else (screen["rows"], screen["columns"]),
+        readiness=_readiness(data),
+        keys=_keys(keys),
+        clear=_clear(data.get("clear")),
+        approval=_approval(data.get("approval")),
+        answer_prefix=re.compile(answer["prefix"].encode()) if "prefix" in answer else None,
+        layout=answer.get("layout", "compact"),
+        journal=answer.get("journal"),
+        menus=_menus(data.get("menu", ())),
+        troubles=tuple(
+            TroubleSign(each["kind"], re.compile(each["text"]), each.get("blocks", False))
+            for each in data.get("trouble", ())
+        ),
+    )
+
+
+def _keys(table: Mapping[str, Any]) -> Keys:
+    texts = {name: text for name, text in table.items() if name != "apart"}
+    return Keys(
+        apart=table.get("apart", False),
+        **{name.replace("-", "_"): text.encode() for name, text in texts.items()},
+    )
+
+
+def _readiness(data: Mapping[str, Any]) -> Cycle | Line | Signs | Acp:
+    match data:
+        case {"acp": _}:
+            return Acp()
+        case {"prompt": cycle}:
+            ready = re.compile(cycle["ready"].encode())
+            return Cycle(cycle["open"].encode(), ready, cycle["close"].encode())
+        case {"line": line}:
+            return Line(re.compile(line["prompt"]), line.get("quiet", _LINE_QUIET))
+        case _:
+            signs = data["signs"]
+            return Signs(
+                idle=_sign(signs["idle"]),
+                busy=_sign(signs["busy"]),
+                quiet=signs.get("quiet", _SIGN_QUIET),
+                rows=signs.get("rows", _SIGN_ROWS),
+                output=re.compile(signs["output"]),
+                wraps=signs.get("wraps", True),
+            )
+
+
+def _sign(table: Mapping[str, str]) -> Sign:
+    return Sign(**{name: re.compile(pattern) for name, pattern in table.items()})
+
+
+def _clear(table: Mapping[str, str] | None) -> Clear | None:
+    if table is None:
+        return None
+    return Clear(
+        type=table["type"].encode(),
+        done=re.compile(table["done"]),
+        question=re.compile(table["question"]) if "question" in table else None,
+        confirm=table.get("confirm", "").encode(),
+    )
+
+
+def _approval(table: Mapping[str, Any] | None) -> Approval | None:
+    if table is None:
+        return None
+    question = table["question"]
+
+    def menus(keys: str | list[Any]) -> tuple[Menu, ...]:
+        return _menus([{"question": question, "keys": keys}] if isinstance(keys, str) else keys)
+
+    return Approval(re.compile(question), menus(table["deny"]), menus(table.get("allow", [])))
+
+
+def _menus(tables: Iterable[Mapping[str, str]]) -> tuple[Menu, ...]:
+    return tuple(Menu(re.compile(each["question"]), each["keys"].encode()) for each in tables)

@@ -1,0 +1,3 @@
+"""
+Conversations on a terminal: line editors, prompts and screens.
+"""

@@ -1,0 +1,3 @@
+"""
+Choose who answers: the dispatcher, its queue and its workers.
+"""

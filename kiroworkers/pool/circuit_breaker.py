@@ -1,0 +1,222 @@
+"""
+When no session of the agent can answer, and how it is noticed that one can.
+
+Some troubles are not one session's: nobody is logged in, the account is
+throttled or has no credits left.  While one lasts, nothing is typed and nothing
+is started in vain.  After a time, one request may try, or where the agent can be
+asked whether somebody is logged in, that is asked again and again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from kiroworkers.conversations import Troubled
+from kiroworkers.errors import AgentUnavailable
+
+#: Troubles that every session has: the seconds until a request may try, where the
+#: agent does not name them, and the longest, when they doubled again and again.
+_PATIENCE = {
+    "login_required": (60.0, 600.0),
+    "login_expired": (60.0, 600.0),
+    "throttled": (30.0, 600.0),
+    "out_of_credits": (600.0, 3600.0),
+}
+
+#: Troubles that the agent can be asked about.
+_OF_LOGIN = {"login_required", "login_expired"}
+
+#: Answers whether somebody is logged in.
+LoginCheck = Callable[[], Deferred[bool]]
+
+
+@frozen
+class LoginPolicy:
+    """
+    @ivar check: asks the agent; None where it cannot be asked.
+    @ivar interval: seconds from one time to the next.
+    """
+
+    check: LoginCheck | None = None
+    interval: float = 60.0
+
+
+def of_all(kind: str) -> bool:
+    """
+    Is a trouble of this kind one of every session?
+    """
+    return kind in _PATIENCE
+
+
+@frozen
+class OutageSnapshot:
+    """
+    The outage as it is now.
+
+    @ivar kind, detail: the trouble, and the agent's words for it.
+    @ivar may_try: the next request shows whether it is over.
+    @ivar retry_after: seconds until it is tried again; 0 when that may be now.
+    """
+
+    kind: str
+    detail: str
+    may_try: bool
+    retry_after: int
+
+
+class Outage:
+    """
+    Whether, and for how long, the agent can answer nobody.
+
+    @param login: how it is noticed that somebody is logged in.
+    @param on_try: called when a session may be started to see whether it works.
+    @param on_over: called when it is over, with the kind that it was.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        login: LoginPolicy,
+        on_try: Callable[[], None],
+        on_over: Callable[[str], None],
+    ) -> None:
+        self._clock = clock
+        self._login = login
+        self._on_try = on_try
+        self._on_over = on_over
+        self._trouble: Troubled | None = None
+        self._times = 0
+        self._since = 0.0
+        self._at_start = False
+        self._alarm: IDelayedCall | None = None
+        self._checking: Deferred[bool] | None = None
+        self._stopped = False
+
+    @property
+    def lasts(self) -> bool:
+        """
+        Is there an outage?
+        """
+        return self._trouble is not None
+
+    @property
+    def may_try(self) -> bool:
+        """
+        Is it time for a request to see whether it is over?
+        """
+        return self._trouble is not None and self._alarm is None and self._checking is None
+
+    def is_disproved(self, began: float, by_start: bool = False) -> bool:
+        """
+        Does a turn that began then and gave an answer, or a session that was
+        started then and is ready, show that it is over?
+        """
+        return self.lasts and began > self._since and (self._at_start or not by_start)
+
+    def snapshot(self) -> OutageSnapshot | None:
+        """
+        The outage, if there is one.
+        """
+        trouble = self._trouble
+        if trouble is None:
+            return None
+        return OutageSnapshot(trouble.kind, trouble.detail, self.may_try, self._retry_after())
+
+    def refusal(self) -> AgentUnavailable:
+        """
+        Why nobody is asked while it lasts.
+        """
+        trouble = self._trouble
+        assert trouble is not None, "it lasts"
+        return AgentUnavailable(trouble.kind, trouble.detail, max(1, self._retry_after()))
+
+    def begin(self, trouble: Troubled, at_start: bool) -> None:
+        """
+        A session says that none can answer.
+
+        @param at_start: it did not even come to its prompt.
+        """
+        if self._stopped or not of_all(trouble.kind):
+            return
+        if self._trouble is not None and not self.may_try:
+            return  # known, and its time is running
+        if self._trouble is None:
+            self._since = self._clock.seconds()
+        self._trouble, self._at_start = trouble, at_start
+        delay = self._delay(trouble)
+        self._times += 1
+        self._log.warn(
+            "no session can answer: {kind}: {detail}; next try in {delay:g} s",
+            kind=trouble.kind,
+            detail=trouble.detail,
+            delay=delay,
+        )
+        self._alarm = self._clock.callLater(delay, self._look)
+
+    def over(self) -> None:
+        """
+        A session answered after all.
+        """
+        self._times = 0
+        self._end()
+
+    def stop(self) -> None:
+        """
+        Look no more.
+        """
+        self._stopped = True
+        self._cancel()
+        if self._checking is not None:
+            self._checking.cancel()
+
+    def _look(self) -> None:
+        self._alarm = None
+        assert self._trouble is not None, "an alarm runs only while it lasts"
+        if self._login.check is not None and self._trouble.kind in _OF_LOGIN:
+            self._checking = self._login.check()
+            self._checking.addErrback(lambda _: False).addCallback(self._checked)
+        else:
+            self._log.info("one request may try: {kind}", kind=self._trouble.kind)
+            self._on_try()
+
+    def _delay(self, trouble: Troubled) -> float:
+        if self._login.check is not None and trouble.kind in _OF_LOGIN:
+            return self._login.interval
+        if trouble.retry_after is not None:
+            return float(max(1, trouble.retry_after))
+        first, longest = _PATIENCE[trouble.kind]
+        return min(longest, first * 2.0 ** min(self._times, 32))
+
+    def _checked(self, logged_in: bool) -> None:
+        self._checking = None
+        if self._trouble is None or self._stopped:
+            return
+        if logged_in:
+            self._end()
+        else:
+            self.begin(self._trouble, self._at_start)
+
+    def _end(self) -> None:
+        self._cancel()
+        trouble, self._trouble = self._trouble, None
+        if trouble is not None:
+            self._log.warn("sessions can answer again: {kind} is over", kind=trouble.kind)
+            self._on_over(trouble.kind)
+
+    def _cancel(self) -> None:
+        if self._alarm is not None and self._alarm.active():
+            self._alarm.cancel()
+        self._alarm = None
+
+    def _retry_after(self) -> int:
+        if self._alarm is None:
+            return 0 if self.may_try else 1
+        return max(0, math.ceil(self._alarm.getTime() - self._clock.seconds()))

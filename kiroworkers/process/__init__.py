@@ -1,0 +1,3 @@
+"""
+Run programs on terminals or pipes, and make sure that they end.
+"""

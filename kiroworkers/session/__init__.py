@@ -1,0 +1,3 @@
+"""
+Follow the life of one agent process, one turn at a time.
+"""

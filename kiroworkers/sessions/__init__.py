@@ -1,3 +1,0 @@
-"""
-Who answers: processes on PTYs, sessions, workers and the pool of them.
-"""

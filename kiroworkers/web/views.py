@@ -1,0 +1,125 @@
+"""
+The pools, their workers and their requests, as JSON says them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from kiroworkers.pool.agent_groups import Group
+from kiroworkers.pool.dispatcher import Pool, Queue, RequestSnapshot
+from kiroworkers.pool.worker import Snapshot
+
+
+def described_pool(pool: Pool) -> dict[str, Any]:
+    """
+    What the pool does: `serving`, `paused`, `draining`, an outage by its kind, or
+    `trying`, when the next request shows whether the outage is over.
+    """
+    scale, outage = pool.crew.scale, pool.crew.outage.snapshot()
+    limits = {"workers": scale.workers, "maxWorkers": scale.max_workers}
+    if pool.draining:
+        return {"state": "draining", "detail": "The server is shutting down", **limits}
+    if outage is not None:
+        return {
+            "state": "trying" if outage.may_try else outage.kind,
+            "detail": outage.detail,
+            "retryAfter": outage.retry_after,
+            **limits,
+        }
+    if pool.paused:
+        return {"state": "paused", "detail": "An operator paused the pool", **limits}
+    return {"state": "serving", "detail": None, **limits}
+
+
+def described_queue(queue: Queue) -> dict[str, Any]:
+    """
+    A queue.
+    """
+    return {"length": queue.length, "limit": queue.limit}
+
+
+def described_group(group: Group) -> dict[str, Any]:
+    """
+    Who answers, how the pool is, and how many wait there.
+    """
+    agent = group.agent
+    return {
+        "agentDetail": f"{agent.dialect.label} ({agent.reason})",
+        "transport": agent.dialect.transport,
+        "pool": described_pool(group.pool),
+        "queue": described_queue(group.pool.queue()),
+    }
+
+
+def described_readiness(group: Group) -> dict[str, Any]:
+    """
+    Whether a worker can take work, now or after its turn, or why not; and those
+    that are healthy.
+    """
+    state = described_pool(group.pool)
+    healthy = [each.name for each in group.pool.crew.snapshots() if each.healthy]
+    if healthy and state["state"] in ("serving", "trying"):
+        return {"ready": True, "workers": healthy}
+    why = {"serving": ("No worker is ready", "not_ready")}
+    sentence, code = why.get(state["state"], (state["detail"], state["state"]))
+    return {"ready": False, "error": sentence, "code": code, "workers": healthy}
+
+
+def described_all(groups: Iterable[Group]) -> dict[str, Any]:
+    """
+    The first group, and each by its name.
+    """
+    found = {each.name: described_group(each) for each in groups}
+    first = next(iter(found))
+    return {"agent": first, **found[first], "agents": found}
+
+
+def described_worker(worker: Snapshot, agent: str, now: float) -> dict[str, Any]:
+    """
+    A worker of `agent` at the time `now`, with the consumers' names for what they
+    read.
+    """
+    return {
+        "agent": agent,
+        "pid": worker.pid,
+        "busy": not worker.idle,
+        "status": "idle" if worker.idle else "busy",
+        "state": worker.state,
+        "healthy": worker.healthy,
+        "lastActivity": milliseconds(worker.last_activity),
+        "idleTime": milliseconds(now - worker.last_activity) if worker.idle else 0,
+        "age": milliseconds(worker.age),
+        "answered": worker.answered,
+        "starts": worker.starts,
+        "consecutiveFailures": worker.consecutive_failures,
+        "lastError": worker.last_error,
+        "lastScreen": worker.last_screen or None,
+        "nextStart": None if worker.next_start is None else milliseconds(worker.next_start),
+    }
+
+
+def described_request(request: RequestSnapshot, agent: str, now: float) -> dict[str, Any]:
+    """
+    A request to `agent` at the time `now`, without what it asks.
+    """
+    return {
+        "id": request.number,
+        "agent": agent,
+        "task": request.terms.label,
+        "client": request.terms.client,
+        "priority": request.terms.priority,
+        "state": "waiting" if request.worker is None else "running",
+        "worker": request.worker,
+        "attempts": request.attempts,
+        "age": milliseconds(now - request.arrived),
+        "timeLeft": milliseconds(request.deadline - now),
+    }
+
+
+def milliseconds(seconds: float) -> int:
+    """
+    A duration or a time in seconds, in whole milliseconds.
+    """
+    return int(seconds * 1000)

@@ -1,0 +1,3 @@
+"""
+Prepare the folders in which sessions run.
+"""

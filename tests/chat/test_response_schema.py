@@ -1,0 +1,147 @@
+"""
+Tests for `kiroworkers.chat.response_schema`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.chat.response_schema import accept_schema, problem_with
+from kiroworkers.errors import BadInput
+
+#: Where another validator than ours is known.
+_DIALECTS = (
+    "https://json-schema.org/draft/2019-09/schema",
+    "https://json-schema.org/draft/2020-12/schema",
+)
+
+
+class SchemaTests(SynchronousTestCase):
+    """
+    Tests for a client's schema.
+    """
+
+    def sentence(self, answer: Any, **schema: Any) -> str | None:
+        problem = problem_with(answer, accept_schema(schema, "schema"))
+        return None if problem is None else problem.sentence
+
+    def test_fits(self) -> None:
+        """
+        An answer is checked, by references inside the schema, too.
+        """
+        schema: Any = {
+            "type": "object",
+            "$defs": {"size": {"type": "integer"}},
+            "properties": {
+                "size": {"$ref": "#/$defs/size"},
+                "child": {"anyOf": [{"$ref": "#"}, {"type": "null"}]},
+                "$id": {"type": "string"},
+                "any": True,
+            },
+            "required": ["size"],
+            "additionalProperties": False,
+        }
+        good = {"size": 1, "$id": "x", "any": [], "child": {"size": 2, "child": None}}
+        self.assertIsNone(self.sentence(good, **schema))
+        self.assertEqual(self.sentence({}, **schema), "size is required")
+        self.assertEqual(
+            self.sentence({"size": "1"}, **schema), "size must be a whole number, not a string"
+        )
+        self.assertIsNotNone(self.sentence({"size": 1, "child": {}}, **schema))
+        self.assertEqual(
+            self.sentence({"x": 1}, additionalProperties=False), "The value may not have 'x'"
+        )
+
+    def test_refused(self) -> None:
+        """
+        What is no schema, of no object, or needs what is not to be had, is refused.
+        """
+        deep: Any = {}
+        for _ in range(5000):
+            deep = {"not": deep}
+        inner: Any
+        named: Any
+        for inner in (
+            {"type": "strange"},
+            {"required": "x"},
+            {"items": [{}]},
+            {"$ref": "https://example.com/schema.json"},
+            {"$ref": "file:///etc/passwd"},
+            {"$ref": "#/$defs/none"},
+            {"$ref": "#/properties/x"},
+            {"$id": "https://example.com/"},
+            {"patternProperties": {"(a+)+$": {}}},
+            {"unevaluatedProperties": False},
+            {"$schema": "http://json-schema.org/draft-07/schema#"},
+            {"description": "x" * 50_000},
+            deep,
+        ):
+            schema = {"type": "object", "properties": {"x": {"allOf": [inner]}}}
+            self.assertRaises(BadInput, accept_schema, schema, "schema")
+        wrong: Any
+        for wrong in ([], "object", True, {"type": "array"}, {"type": ["object", "null"]}):
+            self.assertRaises(BadInput, accept_schema, wrong, "schema")
+        for named in ([], [{}], 5, "x", None, {"x": 5}, {"x": None}, {"x": []}):
+            for place in ("$defs", "definitions"):
+                wrong = {place: named, "properties": {"a": {"$ref": f"#/{place}/x"}}}
+                self.assertRaises(BadInput, accept_schema, wrong, "schema")
+
+    def test_patterns(self) -> None:
+        """
+        A pattern, which could take for ever, is not tried.
+        """
+        schema = {"properties": {"x": {"type": "string", "pattern": "(a+)+$"}}}
+        self.assertIsNone(self.sentence({"x": "a" * 60 + "!"}, **schema))
+
+    def test_dialect(self) -> None:
+        """
+        A schema that names its dialect is checked as one that names none.
+        """
+        for dialect in ("http://json-schema.org/draft-07/schema#", *_DIALECTS):
+            schema = {
+                "$schema": dialect,
+                "properties": {"x": {"pattern": "^b"}, "child": {"$ref": "#"}},
+                "required": ["x"],
+            }
+            self.assertIsNone(self.sentence({"x": "a", "child": {"x": "a"}}, **schema))
+            self.assertIsNotNone(self.sentence({"x": "a", "child": {}}, **schema))
+
+    def test_numbers(self) -> None:
+        """
+        Numbers that cannot be divided fit nothing, which is no fault.
+        """
+        schema = {"properties": {"x": {"multipleOf": 0.1}}}
+        self.assertIsNone(self.sentence({"x": 10}, **schema))
+        self.assertIn("too large a number", self.sentence({"x": 10**400}, **schema) or "")
+
+    def test_unique(self) -> None:
+        """
+        Whether the items of a list are unique is known in one round.
+        """
+        schema = {"properties": {"x": {"uniqueItems": True}}}
+        many = [{"number": number} for number in range(20_000)]
+        for unique in (many, [0, False, "", None, [], {}], [[1, 2], [2, 1]], [[True], [1]]):
+            self.assertIsNone(self.sentence({"x": unique}, **schema))
+        for repeats in ([1, 1.0], [{"a": 1, "b": [2]}, {"b": [2.0], "a": 1}], ["a", "a"], [0, 0]):
+            self.assertIn("unique", str(self.sentence({"x": repeats}, **schema)))
+        self.assertIsNone(self.sentence({"x": [1, 1]}, properties={"x": {"uniqueItems": False}}))
+        self.assertIsNone(self.sentence({"x": "aa"}, **schema))
+
+    def test_bounded(self) -> None:
+        """
+        A schema that doubles the work again and again, or has no end, is given up.
+        """
+        doubling: Any = {
+            f"d{number}": {"allOf": [{"$ref": f"#/$defs/d{number + 1}"}] * 2}
+            for number in range(40)
+        }
+        too_many = "The value takes too many steps to check by its schema"
+        schema = {"$defs": {**doubling, "d40": {}}, "$ref": "#/$defs/d0"}
+        self.assertEqual(self.sentence({}, **schema), too_many)
+        self.assertIn("cannot be checked", self.sentence({}, **{"$ref": "#"}) or "")
+        words = [f"word{number}" for number in range(2000)]
+        schema = {"properties": {"x": {"items": {"enum": words}}}}
+        self.assertIsNone(self.sentence({"x": words[-100:]}, **schema))
+        self.assertEqual(self.sentence({"x": words[-1:] * 9000}, **schema), too_many)

@@ -1,0 +1,583 @@
+"""
+Tests for `kiroworkers.conversations.acp.conversation`.
+
+What is written, and what the tests let an agent write, is checked against the
+protocol's own schema, by the package of its maintainers.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from acp import schema
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.conversations import (
+    Answered,
+    Cleared,
+    Event,
+    LateOutput,
+    NeedsApproval,
+    NotCleared,
+    Overflowed,
+    Ready,
+    Said,
+    Submitted,
+    Troubled,
+    Working,
+    load_dialect,
+    new_conversation,
+)
+from tests.conversations.acp.test_jsonrpc import cut
+
+ACP = load_dialect("acp")
+
+#: The protocol's own types of what we write.
+_WRITTEN: dict[str, type[BaseModel]] = {
+    "initialize": schema.InitializeRequest,
+    "session/new": schema.NewSessionRequest,
+    "session/prompt": schema.PromptRequest,
+    "session/cancel": schema.CancelNotification,
+    "session/close": schema.CloseSessionRequest,
+}
+_INITIALIZED = {"protocolVersion": 1, "agentCapabilities": {}, "authMethods": []}
+_CLOSES = {**_INITIALIZED, "agentCapabilities": {"sessionCapabilities": {"close": {}}}}
+_NAMELESS = Troubled("protocol", "it made no session that has a name of its own")
+_OPTIONS = [
+    {"optionId": "always", "name": "Always", "kind": "allow_always"},
+    {"optionId": "yes", "name": "Yes", "kind": "allow_once"},
+    {"optionId": "no", "name": "No", "kind": "reject_once"},
+]
+_NEVER = {"optionId": "never", "name": "Never", "kind": "reject_always"}
+
+
+def read(data: bytes) -> list[Any]:
+    """
+    The messages that were written, each in accord with the protocol.
+    """
+    messages = [json.loads(line) for line in data.splitlines()]
+    for message in messages:
+        assert message["jsonrpc"] == "2.0", message
+        if "method" in message:
+            _WRITTEN[message["method"]].model_validate(message["params"])
+        elif "outcome" in message.get("result", {}):
+            schema.RequestPermissionResponse.model_validate(message["result"])
+    return messages
+
+
+class Agent:
+    """
+    The other side of a conversation, written by hand.
+    """
+
+    def __init__(self, max_output: int = 1000, greeting: Any = _INITIALIZED) -> None:
+        self.conversation = new_conversation(ACP, max_output, "/home/work")
+        [initialize] = read(self.conversation.unasked())
+        assert initialize["method"] == "initialize", "that comes first"
+        self.last_id = initialize["id"]
+        self.events = self.result(greeting)
+
+    def started(self) -> Agent:
+        """
+        With a session of its own.
+        """
+        [new] = self.unasked()
+        assert new["method"] == "session/new", "that comes next"
+        assert new["params"] == {"cwd": "/home/work", "mcpServers": []}, "that is what we want"
+        self.last_id = new["id"]
+        assert self.session("s1") == [Ready()], "it can be asked now"
+        return self
+
+    def unasked(self) -> list[Any]:
+        return read(self.conversation.unasked())
+
+    def say(self, **message: Any) -> list[Event]:
+        return self.conversation.feed(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+
+    def result(self, result: Any) -> list[Event]:
+        return self.say(id=self.last_id, result=result)
+
+    def session(self, name: str) -> list[Event]:
+        return self.result({"sessionId": name})
+
+    def error(self, code: int, message: str, data: Any = None) -> list[Event]:
+        return self.say(id=self.last_id, error={"code": code, "message": message, "data": data})
+
+    def update(self, session: str = "s1", **update: Any) -> list[Event]:
+        params = {"sessionId": session, "update": update}
+        schema.SessionNotification.model_validate(params)
+        return self.say(method="session/update", params=params)
+
+    def chunk(self, text: str, session: str = "s1") -> list[Event]:
+        content = {"type": "text", "text": text}
+        return self.update(session, sessionUpdate="agent_message_chunk", content=content)
+
+    def stop(self, reason: str = "end_turn") -> list[Event]:
+        return self.result({"stopReason": reason})
+
+    def ask_permission(self, id: Any, options: Any = _OPTIONS, session: str = "s1") -> list[Event]:
+        call = {"toolCallId": "1", "title": "rm -rf"}
+        params = {"sessionId": session, "toolCall": call, "options": options}
+        return self.say(id=id, method="session/request_permission", params=params)
+
+    # What is asked of the conversation.
+
+    def ask(self, prompt: str = "What?") -> Any:
+        [message] = read(self.conversation.ask(prompt))
+        self.last_id = message["id"]
+        return message
+
+    def clear(self) -> Any:
+        [message] = read(self.conversation.clear())
+        self.last_id = message["id"]
+        return message
+
+
+class AcpTests(SynchronousTestCase):
+    """
+    Tests for `AcpConversation`.
+    """
+
+    def test_start(self) -> None:
+        """
+        It says who we are and what we do not have, then makes a session, and only
+        then it can be asked.
+        """
+        agent = Agent()
+        self.assertEqual(agent.events, [])
+        self.assertFalse(agent.conversation.at_prompt)
+        agent.started()
+        self.assertTrue(agent.conversation.at_prompt)
+        self.assertTrue(agent.conversation.forgets)
+        self.assertEqual(agent.unasked(), [])
+
+    def test_other_version(self) -> None:
+        """
+        An agent of another version of the protocol is not gone on with.
+        """
+        agent = Agent(greeting={"protocolVersion": 2})
+        [event] = agent.events
+        self.assertEqual(event, agent.conversation.trouble)
+        self.assertEqual(event, Troubled("protocol", "it speaks version 2 of ACP, not 1"))
+        self.assertEqual(agent.unasked(), [])
+
+    def test_login_required(self) -> None:
+        """
+        An agent that nobody is logged in to says so when a session is wanted.
+        """
+        agent = Agent()
+        agent.last_id = agent.unasked()[0]["id"]
+        events = agent.error(-32000, "Authentication required")
+        self.assertEqual(events, [Troubled("login_required", "-32000: Authentication required")])
+        self.assertEqual(agent.conversation.trouble, events[0])
+
+    def test_late_output(self) -> None:
+        """
+        Output of a turn that arrives after its end is reported as such, and a usage
+        update is not output.
+        """
+        agent = Agent().started()
+        agent.ask()
+        agent.chunk("Well. ")
+        self.assertEqual(agent.stop(), [Answered("Well. ", "response")])
+        self.assertEqual(agent.chunk("Late."), [LateOutput("Late.")])
+        thought: Any = {"type": "text", "text": "Hm."}
+        update: Any = {"sessionUpdate": "agent_thought_chunk", "content": thought}
+        self.assertEqual(agent.update(**update), [LateOutput("")])
+        usage: Any = {"sessionUpdate": "usage_update", "used": 1, "size": 2}
+        self.assertEqual(agent.update(**usage), [])
+        agent.clear()
+        self.assertEqual(agent.chunk("Later still."), [])
+        agent.session("s2")
+        self.assertEqual(agent.chunk("Much later."), [])
+        self.assertEqual(agent.chunk("Nobody asked yet.", session="s2"), [])
+
+    def test_nameless_session(self) -> None:
+        """
+        A session without a name is none.
+        """
+        agent = Agent()
+        agent.last_id = agent.unasked()[0]["id"]
+        [event] = agent.result({"sessionId": None})
+        self.assertEqual(event, _NAMELESS)
+        self.assertFalse(agent.conversation.at_prompt)
+
+    def test_same_session(self) -> None:
+        """
+        Nor is one that there was before: it would know what was said in it.
+        """
+        agent = Agent(greeting=_CLOSES).started()
+        for name in ("s2", "s1"):
+            agent.clear()
+            [event] = agent.session(name)
+        self.assertEqual(event, _NAMELESS)
+        self.assertFalse(agent.conversation.at_prompt)
+
+    def test_last_words(self) -> None:
+        """
+        What it writes to standard error, or what is no message, is what was last
+        seen, and may say what is wrong before there is a session.
+        """
+        agent = Agent()
+        agent.conversation.overhear(b"\x1b[31mfetch failed\x1b[0m\n")
+        agent.conversation.feed(b"no JSON\n")
+        self.assertEqual(agent.conversation.last_seen, "fetch failed\nno JSON")
+        self.assertEqual(agent.conversation.trouble, Troubled("network", "fetch failed"))
+        agent.started()
+        self.assertIs(agent.conversation.trouble, None)
+
+    def test_bounded_words(self) -> None:
+        """
+        Of standard error only the end is kept.
+        """
+        agent = Agent().started()
+        for _ in range(1000):
+            agent.conversation.overhear(b"x" * 1000)
+        self.assertLessEqual(len(agent.conversation.last_seen), 8192)
+
+    def test_turn(self) -> None:
+        """
+        The answer is what the agent said in pieces; thoughts and plans are not,
+        and the response is the end of it.
+        """
+        agent = Agent().started()
+        message = agent.ask("What is 1 + 1?\n\x1b[31m")
+        prompt = [{"type": "text", "text": "What is 1 + 1?\n\x1b[31m"}]
+        self.assertEqual(message["params"], {"sessionId": "s1", "prompt": prompt})
+        self.assertFalse(agent.conversation.at_prompt)
+        content = {"type": "text", "text": "hm"}
+        thought = agent.update(sessionUpdate="agent_thought_chunk", content=content)
+        self.assertEqual(thought, [Submitted()])
+        self.assertEqual(agent.chunk("It is "), [Said("It is ")])
+        call = agent.update(sessionUpdate="tool_call", toolCallId="1", title="add")
+        self.assertEqual(call, [Working("add")])
+        self.assertEqual(agent.update(sessionUpdate="plan", entries=[]), [])
+        self.assertEqual(agent.chunk("2.\n"), [Said("2.\n")])
+        self.assertEqual(agent.stop(), [Answered("It is 2.\n", "response")])
+        self.assertTrue(agent.conversation.at_prompt)
+
+    @given(st.lists(st.integers(0, 600)))
+    def test_cut(self, places: list[int]) -> None:
+        """
+        A turn is the same however its bytes arrive.
+        """
+        agent = Agent().started()
+        agent.ask()
+        lines: list[dict[str, Any]] = [
+            {
+                "method": "session/update",
+                "params": {
+                    "sessionId": "s1",
+                    "update": {
+                        "sessionUpdate": "agent_message_chunk",
+                        "content": {"type": "text", "text": text},
+                    },
+                },
+            }
+            for text in ("größer ", "🎉")
+        ]
+        lines.append({"id": agent.last_id, "result": {"stopReason": "end_turn"}})
+        data = b"".join(json.dumps(each, ensure_ascii=False).encode() + b"\n" for each in lines)
+        events = [e for piece in cut(data, places) for e in agent.conversation.feed(piece)]
+        self.assertEqual(events[-1], Answered("größer 🎉", "response"))
+
+    def test_cut_pair(self) -> None:
+        """
+        A character that the agent cut in two is whole again; a half of one is not
+        passed on.
+        """
+        agent = Agent().started()
+        agent.ask()
+        for piece in ("\ud83c", "\udf89", " \ud83c"):
+            agent.chunk(piece)
+        self.assertEqual(agent.stop(), [Answered("🎉 �", "response")])
+
+    def test_clear(self) -> None:
+        """
+        A new session is the clear, and what comes late for the old one is nobody's.
+        """
+        agent = Agent().started()
+        agent.ask()
+        agent.stop()
+        self.assertEqual(agent.clear()["method"], "session/new")
+        self.assertFalse(agent.conversation.at_prompt)
+        self.assertEqual(agent.session("s2"), [Cleared()])
+        self.assertEqual(agent.unasked(), [])
+        self.assertEqual(agent.ask()["params"]["sessionId"], "s2")
+        self.assertEqual(agent.chunk("late"), [])
+        self.assertEqual(agent.chunk("mine", "s2"), [Submitted(), Said("mine")])
+        self.assertEqual(agent.stop(), [Answered("mine", "response")])
+
+    def test_close(self) -> None:
+        """
+        Where the agent can, it is told to close the session that was left.
+        """
+        agent = Agent(greeting=_CLOSES).started()
+        agent.clear()
+        self.assertEqual(agent.session("s2"), [Cleared()])
+        [close] = agent.unasked()
+        self.assertEqual((close["method"], close["params"]), ("session/close", {"sessionId": "s1"}))
+        self.assertEqual(agent.say(id=close["id"], error={"code": 1, "message": "no"}), [])
+        self.assertIs(agent.conversation.trouble, None)
+
+    def test_not_cleared(self) -> None:
+        """
+        A session that cannot be had is told.
+        """
+        agent = Agent().started()
+        agent.clear()
+        self.assertEqual(agent.error(-32603, "too many"), [NotCleared("-32603: too many")])
+
+    def test_stop_reasons(self) -> None:
+        """
+        Every other end of a turn is a trouble with its own name, and the next turn
+        is its own.
+        """
+        for reason, kind in (
+            ("max_tokens", "max_tokens"),
+            ("max_turn_requests", "max_turn_requests"),
+            ("refusal", "refusal"),
+            ("cancelled", "cancelled"),
+            ("of_the_future", "agent_error"),
+        ):
+            agent = Agent().started()
+            agent.ask()
+            agent.chunk("half an ans")
+            [event] = agent.stop(reason)
+            assert isinstance(event, Troubled), event
+            self.assertEqual((event.kind, event), (kind, agent.conversation.trouble))
+            self.assertTrue(agent.conversation.at_prompt)
+            agent.clear()
+            self.assertIs(agent.conversation.trouble, None)
+
+    def test_errors(self) -> None:
+        """
+        A failure has its name by its code or its words, wherever those stand.
+        """
+        for error, expected in (
+            ((-32000, "Auth"), Troubled("login_required", "-32000: Auth")),
+            ((429, "Slow down"), Troubled("throttled", "429: Slow down")),
+            (
+                (-32603, "Internal error", {"details": "Rate limit: wait 7 s"}),
+                Troubled("throttled", "-32603: Internal error (Rate limit: wait 7 s)", 7),
+            ),
+            (
+                (-32603, "Internal error", {"request": "a story on rate limits"}),
+                Troubled("agent_error", "-32603: Internal error"),
+            ),
+            ((1, "\x1b]0;title\x07\x1b[2Jwiped \ud800"), Troubled("agent_error", "1: wiped ?")),
+            ((-32603, "oops\n" * 1000), None),
+        ):
+            agent = Agent().started()
+            agent.ask()
+            [event] = agent.error(*error)
+            assert isinstance(event, Troubled), event
+            if expected is None:
+                self.assertEqual(event.kind, "agent_error")
+                self.assertLessEqual(len(event.detail), 300)
+            else:
+                self.assertEqual(event, expected)
+
+    def test_interrupt(self) -> None:
+        """
+        A turn that is given up is cancelled, at once; whatever it ends with is
+        only the proof that it is over.
+        """
+        for end in ("cancelled", "end_turn"):
+            agent = Agent().started()
+            agent.ask()
+            [cancel] = read(agent.conversation.interrupt())
+            self.assertEqual(cancel["method"], "session/cancel")
+            self.assertEqual(cancel["params"], {"sessionId": "s1"})
+            self.assertEqual(agent.chunk("late"), [])
+            self.assertEqual(agent.stop(end), [Ready()])
+            self.assertEqual(agent.conversation.interrupt(), b"")
+        agent = Agent().started()
+        agent.ask()
+        agent.conversation.interrupt()
+        self.assertEqual(agent.error(-32603, "aborted"), [Ready()])
+        self.assertIs(agent.conversation.trouble, None)
+
+    def test_deny(self) -> None:
+        """
+        A tool is denied by the option for that, or by none.
+        """
+        for options, outcome in (
+            (_OPTIONS, {"outcome": "selected", "optionId": "no"}),
+            (_OPTIONS[:2], {"outcome": "cancelled"}),
+            ([*_OPTIONS[:2], _NEVER], {"outcome": "selected", "optionId": "never"}),
+            ([], {"outcome": "cancelled"}),
+            ("nonsense", {"outcome": "cancelled"}),
+        ):
+            agent = Agent().started()
+            agent.ask()
+            self.assertEqual(agent.ask_permission("x", options), [NeedsApproval("rm -rf", "x")])
+            [said] = read(agent.conversation.deny())
+            self.assertEqual((said["id"], said["result"]["outcome"]), ("x", outcome))
+            self.assertEqual(agent.conversation.deny(), b"")
+
+    def test_allow(self) -> None:
+        """
+        A tool is allowed once, never for longer.
+        """
+        for options, outcome in (
+            (_OPTIONS, {"outcome": "selected", "optionId": "yes"}),
+            (_OPTIONS[:1], {"outcome": "cancelled"}),
+        ):
+            agent = Agent().started()
+            agent.ask()
+            agent.ask_permission(0, options)
+            [said] = read(agent.conversation.allow())
+            self.assertEqual((said["id"], said["result"]["outcome"]), (0, outcome))
+
+    def test_second_question(self) -> None:
+        """
+        Questions at once are answered one by one, in their order.
+        """
+        agent = Agent().started()
+        agent.ask()
+        agent.ask_permission(1)
+        agent.ask_permission(2)
+        for number in (1, 2):
+            [said] = read(agent.conversation.allow())
+            self.assertEqual((said["id"], said["result"]["outcome"]["optionId"]), (number, "yes"))
+        self.assertEqual(agent.unasked(), [])
+
+    def test_question_left(self) -> None:
+        """
+        A question that is still asked when the turn ends is answered with no, as is
+        one of another session.
+        """
+        agent = Agent().started()
+        agent.ask()
+        agent.ask_permission(1)
+        agent.stop()
+        self.assertEqual(agent.conversation.deny(), b"")
+        agent.clear()
+        agent.session("s2")
+        agent.ask()
+        self.assertEqual(agent.ask_permission(2, session="s1"), [])
+        said = {each["id"]: each["result"]["outcome"]["outcome"] for each in agent.unasked()}
+        self.assertEqual(said, {1: "cancelled", 2: "cancelled"})
+
+    def test_question_in_an_interrupt(self) -> None:
+        """
+        A question that nobody waits for any more is answered with no.
+        """
+        agent = Agent().started()
+        agent.ask()
+        agent.ask_permission(1)
+        said, cancel = read(agent.conversation.interrupt())
+        self.assertEqual((said["id"], said["result"]["outcome"]["outcome"]), (1, "cancelled"))
+        self.assertEqual(cancel["method"], "session/cancel")
+        self.assertEqual(agent.ask_permission(2), [])
+        [second] = agent.unasked()
+        self.assertEqual((second["id"], second["result"]["outcome"]["outcome"]), (2, "cancelled"))
+
+    def test_unknown_request(self) -> None:
+        """
+        What the agent asks for and we do not have is refused, so that it need not
+        wait.
+        """
+        agent = Agent().started()
+        agent.ask()
+        self.assertEqual(agent.say(id="f", method="fs/read_text_file", params={"path": "/x"}), [])
+        [said] = agent.unasked()
+        self.assertEqual((said["id"], said["error"]["code"]), ("f", -32601))
+
+    def test_strange_responses(self) -> None:
+        """
+        Answers to what was not asked change nothing.
+        """
+        agent = Agent().started()
+        agent.ask()
+        for id in (0, 999, "1", None):
+            self.assertEqual(agent.say(id=id, result={"stopReason": "end_turn"}), [])
+        self.assertFalse(agent.conversation.at_prompt)
+        self.assertEqual(agent.stop(), [Answered("", "response")])
+        self.assertEqual(agent.stop(), [])
+
+    def test_odd_responses(self) -> None:
+        """
+        Whatever a response to the prompt holds, it is the end of the turn; so is an
+        error without an id, when nothing else waits.
+        """
+        for message, detail in (
+            ({}, "the turn ended with None"),
+            ({"result": None}, "the turn ended with None"),
+            ({"result": {"stopReason": {"x": "y" * 1000}}}, "the turn ended with {'x': 'yyy"),
+            ({"error": "boom"}, "None: boom"),
+            ({"id": None, "error": {"code": -32700, "message": "Parse"}}, "-32700: Parse"),
+        ):
+            agent = Agent().started()
+            agent.ask()
+            [event] = agent.say(**{"id": agent.last_id, **message})
+            assert isinstance(event, Troubled), event
+            self.assertEqual(event.kind, "agent_error")
+            self.assertTrue(event.detail.startswith(detail), event)
+            self.assertLessEqual(len(event.detail), 300)
+            self.assertTrue(agent.conversation.at_prompt)
+
+    def test_titles(self) -> None:
+        """
+        What the agent calls its tools is told in part, and as plain text.
+        """
+        agent = Agent(max_output=10_000).started()
+        agent.ask()
+        title = "\x1b[31mrm \ud800" + "x" * 1000
+        [_, event] = agent.update(sessionUpdate="tool_call", toolCallId="1", title=title)
+        self.assertEqual(event, Working("rm ?" + "x" * 191))
+
+    def test_overflow(self) -> None:
+        """
+        A turn that says too much is told once; its end is only the proof that it
+        is over.
+        """
+        agent = Agent(max_output=1000).started()
+        agent.ask()
+        agent.chunk("x" * 1000)
+        self.assertEqual(agent.chunk("y"), [Said("y"), Overflowed(1000)])
+        self.assertEqual(agent.chunk("z" * 500), [])
+        self.assertEqual(agent.stop(), [Ready()])
+
+    def test_flood(self) -> None:
+        """
+        So is one that floods with anything else, a line without an end included.
+        """
+        for flood in (b"{}\n" * 400, b"x" * 100_000, b'{"method": "log", "params": {}}\n' * 40):
+            agent = Agent(max_output=1000).started()
+            agent.ask()
+            self.assertEqual(agent.conversation.feed(flood), [Overflowed(1000)])
+
+    def test_small_pieces(self) -> None:
+        """
+        Text counts as text, thoughts as well: what is around its pieces does not,
+        unless there is far more of it.
+        """
+        agent = Agent(max_output=1000).started()
+        agent.ask()
+        content = {"type": "text", "text": "y"}
+        for _ in range(500):
+            agent.update(sessionUpdate="agent_thought_chunk", content=content)
+            agent.chunk("x")
+        self.assertEqual(agent.stop(), [Answered("x" * 500, "response")])
+        agent.clear()
+        agent.session("s2")
+        agent.ask()
+        padded = {"type": "text", "text": "", "_meta": {"x": "y" * 10_000}}
+        update = {"sessionUpdate": "agent_message_chunk", "content": padded}
+        floods = [agent.update("s2", **update) for _ in range(30)]
+        self.assertIn([Said(""), Overflowed(1000)], floods)
+
+    def test_escapes(self) -> None:
+        """
+        Text that JSON escapes may be as long as any.
+        """
+        agent = Agent(max_output=200_000).started()
+        agent.ask()
+        agent.chunk("é" * 100_000)
+        self.assertEqual(agent.stop(), [Answered("é" * 100_000, "response")])

@@ -1,0 +1,130 @@
+"""
+Tests for `kiroworkers.conversations.acp.jsonrpc`.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.conversations.acp.jsonrpc import (
+    Garbage,
+    Notification,
+    Reader,
+    Request,
+    Response,
+    error,
+    notification,
+    read_message,
+    request,
+    result,
+)
+
+TEXT = b"".join(
+    (
+        request(1, "a", {"x": "größer 🎉"}),
+        b"a banner\r\n\n",
+        notification("b", {}),
+        result("2", {"y": 1}),
+        error(3, -32601, "no such thing"),
+    )
+)
+READ = [
+    Request(1, "a", {"x": "größer 🎉"}),
+    Garbage(b"a banner\r"),
+    Notification("b", {}),
+    Response("2", {"y": 1}),
+    Response(3, {}, {"code": -32601, "message": "no such thing"}),
+]
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    """
+    `data` in pieces.
+    """
+    ends = [0, *sorted(place for place in places if place < len(data)), len(data)]
+    return [data[start:end] for start, end in pairwise(ends)]
+
+
+class ReaderTests(SynchronousTestCase):
+    """
+    Tests for `Reader`.
+    """
+
+    @given(st.lists(st.integers(0, len(TEXT))))
+    def test_cut(self, places: list[int]) -> None:
+        """
+        Messages are the same however their bytes arrive, and their lines' sizes
+        are all that was written.
+        """
+        reader = Reader(1000)
+        found = [each for piece in cut(TEXT, places) for each in reader.feed(piece)]
+        self.assertEqual([message for message, _ in found], READ)
+        self.assertEqual(sum(size for _, size in found), len(TEXT) - len(b"\n"))
+
+    @given(st.lists(st.integers(0, 400)))
+    def test_too_long(self, places: list[int]) -> None:
+        """
+        A line that is longer than the limit is told once, its rest is skipped, and
+        the next line is read.
+        """
+        reader = Reader(100)
+        data = b"[" + b"1," * 150 + b"\n" + notification("after", {})
+        found = [each for piece in cut(data, places) for each in reader.feed(piece)]
+        [(garbage, size), (after, _)] = found
+        assert isinstance(garbage, Garbage)
+        self.assertTrue(garbage.too_long)
+        self.assertLessEqual(len(garbage.start), 100)
+        self.assertEqual(size, 100)
+        self.assertEqual(after, Notification("after", {}))
+
+    def test_endless(self) -> None:
+        """
+        Of a line that never ends nothing is kept.
+        """
+        reader = Reader(100)
+        told = [each for _ in range(1000) for each in reader.feed(b"x" * 1000)]
+        self.assertEqual(len(told), 1)
+
+
+class MessageTests(SynchronousTestCase):
+    """
+    Tests for `read_message`.
+    """
+
+    def test_no_message(self) -> None:
+        """
+        What is JSON, or nearly, but no message of the protocol is garbage.
+        """
+        for text in (
+            "[]",
+            "1",
+            '{"id": true, "result": {}}',
+            '{"id": 1.5, "method": "x"}',
+            '{"id": null, "method": "x"}',
+            '{"method": 3}',
+            '{"id": 1, "result": {}',
+            '{"id": ' + "9" * 5000 + ', "result": {}}',
+            "[" * 100_000,
+        ):
+            self.assertEqual(read_message(text.encode()), Garbage(text.encode()), text[:50])
+
+    def test_lenient(self) -> None:
+        """
+        What is missing beside a message's name is nothing.
+        """
+        cases: list[tuple[Any, Any]] = [
+            ({"id": 1, "method": "x"}, Request(1, "x", {})),
+            ({"method": "x", "params": [1]}, Notification("x", {})),
+            ({"id": 1, "result": None}, Response(1, {})),
+            ({"id": 1}, Response(1, {})),
+            ({"id": 1, "error": "words"}, Response(1, {}, {"message": "words"})),
+            ({"id": None, "error": {"code": 1}}, Response(None, {}, {"code": 1})),
+        ]
+        for message, expected in cases:
+            self.assertEqual(read_message(json.dumps(message).encode()), expected)

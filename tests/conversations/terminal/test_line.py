@@ -1,0 +1,147 @@
+"""
+Tests for `kiroworkers.conversations.terminal.line`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.conversations import (
+    Answered,
+    Conversation,
+    Event,
+    Overflowed,
+    PromptTooLong,
+    Ready,
+    Strayed,
+    load_dialect,
+    new_conversation,
+)
+
+GENERIC = load_dialect("generic")
+
+
+def started(max_output: int = 100_000) -> Conversation:
+    """
+    A conversation with its first prompt shown.
+    """
+    conversation = new_conversation(GENERIC, max_output)
+    assert conversation.feed(b"Chatting with a model\r\n> ") == [], "nothing is certain yet"
+    assert conversation.silent() == [Ready()], "it is ready"
+    return conversation
+
+
+class LineTests(SynchronousTestCase):
+    """
+    Tests for `LineConversation`.
+    """
+
+    def test_ready(self) -> None:
+        """
+        A last line that matches the pattern is the prompt, once it is quiet.
+        """
+        conversation = new_conversation(GENERIC, 1000)
+        conversation.feed(b"Hello\r\n> not yet")
+        self.assertIs(conversation.patience, None)
+        self.assertEqual(conversation.silent(), [])
+        conversation.feed(b"\r\n\x1b[?2004h> ")
+        self.assertEqual(conversation.patience, 0.5)
+        self.assertEqual(conversation.silent(), [Ready()])
+        self.assertTrue(conversation.at_prompt)
+
+    @given(st.lists(st.integers(0, 60)))
+    def test_turn(self, cuts: Iterable[int]) -> None:
+        """
+        A turn is what was printed between the echo and the next prompt, however
+        the reads were cut.
+        """
+        conversation = started()
+        self.assertEqual(conversation.ask("two\nlines"), b"two lines\r")
+        data = b'two lines\r\n> {"a": 1}\r\nand more\r\n> '
+        events: list[Event] = []
+        for start, end in pairwise([0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]):
+            events += conversation.feed(data[start:end])
+        events += conversation.silent()
+        text = '> {"a": 1}\nand more\n'
+        self.assertEqual(events, [Answered(text, "quiet")])
+
+    def test_echo_of_many_lines(self) -> None:
+        """
+        An echo is no answer, however the program breaks its lines.
+        """
+        conversation = started()
+        conversation.ask('Request: {"a": 1}\nEnd')
+        conversation.feed(b'> Request:\r\n {"a": 1}\r\nEnd\r\n{"b": 2}\r\n> ')
+        self.assertEqual(conversation.silent(), [Answered('{"b": 2}\n', "quiet")])
+
+    def test_without_echo(self) -> None:
+        """
+        A program that does not echo is read the same way.
+        """
+        conversation = started()
+        conversation.ask("hello")
+        self.assertEqual(conversation.feed(b"world\r\n> "), [])
+        self.assertEqual(conversation.silent(), [Answered("world\n", "quiet")])
+
+    def test_old_prompt(self) -> None:
+        """
+        The prompt that was there before the question ends no turn.
+        """
+        conversation = started()
+        conversation.ask("hello")
+        conversation.feed(b"")
+        self.assertIs(conversation.patience, None)
+
+    def test_pause_in_an_answer(self) -> None:
+        """
+        A pause elsewhere than after a prompt ends no turn.
+        """
+        conversation = started()
+        conversation.ask("hello")
+        conversation.feed(b"hello\r\nwell\r\n> quoted")
+        self.assertIs(conversation.patience, None)
+
+    def test_one_line(self) -> None:
+        """
+        A prompt is typed as one line, or refused where a terminal would cut it.
+        """
+        conversation = started()
+        with self.assertRaises(PromptTooLong) as raised:
+            conversation.ask("é" * 2048)
+        self.assertEqual((raised.exception.length, raised.exception.limit), (4096, 4094))
+        self.assertTrue(conversation.at_prompt)
+        self.assertEqual(len(conversation.ask("x" * 4094)), 4095)
+
+    def test_paste_where_it_is_wanted(self) -> None:
+        """
+        A program that asks for bracketed paste gets the prompt as it is.
+        """
+        conversation = new_conversation(GENERIC, 1000)
+        conversation.feed(b"\x1b[?2004h> ")
+        conversation.silent()
+        self.assertEqual(conversation.ask("two\nlines"), b"\x1b[200~two\nlines\x1b[201~\r")
+
+    def test_overflow(self) -> None:
+        """
+        A turn that prints too much is given up.
+        """
+        conversation = started(max_output=1000)
+        conversation.ask("hello")
+        self.assertEqual(conversation.feed(b"\n" + b"x" * 1000), [Overflowed(1000)])
+
+    def test_strays(self) -> None:
+        """
+        A prompt that goes away though nothing was typed has strayed.
+        """
+        self.assertEqual(started().feed(b"\r\nBye.\r\n"), [Strayed()])
+
+    def test_cannot_forget(self) -> None:
+        """
+        There is no way to make it forget.
+        """
+        self.assertFalse(started().forgets)

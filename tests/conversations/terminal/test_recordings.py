@@ -1,0 +1,209 @@
+"""
+Replays captures of real sessions, where they are at hand.
+
+They lie in the folder `shared/recordings` beside the checkout, or in the one
+that the variable KIROWORKERS_RECORDINGS names, and are not part of the project.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+
+from attrs import evolve
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from kiroworkers.conversations import (
+    Answered,
+    Conversation,
+    Event,
+    NeedsApproval,
+    NeedsChoice,
+    Ready,
+    Strayed,
+    Submitted,
+    load_dialect,
+    new_conversation,
+)
+
+_BESIDE = Path(__file__).parents[4] / "shared" / "recordings"
+FOLDER = Path(os.environ.get("KIROWORKERS_RECORDINGS", str(_BESIDE)))
+
+#: A line that the probe's editor read, between two prompts.
+ONE_LINE: list[Event] = [Ready(), Strayed(), Ready()]
+EXPECTED: dict[str, list[Event]] = {
+    "classic/approval-pending.bin": [Ready()],
+    "classic/kiro-2.10.0-hooks-line.bin": [],
+    "classic/kiro-2.11.0-one-shot.bin": [],
+    "classic/kiro-2.21.2-one-shot-stdout.bin": [],
+    "line-editor/backslash_continuation.bin": ONE_LINE,
+    "line-editor/bracketed_paste_and_CR_same_write.bin": ONE_LINE,
+    "line-editor/bracketed_paste_multiline_CR.bin": ONE_LINE,
+    "line-editor/bracketed_paste_one_line_CR.bin": ONE_LINE,
+    "line-editor/ctrl_c_at_prompt_twice.bin": [*ONE_LINE, Strayed(), Ready()],
+    "line-editor/ctrl_j_newline.bin": ONE_LINE,
+    "line-editor/ctrl_u_clears.bin": ONE_LINE,
+    "line-editor/idle_with_hint_then_type_hello_CR.bin": ONE_LINE,
+    "line-editor/odd_fence_not_submitted.bin": ONE_LINE,
+    "line-editor/term_dumb.bin": [],
+}
+
+
+class Recordings(SynchronousTestCase):
+    """
+    Skips where there are none.
+    """
+
+    def setUp(self) -> None:
+        if not FOLDER.is_dir():
+            raise SkipTest(f"there are no recordings in {FOLDER}")
+
+
+class ReplayTests(Recordings):
+    """
+    The classic interface and its line editor, as they were captured.
+    """
+
+    def test_events(self) -> None:
+        """
+        Each recording gives its events, whole, byte by byte, and however it is
+        cut.
+        """
+        random = Random(1)
+        kiro = load_dialect("kiro-classic")
+        for name, expected in EXPECTED.items():
+            data = (FOLDER / name).read_bytes()
+            self.assertEqual(new_conversation(kiro, 10**6).feed(data), expected, name)
+            conversation = new_conversation(kiro, 10**6)
+            by_byte = [event for byte in data for event in conversation.feed(bytes([byte]))]
+            self.assertEqual(by_byte, expected, name)
+            for _ in range(50):
+                cuts = sorted(random.choices(range(len(data) + 1), k=random.randrange(20)))
+                conversation = new_conversation(kiro, 10**6)
+                pieces = [data[a:b] for a, b in pairwise([0, *cuts, len(data)])]
+                cut = [event for piece in pieces for event in conversation.feed(piece)]
+                self.assertEqual(cut, expected, (name, cuts))
+
+    def test_last_seen(self) -> None:
+        """
+        The text of a recording is what a reader saw.
+        """
+        kiro = load_dialect("kiro-classic")
+        for name, seen in [
+            ("classic/kiro-2.11.0-one-shot.bin", "> pong\n\n ▸ Credits: 0.05 • Time: 1s"),
+            ("classic/kiro-2.21.2-one-shot-stdout.bin", "> Red\nBlue\nYellow"),
+        ]:
+            conversation = new_conversation(kiro, 10**6)
+            conversation.feed((FOLDER / name).read_bytes())
+            self.assertEqual(conversation.last_seen, seen)
+
+    def test_panes(self) -> None:
+        """
+        Screens of the classic interface: the start menu asks for the key of where
+        its cursor is, a missing login is known, and what only looks like a prompt
+        is none.
+        """
+        down, enter = b"\x1b[B", b"\r"
+        for name, keys in [
+            ("kiro-2.28.0-classic-nudge__80-cursor-switch", [down]),
+            ("kiro-2.28.0-classic-nudge__120-cursor-remind", [enter]),
+            ("kiro-2.27.0-legacy-deprecation-ready.logo-trimmed", []),
+            ("kiro-reply-guard__legacy-idle", []),
+            ("kiro-reply-guard__legacy-busy", []),
+            ("kiro-stale-spinner-idle", []),
+            ("amazonq-first-message", []),
+        ]:
+            conversation, events = self.seen(name)
+            choices = [event.keys for event in events if isinstance(event, NeedsChoice)]
+            self.assertEqual((choices, len(events)), (keys, len(keys)), name)
+            self.assertFalse(conversation.at_prompt)
+        conversation, _ = self.seen("kiro-auth-no-token")
+        trouble = conversation.trouble
+        assert trouble is not None, "it says so"
+        self.assertEqual(trouble.kind, "login_required")
+
+    def seen(self, name: str) -> tuple[Conversation, list[Event]]:
+        text = (FOLDER / f"panes/{name}.pane.txt").read_text()
+        conversation = new_conversation(load_dialect("kiro-classic"), 10**6)
+        return conversation, conversation.feed(text.replace("\n", "\r\n").encode())
+
+
+class TuiTests(Recordings):
+    """
+    The full-screen interface, as it was captured.  The captures have no times,
+    so the test says where it was quiet.
+    """
+
+    def conversation(self, rows: int, columns: int) -> Conversation:
+        return new_conversation(evolve(load_dialect("kiro-tui"), window=(rows, columns)), 10**6)
+
+    def cut(self, data: bytes, random: Random | None) -> list[bytes]:
+        """
+        `data` in pieces: of one byte each, or cut at random.
+        """
+        if random is None:
+            return [bytes([byte]) for byte in data]
+        cuts = sorted(random.choices(range(len(data) + 1), k=random.randrange(20)))
+        return [data[a:b] for a, b in pairwise([0, *cuts, len(data)])]
+
+    def follow(self, conversation: Conversation, data: bytes, random: Random | None) -> list[Event]:
+        events = [event for each in self.cut(data, random) for event in conversation.feed(each)]
+        return events + conversation.silent()
+
+    def test_turn(self) -> None:
+        """
+        A session of 2.0.1: it asks for consent, is ready, takes a question,
+        answers it; then somebody types.
+        """
+        frames = self.frames((FOLDER / "tui/kiro-2.0.1-turn.raw").read_bytes())
+        for random in [None, *map(Random, range(10))]:
+            conversation = self.conversation(28, 106)
+            self.assertEqual(
+                self.follow(conversation, b"".join(frames[:9]), random),
+                [
+                    NeedsChoice("❯ No, exit", b"\x1b[B"),
+                    NeedsChoice("❯ Yes, I accept", b"\r"),
+                    Ready(),
+                ],
+            )
+            conversation.ask("hello, what is 2+2?")
+            submitted, answered = self.follow(conversation, b"".join(frames[9:37]), random)
+            self.assertEqual(submitted, Submitted())
+            assert isinstance(answered, Answered), answered
+            self.assertEqual(answered.text.split("\n")[0], "  Hey! 2+2 = 4.")
+            self.assertEqual(answered.completion, "idle-sign")
+            self.assertEqual(self.follow(conversation, b"".join(frames[37:]), random), [Strayed()])
+
+    def test_approval(self) -> None:
+        """
+        A session that was asked to use a tool stops at a menu, whose cursor is
+        on yes; it is not idle.
+        """
+        data = (FOLDER / "tui/kiro-2.x-approval.raw").read_bytes()
+        # It was recorded without the terminal's output post-processing.
+        frames = self.frames(re.sub(rb"(?<!\r)\n", b"\r\n", data))
+        for random in [None, *map(Random, range(5))]:
+            conversation = self.conversation(53, 202)
+            events = self.follow(conversation, b"".join(frames[:10]), random)
+            self.assertEqual(events, [Ready()])
+            conversation.ask("remove it")
+            events = self.follow(conversation, b"".join(frames[10:]), random)
+            self.assertEqual(events, [Submitted(), NeedsApproval("shell requires approval")])
+            self.assertFalse(conversation.at_prompt)
+            self.assertEqual(conversation.deny(), b"\x1b[B")
+
+    def frames(self, data: bytes) -> list[bytes]:
+        return re.split(rb"(?<=\x1b\[\?2026l)", data)
+
+    def test_panes(self) -> None:
+        """
+        The screens of 2.27 show the signs, too.
+        """
+        for name, expected in [("tui-idle", [Ready()]), ("tui-busy", [])]:
+            text = (FOLDER / f"panes/kiro-reply-guard__{name}.pane.txt").read_text()
+            conversation = self.conversation(40, 130)
+            conversation.feed(text.replace("\n", "\r\n").encode())
+            self.assertEqual(conversation.silent(), expected, name)

@@ -1,0 +1,99 @@
+"""
+Tests for `kiroworkers.conversations.transcript`.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.conversations.transcript import plain
+
+
+class PlainTests(SynchronousTestCase):
+    """
+    Tests for `plain`.
+    """
+
+    def test_escapes_vanish(self) -> None:
+        """
+        Colours, titles, other strings and charset escapes leave only the text.
+        """
+        for data in [
+            b"\x1b[38;5;141m> \x1b[0mred\x1b[0m\x1b[0m",
+            b"\x1b]0;a title\x07> red",
+            b"\x1b]8;;http://x\x1b\\> red\x1b]8;;\x1b\\",
+            b"\x1bP+q544e\x1b\\> red",
+            b"\x1b(B> \x1b[<ured\x1b[=5u\x1b[4:3m",
+            b"\x07> r\x08ed\x7f",
+        ]:
+            self.assertEqual(plain(data), "> red")
+
+    def test_rewritten_lines(self) -> None:
+        """
+        A line that was rewritten counts as its last writing, however it went
+        back: by CR, by erasing, by moving to the first column.
+        """
+        self.assertEqual(plain(b"Think\rThought.\r\n"), "Thought.\n")
+        self.assertEqual(plain("\r⠋ Thinking...\x1b[2K\x1b[1GDone".encode()), "Done")
+        self.assertEqual(plain(b"1%\x1b[G2%\r\nnext"), "2%\nnext")
+
+    def test_newlines(self) -> None:
+        """
+        CR LF, and a CR doubled by the terminal, are one newline.
+        """
+        self.assertEqual(plain(b"a\r\nb\r\r\nc\nd"), "a\nb\nc\nd")
+
+    def test_pieces(self) -> None:
+        """
+        What is shown is the same however large the pieces are that are read at once,
+        also of a line that is longer than they are and was rewritten many times.
+        """
+        frames = "".join(f"\r{frame} Thinking..." for frame in "⠋⠙⠹").encode() * 9
+        data = b"a\r\n" + frames + b"\x1b[2K\x1b[1GDone\r\x1b[0m\r\r\nb\xe2\ncd\r\r\x1b[K"
+        for size in range(1, len(data) + 2):
+            self.assertEqual(plain(data, size), "a\nDone\nb\ufffd\ncd")
+
+    @given(
+        st.lists(
+            st.sampled_from(
+                [
+                    b"a",
+                    b"\r",
+                    b"\n",
+                    b"\x1b[2K",
+                    b"\x1b[G",
+                    b"\x1b[32m",
+                    b"\x1b",
+                    b"\xff",
+                    b"\x1b]0;t",
+                ]
+            )
+        ).map(b"".join),
+        st.integers(1, 20),
+    )
+    def test_any_pieces(self, data: bytes, size: int) -> None:
+        """
+        Anything reads the same in pieces of any size as at once.
+        """
+        self.assertEqual(plain(data, size), plain(data, len(data) + 1))
+
+    def test_not_utf8(self) -> None:
+        """
+        Bytes that are not UTF-8 are replaced, not refused.
+        """
+        self.assertEqual(plain(b"a\xffb"), "a\ufffdb")
+
+    def test_unended_strings(self) -> None:
+        """
+        A title that is never ended costs its line, not the text after it.
+        """
+        self.assertEqual(plain(b"a\x1b]0;title\r\nb"), "a\nb")
+
+    @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"])))
+    def test_text_is_kept(self, text: str) -> None:
+        """
+        Text without control characters is kept as it is.
+        """
+        self.assertEqual(plain(text.encode()), text)

@@ -1,0 +1,242 @@
+"""
+What the tests of this room share: sessions and pools in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+
+from kiroworkers.conversations import Troubled, load_dialect, new_conversation
+from kiroworkers.pool.autoscaling import Scale
+from kiroworkers.pool.backoff import RestartPolicy
+from kiroworkers.pool.circuit_breaker import LoginPolicy
+from kiroworkers.pool.dispatcher import Pool, QueuePolicy
+from kiroworkers.pool.recycling import RecyclePolicy
+from kiroworkers.pool.worker import Supervisor, Worker
+from kiroworkers.process.agent_process import AgentProcess, Command, start
+from kiroworkers.session.session import Limits, Session
+from kiroworkers.testing import MemoryKiro, MemoryReactor
+
+LIMITS = Limits(startup=60, cancel=10, stop=5)
+
+RESTARTS = RestartPolicy(delay=5, max_delay=300, burst=5, long_life=300)
+
+#: Nothing is recycled, unless a test says so.
+RECYCLING = RecyclePolicy(max_requests=10**6, jitter=0, max_age=1e9, memory_max=10**15)
+
+COMMAND = Command("/bin/kiro", ("chat",), {}, Path("/"), (50, 1000))
+
+
+class MemoryLine(MemoryKiro):
+    """
+    A program that prints a prompt and reads a line, and no more.
+    """
+
+    def begin(self) -> None:
+        self.print("Hello\n> ")
+
+    def receive(self, data: bytes) -> None:
+        self.typed.append(data.decode().removesuffix("\r"))
+
+    def say(self, text: str) -> None:
+        self.print(f"{text}\n> ")
+
+
+class MemoryAcp(MemoryKiro):
+    """
+    An agent that speaks ACP and ends a turn only when it is told to.
+
+    @ivar session: the protocol's session that is in use, from ``s1`` up.
+    """
+
+    session = 0
+
+    def begin(self) -> None:
+        """
+        Wait for a request.
+        """
+
+    def receive(self, data: bytes) -> None:
+        for line in data.splitlines():
+            self._serve(json.loads(line))
+
+    def chunk(self, text: str) -> None:
+        """
+        Send a piece of an answer.
+        """
+        content = {"type": "text", "text": text}
+        update = {"sessionUpdate": "agent_message_chunk", "content": content}
+        params = {"sessionId": f"s{self.session}", "update": update}
+        self._send(method="session/update", params=params)
+
+    def end_turn(self) -> None:
+        """
+        Respond to the prompt.
+        """
+        self._send(id=self._prompt, result={"stopReason": "end_turn"})
+
+    def _serve(self, message: Any) -> None:
+        match message:
+            case {"method": "initialize", "id": id}:
+                self._send(id=id, result={"protocolVersion": 1})
+            case {"method": "session/new", "id": id}:
+                self.session += 1
+                self._send(id=id, result={"sessionId": f"s{self.session}"})
+            case {"method": "session/prompt", "id": id, "params": {"prompt": [{"text": text}]}}:
+                self._prompt = id
+                self.typed.append(text)
+
+    def _send(self, **message: Any) -> None:
+        self.print(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+
+
+class LoggedOut(MemoryKiro):
+    """
+    A Kiro that nobody is logged in to.
+    """
+
+    def begin(self) -> None:
+        self.print("You are not logged in, please log in with kiro-cli login\n")
+        self.process.reactor.callLater(0, self.process.end, 1)
+
+
+@frozen
+class MemoryJournal:
+    """
+    A journal that says one thing, or nothing.
+    """
+
+    text: str | None
+
+    def marked(self, prompt: str) -> str:
+        return f"{prompt} #1"
+
+    def answer(self, prompt: str, since: float) -> str | None:
+        return self.text
+
+
+def new_session_in(
+    reactor: MemoryReactor,
+    max_output: int = 100_000,
+    dialect: str = "kiro-classic",
+    **changes: Any,
+) -> Callable[[str, Callable[[], None], Callable[[str], None]], Session]:
+    """
+    Makes sessions of `dialect` whose programs run in `reactor`, with the usual
+    settings but for `changes`.
+    """
+
+    def launch(process: AgentProcess) -> None:
+        start(reactor, process, COMMAND)
+
+    def new_session(
+        name: str, on_idle: Callable[[], None], on_gone: Callable[[str], None]
+    ) -> Session:
+        conversation = new_conversation(load_dialect(dialect), max_output)
+        return Session(
+            name, reactor, conversation, launch, reactor, LIMITS, on_idle, on_gone, **changes
+        )
+
+    return new_session
+
+
+@define
+class Watcher:
+    """
+    A supervisor that takes note.
+
+    @ivar idle: the workers that said so, as often as they did.
+    @ivar due: the reasons why a worker was due.
+    @ivar room: is there memory for a second session?
+    @ivar troubles: what was wrong.
+    """
+
+    idle: list[str] = field(factory=list)
+    due: list[str] = field(factory=list)
+    troubles: list[Troubled] = field(factory=list)
+    room: bool = False
+    of_all: bool = False
+
+    def is_idle(self, worker: Worker) -> None:
+        self.idle.append(worker.name)
+
+    def is_due(self, worker: Worker, reason: str) -> None:
+        self.due.append(reason)
+
+    def is_troubled(self, worker: Worker, trouble: Troubled) -> bool:
+        self.troubles.append(trouble)
+        return self.of_all
+
+    def has_room(self, worker: Worker) -> bool:
+        return self.room
+
+    def has_changed(self, worker: Worker) -> None:
+        pass
+
+
+def new_worker_in(
+    reactor: MemoryReactor,
+    restarts: RestartPolicy = RESTARTS,
+    recycling: RecyclePolicy = RECYCLING,
+    **session: Any,
+) -> Callable[[str, Supervisor], Worker]:
+    """
+    Makes workers whose programs run in `reactor`.
+    """
+    new_session = new_session_in(reactor, **session)
+    chance = random.Random(1)
+
+    def new_worker(name: str, supervisor: Supervisor) -> Worker:
+        return Worker(name, reactor, chance, new_session, restarts, recycling, supervisor)
+
+    return new_worker
+
+
+def pool_in(reactor: MemoryReactor, **changes: Any) -> Pool:
+    """
+    A pool of two whose programs run in `reactor`, with the usual knobs but for
+    `changes`.
+    """
+    knobs = {
+        "workers": 2,
+        "max_workers": 0,
+        "min_spare": 1,
+        "max_spare": 2,
+        "backlog": 32,
+        "queue_timeout": 30.0,
+        "request_timeout": 120.0,
+        "restarts": RESTARTS,
+        "recycling": RECYCLING,
+        "login": LoginPolicy(),
+        "is_free": lambda size: True,
+        "session": {},
+        "called": "worker",
+        **changes,
+    }
+    new_worker = new_worker_in(reactor, knobs["restarts"], knobs["recycling"], **knobs["session"])
+    scale = Scale(
+        knobs["workers"],
+        max(knobs["workers"], knobs["max_workers"]),
+        knobs["min_spare"],
+        knobs["max_spare"],
+    )
+    policy = QueuePolicy(knobs["backlog"], knobs["queue_timeout"], knobs["request_timeout"])
+    return Pool(
+        reactor, new_worker, scale, policy, knobs["login"], knobs["is_free"], knobs["called"]
+    )
+
+
+def watched(deferred: Deferred[Any]) -> list[Any]:
+    """
+    A list that gets what `deferred` fires with, an exception for a failure.
+    """
+    results: list[Any] = []
+    deferred.addCallbacks(results.append, lambda failure: results.append(failure.value))
+    return results

@@ -1,0 +1,60 @@
+"""
+Tests for `kiroworkers.process.login_check`, with real programs.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.trial.unittest import TestCase
+
+from kiroworkers.process import login_check
+from kiroworkers.process.login_check import check_login
+from tests.programs import exits
+
+real: Any = reactor
+
+
+class CheckLoginTests(TestCase):
+    """
+    Tests for `check_login`.
+    """
+
+    timeout = 30
+
+    async def check(self, script: str) -> bool:
+        return await check_login(real, ["/bin/sh", "-c", script], dict(os.environ))
+
+    async def test_status(self) -> None:
+        """
+        A status of 0 means yes, any other no, and what it prints means nothing.
+        """
+        self.assertTrue(await self.check("echo somebody; exit 0"))
+        self.assertFalse(await self.check("echo nobody >&2; exit 1"))
+
+    async def test_leaves_a_child(self) -> None:
+        """
+        A child that the command leaves behind is not waited for.
+        """
+        pid = Path(self.mktemp()).absolute()
+        self.assertTrue(await self.check(f"sleep 20 & echo $! > {pid}; exit 0"))
+        child = int(pid.read_text())
+        os.kill(child, 9)
+        await exits(real, child)
+
+    async def test_says_nothing(self) -> None:
+        """
+        A command that does not end is ended, and means no.
+        """
+        self.patch(login_check, "_PATIENCE", 0.1)
+        self.assertFalse(await self.check("exec sleep 20"))
+
+    def test_no_such_command(self) -> None:
+        """
+        A command that is not there is said to be so.
+        """
+        with self.assertRaises(OSError):
+            check_login(real, ["/no/such/kiro-cli", "whoami"], dict(os.environ))

@@ -1,0 +1,153 @@
+"""
+JSON that a session prints comes back equal, whatever it holds: through the
+stand-in of each dialect, as a real program on a real PTY of its width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from twisted.trial.unittest import TestCase
+
+from kiroworkers.errors import AnswerUnreadable
+from kiroworkers.tasks.answer import find_answer
+from kiroworkers.tasks.literal import json_literal
+from tests.session.test_contract import RealStarting, tui_signs
+
+VALUES = 500
+SCHEMA = {"type": "object", "required": ["value"]}
+
+#: What a terminal, a line editor, a renderer of markdown or a parser of JSON
+#: could take for more than text.
+_PIECES = [
+    *'{}[]":,\\/`*_~<>&|!@#$%^()',
+    *("**bold**", "_it_", "[a](b)", "```", "```json", "~~no~~", "&lt;", "&amp;lt;", "&quot;"),
+    *("> ", "[y/n]:", "\n> ", "\r\n", "\t", "\x1b[?2004h", "\x1b[38;5;93m> \x1b[0m", "\x07"),
+    *(
+        "\u202e",
+        "\u2028",
+        "\x00",
+        "\x7f",
+        "\x9b",
+        "\ud800",
+        "🎉",
+        "👩‍👩‍👧",
+        "é",
+        "e\u0301",
+        "大きい",
+    ),
+    *("Allow this action? [y/n/t]:", "ThrottlingException", "You are not logged in", '{"a": 1}'),
+    *(" ", "  ", "word", "a longer piece of text ", "\\u0041", "\\n", '\\"', "\\\\"),
+]
+
+
+def value(random: Random, depth: int = 0) -> Any:
+    """
+    Anything JSON can hold.
+    """
+    match random.randrange(8 if depth < 4 else 5):
+        case 0:
+            return random.choice([None, True, False, 0, -1, 1.5, 1e300, 10**30])
+        case 1 | 2 | 3 | 4:
+            return text(random, random.randrange(30))
+        case 5:
+            return [value(random, depth + 1) for _ in range(random.randrange(5))]
+        case _:
+            return {text(random, 3): value(random, depth + 1) for _ in range(random.randrange(5))}
+
+
+def text(random: Random, pieces: int) -> str:
+    return "".join(random.choices(_PIECES, k=pieces))
+
+
+def values(random: Random, number: int) -> list[dict[str, Any]]:
+    """
+    So many objects, from tiny to half a megabyte.
+    """
+    found: list[dict[str, Any]] = [{"value": value(random)} for _ in range(number - 5)]
+    found += [{"value": text(random, 5000 * size)} for size in (1, 4, 10)]
+    found += [{"value": "x" * 500_000}, {"value": [value(random) for _ in range(3000)]}]
+    return found
+
+
+class FidelityTests(RealStarting):
+    """
+    Tests for one dialect.
+    """
+
+    arguments = ("-m", "tests.fakekiro", "chat")
+    timeout = 300
+    number = VALUES
+    #: How many may be refused, because they cannot be read for certain.
+    most_refused = 0
+    assertEqual: Callable[..., None]
+    assertLessEqual: Callable[..., None]
+
+    async def test_values(self) -> None:
+        """
+        Hundreds of objects come back as they went, or not at all.
+        """
+        watched = await self.started()
+        refused = 0
+        for sent in values(Random(3), self.number):
+            prompt = f"Task: echo\nRequest: {json_literal(sent)}\nGive it back. [[think=0]]"
+            try:
+                reply = await self.wait(watched.session.ask(prompt))
+                found = find_answer(reply.text, SCHEMA, wrapped=reply.wrapped)
+            except AnswerUnreadable:
+                refused += 1
+            else:
+                self.assertEqual(found.value, sent)
+            await self.wait(watched.idle())
+        self.assertLessEqual(refused, self.most_refused)
+        await self.stop(watched)
+
+
+class KiroTests(FidelityTests, TestCase):
+    """
+    Kiro's classic interface.
+    """
+
+
+class QTests(FidelityTests, TestCase):
+    """
+    Its ancestor.
+    """
+
+    dialect = "q"
+    faults = "era=q"
+
+
+class TuiTests(FidelityTests, TestCase):
+    """
+    Kiro's full-screen interface, read from its screen: what its rows cut inside a
+    string is refused, and so is what does not fit on the screen.
+    """
+
+    dialect = "kiro-tui"
+    arguments = ("-m", "tests.faketui", "chat")
+    # A screen costs far more to read than a line.
+    number = VALUES // 5
+    most_refused = number // 10
+    # The stand-in draws nothing after its idle sign here.
+    changes = tui_signs("quiet = 0.01")
+
+
+class UnwrappedTuiTests(TuiTests):
+    """
+    The same, where only the terminal's edge cuts lines.
+    """
+
+    faults = "unwrapped"
+    changes = tui_signs("quiet = 0.01\nwraps = false")
+
+
+class JournalTuiTests(TuiTests):
+    """
+    The same, with a journal.
+    """
+
+    faults = "journal"
+    most_refused = 0

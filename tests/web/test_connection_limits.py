@@ -1,0 +1,73 @@
+"""
+Tests for `kiroworkers.web.connection_limits`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.web.connection_limits import Connections
+
+
+class LimitTests(SynchronousTestCase):
+    """
+    Tests for how many connections there may be.
+    """
+
+    def connect(self, connections: Connections, address: Any) -> tuple[Any, StringTransport]:
+        transport = StringTransport(peerAddress=address)
+        protocol = connections.buildProtocol(address)
+        protocol.makeConnection(transport)
+        return protocol, transport
+
+    def refused(self, transport: StringTransport) -> bool:
+        said = transport.value()
+        self.assertEqual(transport.disconnecting, bool(said))
+        if said:
+            self.assertTrue(said.startswith(b"HTTP/1.1 503 Service Unavailable\r\n"))
+            self.assertIn(b"\r\nRetry-After: 5\r\n", said)
+            self.assertIn(b'"code":"too_many_connections","retryAfter":5}', said)
+        return bool(said)
+
+    def test_most(self) -> None:
+        """
+        One too many is told so and closed; when another one ends there is room.
+        """
+        connections = Connections(Factory.forProtocol(Protocol), 2, 0)
+        address = IPv4Address("TCP", "192.0.2.1", 1)
+        first, _ = self.connect(connections, address)
+        self.assertFalse(self.refused(self.connect(connections, address)[1]))
+        self.assertTrue(self.refused(self.connect(connections, UNIXAddress(None))[1]))
+        first.connectionLost(Failure(ConnectionDone()))
+        self.assertFalse(self.refused(self.connect(connections, address)[1]))
+
+    def test_most_of_one(self) -> None:
+        """
+        One address, or network, cannot take the room of all; this machine can.
+        """
+        connections = Connections(Factory.forProtocol(Protocol), 100, 1)
+        for address, refused in [
+            (IPv4Address("TCP", "192.0.2.1", 1), False),
+            (IPv4Address("TCP", "192.0.2.1", 2), True),
+            (IPv6Address("TCP", "::ffff:192.0.2.1", 3), True),
+            (IPv4Address("TCP", "192.0.2.2", 1), False),
+            (IPv6Address("TCP", "2001:db8::1", 1), False),
+            (IPv6Address("TCP", "2001:db8::2", 1), True),
+            (IPv4Address("TCP", "127.0.0.1", 1), False),
+            (IPv4Address("TCP", "127.0.0.1", 2), False),
+            (UNIXAddress(None), False),
+            (UNIXAddress(None), False),
+        ]:
+            _, transport = self.connect(connections, address)
+            self.assertEqual(self.refused(transport), refused, address)
+        for each in list(connections.protocols):
+            each.connectionLost(Failure(ConnectionDone()))
+        _, transport = self.connect(connections, IPv4Address("TCP", "192.0.2.1", 1))
+        self.assertFalse(self.refused(transport))
