@@ -20,7 +20,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from bench.exchange import CLEAR, CONFIRM, PROMPT, answer, asked
+from bench.exchange import CLEAR, CONFIRM, PROMPT, answer, payload
 
 
 class Terminal(ProcessProtocol):
@@ -40,7 +40,7 @@ class Terminal(ProcessProtocol):
         """
         self._request = request
         self._next = [CLEAR, CONFIRM, b""]
-        self._type(asked(idea))
+        self._type(payload(idea))
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         self._read += data

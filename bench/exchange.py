@@ -34,7 +34,7 @@ def prompt(idea: str) -> str:
 _BEFORE, _AFTER = prompt("<idea>").split('"<idea>"')
 
 
-def asked(idea: str) -> bytes:
+def payload(idea: str) -> bytes:
     """
     The keys that ask for a story for `idea`, with no more care than it takes.
     """

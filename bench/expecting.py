@@ -22,7 +22,7 @@ from typing import cast
 
 import pexpect
 
-from bench.exchange import CLEAR, CONFIRM, PROMPT, answer, asked
+from bench.exchange import CLEAR, CONFIRM, PROMPT, answer, payload
 
 
 class Terminal:
@@ -41,7 +41,7 @@ class Terminal:
         """
         The story for `idea`.
         """
-        return answer(self._type(asked(idea)))
+        return answer(self._type(payload(idea)))
 
     def clear(self) -> None:
         """

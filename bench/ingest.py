@@ -132,7 +132,7 @@ def screen(data: bytes, knob: int = _NO_KNOB) -> None:
     """
     conversation = new_conversation(load_dialect("kiro-tui"), knob)
     conversation.feed(b"\x1b[?2026h ask a question or describe a task\x1b[?2026l")
-    conversation.silent()
+    conversation.on_quiet()
     conversation.ask("hello")
     _feed(conversation, data)
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from bench.exchange import CLEAR, CONFIRM, PROMPT, asked
+from bench.exchange import CLEAR, CONFIRM, PROMPT, payload
 from bench.server import Started
 
 #: Waits until there is something to read on the descriptor.
@@ -54,13 +54,13 @@ class Reader:
         """
         Ask for a story; returns when the next prompt was seen.
         """
-        self._type(asked(idea), PROMPT, self._wait)
+        self._type(payload(idea), PROMPT, self._wait)
 
     def first_byte(self, idea: str, mark: bytes) -> None:
         """
         Ask for a story; returns when `mark`, with which answers begin, was seen.
         """
-        self._type(asked(idea), mark, self._wait)
+        self._type(payload(idea), mark, self._wait)
 
     def clear(self) -> None:
         """

@@ -67,11 +67,11 @@ def stand_ins(stack: ExitStack) -> dict[str, Ask]:
 
     def anew(idea: str) -> None:
         new = {"cwd": "/", "mcpServers": []}
-        asked = {"sessionId": "session-0", "prompt": [{"type": "text", "text": prompt(idea)}]}
+        payload = {"sessionId": "session-0", "prompt": [{"type": "text", "text": prompt(idea)}]}
         lines = [
             {"id": 1, "method": "initialize", "params": {"protocolVersion": 1}},
             {"id": 2, "method": "session/new", "params": new},
-            {"id": 3, "method": "session/prompt", "params": asked},
+            {"id": 3, "method": "session/prompt", "params": payload},
         ]
         said = "".join(json.dumps({"jsonrpc": "2.0", **each}) + "\n" for each in lines)
         printed = once([sys.executable, "-m", "tests.fakeacp"], environment(), kiro.folder, said)

@@ -20,9 +20,9 @@ from tempfile import TemporaryFile
 from attrs import Factory, evolve, field, frozen
 
 from kiroworkers.conversations import BadDialect, Dialect, load_dialect, read_dialect
-from kiroworkers.conversations.dialects.dialect import Line, Version, version_in
+from kiroworkers.conversations.dialects.dialect import LinePrompt, Version, version_in
 from kiroworkers.conversations.dialects.environment import EVERYTHING
-from kiroworkers.errors import BadSetting, CannotStart
+from kiroworkers.errors import CannotStart, InvalidSetting
 
 #: The names `--agent` takes, and the dialects that each may speak, by its version.
 _DIALECTS = {
@@ -59,7 +59,7 @@ _VERSION_PATIENCE = 10.0
 
 
 @frozen
-class Wanted:
+class AgentSpec:
     """
     What the operator asks for.
 
@@ -119,7 +119,7 @@ class Agent:
     name: str = field(default=Factory(lambda self: self.dialect.name, takes_self=True))
 
 
-def check_agents(wanted: Sequence[Wanted]) -> None:
+def validate_agents(wanted: Sequence[AgentSpec]) -> None:
     """
     Can they be meant, side by side?
 
@@ -127,17 +127,17 @@ def check_agents(wanted: Sequence[Wanted]) -> None:
     """
     names: set[str] = set()
     for each in wanted:
-        check_agent(each)
+        validate_agent(each)
         if len(wanted) > 1:
             if each.agent == "auto":
-                raise BadSetting("--agent", each.agent, "goes without others")
+                raise InvalidSetting("--agent", each.agent, "goes without others")
             name = _name_of(each)
             if name in names:
-                raise BadSetting("--agent", each.agent, f"there is another agent named {name}")
+                raise InvalidSetting("--agent", each.agent, f"there is another agent named {name}")
             names.add(name)
 
 
-def side_by_side(wanted: Sequence[Wanted]) -> list[Wanted]:
+def isolate_env(wanted: Sequence[AgentSpec]) -> list[AgentSpec]:
     """
     Agents that were checked, each of which gets nothing that is another's own.
     """
@@ -152,7 +152,7 @@ def side_by_side(wanted: Sequence[Wanted]) -> list[Wanted]:
     ]
 
 
-def _own_variables(wanted: Wanted) -> Iterator[str]:
+def _own_variables(wanted: AgentSpec) -> Iterator[str]:
     for dialect in [] if wanted.command else _dialects(wanted.agent):
         yield from (each for each in dialect.pass_environment if each != EVERYTHING)
     for each in wanted.pass_env:
@@ -161,7 +161,7 @@ def _own_variables(wanted: Wanted) -> Iterator[str]:
             yield name
 
 
-def check_agent(wanted: Wanted) -> None:
+def validate_agent(wanted: AgentSpec) -> None:
     """
     Can `wanted` be meant?
 
@@ -169,30 +169,30 @@ def check_agent(wanted: Wanted) -> None:
     """
     if wanted.command:
         if wanted.agent not in ("auto", _ACP):
-            raise BadSetting(
+            raise InvalidSetting(
                 "--agent-command", wanted.command, "goes without --agent, or with --agent acp"
             )
         if wanted.agent == _ACP and wanted.prompt:
-            raise BadSetting("--prompt-pattern", wanted.prompt, "ACP has no prompt to be seen")
+            raise InvalidSetting("--prompt-pattern", wanted.prompt, "ACP has no prompt to be seen")
         try:
             named = shlex.split(wanted.command)
         except ValueError as problem:
-            raise BadSetting("--agent-command", wanted.command, str(problem)) from None
+            raise InvalidSetting("--agent-command", wanted.command, str(problem)) from None
         if not named:
-            raise BadSetting("--agent-command", wanted.command, "names no program")
+            raise InvalidSetting("--agent-command", wanted.command, "names no program")
         try:
             re.compile(wanted.prompt)
         except (re.error, OverflowError, RecursionError) as problem:
-            raise BadSetting("--prompt-pattern", wanted.prompt, str(problem)) from None
+            raise InvalidSetting("--prompt-pattern", wanted.prompt, str(problem)) from None
     elif wanted.prompt:
-        raise BadSetting("--prompt-pattern", wanted.prompt, "goes with --agent-command")
+        raise InvalidSetting("--prompt-pattern", wanted.prompt, "goes with --agent-command")
     elif wanted.agent == _ACP:
-        raise BadSetting("--agent", wanted.agent, "goes with --agent-command")
+        raise InvalidSetting("--agent", wanted.agent, "goes with --agent-command")
     elif wanted.agent != "auto":
         try:
             _dialects(wanted.agent)
         except BadDialect as problem:
-            raise BadSetting("--agent", wanted.agent, str(problem)) from None
+            raise InvalidSetting("--agent", wanted.agent, str(problem)) from None
 
 
 def _dialects(name: str) -> list[Dialect]:
@@ -206,7 +206,7 @@ def _dialects(name: str) -> list[Dialect]:
     raise BadDialect(f"must be auto, {', '.join(_DIALECTS)}, acp or a dialect file (.toml)")
 
 
-def _name_of(wanted: Wanted) -> str:
+def _name_of(wanted: AgentSpec) -> str:
     return _ACP if wanted.agent == _ACP else _name(wanted.agent, _dialects(wanted.agent)[0])
 
 
@@ -214,7 +214,7 @@ def _name(asked_for: str, dialect: Dialect) -> str:
     return asked_for if asked_for in _DIALECTS else dialect.name
 
 
-def _generic(wanted: Wanted) -> Dialect:
+def _generic(wanted: AgentSpec) -> Dialect:
     """
     The dialect of any program.
     """
@@ -222,7 +222,7 @@ def _generic(wanted: Wanted) -> Dialect:
     dialect = load_dialect(_ACP if wanted.agent == _ACP else _GENERIC)
     readiness = dialect.readiness
     if wanted.prompt:
-        assert isinstance(readiness, Line), "its prompt is a pattern"
+        assert isinstance(readiness, LinePrompt), "its prompt is a pattern"
         readiness = evolve(readiness, prompt=re.compile(wanted.prompt))
     label = f"the program {shlex.join([program, *arguments])}"
     if dialect.transport == "acp":
@@ -237,7 +237,7 @@ def _generic(wanted: Wanted) -> Dialect:
 
 
 def choose_agent(
-    wanted: Wanted,
+    wanted: AgentSpec,
     environment: Mapping[str, str],
     said_version: Callable[[list[str], Mapping[str, str]], str],
 ) -> Agent:
@@ -304,7 +304,7 @@ def _dotted(version: Version) -> str:
     return ".".join(map(str, version))
 
 
-def ask_version(command: list[str], environment: Mapping[str, str]) -> str:
+def read_version(command: list[str], environment: Mapping[str, str]) -> str:
     """
     What `command` prints, in one line; nothing when it cannot be asked.
     """

@@ -13,61 +13,66 @@ from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 
-from kiroworkers.agents import Agent, Wanted, ask_version, choose_agent, side_by_side
+from kiroworkers.agents import Agent, AgentSpec, choose_agent, isolate_env, read_version
 from kiroworkers.conversations import Dialect, new_conversation
-from kiroworkers.pool.agent_groups import Group
-from kiroworkers.pool.autoscaling import Scale
-from kiroworkers.pool.backoff import RestartPolicy
+from kiroworkers.pool.agent_groups import AgentGroup
+from kiroworkers.pool.autoscaling import AutoscalePolicy
+from kiroworkers.pool.backoff import BackoffPolicy
 from kiroworkers.pool.circuit_breaker import LoginCheck, LoginPolicy
-from kiroworkers.pool.dispatcher import Pool, QueuePolicy
+from kiroworkers.pool.dispatcher import Dispatcher, QueuePolicy
 from kiroworkers.pool.health_monitor import HealthLimits, HealthMonitor
 from kiroworkers.pool.recycling import RecyclePolicy
 from kiroworkers.pool.worker import Supervisor, Worker
 from kiroworkers.process import agent_process
 from kiroworkers.process.login_check import check_login
 from kiroworkers.process.memory import held_by, is_free
-from kiroworkers.process.watchdog import Guard
+from kiroworkers.process.watchdog import Watchdog
 from kiroworkers.session.journal import JournalFolder
-from kiroworkers.session.session import Limits, Reset, Session
+from kiroworkers.session.session import Reset, Session, SessionTimeouts
 from kiroworkers.settings import Settings, inherited_environment
-from kiroworkers.workspaces.workspaces import Rooms
+from kiroworkers.workspaces.workspaces import Workspaces
 
 
 class Assembly:
     """
     Puts together what `settings` ask for, around the `reactor`.
 
-    @param guard: who ends the sessions of a server that was killed.
-    @param rooms: where sessions run, from `folder` on.
+    @param watchdog: who ends the sessions of a server that was killed.
+    @param workspaces: where sessions run, from `folder` on.
     """
 
     def __init__(
-        self, reactor: Any, settings: Settings, guard: Guard, rooms: Rooms, folder: Path
+        self,
+        reactor: Any,
+        settings: Settings,
+        watchdog: Watchdog,
+        workspaces: Workspaces,
+        folder: Path,
     ) -> None:
         self._reactor = reactor
         self._settings = settings
-        self._guard = guard
-        self._rooms = rooms
+        self._watchdog = watchdog
+        self._workspaces = workspaces
         self._folder = folder
 
-    def groups(self) -> Iterator[Group]:
+    def groups(self) -> Iterator[AgentGroup]:
         """
         The agents that are wanted, in their order, each with a pool that is not started.
 
         @raise CannotStart: when one is not to be had.
         """
         settings = self._settings
-        for number, wanted in enumerate(side_by_side(wanted_agents(settings))):
-            agent = choose_agent(wanted, inherited_environment(), ask_version)
+        for number, wanted in enumerate(isolate_env(wanted_agents(settings))):
+            agent = choose_agent(wanted, inherited_environment(), read_version)
             # The first's workers have the names that they have without others.
             called = f"{agent.name}-worker" if number else "worker"
             workers = settings.workers_of(settings.agent[number])
-            yield Group(agent, self._new_pool(agent, workers, called))
+            yield AgentGroup(agent, self._new_pool(agent, workers, called))
 
-    def _new_pool(self, agent: Agent, workers: int, called: str) -> Pool:
+    def _new_pool(self, agent: Agent, workers: int, called: str) -> Dispatcher:
         settings, chance = self._settings, Random()
         new_session = self._new_session(agent)
-        restarts = RestartPolicy(
+        restarts = BackoffPolicy(
             delay=settings.restart_delay,
             max_delay=settings.restart_max_delay,
             burst=settings.start_limit_burst,
@@ -83,10 +88,10 @@ class Assembly:
         def new_worker(name: str, supervisor: Supervisor) -> Worker:
             return Worker(name, self._reactor, chance, new_session, restarts, recycling, supervisor)
 
-        return Pool(
+        return Dispatcher(
             self._reactor,
             new_worker,
-            Scale(
+            AutoscalePolicy(
                 workers=workers,
                 max_workers=max(workers, settings.max_workers),
                 min_spare=settings.min_spare,
@@ -98,7 +103,7 @@ class Assembly:
             called,
         )
 
-    def monitor(self, pool: Pool) -> HealthMonitor:
+    def monitor(self, pool: Dispatcher) -> HealthMonitor:
         """
         Who looks after the sessions of `pool`.
         """
@@ -106,7 +111,7 @@ class Assembly:
         allowed = settings.startup_timeout, settings.request_timeout, settings.cancel_timeout
         return HealthMonitor(
             self._reactor,
-            pool.crew,
+            pool.worker_pool,
             settings.check_interval,
             HealthLimits(
                 idle=settings.idle_timeout, unsettled=sum(allowed) + settings.stop_timeout
@@ -123,7 +128,7 @@ class Assembly:
 
     def _new_session(self, agent: Agent) -> Callable[..., Session]:
         settings = self._settings
-        limits = Limits(
+        limits = SessionTimeouts(
             startup=settings.startup_timeout,
             cancel=settings.cancel_timeout,
             stop=settings.stop_timeout,
@@ -139,33 +144,33 @@ class Assembly:
         def new_session(
             name: str, on_idle: Callable[[], None], on_gone: Callable[[str], None]
         ) -> Session:
-            room = self._rooms.take(name, command, agent.dialect.stores)
+            workspace = self._workspaces.take(name, command, agent.dialect.state_dirs)
 
             def launch(program: agent_process.AgentProcess) -> None:
-                room.enter(partial(agent_process.start, self._reactor, program))
+                workspace.prepare(partial(agent_process.start, self._reactor, program))
 
             def gone(reason: str) -> None:
-                room.leave()
+                workspace.release()
                 on_gone(reason)
 
             return Session(
                 name,
                 self._reactor,
-                new_conversation(agent.dialect, settings.max_output, str(room.works_in)),
+                new_conversation(agent.dialect, settings.max_output, str(workspace.works_in)),
                 launch,
-                self._guard,
+                self._watchdog,
                 limits,
                 on_idle,
                 gone,
                 settings.allow_tools,
-                _journal(agent.dialect, room.command, settings.max_output),
+                _journal(agent.dialect, workspace.command, settings.max_output),
                 Reset(settings.reset),
             )
 
         return new_session
 
 
-def wanted_agents(settings: Settings) -> list[Wanted]:
+def wanted_agents(settings: Settings) -> list[AgentSpec]:
     """
     The agents that `settings` ask for.
     """
@@ -173,9 +178,9 @@ def wanted_agents(settings: Settings) -> list[Wanted]:
     passed = settings.pass_env
     several = any(each.agent == "acp" for each in settings.agent)
     return [
-        Wanted(each.agent, settings.agent_command, settings.prompt_pattern, passed)
+        AgentSpec(each.agent, settings.agent_command, settings.prompt_pattern, passed)
         if each.agent == "acp" or not several
-        else Wanted(each.agent, pass_env=passed)
+        else AgentSpec(each.agent, pass_env=passed)
         for each in settings.agent
     ]
 

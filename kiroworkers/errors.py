@@ -22,7 +22,7 @@ class CannotStart(SystemExit, Exception):
 
 
 @frozen
-class BadSetting(Exception):
+class InvalidSetting(Exception):
     """
     The knob called `name` (as its user spelt it) cannot be `value`.
     """
@@ -54,7 +54,7 @@ class UnknownTask(WorkError):
 
 
 @frozen
-class BadInput(WorkError):
+class InvalidInput(WorkError):
     """
     The request's body does not fit the task's input schema.
 
@@ -70,7 +70,7 @@ class BadInput(WorkError):
 
 
 @frozen
-class PromptUntypable(WorkError):
+class PromptTooLarge(WorkError):
     """
     The request makes a prompt of `length` bytes, and the agent's terminal takes
     `limit`.
@@ -103,7 +103,7 @@ class NoWorkerFree(WorkError):
 
 
 @frozen
-class NoTimeLeft(WorkError):
+class DeadlineUnachievable(WorkError):
     """
     By the turns seen, an answer takes at least `expected` seconds, and the
     request's deadline is `limit` seconds from its arrival.
@@ -161,7 +161,7 @@ class ShuttingDown(WorkError):
 
 
 @frozen
-class TimedOut(WorkError):
+class RequestTimedOut(WorkError):
     """
     The deadline of the request, `limit` seconds after it came, has passed.
     """
@@ -241,7 +241,7 @@ class Evidence:
 
 
 @frozen
-class AnswerUseless(WorkError):
+class UnusableAnswer(WorkError):
     """
     The session answered, but with nothing that can be given to the client.
     """
@@ -250,7 +250,7 @@ class AnswerUseless(WorkError):
 
 
 @frozen
-class AnswerUnfit(AnswerUseless):
+class AnswerSchemaMismatch(UnusableAnswer):
     """
     The session answered, but with nothing that fits the task's answer schema: for
     the last `reason`, and for `reasons`, one for each time it was asked.
@@ -264,7 +264,7 @@ class AnswerUnfit(AnswerUseless):
 
 
 @frozen
-class AnswerUnreadable(AnswerUseless):
+class AnswerUnreadable(UnusableAnswer):
     """
     The session answered, but its screen does not show for certain what.
     """

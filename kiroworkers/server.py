@@ -19,24 +19,24 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from kiroworkers.assembly import Assembly
-from kiroworkers.errors import BadSetting, CannotStart
-from kiroworkers.jobs.job import Said
-from kiroworkers.jobs.service import Desk
-from kiroworkers.pool.agent_groups import Groups
-from kiroworkers.process.watchdog import Guard
+from kiroworkers.errors import CannotStart, InvalidSetting
+from kiroworkers.jobs.job import StoredResponse
+from kiroworkers.jobs.service import JobService
+from kiroworkers.pool.agent_groups import AgentGroups
+from kiroworkers.process.watchdog import Watchdog
 from kiroworkers.settings import Settings, inherited_environment
 from kiroworkers.signals import Signals
 from kiroworkers.tasks import BadTask, Catalogue, Task
 from kiroworkers.web.app import Application
-from kiroworkers.web.auth import Gate
-from kiroworkers.web.connection_limits import Connections
-from kiroworkers.web.errors import described_error
-from kiroworkers.web.jobs import described_job
+from kiroworkers.web.auth import Authorizer
+from kiroworkers.web.connection_limits import ConnectionLimiter
+from kiroworkers.web.errors import error_json
+from kiroworkers.web.jobs import job_json
 from kiroworkers.web.listener import Listener
-from kiroworkers.web.rate_limiter import Rates
-from kiroworkers.web.site import Door, Rules
+from kiroworkers.web.rate_limiter import RateLimiter
+from kiroworkers.web.site import ApiSite, RequestLimits
 from kiroworkers.web.tokens import read_tokens
-from kiroworkers.workspaces.workspaces import Rooms, Workdir, runner
+from kiroworkers.workspaces.workspaces import Workdir, Workspaces, runner
 from kiroworkers.workspaces.worktrees import Worktrees
 
 #: The exit status of a server that had to refuse what it had taken.
@@ -60,14 +60,14 @@ class Server(MultiService):
         super().__init__()
         self._reactor = reactor
         self._settings = settings
-        self._guard = Guard(reactor)
-        self._groups: Groups | None = None
+        self._watchdog = Watchdog(reactor)
+        self._groups: AgentGroups | None = None
         self._tasks: Catalogue | None = None
-        self._rooms: Rooms | None = None
+        self._workspaces: Workspaces | None = None
         self._needs_rooms = False
-        self._desk: Desk | None = None
-        self._connections: Connections | None = None
-        self._gate = Gate(rates=rates_of(reactor, settings))
+        self._job_service: JobService | None = None
+        self._connections: ConnectionLimiter | None = None
+        self._authorizer = Authorizer(rates=rates_of(reactor, settings))
         # Made before anything else registers, so that it is the last to be called.
         self._status = 0
         atexit.register(self._leave)
@@ -77,11 +77,11 @@ class Server(MultiService):
         # are those of the process that will run.
         settings = self._settings
         folder = settings.repo_path or Path.cwd()
-        self._rooms = rooms = self._new_rooms(folder)
-        assembly = Assembly(self._reactor, settings, self._guard, rooms, folder)
-        self._groups = groups = Groups(assembly.groups())
-        stores = any(group.agent.dialect.stores for group in groups)
-        self._needs_rooms = stores or rooms.workdir is not Workdir.SHARED
+        self._workspaces = workspaces = self._new_rooms(folder)
+        assembly = Assembly(self._reactor, settings, self._watchdog, workspaces, folder)
+        self._groups = groups = AgentGroups(assembly.groups())
+        state_dirs = any(group.agent.dialect.state_dirs for group in groups)
+        self._needs_rooms = state_dirs or workspaces.workdir is not Workdir.SHARED
         check = partial(check_tasks, groups=groups, longest=settings.request_timeout)
         self._tasks = Catalogue(settings.tasks, check)
         try:
@@ -89,22 +89,22 @@ class Server(MultiService):
         except BadTask as problem:
             raise CannotStart(f"kiroworkers: {problem}") from None
         self._renew_tokens()
-        self._desk = desk = Desk(
+        self._job_service = job_service = JobService(
             self._reactor,
             settings,
             groups,
             self._tasks,
-            lambda problem: Said(*described_error(problem)),
-            described_job,
+            lambda problem: StoredResponse(*error_json(problem)),
+            job_json,
         )
-        application = Application(self._reactor, groups, self._tasks, self._gate, desk)
-        door = Door(self._reactor, application.resource(), rules_of(settings))
-        self._connections = Connections(
+        application = Application(self._reactor, groups, self._tasks, self._authorizer, job_service)
+        door = ApiSite(self._reactor, application.resource(), rules_of(settings))
+        self._connections = ConnectionLimiter(
             door, settings.max_connections, settings.max_connections_per_address
         )
         listener = Listener(self._reactor, settings, self._connections)
         pools = [group.pool for group in groups]
-        for service in (listener, *pools, *map(assembly.monitor, pools), desk):
+        for service in (listener, *pools, *map(assembly.monitor, pools), job_service):
             service.setServiceParent(self)
         signals = Signals(self._reactor, self._reactor.stop, self._hurry, self._renew)
         self._reactor.callWhenRunning(signals.install)
@@ -117,17 +117,21 @@ class Server(MultiService):
                 label=group.agent.dialect.label,
                 reason=group.agent.reason,
                 folder=folder,
-                how="" if rooms.workdir is Workdir.SHARED else f" (--workdir {settings.workdir})",
+                how=""
+                if workspaces.workdir is Workdir.SHARED
+                else f" (--workdir {settings.workdir})",
             )
         self._note_strangers(groups)
 
     def startService(self) -> None:
         # Not before: the user may be another one then, who has to own it.
-        assert self._rooms is not None and self._desk is not None, "they were chosen before"
+        assert self._workspaces is not None and self._job_service is not None, (
+            "they were chosen before"
+        )
         given = self._settings.state_dir
         if self._needs_rooms or given is not None:
-            self._rooms.open(given)
-        self._desk.open(None if given is None else self._rooms.path)
+            self._workspaces.open(given)
+        self._job_service.open(None if given is None else self._workspaces.path)
         gc.set_threshold(*_COLLECTED)
         super().startService()
 
@@ -139,14 +143,14 @@ class Server(MultiService):
         Finish what was taken, say so to whoever asked, then end everything.
         """
         if self._groups is not None and self._connections is not None:
-            if self._desk is not None:
-                self._desk.runner.rest()
+            if self._job_service is not None:
+                self._job_service.runner.stop_dispatch()
             waiting = self._requests()
             if waiting:
                 self._log.info("stopping: {n} request(s) to finish", n=waiting)
             await self._groups.drain(self._settings.graceful_timeout)
-            if self._desk is not None:
-                self._desk.runner.give_back()
+            if self._job_service is not None:
+                self._job_service.runner.requeue_running()
             # Jobs are not refused, but left to the next server.
             if self._requests():
                 self._status = _CUT_SHORT
@@ -155,11 +159,11 @@ class Server(MultiService):
         if self._connections is not None:
             await self._connections.close(self._reactor)
         await stopped
-        if self._desk is not None:
-            self._desk.close()
-        if self._rooms is not None:
-            await self._rooms.close()
-        self._guard.stop()
+        if self._job_service is not None:
+            self._job_service.close()
+        if self._workspaces is not None:
+            await self._workspaces.close()
+        self._watchdog.stop()
 
     def _requests(self) -> int:
         """
@@ -182,7 +186,7 @@ class Server(MultiService):
         assert self._groups is not None, "signals are taken when all runs"
         try:
             self._renew_tokens()
-        except BadSetting as problem:
+        except InvalidSetting as problem:
             self._log.error("the tokens stay as they were: {problem}", problem=problem)
         try:
             self._renew_tasks()
@@ -192,7 +196,7 @@ class Server(MultiService):
 
     def _renew_tokens(self) -> None:
         if self._settings.token_file is not None:
-            self._gate.bearers = tuple(read_tokens(self._settings.token_file))
+            self._authorizer.tokens = tuple(read_tokens(self._settings.token_file))
 
     def _renew_tasks(self) -> None:
         assert self._tasks is not None, "they are made before they are read"
@@ -211,14 +215,14 @@ class Server(MultiService):
             sys.stderr.flush()
             os._exit(self._status)
 
-    def _new_rooms(self, folder: Path) -> Rooms:
+    def _new_rooms(self, folder: Path) -> Workspaces:
         workdir = Workdir(self._settings.workdir)
         worktrees = None
         if workdir is Workdir.GIT_WORKTREE:
             worktrees = Worktrees(folder, inherited_environment())
-        return Rooms(runner(self._reactor), workdir, worktrees)
+        return Workspaces(runner(self._reactor), workdir, worktrees)
 
-    def _note_strangers(self, groups: Groups) -> None:
+    def _note_strangers(self, groups: AgentGroups) -> None:
         """
         Say which agents the operator named in vain.
         """
@@ -227,12 +231,12 @@ class Server(MultiService):
             self._log.warn("--pass-env names the agent {name}, which does not serve", name=name)
 
 
-def rules_of(settings: Settings) -> Rules:
+def rules_of(settings: Settings) -> RequestLimits:
     """
     What the door of a server with these `settings` lets in.
     """
     # A page that gave this address a name of its own has no token to send.
-    return Rules(
+    return RequestLimits(
         max_body=settings.max_body,
         receive_timeout=settings.receive_timeout,
         cors_origins=settings.cors_origin,
@@ -241,14 +245,14 @@ def rules_of(settings: Settings) -> Rules:
     )
 
 
-def rates_of(clock: IReactorTime, settings: Settings) -> Rates | None:
+def rates_of(clock: IReactorTime, settings: Settings) -> RateLimiter | None:
     """
     How often clients may ask by these `settings`; None for any number.
     """
-    return Rates(clock, settings.rate, settings.rate_burst) if settings.rate else None
+    return RateLimiter(clock, settings.rate, settings.rate_burst) if settings.rate else None
 
 
-def check_tasks(tasks: Mapping[str, Task], groups: Groups, longest: float) -> None:
+def check_tasks(tasks: Mapping[str, Task], groups: AgentGroups, longest: float) -> None:
     """
     Does every agent that a task names answer here, and can every limit hold?
 

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from attrs import field, fields, frozen
 
-from kiroworkers.errors import BadSetting
+from kiroworkers.errors import InvalidSetting
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ _BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _PLAIN_NAMES = {"port": "PORT", "repo_path": "REPO_PATH"}
 
 
-def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+def int_range(least: int, most: int | None = None) -> Callable[[str], int]:
     """
     Reads a whole number between `least` and `most`.
     """
@@ -78,7 +78,7 @@ def choice(*words: str) -> Callable[[str], str]:
     return read
 
 
-def size(text: str) -> int:
+def byte_size(text: str) -> int:
     """
     Reads a number of bytes, or a number with `k`, `m` or `g` (powers of 1024).
     """
@@ -131,7 +131,7 @@ def address(text: str) -> str:
     return text
 
 
-def switch(text: str) -> bool:
+def boolean(text: str) -> bool:
     """
     Reads yes or no.
     """
@@ -182,11 +182,11 @@ def _host(text: str) -> str:
 
 
 #: Reads how many workers an agent has.
-workers_of_one = whole(1, 512)
+workers_of_one = int_range(1, 512)
 
 
 @frozen
-class Staffing:
+class AgentCount:
     """
     An agent and its workers.
 
@@ -198,7 +198,7 @@ class Staffing:
     workers: int = 0
 
 
-def staffing(text: str) -> tuple[Staffing, ...]:
+def agent_counts(text: str) -> tuple[AgentCount, ...]:
     """
     Reads agents, each with its number of workers or without: `kiro=2,q`.
     """
@@ -208,14 +208,14 @@ def staffing(text: str) -> tuple[Staffing, ...]:
     return found
 
 
-def _staffing(text: str) -> Staffing:
+def _staffing(text: str) -> AgentCount:
     agent, equals, count = text.rpartition("=")
     if not equals or text.endswith(".toml"):
-        return Staffing(_absolute(text))
+        return AgentCount(_absolute(text))
     if not agent:
         raise ValueError(f"{text}: names no agent")
     try:
-        return Staffing(_absolute(agent), workers_of_one(count))
+        return AgentCount(_absolute(agent), workers_of_one(count))
     except ValueError as problem:
         raise ValueError(f"{text}: the number of workers {problem}") from None
 
@@ -251,7 +251,7 @@ def host_patterns(text: str) -> tuple[str, ...]:
     return found
 
 
-def knob(default: T, shown: str, read: Callable[[str], T], meaning: str) -> T:
+def option(default: T, shown: str, read: Callable[[str], T], meaning: str) -> T:
     """
     A field of `Settings`: its default, how that default is shown, how a text
     is read, and what it means.
@@ -267,219 +267,221 @@ class Settings:
     What the operator chose.  Durations are in seconds, sizes in bytes.
     """
 
-    port: int = knob(8080, "8080", whole(0, 65535), "TCP port to listen on; 0 takes a free one.")
-    interface: str = knob(
+    port: int = option(
+        8080, "8080", int_range(0, 65535), "TCP port to listen on; 0 takes a free one."
+    )
+    interface: str = option(
         "127.0.0.1",
         "127.0.0.1",
         address,
         "Address to bind with --port.  Anything but loopback needs --token-file or --insecure.",
     )
-    listen: str = knob(
+    listen: str = option(
         "",
         "",
         str,
         "A Twisted endpoint string instead of --port and --interface, such as "
         "unix:/run/kiroworkers.sock or systemd:domain=INET:index=0.",
     )
-    insecure: bool = knob(
+    insecure: bool = option(
         False,
         "no",
-        switch,
+        boolean,
         "Serve on an address that other machines can reach without --token-file: whoever "
         "reaches the port can ask.",
     )
-    repo_path: Path | None = knob(
+    repo_path: Path | None = option(
         None, "the current folder", folder, "Folder in which the sessions run."
     )
-    agent: tuple[Staffing, ...] = knob(
-        (Staffing("auto"),),
+    agent: tuple[AgentCount, ...] = option(
+        (AgentCount("auto"),),
         "auto",
-        staffing,
+        agent_counts,
         "Who answers: kiro (by its version, kiro-classic or kiro-acp), kiro-tui, q, llm, "
         "codex, gemini, gemini-acp, opencode-acp, offline (built in, by rules), a dialect "
         "file (.toml), or auto: Kiro when kiro-cli is on PATH, else offline.  NAME=COUNT "
         "gives it so many workers.  Several, by the flag again or with commas, serve side "
         "by side, each with a queue of its own.",
     )
-    tasks: Path | None = knob(
+    tasks: Path | None = option(
         None,
         "",
         folder,
         "Folder of task files (.toml), served beside the built-in ones; one of the same name "
         "replaces a built-in.  Read again at SIGHUP.",
     )
-    agent_command: str = knob(
+    agent_command: str = option(
         "",
         "",
         str,
         "Any program that prints a prompt and reads a line, with its arguments, "
         "instead of --agent; with --agent acp, one that speaks ACP.",
     )
-    prompt_pattern: str = knob(
+    prompt_pattern: str = option(
         "",
         "",
         str,
         "With --agent-command: a regular expression that its prompt matches, alone "
         "on the last line; ^> $ without.",
     )
-    allow_tools: bool = knob(
+    allow_tools: bool = option(
         False,
         "no",
-        switch,
+        boolean,
         "Say yes, this once, each time the agent asks whether it may use a tool.  The "
         "prompt holds text of clients.",
     )
-    pass_env: tuple[str, ...] = knob(
+    pass_env: tuple[str, ...] = option(
         (),
         "",
         variables,
         "Variables of the server that agents get besides their own: names or patterns, with "
         "commas, each for every agent or, as in kiro:GITHUB_TOKEN, for the one of that name.",
     )
-    workdir: str = knob(
+    workdir: str = option(
         "shared",
         "shared",
         choice("shared", "per-worker", "git-worktree"),
         "Where sessions run: in --repo-path (shared), each in an empty folder (per-worker) or "
         "each in a checkout of what is HEAD in --repo-path (git-worktree).",
     )
-    state_dir: Path | None = knob(
+    state_dir: Path | None = option(
         None,
         "",
         new_folder,
         "Where jobs are kept, and folders of --workdir and of agents that need their own.  "
         "Without, those are temporary, and jobs are below $XDG_STATE_HOME/kiroworkers.",
     )
-    token_file: Path | None = knob(
+    token_file: Path | None = option(
         None,
         "",
         file,
         "Tokens that requests must bear, one a line: a name, its scopes (ask, watch, "
         "operate, with commas) and the token.",
     )
-    workers: int = knob(
+    workers: int = option(
         2, "2", workers_of_one, "Sessions kept warm, of each agent that has no COUNT."
     )
-    max_workers: int = knob(
+    max_workers: int = option(
         0,
         "0",
-        whole(0, 512),
+        int_range(0, 512),
         "Workers at most: more are started under load and end after it; 0 never starts more.",
     )
-    min_spare: int = knob(
+    min_spare: int = option(
         1,
         "1",
-        whole(0, 512),
+        int_range(0, 512),
         "With --max-workers: fewer idle workers than this, and more are started.",
     )
-    max_spare: int = knob(
+    max_spare: int = option(
         2,
         "2",
-        whole(0, 512),
+        int_range(0, 512),
         "With --max-workers: never fewer idle workers than this for a whole "
         "--check-interval, and those above it end.",
     )
-    backlog: int = knob(
+    backlog: int = option(
         32,
         "32",
-        whole(0, 1_000_000),
+        int_range(0, 1_000_000),
         "Requests that may wait for a worker; 0 refuses at once when all are busy.",
     )
-    queue_timeout: float = knob(
+    queue_timeout: float = option(
         30.0, "30", seconds, "Longest wait for a worker; then 503 with Retry-After."
     )
-    request_timeout: float = knob(
+    request_timeout: float = option(
         120.0,
         "120",
         seconds,
         "Deadline of a request, its wait included; then 504.  Keep it below your "
         "client's own time-out.",
     )
-    max_jobs: int = knob(
+    max_jobs: int = option(
         1000,
         "1000",
-        whole(0, 1_000_000),
+        int_range(0, 1_000_000),
         "Jobs (Prefer: respond-async) that may be unfinished; one more gets 503.",
     )
-    job_ttl: float = knob(
+    job_ttl: float = option(
         3600.0,
         "1h",
         seconds,
         "How long what a job came to, or what was said under an Idempotency-Key, is kept.",
     )
-    callback_secret_file: Path | None = knob(
+    callback_secret_file: Path | None = option(
         None,
         "",
         file,
         "A secret of 16 characters at least that callbacks are signed with; without, "
         "nobody is called back.",
     )
-    callback_hosts: tuple[str, ...] = knob(
+    callback_hosts: tuple[str, ...] = option(
         (),
         "",
         host_patterns,
         "The only hosts that are called back, wherever they are: names, addresses or patterns, "
         "with commas.  Without: any whose addresses are all public.",
     )
-    reset: str = knob(
+    reset: str = option(
         "clear",
         "clear",
         choice("clear", "recycle", "none"),
         "What keeps a request from earlier ones: clear (the agent forgets the "
         "conversation), recycle (a new process for each) or none.",
     )
-    startup_timeout: float = knob(60.0, "60", seconds, "From a session's start to its prompt.")
-    cancel_timeout: float = knob(
+    startup_timeout: float = option(60.0, "60", seconds, "From a session's start to its prompt.")
+    cancel_timeout: float = option(
         10.0,
         "10",
         seconds,
         "For the prompt to come back after an interrupt or a clear; then the session is replaced.",
     )
-    stop_timeout: float = knob(5.0, "5", seconds, "From a session's SIGTERM to its SIGKILL.")
-    check_interval: float = knob(60.0, "60", seconds, "The health monitor's round.")
-    idle_timeout: float = knob(
+    stop_timeout: float = option(5.0, "5", seconds, "From a session's SIGTERM to its SIGKILL.")
+    check_interval: float = option(60.0, "60", seconds, "The health monitor's round.")
+    idle_timeout: float = option(
         300.0,
         "300",
         seconds,
         "Renew a session idle for longer: one at a time, and only while another is ready.",
     )
-    max_requests: int = knob(
-        50, "50", whole(1), "Renew a session after so many answers, and up to a fifth more."
+    max_requests: int = option(
+        50, "50", int_range(1), "Renew a session after so many answers, and up to a fifth more."
     )
-    max_age: float = knob(3600.0, "3600", seconds, "Renew a session that is older.")
-    memory_max: int = knob(
+    max_age: float = option(3600.0, "3600", seconds, "Renew a session that is older.")
+    memory_max: int = option(
         2 * 1024**3,
         "2GiB",
-        size,
+        byte_size,
         "Renew a session that holds more memory, its children included; looked at "
         "every --check-interval.",
     )
-    restart_delay: float = knob(
+    restart_delay: float = option(
         5.0,
         "5",
         seconds,
         "From a session's unexpected end to its successor's start.  It doubles while "
         "sessions end without an answer within --start-limit-interval.",
     )
-    restart_max_delay: float = knob(
+    restart_max_delay: float = option(
         300.0,
         "300",
         seconds,
         "Longest such delay, and from one probe of a failed worker to the next.",
     )
-    start_limit_burst: int = knob(
-        5, "5", whole(1), "So many such ends in a row, and the worker has failed."
+    start_limit_burst: int = option(
+        5, "5", int_range(1), "So many such ends in a row, and the worker has failed."
     )
-    start_limit_interval: float = knob(
+    start_limit_interval: float = option(
         300.0, "300", seconds, "A session that lives for longer ends such a row."
     )
-    graceful_timeout: float = knob(
+    graceful_timeout: float = option(
         130.0,
         "130",
         seconds,
         "After SIGTERM: how long requests that were taken may go on.",
     )
-    allow_host: tuple[str, ...] = knob(
+    allow_host: tuple[str, ...] = option(
         (),
         "",
         hosts,
@@ -487,7 +489,7 @@ class Settings:
         "that was reached: names or addresses, with commas.  Without it, a server with "
         "--token-file or --insecure answers to any name.",
     )
-    cors_origin: tuple[str, ...] = knob(
+    cors_origin: tuple[str, ...] = option(
         (),
         "none",
         origins,
@@ -495,32 +497,34 @@ class Settings:
         "::1 on any port), * (any), or a list with commas.  What pages of others POST, PUT or "
         "DELETE is refused.",
     )
-    rate: int = knob(
+    rate: int = option(
         0,
         "0",
-        whole(0, 1_000_000),
+        int_range(0, 1_000_000),
         "Requests a minute that a client (by its token, else by its address) may begin, then "
         "429 with Retry-After; a GET is not counted; 0 for any number.",
     )
-    rate_burst: int = knob(
-        10, "10", whole(1, 1_000_000), "With --rate: so many requests may come at once."
+    rate_burst: int = option(
+        10, "10", int_range(1, 1_000_000), "With --rate: so many requests may come at once."
     )
-    max_connections: int = knob(
-        1000, "1000", whole(1), "Connections at most; one more gets 503 and is closed."
+    max_connections: int = option(
+        1000, "1000", int_range(1), "Connections at most; one more gets 503 and is closed."
     )
-    max_connections_per_address: int = knob(
+    max_connections_per_address: int = option(
         100,
         "100",
-        whole(0),
+        int_range(0),
         "Connections at most of one address, or of one /64 network of IPv6, but for those of "
         "this machine; 0 for any number.",
     )
-    receive_timeout: float = knob(
+    receive_timeout: float = option(
         30.0, "30", seconds, "From a request's first byte to its last; then 408."
     )
-    max_body: int = knob(1024**2, "1MiB", size, "Largest request body; a larger one gets 413.")
-    max_output: int = knob(
-        8 * 1024**2, "8MiB", size, "Most that a session may print in one turn; then 502."
+    max_body: int = option(
+        1024**2, "1MiB", byte_size, "Largest request body; a larger one gets 413."
+    )
+    max_output: int = option(
+        8 * 1024**2, "8MiB", byte_size, "Most that a session may print in one turn; then 502."
     )
 
     @classmethod
@@ -535,7 +539,7 @@ class Settings:
         """
         environ = os.environ if environ is None else environ
         found: dict[str, Any] = {}
-        for each in knobs():
+        for each in options():
             for spelt, text in (
                 (each.flag, flags.get(each.flag.removeprefix("--"))),
                 (each.variable, environ.get(each.variable)),
@@ -545,7 +549,7 @@ class Settings:
                     try:
                         found[each.name] = each.read(text)
                     except ValueError as problem:
-                        raise BadSetting(spelt, text, str(problem)) from None
+                        raise InvalidSetting(spelt, text, str(problem)) from None
                     break
         settings = cls(**found)
         settings._check()
@@ -560,17 +564,17 @@ class Settings:
                 said = f"--agent {each.agent}={each.workers}"
                 if not each.workers:
                     said = f"--workers, {self.workers}"
-                raise BadSetting("--max-workers", str(self.max_workers), f"is below {said}")
+                raise InvalidSetting("--max-workers", str(self.max_workers), f"is below {said}")
         if self.max_spare < self.min_spare:
-            raise BadSetting(
+            raise InvalidSetting(
                 "--max-spare", str(self.max_spare), f"is below --min-spare, {self.min_spare}"
             )
 
-    def workers_of(self, staffing: Staffing) -> int:
+    def workers_of(self, agent_counts: AgentCount) -> int:
         """
         How many workers the agent has.
         """
-        return staffing.workers or self.workers
+        return agent_counts.workers or self.workers
 
     @property
     def open_to_others(self) -> bool:
@@ -594,7 +598,7 @@ class Settings:
 
 
 @frozen
-class Knob:
+class Option:
     """
     One row of the table, as `--help`, the environment and the docs need it.
     """
@@ -618,19 +622,19 @@ class Knob:
         return (self.variable, plain) if plain else (self.variable,)
 
     @property
-    def is_switch(self) -> bool:
-        return self.read is switch
+    def is_boolean(self) -> bool:
+        return self.read is boolean
 
     @property
     def is_repeatable(self) -> bool:
-        return self.read is staffing
+        return self.read is agent_counts
 
 
-def knobs() -> tuple[Knob, ...]:
+def options() -> tuple[Option, ...]:
     """
     The whole table, in the order of `Settings`.
     """
-    return tuple(Knob(name=each.name, **each.metadata) for each in fields(Settings))
+    return tuple(Option(name=each.name, **each.metadata) for each in fields(Settings))
 
 
 def inherited_environment() -> dict[str, str]:

@@ -14,16 +14,16 @@ from twisted.application.service import IService
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from kiroworkers.agents import check_agents
+from kiroworkers.agents import validate_agents
 from kiroworkers.assembly import wanted_agents
-from kiroworkers.errors import BadSetting
+from kiroworkers.errors import InvalidSetting
 from kiroworkers.server import Server
-from kiroworkers.settings import Knob, Settings, knobs
+from kiroworkers.settings import Option, Settings, options
 from kiroworkers.web.listener import refuse_others
 from kiroworkers.web.tokens import read_tokens
 
 
-def _help(knob: Knob) -> str:
+def _help(knob: Option) -> str:
     return knob.meaning + (f" [default: {knob.shown}]" if knob.shown else "")
 
 
@@ -41,12 +41,12 @@ class Options(UsageOptions):
         "in seconds, or with s, m or h; sizes in bytes, or with k, m or g."
     )
     optFlags: ClassVar = [
-        [each.flag.removeprefix("--"), None, each.meaning] for each in knobs() if each.is_switch
+        [each.flag.removeprefix("--"), None, each.meaning] for each in options() if each.is_boolean
     ]
     optParameters: ClassVar = [
         [each.flag.removeprefix("--"), None, None, _help(each)]
-        for each in knobs()
-        if not (each.is_switch or each.is_repeatable)
+        for each in options()
+        if not (each.is_boolean or each.is_repeatable)
     ]
 
     settings: Settings
@@ -54,7 +54,7 @@ class Options(UsageOptions):
     def opt_agent(self, text: str) -> None:
         self["agent"] = f"{self['agent']},{text}" if "agent" in self else text
 
-    opt_agent.__doc__ = next(_help(each) for each in knobs() if each.is_repeatable)
+    opt_agent.__doc__ = next(_help(each) for each in options() if each.is_repeatable)
 
     def postOptions(self) -> None:
         flags = {
@@ -63,12 +63,12 @@ class Options(UsageOptions):
         }
         try:
             self.settings = Settings.read(flags)
-            check_agents(wanted_agents(self.settings))
+            validate_agents(wanted_agents(self.settings))
             if self.settings.token_file is not None:
                 read_tokens(self.settings.token_file)
             if not (self.settings.listen or self.settings.open_to_others):
                 refuse_others("--interface", self.settings.interface)
-        except BadSetting as problem:
+        except InvalidSetting as problem:
             raise UsageError(str(problem)) from None
 
 

@@ -13,20 +13,20 @@ from typing import Any
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 
-from kiroworkers.conversations import Troubled, load_dialect, new_conversation
-from kiroworkers.pool.autoscaling import Scale
-from kiroworkers.pool.backoff import RestartPolicy
+from kiroworkers.conversations import AgentFailure, load_dialect, new_conversation
+from kiroworkers.pool.autoscaling import AutoscalePolicy
+from kiroworkers.pool.backoff import BackoffPolicy
 from kiroworkers.pool.circuit_breaker import LoginPolicy
-from kiroworkers.pool.dispatcher import Pool, QueuePolicy
+from kiroworkers.pool.dispatcher import Dispatcher, QueuePolicy
 from kiroworkers.pool.recycling import RecyclePolicy
 from kiroworkers.pool.worker import Supervisor, Worker
 from kiroworkers.process.agent_process import AgentProcess, Command, start
-from kiroworkers.session.session import Limits, Session
+from kiroworkers.session.session import Session, SessionTimeouts
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 
-LIMITS = Limits(startup=60, cancel=10, stop=5)
+LIMITS = SessionTimeouts(startup=60, cancel=10, stop=5)
 
-RESTARTS = RestartPolicy(delay=5, max_delay=300, burst=5, long_life=300)
+RESTARTS = BackoffPolicy(delay=5, max_delay=300, burst=5, long_life=300)
 
 #: Nothing is recycled, unless a test says so.
 RECYCLING = RecyclePolicy(max_requests=10**6, jitter=0, max_age=1e9, memory_max=10**15)
@@ -155,12 +155,12 @@ class Watcher:
     @ivar idle: the workers that said so, as often as they did.
     @ivar due: the reasons why a worker was due.
     @ivar room: is there memory for a second session?
-    @ivar troubles: what was wrong.
+    @ivar failures: what was wrong.
     """
 
     idle: list[str] = field(factory=list)
     due: list[str] = field(factory=list)
-    troubles: list[Troubled] = field(factory=list)
+    failures: list[AgentFailure] = field(factory=list)
     room: bool = False
     of_all: bool = False
 
@@ -170,8 +170,8 @@ class Watcher:
     def is_due(self, worker: Worker, reason: str) -> None:
         self.due.append(reason)
 
-    def is_troubled(self, worker: Worker, trouble: Troubled) -> bool:
-        self.troubles.append(trouble)
+    def has_failed(self, worker: Worker, failure: AgentFailure) -> bool:
+        self.failures.append(failure)
         return self.of_all
 
     def has_room(self, worker: Worker) -> bool:
@@ -183,7 +183,7 @@ class Watcher:
 
 def new_worker_in(
     reactor: MemoryReactor,
-    restarts: RestartPolicy = RESTARTS,
+    restarts: BackoffPolicy = RESTARTS,
     recycling: RecyclePolicy = RECYCLING,
     **session: Any,
 ) -> Callable[[str, Supervisor], Worker]:
@@ -199,7 +199,7 @@ def new_worker_in(
     return new_worker
 
 
-def pool_in(reactor: MemoryReactor, **changes: Any) -> Pool:
+def pool_in(reactor: MemoryReactor, **changes: Any) -> Dispatcher:
     """
     A pool of two whose programs run in `reactor`, with the usual knobs but for
     `changes`.
@@ -221,14 +221,14 @@ def pool_in(reactor: MemoryReactor, **changes: Any) -> Pool:
         **changes,
     }
     new_worker = new_worker_in(reactor, knobs["restarts"], knobs["recycling"], **knobs["session"])
-    scale = Scale(
+    scale = AutoscalePolicy(
         knobs["workers"],
         max(knobs["workers"], knobs["max_workers"]),
         knobs["min_spare"],
         knobs["max_spare"],
     )
     policy = QueuePolicy(knobs["backlog"], knobs["queue_timeout"], knobs["request_timeout"])
-    return Pool(
+    return Dispatcher(
         reactor, new_worker, scale, policy, knobs["login"], knobs["is_free"], knobs["called"]
     )
 

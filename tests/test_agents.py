@@ -16,15 +16,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import (
     Agent,
-    Wanted,
-    ask_version,
-    check_agent,
-    check_agents,
+    AgentSpec,
     choose_agent,
-    side_by_side,
+    isolate_env,
+    read_version,
+    validate_agent,
+    validate_agents,
 )
-from kiroworkers.conversations import Line
-from kiroworkers.errors import BadSetting, CannotStart
+from kiroworkers.conversations import LinePrompt
+from kiroworkers.errors import CannotStart, InvalidSetting
 from tests.programs import install_fake_kiro
 
 
@@ -40,7 +40,7 @@ class ChooseTests(SynchronousTestCase):
         def said(command: list[str], environment: Mapping[str, str]) -> str:
             return version
 
-        return choose_agent(Wanted(wanted), {"PATH": path, "NO_COLOR": "1"}, said)
+        return choose_agent(AgentSpec(wanted), {"PATH": path, "NO_COLOR": "1"}, said)
 
     def test_auto_without_kiro(self) -> None:
         """
@@ -90,15 +90,15 @@ class ChooseTests(SynchronousTestCase):
         """
         mine = Path(self.mktemp() + ".toml")
         mine.write_text('extends = "q"')
-        check_agents([Wanted("kiro-classic"), Wanted("kiro-tui"), Wanted(str(mine))])
+        validate_agents([AgentSpec("kiro-classic"), AgentSpec("kiro-tui"), AgentSpec(str(mine))])
         for names, reason in [
             (["q", "q"], "another agent named q"),
             (["q", str(mine)], "another agent named q"),
             (["q", "auto"], "goes without others"),
             (["q", "emacs"], "must be auto"),
         ]:
-            with self.assertRaises(BadSetting) as raised:
-                check_agents([Wanted(name) for name in names])
+            with self.assertRaises(InvalidSetting) as raised:
+                validate_agents([AgentSpec(name) for name in names])
             self.assertEqual(raised.exception.name, "--agent")
             self.assertIn(reason, str(raised.exception))
 
@@ -133,22 +133,22 @@ class ChooseTests(SynchronousTestCase):
         """
         Any program can be an agent, with a pattern for its prompt.
         """
-        wanted = Wanted(command="kiro-cli 'two words' -x", prompt="^>>> $")
-        check_agent(wanted)
+        wanted = AgentSpec(command="kiro-cli 'two words' -x", prompt="^>>> $")
+        validate_agent(wanted)
         agent = choose_agent(wanted, {"PATH": self.path}, lambda command, environment: "1.0")
         self.assertEqual(agent.name, "generic")
         self.assertEqual(agent.arguments, ("two words", "-x"))
         self.assertIn("'two words'", agent.dialect.label)
         readiness = agent.dialect.readiness
-        assert isinstance(readiness, Line), "it is known by its prompt"
+        assert isinstance(readiness, LinePrompt), "it is known by its prompt"
         self.assertEqual(readiness.prompt.pattern, "^>>> $")
 
     def test_acp_command(self) -> None:
         """
         So can any program that speaks ACP.
         """
-        wanted = Wanted("acp", "kiro-cli acp")
-        check_agent(wanted)
+        wanted = AgentSpec("acp", "kiro-cli acp")
+        validate_agent(wanted)
         agent = choose_agent(wanted, {"PATH": self.path}, lambda command, environment: "1.0")
         self.assertEqual((agent.name, agent.dialect.transport), ("acp", "acp"))
         self.assertEqual(agent.arguments, ("acp",))
@@ -162,7 +162,10 @@ class ChooseTests(SynchronousTestCase):
         names = ("KIRO_API_KEY", "GITHUB_TOKEN", "PGPASSWORD")
         inherited = {"PATH": self.path, **dict.fromkeys(names, "secret")}
         passed = ("kiro:GITHUB_TOKEN",)
-        wanted = [Wanted("kiro", pass_env=passed), Wanted("acp", "kiro-cli acp", pass_env=passed)]
+        wanted = [
+            AgentSpec("kiro", pass_env=passed),
+            AgentSpec("acp", "kiro-cli acp", pass_env=passed),
+        ]
         # A pattern for all is not meant for what is one's own.
         wild = [evolve(each, pass_env=("kiro:GITHUB_TOKEN", "G*")) for each in wanted]
         for several, expected in (
@@ -170,9 +173,7 @@ class ChooseTests(SynchronousTestCase):
             (wanted, [{"KIRO_API_KEY", "GITHUB_TOKEN"}, {"PGPASSWORD"}]),
             (wanted[1:], [set(names)]),
         ):
-            agents = [
-                choose_agent(each, inherited, lambda *_: "") for each in side_by_side(several)
-            ]
+            agents = [choose_agent(each, inherited, lambda *_: "") for each in isolate_env(several)]
             found = [
                 {name for name, value in agent.environment.items() if value == "secret"}
                 for agent in agents
@@ -192,7 +193,7 @@ class ChooseTests(SynchronousTestCase):
             asked.append(environment)
             return "kiro-cli 2.11.0"
 
-        wanted = Wanted("kiro", pass_env=("GITHUB_TOKEN", "kiro:NPM_*", "llm:OPENAI_API_KEY"))
+        wanted = AgentSpec("kiro", pass_env=("GITHUB_TOKEN", "kiro:NPM_*", "llm:OPENAI_API_KEY"))
         agent = choose_agent(wanted, inherited, said)
         for environment in (agent.environment, *asked):
             got = {name for name in environment if environment[name] == "secret"}
@@ -204,20 +205,20 @@ class ChooseTests(SynchronousTestCase):
         settings that name the flag.
         """
         for wanted, name in [
-            (Wanted(command="a 'b"), "--agent-command"),
-            (Wanted(command=" "), "--agent-command"),
-            (Wanted(command="a", prompt="a{99999999999999999999}"), "--prompt-pattern"),
-            (Wanted(command="a", prompt="("), "--prompt-pattern"),
-            (Wanted(prompt="^> $"), "--prompt-pattern"),
-            (Wanted(agent="q", command="a"), "--agent-command"),
-            (Wanted(agent="acp"), "--agent"),
-            (Wanted(agent="acp", command="a", prompt="^> $"), "--prompt-pattern"),
+            (AgentSpec(command="a 'b"), "--agent-command"),
+            (AgentSpec(command=" "), "--agent-command"),
+            (AgentSpec(command="a", prompt="a{99999999999999999999}"), "--prompt-pattern"),
+            (AgentSpec(command="a", prompt="("), "--prompt-pattern"),
+            (AgentSpec(prompt="^> $"), "--prompt-pattern"),
+            (AgentSpec(agent="q", command="a"), "--agent-command"),
+            (AgentSpec(agent="acp"), "--agent"),
+            (AgentSpec(agent="acp", command="a", prompt="^> $"), "--prompt-pattern"),
         ]:
-            with self.assertRaises(BadSetting) as raised:
-                check_agent(wanted)
+            with self.assertRaises(InvalidSetting) as raised:
+                validate_agent(wanted)
             self.assertEqual(raised.exception.name, name)
         with self.assertRaises(CannotStart) as refused:
-            choose_agent(Wanted(command="no-such-program"), {"PATH": self.path}, lambda *_: "")
+            choose_agent(AgentSpec(command="no-such-program"), {"PATH": self.path}, lambda *_: "")
         self.assertIn("no-such-program is not on PATH", str(refused.exception))
 
     def test_unknown_version(self) -> None:
@@ -231,8 +232,8 @@ class ChooseTests(SynchronousTestCase):
         A program's version is its first line; one that cannot say has none.
         """
         script = "print('tool 1.2.3'); print('more')"
-        self.assertEqual(ask_version([sys.executable, "-c", script], {}), "tool 1.2.3")
-        self.assertEqual(ask_version(["/nowhere/tool"], {}), "")
+        self.assertEqual(read_version([sys.executable, "-c", script], {}), "tool 1.2.3")
+        self.assertEqual(read_version(["/nowhere/tool"], {}), "")
 
     def test_ask_version_of_a_wrapper(self) -> None:
         """
@@ -243,7 +244,7 @@ class ChooseTests(SynchronousTestCase):
             "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
             "print('tool 1.2.3', child.pid)"
         )
-        said = ask_version([sys.executable, "-c", script], {})
+        said = read_version([sys.executable, "-c", script], {})
         self.assertTrue(said.startswith("tool 1.2.3 "))
         with contextlib.suppress(ProcessLookupError):
             ended = os.pidfd_open(int(said.split()[-1]))
@@ -256,7 +257,7 @@ class ChooseTests(SynchronousTestCase):
         """
         mine = Path(self.mktemp() + ".toml")
         mine.write_text('extends = "offline"\nname = "mine"')
-        check_agent(Wanted(str(mine)))
+        validate_agent(AgentSpec(str(mine)))
         self.assertEqual(self.choose(str(mine), "/nowhere").name, "mine")
 
     def test_wrong_file(self) -> None:
@@ -273,6 +274,6 @@ class ChooseTests(SynchronousTestCase):
                 "gemini-acp, opencode-acp, offline, acp or a dialect",
             ),
         ]:
-            with self.assertRaises(BadSetting) as raised:
-                check_agent(Wanted(wanted))
+            with self.assertRaises(InvalidSetting) as raised:
+                validate_agent(AgentSpec(wanted))
             self.assertIn(reason, str(raised.exception))

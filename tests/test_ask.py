@@ -19,7 +19,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.cli.ask import Unusable, input_of, plain
+from kiroworkers.cli.ask import InvalidArguments, input_of, plain
 from tests.programs import _Reader, environment
 from tests.servers import ServerTestCase, real
 
@@ -341,7 +341,7 @@ class InputTests(SynchronousTestCase):
         What is no pair is named.
         """
         for pair in ("a", "=a", ":=1", "a:=", "a:={", "a=\udcff"):
-            with self.assertRaises(Unusable):
+            with self.assertRaises(InvalidArguments):
                 input_of([pair], None)
 
     def test_files(self) -> None:
@@ -349,11 +349,11 @@ class InputTests(SynchronousTestCase):
         A file holds one JSON object.
         """
         path = Path(self.mktemp())
-        with self.assertRaises(Unusable):
+        with self.assertRaises(InvalidArguments):
             input_of([], str(path))
         for text in ("", "[]", "{"):
             path.write_text(text)
-            with self.assertRaises(Unusable):
+            with self.assertRaises(InvalidArguments):
                 input_of([], str(path))
         path.write_text('{"a": 1, "b": 2}')
         self.assertEqual(input_of(["b=3"], str(path)), {"a": 1, "b": "3"})

@@ -332,8 +332,8 @@ class MisbehavingServerTests(TestCase):
         self.addCleanup(port.stopListening)
         return Kiro(f"http://127.0.0.1:{port.getHost().port}/")
 
-    async def problem(self, kiro: Kiro, **terms: Any) -> Any:
-        asking = kiro.ask("generate-story", {"idea": "An idea"}, **terms)
+    async def problem(self, kiro: Kiro, **options: Any) -> Any:
+        asking = kiro.ask("generate-story", {"idea": "An idea"}, **options)
         return await self.assertFailure(Deferred.fromCoroutine(asking), client.KiroError)
 
     async def test_no_json(self) -> None:
@@ -451,8 +451,8 @@ class MisbehavingServerTests(TestCase):
         A request is not made again without patience, nor beyond it or the
         deadline, nor where the server names no time.
         """
-        for terms in ({}, {"patience": 0.4}, {"patience": 30, "timeout": 0.4}):
-            problem = await self.problem(self.serve(BUSY), **terms)
+        for options in ({}, {"patience": 0.4}, {"patience": 30, "timeout": 0.4}):
+            problem = await self.problem(self.serve(BUSY), **options)
             self.assertEqual(problem.retry_after, 0)
         problem = await self.problem(self.serve(says(503, b"{}")), patience=30)
         self.assertEqual((type(problem), problem.retry_after), (Unavailable, None))

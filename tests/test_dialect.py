@@ -149,7 +149,7 @@ class RecordTests(TestCase):
         self.assertEqual(status, 0)
         names = [line.split()[2].partition("(")[0] for line in printed.splitlines()[2:]]
         turns = "Ready Submitted Answered Submitted NeedsApproval Answered"
-        self.assertEqual(" ".join(names), turns + " NeedsConfirmation Cleared Strayed")
+        self.assertEqual(" ".join(names), turns + " NeedsConfirmation Cleared PromptLost")
         status, _, errors = run("record", "--output", str(cast), "--", "true")
         self.assertEqual(status, 1)
         self.assertIn("exists", errors)

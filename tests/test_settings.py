@@ -8,8 +8,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.errors import BadSetting
-from kiroworkers.settings import Settings, Staffing, knobs
+from kiroworkers.errors import InvalidSetting
+from kiroworkers.settings import AgentCount, Settings, options
 
 
 class ReadTests(SynchronousTestCase):
@@ -51,7 +51,7 @@ class ReadTests(SynchronousTestCase):
         """
         here = str(Path(__file__).parent)
         self.assertEqual(Settings.read({}, {"REPO_PATH": here}).repo_path, Path(here))
-        with self.assertRaises(BadSetting) as raised:
+        with self.assertRaises(InvalidSetting) as raised:
             Settings.read({}, {"REPO_PATH": here + "/nowhere"})
         self.assertEqual(raised.exception.name, "REPO_PATH")
 
@@ -104,7 +104,7 @@ class ReadTests(SynchronousTestCase):
             ("callback-secret-file", "/no/such/file", "not a file"),
             ("callback-hosts", "https://a.example/", "hosts or patterns"),
         ]:
-            with self.assertRaises(BadSetting) as raised:
+            with self.assertRaises(InvalidSetting) as raised:
                 Settings.read({flag: value}, {})
             self.assertEqual(raised.exception.name, f"--{flag}")
             self.assertIn(reason, str(raised.exception))
@@ -113,7 +113,7 @@ class ReadTests(SynchronousTestCase):
         """
         A value from the environment is refused by the variable's name.
         """
-        with self.assertRaises(BadSetting) as raised:
+        with self.assertRaises(InvalidSetting) as raised:
             Settings.read({}, {"KIROWORKERS_BACKLOG": "-1"})
         self.assertTrue(str(raised.exception).startswith("KIROWORKERS_BACKLOG: '-1':"))
 
@@ -124,14 +124,14 @@ class ReadTests(SynchronousTestCase):
         """
         settings = Settings.read({"workers": "3"}, {"KIROWORKERS_AGENT": "kiro=1, q,./a=2.toml=4"})
         expected = (
-            Staffing("kiro", 1),
-            Staffing("q"),
-            Staffing(str(Path("a=2.toml").absolute()), 4),
+            AgentCount("kiro", 1),
+            AgentCount("q"),
+            AgentCount(str(Path("a=2.toml").absolute()), 4),
         )
         self.assertEqual(settings.agent, expected)
         self.assertEqual([settings.workers_of(each) for each in settings.agent], [1, 3, 4])
         named = Settings.read({"agent": "a=2.toml"}, {}).agent
-        self.assertEqual(named, (Staffing(expected[2].agent),))
+        self.assertEqual(named, (AgentCount(expected[2].agent),))
 
     def test_most_workers(self) -> None:
         """
@@ -142,7 +142,7 @@ class ReadTests(SynchronousTestCase):
             ("kiro,q=3", "1", "below --agent q=3"),
             ("kiro=1,q", "4", "below --workers, 4"),
         ]:
-            with self.assertRaises(BadSetting) as raised:
+            with self.assertRaises(InvalidSetting) as raised:
                 Settings.read({"agent": agent, "workers": workers, "max-workers": "2"}, {})
             self.assertIn(reason, str(raised.exception))
         flags = {"agent": "kiro=1,q=2", "workers": "4", "max-workers": "2"}
@@ -185,7 +185,7 @@ class KnobTests(SynchronousTestCase):
         What is shown as a default means that default when it is given.
         """
         default = Settings()
-        for knob in knobs():
+        for knob in options():
             if knob.shown and knob.name != "repo_path":
                 self.assertEqual(knob.read(knob.shown), getattr(default, knob.name), knob.name)
 
@@ -195,6 +195,6 @@ class KnobTests(SynchronousTestCase):
         """
         readme = Path(__file__).parents[1] / "README.rst"
         text = " ".join(readme.read_text(encoding="utf-8").split())
-        for knob in knobs():
+        for knob in options():
             row = f"``{knob.flag}`` - {knob.shown or '-'} - {knob.meaning}"
             self.assertTrue(" ".join(row.split()) in text, row)

@@ -8,9 +8,9 @@ from attrs import evolve
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.pool.agent_groups import Groups
+from kiroworkers.pool.agent_groups import AgentGroups
 from kiroworkers.server import check_tasks
-from kiroworkers.settings import Staffing
+from kiroworkers.settings import AgentCount
 from kiroworkers.tap import Options
 from kiroworkers.tasks import BadTask, builtin_tasks
 from kiroworkers.tasks.task import TaskLimits
@@ -28,7 +28,7 @@ class OptionsTests(SynchronousTestCase):
         """
         options = Options()
         options.parseOptions(["--agent", "kiro=2", "--agent=offline,q"])
-        expected = (Staffing("kiro", 2), Staffing("offline"), Staffing("q"))
+        expected = (AgentCount("kiro", 2), AgentCount("offline"), AgentCount("q"))
         self.assertEqual(options.settings.agent, expected)
 
     def test_not_twice(self) -> None:
@@ -50,7 +50,7 @@ class TaskTests(SynchronousTestCase):
         A task for an agent that does not answer here, or with more time than any
         request has, is refused by its file.
         """
-        groups = Groups([group_in("kiro"), group_in("offline")])
+        groups = AgentGroups([group_in("kiro"), group_in("offline")])
         story = evolve(builtin_tasks()["generate-story"], source="mine.toml")
         good = evolve(story, agent="offline", limits=TaskLimits(timeout=120))
         check_tasks({"a": story, "b": good}, groups, 120)

@@ -13,11 +13,11 @@ from typing import Any
 
 from attrs import frozen
 
-from kiroworkers.chat.form import JsonObject, Text, prompt_for
+from kiroworkers.chat.form import JsonForm, TextForm, prompt_for
 from kiroworkers.chat.response_schema import accept_schema
-from kiroworkers.errors import BadInput
-from kiroworkers.tasks import Found
-from kiroworkers.tasks.task import Layout
+from kiroworkers.errors import InvalidInput
+from kiroworkers.tasks import ParsedAnswer
+from kiroworkers.tasks.task import AnswerLayout
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _MOST_STOPS = 4
@@ -35,24 +35,24 @@ class Chat:
 
     model: str
     messages: tuple[Mapping[str, Any], ...]
-    form: Text | JsonObject
+    form: TextForm | JsonForm
     stops: tuple[str, ...] = ()
     streams: bool = False
     tells_usage: bool = False
 
-    def prompt(self, asked: Mapping[str, Any], layout: Layout) -> str:
+    def prompt(self, payload: Mapping[str, Any], layout: AnswerLayout) -> str:
         """
         As `asking.Askable`.
         """
         return prompt_for(self.form, self.messages, layout)
 
-    def answer(self, asked: Mapping[str, Any], text: str, wrapped: bool) -> Found:
+    def answer(self, payload: Mapping[str, Any], text: str, wrapped: bool) -> ParsedAnswer:
         """
         As `asking.Askable`.
         """
         return self.form.find(text, wrapped)
 
-    def answer_schema_for(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    def answer_schema_for(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """
         As `asking.Askable`.
         """
@@ -63,14 +63,14 @@ class Chat:
         """
         May the reply be given out before all of it is known?
         """
-        return isinstance(self.form, Text) and not self.stops
+        return isinstance(self.form, TextForm) and not self.stops
 
     def content(self, answer: Mapping[str, Any]) -> str:
         """
         The message in a found `answer`.
         """
         content = self.form.content(answer)
-        if isinstance(self.form, Text):
+        if isinstance(self.form, TextForm):
             ends = [content.find(stop) for stop in self.stops]
             content = content[: min((end for end in ends if end >= 0), default=None)]
         return content
@@ -83,7 +83,7 @@ def accept(body: Any) -> Chat:
     @raise BadInput: naming the field that is wrong, or that cannot be done.
     """
     if not isinstance(body, dict):
-        raise BadInput("", "The body must be an object")
+        raise InvalidInput("", "The body must be an object")
     _refuse_what_cannot_be_done(body)
     options = _optional(body, "stream_options", dict, "an object") or {}
     return Chat(
@@ -98,30 +98,30 @@ def accept(body: Any) -> Chat:
 
 def _refuse_what_cannot_be_done(body: Mapping[str, Any]) -> None:
     if body.get("n") not in (None, 1) or body.get("n") is True:
-        raise BadInput("n", "n must be 1: each call gives one reply")
+        raise InvalidInput("n", "n must be 1: each call gives one reply")
     for field, choice in (("tools", "tool_choice"), ("functions", "function_call")):
         if body.get(field) and body.get(choice) != "none":
-            raise BadInput(
+            raise InvalidInput(
                 field, f'{field} are not supported; leave them out, or set {choice} to "none"'
             )
     if body.get("logprobs"):
-        raise BadInput("logprobs", "logprobs are not supported: no agent tells them")
+        raise InvalidInput("logprobs", "logprobs are not supported: no agent tells them")
     if body.get("audio") or body.get("modalities") not in (None, [], ["text"]):
-        raise BadInput("modalities", "modalities: this server gives text only")
+        raise InvalidInput("modalities", "modalities: this server gives text only")
 
 
 def _messages(messages: Any) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(messages, list) or not messages:
-        raise BadInput("messages", "messages must be a list of at least one message")
+        raise InvalidInput("messages", "messages must be a list of at least one message")
     return tuple(_message(each, f"messages[{index}]") for index, each in enumerate(messages))
 
 
 def _message(message: Any, field: str) -> Mapping[str, Any]:
     if not isinstance(message, dict):
-        raise BadInput(field, f"{field} must be an object")
+        raise InvalidInput(field, f"{field} must be an object")
     role = message.get("role")
     if role not in _ROLES:
-        raise BadInput(f"{field}.role", f"{field}.role must be one of {', '.join(_ROLES)}")
+        raise InvalidInput(f"{field}.role", f"{field}.role must be one of {', '.join(_ROLES)}")
     found: dict[str, Any] = {"role": role}
     name = _optional(message, "name", str, "a string", f"{field}.")
     if name is not None:
@@ -149,7 +149,7 @@ def _calls(calls: Any, field: str) -> list[dict[str, str]]:
             }:
                 found.append({"id": number, "name": name, "arguments": arguments})
             case _:
-                raise BadInput(field, f"{field} must be a list of calls of functions")
+                raise InvalidInput(field, f"{field} must be a list of calls of functions")
     return found
 
 
@@ -157,7 +157,7 @@ def _content(content: Any, field: str) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise BadInput(field, f"{field} must be a string or a list of text parts")
+        raise InvalidInput(field, f"{field} must be a string or a list of text parts")
     return "".join(_part(each, f"{field}[{index}]") for index, each in enumerate(content))
 
 
@@ -166,27 +166,27 @@ def _part(part: Any, field: str) -> str:
         case {"type": "text", "text": str(text)} | {"type": "refusal", "refusal": str(text)}:
             return text
         case {"type": "text" | "refusal"}:
-            raise BadInput(field, f"{field} must have its text as a string")
+            raise InvalidInput(field, f"{field} must have its text as a string")
         case {"type": str(kind)}:
-            raise BadInput(
+            raise InvalidInput(
                 field, f"{field} is of type {kind[:40]}, and this server takes text only"
             )
-    raise BadInput(field, f"{field} must be an object with a type")
+    raise InvalidInput(field, f"{field} must be an object with a type")
 
 
-def _form(wanted: Mapping[str, Any] | None) -> Text | JsonObject:
+def _form(wanted: Mapping[str, Any] | None) -> TextForm | JsonForm:
     match wanted:
         case None | {"type": "text"}:
-            return Text()
+            return TextForm()
         case {"type": "json_object"}:
-            return JsonObject({"type": "object"})
+            return JsonForm({"type": "object"})
         case {"type": "json_schema", "json_schema": {"schema": schema}} if schema is not None:
-            return JsonObject(accept_schema(schema, "response_format.json_schema.schema"))
+            return JsonForm(accept_schema(schema, "response_format.json_schema.schema"))
         case {"type": "json_schema"}:
             field = "response_format.json_schema.schema"
-            raise BadInput(field, f"{field} is required")
+            raise InvalidInput(field, f"{field} is required")
     field = "response_format.type"
-    raise BadInput(field, f"{field} must be text, json_object or json_schema")
+    raise InvalidInput(field, f"{field} must be text, json_object or json_schema")
 
 
 def _stops(stop: Any) -> tuple[str, ...]:
@@ -196,13 +196,13 @@ def _stops(stop: Any) -> tuple[str, ...]:
         or len(stops) > _MOST_STOPS
         or not all(isinstance(each, str) and each for each in stops)
     ):
-        raise BadInput("stop", f"stop must be a string or up to {_MOST_STOPS}, none empty")
+        raise InvalidInput("stop", f"stop must be a string or up to {_MOST_STOPS}, none empty")
     return tuple(stops)
 
 
 def _string(value: Any, field: str) -> str:
     if not isinstance(value, str) or not value:
-        raise BadInput(field, f"{field} is required, as a string")
+        raise InvalidInput(field, f"{field} is required, as a string")
     return value
 
 
@@ -212,5 +212,5 @@ def _optional(body: Mapping[str, Any], name: str, kind: type, called: str, withi
     """
     value = body.get(name)
     if value is not None and not isinstance(value, kind):
-        raise BadInput(within + name, f"{within}{name} must be {called}")
+        raise InvalidInput(within + name, f"{within}{name} must be {called}")
     return value

@@ -15,10 +15,10 @@ from typing import Any
 from attrs import frozen
 
 from kiroworkers.chat.response_schema import problem_with
-from kiroworkers.errors import AnswerUnfit
-from kiroworkers.tasks import Found, find_answer
+from kiroworkers.errors import AnswerSchemaMismatch
+from kiroworkers.tasks import ParsedAnswer, find_answer
 from kiroworkers.tasks.literal import json_literal
-from kiroworkers.tasks.task import LAYOUTS, Layout
+from kiroworkers.tasks.task import ANSWER_LAYOUTS, AnswerLayout
 
 #: No line of it may begin with ``!``, ``/`` or ``@``; client text enters as JSON only.
 _PROMPT = """\
@@ -44,7 +44,7 @@ _REPLY = {
 
 
 @frozen
-class Text:
+class TextForm:
     """
     A reply in words.
     """
@@ -60,7 +60,7 @@ class Text:
         """
         return _REPLY
 
-    def find(self, text: str, wrapped: bool) -> Found:
+    def find(self, text: str, wrapped: bool) -> ParsedAnswer:
         """
         The answer in what the agent said.
 
@@ -78,7 +78,7 @@ class Text:
 
 
 @frozen
-class JsonObject:
+class JsonForm:
     """
     An object that fits `wanted`, a client's schema.
     """
@@ -90,29 +90,29 @@ class JsonObject:
 
     def schema(self) -> Mapping[str, Any]:
         """
-        As `Text.schema`.
+        As `TextForm.schema`.
         """
         return self.wanted
 
-    def find(self, text: str, wrapped: bool) -> Found:
+    def find(self, text: str, wrapped: bool) -> ParsedAnswer:
         """
-        As `Text.find`: the last object that has all the members that it must have.
+        As `TextForm.find`: the last object that has all the members that it must have.
         """
         shape = {"type": "object", "required": self.wanted.get("required", [])}
         found = find_answer(text, shape, wrapped=wrapped)
         problem = problem_with(found.value, self.wanted)
         if problem is not None:
-            raise AnswerUnfit(problem.sentence)
+            raise AnswerSchemaMismatch(problem.sentence)
         return found
 
     def content(self, answer: Mapping[str, Any]) -> str:
         """
-        As `Text.content`.
+        As `TextForm.content`.
         """
         return json.dumps(answer, ensure_ascii=False)
 
 
-def prompt_for(form: Text | JsonObject, messages: Any, layout: Layout) -> str:
+def prompt_for(form: TextForm | JsonForm, messages: Any, layout: AnswerLayout) -> str:
     """
     What to type so that the conversation of `messages` goes on.
     """
@@ -121,5 +121,5 @@ def prompt_for(form: Text | JsonObject, messages: Any, layout: Layout) -> str:
         what=form.what,
         request=json_literal({"messages": messages}),
         schema=json_literal(form.schema()),
-        layout=LAYOUTS[layout],
+        layout=ANSWER_LAYOUTS[layout],
     ).strip()

@@ -22,7 +22,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-from kiroworkers.errors import BadInput
+from kiroworkers.errors import InvalidInput
 from kiroworkers.json_schema import Problem, first_problem
 
 #: Of the schema as JSON, in characters; and of keywords applied to one answer.
@@ -61,21 +61,21 @@ def accept_schema(schema: Any, field: str) -> Mapping[str, Any]:
     @raise BadInput: when it is none, or asks too much.
     """
     if not isinstance(schema, dict):
-        raise BadInput(field, f"{field} must be an object")
+        raise InvalidInput(field, f"{field} must be an object")
     if schema.get("type", "object") != "object":
-        raise BadInput(field, f"{field} must be of type object")
+        raise InvalidInput(field, f"{field} must be of type object")
     found = {name: value for name, value in schema.items() if name != "$schema"}
     try:
         if len(str(found)) > _LONGEST:
-            raise BadInput(field, f"{field} is longer than {_LONGEST} characters")
+            raise InvalidInput(field, f"{field} is longer than {_LONGEST} characters")
         Draft202012Validator.check_schema(found)
         _check_keywords(found, field)
     except SchemaError as problem:
         path = ".".join(map(str, problem.absolute_path))
         sentence = f"{field} is no JSON Schema: {path or 'it'}: {problem.message[:200]}"
-        raise BadInput(field, sentence) from None
+        raise InvalidInput(field, sentence) from None
     except RecursionError:
-        raise BadInput(field, f"{field} is nested too deeply") from None
+        raise InvalidInput(field, f"{field} is nested too deeply") from None
     return found
 
 
@@ -138,7 +138,7 @@ def _check_keywords(schema: Mapping[str, Any], field: str) -> None:
     places = list(_subschemas(schema))
     for keyword in _REFUSED:
         if any(keyword in place for place in places):
-            raise BadInput(field, f"{field} uses {keyword}, which is not supported")
+            raise InvalidInput(field, f"{field} uses {keyword}, which is not supported")
     resolver = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
     for place in places:
         reference = place.get("$ref")
@@ -149,7 +149,7 @@ def _check_keywords(schema: Mapping[str, Any], field: str) -> None:
                 resolver.lookup(reference)
             except (Unresolvable, LookupError):
                 sentence = f"{field} refers to {reference[:100]!r}, which is not in its $defs"
-                raise BadInput(field, sentence) from None
+                raise InvalidInput(field, sentence) from None
 
 
 def _subschemas(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

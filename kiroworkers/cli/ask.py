@@ -67,7 +67,7 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _REFUSED, _USAGE, _BUSY, _LATE = 1, 2, 3, 4
 
 
-class Unusable(Exception):
+class InvalidArguments(Exception):
     """
     What is wrong with the command line, in one sentence.
     """
@@ -114,14 +114,14 @@ def input_of(pairs: Sequence[str], source: str | None) -> dict[str, Any]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name.removesuffix(":"):
-            raise Unusable(f"{pair!r} is neither name=text nor name:=json")
+            raise InvalidArguments(f"{pair!r} is neither name=text nor name:=json")
         try:
             pair.encode()
             value = json.loads(text) if name.endswith(":") else text
         except UnicodeEncodeError:
-            raise Unusable(f"{name} is not UTF-8") from None
+            raise InvalidArguments(f"{name} is not UTF-8") from None
         except (ValueError, RecursionError) as problem:
-            raise Unusable(f"{name}= takes JSON: {problem}") from None
+            raise InvalidArguments(f"{name}= takes JSON: {problem}") from None
         found[name.removesuffix(":")] = value
     return found
 
@@ -129,16 +129,16 @@ def input_of(pairs: Sequence[str], source: str | None) -> dict[str, Any]:
 def _object_in(source: str) -> dict[str, Any]:
     name = "standard input" if source == "-" else source
     if source == "-" and sys.stdin is None:
-        raise Unusable("--input: there is no standard input")
+        raise InvalidArguments("--input: there is no standard input")
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
         found = json.loads(data)
     except OSError as problem:
-        raise Unusable(f"--input: {problem}") from None
+        raise InvalidArguments(f"--input: {problem}") from None
     except (ValueError, RecursionError) as problem:
-        raise Unusable(f"--input: {name} is not JSON: {problem}") from None
+        raise InvalidArguments(f"--input: {name} is not JSON: {problem}") from None
     if not isinstance(found, dict):
-        raise Unusable(f"--input: {name} holds no JSON object")
+        raise InvalidArguments(f"--input: {name} holds no JSON object")
     return found
 
 
@@ -148,9 +148,11 @@ def _token(given: argparse.Namespace) -> str | None:
     try:
         token = Path(given.token_file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as problem:
-        raise Unusable(f"--token-file: {problem}") from None
+        raise InvalidArguments(f"--token-file: {problem}") from None
     if len(token.split()) != 1:
-        raise Unusable(f"--token-file: {given.token_file} must hold one token, and nothing else")
+        raise InvalidArguments(
+            f"--token-file: {given.token_file} must hold one token, and nothing else"
+        )
     return token
 
 
@@ -161,7 +163,7 @@ def _known(task: str, tasks: Mapping[str, Any]) -> None:
     if task not in tasks:
         near = difflib.get_close_matches(task, tasks, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise Unusable(f"there is no task named {task!r}, but {', '.join(tasks)}{hint}")
+        raise InvalidArguments(f"there is no task named {task!r}, but {', '.join(tasks)}{hint}")
 
 
 async def _ask(kiro: Kiro, given: argparse.Namespace, body: dict[str, Any]) -> Answer[Any]:
@@ -275,7 +277,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         body = input_of(given.input, given.source)
         kiro = Kiro(url, _token(given))
-    except (Unusable, ValueError) as problem:
+    except (InvalidArguments, ValueError) as problem:
         parser.error(str(problem))
     react(_run, (_ask(kiro, given, body), given.raw))
 
@@ -306,7 +308,7 @@ async def _run(reactor: Any, asking: Any, raw: bool) -> None:
         found = await answer
     except CancelledError:
         raise SystemExit(128 + stopped[0]) from None
-    except Unusable as problem:
+    except InvalidArguments as problem:
         _say(str(problem))
         raise SystemExit(_USAGE) from None
     except KiroError as problem:

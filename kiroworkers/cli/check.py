@@ -33,14 +33,14 @@ from kiroworkers.tasks import Task, builtin_tasks
 _QUICK = 10.0
 
 
-class Unwell(Exception):
+class CheckFailed(Exception):
     """
     What a check found, in one sentence.
     """
 
 
 @frozen
-class Reply:
+class HttpReply:
     """
     What the server answered, and after how many `seconds`.
     """
@@ -65,13 +65,15 @@ class Client:
     agent: str | None = None
     _token: str | None = field(default=None, repr=False)
 
-    def ask(self, task: Task, body: Mapping[str, Any]) -> Reply:
+    def ask(self, task: Task, body: Mapping[str, Any]) -> HttpReply:
         """
         The reply to a request to `task`.
         """
         return self.request(f"/kiro/{task.name}", json.dumps(dict(body)).encode())
 
-    def request(self, path: str, body: bytes | None = None, timeout: float | None = None) -> Reply:
+    def request(
+        self, path: str, body: bytes | None = None, timeout: float | None = None
+    ) -> HttpReply:
         """
         The reply to a POST of `body`, or to a GET where there is none.
 
@@ -86,15 +88,15 @@ class Client:
         try:
             code, headers, text = _exchange(request, timeout)
         except TimeoutError:
-            raise Unwell(f"no answer within {timeout:g} s") from None
+            raise CheckFailed(f"no answer within {timeout:g} s") from None
         except (URLError, HTTPException, OSError) as problem:
             reason = getattr(problem, "reason", problem)
-            raise Unwell(f"cannot reach {self._base}: {reason}") from None
+            raise CheckFailed(f"cannot reach {self._base}: {reason}") from None
         try:
             said = json.loads(text)
         except ValueError:
-            raise Unwell(f"answered {code}, and no JSON: {text[:80]!r}") from None
-        return Reply(code, headers, said, time.monotonic() - began)
+            raise CheckFailed(f"answered {code}, and no JSON: {text[:80]!r}") from None
+        return HttpReply(code, headers, said, time.monotonic() - began)
 
 
 def _exchange(request: Request, timeout: float) -> tuple[int, Message, bytes]:
@@ -125,7 +127,7 @@ def check(client: Client, say: Callable[[str], object]) -> bool:
 def _reported(name: str, run: Callable[[], str], say: Callable[[str], object]) -> bool:
     try:
         detail = run()
-    except Unwell as problem:
+    except CheckFailed as problem:
         say(f"FAILED  {name:15} {problem}")
         return False
     say(f"ok      {name:15} {detail}")
@@ -140,7 +142,7 @@ def _health(client: Client) -> str:
     workers = body["workers"].items()
     unwell = [f"{name} is {each['state']}" for name, each in workers if not each["healthy"]]
     if unwell:
-        raise Unwell(", ".join(unwell))
+        raise CheckFailed(", ".join(unwell))
     agents = ", ".join(body.get("agents", [str(body.get("agent"))]))
     return f"{len(workers)} workers, all healthy; agent: {agents}"
 
@@ -153,7 +155,7 @@ def _workers(client: Client) -> int:
     agent = client.agent or body.get("agent")
     found = [each for each in body["workers"].values() if each.get("agent", agent) == agent]
     if not found:
-        raise Unwell(f"{agent} has no workers")
+        raise CheckFailed(f"{agent} has no workers")
     return len(found)
 
 
@@ -163,7 +165,7 @@ def _told(client: Client) -> Any:
     """
     reply = client.request("/health", timeout=_QUICK)
     if reply.code != 200 or not isinstance(reply.body, dict) or not reply.body.get("workers"):
-        raise Unwell(f"this is no running kiroworkers: {reply.code} {str(reply.body)[:200]}")
+        raise CheckFailed(f"this is no running kiroworkers: {reply.code} {str(reply.body)[:200]}")
     return reply.body
 
 
@@ -197,11 +199,11 @@ def _one_too_many(client: Client) -> str:
     if not told:
         return f"{workers + 1} requests: all answered, after a wait"
     if len(told) > 1 or not told[0].isdigit():
-        raise Unwell(f"{len(told)} of {workers + 1} refused, to come back in {told} s")
+        raise CheckFailed(f"{len(told)} of {workers + 1} refused, to come back in {told} s")
     return f"{workers + 1} requests: {workers} answered, one told to come back in {told[0]} s"
 
 
-def _stories(client: Client, task: Task, count: int) -> list[Reply]:
+def _stories(client: Client, task: Task, count: int) -> list[HttpReply]:
     """
     The replies to `count` requests at once, each for a story of its own.
     """
@@ -210,19 +212,19 @@ def _stories(client: Client, task: Task, count: int) -> list[Reply]:
         replies = list(together.map(partial(client.ask, task), asked))
     answers = [json.dumps(each.body) for each in replies if each.code == 200]
     if len(set(answers)) < len(answers):
-        raise Unwell(f"two ideas got one answer: {answers}")
+        raise CheckFailed(f"two ideas got one answer: {answers}")
     return replies
 
 
-def _fit(reply: Reply, task: Task) -> str:
+def _fit(reply: HttpReply, task: Task) -> str:
     """
     Who answered in what time; `reply` is an answer to `task`.
     """
     if reply.code != 200:
-        raise Unwell(f"{task.name} answered {reply.code}: {reply.body}")
+        raise CheckFailed(f"{task.name} answered {reply.code}: {reply.body}")
     problem = first_problem(Draft202012Validator(task.answer_schema), reply.body)
     if problem is not None:
-        raise Unwell(f"the answer does not fit: {problem.sentence}")
+        raise CheckFailed(f"the answer does not fit: {problem.sentence}")
     return f"{reply.headers.get('X-Kiroworkers-Worker')} in {reply.seconds * 1000:.0f} ms"
 
 

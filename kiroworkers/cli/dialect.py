@@ -25,13 +25,13 @@ from kiroworkers.conversations import (
     Conversation,
     Dialect,
     Event,
-    PromptTooLong,
+    LineTooLong,
     UnsafePrompt,
     load_dialect,
     new_conversation,
     read_dialect,
 )
-from kiroworkers.conversations.dialects.dialect import Cycle
+from kiroworkers.conversations.dialects.dialect import BracketedPastePrompt
 from kiroworkers.conversations.terminal.recording import (
     BadRecording,
     Piece,
@@ -56,11 +56,11 @@ def events_in(dialect: Dialect, pieces: Iterable[Piece]) -> Iterator[tuple[float
     silent_from: float | None = None
     for piece in chain(pieces, (None,)):
         # Silence between two pieces, and after the last.
-        patience = conversation.patience
+        patience = conversation.quiet_timeout
         if silent_from is not None and patience is not None:
             until = silent_from + patience
             if piece is None or piece.seconds >= until:
-                for event in conversation.silent():
+                for event in conversation.on_quiet():
                     yield until, event
         if piece is None:
             return
@@ -69,7 +69,11 @@ def events_in(dialect: Dialect, pieces: Iterable[Piece]) -> Iterator[tuple[float
             for event in conversation.feed(piece.data):
                 yield piece.seconds, event
             continue
-        if not typed and conversation.at_prompt and not isinstance(dialect.readiness, Cycle):
+        if (
+            not typed
+            and conversation.at_prompt
+            and not isinstance(dialect.readiness, BracketedPastePrompt)
+        ):
             # Its prompt goes with the first key, so that says what comes.
             clear = dialect.clear
             if clear is not None and clear.type.startswith(piece.data):
@@ -107,7 +111,7 @@ def _replay(conversation: Conversation, dialect: Dialect, typed: bytes) -> None:
         text = text.removeprefix(keys.paste_start).removesuffix(keys.paste_end)
         try:
             conversation.ask(text.decode("utf-8", "replace"))
-        except (UnsafePrompt, PromptTooLong):
+        except (UnsafePrompt, LineTooLong):
             return  # a command of the agent's: its prompt strays
 
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from kiroworkers.cli.check import Client, Unwell, base_of
-from kiroworkers.errors import BadInput
+from kiroworkers.cli.check import CheckFailed, Client, base_of
+from kiroworkers.errors import InvalidInput
 from kiroworkers.json_schema import first_problem
 from kiroworkers.settings import inherited_environment
 from kiroworkers.tasks import BadTask, Task, load_task
@@ -48,12 +48,12 @@ def ask(client: Client, task: Task, request: Mapping[str, Any]) -> None:
     reply = client.ask(task, request)
     told = reply.headers
     if reply.code != 200:
-        raise Unwell(f"{task.name} answered {reply.code}: {json.dumps(reply.body)}")
+        raise CheckFailed(f"{task.name} answered {reply.code}: {json.dumps(reply.body)}")
     print(json.dumps(reply.body, indent=2, ensure_ascii=False))
     schema = task.answer_schema_for(request)
     problem = first_problem(Draft202012Validator(schema), reply.body)
     if problem is not None:
-        raise Unwell(f"the server has another {task.name}: by this file, {problem.sentence}")
+        raise CheckFailed(f"the server has another {task.name}: by this file, {problem.sentence}")
     who = f"{told.get('X-Kiroworkers-Agent')}, {told.get('X-Kiroworkers-Worker')}"
     _aside(f"answered by {who} in {reply.seconds * 1000:.0f} ms")
     if told.get("X-Kiroworkers-Normalised"):
@@ -74,7 +74,7 @@ def _request_in(source: str | None, task: Task) -> dict[str, Any]:
     try:
         body = json.loads(text)
     except ValueError as problem:
-        raise Unwell(f"the input is no JSON: {problem}") from None
+        raise CheckFailed(f"the input is no JSON: {problem}") from None
     return task.accept(body)
 
 
@@ -83,7 +83,7 @@ def _token_in(file: str | None) -> str | None:
         return inherited_environment().get(TOKEN)
     token = Path(file).read_text(encoding="utf-8").strip()
     if not token.isascii() or len(token.split()) != 1:
-        raise Unwell(f"{file}: holds not just a token")
+        raise CheckFailed(f"{file}: holds not just a token")
     return token
 
 
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if base is not None:
             token = _token_in(given.token_file)
             ask(Client(base, given.timeout, given.agent, token), task, request)
-    except (BadTask, BadInput, Unwell, OSError, UnicodeDecodeError) as problem:
+    except (BadTask, InvalidInput, CheckFailed, OSError, UnicodeDecodeError) as problem:
         _aside(problem)
         return 1
     return 0

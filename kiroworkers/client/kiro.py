@@ -27,7 +27,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
 from kiroworkers.client.event_stream import Event, EventReader, EventTooLong
-from kiroworkers.pool.progress import Queued, Retrying, Said, Started
+from kiroworkers.client.events import Queued, Retrying, Said, Started
 
 __all__ = [
     "Answer",
@@ -458,15 +458,15 @@ def _cancellable(doing: Deferred[Any]) -> Deferred[Any]:
     connection has errors of many kinds then.
     """
 
-    given_up = False
+    aborted = False
 
     def cancel(_: Deferred[Any]) -> None:
-        nonlocal given_up
-        given_up = True
+        nonlocal aborted
+        aborted = True
         doing.cancel()
 
     def deliver(found: Any) -> None:
-        if not given_up:
+        if not aborted:
             result.callback(found)
 
     result: Deferred[Any] = Deferred(cancel)

@@ -9,9 +9,16 @@ socket, so a recording of a session gives the same events however it is cut.
 
 from kiroworkers.conversations.acp.conversation import AcpConversation
 from kiroworkers.conversations.conversation import Conversation
-from kiroworkers.conversations.dialects.dialect import Acp, Cycle, Dialect, Layout, Line
+from kiroworkers.conversations.dialects.dialect import (
+    Acp,
+    BracketedPastePrompt,
+    Dialect,
+    Layout,
+    LinePrompt,
+)
 from kiroworkers.conversations.dialects.dialect_file import BadDialect, load_dialect, read_dialect
 from kiroworkers.conversations.events import (
+    AgentFailure,
     Answered,
     Cleared,
     Completion,
@@ -23,18 +30,17 @@ from kiroworkers.conversations.events import (
     NeedsEmptying,
     NotCleared,
     Overflowed,
+    PromptLost,
     Ready,
-    Said,
     Source,
-    Strayed,
     Submitted,
-    Troubled,
+    TextChunk,
     Working,
 )
-from kiroworkers.conversations.terminal.bracketed_paste import CycleConversation
+from kiroworkers.conversations.terminal.bracketed_paste import BracketedPasteConversation
 from kiroworkers.conversations.terminal.line import LineConversation
 from kiroworkers.conversations.terminal.screen import ScreenConversation
-from kiroworkers.conversations.terminal.typing import PromptTooLong, UnsafePrompt
+from kiroworkers.conversations.terminal.typing import LineTooLong, UnsafePrompt
 
 
 def new_conversation(dialect: Dialect, max_output: int, folder: str = "/") -> Conversation:
@@ -47,14 +53,15 @@ def new_conversation(dialect: Dialect, max_output: int, folder: str = "/") -> Co
     readiness = dialect.readiness
     if isinstance(readiness, Acp):
         return AcpConversation(dialect, folder, max_output)
-    if isinstance(readiness, Cycle):
-        return CycleConversation(dialect, readiness, max_output)
-    if isinstance(readiness, Line):
+    if isinstance(readiness, BracketedPastePrompt):
+        return BracketedPasteConversation(dialect, readiness, max_output)
+    if isinstance(readiness, LinePrompt):
         return LineConversation(dialect, readiness, max_output)
     return ScreenConversation(dialect, readiness, max_output)
 
 
 __all__ = [
+    "AgentFailure",
     "Answered",
     "BadDialect",
     "Cleared",
@@ -64,20 +71,19 @@ __all__ = [
     "Event",
     "LateOutput",
     "Layout",
-    "Line",
+    "LinePrompt",
+    "LineTooLong",
     "NeedsApproval",
     "NeedsChoice",
     "NeedsConfirmation",
     "NeedsEmptying",
     "NotCleared",
     "Overflowed",
-    "PromptTooLong",
+    "PromptLost",
     "Ready",
-    "Said",
     "Source",
-    "Strayed",
     "Submitted",
-    "Troubled",
+    "TextChunk",
     "UnsafePrompt",
     "Working",
     "load_dialect",

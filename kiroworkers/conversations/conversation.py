@@ -8,15 +8,15 @@ at a screen, all three by pressing keys (`keyboard`); `acp` speaks a protocol.
 All give the same events, so whoever follows a session need not know which one
 it is.
 
-None knows a clock.  One that must see silence says in `patience` for how long,
-and is told by `silent`.
+None knows a clock.  One that must see silence says in `quiet_timeout` for how long,
+and is told by `on_quiet`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from kiroworkers.conversations.events import Completion, Event, Source, Troubled
+from kiroworkers.conversations.events import AgentFailure, Completion, Event, Source
 
 
 class Conversation(ABC):
@@ -33,8 +33,8 @@ class Conversation(ABC):
     source: Source = "terminal"
     #: May a clear take as long as a start?
     clears_as_it_starts = False
-    #: Is `Said` wanted, where it costs something?
-    tells = False
+    #: Report `TextChunk` events, where that costs something.
+    streaming = False
     #: May an interrupt and the answer cross, so that the interrupt is read at the
     #: prompt, and draws another?
     interrupts_cross = True
@@ -50,7 +50,7 @@ class Conversation(ABC):
 
     @property
     @abstractmethod
-    def forgets(self) -> bool:
+    def can_clear(self) -> bool:
         """
         Can the conversation be cleared?
         """
@@ -64,7 +64,7 @@ class Conversation(ABC):
 
     @property
     @abstractmethod
-    def trouble(self) -> Troubled | None:
+    def failure(self) -> AgentFailure | None:
         """
         What the agent says is wrong, if that is the last it said.
         """
@@ -77,19 +77,19 @@ class Conversation(ABC):
         return False
 
     @property
-    def patience(self) -> float | None:
+    def quiet_timeout(self) -> float | None:
         """
-        After how many seconds without output `silent` is to be called; None
+        After how many seconds without output `on_quiet` is to be called; None
         while silence means nothing.
         """
         return None
 
     # What to write.
 
-    def unasked(self) -> bytes:
+    def data_to_send(self) -> bytes:
         """
         What is to be written though nobody asked for it, since this was last called:
-        to be called when the program has started, and after each `feed` and `silent`.
+        to be called when the program has started, and after each `feed` and `on_quiet`.
         """
         return b""
 
@@ -105,7 +105,7 @@ class Conversation(ABC):
     @abstractmethod
     def clear(self) -> bytes:
         """
-        Make the agent forget the conversation, if it `forgets`.  Only at the
+        Make the agent forget the conversation, if it `can_clear`.  Only at the
         prompt.
         """
 
@@ -158,14 +158,14 @@ class Conversation(ABC):
         The events in `data`, which may be cut anywhere.
         """
 
-    def overhear(self, data: bytes) -> None:
+    def feed_stderr(self, data: bytes) -> None:
         """
         The program wrote `data` beside the conversation, to standard error.
         """
         raise AssertionError("a terminal has one output")
 
-    def silent(self) -> list[Event]:
+    def on_quiet(self) -> list[Event]:
         """
-        The events in a silence of `patience` seconds.
+        The events in a silence of `quiet_timeout` seconds.
         """
         return []

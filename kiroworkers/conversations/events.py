@@ -49,7 +49,7 @@ class Answered:
 
 
 @frozen
-class Said:
+class TextChunk:
     """
     A piece of the answer, as soon as it is certain.
     """
@@ -101,7 +101,7 @@ class NeedsChoice:
 
 
 @frozen
-class Troubled:
+class AgentFailure:
     """
     The agent says why it cannot answer: a `kind` of trouble, the line `detail`
     that proves it, and the seconds to wait where it names them.
@@ -153,7 +153,7 @@ class Overflowed:
 
 
 @frozen
-class Strayed:
+class PromptLost:
     """
     The prompt went away though nothing was typed.
     """
@@ -162,17 +162,17 @@ class Strayed:
 Event: TypeAlias = (
     Ready
     | Submitted
-    | Said
+    | TextChunk
     | LateOutput
     | Working
     | Answered
     | NeedsApproval
     | NeedsChoice
     | NeedsEmptying
-    | Troubled
+    | AgentFailure
     | NeedsConfirmation
     | Cleared
     | NotCleared
     | Overflowed
-    | Strayed
+    | PromptLost
 )

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 from attrs import field, frozen
 
-from kiroworkers.conversations.events import Troubled
+from kiroworkers.conversations.events import AgentFailure
 
 #: Every kind that a dialect may name.
-KINDS = (
+FAILURE_KINDS = (
     "login_required",
     "login_expired",
     "throttled",
@@ -32,11 +32,11 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 @frozen
-class TroubleSign:
+class FailurePattern:
     """
     A text that proves a trouble.
 
-    @ivar kind: one of `KINDS`.
+    @ivar kind: one of `FAILURE_KINDS`.
     @ivar text: searched in plain text.
     @ivar blocks: no prompt follows, because the agent waits for a choice.
     """
@@ -46,7 +46,7 @@ class TroubleSign:
     blocks: bool = False
 
 
-def find_trouble(signs: Iterable[TroubleSign], text: str) -> Troubled | None:
+def find_failure(signs: Iterable[FailurePattern], text: str) -> AgentFailure | None:
     """
     The trouble that the first of `signs` finds in what an agent said; the line
     that proves it is its detail.
@@ -57,7 +57,7 @@ def find_trouble(signs: Iterable[TroubleSign], text: str) -> Troubled | None:
             start = text.rfind("\n", 0, found.start()) + 1
             end = text.find("\n", found.end())
             line = text[start : end if end >= 0 else len(text)].strip()
-            return Troubled(sign.kind, line[:_LONGEST_PROOF], _patience(line))
+            return AgentFailure(sign.kind, line[:_LONGEST_PROOF], _patience(line))
     return None
 
 

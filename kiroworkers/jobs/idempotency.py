@@ -15,21 +15,26 @@ from twisted.python.failure import Failure
 
 from kiroworkers.errors import (
     AgentRefused,
-    AnswerUnfit,
+    AnswerSchemaMismatch,
     AnswerUnreadable,
     KeyMismatch,
     OutputTooLong,
     WorkError,
 )
-from kiroworkers.jobs.job import Key, Said
-from kiroworkers.jobs.store import Store
-from kiroworkers.pool.progress import Progress, Watch
+from kiroworkers.jobs.job import IdempotencyKey, StoredResponse
+from kiroworkers.jobs.store import JobStore
+from kiroworkers.pool.progress import OnProgress, Progress
 
 #: What cost a turn and would cost another: all else may well go better next time.
-COSTLY: tuple[type[WorkError], ...] = (AgentRefused, AnswerUnfit, AnswerUnreadable, OutputTooLong)
+CACHEABLE_FAILURES: tuple[type[WorkError], ...] = (
+    AgentRefused,
+    AnswerSchemaMismatch,
+    AnswerUnreadable,
+    OutputTooLong,
+)
 
 #: Asks, and tells the watch what becomes of it.
-Asking = Callable[[Watch], Coroutine[Deferred[Any], Any, Said]]
+Execute = Callable[[OnProgress | None], Coroutine[Deferred[Any], Any, StoredResponse]]
 
 
 @define(eq=False)
@@ -39,39 +44,40 @@ class _Shared:
     """
 
     fingerprint: str
-    waiting: dict[Deferred[Said], Watch] = field(factory=dict)
-    turn: Deferred[Said] | None = None
+    waiting: dict[Deferred[StoredResponse], OnProgress | None] = field(factory=dict)
+    turn: Deferred[StoredResponse] | None = None
 
-    def watch(self, progress: Progress) -> None:
-        for each in list(self.waiting.values()):
-            each(progress)
+    def on_progress(self, progress: Progress) -> None:
+        for on_progress in list(self.waiting.values()):
+            if on_progress is not None:
+                on_progress(progress)
 
 
-class Once:
+class IdempotencyCache:
     """
     Asks each request once, and keeps what was said in `store`.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, store: Store) -> None:
+    def __init__(self, clock: IReactorTime, store: JobStore) -> None:
         self._clock = clock
         self._store = store
-        self._shared: dict[Key, _Shared] = {}
+        self._shared: dict[IdempotencyKey, _Shared] = {}
 
-    def job(self, key: Key, fingerprint: str) -> str | None:
+    def job(self, key: IdempotencyKey, fingerprint: str) -> str | None:
         """
         The id of the job that was made under `key`.
 
         @raise KeyMismatch: when something else was asked under it.
         """
         self._check(key, fingerprint)
-        kept = self._store.kept(key)
-        return None if kept is None else kept.job
+        record = self._store.record(key)
+        return None if record is None else record.job
 
     async def ask(
-        self, key: Key, fingerprint: str, asking: Asking, watch: Watch
-    ) -> tuple[Said, bool]:
+        self, key: IdempotencyKey, fingerprint: str, asking: Execute, on_progress: OnProgress | None
+    ) -> tuple[StoredResponse, bool]:
         """
         What is, or was, said to the request of `fingerprint` under `key`; and is
         it another's?  Who is cancelled leaves; the last one gives the turn up.
@@ -79,29 +85,29 @@ class Once:
         @raise KeyMismatch: when something else was asked under `key`.
         """
         self._check(key, fingerprint)
-        kept = self._store.kept(key)
-        if kept is not None and kept.said is not None:
-            return kept.said, True
+        record = self._store.record(key)
+        if record is not None and record.said is not None:
+            return record.said, True
         shared = self._shared.get(key)
         joins = shared is not None
         if shared is None:
             shared = self._shared[key] = _Shared(fingerprint)
-        waiter: Deferred[Said] = Deferred(lambda gone: self._leave(key, gone))
-        shared.waiting[waiter] = watch
+        waiter: Deferred[StoredResponse] = Deferred(lambda gone: self._leave(key, gone))
+        shared.waiting[waiter] = on_progress
         if not joins:
-            shared.turn = Deferred.fromCoroutine(asking(shared.watch))
+            shared.turn = Deferred.fromCoroutine(asking(shared.on_progress))
             shared.turn.addBoth(self._said, key, shared)
         return await waiter, joins
 
-    def _check(self, key: Key, fingerprint: str) -> None:
-        known = self._shared.get(key) or self._store.kept(key)
+    def _check(self, key: IdempotencyKey, fingerprint: str) -> None:
+        known = self._shared.get(key) or self._store.record(key)
         if known is not None and known.fingerprint != fingerprint:
             raise KeyMismatch()
 
-    def _said(self, said: Said | Failure, key: Key, shared: _Shared) -> None:
+    def _said(self, said: StoredResponse | Failure, key: IdempotencyKey, shared: _Shared) -> None:
         if self._shared.get(key) is shared:
             del self._shared[key]
-        if isinstance(said, Said) and said.kept:
+        if isinstance(said, StoredResponse) and said.cacheable:
             try:
                 self._store.keep(key, shared.fingerprint, said, self._clock.seconds())
             except Exception:
@@ -111,7 +117,7 @@ class Once:
         for each in waiting:
             each.callback(said)
 
-    def _leave(self, key: Key, gone: Deferred[Said]) -> None:
+    def _leave(self, key: IdempotencyKey, gone: Deferred[StoredResponse]) -> None:
         shared = self._shared[key]
         del shared.waiting[gone]
         if not shared.waiting:

@@ -11,31 +11,31 @@ from attrs import Factory, frozen
 
 from kiroworkers.pool.fair_queue import USUAL
 
-State = Literal["queued", "running", "done", "failed", "cancelled"]
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 #: In these, something is still to be done.
-UNFINISHED: tuple[State, ...] = ("queued", "running")
+UNFINISHED: tuple[JobState, ...] = ("queued", "running")
 
 
 @frozen
-class Said:
+class StoredResponse:
     """
     What a request came to.
 
     @ivar status: that of HTTP.
     @ivar body: the answer, or the error as clients read it.
     @ivar headers: what else is told of the answer.
-    @ivar kept: would asking again cost another turn for the same?
+    @ivar cacheable: would asking again cost another turn for the same?
     """
 
     status: int
     body: Mapping[str, Any]
     headers: Mapping[str, str] = Factory(dict)
-    kept: bool = False
+    cacheable: bool = False
 
 
 @frozen
-class Callback:
+class Webhook:
     """
     Where the end of a job is told.
 
@@ -56,7 +56,7 @@ class Job:
     @ivar id: cannot be guessed.
     @ivar client: whose it is.
     @ivar agent: who is asked.
-    @ivar asked: as the task accepted it.
+    @ivar payload: as the task accepted it.
     @ivar timeout: of its turn, where the client's own is the shorter.
     @ivar attempts: how often a worker was asked.
     @ivar said: what it came to, when it is done or has failed.
@@ -67,15 +67,15 @@ class Job:
     client: str
     agent: str
     task: str
-    asked: Mapping[str, Any]
+    payload: Mapping[str, Any]
     created: float
     priority: int = USUAL
     timeout: float | None = None
-    state: State = "queued"
+    state: JobState = "queued"
     attempts: int = 0
     ended: float | None = None
-    said: Said | None = None
-    callback: Callback | None = None
+    said: StoredResponse | None = None
+    callback: Webhook | None = None
     number: int = 0
 
     @property
@@ -84,7 +84,7 @@ class Job:
 
 
 @frozen
-class Key:
+class IdempotencyKey:
     """
     By what a client knows that a request is the same: one of its own words, for
     one task.
@@ -92,11 +92,11 @@ class Key:
 
     client: str
     task: str
-    word: str
+    key: str
 
 
 @frozen
-class Kept:
+class IdempotencyRecord:
     """
     What was asked under a key, by its fingerprint, and what became of it: the id
     of a job, or what was said.
@@ -104,4 +104,4 @@ class Kept:
 
     fingerprint: str
     job: str | None = None
-    said: Said | None = None
+    said: StoredResponse | None = None

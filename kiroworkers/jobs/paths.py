@@ -13,7 +13,7 @@ from kiroworkers.workspaces.state_folder import JOBS
 _FILE = "jobs.sqlite3"
 
 
-def file_in(state: Path) -> Path:
+def jobs_file(state: Path) -> Path:
     """
     The file below the state folder of a server; its folder is there then.
     """
@@ -22,7 +22,7 @@ def file_in(state: Path) -> Path:
     return folder / _FILE
 
 
-def usual_folder(environ: Mapping[str, str], endpoint: str, port: int) -> Path | None:
+def default_folder(environ: Mapping[str, str], endpoint: str, port: int) -> Path | None:
     """
     The state folder of a server that was given none, by where it listens: below
     ``$XDG_STATE_HOME`` or ``~/.local/state``.  None where the next server could not

@@ -8,7 +8,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from kiroworkers.jobs.store import Store
+from kiroworkers.jobs.store import JobStore
 
 #: Each round forgets what comes to its end within this part of the time to live.
 _COALESCED = 1 / 60
@@ -22,7 +22,7 @@ class Retention(Service):
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, store: Store, ttl: float) -> None:
+    def __init__(self, clock: IReactorTime, store: JobStore, ttl: float) -> None:
         self._clock = clock
         self._store = store
         self._ttl = ttl

@@ -22,8 +22,8 @@ from twisted.python.failure import Failure
 
 from kiroworkers.errors import (
     AgentUnavailable,
-    BadInput,
-    NoTimeLeft,
+    DeadlineUnachievable,
+    InvalidInput,
     NoWorkerFree,
     SessionLost,
     ShuttingDown,
@@ -31,11 +31,11 @@ from kiroworkers.errors import (
     UnknownTask,
     WorkError,
 )
-from kiroworkers.execution import ask
-from kiroworkers.jobs.job import Job, Key, Said, State
-from kiroworkers.jobs.store import Store
-from kiroworkers.pool.agent_groups import Group, Groups
-from kiroworkers.pool.dispatcher import Terms
+from kiroworkers.execution import execute
+from kiroworkers.jobs.job import IdempotencyKey, Job, JobState, StoredResponse
+from kiroworkers.jobs.store import JobStore
+from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
+from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.fair_queue import FairQueue
 from kiroworkers.pool.progress import Progress, Started
 from kiroworkers.tasks import Task
@@ -51,33 +51,33 @@ _MOST_ATTEMPTS = 10
 _SHORTEST_REST, _LONGEST_REST, _USUAL_REST = 1, 300, 60
 
 #: What a failure is for those who ask after a job.
-Describe = Callable[[WorkError], Said]
+Describe = Callable[[WorkError], StoredResponse]
 
 
 @define(eq=False)
-class _Lane:
+class _AgentQueue:
     """
     The jobs for one agent.
 
     @ivar turns: what is asked, by the job's id.
-    @ivar rest: until when nothing is.
+    @ivar stop_dispatch: until when nothing is.
     """
 
-    group: Group
+    group: AgentGroup
     waiting: FairQueue[str] = field(factory=lambda: FairQueue(_HEAD_START))
     turns: dict[str, Deferred[float | None]] = field(factory=dict)
-    rest: IDelayedCall | None = None
+    stop_dispatch: IDelayedCall | None = None
 
     @property
     def has_room(self) -> bool:
         return (
-            self.rest is None
+            self.stop_dispatch is None
             and len(self.waiting) > 0
-            and len(self.turns) < self.group.pool.crew.scale.max_workers
+            and len(self.turns) < self.group.pool.worker_pool.scale.max_workers
         )
 
 
-class Runner(Service):
+class JobRunner(Service):
     """
     Has the jobs in `store` asked.
 
@@ -92,9 +92,9 @@ class Runner(Service):
     def __init__(
         self,
         clock: IReactorTime,
-        groups: Groups,
+        groups: AgentGroups,
         tasks: Mapping[str, Task],
-        store: Store,
+        store: JobStore,
         describe: Describe,
         limit: int,
         on_ended: Callable[[Job], None],
@@ -105,57 +105,57 @@ class Runner(Service):
         self._describe = describe
         self._limit = limit
         self._on_ended = on_ended
-        self._lanes = {group.name: _Lane(group) for group in groups}
-        self._resting = False
+        self._queues = {group.name: _AgentQueue(group) for group in groups}
+        self._dispatch_stopped = False
 
     def startService(self) -> None:
         super().startService()
         for job in self._store.unfinished():
-            if job.agent not in self._lanes:
-                self._end(job.id, BadInput("agent", f"The agent {job.agent} serves no more"))
+            if job.agent not in self._queues:
+                self._end(job.id, InvalidInput("agent", f"The agent {job.agent} serves no more"))
             elif job.state == "running" and job.attempts >= _MOST_ATTEMPTS:
                 self._end(job.id, SessionLost("the server ended each time", job.attempts))
             else:
                 self._store.waits(job.id)
                 self._add(job)
-        for lane in self._lanes.values():
-            self._feed(lane)
+        for queue_of_agent in self._queues.values():
+            self._feed(queue_of_agent)
 
-    def rest(self) -> None:
+    def stop_dispatch(self) -> None:
         """
         Begin no turn.  What waits, in the pool or here, stays in the store.
         """
-        self._resting = True
-        for lane in self._lanes.values():
-            if lane.rest is not None:
-                lane.rest.cancel()
-                lane.rest = None
-            for id, turn in list(lane.turns.items()):
+        self._dispatch_stopped = True
+        for queue_of_agent in self._queues.values():
+            if queue_of_agent.stop_dispatch is not None:
+                queue_of_agent.stop_dispatch.cancel()
+                queue_of_agent.stop_dispatch = None
+            for id, turn in list(queue_of_agent.turns.items()):
                 job = self._store.get(id)
                 if job is None or job.state == "queued":
                     turn.cancel()
 
     def stopService(self) -> None:
         super().stopService()
-        self.give_back()
+        self.requeue_running()
 
-    def give_back(self) -> None:
+    def requeue_running(self) -> None:
         """
         What still runs stays in the store, too.
         """
-        self.rest()
-        for lane in self._lanes.values():
-            for turn in list(lane.turns.values()):
+        self.stop_dispatch()
+        for queue_of_agent in self._queues.values():
+            for turn in list(queue_of_agent.turns.values()):
                 turn.cancel()
 
-    def accept(self, job: Job, key: Key | None = None, fingerprint: str = "") -> Job:
+    def accept(self, job: Job, key: IdempotencyKey | None = None, fingerprint: str = "") -> Job:
         """
         Take on `job`, which has no id yet.  When this returns, it will be asked.
 
         @raise TooManyJobs: when it cannot be taken on.
         @raise ShuttingDown: likewise.
         """
-        if self._resting:
+        if self._dispatch_stopped:
             raise ShuttingDown()
         if self._store.count_unfinished() >= self._limit:
             raise TooManyJobs(self._limit, _USUAL_REST)
@@ -174,58 +174,60 @@ class Runner(Service):
         """
         Give up `job`, which is unfinished.
         """
-        lane = self._lanes[job.agent]
-        lane.waiting.remove(job.id)
+        queue_of_agent = self._queues[job.agent]
+        queue_of_agent.waiting.remove(job.id)
         self._ended(job.id, "cancelled", None)
-        turn = lane.turns.get(job.id)
+        turn = queue_of_agent.turns.get(job.id)
         if turn is not None:
             turn.cancel()
 
-    def _add(self, job: Job) -> _Lane:
-        lane = self._lanes[job.agent]
-        lane.waiting.add(job.id, job.client, job.priority, job.created)
-        return lane
+    def _add(self, job: Job) -> _AgentQueue:
+        queue_of_agent = self._queues[job.agent]
+        queue_of_agent.waiting.add(job.id, job.client, job.priority, job.created)
+        return queue_of_agent
 
-    def _feed(self, lane: _Lane) -> None:
+    def _feed(self, queue_of_agent: _AgentQueue) -> None:
         """
         Begin as many turns as there is room for.
         """
-        while not self._resting and lane.has_room:
-            id = lane.waiting.next()
+        while not self._dispatch_stopped and queue_of_agent.has_room:
+            id = queue_of_agent.waiting.next()
             job = self._store.get(id)
             assert job is not None and job.unfinished, "it waits"
-            turn = Deferred.fromCoroutine(self._turn(lane.group, job))
-            lane.turns[id] = turn
-            turn.addBoth(self._turned, lane, job)
+            turn = Deferred.fromCoroutine(self._turn(queue_of_agent.group, job))
+            queue_of_agent.turns[id] = turn
+            turn.addBoth(self._turned, queue_of_agent, job)
 
-    def _turned(self, again: float | Failure | None, lane: _Lane, job: Job) -> None:
+    def _turned(self, again: float | Failure | None, queue_of_agent: _AgentQueue, job: Job) -> None:
         """
         The turn of `job` is over; or it is to be asked `again`, in so many seconds.
         """
-        del lane.turns[job.id]
-        lane.waiting.release(job.client)
+        del queue_of_agent.turns[job.id]
+        queue_of_agent.waiting.release(job.client)
         if isinstance(again, Failure):
             # It stays in the store as it is, and the next server asks it again.
             self._log.failure("a fault with the job {id}", again, id=job.id)
             again = None
-        if again is not None and not self._resting:
-            lane.waiting.put_back(job.id, job.client, job.priority)
-            if lane.rest is None:
-                lane.rest = self._clock.callLater(again, self._rested, lane)
+        if again is not None and not self._dispatch_stopped:
+            queue_of_agent.waiting.put_back(job.id, job.client, job.priority)
+            if queue_of_agent.stop_dispatch is None:
+                queue_of_agent.stop_dispatch = self._clock.callLater(
+                    again, self._rested, queue_of_agent
+                )
         # Not now: many that end at once would end inside each other.
-        self._clock.callLater(0, self._feed, lane)
+        self._clock.callLater(0, self._feed, queue_of_agent)
 
-    def _rested(self, lane: _Lane) -> None:
-        lane.rest = None
-        self._feed(lane)
+    def _rested(self, queue_of_agent: _AgentQueue) -> None:
+        queue_of_agent.stop_dispatch = None
+        self._feed(queue_of_agent)
 
-    async def _turn(self, group: Group, job: Job) -> float | None:
+    async def _turn(self, group: AgentGroup, job: Job) -> float | None:
         """
         Ask `job`.  None when it has ended, else the seconds until it can be asked
         again.
         """
 
-        def watch(progress: Progress) -> None:
+        def on_progress(progress: Progress) -> None:
             if isinstance(progress, Started):
                 try:
                     self._store.started(job.id)
@@ -233,20 +235,20 @@ class Runner(Service):
                     # The pool could not go on; the job can.
                     self._log.failure("that the job {id} began is not noted", id=job.id)
 
-        terms = Terms(job.timeout, job.priority, job.client, job.task)
+        options = RequestOptions(job.timeout, job.priority, job.client, job.task)
         try:
             task = self._tasks.get(job.task)
             if task is None:
                 raise UnknownTask(job.task)
             # The task may be another one by now.
-            outcome = await ask(group, task, task.accept(job.asked), terms, watch)
+            outcome = await execute(group, task, task.accept(job.payload), options, on_progress)
         except CancelledError:
             found = self._store.get(job.id)
             if found is not None and found.unfinished:
                 self._store.waits(job.id)
                 return 0
         except WorkError as problem:
-            again = _again(problem, job)
+            again = _retry_delay(problem, job)
             if again is None:
                 self._end(job.id, problem)
                 return None
@@ -255,30 +257,30 @@ class Runner(Service):
         except Exception:
             self._log.failure("a fault while asking the job {id}", id=job.id)
             fault = {"error": "The server has a fault", "code": "fault"}
-            self._ended(job.id, "failed", Said(500, fault))
+            self._ended(job.id, "failed", StoredResponse(500, fault))
         else:
-            self._ended(job.id, "done", Said(200, outcome.found.value))
+            self._ended(job.id, "done", StoredResponse(200, outcome.found.value))
         return None
 
     def _end(self, id: str, problem: WorkError) -> None:
         self._ended(id, "failed", self._describe(problem))
 
-    def _ended(self, id: str, state: State, said: Said | None) -> None:
+    def _ended(self, id: str, state: JobState, said: StoredResponse | None) -> None:
         self._store.ended(id, state, said, self._clock.seconds())
         job = self._store.get(id)
         assert job is not None, "it was there a moment ago"
         self._on_ended(job)
 
 
-def _again(problem: WorkError, job: Job) -> float | None:
+def _retry_delay(problem: WorkError, job: Job) -> float | None:
     """
     In how many seconds `job`, refused for this reason, can be asked again; None
     when that would change nothing.
     """
     match problem:
-        case NoTimeLeft() if job.timeout is not None:
+        case DeadlineUnachievable() if job.timeout is not None:
             return None
-        case NoWorkerFree(retry_after=seconds) | NoTimeLeft(retry_after=seconds):
+        case NoWorkerFree(retry_after=seconds) | DeadlineUnachievable(retry_after=seconds):
             pass
         case AgentUnavailable(retry_after=seconds):
             pass

@@ -11,17 +11,17 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.logger import Logger
 
-from kiroworkers.errors import BadSetting, CannotStart
-from kiroworkers.jobs.idempotency import Once
+from kiroworkers.errors import CannotStart, InvalidSetting
+from kiroworkers.jobs.idempotency import IdempotencyCache
 from kiroworkers.jobs.job import Job
-from kiroworkers.jobs.paths import file_in, usual_folder
+from kiroworkers.jobs.paths import default_folder, jobs_file
 from kiroworkers.jobs.retention import Retention
-from kiroworkers.jobs.runner import Describe, Runner
-from kiroworkers.jobs.ssrf import Hosts
-from kiroworkers.jobs.store import Store
-from kiroworkers.jobs.webhook_sender import Poster
-from kiroworkers.jobs.webhooks import Callbacks
-from kiroworkers.pool.agent_groups import Groups
+from kiroworkers.jobs.runner import Describe, JobRunner
+from kiroworkers.jobs.ssrf import CallbackHosts
+from kiroworkers.jobs.store import JobStore
+from kiroworkers.jobs.webhook_sender import WebhookSender
+from kiroworkers.jobs.webhooks import Webhooks
+from kiroworkers.pool.agent_groups import AgentGroups
 from kiroworkers.settings import Settings, inherited_environment
 from kiroworkers.tasks import Task
 from kiroworkers.workspaces.state_folder import StateFolder
@@ -30,7 +30,7 @@ from kiroworkers.workspaces.state_folder import StateFolder
 _SHORTEST = 16
 
 
-class Desk(MultiService):
+class JobService(MultiService):
     """
     Takes jobs on, has them asked, and tells their ends.
 
@@ -45,7 +45,7 @@ class Desk(MultiService):
         self,
         reactor: Any,
         settings: Settings,
-        groups: Groups,
+        groups: AgentGroups,
         tasks: Mapping[str, Task],
         describe: Describe,
         shown: Callable[[Job], Mapping[str, Any]],
@@ -53,17 +53,17 @@ class Desk(MultiService):
         super().__init__()
         self._settings = settings
         self._folder: StateFolder | None = None
-        self._callbacks: Callbacks | None = None
-        self.hosts: Hosts | None = None
-        self.store = Store()
-        self.once = Once(reactor, self.store)
+        self._callbacks: Webhooks | None = None
+        self.hosts: CallbackHosts | None = None
+        self.store = JobStore()
+        self.once = IdempotencyCache(reactor, self.store)
         if settings.callback_secret_file is not None:
             secret = read_secret(settings.callback_secret_file)
-            self.hosts = Hosts(settings.callback_hosts)
-            poster = Poster(reactor, self.hosts)
-            self._callbacks = Callbacks(reactor, self.store, poster.post, shown, secret)
+            self.hosts = CallbackHosts(settings.callback_hosts)
+            poster = WebhookSender(reactor, self.hosts)
+            self._callbacks = Webhooks(reactor, self.store, poster.post, shown, secret)
             self._callbacks.setServiceParent(self)
-        self.runner = Runner(
+        self.runner = JobRunner(
             reactor, groups, tasks, self.store, describe, settings.max_jobs, self._ended
         )
         self.runner.setServiceParent(self)
@@ -79,7 +79,7 @@ class Desk(MultiService):
         if state is None:
             state = self._usual_state()
         try:
-            file = None if state is None else file_in(state)
+            file = None if state is None else jobs_file(state)
         except OSError as problem:
             raise CannotStart(f"kiroworkers: --state-dir: {problem}") from None
         self.store.open(file)
@@ -97,7 +97,7 @@ class Desk(MultiService):
     def _usual_state(self) -> Path | None:
         settings = self._settings
         port = settings.port if not settings.listen else -1
-        folder = usual_folder(inherited_environment(), settings.endpoint, port)
+        folder = default_folder(inherited_environment(), settings.endpoint, port)
         if folder is None:
             return None
         try:
@@ -128,7 +128,7 @@ def read_secret(path: Path) -> bytes:
     try:
         secret = path.read_bytes().strip()
     except OSError as problem:
-        raise BadSetting(name, str(path), str(problem)) from None
+        raise InvalidSetting(name, str(path), str(problem)) from None
     if len(secret) < _SHORTEST:
-        raise BadSetting(name, str(path), f"has fewer than {_SHORTEST} characters")
+        raise InvalidSetting(name, str(path), f"has fewer than {_SHORTEST} characters")
     return secret

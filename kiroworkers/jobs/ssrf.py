@@ -25,7 +25,7 @@ _PUBLIC = IPv6Network("2000::/3")
 _LONGEST = 2000
 
 
-class Hosts:
+class CallbackHosts:
     """
     @param listed: names, addresses or shell patterns; where there are any, all
         others are refused.

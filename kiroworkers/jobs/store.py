@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from kiroworkers.errors import CannotStart
-from kiroworkers.jobs.job import Callback, Job, Kept, Key, Said, State
+from kiroworkers.jobs.job import (
+    IdempotencyKey,
+    IdempotencyRecord,
+    Job,
+    JobState,
+    StoredResponse,
+    Webhook,
+)
 
 #: What brings the schema from each version to the next.  Only ever added to.
 _MIGRATIONS: Sequence[str] = (
@@ -70,7 +77,7 @@ _OVER = "ended IS NOT NULL AND due IS NULL"
 _UNFINISHED = "state IN ('queued', 'running')"
 
 
-class Store:
+class JobStore:
     """
     The jobs, and what is kept under keys.  To be opened before it is used.
     """
@@ -104,17 +111,17 @@ class Store:
 
     # Jobs.
 
-    def add(self, job: Job, key: Key | None = None, fingerprint: str = "") -> None:
+    def add(self, job: Job, key: IdempotencyKey | None = None, fingerprint: str = "") -> None:
         """
         `job`, which is new, by `key` where there is one.
         """
-        callback = job.callback or Callback("")
+        callback = job.callback or Webhook("")
         row = {
             "id": job.id,
             "client": job.client,
             "agent": job.agent,
             "task": job.task,
-            "asked": _written(job.asked),
+            "asked": _written(job.payload),
             "created": job.created,
             "priority": job.priority,
             "timeout": job.timeout,
@@ -129,7 +136,7 @@ class Store:
                 self._do(
                     "INSERT OR REPLACE INTO keys (client, task, word, fingerprint, job) "
                     "VALUES (?, ?, ?, ?, ?)",
-                    *(key.client, key.task, key.word, fingerprint, job.id),
+                    *(key.client, key.task, key.key, fingerprint, job.id),
                 )
 
     def get(self, id: str) -> Job | None:
@@ -187,7 +194,7 @@ class Store:
         """
         self._do("UPDATE jobs SET state = 'queued' WHERE id = ?", id)
 
-    def ended(self, id: str, state: State, said: Said | None, now: float) -> None:
+    def ended(self, id: str, state: JobState, said: StoredResponse | None, now: float) -> None:
         """
         Nothing more is to be done but to call back, where that was wanted.
         """
@@ -225,27 +232,27 @@ class Store:
 
     # Keys.
 
-    def kept(self, key: Key) -> Kept | None:
+    def record(self, key: IdempotencyKey) -> IdempotencyRecord | None:
         """
         What was asked under `key`.
         """
         found = self._do(
             "SELECT fingerprint, job, said FROM keys WHERE client = ? AND task = ? AND word = ?",
-            *(key.client, key.task, key.word),
+            *(key.client, key.task, key.key),
         ).fetchone()
         if found is None:
             return None
         fingerprint, job, said = found
-        return Kept(fingerprint, job, _read_said(said))
+        return IdempotencyRecord(fingerprint, job, _read_said(said))
 
-    def keep(self, key: Key, fingerprint: str, said: Said, now: float) -> None:
+    def keep(self, key: IdempotencyKey, fingerprint: str, said: StoredResponse, now: float) -> None:
         """
         Keep what was `said` under `key`.
         """
         self._do(
             "INSERT OR REPLACE INTO keys (client, task, word, fingerprint, said, kept) "
             "VALUES (?, ?, ?, ?, ?, ?)",
-            *(key.client, key.task, key.word, fingerprint, _written_said(said), now),
+            *(key.client, key.task, key.key, fingerprint, _written_said(said), now),
         )
 
     # Age.
@@ -316,9 +323,9 @@ def _migrate(db: sqlite3.Connection) -> None:
 def _job(row: tuple[Any, ...]) -> Job:
     named = dict(zip(_COLUMNS.split(", "), row, strict=True))
     url, tries, due = (named.pop(each) for each in ("callback", "tries", "due"))
-    named["asked"] = json.loads(named["asked"])
+    named["payload"] = json.loads(named.pop("asked"))
     named["said"] = _read_said(named["said"])
-    return Job(**named, callback=None if url is None else Callback(url, tries, due))
+    return Job(**named, callback=None if url is None else Webhook(url, tries, due))
 
 
 def _written(value: Any) -> str:
@@ -326,9 +333,9 @@ def _written(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _written_said(said: Said) -> str:
+def _written_said(said: StoredResponse) -> str:
     return _written({"status": said.status, "body": said.body, "headers": dict(said.headers)})
 
 
-def _read_said(text: str | None) -> Said | None:
-    return None if text is None else Said(**json.loads(text), kept=True)
+def _read_said(text: str | None) -> StoredResponse | None:
+    return None if text is None else StoredResponse(**json.loads(text), cacheable=True)

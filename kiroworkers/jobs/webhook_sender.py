@@ -25,26 +25,26 @@ from twisted.web.iweb import IAgentEndpointFactory, IResponse
 from zope.interface import implementer
 
 from kiroworkers import __version__
-from kiroworkers.jobs.ssrf import Hosts
+from kiroworkers.jobs.ssrf import CallbackHosts
 
 #: Seconds for all of one call.
 _PATIENCE = 10.0
 
 
-class Refused(Exception):
+class TargetRefused(Exception):
     """
     The host is not called.
     """
 
 
-class Poster:
+class WebhookSender:
     """
     Posts to the hosts that may be called.  A name is resolved once, and what is
     connected to is one of the addresses that were looked at: by another answer,
     the name could not lead elsewhere.  Redirects are not followed.
     """
 
-    def __init__(self, reactor: Any, hosts: Hosts) -> None:
+    def __init__(self, reactor: Any, hosts: CallbackHosts) -> None:
         self._reactor = reactor
         self._hosts = hosts
 
@@ -58,15 +58,15 @@ class Poster:
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes, tries: int) -> int:
         refusal = self._hosts.refuses(url)
         if refusal is not None:
-            raise Refused(refusal)
+            raise TargetRefused(refusal)
         uri = URI.fromBytes(url.encode("ascii"))
         host = uri.host.decode("ascii")
         if host.lower() != urlsplit(url).hostname:
-            raise Refused("the URL could be read in two ways")
+            raise TargetRefused("the URL could be read in two ways")
         addresses = self._hosts.chosen(host, await self._resolved(host, uri.port))
         if not addresses:
-            raise Refused(f"{host} has no address, or one that is not public")
-        way = _To(self._reactor, addresses[tries % len(addresses)])
+            raise TargetRefused(f"{host} has no address, or one that is not public")
+        way = _PinnedEndpoint(self._reactor, addresses[tries % len(addresses)])
         agent = Agent.usingEndpointFactory(self._reactor, way)
         said = Headers({"User-Agent": [f"kiroworkers/{__version__}"]})
         for name, value in headers.items():
@@ -87,7 +87,7 @@ class Poster:
 
 
 @implementer(IAgentEndpointFactory, IStreamClientEndpoint)
-class _To:
+class _PinnedEndpoint:
     """
     Leads to one IP address, whatever the URL says; TLS is with whom it says.
     """

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kiroworkers.jobs.job import Job
-from kiroworkers.jobs.store import Store
+from kiroworkers.jobs.store import JobStore
 
 #: So often it is tried, and the seconds from the first time to the second, which
 #: double: a quarter of an hour in all.
@@ -33,7 +33,7 @@ _GONE = 410
 Post = Callable[[str, Mapping[str, str], bytes, int], Deferred[int]]
 
 
-class Callbacks(Service):
+class Webhooks(Service):
     """
     Tells the ends of the jobs in `store`, at least once, until somebody has heard.
 
@@ -46,7 +46,7 @@ class Callbacks(Service):
     def __init__(
         self,
         clock: IReactorTime,
-        store: Store,
+        store: JobStore,
         post: Post,
         shown: Callable[[Job], Mapping[str, Any]],
         secret: bytes,

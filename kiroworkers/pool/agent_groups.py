@@ -10,33 +10,33 @@ from collections.abc import Iterable, Iterator
 from attrs import frozen
 
 from kiroworkers.agents import Agent
-from kiroworkers.errors import BadInput
-from kiroworkers.pool.dispatcher import Pool
+from kiroworkers.errors import InvalidInput
+from kiroworkers.pool.dispatcher import Dispatcher
 
 
 @frozen
-class Group:
+class AgentGroup:
     """
     An agent, and the pool of its workers.
     """
 
     agent: Agent
-    pool: Pool
+    pool: Dispatcher
 
     @property
     def name(self) -> str:
         return self.agent.name
 
 
-class Groups:
+class AgentGroups:
     """
     At least one group, each of another name.
     """
 
-    def __init__(self, groups: Iterable[Group]) -> None:
+    def __init__(self, groups: Iterable[AgentGroup]) -> None:
         self._groups = tuple(groups)
 
-    def __iter__(self) -> Iterator[Group]:
+    def __iter__(self) -> Iterator[AgentGroup]:
         return iter(self._groups)
 
     @property
@@ -44,13 +44,13 @@ class Groups:
         return tuple(each.name for each in self)
 
     @property
-    def default(self) -> Group:
+    def default(self) -> AgentGroup:
         """
         The first: it answers where nobody is named.
         """
         return self._groups[0]
 
-    def named(self, name: object, field: str = "agent") -> Group:
+    def named(self, name: object, field: str = "agent") -> AgentGroup:
         """
         The group called `name`, which stood in `field` of a request.
 
@@ -59,9 +59,9 @@ class Groups:
         for group in self:
             if group.name == name:
                 return group
-        raise BadInput(field, f"{field} must be one of: {', '.join(self.names)}")
+        raise InvalidInput(field, f"{field} must be one of: {', '.join(self.names)}")
 
-    def chosen(self, name: str | None) -> tuple[Group, ...]:
+    def chosen(self, name: str | None) -> tuple[AgentGroup, ...]:
         """
         The group called `name`, or all without one.
 
@@ -82,11 +82,11 @@ class Groups:
         """
         for group in self:
             group.pool.hurry()
-            group.pool.crew.stop_now()
+            group.pool.worker_pool.stop_now()
 
     def renew(self, reason: str) -> None:
         """
         A new session for every worker, one at a time in each group.
         """
         for group in self:
-            group.pool.crew.renew_all(reason)
+            group.pool.worker_pool.renew_all(reason)

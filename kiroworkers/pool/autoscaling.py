@@ -8,7 +8,7 @@ from attrs import frozen
 
 
 @frozen
-class Scale:
+class AutoscalePolicy:
     """
     How many workers there are.
 
@@ -23,7 +23,7 @@ class Scale:
     min_spare: int
     max_spare: int
 
-    def missing(self, count: int, free: int, waiting: int) -> int:
+    def scale_up_by(self, count: int, free: int, waiting: int) -> int:
         """
         How many to start, when `free` of `count` are idle or soon will be and so
         many requests wait.
@@ -31,7 +31,7 @@ class Scale:
         wanted = count + waiting + self.min_spare - free
         return max(self.workers - count, min(wanted, self.max_workers) - count, 0)
 
-    def surplus(self, count: int, spare: int) -> int:
+    def scale_down_by(self, count: int, spare: int) -> int:
         """
         How many to end, when never fewer than `spare` of `count` were idle for
         some time.

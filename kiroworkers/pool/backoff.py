@@ -14,7 +14,7 @@ _JITTER = 0.2
 
 
 @frozen
-class RestartPolicy:
+class BackoffPolicy:
     """
     @ivar delay: seconds to the first restart; it doubles while lives are short.
     @ivar max_delay: the longest, and the pace of a failed worker's probes.
@@ -30,25 +30,25 @@ class RestartPolicy:
 
 
 @define
-class Restarts:
+class Backoff:
     """
     The short lives of one worker's sessions.
 
-    @ivar in_a_row: how many, since the last long one.
+    @ivar consecutive_failures: how many, since the last long one.
     """
 
-    _policy: RestartPolicy
+    _policy: BackoffPolicy
     _chance: Random
-    in_a_row: int = 0
+    consecutive_failures: int = 0
 
     @property
     def failed(self) -> bool:
         """
         Is there only a probe from time to time?
         """
-        return self.in_a_row >= self._policy.burst
+        return self.consecutive_failures >= self._policy.burst
 
-    def lived(self, seconds: float, answered: int) -> bool:
+    def was_stable(self, seconds: float, answered: int) -> bool:
         """
         Is a life of so many seconds and answers a long one?
         """
@@ -60,16 +60,16 @@ class Restarts:
         next may start.
         """
         policy = self._policy
-        if self.lived(seconds, answered):
-            self.in_a_row = 0
+        if self.was_stable(seconds, answered):
+            self.consecutive_failures = 0
             return policy.delay
-        self.in_a_row += 1
+        self.consecutive_failures += 1
         if self.failed:
             return self._jittered(policy.max_delay)
-        if self.in_a_row == 1:
+        if self.consecutive_failures == 1:
             return min(policy.delay, policy.max_delay)
         # An exponent without a bound would overflow in a long night.
-        doubled = policy.delay * 2.0 ** min(self.in_a_row - 1, 64)
+        doubled = policy.delay * 2.0 ** min(self.consecutive_failures - 1, 64)
         return self._jittered(min(doubled, policy.max_delay))
 
     def _jittered(self, delay: float) -> float:

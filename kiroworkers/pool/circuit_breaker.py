@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from kiroworkers.conversations import Troubled
+from kiroworkers.conversations import AgentFailure
 from kiroworkers.errors import AgentUnavailable
 
 #: Troubles that every session has: the seconds until a request may try, where the
@@ -47,7 +47,7 @@ class LoginPolicy:
     interval: float = 60.0
 
 
-def of_all(kind: str) -> bool:
+def affects_all_sessions(kind: str) -> bool:
     """
     Is a trouble of this kind one of every session?
     """
@@ -55,28 +55,28 @@ def of_all(kind: str) -> bool:
 
 
 @frozen
-class OutageSnapshot:
+class CircuitSnapshot:
     """
     The outage as it is now.
 
     @ivar kind, detail: the trouble, and the agent's words for it.
-    @ivar may_try: the next request shows whether it is over.
+    @ivar half_open: the next request shows whether it is over.
     @ivar retry_after: seconds until it is tried again; 0 when that may be now.
     """
 
     kind: str
     detail: str
-    may_try: bool
+    half_open: bool
     retry_after: int
 
 
-class Outage:
+class CircuitBreaker:
     """
     Whether, and for how long, the agent can answer nobody.
 
     @param login: how it is noticed that somebody is logged in.
-    @param on_try: called when a session may be started to see whether it works.
-    @param on_over: called when it is over, with the kind that it was.
+    @param on_half_open: called when a session may be started to see whether it works.
+    @param on_close: called when it is over, with the kind that it was.
     """
 
     _log = Logger()
@@ -85,15 +85,15 @@ class Outage:
         self,
         clock: IReactorTime,
         login: LoginPolicy,
-        on_try: Callable[[], None],
-        on_over: Callable[[str], None],
+        on_half_open: Callable[[], None],
+        on_close: Callable[[str], None],
     ) -> None:
         self._clock = clock
         self._login = login
-        self._on_try = on_try
-        self._on_over = on_over
-        self._trouble: Troubled | None = None
-        self._times = 0
+        self._on_half_open = on_half_open
+        self._on_close = on_close
+        self._failure: AgentFailure | None = None
+        self._openings = 0
         self._since = 0.0
         self._at_start = False
         self._alarm: IDelayedCall | None = None
@@ -101,72 +101,72 @@ class Outage:
         self._stopped = False
 
     @property
-    def lasts(self) -> bool:
+    def is_open(self) -> bool:
         """
         Is there an outage?
         """
-        return self._trouble is not None
+        return self._failure is not None
 
     @property
-    def may_try(self) -> bool:
+    def half_open(self) -> bool:
         """
         Is it time for a request to see whether it is over?
         """
-        return self._trouble is not None and self._alarm is None and self._checking is None
+        return self._failure is not None and self._alarm is None and self._checking is None
 
-    def is_disproved(self, began: float, by_start: bool = False) -> bool:
+    def shows_recovery(self, began: float, by_start: bool = False) -> bool:
         """
         Does a turn that began then and gave an answer, or a session that was
         started then and is ready, show that it is over?
         """
-        return self.lasts and began > self._since and (self._at_start or not by_start)
+        return self.is_open and began > self._since and (self._at_start or not by_start)
 
-    def snapshot(self) -> OutageSnapshot | None:
+    def snapshot(self) -> CircuitSnapshot | None:
         """
         The outage, if there is one.
         """
-        trouble = self._trouble
-        if trouble is None:
+        failure = self._failure
+        if failure is None:
             return None
-        return OutageSnapshot(trouble.kind, trouble.detail, self.may_try, self._retry_after())
+        return CircuitSnapshot(failure.kind, failure.detail, self.half_open, self._retry_after())
 
-    def refusal(self) -> AgentUnavailable:
+    def error(self) -> AgentUnavailable:
         """
         Why nobody is asked while it lasts.
         """
-        trouble = self._trouble
-        assert trouble is not None, "it lasts"
-        return AgentUnavailable(trouble.kind, trouble.detail, max(1, self._retry_after()))
+        failure = self._failure
+        assert failure is not None, "it lasts"
+        return AgentUnavailable(failure.kind, failure.detail, max(1, self._retry_after()))
 
-    def begin(self, trouble: Troubled, at_start: bool) -> None:
+    def open(self, failure: AgentFailure, at_start: bool) -> None:
         """
         A session says that none can answer.
 
         @param at_start: it did not even come to its prompt.
         """
-        if self._stopped or not of_all(trouble.kind):
+        if self._stopped or not affects_all_sessions(failure.kind):
             return
-        if self._trouble is not None and not self.may_try:
+        if self._failure is not None and not self.half_open:
             return  # known, and its time is running
-        if self._trouble is None:
+        if self._failure is None:
             self._since = self._clock.seconds()
-        self._trouble, self._at_start = trouble, at_start
-        delay = self._delay(trouble)
-        self._times += 1
+        self._failure, self._at_start = failure, at_start
+        delay = self._delay(failure)
+        self._openings += 1
         self._log.warn(
             "no session can answer: {kind}: {detail}; next try in {delay:g} s",
-            kind=trouble.kind,
-            detail=trouble.detail,
+            kind=failure.kind,
+            detail=failure.detail,
             delay=delay,
         )
-        self._alarm = self._clock.callLater(delay, self._look)
+        self._alarm = self._clock.callLater(delay, self._time_elapsed)
 
-    def over(self) -> None:
+    def close(self) -> None:
         """
         A session answered after all.
         """
-        self._times = 0
-        self._end()
+        self._openings = 0
+        self._close()
 
     def stop(self) -> None:
         """
@@ -177,39 +177,39 @@ class Outage:
         if self._checking is not None:
             self._checking.cancel()
 
-    def _look(self) -> None:
+    def _time_elapsed(self) -> None:
         self._alarm = None
-        assert self._trouble is not None, "an alarm runs only while it lasts"
-        if self._login.check is not None and self._trouble.kind in _OF_LOGIN:
+        assert self._failure is not None, "an alarm runs only while it lasts"
+        if self._login.check is not None and self._failure.kind in _OF_LOGIN:
             self._checking = self._login.check()
             self._checking.addErrback(lambda _: False).addCallback(self._checked)
         else:
-            self._log.info("one request may try: {kind}", kind=self._trouble.kind)
-            self._on_try()
+            self._log.info("one request may try: {kind}", kind=self._failure.kind)
+            self._on_half_open()
 
-    def _delay(self, trouble: Troubled) -> float:
-        if self._login.check is not None and trouble.kind in _OF_LOGIN:
+    def _delay(self, failure: AgentFailure) -> float:
+        if self._login.check is not None and failure.kind in _OF_LOGIN:
             return self._login.interval
-        if trouble.retry_after is not None:
-            return float(max(1, trouble.retry_after))
-        first, longest = _PATIENCE[trouble.kind]
-        return min(longest, first * 2.0 ** min(self._times, 32))
+        if failure.retry_after is not None:
+            return float(max(1, failure.retry_after))
+        first, longest = _PATIENCE[failure.kind]
+        return min(longest, first * 2.0 ** min(self._openings, 32))
 
     def _checked(self, logged_in: bool) -> None:
         self._checking = None
-        if self._trouble is None or self._stopped:
+        if self._failure is None or self._stopped:
             return
         if logged_in:
-            self._end()
+            self._close()
         else:
-            self.begin(self._trouble, self._at_start)
+            self.open(self._failure, self._at_start)
 
-    def _end(self) -> None:
+    def _close(self) -> None:
         self._cancel()
-        trouble, self._trouble = self._trouble, None
-        if trouble is not None:
-            self._log.warn("sessions can answer again: {kind} is over", kind=trouble.kind)
-            self._on_over(trouble.kind)
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            self._log.warn("sessions can answer again: {kind} is over", kind=failure.kind)
+            self._on_close(failure.kind)
 
     def _cancel(self) -> None:
         if self._alarm is not None and self._alarm.active():
@@ -218,5 +218,5 @@ class Outage:
 
     def _retry_after(self) -> int:
         if self._alarm is None:
-            return 0 if self.may_try else 1
+            return 0 if self.half_open else 1
         return max(0, math.ceil(self._alarm.getTime() - self._clock.seconds()))

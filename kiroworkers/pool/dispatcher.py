@@ -20,24 +20,31 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kiroworkers.conversations import Troubled
+from kiroworkers.conversations import AgentFailure
 from kiroworkers.errors import (
     AgentUnavailable,
-    NoTimeLeft,
+    DeadlineUnachievable,
     NoWorkerFree,
+    RequestTimedOut,
     SessionLost,
     ShuttingDown,
-    TimedOut,
     WorkError,
 )
-from kiroworkers.pool.autoscaling import Scale
+from kiroworkers.pool.autoscaling import AutoscalePolicy
 from kiroworkers.pool.circuit_breaker import LoginPolicy
 from kiroworkers.pool.fair_queue import MOST_URGENT, USUAL, FairQueue
-from kiroworkers.pool.latency import TurnTimes, wait_for
-from kiroworkers.pool.progress import Queued, Retrying, Said, Started, Watch, nobody_watches
+from kiroworkers.pool.latency import LatencyTracker, estimate_wait
+from kiroworkers.pool.progress import (
+    OnProgress,
+    PartialText,
+    Progress,
+    Queued,
+    Retrying,
+    Started,
+)
 from kiroworkers.pool.worker import Worker
-from kiroworkers.pool.workers import Crew, NewWorker
-from kiroworkers.session.session import Judge, Reply, every_answer_fits, nobody_hears
+from kiroworkers.pool.workers import WorkerFactory, WorkerPool
+from kiroworkers.session.session import Reply, ReplyValidator, accept_any
 
 #: How often a request may be asked: once, and once more when its session died.
 _MOST_ATTEMPTS = 2
@@ -61,7 +68,7 @@ class QueuePolicy:
 
 
 @frozen
-class Terms:
+class RequestOptions:
     """
     On what terms a request is made.
 
@@ -78,7 +85,7 @@ class Terms:
 
 
 @frozen
-class Answer:
+class TurnResult:
     """
     What a session said to the request of this `number`, which worker, in how many
     attempts, and how many seconds the last one took.
@@ -92,7 +99,7 @@ class Answer:
 
 
 @frozen
-class Queue:
+class QueueSnapshot:
     """
     The queue as it is now: requests waiting, and how many may.
     """
@@ -110,7 +117,7 @@ class RequestSnapshot:
     """
 
     number: int
-    terms: Terms
+    options: RequestOptions
     arrived: float
     deadline: float
     attempts: int
@@ -121,32 +128,39 @@ class RequestSnapshot:
 class _Request:
     number: int
     prompt: str
-    judge: Judge
-    watch: Watch
-    terms: Terms
+    validate: ReplyValidator
+    on_progress: OnProgress | None
+    options: RequestOptions
     arrived: float
     limit: float
-    reply: Deferred[Answer]
+    reply: Deferred[TurnResult]
     deadline: IDelayedCall
     patience: IDelayedCall | None = None
     turn: Deferred[Reply] | None = None
     worker: str | None = None
     attempts: int = 0
-    is_trial: bool = False
+    is_probe: bool = False
 
-    def hear(self, text: str) -> None:
+    def report(self, progress: Progress) -> None:
         """
-        The agent said `text`.
+        Tell whoever asked what became of the request.
         """
-        self.watch(Said(text))
+        if self.on_progress is not None:
+            self.on_progress(progress)
+
+    def report_text(self, text: str) -> None:
+        """
+        Pass on a piece of the answer.
+        """
+        self.report(PartialText(text))
 
 
-class Pool(Service):
+class Dispatcher(Service):
     """
     The requests that workers are asked, and those that wait.
 
     @param new_worker: makes a worker of a name.
-    @param login, is_free, called: as `Crew` has them.
+    @param login, is_free, called: as `WorkerPool` has them.
     """
 
     _log = Logger()
@@ -154,14 +168,14 @@ class Pool(Service):
     def __init__(
         self,
         clock: IReactorTime,
-        new_worker: NewWorker,
-        scale: Scale,
+        new_worker: WorkerFactory,
+        scale: AutoscalePolicy,
         policy: QueuePolicy,
         login: LoginPolicy,
         is_free: Callable[[int], bool],
         called: str = "worker",
     ) -> None:
-        self.crew = Crew(
+        self.worker_pool = WorkerPool(
             clock, new_worker, scale, login, is_free, self._dispatch, self._refuse_waiting, called
         )
         self._clock = clock
@@ -171,7 +185,7 @@ class Pool(Service):
             policy.queue_timeout * _OVERTAKES / MOST_URGENT
         )
         self._requests: dict[_Request, None] = {}
-        self._turn_times = TurnTimes()
+        self._latency = LatencyTracker()
         self._paused = False
         self._hurried = False
         self._finished: Deferred[bool] | None = None
@@ -193,7 +207,7 @@ class Pool(Service):
 
     def startService(self) -> None:
         super().startService()
-        self.crew.start()
+        self.worker_pool.start()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -203,13 +217,13 @@ class Pool(Service):
         self.hurry()
         for request in list(self._requests):
             self._end(request, ShuttingDown())
-        return self.crew.stop()
+        return self.worker_pool.stop()
 
-    def queue(self) -> Queue:
+    def queue(self) -> QueueSnapshot:
         """
         The queue as it is now.
         """
-        return Queue(len(self._waiting), self._policy.backlog)
+        return QueueSnapshot(len(self._waiting), self._policy.backlog)
 
     def requests(self) -> Iterator[RequestSnapshot]:
         """
@@ -218,7 +232,7 @@ class Pool(Service):
         for request in self._requests:
             yield RequestSnapshot(
                 request.number,
-                request.terms,
+                request.options,
                 request.arrived,
                 request.arrived + request.limit,
                 request.attempts,
@@ -228,52 +242,52 @@ class Pool(Service):
     def submit(
         self,
         prompt: str,
-        terms: Terms | None = None,
-        judge: Judge = every_answer_fits,
-        watch: Watch = nobody_watches,
-    ) -> Deferred[Answer]:
+        options: RequestOptions | None = None,
+        validate: ReplyValidator = accept_any,
+        on_progress: OnProgress | None = None,
+    ) -> Deferred[TurnResult]:
         """
         Ask `prompt` of the next idle worker, or wait for one.  Fails with a
         `WorkError`; cancelling it gives the request up, wherever it is.
 
-        @param judge: looks at each answer; one that is not put right in its own
+        @param validate: looks at each answer; one that is not put right in its own
             conversation is asked once of another worker.
-        @param watch: told what becomes of the request.
+        @param on_progress: told what becomes of the request.
         """
-        terms = terms or Terms()
+        options = options or RequestOptions()
         limit = self._policy.request_timeout
-        if terms.timeout is not None:
-            limit = min(limit, terms.timeout)
+        if options.timeout is not None:
+            limit = min(limit, options.timeout)
         if self.draining:
             return fail(ShuttingDown())
-        is_trial = self.crew.outage.lasts
-        if is_trial and not self._may_try():
-            return fail(self.crew.outage.refusal())
+        is_probe = self.worker_pool.circuit_breaker.is_open
+        if is_probe and not self._may_probe():
+            return fail(self.worker_pool.circuit_breaker.error())
         worker = self._next_idle()
-        refusal = self._refusal_at_once(terms, limit, waits=worker is None)
+        refusal = self._refusal_at_once(options, limit, waits=worker is None)
         if refusal is not None:
             return fail(refusal)
         request = _Request(
             number=next(self._numbers),
             prompt=prompt,
-            judge=judge,
-            watch=watch,
-            terms=terms,
+            validate=validate,
+            on_progress=on_progress,
+            options=options,
             arrived=self._clock.seconds(),
             limit=limit,
             reply=Deferred(lambda _: self._give_up(request)),
             deadline=self._clock.callLater(limit, lambda: self._expire(request)),
-            is_trial=is_trial,
+            is_probe=is_probe,
         )
         self._requests[request] = None
         if worker is not None:
-            self._waiting.take(terms.client)
+            self._waiting.take(options.client)
             self._put(request, worker)
         else:
-            ahead = self._waiting.ahead(terms.client, terms.priority)
-            self._waiting.add(request, terms.client, terms.priority, request.arrived)
-            if watch is not nobody_watches:
-                watch(Queued(ahead + 1, self._wait_for(ahead)))
+            ahead = self._waiting.ahead(options.client, options.priority)
+            self._waiting.add(request, options.client, options.priority, request.arrived)
+            if on_progress is not None:
+                on_progress(Queued(ahead + 1, self._wait_for(ahead)))
             if self._policy.queue_timeout < limit:
                 request.patience = self._clock.callLater(
                     self._policy.queue_timeout, lambda: self._end(request, self._busy())
@@ -338,10 +352,10 @@ class Pool(Service):
 
     def _grow(self) -> None:
         if not (self._paused or self.draining):
-            self.crew.grow(len(self._waiting))
+            self.worker_pool.grow(len(self._waiting))
 
     def _next_idle(self) -> Worker | None:
-        return None if self._paused else self.crew.next_idle()
+        return None if self._paused else self.worker_pool.next_idle()
 
     def _put(self, request: _Request, worker: Worker) -> None:
         if request.patience is not None:
@@ -349,13 +363,13 @@ class Pool(Service):
             request.patience = None
         request.attempts += 1
         request.worker = worker.name
-        client = request.terms.client
+        client = request.options.client
         began = self._clock.seconds()
-        request.watch(Started(worker.name, request.attempts))
+        request.report(Started(worker.name, request.attempts))
 
         def answered(reply: Reply) -> None:
             now = self._clock.seconds()
-            self._turn_times.add(now, now - began)
+            self._latency.add(now, now - began)
             request.turn = None
             self._waiting.release(client)
             if reply.unfit and request.attempts < _MOST_ATTEMPTS and not self._hurried:
@@ -363,10 +377,10 @@ class Pool(Service):
                 self._again(request, "its answer did not fit")
                 worker.end_turn()
                 return
-            if request.is_trial or self.crew.outage.is_disproved(began):
-                self.crew.outage.over()
+            if request.is_probe or self.worker_pool.circuit_breaker.shows_recovery(began):
+                self.worker_pool.circuit_breaker.close()
             self._forget(request)
-            answer = Answer(request.number, reply, worker.name, request.attempts, now - began)
+            answer = TurnResult(request.number, reply, worker.name, request.attempts, now - began)
             request.reply.callback(answer)
             self._check_finished()
             worker.end_turn()
@@ -380,8 +394,8 @@ class Pool(Service):
             worker.end_turn()
 
         try:
-            heard = nobody_hears if request.watch is nobody_watches else request.hear
-            turn = worker.ask(request.prompt, request.judge, heard)
+            on_text = None if request.on_progress is None else request.report_text
+            turn = worker.ask(request.prompt, request.validate, on_text)
         except Exception as problem:
             # Nothing was typed, and the worker is as idle as before: whoever looks
             # for idle workers finds it again.
@@ -403,25 +417,30 @@ class Pool(Service):
             failure = Failure(SessionLost(problem.reason, request.attempts))
         self._end(request, failure)
         if isinstance(problem, AgentUnavailable):
-            self.crew.suffer(Troubled(problem.kind, problem.detail, problem.retry_after))
+            self.worker_pool.record_failure(
+                AgentFailure(problem.kind, problem.detail, problem.retry_after)
+            )
 
     def _again(self, request: _Request, reason: str) -> None:
         """
         Ask once more: another worker at once, or the first that is free.
         """
         self._log.info("request {n} is asked again: {reason}", n=request.number, reason=reason)
-        request.watch(Retrying(reason))
+        request.report(Retrying(reason))
         if self._hurried:
             self._end(request, ShuttingDown())
             return
-        if self.crew.outage.lasts and not self.crew.outage.may_try:
-            self._end(request, self.crew.outage.refusal())
+        if (
+            self.worker_pool.circuit_breaker.is_open
+            and not self.worker_pool.circuit_breaker.half_open
+        ):
+            self._end(request, self.worker_pool.circuit_breaker.error())
             return
-        self._waiting.put_back(request, request.terms.client, request.terms.priority)
+        self._waiting.put_back(request, request.options.client, request.options.priority)
         self._dispatch()
 
     def _expire(self, request: _Request) -> None:
-        self._end(request, TimedOut(request.limit))
+        self._end(request, RequestTimedOut(request.limit))
 
     def _end(self, request: _Request, problem: Exception | Failure) -> None:
         """
@@ -455,22 +474,24 @@ class Pool(Service):
 
     # Whether a request is taken.
 
-    def _refusal_at_once(self, terms: Terms, limit: float, waits: bool) -> WorkError | None:
+    def _refusal_at_once(
+        self, options: RequestOptions, limit: float, waits: bool
+    ) -> WorkError | None:
         """
         Why a request cannot be answered in time, if that is known already.
         """
         now = self._clock.seconds()
-        known = self._turn_times.known(now)
-        fastest = self._turn_times.fastest(now) if known else 0.0
+        known = self._latency.known(now)
+        fastest = self._latency.fastest(now) if known else 0.0
         wait = 0.0
         if waits and known and not self._paused:
-            wait = self._wait_for(self._waiting.ahead(terms.client, terms.priority))
+            wait = self._wait_for(self._waiting.ahead(options.client, options.priority))
         if wait + fastest > limit:
-            return NoTimeLeft(limit, wait + fastest, self._retry_after())
+            return DeadlineUnachievable(limit, wait + fastest, self._retry_after())
         if wait > self._policy.queue_timeout:
             return self._busy()
         full = len(self._waiting) >= self._policy.backlog
-        if waits and full and not self._make_room(terms.client):
+        if waits and full and not self._make_room(options.client):
             return self._busy()
         return None
 
@@ -498,22 +519,26 @@ class Pool(Service):
         return max(1, math.ceil(self._wait_for(len(self._waiting))))
 
     def _wait_for(self, ahead: int) -> float:
-        return wait_for(ahead, self.crew.turns(), self._turn_times.typical(self._clock.seconds()))
+        return estimate_wait(
+            ahead, self.worker_pool.turns(), self._latency.typical(self._clock.seconds())
+        )
 
     # When no session can answer.
 
-    def _may_try(self) -> bool:
+    def _may_probe(self) -> bool:
         """
         May a request see whether the outage is over?  One at a time.
         """
-        return self.crew.outage.may_try and not any(each.is_trial for each in self._requests)
+        return self.worker_pool.circuit_breaker.half_open and not any(
+            each.is_probe for each in self._requests
+        )
 
     def _refuse_waiting(self) -> None:
         """
         No session can answer for some time: nobody waits for that.
         """
         for request in [each for each in self._requests if each.worker is None]:
-            self._end(request, self.crew.outage.refusal())
+            self._end(request, self.worker_pool.circuit_breaker.error())
 
     # How it ends.
 

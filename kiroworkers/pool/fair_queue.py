@@ -233,14 +233,14 @@ class FairQueue(Generic[T]):
             self._standings[client.standing] += 1
             self._push(client)
         elif not client.running:
-            self._rest(client)
+            self._become_idle(client)
         if len(self._places) > 2 * len(self._clients) + _SLACK:
             self._places.clear()
             for each in self._clients.values():
                 if each.waiting:
                     self._push(each)
 
-    def _rest(self, client: _Client[T]) -> None:
+    def _become_idle(self, client: _Client[T]) -> None:
         """
         `client` has nothing here.  Until its next turn would be due, it is
         remembered that it had one, or asking one at a time would be a way to more.

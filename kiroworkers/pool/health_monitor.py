@@ -13,8 +13,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from kiroworkers.pool.worker import Snapshot, Worker
-from kiroworkers.pool.workers import Crew
+from kiroworkers.pool.worker import Worker, WorkerSnapshot
+from kiroworkers.pool.workers import WorkerPool
 
 
 @frozen
@@ -31,14 +31,14 @@ class HealthLimits:
     unsettled: float
 
 
-def stale(worker: Snapshot, now: float, limits: HealthLimits) -> bool:
+def stale(worker: WorkerSnapshot, now: float, limits: HealthLimits) -> bool:
     """
     Has `worker` sat idle for too long?
     """
     return worker.idle and now - worker.last_activity > limits.idle
 
 
-def stuck(worker: Snapshot, now: float, limits: HealthLimits) -> bool:
+def stuck(worker: WorkerSnapshot, now: float, limits: HealthLimits) -> bool:
     """
     Is `worker` neither idle nor getting there?
     """
@@ -59,13 +59,13 @@ class HealthMonitor(Service):
     def __init__(
         self,
         clock: IReactorTime,
-        crew: Crew,
+        worker_pool: WorkerPool,
         interval: float,
         limits: HealthLimits,
         measure: Callable[[Collection[int]], Mapping[int, int]],
     ) -> None:
         self._clock = clock
-        self._crew = crew
+        self._crew = worker_pool
         self._interval = interval
         self._limits = limits
         self._measure = measure

@@ -23,7 +23,7 @@ _FIRST_GUESS = 6.0
 
 
 @define
-class TurnTimes:
+class LatencyTracker:
     """
     The durations of the last turns that gave an answer, in seconds.
     """
@@ -67,7 +67,7 @@ class TurnTimes:
         return self._sorted
 
 
-def wait_for(ahead: int, running: Sequence[float], typical: float) -> float:
+def estimate_wait(ahead: int, running: Sequence[float], typical: float) -> float:
     """
     The seconds until a turn can begin for which `ahead` others come first.
 

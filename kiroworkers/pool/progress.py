@@ -31,7 +31,7 @@ class Started:
 
 
 @frozen
-class Said:
+class PartialText:
     """
     A piece of what the agent says.
     """
@@ -48,13 +48,7 @@ class Retrying:
     reason: str
 
 
-Progress: TypeAlias = Queued | Started | Said | Retrying
+Progress: TypeAlias = Queued | Started | PartialText | Retrying
 
 #: Is told what becomes of a request.
-Watch = Callable[[Progress], None]
-
-
-def nobody_watches(progress: Progress) -> None:
-    """
-    As a `Watch`: what becomes of the request is not wanted.
-    """
+OnProgress = Callable[[Progress], None]

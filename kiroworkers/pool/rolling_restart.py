@@ -10,7 +10,7 @@ from collections.abc import Callable
 from kiroworkers.pool.worker import Worker
 
 
-class Renewals:
+class RollingRestart:
     """
     Workers that are due, in the order in which they became so.
 

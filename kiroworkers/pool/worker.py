@@ -19,23 +19,22 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from kiroworkers.conversations import Troubled
-from kiroworkers.pool.backoff import RestartPolicy, Restarts
+from kiroworkers.conversations import AgentFailure
+from kiroworkers.pool.backoff import Backoff, BackoffPolicy
 from kiroworkers.pool.recycling import RecyclePolicy
 from kiroworkers.session.session import (
-    Judge,
     Reply,
+    ReplyValidator,
     Session,
-    State,
-    every_answer_fits,
-    nobody_hears,
+    SessionState,
+    accept_any,
 )
 
 #: States in which a session is serving somebody or soon can.
-_HEALTHY = {State.IDLE, State.BUSY, State.CLEARING}
+_HEALTHY = {SessionState.IDLE, SessionState.BUSY, SessionState.CLEARING}
 
 
-class NewSession(Protocol):
+class SessionFactory(Protocol):
     """
     Makes a session that is not started yet.
     """
@@ -60,9 +59,9 @@ class Supervisor(Protocol):
         `worker` needs a new session, at a good time.
         """
 
-    def is_troubled(self, worker: Worker, trouble: Troubled, /) -> bool:
+    def has_failed(self, worker: Worker, failure: AgentFailure, /) -> bool:
         """
-        A session of `worker` could not go on because of `trouble`.  Would that
+        A session of `worker` could not go on because of `failure`.  Would that
         be so for every session, so that none is to be started now?
         """
 
@@ -77,7 +76,7 @@ class Supervisor(Protocol):
         """
 
 
-class Absence(Enum):
+class DownReason(Enum):
     """
     Why a worker has no session; the values are what `/health` says.
 
@@ -94,7 +93,7 @@ class Absence(Enum):
 
 
 @frozen
-class Snapshot:
+class WorkerSnapshot:
     """
     A worker as it is now.  Times are in seconds on the clock of the reactor.
 
@@ -138,8 +137,8 @@ class Worker:
         name: str,
         clock: IReactorTime,
         chance: Random,
-        new_session: NewSession,
-        restarts: RestartPolicy,
+        new_session: SessionFactory,
+        restarts: BackoffPolicy,
         recycling: RecyclePolicy,
         supervisor: Supervisor,
     ) -> None:
@@ -147,13 +146,13 @@ class Worker:
         self._clock = clock
         self._chance = chance
         self._new_session = new_session
-        self._restarts = Restarts(restarts, chance)
+        self._backoff = Backoff(restarts, chance)
         self._recycling = recycling
         self._supervisor = supervisor
         self._session: Session | None = None
         self._successor: Session | None = None
         self._leaving: set[Session] = set()
-        self._absence = Absence.WAITING
+        self._absence = DownReason.WAITING
         self._restart: IDelayedCall | None = None
         self._leave_idle: str | None = None
         self._drained = False
@@ -174,7 +173,7 @@ class Worker:
         """
         return (
             self._session is not None
-            and self._session.state is State.IDLE
+            and self._session.state is SessionState.IDLE
             and self._leave_idle is None
         )
 
@@ -187,14 +186,14 @@ class Worker:
         return session.since if session is not None and session.busy else None
 
     @property
-    def coming(self) -> bool:
+    def warming(self) -> bool:
         """
         Will it soon be idle, without a turn in between?
         """
         session = self._session
         return (
             session is not None
-            and session.state in (State.STARTING, State.CLEARING)
+            and session.state in (SessionState.STARTING, SessionState.CLEARING)
             and self._leave_idle is None
         )
 
@@ -214,12 +213,12 @@ class Worker:
         if session is None or self._stopped or self._drained:
             return False
         # What went, or goes, as it should has a successor at once.
-        starting = session.state is State.STARTING and self._orderly
-        leaving = session.spent or self._leave_idle is not None
+        starting = session.state is SessionState.STARTING and self._orderly
+        leaving = session.exhausted or self._leave_idle is not None
         return session.state in _HEALTHY or starting or leaving
 
     @property
-    def starts_in_vain(self) -> bool:
+    def in_backoff(self) -> bool:
         """
         Does it wait for another start because its sessions end soon?
         """
@@ -230,22 +229,22 @@ class Worker:
         """
         Is its session on the way, or on the way out?
         """
-        starting = self._session is not None and self._session.state is State.STARTING
+        starting = self._session is not None and self._session.state is SessionState.STARTING
         return starting or self._successor is not None or self._leave_idle is not None
 
     @property
-    def began(self) -> float:
+    def started_at(self) -> float:
         """
         When its session was started, or its last one ended.
         """
-        return self._ended_at if self._session is None else self._session.born
+        return self._ended_at if self._session is None else self._session.started_at
 
     @property
     def held(self) -> bool:
         """
         Does it wait until sessions of the agent can answer again?
         """
-        return self._session is None and self._absence is Absence.HELD
+        return self._session is None and self._absence is DownReason.HELD
 
     @property
     def drained(self) -> bool:
@@ -277,16 +276,16 @@ class Worker:
     def ask(
         self,
         prompt: str,
-        judge: Judge = every_answer_fits,
-        heard: Callable[[str], None] = nobody_hears,
+        validate: ReplyValidator = accept_any,
+        on_text: Callable[[str], None] | None = None,
     ) -> Deferred[Reply]:
         """
         Ask the idle session, as `Session.ask`.
         """
         session = self._session
         assert session is not None and self.idle, "only an idle worker is asked"
-        reply = session.ask(prompt, judge, heard)
-        if session.served_once and self._supervisor.has_room(self):
+        reply = session.ask(prompt, validate, on_text)
+        if session.single_use and self._supervisor.has_room(self):
             # It goes after this turn; who comes next need not wait for a start.
             self._prepare()
         return reply.addCallback(self._count)
@@ -301,7 +300,7 @@ class Worker:
         elif (
             session is not None
             and self._answers_left <= 0
-            and not (session.served_once or self._drained)
+            and not (session.single_use or self._drained)
         ):
             self._supervisor.is_due(self, f"gave {session.answers} answers")
 
@@ -313,7 +312,7 @@ class Worker:
         """
         if self._stopped:
             return
-        if self._successor is not None and self._session is not None and self._session.served_once:
+        if self._successor is not None and self._session is not None and self._session.single_use:
             # It was started for the next turn, and before somebody wanted a new one.
             self._dismiss_successor(reason)
             self._prepare()
@@ -345,7 +344,7 @@ class Worker:
         self._cancel_restart()
         self._dismiss_successor("drained")
         if self._session is None:
-            self._absence = Absence.DRAINED
+            self._absence = DownReason.DRAINED
         else:
             self._leave("drained")
 
@@ -371,24 +370,26 @@ class Worker:
         """
         if self._session is None:
             return None
-        return self._recycling.reason(self._clock.seconds() - self._session.born, memory)
+        return self._recycling.reason(self._clock.seconds() - self._session.started_at, memory)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> WorkerSnapshot:
         """
         What there is to know.
         """
         session, now = self._session, self._clock.seconds()
-        failures = self._restarts.in_a_row
-        if session is not None and self._restarts.lived(now - session.born, session.answers):
+        failures = self._backoff.consecutive_failures
+        if session is not None and self._backoff.was_stable(
+            now - session.started_at, session.answers
+        ):
             failures = 0
-        return Snapshot(
+        return WorkerSnapshot(
             name=self.name,
             state=self._absence.value if session is None else session.state.value,
             healthy=self.healthy,
             idle=self.idle,
             pid=None if session is None else session.pid,
             since=self._ended_at if session is None else session.since,
-            age=0.0 if session is None else now - session.born,
+            age=0.0 if session is None else now - session.started_at,
             last_activity=self._ended_at if session is None else session.last_activity,
             answered=self._answered,
             starts=self._starts,
@@ -457,7 +458,7 @@ class Worker:
         The successor serves, if it is ready and no turn runs.
         """
         old, new = self._session, self._successor
-        if new is None or new.state is not State.IDLE or (old is not None and old.busy):
+        if new is None or new.state is not SessionState.IDLE or (old is not None and old.busy):
             return
         self._successor = None
         self._take(new)
@@ -482,9 +483,9 @@ class Worker:
         """
         assert self._session is not None, "there is one to go"
         self._leave_idle = reason
-        if self._session.state is State.STARTING:
+        if self._session.state is SessionState.STARTING:
             self._session.stop(reason)
-        elif self._session.state is State.IDLE:
+        elif self._session.state is SessionState.IDLE:
             self._session.quit(reason)
 
     def _count(self, reply: Reply) -> Reply:
@@ -500,51 +501,51 @@ class Worker:
             self._successor = None
             if not self._stopped:
                 self._note(session, reason)
-                self._is_troubled(session)
+                self._has_failed(session)
         elif session is self._session:
             self._session = None
             self._ended_at = self._clock.seconds()
-            self._follow(session, reason)
+            self._process_events(session, reason)
         self._supervisor.has_changed(self)
 
-    def _follow(self, session: Session, reason: str) -> None:
+    def _process_events(self, session: Session, reason: str) -> None:
         """
         What comes after the session that served.
         """
-        self._orderly = self._seamless or session.spent or self._leave_idle is not None
+        self._orderly = self._seamless or session.exhausted or self._leave_idle is not None
         self._seamless, self._leave_idle = False, None
         if self._stopped:
-            self._absence = Absence.ENDED
+            self._absence = DownReason.ENDED
             return
         if not self._orderly:
             self._note(session, reason)
         successor, self._successor = self._successor, None
         if self._drained:
-            self._absence = Absence.DRAINED
+            self._absence = DownReason.DRAINED
         elif successor is not None:
             self._take(successor)
-            if successor.state is State.IDLE:
+            if successor.state is SessionState.IDLE:
                 self._serve()
         elif self._orderly:
             self.start()
-        elif self._is_troubled(session):
-            self._absence = Absence.HELD
-        elif session.given_up:
+        elif self._has_failed(session):
+            self._absence = DownReason.HELD
+        elif session.aborted:
             self.start()
         else:
             self._wait(session)
 
-    def _is_troubled(self, session: Session) -> bool:
-        trouble = session.trouble
-        return trouble is not None and self._supervisor.is_troubled(self, trouble)
+    def _has_failed(self, session: Session) -> bool:
+        failure = session.failure
+        return failure is not None and self._supervisor.has_failed(self, failure)
 
     def _wait(self, session: Session) -> None:
         """
         Start the next session after a time.
         """
-        lived = self._clock.seconds() - session.born
-        delay = self._restarts.delay_after(lived, session.answers)
-        self._absence = Absence.FAILED if self._restarts.failed else Absence.WAITING
+        was_stable = self._clock.seconds() - session.started_at
+        delay = self._backoff.delay_after(was_stable, session.answers)
+        self._absence = DownReason.FAILED if self._backoff.failed else DownReason.WAITING
         self._restart = self._clock.callLater(delay, self.start)
         self._log.warn(
             "{name}: {state}; the next session starts in {delay:.3g} s",

@@ -14,20 +14,20 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from kiroworkers.conversations import Troubled
-from kiroworkers.pool.autoscaling import Scale
-from kiroworkers.pool.circuit_breaker import LoginPolicy, Outage, of_all
-from kiroworkers.pool.rolling_restart import Renewals
-from kiroworkers.pool.worker import Snapshot, Supervisor, Worker
+from kiroworkers.conversations import AgentFailure
+from kiroworkers.pool.autoscaling import AutoscalePolicy
+from kiroworkers.pool.circuit_breaker import CircuitBreaker, LoginPolicy, affects_all_sessions
+from kiroworkers.pool.rolling_restart import RollingRestart
+from kiroworkers.pool.worker import Supervisor, Worker, WorkerSnapshot
 
 #: Memory that a session is thought to need before any was measured, in bytes.
 _SESSION_GUESS = 256 * 1024**2
 
 #: Makes a worker of a name.
-NewWorker = Callable[[str, Supervisor], Worker]
+WorkerFactory = Callable[[str, Supervisor], Worker]
 
 
-class Crew:
+class WorkerPool:
     """
     Workers named worker1, worker2, …; as their `Supervisor`, it is told what
     happens to them.
@@ -44,8 +44,8 @@ class Crew:
     def __init__(
         self,
         clock: IReactorTime,
-        new_worker: NewWorker,
-        scale: Scale,
+        new_worker: WorkerFactory,
+        scale: AutoscalePolicy,
         login: LoginPolicy,
         is_free: Callable[[int], bool],
         on_idle: Callable[[], None],
@@ -53,7 +53,7 @@ class Crew:
         called: str = "worker",
     ) -> None:
         self.scale = scale
-        self.outage = Outage(clock, login, self._try_session, self._outage_over)
+        self.circuit_breaker = CircuitBreaker(clock, login, self._start_probe, self._outage_over)
         self._clock = clock
         self._new_worker = new_worker
         self._is_free = is_free
@@ -67,8 +67,8 @@ class Crew:
         self._next = 0
         self._fewest_idle = 0
         self._session_size = _SESSION_GUESS
-        self._renewals = Renewals(self.has_room, self._can_be_spared)
-        self._trial: Worker | None = None
+        self._rolling_restart = RollingRestart(self.has_room, self._can_be_spared)
+        self._probe: Worker | None = None
         # The most that dynamic scaling may have, where there is any.
         self._most = scale.max_workers if scale.max_workers > scale.workers else 0
         self._gone: Deferred[None] | None = None
@@ -77,7 +77,7 @@ class Crew:
     def workers(self) -> Sequence[Worker]:
         return self._workers
 
-    def snapshots(self) -> list[Snapshot]:
+    def snapshots(self) -> list[WorkerSnapshot]:
         """
         Every worker as it is now.
         """
@@ -109,7 +109,7 @@ class Crew:
         """
         End every session; fires when all are gone.
         """
-        self.outage.stop()
+        self.circuit_breaker.stop()
         if self._gone is None:
             self._gone = Deferred()
         gone = self._gone
@@ -144,12 +144,12 @@ class Crew:
         spare = self._spare()
         self._fewest_idle = min(self._fewest_idle, spare)
         size = len(self._workers)
-        if size >= self.scale.max_workers or self.outage.lasts:
+        if size >= self.scale.max_workers or self.circuit_breaker.is_open:
             return
-        if size >= self.scale.workers and any(each.starts_in_vain for each in self._workers):
+        if size >= self.scale.workers and any(each.in_backoff for each in self._workers):
             return  # more of them would, too
-        free = sum(worker.idle or worker.coming for worker in self._workers)
-        for _ in range(self.scale.missing(size, free, waiting)):
+        free = sum(worker.idle or worker.warming for worker in self._workers)
+        for _ in range(self.scale.scale_up_by(size, free, waiting)):
             if len(self._workers) >= self.scale.workers and not self._is_free(self._session_size):
                 return
             worker = self._new_worker(self._free_name(), self)
@@ -162,7 +162,7 @@ class Crew:
         Let those go that were not needed since this was called last.
         """
         spare, self._fewest_idle = self._fewest_idle, self._spare()
-        self._retire(self.scale.surplus(len(self._workers), spare))
+        self._retire(self.scale.scale_down_by(len(self._workers), spare))
 
     def set_workers(self, number: int) -> None:
         """
@@ -181,13 +181,13 @@ class Crew:
         if worker.drained:
             worker.start()
         else:
-            self._renewals.add(worker, reason)
+            self._rolling_restart.add(worker, reason)
 
     def drain(self, worker: Worker) -> None:
         """
         No work and no session for `worker`, after its turn.
         """
-        self._renewals.discard(worker)
+        self._rolling_restart.discard(worker)
         worker.drain()
 
     def renew_all(self, reason: str) -> None:
@@ -196,7 +196,7 @@ class Crew:
         """
         for worker in self._workers:
             if not worker.drained:
-                self._renewals.add(worker, reason)
+                self._rolling_restart.add(worker, reason)
 
     def measured(self, sizes: Sequence[int]) -> None:
         """
@@ -205,15 +205,15 @@ class Crew:
         if sizes:
             self._session_size = max(sizes)
 
-    def suffer(self, trouble: Troubled, at_start: bool = False) -> bool:
+    def record_failure(self, failure: AgentFailure, at_start: bool = False) -> bool:
         """
-        A session could not answer, or not even start, because of `trouble`.  Could
+        A session could not answer, or not even start, because of `failure`.  Could
         none?
         """
-        if not of_all(trouble.kind):
+        if not affects_all_sessions(failure.kind):
             return False
-        self.outage.begin(trouble, at_start)
-        if not self.outage.may_try:
+        self.circuit_breaker.open(failure, at_start)
+        if not self.circuit_breaker.half_open:
             self._on_outage()
         return True
 
@@ -224,19 +224,19 @@ class Crew:
         `worker` can be asked.
         """
         self._on_idle()
-        self._renewals.go_on()
+        self._rolling_restart.go_on()
 
     def is_due(self, worker: Worker, reason: str) -> None:
         """
         `worker` needs a new session.
         """
-        self._renewals.add(worker, reason)
+        self._rolling_restart.add(worker, reason)
 
-    def is_troubled(self, worker: Worker, trouble: Troubled) -> bool:
+    def has_failed(self, worker: Worker, failure: AgentFailure) -> bool:
         """
         A session could not go on; would none?
         """
-        return self.suffer(trouble, at_start=True)
+        return self.record_failure(failure, at_start=True)
 
     def has_room(self, worker: Worker) -> bool:
         """
@@ -250,35 +250,35 @@ class Crew:
         """
         if worker in self._retiring and worker.gone:
             self._retiring.remove(worker)
-        if worker.idle and self.outage.is_disproved(worker.began, by_start=True):
-            self.outage.over()
-        if worker is self._trial and worker.idle:
-            self._trial = None
+        if worker.idle and self.circuit_breaker.shows_recovery(worker.started_at, by_start=True):
+            self.circuit_breaker.close()
+        if worker is self._probe and worker.idle:
+            self._probe = None
             self._start_held()
-        elif worker is self._trial and worker.group is None:
+        elif worker is self._probe and worker.group is None:
             # It shows nothing; another may.
-            self._trial = None
-            if self.outage.may_try:
-                self._try_session()
-        self._renewals.go_on()
+            self._probe = None
+            if self.circuit_breaker.half_open:
+                self._start_probe()
+        self._rolling_restart.go_on()
         self._check_gone()
 
     # Steps of all this.
 
-    def _try_session(self) -> None:
+    def _start_probe(self) -> None:
         """
         Start one session that was held, to see whether it works.
         """
-        self._trial = next((worker for worker in self._workers if worker.held), None)
-        if self._trial is not None:
-            self._trial.start()
+        self._probe = next((worker for worker in self._workers if worker.held), None)
+        if self._probe is not None:
+            self._probe.start()
 
     def _outage_over(self, kind: str) -> None:
         if kind.startswith("login"):
             for worker in self._workers:
                 if not (worker.held or worker.drained):
                     # It may remember who was logged in when it started.
-                    self._renewals.add(worker, "somebody logged in")
+                    self._rolling_restart.add(worker, "somebody logged in")
         self._start_held()
         self.grow(0)
 

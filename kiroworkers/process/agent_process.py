@@ -52,7 +52,7 @@ class Command:
     window: tuple[int, int] | None
 
 
-class Groups(Protocol):
+class ProcessGroups(Protocol):
     """
     The process groups that are ours.
     """
@@ -82,7 +82,7 @@ class AgentProcess(ProcessProtocol):
     group.
 
     @param heard: called with each piece of output.
-    @param overheard: called with each piece of standard error, where that is not
+    @param on_stderr: called with each piece of standard error, where that is not
         the same.
     @param ended: called once, when the process is gone, with how it ended.
     @param grace: seconds from SIGTERM to SIGKILL.
@@ -91,17 +91,17 @@ class AgentProcess(ProcessProtocol):
     def __init__(
         self,
         clock: IReactorTime,
-        groups: Groups,
+        groups: ProcessGroups,
         grace: float,
         heard: Callable[[bytes], None],
-        overheard: Callable[[bytes], None],
+        on_stderr: Callable[[bytes], None],
         ended: Callable[[str], None],
     ) -> None:
         self._clock = clock
         self._groups = groups
         self._grace = grace
         self._heard = heard
-        self._overheard = overheard
+        self._overheard = on_stderr
         self._ended = ended
         self._kill: IDelayedCall | None = None
         self._closed: IDelayedCall | None = None

@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from kiroworkers.process import watchdog_child
 
 
-class Guard:
+class Watchdog:
     """
     The process groups of this server, as `process.Groups`.  Its program starts
     with the first of them, and again with the next should it ever be lost.

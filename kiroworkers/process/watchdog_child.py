@@ -1,5 +1,5 @@
 """
-The program behind `guard.Guard`: ends process groups when its input ends.
+The program behind `watchdog.Guard`: ends process groups when its input ends.
 
 Run as a file by a bare interpreter, so it imports the standard library only.
 """

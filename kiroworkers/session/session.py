@@ -27,24 +27,24 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from kiroworkers.conversations import (
+    AgentFailure,
     Answered,
     Cleared,
     Completion,
     Conversation,
     Event,
     LateOutput,
+    LineTooLong,
     NeedsApproval,
     NeedsChoice,
     NeedsConfirmation,
     NeedsEmptying,
     Overflowed,
-    PromptTooLong,
+    PromptLost,
     Ready,
-    Said,
     Source,
-    Strayed,
     Submitted,
-    Troubled,
+    TextChunk,
     Working,
 )
 from kiroworkers.errors import (
@@ -52,11 +52,11 @@ from kiroworkers.errors import (
     AgentUnavailable,
     AnswerUnreadable,
     OutputTooLong,
-    PromptUntypable,
+    PromptTooLarge,
     SessionLost,
     WorkError,
 )
-from kiroworkers.process.agent_process import AgentProcess, Groups
+from kiroworkers.process.agent_process import AgentProcess, ProcessGroups
 
 #: How often an answer is asked to be put right.
 _MOST_REPAIRS = 1
@@ -72,7 +72,7 @@ _OF_THE_PROMPT = {
 }
 
 
-class State(Enum):
+class SessionState(Enum):
     """
     Where in its life a session is; the values are what `/health` says.
     """
@@ -126,7 +126,7 @@ class Reply:
     more_may_follow: bool = False
 
 
-class Judge(Protocol):
+class ReplyValidator(Protocol):
     """
     Whoever asked looks at what was said, while the conversation still knows it.
     """
@@ -138,17 +138,11 @@ class Judge(Protocol):
         """
 
 
-def every_answer_fits(reply: Reply) -> str | None:
+def accept_any(reply: Reply) -> str | None:
     """
-    As a `Judge`: whatever was said is good.
+    As a `ReplyValidator`: whatever was said is good.
     """
     return None
-
-
-def nobody_hears(text: str) -> None:
-    """
-    What is said is not wanted before all of it was.
-    """
 
 
 class Journal(Protocol):
@@ -169,7 +163,7 @@ class Journal(Protocol):
 
 
 @frozen
-class Limits:
+class SessionTimeouts:
     """
     How long a session may take, in seconds.
 
@@ -201,7 +195,7 @@ class Session:
     @param allow_tools: the answer to the agent's questions for a tool.
     @param journal: asked for the text of a turn, where the agent keeps one.
     @param reset: what comes between two turns.
-    @ivar spent: did it end because a turn was its last?
+    @ivar exhausted: did it end because a turn was its last?
     @ivar turns: how often it was asked.
     @ivar answers: how often it answered.
     """
@@ -214,8 +208,8 @@ class Session:
         clock: IReactorTime,
         conversation: Conversation,
         launch: Callable[[AgentProcess], None],
-        groups: Groups,
-        limits: Limits,
+        groups: ProcessGroups,
+        limits: SessionTimeouts,
         on_idle: Callable[[], None],
         on_gone: Callable[[str], None],
         allow_tools: bool = False,
@@ -223,8 +217,8 @@ class Session:
         reset: Reset = Reset.CLEAR,
     ) -> None:
         self.name = name
-        self.state = State.STARTING
-        self.born = self.since = self.last_activity = clock.seconds()
+        self.state = SessionState.STARTING
+        self.started_at = self.since = self.last_activity = clock.seconds()
         self._clock = clock
         self._conversation = conversation
         self._launch = launch
@@ -236,19 +230,19 @@ class Session:
             groups,
             limits.stop,
             heard=self._heard,
-            overheard=conversation.overhear,
+            on_stderr=conversation.feed_stderr,
             ended=self._ended,
         )
         self._allow_tools = allow_tools
         self._journal = journal
         self._reset = reset
-        self.spent = False
+        self.exhausted = False
         self.turns = self.answers = 0
         self._alarm: IDelayedCall | None = None
-        self._silence: IDelayedCall | None = None
+        self._quiet_timer: IDelayedCall | None = None
         self._reply: Deferred[Reply] | None = None
-        self._judge: Judge = every_answer_fits
-        self._heard_by: Callable[[str], None] = nobody_hears
+        self._validate: ReplyValidator = accept_any
+        self._on_text: Callable[[str], None] | None = None
         self._prompt = ""
         self._repairs = 0
         self._unjudged: Reply | None = None
@@ -273,27 +267,27 @@ class Session:
         return self._reply is not None
 
     @property
-    def served_once(self) -> bool:
+    def single_use(self) -> bool:
         """
         Is its first turn its last?
         """
         if self._reset is Reset.CLEAR:
-            return not self._conversation.forgets
+            return not self._conversation.can_clear
         return self._reset is Reset.RECYCLE
 
     @property
-    def given_up(self) -> bool:
+    def aborted(self) -> bool:
         """
         Was it ended because of what a turn left behind?
         """
         return self._end_reason is not None and self.turns > 0
 
     @property
-    def trouble(self) -> Troubled | None:
+    def failure(self) -> AgentFailure | None:
         """
         What its agent says is wrong, if that is the last it said.
         """
-        return self._conversation.trouble
+        return self._conversation.failure
 
     @property
     def last_screen(self) -> str:
@@ -314,40 +308,40 @@ class Session:
         try:
             self._launch(self._process)
         except OSError:
-            self.state = State.GONE
+            self.state = SessionState.GONE
             raise
-        self._enter(State.STARTING, self._limits.startup, "it showed no prompt")
-        self._write(self._conversation.unasked())
+        self._enter(SessionState.STARTING, self._limits.startup, "it showed no prompt")
+        self._write(self._conversation.data_to_send())
 
     def ask(
         self,
         prompt: str,
-        judge: Judge = every_answer_fits,
-        heard: Callable[[str], None] = nobody_hears,
+        validate: ReplyValidator = accept_any,
+        on_text: Callable[[str], None] | None = None,
     ) -> Deferred[Reply]:
         """
         Ask `prompt` of an idle session.  Fires with what it said in the turn, or
         fails with a `WorkError`; cancelling it interrupts the turn.
 
-        @param judge: looks at each answer, before it is forgotten.
-        @param heard: called with each piece of an answer, as soon as it is certain.
+        @param validate: looks at each answer, before it is forgotten.
+        @param on_text: called with each piece of an answer, as soon as it is certain.
         @raise PromptUntypable: if the agent cannot be given so much.
         """
-        assert self.state is State.IDLE, f"{self.name} is {self.state.value}, not idle"
+        assert self.state is SessionState.IDLE, f"{self.name} is {self.state.value}, not idle"
         try:
             typed = self._typed(prompt)
-        except PromptTooLong as problem:
-            raise PromptUntypable(problem.length, problem.limit) from None
+        except LineTooLong as problem:
+            raise PromptTooLarge(problem.length, problem.limit) from None
         reply: Deferred[Reply] = Deferred(lambda _: self._give_up())
         self._reply = reply
-        self._judge, self._heard_by = judge, heard
+        self._validate, self._on_text = validate, on_text
         self._unjudged = None
         self._output_was_late = False
-        self._conversation.tells = heard is not nobody_hears
+        self._conversation.streaming = on_text is not None
         self._repairs = 0
         self.turns += 1
         self._questions.clear()
-        self._enter(State.BUSY)
+        self._enter(SessionState.BUSY)
         self._write(typed)
         return reply
 
@@ -366,23 +360,23 @@ class Session:
         """
         End the process, whatever it is doing.
         """
-        if self.state is State.GONE:
+        if self.state is SessionState.GONE:
             return
-        if self.state is not State.STOPPING:
+        if self.state is not SessionState.STOPPING:
             self._end_reason = reason
-            self._enter(State.STOPPING)
+            self._enter(SessionState.STOPPING)
         self._process.hang_up()
 
     def quit(self, reason: str) -> None:
         """
         End the process: an idle agent is told to, and has some time for it.
         """
-        typed = self._conversation.quit() if self.state is State.IDLE else b""
+        typed = self._conversation.quit() if self.state is SessionState.IDLE else b""
         if not typed:
             self.stop(reason)
             return
         self._end_reason = reason
-        self._enter(State.STOPPING)
+        self._enter(SessionState.STOPPING)
         self._alarm = self._clock.callLater(self._limits.stop, self._process.hang_up)
         self._process.write(typed)
 
@@ -390,38 +384,41 @@ class Session:
 
     def _heard(self, data: bytes) -> None:
         self.last_activity = self._clock.seconds()
-        self._follow(lambda: self._conversation.feed(data))
+        self._process_events(lambda: self._conversation.feed(data))
 
-    def _fell_silent(self) -> None:
-        self._silence = None
-        self._follow(self._conversation.silent)
+    def _on_quiet(self) -> None:
+        self._quiet_timer = None
+        self._process_events(self._conversation.on_quiet)
 
-    def _follow(self, read: Callable[[], list[Event]]) -> None:
+    def _process_events(self, read: Callable[[], list[Event]]) -> None:
         try:
             for event in read():
-                self._happened(event)
-            self._write(self._conversation.unasked())
+                self._handle_event(event)
+            self._write(self._conversation.data_to_send())
         except Exception:
             # A fault of ours must not leave a session that nobody understands.
             self._log.failure("{name}: while reading its output", name=self.name)
             self.stop("a fault while reading its output")
-        self._await_silence()
+        self._await_quiet()
 
-    def _await_silence(self) -> None:
-        if self._silence is not None:
-            self._silence.cancel()
-            self._silence = None
-        patience = self._conversation.patience
-        if patience is not None and self.state not in (State.STOPPING, State.GONE):
-            self._silence = self._clock.callLater(patience, self._fell_silent)
+    def _await_quiet(self) -> None:
+        if self._quiet_timer is not None:
+            self._quiet_timer.cancel()
+            self._quiet_timer = None
+        quiet_timeout = self._conversation.quiet_timeout
+        if quiet_timeout is not None and self.state not in (
+            SessionState.STOPPING,
+            SessionState.GONE,
+        ):
+            self._quiet_timer = self._clock.callLater(quiet_timeout, self._on_quiet)
 
     def _write(self, data: bytes) -> None:
         if data:
             self._process.write(data)
-            self._await_silence()
+            self._await_quiet()
 
-    def _happened(self, event: Event) -> None:
-        if self.state in (State.STOPPING, State.GONE):
+    def _handle_event(self, event: Event) -> None:
+        if self.state in (SessionState.STOPPING, SessionState.GONE):
             return
         react = _REACTIONS.get((self.state, type(event)))
         if react is None:
@@ -429,16 +426,16 @@ class Session:
         else:
             react(self, event)
 
-    def _rest(self, _: Event | None = None) -> None:
+    def _become_idle(self, _: Event | None = None) -> None:
         self._was_ready = True
         if not self._conversation.at_prompt:
             # It came and went in one read.
             self._await_prompt()
             return
-        self._enter(State.IDLE)
+        self._enter(SessionState.IDLE)
         self._on_idle()
 
-    def _deliver(self, event: Any) -> None:
+    def _finish_turn(self, event: Any) -> None:
         written = self._written()
         self._end_turn(
             Reply(
@@ -470,7 +467,7 @@ class Session:
         if more_may_follow is None:
             more_may_follow = self._conversation.sends_late
         if self._reply is not None:
-            repair = self._judge(evolve(said, more_may_follow=more_may_follow))
+            repair = self._validate(evolve(said, more_may_follow=more_may_follow))
             if repair is not None and more_may_follow:
                 self._await_late_output(said)
                 return
@@ -495,7 +492,7 @@ class Session:
             elif questions:
                 said = evolve(said, denied=questions)
             reply.callback(said)
-        if keeps and self.state is State.BUSY:
+        if keeps and self.state is SessionState.BUSY:
             self._keep()
 
     def _keep(self) -> None:
@@ -503,10 +500,10 @@ class Session:
         Go on in the same conversation, once no late output can be expected.
         """
         if not self._conversation.sends_late:
-            self._rest()
+            self._become_idle()
             return
-        self._enter(State.CLEARING)
-        self._alarm = self._clock.callLater(self._limits.late, self._rest)
+        self._enter(SessionState.CLEARING)
+        self._alarm = self._clock.callLater(self._limits.late, self._become_idle)
 
     def _await_late_output(self, said: Reply) -> None:
         """
@@ -527,7 +524,7 @@ class Session:
         self._output_was_late = True
         if self._unjudged is not None:
             said, self._unjudged = self._unjudged, None
-            self._hear(event)
+            self._pass_on_text(event)
             self._end_turn(evolve(said, text=said.text + event.text))
 
     def _clear_after_late_output(self, _: Event) -> None:
@@ -549,37 +546,37 @@ class Session:
             return False
         try:
             typed = self._typed(prompt)
-        except PromptTooLong:
+        except LineTooLong:
             return False
         self._repairs += 1
         self._log.info("{name}: its answer did not fit: asking once more", name=self.name)
         self._write(typed)
         return True
 
-    def _hear(self, event: Any) -> None:
-        if self._reply is not None:
-            self._heard_by(event.text)
+    def _pass_on_text(self, event: Any) -> None:
+        if self._reply is not None and self._on_text is not None:
+            self._on_text(event.text)
 
-    def _fail(self, trouble: Any) -> None:
+    def _fail(self, failure: Any) -> None:
         """
         No answer comes.  A prompt may be there already, or a menu that waits.
         """
-        if trouble.kind == "unreadable":
+        if failure.kind == "unreadable":
             written = self._written()
             if written is not None:
                 completion = self._conversation.completion
                 self._end_turn(Reply(written, completion, source="journal", repairs=self._repairs))
                 return
-        self._log.warn("{name}: {trouble}", name=self.name, trouble=trouble)
+        self._log.warn("{name}: {trouble}", name=self.name, failure=failure)
         reply, self._reply = self._reply, None
         if self._conversation.at_prompt:
             self._clear()
         else:
             self._interrupt()
         if reply is not None:
-            reply.errback(_problem(trouble))
+            reply.errback(_problem(failure))
 
-    def _give_in(self, _: Any) -> None:
+    def _fail_startup(self, _: Any) -> None:
         self.stop("it cannot go on")
 
     def _choose(self, event: Any) -> None:
@@ -607,17 +604,17 @@ class Session:
         if reply is not None:
             reply.errback(OutputTooLong(event.limit))
 
-    def _drown(self, _: Event) -> None:
+    def _abort_overflow(self, _: Event) -> None:
         self.stop("it printed too much after its interrupt")
 
     def _give_up(self) -> None:
         self._reply = None
-        if self.state is State.BUSY:
+        if self.state is SessionState.BUSY:
             self._interrupt()
 
     def _interrupt(self) -> None:
-        if not self._forgets:
-            self._spend()
+        if not self._can_clear:
+            self._exhaust()
             return
         typed = self._conversation.interrupt()
         if self._conversation.at_prompt:
@@ -632,34 +629,34 @@ class Session:
     def _empty(self, _: Event) -> None:
         self._write(self._conversation.empty())
 
-    def _spend(self) -> None:
+    def _exhaust(self) -> None:
         """
         The agent cannot forget this turn, or shall not try, so it is its last.
         """
-        self.spent = True
+        self.exhausted = True
         self.stop("it served its one request")
 
     def _await_prompt(self, _: Event | None = None) -> None:
-        self._enter(State.INTERRUPTING, self._limits.cancel, "its prompt did not come back")
+        self._enter(SessionState.INTERRUPTING, self._limits.cancel, "its prompt did not come back")
 
     def _settle(self, prompted: Event | None = None) -> None:
         if prompted is not None and not self._conversation.interrupts_cross:
             self._clear()
             return
-        self._enter(State.SETTLING)
+        self._enter(SessionState.SETTLING)
         self._alarm = self._clock.callLater(self._limits.settle, self._clear)
 
     @property
-    def _forgets(self) -> bool:
-        return self._conversation.forgets and self._reset is not Reset.RECYCLE
+    def _can_clear(self) -> bool:
+        return self._conversation.can_clear and self._reset is not Reset.RECYCLE
 
     def _clear(self) -> None:
-        if not self._forgets:
-            self._spend()
+        if not self._can_clear:
+            self._exhaust()
         elif self._conversation.at_prompt:
             limits = self._limits
             limit = limits.startup if self._conversation.clears_as_it_starts else limits.cancel
-            self._enter(State.CLEARING, limit, "it confirmed no clear")
+            self._enter(SessionState.CLEARING, limit, "it confirmed no clear")
             self._write(self._conversation.clear())
         else:
             self._await_prompt()
@@ -668,24 +665,24 @@ class Session:
         self._write(self._conversation.confirm_clear())
 
     def _ended(self, how: str) -> None:
-        trouble = self._conversation.trouble
-        self._enter(State.GONE)
-        self._await_silence()
+        failure = self._conversation.failure
+        self._enter(SessionState.GONE)
+        self._await_quiet()
         reason = self._end_reason or how
-        if trouble is None:
+        if failure is None:
             reason += self._last_words()
         else:
-            reason = f"{trouble.kind}: {trouble.detail} ({reason})"
+            reason = f"{failure.kind}: {failure.detail} ({reason})"
         reply, self._reply = self._reply, None
         if reply is not None:
-            reply.errback(SessionLost(reason) if trouble is None else _problem(trouble))
+            reply.errback(SessionLost(reason) if failure is None else _problem(failure))
         self._on_gone(reason)
 
     def _last_words(self) -> str:
         last = self.last_screen.rpartition("\n")[2][-200:]
         return f", after {last!r}" if last else ""
 
-    def _enter(self, state: State, limit: float | None = None, otherwise: str = "") -> None:
+    def _enter(self, state: SessionState, limit: float | None = None, otherwise: str = "") -> None:
         """
         Be in `state`, for at most `limit` seconds; `otherwise` says what then
         went wrong.
@@ -703,41 +700,41 @@ class Session:
         self._alarm = None
 
 
-def _problem(trouble: Troubled) -> WorkError:
-    if trouble.kind == "unreadable":
-        return AnswerUnreadable(trouble.detail)
-    if trouble.kind in _OF_THE_PROMPT:
-        return AgentRefused(trouble.kind, trouble.detail)
-    return AgentUnavailable(trouble.kind, trouble.detail, trouble.retry_after)
+def _problem(failure: AgentFailure) -> WorkError:
+    if failure.kind == "unreadable":
+        return AnswerUnreadable(failure.detail)
+    if failure.kind in _OF_THE_PROMPT:
+        return AgentRefused(failure.kind, failure.detail)
+    return AgentUnavailable(failure.kind, failure.detail, failure.retry_after)
 
 
-_REACTIONS: Mapping[tuple[State, type[Any]], Callable[[Session, Any], None]] = {
-    (State.STARTING, Ready): Session._rest,
-    (State.STARTING, NeedsChoice): Session._choose,
-    (State.STARTING, Troubled): Session._give_in,
-    (State.IDLE, Strayed): Session._await_prompt,
-    (State.IDLE, LateOutput): Session._clear_after_late_output,
-    (State.BUSY, Submitted): lambda session, event: None,
-    (State.BUSY, Said): Session._hear,
-    (State.BUSY, Working): Session._tell,
-    (State.BUSY, Answered): Session._deliver,
-    (State.BUSY, NeedsApproval): Session._answer_for_tool,
-    (State.BUSY, Troubled): Session._fail,
-    (State.BUSY, Overflowed): Session._cut_off,
-    (State.BUSY, LateOutput): Session._append_late_output,
-    (State.CLEARING, LateOutput): Session._clear_after_late_output,
-    (State.CLEARING, NeedsConfirmation): Session._confirm,
-    (State.CLEARING, Cleared): Session._rest,
+_REACTIONS: Mapping[tuple[SessionState, type[Any]], Callable[[Session, Any], None]] = {
+    (SessionState.STARTING, Ready): Session._become_idle,
+    (SessionState.STARTING, NeedsChoice): Session._choose,
+    (SessionState.STARTING, AgentFailure): Session._fail_startup,
+    (SessionState.IDLE, PromptLost): Session._await_prompt,
+    (SessionState.IDLE, LateOutput): Session._clear_after_late_output,
+    (SessionState.BUSY, Submitted): lambda session, event: None,
+    (SessionState.BUSY, TextChunk): Session._pass_on_text,
+    (SessionState.BUSY, Working): Session._tell,
+    (SessionState.BUSY, Answered): Session._finish_turn,
+    (SessionState.BUSY, NeedsApproval): Session._answer_for_tool,
+    (SessionState.BUSY, AgentFailure): Session._fail,
+    (SessionState.BUSY, Overflowed): Session._cut_off,
+    (SessionState.BUSY, LateOutput): Session._append_late_output,
+    (SessionState.CLEARING, LateOutput): Session._clear_after_late_output,
+    (SessionState.CLEARING, NeedsConfirmation): Session._confirm,
+    (SessionState.CLEARING, Cleared): Session._become_idle,
     # Of the same read as what had the turn given up.
-    (State.INTERRUPTING, Said): lambda session, event: None,
-    (State.INTERRUPTING, Working): lambda session, event: None,
-    (State.INTERRUPTING, Overflowed): Session._drown,
-    (State.INTERRUPTING, Submitted): Session._interrupt_now,
-    (State.INTERRUPTING, Strayed): lambda session, event: None,
-    (State.INTERRUPTING, NeedsEmptying): Session._empty,
-    (State.INTERRUPTING, Ready): Session._settle,
-    (State.INTERRUPTING, LateOutput): lambda session, event: None,
-    (State.SETTLING, Ready): Session._settle,
-    (State.SETTLING, LateOutput): lambda session, event: None,
-    (State.SETTLING, Strayed): Session._await_prompt,
+    (SessionState.INTERRUPTING, TextChunk): lambda session, event: None,
+    (SessionState.INTERRUPTING, Working): lambda session, event: None,
+    (SessionState.INTERRUPTING, Overflowed): Session._abort_overflow,
+    (SessionState.INTERRUPTING, Submitted): Session._interrupt_now,
+    (SessionState.INTERRUPTING, PromptLost): lambda session, event: None,
+    (SessionState.INTERRUPTING, NeedsEmptying): Session._empty,
+    (SessionState.INTERRUPTING, Ready): Session._settle,
+    (SessionState.INTERRUPTING, LateOutput): lambda session, event: None,
+    (SessionState.SETTLING, Ready): Session._settle,
+    (SessionState.SETTLING, LateOutput): lambda session, event: None,
+    (SessionState.SETTLING, PromptLost): Session._await_prompt,
 }

@@ -16,9 +16,9 @@ from typing import Any
 from attrs import field, frozen
 from jsonschema import Draft202012Validator
 
-from kiroworkers.errors import AnswerUnfit, AnswerUnreadable
+from kiroworkers.errors import AnswerSchemaMismatch, AnswerUnreadable
 from kiroworkers.json_schema import Problem, Validator, problems_of
-from kiroworkers.tasks.normalise import Change, normalised
+from kiroworkers.tasks.normalise import Change, normalize_answer
 from kiroworkers.tasks.objects import objects
 from kiroworkers.tasks.rejoin import cuts, readings, regions
 
@@ -27,7 +27,7 @@ _MOST_TOLD = 3
 
 
 @frozen
-class Found:
+class ParsedAnswer:
     """
     An answer; whether it had to be joined across lines that were cut; and what
     was normalised in it.
@@ -35,7 +35,7 @@ class Found:
 
     value: dict[str, Any]
     rejoined: bool = False
-    normalised: tuple[Change, ...] = ()
+    normalized: tuple[Change, ...] = ()
 
 
 @frozen
@@ -50,7 +50,7 @@ class Candidate:
 
 
 @frozen(order=True)
-class Refusal:
+class Mismatch:
     """
     Why an object is no answer.  The least is that of the one that comes nearest
     to an answer: it has all members, or has less wrong with it.
@@ -73,7 +73,7 @@ def find_answer(
     example: Mapping[str, Any] | None = None,
     wrapped: bool = False,
     validator: Validator | None = None,
-) -> Found:
+) -> ParsedAnswer:
     """
     The last object in `text` that fits `schema` and is not `example`, as it is
     or when harmless differences are normalised.
@@ -90,27 +90,27 @@ def find_answer(
         if validator is None
         else validator.problems
     )
-    nearest: Refusal | None = None
+    nearest: Mismatch | None = None
     repeated = False
     for candidate in reversed(_in_order(text, wrapped)):
-        fitting: list[Found] = []
+        fitting: list[ParsedAnswer] = []
         reading = None
         for reading in candidate.readings():
             answer, changes = reading, _UNCHANGED
             problems = problems_in(answer)
             if problems:
                 # What fits as it is would come back as it is.
-                answer, changes = normalised(reading, schema)
+                answer, changes = normalize_answer(reading, schema)
                 if changes:
                     problems = problems_in(answer)
             if problems:
                 lacks = not _may_be_answer(answer, schema)
-                refusal = Refusal(lacks, len(problems), _told(problems))
+                refusal = Mismatch(lacks, len(problems), _told(problems))
                 nearest = refusal if nearest is None else min(nearest, refusal)
             elif answer == example:
                 repeated = True
             else:
-                fitting.append(Found(answer, candidate.cuts > 0, changes))
+                fitting.append(ParsedAnswer(answer, candidate.cuts > 0, changes))
                 if len(fitting) > 1:
                     raise AnswerUnreadable("a line of it was cut where a space may have been")
         if candidate.cuts and not fitting and (reading is None or _may_be_answer(reading, schema)):
@@ -118,8 +118,8 @@ def find_answer(
         if fitting:
             return fitting[0]
     if nearest is not None:
-        raise AnswerUnfit(nearest.reason)
-    raise AnswerUnfit(_REPEATED if repeated else _NOTHING)
+        raise AnswerSchemaMismatch(nearest.reason)
+    raise AnswerSchemaMismatch(_REPEATED if repeated else _NOTHING)
 
 
 def _told(problems: list[Problem]) -> str:

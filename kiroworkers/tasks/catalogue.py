@@ -19,7 +19,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-from kiroworkers.errors import BadInput
+from kiroworkers.errors import InvalidInput
 from kiroworkers.json_schema import first_problem, kinds_of
 from kiroworkers.tasks.task import Task, TaskLimits
 from kiroworkers.tasks.template import BadTemplate
@@ -268,7 +268,7 @@ def _faults(task: Task) -> Iterator[tuple[str, str]]:
             yield key, problem.sentence
         key = "prompt"
         task.prompt(request)
-    except (BadInput, BadTemplate) as unfit:
+    except (InvalidInput, BadTemplate) as unfit:
         yield key, str(unfit)
     except Unresolvable:
         yield key, "a reference of the schema leads nowhere"

@@ -44,7 +44,7 @@ class Change:
     kind: Kind
 
 
-def normalised(value: Any, schema: Mapping[str, Any]) -> tuple[Any, tuple[Change, ...]]:
+def normalize_answer(value: Any, schema: Mapping[str, Any]) -> tuple[Any, tuple[Change, ...]]:
     """
     `value` in the form that `schema` wants, and what was done to it, each but
     once.  It need not fit: what else is wrong stays as it is.

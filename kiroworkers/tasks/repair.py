@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kiroworkers.tasks.literal import json_literal
-from kiroworkers.tasks.task import LAYOUTS, Layout
+from kiroworkers.tasks.task import ANSWER_LAYOUTS, AnswerLayout
 
 #: What is wrong may quote the answer, so it enters as a JSON literal, as a client's
 #: text does.
@@ -22,10 +22,10 @@ Inside its strings write an ampersand as \\u0026 and a backtick as \\u0060.
 """
 
 
-def repair_prompt(reason: str, schema: Mapping[str, Any], layout: Layout) -> str:
+def repair_prompt(reason: str, schema: Mapping[str, Any], layout: AnswerLayout) -> str:
     """
     What to type when an answer was refused for `reason`, a sentence, by `schema`.
     """
     return _PROMPT.format(
-        reason=json_literal(reason), schema=json_literal(schema), layout=LAYOUTS[layout]
+        reason=json_literal(reason), schema=json_literal(schema), layout=ANSWER_LAYOUTS[layout]
     ).strip()

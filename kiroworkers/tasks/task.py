@@ -10,14 +10,14 @@ from typing import Any, Literal, TypeAlias
 
 from attrs import Factory, field, frozen
 
-from kiroworkers.errors import BadInput
+from kiroworkers.errors import InvalidInput
 from kiroworkers.json_schema import Validator
-from kiroworkers.tasks.answer import Found, find_answer
+from kiroworkers.tasks.answer import ParsedAnswer, find_answer
 from kiroworkers.tasks.template import Template, Value
 
 #: The form of the answer, by the name that `terminal` gives it.
-Layout: TypeAlias = Literal["compact", "lines"]
-LAYOUTS: Mapping[Layout, str] = {
+AnswerLayout: TypeAlias = Literal["compact", "lines"]
+ANSWER_LAYOUTS: Mapping[AnswerLayout, str] = {
     "compact": "compactly, on one line",
     "lines": "with each member and each list item on a line of its own",
 }
@@ -107,16 +107,16 @@ class Task:
         try:
             request = _without_nulls(body)
         except RecursionError:
-            raise BadInput("", "The request is nested too deeply") from None
+            raise InvalidInput("", "The request is nested too deeply") from None
         for problem in self._input.problems(request)[:1]:
             sentence = problem.sentence
             if problem.keyword in _ABSENT:
                 sentence = self.messages.get(problem.field, sentence)
-            raise BadInput(problem.field, sentence)
+            raise InvalidInput(problem.field, sentence)
         found: dict[str, Any] = request
         return found
 
-    def prompt(self, request: Mapping[str, Any], layout: Layout = "compact") -> str:
+    def prompt(self, request: Mapping[str, Any], layout: AnswerLayout = "compact") -> str:
         """
         What to type for an accepted `request`, to an agent on whose terminal
         JSON survives in this `layout`.
@@ -134,11 +134,11 @@ class Task:
             {**defaults, **request},
             self._shown_schema if schema is self.answer_schema else Value(schema),
             self._shown_example,
-            LAYOUTS[layout],
+            ANSWER_LAYOUTS[layout],
             self.limits.prompt,
         )
 
-    def answer(self, request: Mapping[str, Any], text: str, wrapped: bool = False) -> Found:
+    def answer(self, request: Mapping[str, Any], text: str, wrapped: bool = False) -> ParsedAnswer:
         """
         The answer to `request` in what an agent said after the question.
 

@@ -27,7 +27,7 @@ from attrs import define, field, frozen
 from jinja2 import StrictUndefined, TemplateSyntaxError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from kiroworkers.errors import BadInput
+from kiroworkers.errors import InvalidInput
 from kiroworkers.json_schema import kinds_of
 from kiroworkers.tasks.literal import UNPRINTABLE, json_literal
 
@@ -81,7 +81,7 @@ class Value:
     def __iter__(self) -> Iterator[Value]:
         items = self._json if isinstance(self._json, list) else []
         if len(items) > MOST_ITEMS:
-            raise BadInput("", f"A list has more than {MOST_ITEMS} items")
+            raise InvalidInput("", f"A list has more than {MOST_ITEMS} items")
         return map(Value, items)
 
     def member(self, name: str) -> Value:
@@ -196,11 +196,11 @@ class Template:
         for piece in self._compiled.generate(**values, layout=Words(layout)):
             room -= len(piece)
             if room < 0:
-                raise BadInput("", "The request makes too long a prompt")
+                raise InvalidInput("", "The request makes too long a prompt")
             pieces.append(piece)
         prompt = "".join(pieces).strip()
         if not prompt:
-            raise BadInput("", "The request makes an empty prompt")
+            raise InvalidInput("", "The request makes an empty prompt")
         problem = _problem_of(prompt)
         if problem is not None:
             raise BadTemplate(problem)

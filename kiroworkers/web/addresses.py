@@ -26,7 +26,7 @@ def host_of(address: object) -> str:
     return "unix" if isinstance(address, UNIXAddress) else str(getattr(address, "host", ""))
 
 
-def owner_of(host: str) -> str:
+def rate_key(host: str) -> str:
     """
     What stands for everybody who can send from the IP address `host` at will: an
     IPv4 address, or a network of IPv6.
@@ -52,7 +52,7 @@ def is_local(host: str) -> bool:
     if host == "unix":
         return True
     try:
-        return ip_address(owner_of(host)).is_loopback
+        return ip_address(rate_key(host)).is_loopback
     except ValueError:
         return False
 

@@ -17,42 +17,48 @@ from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
 from kiroworkers import __version__
-from kiroworkers.errors import AnswerUseless, Evidence, UnknownTask, WorkError
-from kiroworkers.execution import ask
-from kiroworkers.jobs.idempotency import COSTLY
-from kiroworkers.jobs.job import Said
-from kiroworkers.jobs.service import Desk
-from kiroworkers.pool.agent_groups import Group, Groups
-from kiroworkers.pool.dispatcher import Terms
-from kiroworkers.pool.progress import Watch, nobody_watches
+from kiroworkers.errors import Evidence, UnknownTask, UnusableAnswer, WorkError
+from kiroworkers.execution import execute
+from kiroworkers.jobs.idempotency import CACHEABLE_FAILURES
+from kiroworkers.jobs.job import StoredResponse
+from kiroworkers.jobs.service import JobService
+from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
+from kiroworkers.pool.dispatcher import RequestOptions
+from kiroworkers.pool.progress import OnProgress
 from kiroworkers.tasks import Task
-from kiroworkers.web.auth import Gate
+from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.body import json_body
 from kiroworkers.web.errors import (
-    FAULT,
-    as_refusal,
-    described_error,
+    INTERNAL_ERROR,
+    as_http_error,
+    error_json,
     handle_failures,
-    log_fault,
+    log_internal_error,
     respond,
     respond_in_text,
-    respond_to_refusal,
+    respond_to_http_error,
     respond_with,
 )
 from kiroworkers.web.events import EventStream, wants_events
-from kiroworkers.web.headers import tell_agent, told_of
-from kiroworkers.web.jobs import Jobs
-from kiroworkers.web.openai.routes import OpenAIDoor
+from kiroworkers.web.headers import answer_headers, set_agent_header
+from kiroworkers.web.jobs import JobRoutes
+from kiroworkers.web.openai.routes import OpenAIRoutes
 from kiroworkers.web.openapi import document
 from kiroworkers.web.openapi.routes import routes_of
-from kiroworkers.web.operator import Operator
+from kiroworkers.web.operator import OperatorRoutes
 from kiroworkers.web.pages import Pages
-from kiroworkers.web.request_options import agent_in_query, agent_of, terms_of, wants_job, wants_raw
+from kiroworkers.web.request_options import (
+    queried_agent,
+    request_options,
+    requested_agent,
+    wants_job,
+    wants_raw,
+)
 from kiroworkers.web.views import (
-    described_all,
-    described_readiness,
-    described_worker,
+    agents_json,
     milliseconds,
+    readiness_json,
+    worker_json,
 )
 
 
@@ -67,20 +73,20 @@ class Application:
     def __init__(
         self,
         clock: IReactorTime,
-        groups: Groups,
+        groups: AgentGroups,
         tasks: Mapping[str, Task],
-        gate: Gate,
-        desk: Desk,
+        authorizer: Authorizer,
+        job_service: JobService,
     ) -> None:
         self._clock = clock
         self._groups = groups
         self._tasks = tasks
-        self._gate = gate
-        self._desk = desk
-        self._jobs = Jobs(desk, gate)
-        self._operator = Operator(clock, groups, gate)
+        self._authorizer = authorizer
+        self._job_service = job_service
+        self._jobs = JobRoutes(job_service, authorizer)
+        self._operator = OperatorRoutes(clock, groups, authorizer)
         self._pages = Pages(groups)
-        self._openai = OpenAIDoor(clock, groups, gate)
+        self._openai = OpenAIRoutes(clock, groups, authorizer)
 
     def resource(self) -> Resource:
         """
@@ -94,7 +100,7 @@ class Application:
         The server and each worker; asks nothing of any session.  What it says of
         one agent is said of the first.
         """
-        self._gate.admit(request, "watch")
+        self._authorizer.authorize(request, "watch")
         now = self._clock.seconds()
         return respond(
             request,
@@ -103,11 +109,11 @@ class Application:
                 "status": "running",
                 "timestamp": milliseconds(now),
                 "version": __version__,
-                **described_all(self._groups),
+                **agents_json(self._groups),
                 "workers": {
-                    each.name: described_worker(each, group.name, now)
+                    each.name: worker_json(each, group.name, now)
                     for group in self._groups
-                    for each in group.pool.crew.snapshots()
+                    for each in group.pool.worker_pool.snapshots()
                 },
             },
         )
@@ -118,8 +124,8 @@ class Application:
         200 while a worker can take work, now or after its turn; else 503.  A worker
         of any agent, or of that of ``?agent=NAME``.
         """
-        chosen = self._groups.chosen(agent_in_query(request))
-        found = {each.name: described_readiness(each) for each in chosen}
+        chosen = self._groups.chosen(queried_agent(request))
+        found = {each.name: readiness_json(each) for each in chosen}
         telling = [each for each in found.values() if each["ready"]] or [*found.values()]
         workers = [name for each in telling for name in each["workers"]]
         body = {**telling[0], "workers": workers, "agents": found}
@@ -152,25 +158,25 @@ class Application:
         """
         One request to one task.
         """
-        client = self._gate.admit(request, "ask")
+        client = self._authorizer.authorize(request, "ask")
         raw = wants_raw(request)
         if raw:
-            self._gate.admit_too(request)
+            self._authorizer.require_operator(request)
         task = self._tasks.get(name)
         if task is None:
             raise UnknownTask(name)
         group = self._group_for(request, task)
-        tell_agent(request, group.name)
-        asked = task.accept(json_body(request))
-        terms = terms_of(request, client, name, task.limits.timeout)
+        set_agent_header(request, group.name)
+        payload = task.accept(json_body(request))
+        options = request_options(request, client, name, task.limits.timeout)
         if wants_job(request):
-            return self._jobs.accept(request, group.name, asked, terms)
+            return self._jobs.accept(request, group.name, payload, options)
 
-        async def asking(watch: Watch) -> Said:
-            return await _said(group, task, asked, terms, watch, raw)
+        async def asking(on_progress: OnProgress | None) -> StoredResponse:
+            return await _said(group, task, payload, options, on_progress, raw)
 
-        def said(watch: Watch = nobody_watches) -> Awaitable[Said]:
-            return self._jobs.said(request, asked, terms, asking, watch)
+        def said(on_progress: OnProgress | None = None) -> Awaitable[StoredResponse]:
+            return self._jobs.said(request, payload, options, asking, on_progress)
 
         if wants_events(request):
             await self._stream(request, said)
@@ -233,42 +239,44 @@ class Application:
     def _description(self) -> dict[str, Any]:
         routes = (
             *routes_of(self.app),
-            *routes_of(Operator.app, "/operator"),
-            *routes_of(OpenAIDoor.app, "/v1"),
+            *routes_of(OperatorRoutes.app, "/operator"),
+            *routes_of(OpenAIRoutes.app, "/v1"),
         )
         return document(
             routes,
             self._tasks,
             self._groups.names,
-            needs_token=bool(self._gate.bearers),
-            calls_back=self._desk.hosts is not None,
+            needs_token=bool(self._authorizer.tokens),
+            calls_back=self._job_service.hosts is not None,
         )
 
-    async def _stream(self, request: IRequest, said: Callable[[Watch], Awaitable[Said]]) -> None:
+    async def _stream(
+        self, request: IRequest, said: Callable[[OnProgress], Awaitable[StoredResponse]]
+    ) -> None:
         """
         Tell the client what becomes of its request, and at last the answer.
         """
         stream = EventStream(self._clock, request)
         try:
-            found = await said(stream.watch)
+            found = await said(stream.on_progress)
             if found.status == 200:
                 stream.send("answer", found.body)
             else:
                 stream.send("error", {"status": found.status, **found.body})
         except WorkError as problem:
-            status, body = described_error(problem)
+            status, body = error_json(problem)
             stream.send("error", {"status": status, **body})
         except CancelledError:
             raise  # The client is gone.
         except Exception:
-            log_fault(self._log, request, Failure())
-            body = {"error": FAULT.sentence, "code": FAULT.code}
-            stream.send("error", {"status": FAULT.status, **body})
+            log_internal_error(self._log, request, Failure())
+            body = {"error": INTERNAL_ERROR.sentence, "code": INTERNAL_ERROR.code}
+            stream.send("error", {"status": INTERNAL_ERROR.status, **body})
         finally:
             stream.close()
 
-    def _group_for(self, request: IRequest, task: Task) -> Group:
-        asked_for = agent_of(request)
+    def _group_for(self, request: IRequest, task: Task) -> AgentGroup:
+        asked_for = requested_agent(request)
         if asked_for is not None:
             return self._groups.named(asked_for, "X-Agent")
         return self._groups.default if task.agent is None else self._groups.named(task.agent)
@@ -293,26 +301,31 @@ class _Shielded(Resource):
         try:
             return self._inner.render(request)
         except HTTPException as problem:
-            return respond_to_refusal(request, as_refusal(request, problem))
+            return respond_to_http_error(request, as_http_error(request, problem))
 
 
 async def _said(
-    group: Group, task: Task, asked: Mapping[str, Any], terms: Terms, watch: Watch, raw: bool
-) -> Said:
+    group: AgentGroup,
+    task: Task,
+    payload: Mapping[str, Any],
+    options: RequestOptions,
+    on_progress: OnProgress | None,
+    raw: bool,
+) -> StoredResponse:
     """
     What is said to a request; with the agent's own text, where it is to be `raw`.
     """
     try:
-        outcome = await ask(group, task, asked, terms, watch)
+        outcome = await execute(group, task, payload, options, on_progress)
     except WorkError as problem:
-        status, body = described_error(problem, group.pool.queue())
+        status, body = error_json(problem, group.pool.queue())
         match problem:
-            case AnswerUseless(evidence=Evidence(text=text)) if raw:
+            case UnusableAnswer(evidence=Evidence(text=text)) if raw:
                 body["text"] = text
-        return Said(status, body, kept=isinstance(problem, COSTLY))
+        return StoredResponse(status, body, cacheable=isinstance(problem, CACHEABLE_FAILURES))
     value = outcome.found.value
     said = {"answer": value, "text": outcome.answer.reply.text} if raw else value
-    return Said(200, said, told_of(outcome), kept=True)
+    return StoredResponse(200, said, answer_headers(outcome), cacheable=True)
 
 
 def _described(task: Task) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from kiroworkers.web.addresses import host_of
-from kiroworkers.web.errors import Refusal, whole_response
+from kiroworkers.web.errors import HttpError, whole_response
 from kiroworkers.web.headers import cors_headers
 
 if TYPE_CHECKING:
-    from kiroworkers.web.site import Door
+    from kiroworkers.web.site import ApiSite
 
 #: Of the length of a body that could be.
 _DIGITS = 18
@@ -32,7 +32,7 @@ class Channel(HTTPChannel):
     Refuses in JSON what is no request, is too large or comes too slowly.
     """
 
-    site: Door
+    site: ApiSite
 
     _alarm: IDelayedCall | None = None
     _refused = False
@@ -98,7 +98,7 @@ class Channel(HTTPChannel):
         self._silence_alarm()
         super().connectionLost(reason)
 
-    def refuse(self, refusal: Refusal) -> None:
+    def refuse(self, refusal: HttpError) -> None:
         """
         Answer at once, whatever has come of a request, and read no more.
         """
@@ -130,7 +130,7 @@ class Channel(HTTPChannel):
         Refuse a body that is too large.
         """
         most = self.site.rules.max_body
-        self.refuse(Refusal(413, "too_large", f"The body is larger than {most} bytes"))
+        self.refuse(HttpError(413, "too_large", f"The body is larger than {most} bytes"))
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         # Twisted's one word for all that it does not understand.
@@ -140,12 +140,12 @@ class Channel(HTTPChannel):
         ):
             self.refuse(self._too_large_a_head())
         else:
-            self.refuse(Refusal(400, "bad_request", "This is no request of HTTP/1.1"))
+            self.refuse(HttpError(400, "bad_request", "This is no request of HTTP/1.1"))
 
-    def _too_large_a_head(self) -> Refusal:
+    def _too_large_a_head(self) -> HttpError:
         if not self.requests:
-            return Refusal(414, "path_too_long", "The path is too long")
-        return Refusal(431, "headers_too_large", "The headers are too large, or too many")
+            return HttpError(414, "path_too_long", "The path is too long")
+        return HttpError(431, "headers_too_large", "The headers are too large, or too many")
 
     def _expect_rest(self) -> None:
         """
@@ -158,7 +158,9 @@ class Channel(HTTPChannel):
     def _give_up(self) -> None:
         self._alarm = None
         limit = self.site.rules.receive_timeout
-        self.refuse(Refusal(408, "too_slow", f"The request did not come within {limit:g} seconds"))
+        self.refuse(
+            HttpError(408, "too_slow", f"The request did not come within {limit:g} seconds")
+        )
 
     def _cut(self) -> None:
         self._alarm = None

@@ -13,8 +13,8 @@ from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
-from kiroworkers.web.addresses import host_of, is_local, owner_of
-from kiroworkers.web.errors import Refusal, whole_response
+from kiroworkers.web.addresses import host_of, is_local, rate_key
+from kiroworkers.web.errors import HttpError, whole_response
 
 #: Seconds after which one who found the server full may try again.
 _FULL_GUESS = 5
@@ -23,7 +23,7 @@ _FULL_GUESS = 5
 _PATIENCE = 2.0
 
 
-class Connections(WrappingFactory):
+class ConnectionLimiter(WrappingFactory):
     """
     Passes connections on to `factory`, and knows those that are open.
 
@@ -45,7 +45,7 @@ class Connections(WrappingFactory):
         """
         Who is one too many is told so.
         """
-        owner = owner_of(host_of(addr))
+        owner = rate_key(host_of(addr))
         if len(self.protocols) >= self._most:
             return _TurnedAway(f"All {self._most} connections are taken")
         if 0 < self._most_of_one <= self._owners[owner] and not is_local(host_of(addr)):
@@ -57,7 +57,7 @@ class Connections(WrappingFactory):
         A connection is open.
         """
         super().registerProtocol(connection)
-        self._owners[owner_of(host_of(connection.getPeer()))] += 1
+        self._owners[rate_key(host_of(connection.getPeer()))] += 1
 
     def close(self, clock: IReactorTime) -> Deferred[None]:
         """
@@ -83,7 +83,7 @@ class Connections(WrappingFactory):
         A connection is closed.
         """
         super().unregisterProtocol(connection)
-        owner = owner_of(host_of(connection.getPeer()))
+        owner = rate_key(host_of(connection.getPeer()))
         self._owners[owner] -= 1
         if not self._owners[owner]:
             del self._owners[owner]
@@ -106,6 +106,6 @@ class _TurnedAway(Protocol):
 
     def connectionMade(self) -> None:
         assert self.transport is not None, "there is a client"
-        refusal = Refusal(503, "too_many_connections", self._why, retry_after=_FULL_GUESS)
+        refusal = HttpError(503, "too_many_connections", self._why, retry_after=_FULL_GUESS)
         self.transport.write(whole_response(refusal))
         self.transport.loseConnection()

@@ -23,45 +23,45 @@ from werkzeug.exceptions import HTTPException
 from kiroworkers.errors import (
     AgentRefused,
     AgentUnavailable,
-    AnswerUnfit,
+    AnswerSchemaMismatch,
     AnswerUnreadable,
-    AnswerUseless,
-    BadInput,
+    DeadlineUnachievable,
     Evidence,
+    InvalidInput,
     KeyMismatch,
-    NoTimeLeft,
     NoWorkerFree,
     OutputTooLong,
-    PromptUntypable,
+    PromptTooLarge,
+    RequestTimedOut,
     SessionLost,
     ShuttingDown,
-    TimedOut,
     TooManyJobs,
     UnknownTask,
+    UnusableAnswer,
     WorkError,
 )
-from kiroworkers.jobs.job import Said
-from kiroworkers.pool.dispatcher import Queue
-from kiroworkers.web.headers import STANDING, tell
+from kiroworkers.jobs.job import StoredResponse
+from kiroworkers.pool.dispatcher import QueueSnapshot
+from kiroworkers.web.headers import SECURITY_HEADERS, set_headers
 from kiroworkers.web.openai.errors import is_openai, openai_error, tell_retries
-from kiroworkers.web.views import described_queue
+from kiroworkers.web.views import queue_json
 
 #: Every `WorkError`: its status and its code.
 STATUS: Mapping[type[WorkError], tuple[int, str]] = {
     UnknownTask: (404, "unknown_task"),
-    BadInput: (400, "invalid_input"),
-    PromptUntypable: (413, "prompt_too_long"),
+    InvalidInput: (400, "invalid_input"),
+    PromptTooLarge: (413, "prompt_too_long"),
     NoWorkerFree: (503, "all_workers_busy"),
-    NoTimeLeft: (503, "no_time_left"),
+    DeadlineUnachievable: (503, "no_time_left"),
     TooManyJobs: (503, "too_many_jobs"),
     KeyMismatch: (409, "idempotency_mismatch"),
     ShuttingDown: (503, "shutting_down"),
-    TimedOut: (504, "timed_out"),
+    RequestTimedOut: (504, "timed_out"),
     SessionLost: (502, "session_lost"),
     OutputTooLong: (502, "output_too_long"),
     AgentUnavailable: (503, "agent_unavailable"),
     AgentRefused: (502, "agent_refused"),
-    AnswerUnfit: (502, "answer_unfit"),
+    AnswerSchemaMismatch: (502, "answer_unfit"),
     AnswerUnreadable: (502, "unreadable"),
 }
 
@@ -75,7 +75,7 @@ _RESTART_GUESS = 10
 
 
 @frozen
-class Refusal(Exception):
+class HttpError(Exception):
     """
     A request that HTTP alone already refuses; worth to be sent again after
     `retry_after` seconds, where that is known.
@@ -92,7 +92,7 @@ class Refusal(Exception):
 
 
 #: What a fault of ours is told as.
-FAULT = Refusal(500, "fault", "The server has a fault")
+INTERNAL_ERROR = HttpError(500, "fault", "The server has a fault")
 
 
 def respond(request: IRequest, status: int, body: Mapping[str, Any]) -> bytes:
@@ -107,7 +107,7 @@ def respond(request: IRequest, status: int, body: Mapping[str, Any]) -> bytes:
     return text
 
 
-def respond_to_refusal(request: IRequest, refusal: Refusal) -> bytes:
+def respond_to_http_error(request: IRequest, refusal: HttpError) -> bytes:
     """
     The response to what HTTP refused.
     """
@@ -117,7 +117,7 @@ def respond_to_refusal(request: IRequest, refusal: Refusal) -> bytes:
     return _respond_with_error(request, refusal.status, body)
 
 
-def whole_response(refusal: Refusal, more: Mapping[bytes, bytes] | None = None) -> bytes:
+def whole_response(refusal: HttpError, more: Mapping[bytes, bytes] | None = None) -> bytes:
     """
     The last response of a connection, with its head and `more` headers, where
     there is no request that could have one.
@@ -125,7 +125,7 @@ def whole_response(refusal: Refusal, more: Mapping[bytes, bytes] | None = None) 
     headers, body = _told(refusal)
     text = _as_json(body)
     lines = {
-        **STANDING,
+        **SECURITY_HEADERS,
         **{name.encode(): value.encode() for name, value in headers.items()},
         **(more or {}),
         b"Date": datetimeToString(),
@@ -138,7 +138,7 @@ def whole_response(refusal: Refusal, more: Mapping[bytes, bytes] | None = None) 
     return b"\r\n".join((*head, b"", text))
 
 
-def _told(refusal: Refusal) -> tuple[dict[str, str], dict[str, Any]]:
+def _told(refusal: HttpError) -> tuple[dict[str, str], dict[str, Any]]:
     headers = dict(refusal.headers)
     body: dict[str, Any] = {"error": refusal.sentence, "code": refusal.code}
     if refusal.retry_after is not None:
@@ -156,31 +156,31 @@ def _as_json(body: Mapping[str, Any]) -> bytes:
 
 
 def respond_to_work_error(
-    request: IRequest, problem: WorkError, queue: Queue | None = None
+    request: IRequest, problem: WorkError, queue: QueueSnapshot | None = None
 ) -> bytes:
     """
-    The response to a request that got no answer, as `described_error`.
+    The response to a request that got no answer, as `error_json`.
     """
-    return respond_with(request, Said(*described_error(problem, queue)))
+    return respond_with(request, StoredResponse(*error_json(problem, queue)))
 
 
-def respond_with(request: IRequest, said: Said) -> bytes:
+def respond_with(request: IRequest, said: StoredResponse) -> bytes:
     """
     The response that is `said`.
     """
     if "retryAfter" in said.body and said.status >= 400:
         request.setHeader(b"retry-after", str(said.body["retryAfter"]).encode())
-    tell(request, said.headers)
+    set_headers(request, said.headers)
     if said.status >= 400:
         return _respond_with_error(request, said.status, said.body)
     return respond(request, said.status, said.body)
 
 
-def respond_in_text(request: IRequest, said: Said) -> bytes:
+def respond_in_text(request: IRequest, said: StoredResponse) -> bytes:
     """
     The response that has the text in `said`, and nothing else.
     """
-    tell(request, said.headers)
+    set_headers(request, said.headers)
     # A lone surrogate is no character, and has no bytes.
     text = str(said.body["text"]).encode("utf-8", "replace")
     request.setHeader(b"content-type", b"text/plain; charset=utf-8")
@@ -195,7 +195,9 @@ def _respond_with_error(request: IRequest, status: int, body: Mapping[str, Any])
     return respond(request, status, body)
 
 
-def described_error(problem: WorkError, queue: Queue | None = None) -> tuple[int, dict[str, Any]]:
+def error_json(
+    problem: WorkError, queue: QueueSnapshot | None = None
+) -> tuple[int, dict[str, Any]]:
     """
     The status and the body of a request that got no answer, with the `queue` that
     it was for as it is then, where it may be worth to come back.
@@ -203,11 +205,11 @@ def described_error(problem: WorkError, queue: Queue | None = None) -> tuple[int
     status, code = STATUS[type(problem)]
     body: dict[str, Any] = {"error": str(problem), "code": code}
     match problem:
-        case BadInput(field=field) if field:
+        case InvalidInput(field=field) if field:
             body["field"] = field
         case (
             NoWorkerFree(retry_after=seconds)
-            | NoTimeLeft(retry_after=seconds)
+            | DeadlineUnachievable(retry_after=seconds)
             | TooManyJobs(retry_after=seconds)
         ):
             body["retryAfter"] = seconds
@@ -218,13 +220,13 @@ def described_error(problem: WorkError, queue: Queue | None = None) -> tuple[int
             body["code"] = kind
         case ShuttingDown():
             body["retryAfter"] = _RESTART_GUESS
-        case AnswerUnfit(reasons=reasons) if reasons:
+        case AnswerSchemaMismatch(reasons=reasons) if reasons:
             body["reasons"] = reasons
     match problem:
-        case AnswerUseless(evidence=Evidence(worker=worker, request=number)):
+        case UnusableAnswer(evidence=Evidence(worker=worker, request=number)):
             body["worker"], body["request"] = worker, number
     if "retryAfter" in body and queue is not None:
-        body["queue"] = described_queue(queue)
+        body["queue"] = queue_json(queue)
     return status, body
 
 
@@ -238,24 +240,24 @@ def handle_failures(app: Klein, log: Logger) -> None:
         return respond_to_work_error(request, failure.value)
 
     def on_refusal(self: Any, request: IRequest, failure: Failure) -> bytes:
-        assert isinstance(failure.value, Refusal), "registered for these only"
-        return respond_to_refusal(request, failure.value)
+        assert isinstance(failure.value, HttpError), "registered for these only"
+        return respond_to_http_error(request, failure.value)
 
     def on_http_exception(self: Any, request: IRequest, failure: Failure) -> bytes:
         assert isinstance(failure.value, HTTPException), "registered for these only"
-        return respond_to_refusal(request, as_refusal(request, failure.value))
+        return respond_to_http_error(request, as_http_error(request, failure.value))
 
     def on_fault(self: Any, request: IRequest, failure: Failure) -> bytes:
-        log_fault(log, request, failure)
-        return respond_to_refusal(request, FAULT)
+        log_internal_error(log, request, failure)
+        return respond_to_http_error(request, INTERNAL_ERROR)
 
     app.handle_errors(WorkError)(on_work_error)
-    app.handle_errors(Refusal)(on_refusal)
+    app.handle_errors(HttpError)(on_refusal)
     app.handle_errors(HTTPException)(on_http_exception)
     app.handle_errors(Exception)(on_fault)
 
 
-def log_fault(log: Logger, request: IRequest, failure: Failure) -> None:
+def log_internal_error(log: Logger, request: IRequest, failure: Failure) -> None:
     """
     Log where and of what kind a fault of ours is, but not what it says: that may
     quote the client.
@@ -268,7 +270,7 @@ def log_fault(log: Logger, request: IRequest, failure: Failure) -> None:
     )
 
 
-def as_refusal(request: IRequest, problem: HTTPException) -> Refusal:
+def as_http_error(request: IRequest, problem: HTTPException) -> HttpError:
     """
     What the router could not make sense of, in our words.
     """
@@ -277,10 +279,12 @@ def as_refusal(request: IRequest, problem: HTTPException) -> Refusal:
     path = request.path.decode("ascii", "replace")
     match problem.code:
         case 404:
-            return Refusal(404, "not_found", f"There is nothing at {path}")
+            return HttpError(404, "not_found", f"There is nothing at {path}")
         case 405:
             sentence = f"{path} takes {allow.get('Allow', 'another method')}"
-            return Refusal(405, "wrong_method", sentence, allow)
+            return HttpError(405, "wrong_method", sentence, allow)
         case code if code is not None and code < 500:
-            return Refusal(400, "bad_request", problem.description or "The request makes no sense")
-    return FAULT
+            return HttpError(
+                400, "bad_request", problem.description or "The request makes no sense"
+            )
+    return INTERNAL_ERROR

@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.web.iweb import IRequest
 
-from kiroworkers.pool.progress import Progress, Queued, Retrying, Said, Started
+from kiroworkers.pool.progress import PartialText, Progress, Queued, Retrying, Started
 
 #: Seconds for which pieces of text are put together.
 _COALESCED = 0.1
@@ -51,7 +51,7 @@ class EventStream:
         self._alive = clock.callLater(_KEEP_ALIVE, self._say_alive)
         request.write(b": kiroworkers\n\n")
 
-    def watch(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         """
         As `sessions.progress.Watch`.
         """
@@ -62,7 +62,7 @@ class EventStream:
                 self.send("started", {"worker": worker, "attempt": attempt})
             case Retrying(reason):
                 self.send("retry", {"reason": reason})
-            case Said(text):
+            case PartialText(text):
                 self._text.append(text)
                 if self._flushing is None:
                     self._flushing = self._clock.callLater(_COALESCED, self._flush)

@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 from twisted.web.iweb import IRequest
 
-from kiroworkers.execution import Outcome
+from kiroworkers.execution import ExecutionResult
 from kiroworkers.web.addresses import LOOPBACK, name_in
 
 #: What every response says: it is what its type says it is, nobody keeps a copy
 #: of it, it is no page and in no page's frame, and names no version of what runs.
-STANDING = {
+SECURITY_HEADERS = {
     b"Server": b"kiroworkers",
     b"X-Content-Type-Options": b"nosniff",
     b"Cache-Control": b"no-store",
@@ -23,7 +23,7 @@ STANDING = {
     b"Content-Security-Policy": b"default-src 'none'; frame-ancestors 'none'",
 }
 
-#: What pages of other origins may read besides `TOLD`.
+#: What pages of other origins may read besides `ANSWER_HEADERS`.
 _EXPOSED = (
     b"Idempotency-Replayed",
     b"Location",
@@ -36,7 +36,7 @@ _EXPOSED = (
 _MOST_FIELDS = 20
 
 #: Every header, as pages of other origins may read it.
-TOLD = tuple(
+ANSWER_HEADERS = tuple(
     b"X-Kiroworkers-" + name
     for name in (
         b"Agent",
@@ -72,7 +72,7 @@ def cors_headers(origin: str, allowed: Sequence[str]) -> dict[bytes, bytes]:
         return headers
     return headers | {
         b"Access-Control-Allow-Origin": b"*" if "*" in allowed else origin.encode("latin-1"),
-        b"Access-Control-Expose-Headers": b", ".join((*_EXPOSED, *TOLD)),
+        b"Access-Control-Expose-Headers": b", ".join((*_EXPOSED, *ANSWER_HEADERS)),
         b"Access-Control-Allow-Methods": b"GET, POST, PUT, DELETE, OPTIONS",
         # OpenAI's client sends many of its own.  The star is for all but the first.
         b"Access-Control-Allow-Headers": b"Authorization, *",
@@ -80,14 +80,14 @@ def cors_headers(origin: str, allowed: Sequence[str]) -> dict[bytes, bytes]:
     }
 
 
-def tell_agent(request: IRequest, name: str) -> None:
+def set_agent_header(request: IRequest, name: str) -> None:
     """
     Which agent answers.
     """
-    tell(request, {"Agent": name})
+    set_headers(request, {"Agent": name})
 
 
-def told_of(outcome: Outcome) -> dict[str, str]:
+def answer_headers(outcome: ExecutionResult) -> dict[str, str]:
     """
     Which worker answered, in how many attempts; how the end of its turn was
     known, and where the text was read; how many questions of tools there were; was
@@ -108,14 +108,14 @@ def told_of(outcome: Outcome) -> dict[str, str]:
             told[name] = str(len(questions))
     if outcome.found.rejoined:
         told["Rejoined"] = "1"
-    fields = [*dict.fromkeys(each.field for each in outcome.found.normalised)]
+    fields = [*dict.fromkeys(each.field for each in outcome.found.normalized)]
     if fields:
         # A file of the user's may name a field as it likes.
         told["Normalised"] = ", ".join(map(quote, fields[:_MOST_FIELDS]))
     return told
 
 
-def tell(request: IRequest, told: Mapping[str, str]) -> None:
+def set_headers(request: IRequest, told: Mapping[str, str]) -> None:
     """
     Say it in the headers of the response.
     """
@@ -123,8 +123,8 @@ def tell(request: IRequest, told: Mapping[str, str]) -> None:
         request.setHeader(f"X-Kiroworkers-{name}".encode(), value.encode())
 
 
-def tell_usage(request: IRequest) -> None:
+def set_usage_headers(request: IRequest) -> None:
     """
     The numbers of tokens are estimates.
     """
-    tell(request, {"Usage": "estimated"})
+    set_headers(request, {"Usage": "estimated"})

@@ -12,15 +12,15 @@ from typing import Any
 
 from twisted.web.iweb import IRequest
 
-from kiroworkers.errors import BadInput
-from kiroworkers.jobs.idempotency import Asking
-from kiroworkers.jobs.job import Callback, Job, Key, Said
-from kiroworkers.jobs.service import Desk
-from kiroworkers.pool.dispatcher import Terms
-from kiroworkers.pool.progress import Watch, nobody_watches
-from kiroworkers.web.auth import Gate
-from kiroworkers.web.errors import Refusal, respond
-from kiroworkers.web.request_options import agent_of, header, wants_job, wants_raw
+from kiroworkers.errors import InvalidInput
+from kiroworkers.jobs.idempotency import Execute
+from kiroworkers.jobs.job import IdempotencyKey, Job, StoredResponse, Webhook
+from kiroworkers.jobs.service import JobService
+from kiroworkers.pool.dispatcher import RequestOptions
+from kiroworkers.pool.progress import OnProgress
+from kiroworkers.web.auth import Authorizer
+from kiroworkers.web.errors import HttpError, respond
+from kiroworkers.web.request_options import header, requested_agent, wants_job, wants_raw
 from kiroworkers.web.views import milliseconds
 
 _CALLBACK = "X-Callback"
@@ -33,43 +33,43 @@ _PAGE, _LARGEST_PAGE = 50, 200
 _LONGEST_WAIT = 30
 
 
-class Jobs:
+class JobRoutes:
     """
     Jobs as clients see them: each its own, and operators all.
     """
 
-    def __init__(self, desk: Desk, gate: Gate) -> None:
-        self._desk = desk
-        self._gate = gate
+    def __init__(self, job_service: JobService, authorizer: Authorizer) -> None:
+        self._job_service = job_service
+        self._authorizer = authorizer
 
     def accept(
-        self, request: IRequest, agent: str, asked: Mapping[str, Any], terms: Terms
+        self, request: IRequest, agent: str, payload: Mapping[str, Any], options: RequestOptions
     ) -> bytes:
         """
         202, and where to ask for the answer.
         """
         callback = self._callback(request)
-        key = _key_of(request, terms)
-        fingerprint = _fingerprint(request, asked, callback)
+        key = _key_of(request, options)
+        fingerprint = _fingerprint(request, payload, callback)
         job = None
         if key is not None:
-            id = self._desk.once.job(key, fingerprint)
-            job = None if id is None else self._desk.runner.find(id)
+            id = self._job_service.once.job(key, fingerprint)
+            job = None if id is None else self._job_service.runner.find(id)
         if job is not None:
             request.setHeader(b"idempotency-replayed", b"true")
         else:
             new = Job(
                 id="",
-                client=terms.client,
+                client=options.client,
                 agent=agent,
-                task=terms.label,
-                asked=asked,
+                task=options.label,
+                payload=payload,
                 created=0.0,
-                priority=terms.priority,
-                timeout=terms.timeout,
-                callback=None if callback is None else Callback(callback),
+                priority=options.priority,
+                timeout=options.timeout,
+                callback=None if callback is None else Webhook(callback),
             )
-            job = self._desk.runner.accept(new, key, fingerprint)
+            job = self._job_service.runner.accept(new, key, fingerprint)
         location = _location(job)
         request.setHeader(b"location", location.encode())
         request.setHeader(b"preference-applied", b"respond-async")
@@ -79,21 +79,21 @@ class Jobs:
     async def said(
         self,
         request: IRequest,
-        asked: Mapping[str, Any],
-        terms: Terms,
-        asking: Asking,
-        watch: Watch = nobody_watches,
-    ) -> Said:
+        payload: Mapping[str, Any],
+        options: RequestOptions,
+        asking: Execute,
+        on_progress: OnProgress | None = None,
+    ) -> StoredResponse:
         """
         What is said to a request that waits for it, asked once under its key.
         """
         if header(request, _CALLBACK) is not None:
-            raise BadInput(_CALLBACK, f"{_CALLBACK} goes with Prefer: respond-async")
-        key = _key_of(request, terms)
+            raise InvalidInput(_CALLBACK, f"{_CALLBACK} goes with Prefer: respond-async")
+        key = _key_of(request, options)
         if key is None:
-            return await asking(watch)
-        fingerprint = _fingerprint(request, asked)
-        said, replayed = await self._desk.once.ask(key, fingerprint, asking, watch)
+            return await asking(on_progress)
+        fingerprint = _fingerprint(request, payload)
+        said, replayed = await self._job_service.once.ask(key, fingerprint, asking, on_progress)
         if replayed:
             request.setHeader(b"idempotency-replayed", b"true")
         return said
@@ -102,17 +102,17 @@ class Jobs:
         """
         A page of jobs, the newest first, without what they came to.
         """
-        client = self._gate.admit(request, "ask")
+        client = self._authorizer.authorize(request, "ask")
         limit = _limit(request)
         before = request.args.get(b"before")
         number = None
         if before is not None:
             number = self._owned(request, client, before[0].decode("utf-8", "replace")).number
-        owner = None if self._gate.operates(request) else client
-        found = self._desk.store.listed(owner, number, limit + 1)
+        owner = None if self._authorizer.is_operator(request) else client
+        found = self._job_service.store.listed(owner, number, limit + 1)
         page = found[:limit]
         more = f"/jobs?limit={limit}&before={page[-1].id}" if len(found) > limit else None
-        jobs = [{**described_job(each), "client": each.client} for each in page]
+        jobs = [{**job_json(each), "client": each.client} for each in page]
         for each in jobs:
             each.pop("result", None)
             each.pop("error", None)
@@ -122,10 +122,10 @@ class Jobs:
         """
         One job.
         """
-        job = self._owned(request, self._gate.admit(request, "ask"), id)
-        body = described_job(job)
+        job = self._owned(request, self._authorizer.authorize(request, "ask"), id)
+        body = job_json(job)
         if job.state == "queued":
-            body["position"] = self._desk.store.position(job)
+            body["position"] = self._job_service.store.position(job)
         self._tell_wait(request, job)
         return respond(request, 200, body)
 
@@ -133,39 +133,39 @@ class Jobs:
         """
         Cancel a job that is unfinished: 200.  Forget one that has ended: 204.
         """
-        job = self._owned(request, self._gate.admit(request, "ask"), id)
+        job = self._owned(request, self._authorizer.authorize(request, "ask"), id)
         if job.unfinished:
-            self._desk.runner.cancel(job)
-            return respond(request, 200, described_job(self._desk.runner.find(id) or job))
-        self._desk.store.remove(id)
+            self._job_service.runner.cancel(job)
+            return respond(request, 200, job_json(self._job_service.runner.find(id) or job))
+        self._job_service.store.remove(id)
         request.setResponseCode(204)
         return b""
 
     def _owned(self, request: IRequest, client: str, id: str) -> Job:
-        job = self._desk.runner.find(id)
-        if job is None or not (job.client == client or self._gate.operates(request)):
-            raise Refusal(404, "unknown_job", "There is no such job of yours")
+        job = self._job_service.runner.find(id)
+        if job is None or not (job.client == client or self._authorizer.is_operator(request)):
+            raise HttpError(404, "unknown_job", "There is no such job of yours")
         return job
 
     def _callback(self, request: IRequest) -> str | None:
         url = header(request, _CALLBACK)
         if url is None:
             return None
-        if self._desk.hosts is None:
+        if self._job_service.hosts is None:
             why = "is not served here: that needs --callback-secret-file"
         else:
-            why = self._desk.hosts.refuses(url) or ""
+            why = self._job_service.hosts.refuses(url) or ""
         if why:
-            raise BadInput(_CALLBACK, f"{_CALLBACK}: {why}")
+            raise InvalidInput(_CALLBACK, f"{_CALLBACK}: {why}")
         return str(url)
 
     def _tell_wait(self, request: IRequest, job: Job) -> None:
         if job.unfinished:
-            position = self._desk.store.position(job) if job.state == "queued" else 1
+            position = self._job_service.store.position(job) if job.state == "queued" else 1
             request.setHeader(b"retry-after", b"%d" % min(position, _LONGEST_WAIT))
 
 
-def described_job(job: Job) -> dict[str, Any]:
+def job_json(job: Job) -> dict[str, Any]:
     """
     A job, and what it came to.
     """
@@ -191,27 +191,27 @@ def _location(job: Job) -> str:
     return f"/jobs/{job.id}"
 
 
-def _key_of(request: IRequest, terms: Terms) -> Key | None:
+def _key_of(request: IRequest, options: RequestOptions) -> IdempotencyKey | None:
     """
     The key of `request`, with quotes around it or without.
 
     @raise BadInput: when it can be none.
     """
-    word = header(request, _KEY)
-    if word is None:
+    key = header(request, _KEY)
+    if key is None:
         return None
-    found = re.fullmatch(r'"([!#-\[\]-~]{1,255})"|([!#-\[\]-~]{1,255})', word)
+    found = re.fullmatch(r'"([!#-\[\]-~]{1,255})"|([!#-\[\]-~]{1,255})', key)
     if found is None:
-        raise BadInput(_KEY, f"{_KEY} must be 1 to 255 printable ASCII characters, no spaces")
-    return Key(terms.client, terms.label, found[1] or found[2])
+        raise InvalidInput(_KEY, f"{_KEY} must be 1 to 255 printable ASCII characters, no spaces")
+    return IdempotencyKey(options.client, options.label, found[1] or found[2])
 
 
-def _fingerprint(request: IRequest, asked: Mapping[str, Any], callback: str | None = None) -> str:
+def _fingerprint(request: IRequest, payload: Mapping[str, Any], callback: str | None = None) -> str:
     """
     By what two requests are known to be the same: what they ask of whom, and how
     they want to hear.
     """
-    same = [asked, agent_of(request), wants_job(request), callback]
+    same = [payload, requested_agent(request), wants_job(request), callback]
     if wants_raw(request):
         same.append("raw")
     return sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
@@ -220,5 +220,5 @@ def _fingerprint(request: IRequest, asked: Mapping[str, Any], callback: str | No
 def _limit(request: IRequest) -> int:
     text = request.args.get(b"limit", [b"%d" % _PAGE])[0]
     if not re.fullmatch(rb"[0-9]{1,3}", text) or not 1 <= int(text) <= _LARGEST_PAGE:
-        raise BadInput("limit", f"limit must be a whole number from 1 to {_LARGEST_PAGE}")
+        raise InvalidInput("limit", f"limit must be a whole number from 1 to {_LARGEST_PAGE}")
     return int(text)

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kiroworkers.errors import BadSetting, CannotStart
+from kiroworkers.errors import CannotStart, InvalidSetting
 from kiroworkers.settings import Settings
 
 
@@ -49,7 +49,7 @@ class Listener(Service):
         if host is not None and not self._settings.open_to_others:
             try:
                 refuse_others("--listen", host)
-            except BadSetting as problem:
+            except InvalidSetting as problem:
                 self._port.stopListening()
                 raise CannotStart(f"kiroworkers: {problem}") from None
 
@@ -70,7 +70,7 @@ def refuse_others(name: str, host: str) -> None:
     @raise BadSetting: when other machines can reach `host`.
     """
     if not ip_address(host.partition("%")[0]).is_loopback:
-        raise BadSetting(
+        raise InvalidSetting(
             name,
             host,
             "other machines can reach it, and nobody is asked who they are; "

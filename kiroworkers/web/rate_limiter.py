@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 _MOST = 10_000
 
 
-class Rates:
+class RateLimiter:
     """
     A bucket for each client, that holds `burst` requests and fills with
     `per_minute` of them.

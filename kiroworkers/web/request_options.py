@@ -9,8 +9,8 @@ import re
 
 from twisted.web.iweb import IRequest
 
-from kiroworkers.errors import BadInput
-from kiroworkers.pool.dispatcher import Terms
+from kiroworkers.errors import InvalidInput
+from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.fair_queue import LEAST_URGENT, MOST_URGENT, USUAL
 
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.I)
@@ -18,7 +18,9 @@ _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.I
 _ASYNC = re.compile(r"(?:^|,)\s*respond-async\s*(?=$|[,;])", re.I)
 
 
-def terms_of(request: IRequest, client: str, label: str, at_most: float | None = None) -> Terms:
+def request_options(
+    request: IRequest, client: str, label: str, at_most: float | None = None
+) -> RequestOptions:
     """
     The terms of `request`: ``X-Request-Timeout`` (seconds), ``Prefer: wait=N``
     (seconds, RFC 7240) and ``X-Priority`` (0 to 9).
@@ -35,7 +37,7 @@ def terms_of(request: IRequest, client: str, label: str, at_most: float | None =
             request.setHeader(b"preference-applied", b"wait=" + waits[1].encode())
     if at_most is not None:
         timeout = at_most if timeout is None else min(timeout, at_most)
-    return Terms(timeout, _priority(request), client, label)
+    return RequestOptions(timeout, _priority(request), client, label)
 
 
 def wants_job(request: IRequest) -> bool:
@@ -45,20 +47,20 @@ def wants_job(request: IRequest) -> bool:
     return _ASYNC.search(header(request, "Prefer") or "") is not None
 
 
-def agent_of(request: IRequest) -> str | None:
+def requested_agent(request: IRequest) -> str | None:
     """
     The agent that `request` is for, by ``X-Agent``; None where it says none.
     """
     return header(request, "X-Agent")
 
 
-def agent_in_query(request: IRequest) -> str | None:
+def queried_agent(request: IRequest) -> str | None:
     """
     The agent that ``?agent=NAME`` is about; None for all.
     """
     found = request.args.get(b"agent", [])
     if len(found) > 1:
-        raise BadInput("agent", "agent may stand only once in the query")
+        raise InvalidInput("agent", "agent may stand only once in the query")
     return found[0].decode("utf-8", "replace") if found else None
 
 
@@ -70,7 +72,7 @@ def wants_raw(request: IRequest) -> bool:
     """
     found: list[bytes] = request.args.get(b"raw", [b"0"])
     if found not in ([b"0"], [b"1"]):
-        raise BadInput("raw", "raw must be 0 or 1, once")
+        raise InvalidInput("raw", "raw must be 0 or 1, once")
     return found == [b"1"]
 
 
@@ -84,7 +86,7 @@ def _timeout(request: IRequest) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise BadInput(name, f"{name} must be a number of seconds above 0")
+        raise InvalidInput(name, f"{name} must be a number of seconds above 0")
     return seconds
 
 
@@ -94,7 +96,7 @@ def _priority(request: IRequest) -> int:
     if text is None:
         return USUAL
     if not re.fullmatch("[0-9]", text):
-        raise BadInput(
+        raise InvalidInput(
             name, f"{name} must be from {LEAST_URGENT} to {MOST_URGENT}, the most urgent"
         )
     return int(text)

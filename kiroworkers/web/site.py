@@ -20,8 +20,8 @@ from zope.interface import provider
 
 from kiroworkers.web.addresses import LOOPBACK, host_of, name_in
 from kiroworkers.web.channel import Channel
-from kiroworkers.web.errors import Refusal, respond_to_refusal
-from kiroworkers.web.headers import STANDING, allows_origin, cors_headers
+from kiroworkers.web.errors import HttpError, respond_to_http_error
+from kiroworkers.web.headers import SECURITY_HEADERS, allows_origin, cors_headers
 
 #: Others are no methods, or only look like one to the router.
 _METHOD = re.compile(rb"[A-Z]+")
@@ -37,7 +37,7 @@ _LOGGED_AFTER = 0.01
 
 
 @frozen
-class Rules:
+class RequestLimits:
     """
     What the door lets in.
 
@@ -64,10 +64,10 @@ class BoundedRequest(Request):
     _received = 0
 
     @property
-    def _door(self) -> Door:
+    def _door(self) -> ApiSite:
         # Twisted sets `site` only when it processes the request.
         channel: Any = self.channel
-        door: Door = channel.site
+        door: ApiSite = channel.site
         return door
 
     def handleContentChunk(self, data: bytes) -> None:
@@ -84,7 +84,7 @@ class BoundedRequest(Request):
             self._judge()
             self._judge_host()
             self._judge_origin()
-        except Refusal as refusal:
+        except HttpError as refusal:
             self._refuse(refusal)
             return
         if self.method == b"OPTIONS":
@@ -95,14 +95,14 @@ class BoundedRequest(Request):
 
     def _judge(self) -> None:
         if not _METHOD.fullmatch(self.method):
-            raise Refusal(405, "wrong_method", "Nothing here takes that method")
+            raise HttpError(405, "wrong_method", "Nothing here takes that method")
         try:
             self.uri.decode("ascii")
             unquote_to_bytes(self.path).decode("utf-8")
         except UnicodeDecodeError:
-            raise Refusal(400, "bad_path", "The path is not UTF-8") from None
+            raise HttpError(400, "bad_path", "The path is not UTF-8") from None
         if not self.path.startswith(b"/") and (self.method, self.path) != (b"OPTIONS", b"*"):
-            raise Refusal(400, "bad_path", "The path does not begin with /")
+            raise HttpError(400, "bad_path", "The path does not begin with /")
 
     def _judge_host(self) -> None:
         """
@@ -110,9 +110,9 @@ class BoundedRequest(Request):
         """
         said = self.requestHeaders.getRawHeaders(b"host", [])
         if len(said) > 1 or (not said and self.clientproto == b"HTTP/1.1"):
-            raise Refusal(400, "bad_host", "Send one header Host")
+            raise HttpError(400, "bad_host", "Send one header Host")
         if not all(each.isascii() for each in said):
-            raise Refusal(400, "bad_host", "The header Host is not ASCII")
+            raise HttpError(400, "bad_host", "The header Host is not ASCII")
         rules = self._door.rules
         # No browser reaches a socket in the file system; a proxy may, for one.
         private = host_of(self.getClientAddress()) == "unix"
@@ -120,7 +120,7 @@ class BoundedRequest(Request):
             return
         name = name_in("".join(each.decode("ascii") for each in said))
         if name not in {*LOOPBACK, *rules.hosts, host_of(self.getHost())}:
-            raise Refusal(
+            raise HttpError(
                 403,
                 "wrong_host",
                 "This server does not answer to this name in the header Host "
@@ -137,26 +137,26 @@ class BoundedRequest(Request):
         # A page of this server's own is no stranger; its host was judged before.
         own = origin.partition("://")[2] == (self.getHeader(b"host") or b"").decode("latin-1")
         if not own and not allows_origin(origin, self._door.rules.cors_origins):
-            raise Refusal(
+            raise HttpError(
                 403, "wrong_origin", "Pages of this origin may not ask (see --cors-origin)"
             )
 
     def _origin(self) -> str:
         return (self.getHeader(b"origin") or b"").decode("latin-1")
 
-    def _refuse(self, refusal: Refusal) -> None:
-        body = respond_to_refusal(self, refusal)
+    def _refuse(self, refusal: HttpError) -> None:
+        body = respond_to_http_error(self, refusal)
         if self.method != b"HEAD":
             self.write(body)
         self.finish()
 
     def _tell_browser(self) -> None:
         headers = cors_headers(self._origin(), self._door.rules.cors_origins)
-        for name, value in {**STANDING, **headers}.items():
+        for name, value in {**SECURITY_HEADERS, **headers}.items():
             self.setHeader(name, value)
 
 
-class Door(Site):
+class ApiSite(Site):
     """
     Serves `resource` by the `rules`.
     """
@@ -165,7 +165,7 @@ class Door(Site):
     protocol: Any = Channel
     requestFactory = BoundedRequest
 
-    def __init__(self, clock: IReactorTime, resource: IResource, rules: Rules) -> None:
+    def __init__(self, clock: IReactorTime, resource: IResource, rules: RequestLimits) -> None:
         super().__init__(resource, timeout=_SILENCE, logFormatter=log_line, reactor=clock)
         self.rules = rules
         self.displayTracebacks = False
@@ -194,7 +194,7 @@ class Door(Site):
 
     def getResourceFor(self, request: Request) -> IResource:
         # Twisted has just said its own name and version.
-        request.setHeader(b"Server", STANDING[b"Server"])
+        request.setHeader(b"Server", SECURITY_HEADERS[b"Server"])
         resource: IResource = super().getResourceFor(request)
         return resource
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from kiroworkers.errors import BadSetting
+from kiroworkers.errors import InvalidSetting
 
 #: What a token may be good for: to ask tasks, to see the server's health, and to
 #: control it, which includes seeing.
@@ -29,7 +29,7 @@ _SHORTEST = 16
 
 
 @frozen
-class Bearer:
+class ApiToken:
     """
     Who has a token, and its scopes.  The token itself is not kept.
     """
@@ -45,7 +45,7 @@ class Bearer:
         return scope in self.scopes or (scope == "watch" and "operate" in self.scopes)
 
 
-def read_tokens(path: Path) -> list[Bearer]:
+def read_tokens(path: Path) -> list[ApiToken]:
     """
     The tokens in the file `path`.
 
@@ -54,32 +54,32 @@ def read_tokens(path: Path) -> list[Bearer]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as problem:
-        raise BadSetting("--token-file", str(path), str(problem)) from None
-    bearers: list[Bearer] = []
+        raise InvalidSetting("--token-file", str(path), str(problem)) from None
+    tokens: list[ApiToken] = []
     for number, line in enumerate(lines, 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
-        wrong = _wrong(words, bearers)
+        wrong = _wrong(words, tokens)
         if wrong is not None:
-            raise BadSetting("--token-file", str(path), f"line {number}: {wrong}")
+            raise InvalidSetting("--token-file", str(path), f"line {number}: {wrong}")
         name, scopes, token = words
-        bearers.append(Bearer(name, frozenset(scopes.split(",")), _digest(token)))
-    if not bearers:
-        raise BadSetting("--token-file", str(path), "has no token")
-    return bearers
+        tokens.append(ApiToken(name, frozenset(scopes.split(",")), _digest(token)))
+    if not tokens:
+        raise InvalidSetting("--token-file", str(path), "has no token")
+    return tokens
 
 
-def bearer_of(token: str, bearers: Sequence[Bearer]) -> Bearer | None:
+def find_token(token: str, tokens: Sequence[ApiToken]) -> ApiToken | None:
     """
     Whose `token` is.  Takes the same time whichever it is.
     """
     digest = _digest(token)
-    found = [each for each in bearers if hmac.compare_digest(each.digest, digest)]
+    found = [each for each in tokens if hmac.compare_digest(each.digest, digest)]
     return found[0] if found else None
 
 
-def _wrong(words: Sequence[str], before: Sequence[Bearer]) -> str | None:
+def _wrong(words: Sequence[str], before: Sequence[ApiToken]) -> str | None:
     if len(words) != 3:
         return "must be a name, scopes and a token"
     name, scopes, token = words

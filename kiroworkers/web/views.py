@@ -7,25 +7,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from kiroworkers.pool.agent_groups import Group
-from kiroworkers.pool.dispatcher import Pool, Queue, RequestSnapshot
-from kiroworkers.pool.worker import Snapshot
+from kiroworkers.pool.agent_groups import AgentGroup
+from kiroworkers.pool.dispatcher import Dispatcher, QueueSnapshot, RequestSnapshot
+from kiroworkers.pool.worker import WorkerSnapshot
 
 
-def described_pool(pool: Pool) -> dict[str, Any]:
+def pool_json(pool: Dispatcher) -> dict[str, Any]:
     """
     What the pool does: `serving`, `paused`, `draining`, an outage by its kind, or
     `trying`, when the next request shows whether the outage is over.
     """
-    scale, outage = pool.crew.scale, pool.crew.outage.snapshot()
+    scale, circuit_breaker = pool.worker_pool.scale, pool.worker_pool.circuit_breaker.snapshot()
     limits = {"workers": scale.workers, "maxWorkers": scale.max_workers}
     if pool.draining:
         return {"state": "draining", "detail": "The server is shutting down", **limits}
-    if outage is not None:
+    if circuit_breaker is not None:
         return {
-            "state": "trying" if outage.may_try else outage.kind,
-            "detail": outage.detail,
-            "retryAfter": outage.retry_after,
+            "state": "trying" if circuit_breaker.half_open else circuit_breaker.kind,
+            "detail": circuit_breaker.detail,
+            "retryAfter": circuit_breaker.retry_after,
             **limits,
         }
     if pool.paused:
@@ -33,14 +33,14 @@ def described_pool(pool: Pool) -> dict[str, Any]:
     return {"state": "serving", "detail": None, **limits}
 
 
-def described_queue(queue: Queue) -> dict[str, Any]:
+def queue_json(queue: QueueSnapshot) -> dict[str, Any]:
     """
     A queue.
     """
     return {"length": queue.length, "limit": queue.limit}
 
 
-def described_group(group: Group) -> dict[str, Any]:
+def agent_json(group: AgentGroup) -> dict[str, Any]:
     """
     Who answers, how the pool is, and how many wait there.
     """
@@ -48,18 +48,18 @@ def described_group(group: Group) -> dict[str, Any]:
     return {
         "agentDetail": f"{agent.dialect.label} ({agent.reason})",
         "transport": agent.dialect.transport,
-        "pool": described_pool(group.pool),
-        "queue": described_queue(group.pool.queue()),
+        "pool": pool_json(group.pool),
+        "queue": queue_json(group.pool.queue()),
     }
 
 
-def described_readiness(group: Group) -> dict[str, Any]:
+def readiness_json(group: AgentGroup) -> dict[str, Any]:
     """
     Whether a worker can take work, now or after its turn, or why not; and those
     that are healthy.
     """
-    state = described_pool(group.pool)
-    healthy = [each.name for each in group.pool.crew.snapshots() if each.healthy]
+    state = pool_json(group.pool)
+    healthy = [each.name for each in group.pool.worker_pool.snapshots() if each.healthy]
     if healthy and state["state"] in ("serving", "trying"):
         return {"ready": True, "workers": healthy}
     why = {"serving": ("No worker is ready", "not_ready")}
@@ -67,16 +67,16 @@ def described_readiness(group: Group) -> dict[str, Any]:
     return {"ready": False, "error": sentence, "code": code, "workers": healthy}
 
 
-def described_all(groups: Iterable[Group]) -> dict[str, Any]:
+def agents_json(groups: Iterable[AgentGroup]) -> dict[str, Any]:
     """
     The first group, and each by its name.
     """
-    found = {each.name: described_group(each) for each in groups}
+    found = {each.name: agent_json(each) for each in groups}
     first = next(iter(found))
     return {"agent": first, **found[first], "agents": found}
 
 
-def described_worker(worker: Snapshot, agent: str, now: float) -> dict[str, Any]:
+def worker_json(worker: WorkerSnapshot, agent: str, now: float) -> dict[str, Any]:
     """
     A worker of `agent` at the time `now`, with the consumers' names for what they
     read.
@@ -100,16 +100,16 @@ def described_worker(worker: Snapshot, agent: str, now: float) -> dict[str, Any]
     }
 
 
-def described_request(request: RequestSnapshot, agent: str, now: float) -> dict[str, Any]:
+def request_json(request: RequestSnapshot, agent: str, now: float) -> dict[str, Any]:
     """
     A request to `agent` at the time `now`, without what it asks.
     """
     return {
         "id": request.number,
         "agent": agent,
-        "task": request.terms.label,
-        "client": request.terms.client,
-        "priority": request.terms.priority,
+        "task": request.options.label,
+        "client": request.options.client,
+        "priority": request.options.priority,
         "state": "waiting" if request.worker is None else "running",
         "worker": request.worker,
         "attempts": request.attempts,

@@ -33,7 +33,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kiroworkers.conversations.dialects.dialect import Store
+from kiroworkers.conversations.dialects.dialect import StateDir
 from kiroworkers.process.agent_process import Command
 from kiroworkers.workspaces.state_folder import StateFolder
 from kiroworkers.workspaces.worktrees import Worktrees
@@ -56,7 +56,7 @@ class Workdir(Enum):
     GIT_WORKTREE = "git-worktree"
 
 
-class Rooms:
+class Workspaces:
     """
     The rooms of a server's sessions.
 
@@ -103,12 +103,12 @@ class Rooms:
         """
         return None if self._folder is None else self._folder.path
 
-    def take(self, worker: str, command: Command, stores: Sequence[Store]) -> Room:
+    def take(self, worker: str, command: Command, state_dirs: Sequence[StateDir]) -> Workspace:
         """
         A room for a session of `worker`, which runs `command` in it.
         """
-        if self.workdir is Workdir.SHARED and not stores:
-            return Room(command, command.folder)
+        if self.workdir is Workdir.SHARED and not state_dirs:
+            return Workspace(command, command.folder)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", worker):
             raise ValueError(f"{worker!r} cannot name a folder")
         assert self._folder is not None, "it is open as long as sessions start"
@@ -116,8 +116,8 @@ class Rooms:
         self._taken.add(name)
         work, state = self._folder.path / "work" / name, self._folder.path / "state" / name
         own: list[Path] = []
-        if stores:
-            own += [state, *(state / each.variable for each in stores)]
+        if state_dirs:
+            own += [state, *(state / each.variable for each in state_dirs)]
         if self._worktrees is not None:
             self._checkouts.add(work)
             placed = self._worktrees.command(work, command)
@@ -129,12 +129,12 @@ class Rooms:
         else:
             placed = command
             works_in = command.folder
-        variables = {each.variable: str(state / each.variable) for each in stores}
-        return Room(
+        variables = {each.variable: str(state / each.variable) for each in state_dirs}
+        return Workspace(
             evolve(placed, environment={**command.environment, **variables}),
             works_in,
             own,
-            [each for store in stores for each in _files(store, command, state)],
+            [each for store in state_dirs for each in _files(store, command, state)],
             lambda: self._left(name, (work, state) if work in own else (state,)),
         )
 
@@ -194,7 +194,7 @@ class Rooms:
 
 def runner(reactor: Any) -> Callable[[Command], Deferred[tuple[bytes, bytes, int]]]:
     """
-    Runs programs in `reactor`, for `Rooms`.
+    Runs programs in `reactor`, for `Workspaces`.
     """
 
     def run(command: Command) -> Deferred[tuple[bytes, bytes, int]]:
@@ -210,7 +210,7 @@ def runner(reactor: Any) -> Callable[[Command], Deferred[tuple[bytes, bytes, int
     return run
 
 
-class Room:
+class Workspace:
     """
     A session's room.
 
@@ -232,7 +232,7 @@ class Room:
         self._files = files
         self._on_left = on_left
 
-    def enter(self, start: Callable[[Command], None]) -> None:
+    def prepare(self, start: Callable[[Command], None]) -> None:
         """
         Furnish the room and `start` its command.
 
@@ -245,10 +245,10 @@ class Room:
                 _bring(source, target, linked)
             start(self.command)
         except BaseException:
-            self.leave()
+            self.release()
             raise
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """
         The session is gone.
         """
@@ -261,7 +261,7 @@ def _names(worker: str) -> Iterator[str]:
         yield f"{worker}.{number}"
 
 
-def _files(store: Store, command: Command, state: Path) -> list[tuple[Path, Path, bool]]:
+def _files(store: StateDir, command: Command, state: Path) -> list[tuple[Path, Path, bool]]:
     """
     The user's files that belong into a `store`, where each goes, and whether it
     is only linked.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.chat import Chat, accept, tokens_in
-from kiroworkers.errors import AnswerUnfit, BadInput
+from kiroworkers.errors import AnswerSchemaMismatch, InvalidInput
 
 #: What a terminal could take for something else than text.
 HOSTILE = "!ls\n/quit\n@file\n\x1b[201~\r```\\\u202e\ud800 😀"
@@ -87,9 +87,9 @@ class AcceptTests(SynchronousTestCase):
     Tests for `accept`.
     """
 
-    def refusal(self, **changes: Any) -> BadInput:
+    def refusal(self, **changes: Any) -> InvalidInput:
         body = {"model": "kiro", "messages": [saying("Hi")], **changes}
-        problem: BadInput = self.assertRaises(BadInput, accept, body)
+        problem: InvalidInput = self.assertRaises(InvalidInput, accept, body)
         return problem
 
     def test_messages(self) -> None:
@@ -188,7 +188,7 @@ class AcceptTests(SynchronousTestCase):
             self.assertEqual(problem.field, field, problem)
             self.assertIn(field.partition(".")[0], problem.reason)
         self.assertIn("image_url", self.refusal(messages=[saying([image])]).reason)
-        self.assertRaises(BadInput, accept, [])
+        self.assertRaises(InvalidInput, accept, [])
 
     @given(JSON)
     def test_anything(self, body: Any) -> None:
@@ -197,7 +197,7 @@ class AcceptTests(SynchronousTestCase):
         """
         try:
             chat = accept(body)
-        except BadInput as problem:
+        except InvalidInput as problem:
             self.assertTrue(problem.reason)
         else:
             self.assertIn("Request: ", chat.prompt({}, "lines"))
@@ -208,9 +208,9 @@ class AcceptTests(SynchronousTestCase):
         So it is with whatever is a schema, which any object can then be checked by.
         """
         form = {"type": "json_schema", "json_schema": {"schema": schema}}
-        with contextlib.suppress(BadInput):
+        with contextlib.suppress(InvalidInput):
             chat = chat_of(saying("Hi"), response_format=form)
-            with contextlib.suppress(AnswerUnfit):
+            with contextlib.suppress(AnswerSchemaMismatch):
                 chat.answer({}, '{"type": "object", "x": [1, null, "x", {}]}', False)
 
 
@@ -235,8 +235,8 @@ class PromptTests(SynchronousTestCase):
                 self.assertTrue(line.isprintable(), line)
                 self.assertNotIn("```", line)
             [request] = [line for line in lines if line.startswith("Request: ")]
-            asked = json.loads(request.removeprefix("Request: "))
-            self.assertEqual(asked, {"messages": list(chat.messages)})
+            payload = json.loads(request.removeprefix("Request: "))
+            self.assertEqual(payload, {"messages": list(chat.messages)})
 
 
 class ContentTests(SynchronousTestCase):
@@ -255,7 +255,7 @@ class ContentTests(SynchronousTestCase):
         said = 'So:\n```json\n{"reply": " **a**\\n\\u0060b\\u0060 "}\n```'
         self.assertEqual(self.content(chat, said), " **a**\n`b` ")
         for wrong in ("Hello", '{"reply": 1}', '{"reply": "a", "b": 1}'):
-            self.assertRaises(AnswerUnfit, chat.answer, {}, wrong, False)
+            self.assertRaises(AnswerSchemaMismatch, chat.answer, {}, wrong, False)
 
     def test_stop(self) -> None:
         """
@@ -274,7 +274,7 @@ class ContentTests(SynchronousTestCase):
         self.assertEqual(
             self.content(chat, 'No {"a": 1} but {"a": {"b": "é"}}'), '{"a": {"b": "é"}}'
         )
-        self.assertRaises(AnswerUnfit, chat.answer, {}, "[1]", False)
+        self.assertRaises(AnswerSchemaMismatch, chat.answer, {}, "[1]", False)
 
     def test_tokens(self) -> None:
         """

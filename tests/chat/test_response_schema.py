@@ -9,7 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.chat.response_schema import accept_schema, problem_with
-from kiroworkers.errors import BadInput
+from kiroworkers.errors import InvalidInput
 
 #: Where another validator than ours is known.
 _DIALECTS = (
@@ -79,14 +79,14 @@ class SchemaTests(SynchronousTestCase):
             deep,
         ):
             schema = {"type": "object", "properties": {"x": {"allOf": [inner]}}}
-            self.assertRaises(BadInput, accept_schema, schema, "schema")
+            self.assertRaises(InvalidInput, accept_schema, schema, "schema")
         wrong: Any
         for wrong in ([], "object", True, {"type": "array"}, {"type": ["object", "null"]}):
-            self.assertRaises(BadInput, accept_schema, wrong, "schema")
+            self.assertRaises(InvalidInput, accept_schema, wrong, "schema")
         for named in ([], [{}], 5, "x", None, {"x": 5}, {"x": None}, {"x": []}):
             for place in ("$defs", "definitions"):
                 wrong = {place: named, "properties": {"a": {"$ref": f"#/{place}/x"}}}
-                self.assertRaises(BadInput, accept_schema, wrong, "schema")
+                self.assertRaises(InvalidInput, accept_schema, wrong, "schema")
 
     def test_patterns(self) -> None:
         """

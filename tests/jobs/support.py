@@ -7,27 +7,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kiroworkers.jobs.job import Job, Said
-from kiroworkers.jobs.service import Desk
-from kiroworkers.pool.agent_groups import Groups
+from kiroworkers.jobs.job import Job, StoredResponse
+from kiroworkers.jobs.service import JobService
+from kiroworkers.pool.agent_groups import AgentGroups
 from kiroworkers.settings import Settings
 from kiroworkers.tasks import Task
-from kiroworkers.web.errors import described_error
-from kiroworkers.web.jobs import described_job
+from kiroworkers.web.errors import error_json
+from kiroworkers.web.jobs import job_json
 
 
-def desk_in(reactor: Any, groups: Groups, tasks: Mapping[str, Task], **flags: str) -> Desk:
+def desk_in(
+    reactor: Any, groups: AgentGroups, tasks: Mapping[str, Task], **flags: str
+) -> JobService:
     """
     A desk that keeps jobs in memory, and runs.
     """
     settings = Settings.read({"port": "0", **flags}, {})
-    desk = Desk(
-        reactor, settings, groups, tasks, lambda problem: Said(*described_error(problem)),
-        described_job,
+    job_service = JobService(
+        reactor, settings, groups, tasks, lambda problem: StoredResponse(*error_json(problem)),
+        job_json,
     )  # fmt: skip
-    desk.open(None)
-    desk.startService()
-    return desk
+    job_service.open(None)
+    job_service.startService()
+    return job_service
 
 
 def new_job(id: str, **fields: Any) -> Job:
@@ -38,7 +40,7 @@ def new_job(id: str, **fields: Any) -> Job:
         "client": "ann",
         "agent": "kiro",
         "task": "generate-story",
-        "asked": {"idea": id},
+        "payload": {"idea": id},
         "created": 1000.0,
     }
     return Job(id=id, **{**usual, **fields})

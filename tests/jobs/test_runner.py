@@ -15,18 +15,18 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
-from kiroworkers.conversations import Troubled, load_dialect
+from kiroworkers.conversations import AgentFailure, load_dialect
 from kiroworkers.errors import KeyMismatch, ShuttingDown, TooManyJobs
-from kiroworkers.jobs.idempotency import Once
-from kiroworkers.jobs.job import Job, Key, Said
+from kiroworkers.jobs.idempotency import IdempotencyCache
+from kiroworkers.jobs.job import IdempotencyKey, Job, StoredResponse
 from kiroworkers.jobs.retention import Retention
-from kiroworkers.jobs.runner import Runner
-from kiroworkers.jobs.store import Store
-from kiroworkers.pool.agent_groups import Group, Groups
-from kiroworkers.pool.progress import Progress, Retrying, Watch
+from kiroworkers.jobs.runner import JobRunner
+from kiroworkers.jobs.store import JobStore
+from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
+from kiroworkers.pool.progress import OnProgress, Progress, Retrying
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from kiroworkers.web.errors import described_error
+from kiroworkers.web.errors import error_json
 from tests import fakekiro
 from tests.jobs.support import new_job
 from tests.memory import pool_in
@@ -34,7 +34,7 @@ from tests.memory import pool_in
 
 class RunnerTests(SynchronousTestCase):
     """
-    Tests for `Runner`, with one worker.
+    Tests for `JobRunner`, with one worker.
     """
 
     def setUp(self) -> None:
@@ -50,15 +50,15 @@ class RunnerTests(SynchronousTestCase):
         self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: self.reply(prompt)))
         self.pool = pool_in(self.reactor, workers=1, backlog=1)
         agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {})
-        self.store = Store()
+        self.store = JobStore()
         self.store.open(self.file)
         self.addCleanup(self.store.close)
-        self.runner = Runner(
+        self.runner = JobRunner(
             self.reactor,
-            Groups([Group(agent, self.pool)]),
+            AgentGroups([AgentGroup(agent, self.pool)]),
             builtin_tasks(),
             self.store,
-            lambda problem: Said(*described_error(problem)),
+            lambda problem: StoredResponse(*error_json(problem)),
             3,
             self.ended.append,
         )
@@ -72,7 +72,7 @@ class RunnerTests(SynchronousTestCase):
         The id of a new job, whose turn began if it is the first.
         """
         fields = {"agent": self.pool_name, **fields}
-        id = self.runner.accept(new_job("", asked={"idea": idea}, **fields)).id
+        id = self.runner.accept(new_job("", payload={"idea": idea}, **fields)).id
         self.reactor.advance(0)
         return id
 
@@ -133,17 +133,19 @@ class RunnerTests(SynchronousTestCase):
         """
         self.busy()
         first = self.accept("first", priority=0)
-        rest = [
+        stop_dispatch = [
             self.accept("second", priority=0),
             self.accept("of another", client="bob", priority=0),
         ]
         self.assertEqual(len([*self.pool.requests()]), 1)
-        self.assertEqual([self.job(each).state for each in (first, *rest)],
+        self.assertEqual([self.job(each).state for each in (first, *stop_dispatch)],
                          ["running", "queued", "queued"])  # fmt: skip
         self.reply = fakekiro.answer_text
         self.runner.cancel(self.job(first))
         self.reactor.pump([1] * 10)
-        self.assertEqual([each.id for each in self.ended], [first, rest[1], rest[0]])
+        self.assertEqual(
+            [each.id for each in self.ended], [first, stop_dispatch[1], stop_dispatch[0]]
+        )
         self.assertEqual([each.state for each in self.ended], ["cancelled", "done", "done"])
 
     def test_cancelled_while_waiting(self) -> None:
@@ -175,7 +177,7 @@ class RunnerTests(SynchronousTestCase):
         A job that the pool refuses, since its queue is full or the agent cannot
         answer anybody, waits and is asked later.
         """
-        self.pool.crew.suffer(Troubled("throttled", "slow down", 20))
+        self.pool.worker_pool.record_failure(AgentFailure("throttled", "slow down", 20))
         id = self.accept("An idea")
         self.assertEqual((self.job(id).state, self.job(id).attempts), ("queued", 0))
         self.reactor.pump([1] * 19)
@@ -190,7 +192,7 @@ class RunnerTests(SynchronousTestCase):
         """
         self.busy()
         first, second = self.accept("first"), self.accept("second")
-        self.runner.rest()
+        self.runner.stop_dispatch()
         with self.assertRaises(ShuttingDown):
             self.accept("third")
         self.assertEqual(self.job(first).state, "running")
@@ -209,7 +211,7 @@ class RunnerTests(SynchronousTestCase):
         """
         self.busy()
         id = self.accept("An idea")
-        self.runner.rest()
+        self.runner.stop_dispatch()
         [program] = self.reactor.programs
         program.say(fakekiro.answer_text(program.typed[-1]) or "")
         self.reactor.advance(0)
@@ -241,28 +243,28 @@ class RunnerTests(SynchronousTestCase):
 
 class OnceTests(SynchronousTestCase):
     """
-    Tests for `Once`.
+    Tests for `IdempotencyCache`.
     """
 
-    key = Key("ann", "generate-story", "k1")
+    key = IdempotencyKey("ann", "generate-story", "k1")
 
     def setUp(self) -> None:
-        self.store = Store()
+        self.store = JobStore()
         self.store.open(None)
         self.addCleanup(self.store.close)
-        self.once = Once(Clock(), self.store)
-        self.turns: list[Deferred[Said]] = []
-        self.watch: Watch
+        self.once = IdempotencyCache(Clock(), self.store)
+        self.turns: list[Deferred[StoredResponse]] = []
+        self.on_progress: OnProgress | None
 
-    async def turn(self, watch: Watch) -> Said:
-        self.watch = watch
+    async def turn(self, on_progress: OnProgress | None) -> StoredResponse:
+        self.on_progress = on_progress
         self.turns.append(Deferred())
         return await self.turns[-1]
 
     def ask(
-        self, fingerprint: str = "print", watch: Watch = lambda _: None
-    ) -> Deferred[tuple[Said, bool]]:
-        return Deferred.fromCoroutine(self.once.ask(self.key, fingerprint, self.turn, watch))
+        self, fingerprint: str = "print", on_progress: OnProgress = lambda _: None
+    ) -> Deferred[tuple[StoredResponse, bool]]:
+        return Deferred.fromCoroutine(self.once.ask(self.key, fingerprint, self.turn, on_progress))
 
     def test_shared(self) -> None:
         """
@@ -270,10 +272,10 @@ class OnceTests(SynchronousTestCase):
         of it; who comes later is given the same.
         """
         told: list[list[Progress]] = [[], []]
-        waiting = [self.ask(watch=each.append) for each in told]
-        self.watch(Retrying("x"))
+        waiting = [self.ask(on_progress=each.append) for each in told]
+        self.on_progress(Retrying("x"))
         self.assertEqual(told, [[Retrying("x")]] * 2)
-        said = Said(200, {"title": "x"}, {"Worker": "worker1"}, kept=True)
+        said = StoredResponse(200, {"title": "x"}, {"Worker": "worker1"}, cacheable=True)
         self.turns[0].callback(said)
         found = [self.successResultOf(each) for each in (*waiting, self.ask())]
         self.assertEqual(found, [(said, False), (said, True), (said, True)])
@@ -286,7 +288,7 @@ class OnceTests(SynchronousTestCase):
         """
         self.ask()
         self.failureResultOf(self.ask("another"), KeyMismatch)
-        self.turns[0].callback(Said(200, {}, kept=True))
+        self.turns[0].callback(StoredResponse(200, {}, cacheable=True))
         self.failureResultOf(self.ask("another"), KeyMismatch)
         with self.assertRaises(KeyMismatch):
             self.once.job(self.key, "another")
@@ -296,7 +298,7 @@ class OnceTests(SynchronousTestCase):
         What cost nothing is told to all that wait, and is asked anew afterwards.
         """
         waiting = [self.ask(), self.ask()]
-        self.turns[0].callback(Said(503, {}))
+        self.turns[0].callback(StoredResponse(503, {}))
         self.assertEqual([self.successResultOf(each)[0].status for each in waiting], [503, 503])
         self.ask("another")
         self.assertEqual(len(self.turns), 2)
@@ -314,7 +316,7 @@ class OnceTests(SynchronousTestCase):
         self.failureResultOf(waiting[1], CancelledError)
         self.assertTrue(self.turns[0].called)
         again = self.ask()
-        self.turns[1].callback(Said(200, {}))
+        self.turns[1].callback(StoredResponse(200, {}))
         self.assertFalse(self.successResultOf(again)[1])
 
     def test_disk_full(self) -> None:
@@ -323,7 +325,7 @@ class OnceTests(SynchronousTestCase):
         """
         waiting = self.ask()
         self.store.close()
-        self.turns[0].callback(Said(200, {}, kept=True))
+        self.turns[0].callback(StoredResponse(200, {}, cacheable=True))
         self.assertEqual(self.successResultOf(waiting)[0].status, 200)
         self.assertEqual(len(self.flushLoggedErrors(AssertionError)), 1)
 
@@ -347,20 +349,20 @@ class RetentionTests(SynchronousTestCase):
         What is kept is there for its time, and gone soon after; between, nothing
         is looked for.
         """
-        clock, store = Clock(), Store()
+        clock, store = Clock(), JobStore()
         store.open(None)
         self.addCleanup(store.close)
         retention = Retention(clock, store, 60.0)
         retention.startService()
-        key = Key("ann", "generate-story", "k1")
+        key = IdempotencyKey("ann", "generate-story", "k1")
         clock.advance(10)
-        store.keep(key, "print", Said(200, {}), clock.seconds())
-        store.keep(evolve(key, word="k2"), "print", Said(200, {}), clock.seconds() + 30)
+        store.keep(key, "print", StoredResponse(200, {}), clock.seconds())
+        store.keep(evolve(key, key="k2"), "print", StoredResponse(200, {}), clock.seconds() + 30)
         clock.advance(59)
-        self.assertIsNotNone(store.kept(key))
+        self.assertIsNotNone(store.record(key))
         clock.pump([1] * 10)
-        self.assertIsNone(store.kept(key))
-        self.assertIsNotNone(store.kept(evolve(key, word="k2")))
+        self.assertIsNone(store.record(key))
+        self.assertIsNotNone(store.record(evolve(key, key="k2")))
         [timer] = clock.getDelayedCalls()
         self.assertEqual(timer.getTime(), 101)
         retention.stopService()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.errors import BadSetting
-from kiroworkers.jobs.paths import file_in, usual_folder
+from kiroworkers.errors import InvalidSetting
+from kiroworkers.jobs.paths import default_folder, jobs_file
 from kiroworkers.jobs.service import read_secret
 from kiroworkers.workspaces.state_folder import StateFolder
 
@@ -32,12 +32,12 @@ class PlaceTests(SynchronousTestCase):
             ({"HOME": "/home/a", "XDG_STATE_HOME": "s"},
              "/home/a/.local/state/kiroworkers/tcp-8080-interface=127.0.0.1"),
         ]:  # fmt: skip
-            found = usual_folder(environ, "tcp:8080:interface=127.0.0.1", 8080)
+            found = default_folder(environ, "tcp:8080:interface=127.0.0.1", 8080)
             self.assertEqual(found, Path(expected))
-        self.assertIsNone(usual_folder({"HOME": "/home/a"}, "tcp:0:interface=127.0.0.1", 0))
-        self.assertIsNone(usual_folder({}, "tcp:8080", 8080))
+        self.assertIsNone(default_folder({"HOME": "/home/a"}, "tcp:0:interface=127.0.0.1", 0))
+        self.assertIsNone(default_folder({}, "tcp:8080", 8080))
         self.assertEqual(
-            usual_folder({"HOME": "/h"}, "unix:/run/../k.sock", -1),
+            default_folder({"HOME": "/h"}, "unix:/run/../k.sock", -1),
             Path("/h/.local/state/kiroworkers/unix-run-..-k.sock"),
         )
 
@@ -47,11 +47,11 @@ class PlaceTests(SynchronousTestCase):
         """
         folder = StateFolder(Path(self.mktemp()))
         self.addCleanup(folder.release)
-        file = file_in(folder.path)
+        file = jobs_file(folder.path)
         file.touch()
         (folder.path / "work" / "worker1").mkdir(parents=True)
         folder.empty()
-        self.assertEqual(file_in(folder.path), file)
+        self.assertEqual(jobs_file(folder.path), file)
         self.assertTrue(file.exists())
         self.assertEqual([*(folder.path / "work").iterdir()], [])
         self.assertEqual(stat.S_IMODE(file.parent.stat().st_mode), 0o700)
@@ -71,6 +71,6 @@ class SecretTests(SynchronousTestCase):
         file.write_text("  a secret of the tests\n")
         self.assertEqual(read_secret(file), b"a secret of the tests")
         file.write_text("too short\n")
-        with self.assertRaises(BadSetting) as raised:
+        with self.assertRaises(InvalidSetting) as raised:
             read_secret(file)
         self.assertNotIn("too short", str(raised.exception))

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.jobs.ssrf import Hosts
+from kiroworkers.jobs.ssrf import CallbackHosts
 
 
 class HostsTests(SynchronousTestCase):
     """
-    Tests for `Hosts`.
+    Tests for `CallbackHosts`.
     """
 
     def test_usual(self) -> None:
@@ -19,7 +19,7 @@ class HostsTests(SynchronousTestCase):
         Without a list, any public address may be called, and no other, however it
         is written.
         """
-        hosts = Hosts(())
+        hosts = CallbackHosts(())
         for address in [
             "93.184.215.14",
             "2606:2800:21f:cb07:6820:80da:af6b:8b2c",
@@ -40,7 +40,7 @@ class HostsTests(SynchronousTestCase):
         """
         What is listed may be called wherever it is, and nothing else.
         """
-        hosts = Hosts(["Hooks.example.com", "*.inner.example", "127.0.0.1"])
+        hosts = CallbackHosts(["Hooks.example.com", "*.inner.example", "127.0.0.1"])
         for host in ["hooks.example.com", "a.inner.example", "127.0.0.1"]:
             self.assertIsNone(hosts.refuses(f"http://{host}:1/x"))
             self.assertEqual(hosts.chosen(host, ["10.0.0.1"]), ["10.0.0.1"])
@@ -51,7 +51,7 @@ class HostsTests(SynchronousTestCase):
         """
         A URL that is none, or whose address is not public, is refused with a reason.
         """
-        hosts = Hosts(())
+        hosts = CallbackHosts(())
         for url in ["https://hooks.example.com/a?b=c", "http://93.184.215.14:81/"]:
             self.assertIsNone(hosts.refuses(url))
         for url, reason in [

@@ -11,24 +11,24 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import CannotStart
-from kiroworkers.jobs.job import Callback, Job, Key, Said
-from kiroworkers.jobs.store import Store
+from kiroworkers.jobs.job import IdempotencyKey, Job, StoredResponse, Webhook
+from kiroworkers.jobs.store import JobStore
 from tests.jobs.support import new_job
 
-KEY = Key("ann", "generate-story", "k1")
+KEY = IdempotencyKey("ann", "generate-story", "k1")
 
 
 class StoreTests(SynchronousTestCase):
     """
-    Tests for `Store`.
+    Tests for `JobStore`.
     """
 
     def setUp(self) -> None:
         self.file = Path(self.mktemp())
         self.store = self.opened()
 
-    def opened(self) -> Store:
-        store = Store()
+    def opened(self) -> JobStore:
+        store = JobStore()
         store.open(self.file)
         self.addCleanup(store.close)
         return store
@@ -44,15 +44,15 @@ class StoreTests(SynchronousTestCase):
         closed it, with every field as it was.
         """
         job = new_job(
-            "a", asked={"idea": "\ud800é"}, priority=9, timeout=1.5, callback=Callback("http://x/")
+            "a", payload={"idea": "\ud800é"}, priority=9, timeout=1.5, callback=Webhook("http://x/")
         )
         self.store.add(job, KEY, "print")
         self.store = self.opened()
         self.assertEqual(self.found("a"), evolve(job, number=1))
-        kept = self.store.kept(KEY)
-        assert kept is not None
-        self.assertEqual((kept.fingerprint, kept.job), ("print", "a"))
-        self.assertIsNone(self.store.kept(evolve(KEY, client="bob")))
+        record = self.store.record(KEY)
+        assert record is not None
+        self.assertEqual((record.fingerprint, record.job), ("print", "a"))
+        self.assertIsNone(self.store.record(evolve(KEY, client="bob")))
 
     def test_life(self) -> None:
         """
@@ -66,7 +66,7 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(self.store.position(self.found("c")), 2)
         self.store.waits("a")
         self.assertEqual((self.found("a").state, self.found("a").attempts), ("queued", 2))
-        said = Said(200, {"title": "x"}, kept=True)
+        said = StoredResponse(200, {"title": "x"}, cacheable=True)
         self.store.ended("b", "done", said, 5.0)
         self.assertEqual((self.found("b").said, self.found("b").ended), (said, 5.0))
         self.assertEqual([each.id for each in self.store.unfinished()], ["a", "c"])
@@ -86,14 +86,14 @@ class StoreTests(SynchronousTestCase):
         """
         The end of a job is to be told from then on, until there is no next time.
         """
-        self.store.add(new_job("a", callback=Callback("http://x/")))
+        self.store.add(new_job("a", callback=Webhook("http://x/")))
         self.store.add(new_job("b"))
         for id in ("a", "b"):
             self.store.ended(id, "cancelled", None, 5.0)
         [told] = self.store.to_call_back()
-        self.assertEqual(told.callback, Callback("http://x/", 0, 5.0))
+        self.assertEqual(told.callback, Webhook("http://x/", 0, 5.0))
         self.store.called_back("a", 9.0)
-        self.assertEqual(self.found("a").callback, Callback("http://x/", 1, 9.0))
+        self.assertEqual(self.found("a").callback, Webhook("http://x/", 1, 9.0))
         self.store.called_back("a", None)
         self.assertEqual(self.store.to_call_back(), [])
 
@@ -103,19 +103,19 @@ class StoreTests(SynchronousTestCase):
         to be told is not.
         """
         self.store.add(new_job("old"), KEY, "print")
-        self.store.add(new_job("untold", callback=Callback("http://x/")))
+        self.store.add(new_job("untold", callback=Webhook("http://x/")))
         self.store.add(new_job("waits"))
-        other = evolve(KEY, word="k2")
-        self.store.keep(other, "print", Said(200, {}), 4.0)
+        other = evolve(KEY, key="k2")
+        self.store.keep(other, "print", StoredResponse(200, {}), 4.0)
         self.assertEqual(self.store.oldest(), 4.0)
         for id in ("old", "untold"):
             self.store.ended(id, "cancelled", None, 5.0)
         self.store.forget(4.0)
-        self.assertIsNone(self.store.kept(other))
-        self.assertIsNotNone(self.store.kept(KEY))
+        self.assertIsNone(self.store.record(other))
+        self.assertIsNotNone(self.store.record(KEY))
         self.assertEqual(self.store.oldest(), 5.0)
         self.store.forget(5.0)
-        self.assertIsNone(self.store.kept(KEY))
+        self.assertIsNone(self.store.record(KEY))
         self.assertEqual(
             [each.id for each in self.store.listed(None, None, 9)], ["waits", "untold"]
         )
@@ -128,7 +128,7 @@ class StoreTests(SynchronousTestCase):
         for id in ("a", "b", "c"):
             self.store.add(new_job(id))
             self.store.ended(id, "cancelled", None, 5.0)
-            self.store.keep(evolve(KEY, word=id), "print", Said(200, {}), 5.0)
+            self.store.keep(evolve(KEY, key=id), "print", StoredResponse(200, {}), 5.0)
         self.store.forget(5.0, limit=2)
         self.assertEqual([each.id for each in self.store.listed(None, None, 9)], ["c"])
         self.assertEqual(self.store.oldest(), 5.0)
@@ -142,7 +142,7 @@ class StoreTests(SynchronousTestCase):
         self.store.add(new_job("a"))
         with self.assertRaises(sqlite3.IntegrityError):
             self.store.add(new_job("a"), KEY, "print")
-        self.assertIsNone(self.store.kept(KEY))
+        self.assertIsNone(self.store.record(KEY))
         self.store.add(new_job("b"), KEY, "print")
 
     def test_versions(self) -> None:

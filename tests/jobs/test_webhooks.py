@@ -16,40 +16,40 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from kiroworkers.jobs.job import Callback, Job
-from kiroworkers.jobs.ssrf import Hosts
-from kiroworkers.jobs.store import Store
-from kiroworkers.jobs.webhook_sender import Poster, Refused
-from kiroworkers.jobs.webhooks import Callbacks, signature
+from kiroworkers.jobs.job import Job, Webhook
+from kiroworkers.jobs.ssrf import CallbackHosts
+from kiroworkers.jobs.store import JobStore
+from kiroworkers.jobs.webhook_sender import TargetRefused, WebhookSender
+from kiroworkers.jobs.webhooks import Webhooks, signature
 from tests.jobs.support import new_job
 
 
 class CallbacksTests(SynchronousTestCase):
     """
-    Tests for `Callbacks`.
+    Tests for `Webhooks`.
     """
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.store = Store()
+        self.store = JobStore()
         self.store.open(None)
         self.addCleanup(self.store.close)
         self.calls: list[tuple[str, Mapping[str, str], bytes, Deferred[int]]] = []
         self.callbacks = self.started()
 
-    def started(self) -> Callbacks:
+    def started(self) -> Webhooks:
         def post(url: str, headers: Mapping[str, str], body: bytes, tries: int) -> Deferred[int]:
             self.calls.append((url, headers, body, Deferred()))
             return self.calls[-1][-1]
 
-        callbacks = Callbacks(
+        callbacks = Webhooks(
             self.clock, self.store, post, lambda job: {"id": job.id, "state": job.state}, b"secret"
         )
         callbacks.startService()
         return callbacks
 
     def end(self, id: str) -> Job:
-        self.store.add(new_job(id, callback=Callback("http://x.example/")))
+        self.store.add(new_job(id, callback=Webhook("http://x.example/")))
         self.store.ended(id, "cancelled", None, self.clock.seconds())
         job = self.store.get(id)
         assert job is not None
@@ -163,7 +163,7 @@ class Names:
 
 class PosterTests(SynchronousTestCase):
     """
-    Tests for `Poster`.
+    Tests for `WebhookSender`.
     """
 
     def setUp(self) -> None:
@@ -171,7 +171,7 @@ class PosterTests(SynchronousTestCase):
 
     def post(self, *addresses: str, listed: tuple[str, ...] = (), tries: int = 0) -> Deferred[int]:
         self.reactor.installNameResolver(Names(*addresses))
-        poster = Poster(self.reactor, Hosts(listed))
+        poster = WebhookSender(self.reactor, CallbackHosts(listed))
         return poster.post("http://x.example:81/a", {"X-A": "b"}, b"{}", tries)
 
     def test_looked_at(self) -> None:
@@ -189,8 +189,8 @@ class PosterTests(SynchronousTestCase):
         A name with a private address is not connected to, unless it is listed.
         """
         for addresses in [("127.0.0.1",), ("93.184.215.14", "::1"), ("::ffff:10.0.0.1",)]:
-            self.failureResultOf(self.post(*addresses), Refused)
-        self.failureResultOf(self.post("10.0.0.1", listed=("y.example",)), Refused)
+            self.failureResultOf(self.post(*addresses), TargetRefused)
+        self.failureResultOf(self.post("10.0.0.1", listed=("y.example",)), TargetRefused)
         self.assertEqual(self.reactor.tcpClients, [])
         self.post("10.0.0.1", listed=("x.example",))
         self.assertEqual([each[0] for each in self.reactor.tcpClients], ["10.0.0.1"])

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from kiroworkers.errors import ShuttingDown, WorkError
 from kiroworkers.pool.circuit_breaker import LoginPolicy
-from kiroworkers.pool.dispatcher import Answer, Pool, Terms
+from kiroworkers.pool.dispatcher import Dispatcher, RequestOptions, TurnResult
 from kiroworkers.session.session import Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.memory import RECYCLING, RESTARTS, LoggedOut, pool_in, watched
@@ -37,14 +37,14 @@ class Asked:
     """
 
     prompt: str
-    reply: Deferred[Answer]
+    reply: Deferred[TurnResult]
     results: list[Any] = field(factory=list)
 
     def end(self, result: Any) -> None:
         self.results.append(result.value if isinstance(result, Failure) else result)
 
 
-def _trouble(words: str) -> Callable[[MemoryKiro], None]:
+def _failure(words: str) -> Callable[[MemoryKiro], None]:
     def happen(program: MemoryKiro) -> None:
         program.print(f"{words}\n\n")
         program.show_prompt()
@@ -69,9 +69,9 @@ MISHAPS: dict[str, tuple[Callable[[MemoryKiro], bool], Callable[[MemoryKiro], No
     "flood": (lambda each: each.answering, lambda each: each.print("y" * 150_000)),
     "keep its memory": (lambda each: each.confirms, _keep_its_memory),
     "throttled": (lambda each: each.answering,
-                  _trouble("Too many requests, please wait 40 seconds before trying again")),
-    "logged out": (lambda each: each.answering, _trouble("Your login session has expired")),
-    "no network": (lambda each: each.answering, _trouble("dispatch failure (timeout)")),
+                  _failure("Too many requests, please wait 40 seconds before trying again")),
+    "logged out": (lambda each: each.answering, _failure("Your login session has expired")),
+    "no network": (lambda each: each.answering, _failure("dispatch failure (timeout)")),
     "start at last": (lambda each: not each.typed and not each.reading,
                       lambda each: each.show_prompt()),
 }  # fmt: skip
@@ -104,7 +104,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.reactor = MemoryReactor(self.new_program)
         self.asked: list[Asked] = []
         self.drained: set[str] = set()
-        self.pool: Pool = pool_in(
+        self.pool: Dispatcher = pool_in(
             self.reactor,
             workers=workers,
             max_workers=workers + more,
@@ -145,7 +145,9 @@ class PoolMachine(RuleBasedStateMachine):
     ) -> None:
         for _ in range(many):
             prompt = f"question {len(self.asked)}."
-            asked = Asked(prompt, self.pool.submit(prompt, Terms(timeout, priority, client)))
+            asked = Asked(
+                prompt, self.pool.submit(prompt, RequestOptions(timeout, priority, client))
+            )
             self.asked.append(asked)
             asked.reply.addBoth(asked.end)
         if arrive:
@@ -188,24 +190,24 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), what=st.sampled_from(WHIMS))
     def operate(self, data: st.DataObject, what: str) -> None:
-        crew = self.pool.crew
+        worker_pool = self.pool.worker_pool
         match what:
             case "pause":
                 self.pool.pause()
             case "resume":
                 self.pool.resume()
             case "renew":
-                crew.renew_all("somebody said so")
+                worker_pool.renew_all("somebody said so")
             case "workers":
-                crew.set_workers(data.draw(st.integers(1, 4)))
+                worker_pool.set_workers(data.draw(st.integers(1, 4)))
             case "shrink":
-                crew.shrink()
+                worker_pool.shrink()
             case _:
-                worker = data.draw(st.sampled_from(list(crew.workers)))
+                worker = data.draw(st.sampled_from(list(worker_pool.workers)))
                 if what == "drain":
-                    crew.drain(worker)
+                    worker_pool.drain(worker)
                 else:
-                    crew.renew(worker, "somebody said so")
+                    worker_pool.renew(worker, "somebody said so")
 
     # What time does.
 
@@ -222,7 +224,7 @@ class PoolMachine(RuleBasedStateMachine):
         """
         for each in self.asked:
             assert len(each.results) <= 1, each
-            if each.results and isinstance(each.results[0], Answer):
+            if each.results and isinstance(each.results[0], TurnResult):
                 # A prompt that strays just when it is typed at ends a turn with
                 # nothing said; no task takes that for an answer.
                 found = _ANSWER.findall(each.results[0].reply.text)
@@ -254,7 +256,7 @@ class PoolMachine(RuleBasedStateMachine):
         more wait than may, but for those that were asked before.
         """
         waiting = [each for each in self.pool.requests() if each.worker is None]
-        idle = [worker.name for worker in self.pool.crew.workers if worker.idle]
+        idle = [worker.name for worker in self.pool.worker_pool.workers if worker.idle]
         assert self.pool.paused or not (waiting and idle), (waiting, idle)
         assert sum(not each.attempts for each in waiting) <= self.pool.queue().limit
         assert len(waiting) == self.pool.queue().length
@@ -271,9 +273,9 @@ class PoolMachine(RuleBasedStateMachine):
                 for other in waiting:
                     if other.attempts:
                         continue  # it was running, too
-                    same = (other.terms.client, other.terms.priority) == (
-                        running.terms.client,
-                        running.terms.priority,
+                    same = (other.options.client, other.options.priority) == (
+                        running.options.client,
+                        running.options.priority,
                     )
                     assert not same or other.number > running.number, (other, running)
 
@@ -288,7 +290,7 @@ class PoolMachine(RuleBasedStateMachine):
                 if line.startswith("question") and before.startswith("question"):
                     earlier = next(each for each in self.asked if each.prompt == before)
                     assert self.reset is Reset.NONE, program.typed
-                    assert isinstance(earlier.results[0], Answer), program.typed
+                    assert isinstance(earlier.results[0], TurnResult), program.typed
                 if line in ("/clear", "y") or line.startswith("question"):
                     before = line
             asked = [line for line in program.typed if line.startswith("question")]
@@ -300,11 +302,11 @@ class PoolMachine(RuleBasedStateMachine):
         There are as many workers as there may be, of different names; none is
         added while none could start.
         """
-        crew = self.pool.crew
-        names = {worker.name for worker in crew.workers}
-        assert len(names) == len(crew.workers)
-        assert len(names) <= crew.scale.max_workers
-        assert crew.outage.lasts or len(names) >= crew.scale.workers
+        worker_pool = self.pool.worker_pool
+        names = {worker.name for worker in worker_pool.workers}
+        assert len(names) == len(worker_pool.workers)
+        assert len(names) <= worker_pool.scale.max_workers
+        assert worker_pool.circuit_breaker.is_open or len(names) >= worker_pool.scale.workers
 
     def teardown(self) -> None:
         """
@@ -315,14 +317,14 @@ class PoolMachine(RuleBasedStateMachine):
             return
         self.slow, self.logged_in = False, True
         self.pool.resume()
-        for worker in self.pool.crew.workers:
+        for worker in self.pool.worker_pool.workers:
             if worker.drained:
                 worker.start()
         for _ in range(40):
             self.reactor.advance(30)
         self.each_has_its_own()
         assert all(each.results for each in self.asked), "a request was lost"
-        states = {worker.name: worker.snapshot().state for worker in self.pool.crew.workers}
+        states = {worker.name: worker.snapshot().state for worker in self.pool.worker_pool.workers}
         assert set(states.values()) == {"idle"}, states
         stopped = watched(self.pool.stopService())
         for _ in range(4):

@@ -11,36 +11,36 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
 from kiroworkers.conversations import load_dialect
-from kiroworkers.errors import BadInput
-from kiroworkers.pool.agent_groups import Group, Groups
+from kiroworkers.errors import InvalidInput
+from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.memory import pool_in, watched
 
 
-def group_in(name: str, reactor: MemoryReactor | None = None, **changes: Any) -> Group:
+def group_in(name: str, reactor: MemoryReactor | None = None, **changes: Any) -> AgentGroup:
     """
     A group of that name whose programs run in `reactor`.
     """
     reactor = reactor or MemoryReactor(lambda: MemoryKiro(lambda prompt: None))
     agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {}, name)
-    return Group(agent, pool_in(reactor, called=f"{name}-worker", **changes))
+    return AgentGroup(agent, pool_in(reactor, called=f"{name}-worker", **changes))
 
 
 class GroupsTests(SynchronousTestCase):
     """
-    Tests for `Groups`.
+    Tests for `AgentGroups`.
     """
 
     def setUp(self) -> None:
         self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: None))
         self.first = group_in("kiro", self.reactor, workers=1)
         self.second = group_in("q", self.reactor, workers=1)
-        self.groups = Groups([self.first, self.second])
+        self.groups = AgentGroups([self.first, self.second])
         for group in self.groups:
             group.pool.startService()
         self.reactor.advance(0)
 
-    def ask(self, group: Group, prompt: str) -> list[Any]:
+    def ask(self, group: AgentGroup, prompt: str) -> list[Any]:
         result = watched(group.pool.submit(prompt))
         self.reactor.advance(0)
         return result
@@ -65,7 +65,7 @@ class GroupsTests(SynchronousTestCase):
         self.assertEqual(self.groups.chosen("q"), (self.second,))
         wrong: list[object] = ["Q", "", ["q"], {}, 1]
         for name in wrong:
-            with self.assertRaises(BadInput) as raised:
+            with self.assertRaises(InvalidInput) as raised:
                 self.groups.named(name, "X-Agent")
             self.assertEqual(raised.exception.field, "X-Agent")
             self.assertEqual(str(raised.exception), "X-Agent must be one of: kiro, q")

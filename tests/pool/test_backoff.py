@@ -8,18 +8,18 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.pool.backoff import RestartPolicy, Restarts
+from kiroworkers.pool.backoff import Backoff, BackoffPolicy
 from tests.memory import RESTARTS
 
 
 class RestartTests(SynchronousTestCase):
     """
-    Tests for `Restarts`.
+    Tests for `Backoff`.
     """
 
-    def restarts(self, **changes: float) -> Restarts:
+    def restarts(self, **changes: float) -> Backoff:
         values = {"delay": 5.0, "max_delay": 300.0, "burst": 100, "long_life": 300.0, **changes}
-        return Restarts(RestartPolicy(**values), Random(3))  # type: ignore[arg-type]
+        return Backoff(BackoffPolicy(**values), Random(3))  # type: ignore[arg-type]
 
     def test_first(self) -> None:
         """
@@ -43,7 +43,7 @@ class RestartTests(SynchronousTestCase):
         """
         delays = set()
         for seed in range(10):
-            restarts = Restarts(RESTARTS, Random(seed))
+            restarts = Backoff(RESTARTS, Random(seed))
             restarts.delay_after(1, answered=0)
             delays.add(restarts.delay_after(1, answered=0))
         self.assertEqual(len(delays), 10)
@@ -52,12 +52,12 @@ class RestartTests(SynchronousTestCase):
         """
         A life that was long, or gave an answer, ends the row.
         """
-        for lived, answered in ((300, 0), (1, 1)):
+        for was_stable, answered in ((300, 0), (1, 1)):
             restarts = self.restarts()
             for _ in range(4):
                 restarts.delay_after(1, answered=0)
-            self.assertEqual(restarts.delay_after(lived, answered), 5)
-            self.assertEqual(restarts.in_a_row, 0)
+            self.assertEqual(restarts.delay_after(was_stable, answered), 5)
+            self.assertEqual(restarts.consecutive_failures, 0)
 
     def test_failed(self) -> None:
         """

@@ -10,16 +10,16 @@ from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import (
-    NoTimeLeft,
+    DeadlineUnachievable,
     NoWorkerFree,
     OutputTooLong,
-    PromptUntypable,
+    PromptTooLarge,
+    RequestTimedOut,
     SessionLost,
     ShuttingDown,
-    TimedOut,
 )
-from kiroworkers.pool.dispatcher import Answer, Pool, Queue, Terms
-from kiroworkers.pool.progress import Retrying, Said, Started
+from kiroworkers.pool.dispatcher import Dispatcher, QueueSnapshot, RequestOptions, TurnResult
+from kiroworkers.pool.progress import PartialText, Retrying, Started
 from kiroworkers.session.session import Reply, Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.memory import MemoryLine, pool_in, watched
@@ -35,13 +35,13 @@ class PoolTestCase(SynchronousTestCase):
         self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: None))
         self.pool = self.start()
 
-    def start(self, **changes: Any) -> Pool:
+    def start(self, **changes: Any) -> Dispatcher:
         pool = pool_in(self.reactor, **changes)
         pool.startService()
         self.reactor.advance(0)
         return pool
 
-    def ask(self, prompt: str, pool: Pool | None = None) -> list[Any]:
+    def ask(self, prompt: str, pool: Dispatcher | None = None) -> list[Any]:
         results = watched((pool or self.pool).submit(prompt))
         self.reactor.advance(0)
         return results
@@ -64,11 +64,11 @@ class JudgeTests(PoolTestCase):
     """
 
     def submit(self, prompt: str) -> list[Any]:
-        def judge(reply: Reply) -> str | None:
+        def validate(reply: Reply) -> str | None:
             return None if "good" in reply.text else "again"
 
         self.told: list[Any] = []
-        results = watched(self.pool.submit(prompt, None, judge, self.told.append))
+        results = watched(self.pool.submit(prompt, None, validate, self.told.append))
         self.reactor.advance(0)
         return results
 
@@ -89,17 +89,17 @@ class JudgeTests(PoolTestCase):
         told = [
             each
             for each in self.told
-            if not (isinstance(each, Said) and (each.text == "\n" or "Credits" in each.text))
+            if not (isinstance(each, PartialText) and (each.text == "\n" or "Credits" in each.text))
         ]
         self.assertEqual(
             told,
             [
                 Started("worker1", 1),
-                Said("bad\n"),
-                Said("worse\n"),
+                PartialText("bad\n"),
+                PartialText("worse\n"),
                 Retrying("its answer did not fit"),
                 Started("worker2", 2),
-                Said("good\n"),
+                PartialText("good\n"),
             ],
         )
 
@@ -169,7 +169,7 @@ class RoutingTests(PoolTestCase):
         With all busy, requests wait and are asked in the order they came.
         """
         results = [self.ask(prompt) for prompt in "abcd"]
-        self.assertEqual(self.pool.queue(), Queue(2, 32))
+        self.assertEqual(self.pool.queue(), QueueSnapshot(2, 32))
         self.say(1, "B")
         self.say(1, "C")
         self.say(1, "D")
@@ -188,7 +188,7 @@ class RoutingTests(PoolTestCase):
         results = watched(pool.submit("early"))
         self.assertEqual(results, [])
         reactor.advance(0)
-        self.assertIsInstance(results[0], Answer)
+        self.assertIsInstance(results[0], TurnResult)
 
     def test_unsafe_prompt(self) -> None:
         """
@@ -263,7 +263,7 @@ class RefusalTests(PoolTestCase):
         """
         results = self.ask("a")
         self.reactor.advance(120)
-        self.assertEqual(repr(results), repr([TimedOut(120.0)]))
+        self.assertEqual(repr(results), repr([RequestTimedOut(120.0)]))
         self.ask("b")
         self.reactor.advance(0.2)
         results = self.ask("c")
@@ -284,7 +284,7 @@ class RefusalTests(PoolTestCase):
         self.reactor.advance(0.2)
         self.assertEqual(waiting, [])
         self.reactor.advance(60)
-        self.assertEqual(repr(waiting), repr([TimedOut(120.0)]))
+        self.assertEqual(repr(waiting), repr([RequestTimedOut(120.0)]))
 
     def test_given_up_in_the_queue(self) -> None:
         """
@@ -309,7 +309,9 @@ class RefusalTests(PoolTestCase):
         self.reactor.advance(0)
         reply.cancel()
         self.reactor.pump([0, 0.2])
-        self.assertEqual([each.state for each in self.pool.crew.snapshots()], ["idle", "idle"])
+        self.assertEqual(
+            [each.state for each in self.pool.worker_pool.snapshots()], ["idle", "idle"]
+        )
 
     def test_too_much_output(self) -> None:
         """
@@ -385,7 +387,7 @@ class DeathTests(PoolTestCase):
         self.reactor.advance(100)
         self.die(0)
         self.reactor.advance(20)
-        self.assertEqual(repr(results), repr([TimedOut(120.0)]))
+        self.assertEqual(repr(results), repr([RequestTimedOut(120.0)]))
 
 
 class TermsTests(PoolTestCase):
@@ -393,7 +395,7 @@ class TermsTests(PoolTestCase):
     Tests for requests with terms of their own.
     """
 
-    def seen(self, seconds: float) -> Pool:
+    def seen(self, seconds: float) -> Dispatcher:
         """
         A pool of one that has seen five turns of so many seconds.
         """
@@ -407,8 +409,8 @@ class TermsTests(PoolTestCase):
             self.say(0, "X")
         return pool
 
-    def refusal(self, pool: Pool, terms: Terms) -> list[Any]:
-        results = watched(pool.submit("y", terms))
+    def refusal(self, pool: Dispatcher, options: RequestOptions) -> list[Any]:
+        results = watched(pool.submit("y", options))
         self.reactor.advance(0)
         return results
 
@@ -416,21 +418,21 @@ class TermsTests(PoolTestCase):
         """
         A shorter deadline of the client's holds; a longer one does not.
         """
-        short = watched(self.pool.submit("a", Terms(timeout=10)))
-        long = watched(self.pool.submit("b", Terms(timeout=1000)))
+        short = watched(self.pool.submit("a", RequestOptions(timeout=10)))
+        long = watched(self.pool.submit("b", RequestOptions(timeout=1000)))
         self.reactor.advance(10)
-        self.assertEqual(repr(short), repr([TimedOut(10)]))
+        self.assertEqual(repr(short), repr([RequestTimedOut(10)]))
         self.reactor.advance(110)
-        self.assertEqual(repr(long), repr([TimedOut(120.0)]))
+        self.assertEqual(repr(long), repr([RequestTimedOut(120.0)]))
 
     def test_no_time_for_a_turn(self) -> None:
         """
         An idle worker is not asked for what no turn took as little time as.
         """
         pool = self.seen(8)
-        [refusal] = self.refusal(pool, Terms(timeout=7))
-        self.assertEqual(repr(refusal), repr(NoTimeLeft(7, 8.0, 1)))
-        self.assertEqual(self.refusal(pool, Terms(timeout=9)), [])
+        [refusal] = self.refusal(pool, RequestOptions(timeout=7))
+        self.assertEqual(repr(refusal), repr(DeadlineUnachievable(7, 8.0, 1)))
+        self.assertEqual(self.refusal(pool, RequestOptions(timeout=9)), [])
 
     def test_no_time_in_the_queue(self) -> None:
         """
@@ -440,9 +442,9 @@ class TermsTests(PoolTestCase):
         pool = self.seen(8)
         self.ask("a", pool)
         self.reactor.advance(2)
-        [refusal] = self.refusal(pool, Terms(timeout=13))
+        [refusal] = self.refusal(pool, RequestOptions(timeout=13))
         self.assertEqual((refusal.expected, refusal.retry_after), (14, 6))
-        self.assertEqual(self.refusal(pool, Terms(timeout=15)), [])
+        self.assertEqual(self.refusal(pool, RequestOptions(timeout=15)), [])
         self.assertEqual(pool.queue().length, 1)
 
     def test_queue_too_long(self) -> None:
@@ -463,7 +465,7 @@ class TermsTests(PoolTestCase):
         """
         pool = self.seen(8)
         self.reactor.advance(601)
-        self.assertEqual(self.refusal(pool, Terms(timeout=1)), [])
+        self.assertEqual(self.refusal(pool, RequestOptions(timeout=1)), [])
 
     def test_priority(self) -> None:
         """
@@ -472,7 +474,7 @@ class TermsTests(PoolTestCase):
         for prompt in "ab":
             self.ask(prompt)
         for prompt, priority in [("c", 0), ("d", 5), ("e", 9)]:
-            watched(self.pool.submit(prompt, Terms(priority=priority)))
+            watched(self.pool.submit(prompt, RequestOptions(priority=priority)))
         for _ in range(3):
             self.say(0, "X")
         self.assertEqual(self.asked(0), ["a", "e", "d", "c"])
@@ -482,8 +484,8 @@ class TermsTests(PoolTestCase):
         A client with many requests does not keep another from its first.
         """
         for prompt in "abcd":
-            watched(self.pool.submit(prompt, Terms(client="greedy")))
-        watched(self.pool.submit("e", Terms(client="modest")))
+            watched(self.pool.submit(prompt, RequestOptions(client="greedy")))
+        watched(self.pool.submit("e", RequestOptions(client="modest")))
         self.reactor.advance(0)
         self.say(0, "A")
         self.assertEqual(self.asked(0), ["a", "e"])
@@ -494,24 +496,24 @@ class TermsTests(PoolTestCase):
         for one that has none.
         """
         pool = self.start(backlog=2, workers=1)
-        greedy = [watched(pool.submit(prompt, Terms(client="greedy"))) for prompt in "abc"]
-        modest = watched(pool.submit("d", Terms(client="modest")))
+        greedy = [watched(pool.submit(prompt, RequestOptions(client="greedy"))) for prompt in "abc"]
+        modest = watched(pool.submit("d", RequestOptions(client="modest")))
         self.assertIsInstance(greedy[2][0], NoWorkerFree)
         self.assertEqual((greedy[:2], modest), ([[], []], []))
-        again = watched(pool.submit("e", Terms(client="modest")))
+        again = watched(pool.submit("e", RequestOptions(client="modest")))
         self.assertIsInstance(again[0], NoWorkerFree)
 
     def test_snapshots(self) -> None:
         """
         Every request can be seen, with its terms and where it is.
         """
-        terms = Terms(timeout=50, priority=7, client="me", label="task")
+        options = RequestOptions(timeout=50, priority=7, client="me", label="task")
         for prompt in "ab":
             self.ask(prompt)
-        watched(self.pool.submit("c", terms))
+        watched(self.pool.submit("c", options))
         *_, running, waiting = self.pool.requests()
         self.assertEqual((running.worker, running.attempts), ("worker2", 1))
-        self.assertEqual((waiting.worker, waiting.terms), (None, terms))
+        self.assertEqual((waiting.worker, waiting.options), (None, options))
         self.assertEqual(waiting.deadline - waiting.arrived, 50)
 
 
@@ -550,7 +552,7 @@ class OutageTests(PoolTestCase):
 
     throttled = "Too many requests, please wait 40 seconds before trying again\n\n"
 
-    def suffer(self, number: int, words: str) -> None:
+    def record_failure(self, number: int, words: str) -> None:
         program = self.reactor.programs[number]
         program.print(words)
         program.show_prompt()
@@ -562,7 +564,7 @@ class OutageTests(PoolTestCase):
         it is over; then one at a time may try, and an answer is its end.
         """
         first, second, third = self.ask("a"), self.ask("b"), self.ask("c")
-        self.suffer(0, self.throttled)
+        self.record_failure(0, self.throttled)
         for results in (first, third):
             self.assertEqual((results[0].kind, results[0].retry_after), ("throttled", 40))
         self.assertEqual(second, [])
@@ -583,7 +585,7 @@ class OutageTests(PoolTestCase):
         for prompt, patience in [("a", 30), ("b", 60), ("c", 120)]:
             self.ask(prompt)
             number = next(n for n in (0, 1) if self.reactor.programs[n].answering)
-            self.suffer(number, "ThrottlingException\n\n")
+            self.record_failure(number, "ThrottlingException\n\n")
             self.assertEqual(self.ask("x")[0].retry_after, patience)
             self.reactor.advance(patience)
 
@@ -592,7 +594,7 @@ class OutageTests(PoolTestCase):
         A trial that is given up leaves it to the next.
         """
         self.ask("a")
-        self.suffer(0, self.throttled)
+        self.record_failure(0, self.throttled)
         self.reactor.advance(40)
         trial = self.pool.submit("b")
         watched(trial)
@@ -605,7 +607,7 @@ class OutageTests(PoolTestCase):
         """
         self.ask("a")
         results = self.ask("b")
-        self.suffer(0, self.throttled)
+        self.record_failure(0, self.throttled)
         self.reactor.advance(1)
         self.say(1, "B")
         self.assertEqual(len(results), 1)
@@ -617,7 +619,7 @@ class OutageTests(PoolTestCase):
         """
         self.ask("a")
         results = self.ask("b")
-        self.suffer(0, self.throttled)
+        self.record_failure(0, self.throttled)
         self.reactor.programs[1].process.end(signal=9)
         self.reactor.advance(0)
         self.assertEqual(results[0].kind, "throttled")
@@ -701,7 +703,7 @@ class StopTests(PoolTestCase):
         """
         results = self.ask("a")
         self.pool.hurry()
-        self.pool.crew.stop_now()
+        self.pool.worker_pool.stop_now()
         self.assertEqual(watched(self.pool.drain(100)), [False])
         self.reactor.advance(0)
         self.assertIsInstance(results[0], ShuttingDown)
@@ -737,7 +739,7 @@ class UntypableTests(SynchronousTestCase):
         reactor.programs[0].say("done")
         reactor.pump([0, 0.5, 0, 0.5, 0])
         self.assertEqual(len(first), 1)
-        self.assertTrue(all(isinstance(each[0], PromptUntypable) for each in untypable))
+        self.assertTrue(all(isinstance(each[0], PromptTooLarge) for each in untypable))
         self.assertEqual([each.typed for each in reactor.programs if each.typed][-1], ["last"])
 
 
@@ -764,7 +766,7 @@ class SimulationTests(SynchronousTestCase):
             pool.answer_all(0)
             pool.ask(2, priority=5, client="a", timeout=None, arrive=True)
         pool.answer_all(0)
-        pool.pool.crew.set_workers(1)
+        pool.pool.worker_pool.set_workers(1)
         pool.answer_all(0)
         pool.teardown()
 

@@ -11,7 +11,7 @@ from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublish
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from kiroworkers.pool.dispatcher import Pool
+from kiroworkers.pool.dispatcher import Dispatcher
 from kiroworkers.pool.health_monitor import HealthLimits, HealthMonitor
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.memory import RECYCLING, pool_in, watched
@@ -40,7 +40,7 @@ class MonitorTests(SynchronousTestCase):
         self.pool = pool_in(self.reactor, request_timeout=10_000.0, is_free=lambda size: self.room)
         self.monitor = HealthMonitor(
             self.reactor,
-            self.pool.crew,
+            self.pool.worker_pool,
             60.0,
             HealthLimits(idle=300, unsettled=1000),
             lambda groups: dict.fromkeys(groups, self.size),
@@ -81,7 +81,7 @@ class MonitorTests(SynchronousTestCase):
         states: list[list[str]] = []
 
         def make() -> MemoryKiro:
-            states.append([each.state for each in self.pool.crew.snapshots()])
+            states.append([each.state for each in self.pool.worker_pool.snapshots()])
             return MemoryKiro()
 
         self.patch(self.reactor, "_make", make)
@@ -118,7 +118,7 @@ class MonitorTests(SynchronousTestCase):
         A fault while one worker is checked costs neither the others nor the
         next round.
         """
-        worker = self.pool.crew.workers[0]
+        worker = self.pool.worker_pool.workers[0]
         self.patch(worker, "replace", lambda reason: 1 / 0)
         watched(self.pool.submit("a"))
         self.rounds(20)
@@ -142,7 +142,7 @@ class MonitorTests(SynchronousTestCase):
         """
         policy = evolve(RECYCLING, max_age=300.0)
         pool = pool_in(self.reactor, workers=1, recycling=policy)
-        self.watch(pool)
+        self.on_progress(pool)
         for _ in range(6):
             watched(pool.submit("a"))
             self.reactor.advance(0)
@@ -155,7 +155,7 @@ class MonitorTests(SynchronousTestCase):
         A session whose processes hold too much memory is renewed after its turn.
         """
         pool = pool_in(self.reactor, workers=1, recycling=evolve(RECYCLING, memory_max=1000))
-        self.watch(pool)
+        self.on_progress(pool)
         self.rounds(1)
         self.assertEqual(len(self.reactor.programs), 3)
         results = watched(pool.submit("a"))
@@ -167,9 +167,9 @@ class MonitorTests(SynchronousTestCase):
         self.reactor.advance(0)
         self.assertEqual(len(results), 1)
         self.assertNotIn(1002, self.reactor.running)
-        self.assertTrue(pool.crew.workers[0].idle)
+        self.assertTrue(pool.worker_pool.workers[0].idle)
 
-    def watch(self, pool: Pool) -> None:
+    def on_progress(self, pool: Dispatcher) -> None:
         """
         Monitor `pool`, which starts now, instead.
         """
@@ -177,7 +177,7 @@ class MonitorTests(SynchronousTestCase):
         pool.startService()
         monitor = HealthMonitor(
             self.reactor,
-            pool.crew,
+            pool.worker_pool,
             60.0,
             HealthLimits(idle=300, unsettled=1000),
             lambda groups: dict.fromkeys(groups, self.size),

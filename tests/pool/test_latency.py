@@ -8,26 +8,26 @@ import math
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.pool.latency import TurnTimes, wait_for
+from kiroworkers.pool.latency import LatencyTracker, estimate_wait
 
 
 class TurnTimesTests(SynchronousTestCase):
     """
-    Tests for `TurnTimes`.
+    Tests for `LatencyTracker`.
     """
 
     def test_nothing_seen(self) -> None:
         """
         Before any turn there is a guess, and nothing to count on.
         """
-        times = TurnTimes()
+        times = LatencyTracker()
         self.assertEqual((times.known(0), times.typical(0), times.fastest(0)), (False, 6, 0))
 
     def test_seen(self) -> None:
         """
         The median is typical; five turns are enough to count on.
         """
-        times = TurnTimes()
+        times = LatencyTracker()
         for seconds in (1, 2, 3, 4, 100):
             self.assertFalse(times.known(0))
             times.add(0, seconds)
@@ -38,7 +38,7 @@ class TurnTimesTests(SynchronousTestCase):
         Turns of more than ten minutes ago say nothing, nor do those before the
         last hundred.
         """
-        times = TurnTimes()
+        times = LatencyTracker()
         for _ in range(10):
             times.add(0, 50)
         self.assertTrue(times.known(600))
@@ -51,31 +51,31 @@ class TurnTimesTests(SynchronousTestCase):
 
 class WaitTests(SynchronousTestCase):
     """
-    Tests for `wait_for`.
+    Tests for `estimate_wait`.
     """
 
     def test_next_to_be_free(self) -> None:
         """
         The first in the queue waits for the turn that ends first.
         """
-        self.assertEqual(wait_for(0, [2, 5], typical=6), 1)
+        self.assertEqual(estimate_wait(0, [2, 5], typical=6), 1)
 
     def test_rounds(self) -> None:
         """
         Who is behind others waits for their turns, too.
         """
-        self.assertEqual([wait_for(ahead, [2, 5], 6) for ahead in range(4)], [1, 4, 7, 10])
+        self.assertEqual([estimate_wait(ahead, [2, 5], 6) for ahead in range(4)], [1, 4, 7, 10])
 
     def test_late_turn(self) -> None:
         """
         A turn that takes longer than is typical may be over any moment, as may a
         worker be ready that has none.
         """
-        self.assertEqual(wait_for(0, [60], 6), 0)
-        self.assertEqual(wait_for(1, [math.inf], 6), 6)
+        self.assertEqual(estimate_wait(0, [60], 6), 0)
+        self.assertEqual(estimate_wait(1, [math.inf], 6), 6)
 
     def test_nobody_serves(self) -> None:
         """
         With nobody there, a turn is waited for as if one had just begun.
         """
-        self.assertEqual(wait_for(1, [], 6), 12)
+        self.assertEqual(estimate_wait(1, [], 6), 12)

@@ -395,7 +395,7 @@ class TroubleTests(WorkerTestCase):
         A trouble that every session would have starts no other session.
         """
         self.start_troubled(of_all=True)
-        self.assertEqual(self.watcher.troubles[0].kind, "login_required")
+        self.assertEqual(self.watcher.failures[0].kind, "login_required")
         self.assertEqual((self.state(), self.worker.held), ("held", True))
         self.reactor.advance(10_000)
         self.assertEqual(len(self.reactor.programs), 2)

@@ -10,10 +10,10 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.conversations import Troubled
-from kiroworkers.pool.autoscaling import Scale
+from kiroworkers.conversations import AgentFailure
+from kiroworkers.pool.autoscaling import AutoscalePolicy
 from kiroworkers.pool.circuit_breaker import LoginPolicy
-from kiroworkers.pool.dispatcher import Pool
+from kiroworkers.pool.dispatcher import Dispatcher
 from kiroworkers.session.session import Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.memory import RECYCLING, LoggedOut, pool_in, watched
@@ -24,11 +24,11 @@ class CrewTestCase(SynchronousTestCase):
     A crew in memory whose programs answer when they are told to.
     """
 
-    def start(self, **changes: Any) -> Pool:
+    def start(self, **changes: Any) -> Dispatcher:
         self.logged_in = True
         self.reactor = MemoryReactor(self.make)
         self.pool = pool_in(self.reactor, **changes)
-        self.crew = self.pool.crew
+        self.worker_pool = self.pool.worker_pool
         self.pool.startService()
         self.reactor.advance(0)
         return self.pool
@@ -51,7 +51,7 @@ class CrewTestCase(SynchronousTestCase):
         self.reactor.advance(0)
 
     def states(self) -> list[str]:
-        return [each.state for each in self.crew.snapshots()]
+        return [each.state for each in self.worker_pool.snapshots()]
 
 
 class ScalingTests(CrewTestCase):
@@ -66,19 +66,23 @@ class ScalingTests(CrewTestCase):
         """
         self.start(workers=1, max_workers=4)
         self.ask(*"abcdefgh")
-        names = [worker.name for worker in self.crew.workers]
+        names = [worker.name for worker in self.worker_pool.workers]
         self.assertEqual(names, ["worker1", "worker2", "worker3", "worker4"])
-        self.crew.shrink()
+        self.worker_pool.shrink()
         self.answer()
         self.answer()
-        self.crew.shrink()
-        self.assertEqual(len(self.crew.workers), 4)
-        self.crew.shrink()
+        self.worker_pool.shrink()
+        self.assertEqual(len(self.worker_pool.workers), 4)
+        self.worker_pool.shrink()
         self.reactor.advance(0)
-        self.assertEqual([worker.name for worker in self.crew.workers], ["worker1", "worker2"])
+        self.assertEqual(
+            [worker.name for worker in self.worker_pool.workers], ["worker1", "worker2"]
+        )
         self.assertEqual(len(self.reactor.running), 2)
         self.ask(*"abc")
-        self.assertEqual([each.name for each in self.crew.workers][2:], ["worker3", "worker4"])
+        self.assertEqual(
+            [each.name for each in self.worker_pool.workers][2:], ["worker3", "worker4"]
+        )
 
     def test_names(self) -> None:
         """
@@ -86,7 +90,9 @@ class ScalingTests(CrewTestCase):
         """
         self.start(workers=1, max_workers=2, called="q-worker")
         self.ask("a", "b")
-        self.assertEqual([each.name for each in self.crew.workers], ["q-worker1", "q-worker2"])
+        self.assertEqual(
+            [each.name for each in self.worker_pool.workers], ["q-worker1", "q-worker2"]
+        )
 
     def test_keeps_some_spare(self) -> None:
         """
@@ -94,7 +100,7 @@ class ScalingTests(CrewTestCase):
         """
         self.start(workers=2, max_workers=4)
         self.ask("a")
-        self.assertEqual(len(self.crew.workers), 2)
+        self.assertEqual(len(self.worker_pool.workers), 2)
         self.ask("b")
         self.assertEqual(self.states(), ["busy", "busy", "idle"])
 
@@ -125,7 +131,7 @@ class ScalingTests(CrewTestCase):
         self.ask(*"abc")
         self.assertEqual(self.states(), ["idle"])
         self.pool.resume()
-        self.assertEqual(len(self.crew.workers), 4)
+        self.assertEqual(len(self.worker_pool.workers), 4)
 
     def test_set_workers(self) -> None:
         """
@@ -133,19 +139,19 @@ class ScalingTests(CrewTestCase):
         limit of dynamic scaling stays.
         """
         self.start(workers=2)
-        self.crew.set_workers(3)
+        self.worker_pool.set_workers(3)
         self.reactor.advance(0)
         self.assertEqual(self.states(), ["idle"] * 3)
         results = self.ask(*"abc")
-        self.crew.set_workers(1)
+        self.worker_pool.set_workers(1)
         self.assertEqual(self.states(), ["busy"])
         self.answer()
         self.assertEqual([len(each) for each in results], [1, 1, 1])
         self.assertEqual(self.reactor.running, {1000})
         self.start(workers=2, max_workers=8)
-        self.crew.set_workers(8)
-        self.crew.set_workers(2)
-        self.assertEqual(self.crew.scale, Scale(2, 8, 1, 2))
+        self.worker_pool.set_workers(8)
+        self.worker_pool.set_workers(2)
+        self.assertEqual(self.worker_pool.scale, AutoscalePolicy(2, 8, 1, 2))
 
     def test_let_go_first(self) -> None:
         """
@@ -154,11 +160,11 @@ class ScalingTests(CrewTestCase):
         """
         self.start(workers=3)
         self.ask("a")
-        self.crew.drain(self.crew.workers[1])
+        self.worker_pool.drain(self.worker_pool.workers[1])
         self.reactor.advance(0)
         for number, left in ((2, ["worker1", "worker3"]), (1, ["worker1"])):
-            self.crew.set_workers(number)
-            self.assertEqual([worker.name for worker in self.crew.workers], left)
+            self.worker_pool.set_workers(number)
+            self.assertEqual([worker.name for worker in self.worker_pool.workers], left)
 
 
 class RenewalTests(CrewTestCase):
@@ -174,12 +180,12 @@ class RenewalTests(CrewTestCase):
         missing: list[int] = []
         make = self.reactor._make
 
-        def watch() -> MemoryKiro:
+        def on_progress() -> MemoryKiro:
             missing.append(sum(state != "idle" for state in self.states()))
             return make()
 
-        self.patch(self.reactor, "_make", watch)
-        self.crew.renew_all("because")
+        self.patch(self.reactor, "_make", on_progress)
+        self.worker_pool.renew_all("because")
         self.reactor.advance(0)
         self.assertEqual(self.reactor.running, {1004, 1005, 1006, 1007})
         self.assertEqual(missing, [1, 1, 1, 1])
@@ -195,14 +201,14 @@ class RenewalTests(CrewTestCase):
             self.ask(*"abcd")
             self.answer()
             self.answer()
-        self.assertTrue(all(each.starts > 5 for each in self.crew.snapshots()))
+        self.assertTrue(all(each.starts > 5 for each in self.worker_pool.snapshots()))
 
     def test_alone_without_memory(self) -> None:
         """
         A worker that is alone is renewed all the same.
         """
         self.start(workers=1, is_free=lambda size: False)
-        self.crew.renew_all("because")
+        self.worker_pool.renew_all("because")
         self.reactor.advance(0)
         self.assertEqual(self.reactor.running, {1001})
 
@@ -211,11 +217,11 @@ class RenewalTests(CrewTestCase):
         Workers that have no session need no memory for two.
         """
         self.start(is_free=lambda size: False)
-        for worker in self.crew.workers:
-            self.crew.drain(worker)
+        for worker in self.worker_pool.workers:
+            self.worker_pool.drain(worker)
         self.reactor.advance(0)
-        for worker in self.crew.workers:
-            self.crew.renew(worker, "go on")
+        for worker in self.worker_pool.workers:
+            self.worker_pool.renew(worker, "go on")
         self.reactor.advance(0)
         self.assertEqual(self.states(), ["idle", "idle"])
 
@@ -224,10 +230,10 @@ class RenewalTests(CrewTestCase):
         A worker that is drained while it is due stays drained.
         """
         self.start(is_free=lambda size: False)
-        self.crew.renew_all("because")
-        self.crew.drain(self.crew.workers[1])
+        self.worker_pool.renew_all("because")
+        self.worker_pool.drain(self.worker_pool.workers[1])
         self.reactor.advance(0)
-        self.crew.renew_all("again")
+        self.worker_pool.renew_all("again")
         self.reactor.advance(0)
         self.assertEqual(self.states(), ["idle", "drained"])
 
@@ -237,9 +243,9 @@ class RenewalTests(CrewTestCase):
         """
         self.start()
         self.ask("a")
-        worker = self.crew.workers[0]
-        self.crew.drain(worker)
-        self.crew.renew(worker, "after all")
+        worker = self.worker_pool.workers[0]
+        self.worker_pool.drain(worker)
+        self.worker_pool.renew(worker, "after all")
         self.answer()
         self.assertEqual(self.states(), ["idle", "idle"])
 
@@ -251,7 +257,7 @@ class RenewalTests(CrewTestCase):
         self.start(workers=1, session={"reset": Reset.RECYCLE})
         self.ask("a")
         self.assertEqual(self.reactor.running, {1000, 1001})
-        self.crew.renew_all("because")
+        self.worker_pool.renew_all("because")
         self.reactor.advance(0)
         self.answer()
         self.assertEqual(self.reactor.running, {1002})
@@ -284,7 +290,7 @@ class OutageTests(CrewTestCase):
         self.logged_in = True
         self.reactor.advance(60)
         self.assertEqual(self.states(), ["idle", "idle"])
-        self.assertFalse(self.crew.outage.lasts)
+        self.assertFalse(self.worker_pool.circuit_breaker.is_open)
 
     def test_tried(self) -> None:
         """
@@ -300,7 +306,7 @@ class OutageTests(CrewTestCase):
         self.logged_in = True
         self.reactor.advance(480)
         self.assertEqual(self.states(), ["idle", "idle"])
-        self.assertFalse(self.crew.outage.lasts)
+        self.assertFalse(self.worker_pool.circuit_breaker.is_open)
 
     def test_trial_is_drained(self) -> None:
         """
@@ -308,11 +314,11 @@ class OutageTests(CrewTestCase):
         """
         self.log_out()
         self.logged_in = True
-        self.reactor.callLater(60, lambda: self.crew.drain(self.crew.workers[0]))
+        self.reactor.callLater(60, lambda: self.worker_pool.drain(self.worker_pool.workers[0]))
         self.reactor.advance(60)
         self.reactor.advance(0)
         self.assertEqual(self.states(), ["drained", "idle"])
-        self.assertFalse(self.crew.outage.lasts)
+        self.assertFalse(self.worker_pool.circuit_breaker.is_open)
 
     def test_operator_restarts(self) -> None:
         """
@@ -321,10 +327,10 @@ class OutageTests(CrewTestCase):
         self.log_out()
         self.logged_in = True
         self.reactor.advance(1)
-        self.crew.renew(self.crew.workers[1], "somebody logged in")
+        self.worker_pool.renew(self.worker_pool.workers[1], "somebody logged in")
         self.reactor.advance(0)
         self.assertEqual(self.states(), ["idle", "idle"])
-        self.assertFalse(self.crew.outage.lasts)
+        self.assertFalse(self.worker_pool.circuit_breaker.is_open)
 
     def test_new_login(self) -> None:
         """
@@ -332,8 +338,8 @@ class OutageTests(CrewTestCase):
         drained.
         """
         self.start(workers=3, login=LoginPolicy(lambda: succeed(True), 60.0))
-        self.crew.drain(self.crew.workers[2])
-        self.crew.suffer(Troubled("login_expired", "it ended"))
+        self.worker_pool.drain(self.worker_pool.workers[2])
+        self.worker_pool.record_failure(AgentFailure("login_expired", "it ended"))
         self.reactor.advance(60)
         self.assertEqual(self.states(), ["idle", "idle", "drained"])
         self.assertEqual(self.reactor.running, {1003, 1004})
@@ -343,8 +349,8 @@ class OutageTests(CrewTestCase):
         Other troubles are those of one session.
         """
         self.start()
-        self.assertFalse(self.crew.suffer(Troubled("network", "it is gone")))
-        self.assertFalse(self.crew.outage.lasts)
+        self.assertFalse(self.worker_pool.record_failure(AgentFailure("network", "it is gone")))
+        self.assertFalse(self.worker_pool.circuit_breaker.is_open)
 
     def test_checking(self) -> None:
         """
@@ -358,11 +364,11 @@ class OutageTests(CrewTestCase):
 
         self.log_out(login=LoginPolicy(check, 60.0))
         self.reactor.advance(60)
-        snapshot = self.crew.outage.snapshot()
+        snapshot = self.worker_pool.circuit_breaker.snapshot()
         assert snapshot is not None
-        self.assertEqual((snapshot.may_try, snapshot.retry_after), (False, 1))
+        self.assertEqual((snapshot.half_open, snapshot.retry_after), (False, 1))
         answers[0].errback(OSError("no such program"))
-        self.assertTrue(self.crew.outage.lasts)
+        self.assertTrue(self.worker_pool.circuit_breaker.is_open)
         self.reactor.advance(60)
         self.assertEqual(len(answers), 2)
         stopped = watched(self.pool.stopService())

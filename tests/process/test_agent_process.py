@@ -1,5 +1,5 @@
 """
-Tests for `kiroworkers.process.agent_process` and `guard`, with real processes.
+Tests for `kiroworkers.process.agent_process` and `watchdog`, with real processes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kiroworkers.process.agent_process import AgentProcess, Command, start
-from kiroworkers.process.watchdog import Guard
+from kiroworkers.process.watchdog import Watchdog
 from kiroworkers.process.watchdog_child import left_in
 from kiroworkers.testing import MemoryReactor
 from tests.programs import ROOT, alive, environment, exits
@@ -43,10 +43,10 @@ class Listening:
         self.output = self.errors = b""
         self.ended: Deferred[str] = Deferred()
         self._awaited: tuple[bytes, Deferred[None]] | None = None
-        guard = Guard(real)
-        test.addCleanup(guard.stop)
+        watchdog = Watchdog(real)
+        test.addCleanup(watchdog.stop)
         self.process = AgentProcess(
-            real, guard, grace, self._hear, self._overhear, self.ended.callback
+            real, watchdog, grace, self._hear, self._overhear, self.ended.callback
         )
         command = Command("/bin/sh", ("-c", script), environment(), ROOT, window)
         start(real, self.process, command)
@@ -275,7 +275,7 @@ class ReaperTests(SynchronousTestCase):
 
 class GuardTests(TestCase):
     """
-    Tests for `Guard`.
+    Tests for `Watchdog`.
     """
 
     timeout = 30
@@ -286,11 +286,11 @@ class GuardTests(TestCase):
         killed, and nothing else.
         """
         ours, other = (self.sleeper() for _ in range(2))
-        guard = Guard(real)
-        guard.began(ours)
-        guard.began(other)
-        guard.ended(other)
-        guard.stop()
+        watchdog = Watchdog(real)
+        watchdog.began(ours)
+        watchdog.began(other)
+        watchdog.ended(other)
+        watchdog.stop()
         await exits(real, ours)
         self.assertTrue(alive(other))
 
@@ -299,9 +299,9 @@ class GuardTests(TestCase):
         A guard whose program was lost starts another, which knows all groups.
         """
         first, second = (self.sleeper() for _ in range(2))
-        guard = Guard(real)
-        guard.began(first)
-        pipe = guard._pipe
+        watchdog = Watchdog(real)
+        watchdog.began(first)
+        pipe = watchdog._pipe
         assert pipe is not None and pipe.transport is not None
         lost: Deferred[None] = Deferred()
         ended = pipe.processEnded
@@ -313,8 +313,8 @@ class GuardTests(TestCase):
         self.patch(pipe, "processEnded", note)
         pipe.transport.signalProcess("KILL")
         await lost
-        guard.began(second)
-        guard.stop()
+        watchdog.began(second)
+        watchdog.stop()
         await exits(real, first)
         await exits(real, second)
 

@@ -28,11 +28,11 @@ from kiroworkers.conversations import (
     new_conversation,
     read_dialect,
 )
-from kiroworkers.errors import AgentUnavailable, PromptUntypable, SessionLost
-from kiroworkers.process.agent_process import AgentProcess, Command, Groups, start
-from kiroworkers.process.watchdog import Guard
+from kiroworkers.errors import AgentUnavailable, PromptTooLarge, SessionLost
+from kiroworkers.process.agent_process import AgentProcess, Command, ProcessGroups, start
+from kiroworkers.process.watchdog import Watchdog
 from kiroworkers.session.journal import JournalFolder
-from kiroworkers.session.session import Limits, Session, State
+from kiroworkers.session.session import Session, SessionState, SessionTimeouts
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests import fakekiro
@@ -86,17 +86,17 @@ class Watched:
         self,
         clock: Any,
         launch: Callable[[AgentProcess], None],
-        groups: Groups,
+        groups: ProcessGroups,
         dialect: Dialect,
         journal: JournalFolder | None = None,
     ) -> None:
         conversation = new_conversation(dialect, MAX_OUTPUT, str(ROOT))
         self.noticing = Noticing(conversation)
-        self.forgets = conversation.forgets
+        self.can_clear = conversation.can_clear
         self.says_submitted = conversation.completion != "quiet"
         self.gone: Deferred[str] = Deferred()
         self._waiting: list[Deferred[None]] = []
-        limits = Limits(startup=60, cancel=20, stop=1)
+        limits = SessionTimeouts(startup=60, cancel=20, stop=1)
         self.session = Session(
             "worker1",
             clock,
@@ -113,7 +113,7 @@ class Watched:
         """
         Fires when the session can be asked.
         """
-        if self.session.state is State.IDLE:
+        if self.session.state is SessionState.IDLE:
             return succeed(None)
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
@@ -213,11 +213,11 @@ class Contract(Starting):
         A session that can be asked after a turn of `watched`: itself, or where
         it cannot forget, its successor.
         """
-        if watched.forgets:
+        if watched.can_clear:
             await self.wait(watched.idle())
             return watched
         await self.wait(watched.gone)
-        self.assertTrue(watched.session.spent)
+        self.assertTrue(watched.session.exhausted)
         return await self.started(slow)
 
     async def test_turns(self) -> None:
@@ -258,7 +258,7 @@ class Contract(Starting):
             await reply
         after = await self.rested(watched, slow=True)
         await self.ask_story(after, "The one after")
-        if watched.forgets:
+        if watched.can_clear:
             self.assertEqual(after.session.pid, pid)
             await self.wait(after.idle())
             await self.stop(after)
@@ -277,7 +277,7 @@ class Contract(Starting):
             await reply
         after = await self.rested(watched, slow=True)
         await self.ask_story(after, "The one after")
-        if watched.forgets:
+        if watched.can_clear:
             self.assertEqual(after.session.pid, pid)
             await self.wait(after.idle())
             await self.stop(after)
@@ -412,8 +412,8 @@ class RealStarting(Starting):
         from twisted.internet import reactor
 
         real: Any = reactor
-        guard = Guard(real)
-        self.addCleanup(guard.stop)
+        watchdog = Watchdog(real)
+        self.addCleanup(watchdog.stop)
         dialect = self.read_dialect()
         variables = self.environment(slow)
         command = Command(
@@ -431,7 +431,7 @@ class RealStarting(Starting):
             if dialect.journal
             else None
         )
-        return Watched(real, launch, guard, dialect, journal)
+        return Watched(real, launch, watchdog, dialect, journal)
 
     def read_dialect(self) -> Dialect:
         path = Path(self.mktemp() + ".toml")
@@ -663,7 +663,7 @@ class LineTests(RealStarting, Contract, TestCase):
         """
         watched = await self.started()
         request = STORY.accept({"idea": "x" * 4096})
-        with self.assertRaises(PromptUntypable):
+        with self.assertRaises(PromptTooLarge):
             watched.session.ask(STORY.prompt(request))
         await self.ask_story(watched, "A shorter one")
         await self.wait(watched.gone)

@@ -16,12 +16,19 @@ from kiroworkers.errors import (
     AgentRefused,
     AgentUnavailable,
     OutputTooLong,
-    PromptUntypable,
+    PromptTooLarge,
     SessionLost,
 )
 from kiroworkers.offline import classic
 from kiroworkers.offline.editor import LineEditor
-from kiroworkers.session.session import Judge, Reply, Reset, Session, State, every_answer_fits
+from kiroworkers.session.session import (
+    Reply,
+    ReplyValidator,
+    Reset,
+    Session,
+    SessionState,
+    accept_any,
+)
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.memory import MemoryAcp, MemoryJournal, MemoryLine, new_session_in, watched
 
@@ -70,9 +77,9 @@ class StartTests(SessionTestCase):
         """
         A session is idle when its prompt shows, not before.
         """
-        self.assertIs(self.session.state, State.STARTING)
+        self.assertIs(self.session.state, SessionState.STARTING)
         self.settle()
-        self.assertIs(self.session.state, State.IDLE)
+        self.assertIs(self.session.state, SessionState.IDLE)
         self.assertEqual(self.idle, 1)
 
     def test_too_slow(self) -> None:
@@ -98,7 +105,7 @@ class StartTests(SessionTestCase):
         session = self.make()
         with self.assertRaises(OSError):
             session.start()
-        self.assertIs(session.state, State.GONE)
+        self.assertIs(session.state, SessionState.GONE)
 
     def test_exits_at_once(self) -> None:
         """
@@ -110,7 +117,7 @@ class StartTests(SessionTestCase):
         self.settle()
         self.kiro.process.end(status=1)
         self.settle()
-        self.assertIs(self.session.state, State.GONE)
+        self.assertIs(self.session.state, SessionState.GONE)
         self.assertEqual(self.gone, ["exit status 1, after 'No such file'"])
 
     def test_exits_with_a_reason(self) -> None:
@@ -158,7 +165,7 @@ class TurnTests(SessionTestCase):
         conversation is cleared.
         """
         reply = self.session.ask("hello")
-        states: list[State] = []
+        states: list[SessionState] = []
 
         def note(reply: Reply) -> Reply:
             states.append(self.session.state)
@@ -166,12 +173,12 @@ class TurnTests(SessionTestCase):
 
         results = watched(reply.addCallback(note))
         self.settle()
-        self.assertIs(self.session.state, State.BUSY)
+        self.assertIs(self.session.state, SessionState.BUSY)
         self.kiro.say("world")
         self.settle()
         self.assertIn("world", results[0].text)
-        self.assertEqual(states, [State.CLEARING])
-        self.assertIs(self.session.state, State.IDLE)
+        self.assertEqual(states, [SessionState.CLEARING])
+        self.assertIs(self.session.state, SessionState.IDLE)
         self.assertEqual(self.kiro.typed, ["hello", "/clear", "y"])
         self.assertEqual(self.idle, 2)
 
@@ -200,12 +207,12 @@ class TurnTests(SessionTestCase):
         self.settle()
         reply.cancel()
         self.assertIsInstance(results[0], CancelledError)
-        self.assertIs(self.session.state, State.INTERRUPTING)
+        self.assertIs(self.session.state, SessionState.INTERRUPTING)
         self.settle()
-        self.assertIs(self.session.state, State.SETTLING)
+        self.assertIs(self.session.state, SessionState.SETTLING)
         self.assertEqual(self.idle, 1)
         self.settle(0.2)
-        self.assertIs(self.session.state, State.IDLE)
+        self.assertIs(self.session.state, SessionState.IDLE)
         self.assertEqual(self.kiro.typed, ["hello", "/clear", "y"])
         self.assertEqual(self.idle, 2)
 
@@ -221,7 +228,7 @@ class TurnTests(SessionTestCase):
         self.settle(5)
         self.kiro.say("late answer to the first")
         self.settle(0.2)
-        self.assertIs(self.session.state, State.IDLE)
+        self.assertIs(self.session.state, SessionState.IDLE)
         results = watched(self.session.ask("second"))
         self.settle()
         self.kiro.say("answer to the second")
@@ -239,10 +246,10 @@ class TurnTests(SessionTestCase):
         self.kiro.say("done")
         reply.cancel()
         self.settle()
-        self.assertIs(self.session.state, State.SETTLING)
+        self.assertIs(self.session.state, SessionState.SETTLING)
         self.assertEqual(self.kiro.typed, ["hello"])
         self.settle(0.2)
-        self.assertIs(self.session.state, State.IDLE)
+        self.assertIs(self.session.state, SessionState.IDLE)
 
     def test_prompt_does_not_come_back(self) -> None:
         """
@@ -257,7 +264,7 @@ class TurnTests(SessionTestCase):
         reply.cancel()
         self.settle(10)
         self.assertEqual(self.signals(), ["TERM"])
-        self.assertIs(self.session.state, State.STOPPING)
+        self.assertIs(self.session.state, SessionState.STOPPING)
         self.settle(5)
         self.assertEqual(self.signals()[:2], ["TERM", "KILL"])
         self.assertEqual(self.gone, ["its prompt did not come back within 10 s"])
@@ -273,7 +280,7 @@ class TurnTests(SessionTestCase):
         self.settle()
         self.assertEqual(repr(results), repr([OutputTooLong(100_000)]))
         self.settle(0.2)
-        self.assertIs(self.session.state, State.IDLE)
+        self.assertIs(self.session.state, SessionState.IDLE)
 
     def test_unconfirmed_clear(self) -> None:
         """
@@ -286,7 +293,7 @@ class TurnTests(SessionTestCase):
         self.settle()
         self.assertIn("world", results[0].text)
         self.assertEqual(self.idle, 1)
-        self.assertIs(self.session.state, State.GONE)
+        self.assertIs(self.session.state, SessionState.GONE)
         self.assertIn("Not now.", self.gone[0])
 
     def test_trouble(self) -> None:
@@ -303,7 +310,7 @@ class TurnTests(SessionTestCase):
         [problem] = results
         self.assertIsInstance(problem, AgentUnavailable)
         self.assertEqual(astuple(problem), ("throttled", detail, 30))
-        self.assertIs(self.session.state, State.IDLE)
+        self.assertIs(self.session.state, SessionState.IDLE)
 
     def test_trouble_with_the_prompt(self) -> None:
         """
@@ -332,7 +339,7 @@ class TurnTests(SessionTestCase):
         self.assertIsInstance(problem, AgentUnavailable)
         self.assertEqual(problem.kind, "model_gone")
         self.assertEqual(self.kiro.typed, ["x", "/clear", "y"])
-        self.assertIs(self.session.state, State.IDLE)
+        self.assertIs(self.session.state, SessionState.IDLE)
 
     def test_dies_in_a_turn(self) -> None:
         """
@@ -359,10 +366,10 @@ class TurnTests(SessionTestCase):
         """
         self.kiro.process.deliver(b"\x1b[?2004l\r\nnews\r\n")
         self.settle()
-        self.assertIs(self.session.state, State.INTERRUPTING)
+        self.assertIs(self.session.state, SessionState.INTERRUPTING)
         self.kiro.show_prompt()
         self.settle(0.2)
-        self.assertIs(self.session.state, State.IDLE)
+        self.assertIs(self.session.state, SessionState.IDLE)
         self.assertEqual(self.kiro.typed, ["/clear", "y"])
 
     def test_not_understood(self) -> None:
@@ -375,7 +382,7 @@ class TurnTests(SessionTestCase):
         self.kiro.say("done")
         self.kiro.stray()
         self.settle()
-        self.assertIs(self.session.state, State.GONE)
+        self.assertIs(self.session.state, SessionState.GONE)
         self.assertIn("unexpected while clearing", self.gone[0])
 
     def test_fault_of_ours(self) -> None:
@@ -387,7 +394,7 @@ class TurnTests(SessionTestCase):
         def fault(event: object) -> None:
             raise ZeroDivisionError
 
-        self.patch(self.session, "_happened", fault)
+        self.patch(self.session, "_handle_event", fault)
         self.settle()
         self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
         self.assertEqual(self.gone, ["a fault while reading its output"])
@@ -405,12 +412,12 @@ class JudgeTests(SessionTestCase):
         self.judged: list[Reply] = []
         self.told: list[str] = []
 
-    def judge(self, reply: Reply) -> str | None:
+    def validate(self, reply: Reply) -> str | None:
         self.judged.append(reply)
         return None if "good" in reply.text else "again, please"
 
     def ask(self) -> list[Any]:
-        results = watched(self.session.ask("a", self.judge, self.told.append))
+        results = watched(self.session.ask("a", self.validate, self.told.append))
         self.settle()
         return results
 
@@ -435,7 +442,7 @@ class JudgeTests(SessionTestCase):
         """
         results = self.ask()
         self.say("bad")
-        self.assertEqual((results, self.session.state), ([], State.BUSY))
+        self.assertEqual((results, self.session.state), ([], SessionState.BUSY))
         self.say("good")
         [reply] = results
         self.assertEqual((reply.text.split()[1], reply.repairs, reply.unfit), ("good", 1, False))
@@ -460,7 +467,7 @@ class JudgeTests(SessionTestCase):
         A repair that is given up is interrupted like any turn, and nobody looks
         at what is said late.
         """
-        results = watched(reply := self.session.ask("a", self.judge))
+        results = watched(reply := self.session.ask("a", self.validate))
         self.settle()
         self.say("bad")
         reply.cancel()
@@ -468,7 +475,7 @@ class JudgeTests(SessionTestCase):
         self.assertIsInstance(results[0], CancelledError)
         self.assertEqual(len(self.judged), 1)
         self.settle()
-        self.assertIs(self.session.state, State.IDLE)
+        self.assertIs(self.session.state, SessionState.IDLE)
 
     def test_nothing_said(self) -> None:
         """
@@ -491,14 +498,14 @@ class JudgeTests(SessionTestCase):
             told.append(text)
             reply.cancel()
 
-        results = watched(reply := self.session.ask("a", self.judge, hear))
+        results = watched(reply := self.session.ask("a", self.validate, hear))
         self.settle()
         self.kiro.print(classic.SPINNER_GONE + classic.answer("one\ntwo\nthree"))
         self.settle(0.5)
         self.assertIsInstance(results[0], CancelledError)
         self.assertEqual(len(told), 1)
         self.settle()
-        self.assertIs(self.session.state, State.IDLE)
+        self.assertIs(self.session.state, SessionState.IDLE)
 
     def test_heard(self) -> None:
         """
@@ -523,13 +530,13 @@ class LateOutputTests(SessionTestCase):
         super().setUp()
         self.settle()
         self.settle()
-        self.assertEqual((self.session.state, self.kiro.session), (State.IDLE, 1))
+        self.assertEqual((self.session.state, self.kiro.session), (SessionState.IDLE, 1))
 
-    def turn(self, text: str, judge: Judge = every_answer_fits) -> list[Any]:
+    def turn(self, text: str, validate: ReplyValidator = accept_any) -> list[Any]:
         """
         Have a turn in which the agent says `text`.
         """
-        results = watched(self.session.ask("a", judge))
+        results = watched(self.session.ask("a", validate))
         self.settle()
         self.kiro.chunk(text)
         self.kiro.end_turn()
@@ -545,9 +552,9 @@ class LateOutputTests(SessionTestCase):
         output arrived for a moment.
         """
         [reply] = self.turn("good")
-        self.assertEqual((reply.text, self.session.state), ("good", State.CLEARING))
+        self.assertEqual((reply.text, self.session.state), ("good", SessionState.CLEARING))
         self.settle(0.3)
-        self.assertEqual((self.session.state, self.kiro.session), (State.IDLE, 1))
+        self.assertEqual((self.session.state, self.kiro.session), (SessionState.IDLE, 1))
 
     def test_soon(self) -> None:
         """
@@ -557,7 +564,7 @@ class LateOutputTests(SessionTestCase):
         self.kiro.chunk("more")
         self.settle()
         self.settle()
-        self.assertEqual((self.session.state, self.kiro.session), (State.IDLE, 2))
+        self.assertEqual((self.session.state, self.kiro.session), (SessionState.IDLE, 2))
 
     def test_idle(self) -> None:
         """
@@ -568,7 +575,7 @@ class LateOutputTests(SessionTestCase):
         self.kiro.chunk("more")
         self.settle()
         self.settle()
-        self.assertEqual((self.session.state, self.kiro.session), (State.IDLE, 2))
+        self.assertEqual((self.session.state, self.kiro.session), (SessionState.IDLE, 2))
 
     def test_completes(self) -> None:
         """
@@ -576,13 +583,13 @@ class LateOutputTests(SessionTestCase):
         conversation ends.
         """
         results = self.turn("go", self.only_good)
-        self.assertEqual((results, self.session.state), ([], State.BUSY))
+        self.assertEqual((results, self.session.state), ([], SessionState.BUSY))
         self.kiro.chunk("od")
         self.settle()
         [reply] = results
         self.assertEqual((reply.text, reply.repairs, reply.unfit), ("good", 0, False))
         self.settle()
-        self.assertEqual((self.session.state, self.kiro.session), (State.IDLE, 2))
+        self.assertEqual((self.session.state, self.kiro.session), (SessionState.IDLE, 2))
 
     def test_repaired(self) -> None:
         """
@@ -597,7 +604,7 @@ class LateOutputTests(SessionTestCase):
         [reply] = results
         self.assertEqual((reply.text, reply.repairs), ("good", 1))
         self.settle()
-        self.assertEqual((self.session.state, self.kiro.session), (State.IDLE, 2))
+        self.assertEqual((self.session.state, self.kiro.session), (SessionState.IDLE, 2))
 
 
 class StopTests(SessionTestCase):
@@ -644,7 +651,7 @@ class ReadTests(SessionTestCase):
         drawn = LineEditor(classic.prompt()).open()
         self.kiro.process.deliver(b"\x1b[?2004l\r\n" + drawn + b"\x1b[?2004l\r\n")
         self.settle()
-        self.assertIs(self.session.state, State.INTERRUPTING)
+        self.assertIs(self.session.state, SessionState.INTERRUPTING)
         self.assertEqual(self.idle, 1)
 
 
@@ -724,36 +731,36 @@ class SilenceTests(SessionTestCase):
         anew.
         """
         self.settle()
-        self.assertIs(self.session.state, State.STARTING)
+        self.assertIs(self.session.state, SessionState.STARTING)
         self.settle(0.4)
         self.kiro.print("no\n> ")
         self.settle(0.4)
-        self.assertIs(self.session.state, State.STARTING)
+        self.assertIs(self.session.state, SessionState.STARTING)
         self.settle(0.1)
-        self.assertIs(self.session.state, State.IDLE)
+        self.assertIs(self.session.state, SessionState.IDLE)
 
     def test_turn_is_the_last(self) -> None:
         """
         It is spent by its first turn, with an answer or without.
         """
-        for given_up in (False, True):
+        for aborted in (False, True):
             self.setUp()
             self.settle(0.5)
             reply = self.session.ask("two\nlines")
             results = watched(reply)
             self.settle()
             self.assertEqual(self.kiro.typed, ["two lines"])
-            if given_up:
+            if aborted:
                 reply.cancel()
             else:
                 self.kiro.say("yes")
                 self.settle(0.5)
                 self.assertEqual((results[0].text, results[0].completion), ("yes\n", "quiet"))
             self.settle()
-            self.assertTrue(self.session.spent)
+            self.assertTrue(self.session.exhausted)
             self.assertEqual(self.signals(), ["TERM", "KILL"][: len(self.signals())])
             self.assertEqual(len(self.gone), 1)
-            self.assertIs(self.session.state, State.GONE)
+            self.assertIs(self.session.state, SessionState.GONE)
             self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_too_long(self) -> None:
@@ -761,7 +768,7 @@ class SilenceTests(SessionTestCase):
         What cannot be typed is refused, and the session stays idle.
         """
         self.settle(0.5)
-        with self.assertRaises(PromptUntypable):
+        with self.assertRaises(PromptTooLarge):
             self.session.ask("x" * 5000)
-        self.assertIs(self.session.state, State.IDLE)
+        self.assertIs(self.session.state, SessionState.IDLE)
         self.assertEqual(self.kiro.typed, [])

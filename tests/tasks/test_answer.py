@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.errors import AnswerUnfit
+from kiroworkers.errors import AnswerSchemaMismatch
 from kiroworkers.tasks.answer import find_answer
 from kiroworkers.tasks.objects import objects
 
@@ -66,7 +66,7 @@ class FindTests(SynchronousTestCase):
         example = {"title": "example"}
         text = '{"title": "mine"} as in {"title": "example"}'
         self.assertEqual(find_answer(text, SCHEMA, example).value, {"title": "mine"})
-        with self.assertRaises(AnswerUnfit) as raised:
+        with self.assertRaises(AnswerSchemaMismatch) as raised:
             find_answer('{"title": "example"}', SCHEMA, example)
         self.assertIn("example", raised.exception.reason)
 
@@ -80,7 +80,7 @@ class FindTests(SynchronousTestCase):
             ('{"titel": "x"}', "title is required"),
             ('{"title": "x", "kind": "medium"}', "kind must be one of small, large"),
         ]:
-            with self.assertRaises(AnswerUnfit) as raised:
+            with self.assertRaises(AnswerSchemaMismatch) as raised:
                 find_answer(text, SCHEMA)
             self.assertIn(reason, raised.exception.reason)
 
@@ -103,7 +103,7 @@ class FindTests(SynchronousTestCase):
             ('{"title": "x", "points": 10, "kind": "small"} or {"title": "e"}',
              "points must be at most 8"),
         ]:  # fmt: skip
-            with self.assertRaises(AnswerUnfit) as raised:
+            with self.assertRaises(AnswerSchemaMismatch) as raised:
                 find_answer(text, schema, {"title": "e"})
             self.assertEqual(raised.exception.reason, reason)
 
@@ -114,7 +114,7 @@ class FindTests(SynchronousTestCase):
         schema = {"properties": {"n": {"multipleOf": 0.5}, "deep": {"items": {"$ref": "#"}}},
                   "items": {"$ref": "#"}}  # fmt: skip
         for text in ['{"n": 1' + "0" * 400 + "}", '{"deep": ' + "[" * 600 + "]" * 600 + "}"]:
-            with self.assertRaises(AnswerUnfit) as caught:
+            with self.assertRaises(AnswerSchemaMismatch) as caught:
                 find_answer(text, schema)
             self.assertIn("cannot be checked", caught.exception.reason)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.tasks.normalise import Change, normalised
+from kiroworkers.tasks.normalise import Change, normalize_answer
 from tests.tasks.test_answer import json_values
 
 WHOLE = {"type": "integer"}
@@ -82,7 +82,7 @@ def meaning(value: Any) -> Any:
 
 class NormaliseTests(SynchronousTestCase):
     """
-    Tests for `normalised`.
+    Tests for `normalize_answer`.
     """
 
     def test_kinds(self) -> None:
@@ -101,7 +101,7 @@ class NormaliseTests(SynchronousTestCase):
         ]
         for value, schema, wanted, kinds in cases:
             changes = tuple(Change("", kind) for kind in kinds)
-            self.assertEqual(normalised(value, schema), (wanted, changes))
+            self.assertEqual(normalize_answer(value, schema), (wanted, changes))
 
     def test_doubtful(self) -> None:
         """
@@ -135,7 +135,7 @@ class NormaliseTests(SynchronousTestCase):
             (["5"], {"type": "array", "items": WHOLE, "prefixItems": [{}]}),
         ]
         for value, schema in cases:
-            found, changes = normalised(value, schema)
+            found, changes = normalize_answer(value, schema)
             self.assertIs(found, value)
             self.assertEqual(changes, ())
 
@@ -147,7 +147,7 @@ class NormaliseTests(SynchronousTestCase):
             "properties": {"points": WHOLE, "parts": {"items": {"properties": {"size": SIZE}}}}
         }
         value = {"parts": [{"size": "SMALL"}, {"size": "LARGE"}], "points": "3", "more": "5"}
-        found, changes = normalised(value, schema)
+        found, changes = normalize_answer(value, schema)
         self.assertEqual(
             found, {"parts": [{"size": "small"}, {"size": "Large"}], "points": 3, "more": "5"}
         )
@@ -159,11 +159,11 @@ class NormaliseTests(SynchronousTestCase):
         What fits comes back as the very same; the result is left as it is the next
         time; and it means what it meant.
         """
-        found, changes = normalised(value, schema)
+        found, changes = normalize_answer(value, schema)
         if Draft202012Validator(schema).is_valid(value):
             self.assertIs(found, value)
         self.assertEqual(bool(changes), found is not value)
-        again, more = normalised(found, schema)
+        again, more = normalize_answer(found, schema)
         self.assertIs(again, found)
         self.assertEqual(more, ())
         self.assertEqual(meaning(found), meaning(value))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.errors import AnswerUnfit, AnswerUnreadable
+from kiroworkers.errors import AnswerSchemaMismatch, AnswerUnreadable
 from kiroworkers.tasks.answer import find_answer
 from tests.tasks.test_answer import SCHEMA, json_values, prose
 
@@ -61,7 +61,7 @@ class RejoinTests(SynchronousTestCase):
         """
         An object that fits in no reading is unfit, and says why.
         """
-        with self.assertRaises(AnswerUnfit) as raised:
+        with self.assertRaises(AnswerSchemaMismatch) as raised:
             self.find('{"name": "one\n two"} {"kind": 1}')
         self.assertIn("title is required", str(raised.exception))
 
@@ -105,7 +105,7 @@ class RejoinTests(SynchronousTestCase):
         """
         Where lines are never cut, a newline inside a string is no JSON.
         """
-        with self.assertRaises(AnswerUnfit):
+        with self.assertRaises(AnswerSchemaMismatch):
             find_answer('{"title": "a", "kinds": ["Run_\nVerify"]}', SCHEMA)
 
     @given(st.dictionaries(st.text(), json_values), prose, st.integers(20, 60))
@@ -120,7 +120,7 @@ class RejoinTests(SynchronousTestCase):
         cut = "\n".join(textwrap.wrap(said, width, drop_whitespace=True, break_on_hyphens=False))
         try:
             found = find_answer(cut, SCHEMA, wrapped=True)
-        except (AnswerUnfit, AnswerUnreadable):
+        except (AnswerSchemaMismatch, AnswerUnreadable):
             return
         self.assertEqual(found.value, answer)
 
@@ -128,7 +128,7 @@ class RejoinTests(SynchronousTestCase):
         """
         A number that is none in JSON makes no answer.
         """
-        with self.assertRaises(AnswerUnfit):
+        with self.assertRaises(AnswerSchemaMismatch):
             self.find('{"title": "a", "n": 1e999}')
 
     def test_false_starts(self) -> None:

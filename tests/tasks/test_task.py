@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.errors import AnswerUnfit, BadInput
+from kiroworkers.errors import AnswerSchemaMismatch, InvalidInput
 from kiroworkers.tasks import Task, builtin_tasks, load_task
 from kiroworkers.tasks.literal import UNPRINTABLE, json_literal
 
@@ -79,8 +79,8 @@ class HostileTests(SynchronousTestCase):
         for task in (*builtin_tasks().values(), OWN):
             request = task.accept(data.draw(fields_of(task.input_schema)))
             lines = task.prompt(request).split("\n")
-            [asked] = [each for each in lines if each.startswith("Request: ")]
-            sent = json.loads(asked.removeprefix("Request: "))
+            [payload] = [each for each in lines if each.startswith("Request: ")]
+            sent = json.loads(payload.removeprefix("Request: "))
             self.assertEqual(sent, {**sent, **request})
             expected = len(task.prompt(task.example_input).split("\n"))
             if task is OWN:
@@ -103,10 +103,10 @@ class BuiltinTests(SynchronousTestCase):
         self.tasks = builtin_tasks()
         self.story = self.tasks["generate-story"]
 
-    def refusal(self, task: Task, body: Any) -> BadInput:
-        with self.assertRaises(BadInput) as raised:
+    def refusal(self, task: Task, body: Any) -> InvalidInput:
+        with self.assertRaises(InvalidInput) as raised:
             task.accept(body)
-        refusal: BadInput = raised.exception
+        refusal: InvalidInput = raised.exception
         return refusal
 
     def test_names(self) -> None:
@@ -163,7 +163,7 @@ class BuiltinTests(SynchronousTestCase):
         for _ in range(5000):
             deep = [deep]
         for task in self.tasks.values():
-            with self.assertRaises(BadInput):
+            with self.assertRaises(InvalidInput):
                 task.accept({**task.example_input, "more": deep})
 
     def test_nulls_are_absent(self) -> None:
@@ -219,7 +219,7 @@ class BuiltinTests(SynchronousTestCase):
         """
         request = {"idea": "x", "components": ["Door", "Roof"]}
         self.assertNotIn("WorkModel", self.story.prompt(request).partition("An example")[0])
-        with self.assertRaises(AnswerUnfit):
+        with self.assertRaises(AnswerSchemaMismatch):
             self.story.answer(request, json.dumps(STORY_ANSWER))
         answer = self.story.answer(
             request, json.dumps({**STORY_ANSWER, "components": ["door"]})
@@ -240,13 +240,13 @@ class BuiltinTests(SynchronousTestCase):
             {"title": " "},
         ]
         for change in story_changes:
-            with self.assertRaises(AnswerUnfit):
+            with self.assertRaises(AnswerSchemaMismatch):
                 self.story.answer({"idea": "x"}, json.dumps({**STORY_ANSWER, **change}))
         test = self.tasks["generate-test"]
         test_changes: list[dict[str, Any]] = [{"then": []}, {"given": ""}, {"when": [""]}]
         for change in test_changes:
             answer = {"title": "t", "given": ["g"], "when": ["w"], "then": ["t"], **change}
-            with self.assertRaises(AnswerUnfit):
+            with self.assertRaises(AnswerSchemaMismatch):
                 test.answer({"story": {"title": "x"}}, json.dumps(answer))
 
     def test_harmless_differences(self) -> None:
@@ -257,9 +257,9 @@ class BuiltinTests(SynchronousTestCase):
         said = {**STORY_ANSWER, "storyPoint": "2", "acceptanceCriteria": "A file is made"}
         found = self.story.answer({"idea": "x"}, json.dumps(said))
         self.assertEqual(found.value, STORY_ANSWER)
-        fields = [(each.field, each.kind) for each in found.normalised]
+        fields = [(each.field, each.kind) for each in found.normalized]
         self.assertEqual(fields, [("storyPoint", "number"), ("acceptanceCriteria", "list")])
-        self.assertEqual(self.story.answer({}, json.dumps(STORY_ANSWER)).normalised, ())
+        self.assertEqual(self.story.answer({}, json.dumps(STORY_ANSWER)).normalized, ())
 
     def test_criterion_in_lower_case(self) -> None:
         """

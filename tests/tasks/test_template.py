@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jinja2.exceptions import SecurityError, UndefinedError
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.errors import BadInput
+from kiroworkers.errors import InvalidInput
 from kiroworkers.tasks.template import MOST_ITEMS, SANDBOX, BadTemplate, Template, Value
 
 SCHEMA: dict[str, Any] = {
@@ -108,7 +108,7 @@ class RenderTests(SynchronousTestCase):
             (loop, None, {}),
         ]
         for source, limit, request in cases:
-            with self.assertRaises(BadInput):
+            with self.assertRaises(InvalidInput):
                 rendered(source, limit, **request)
 
     @given(st.text(), st.lists(st.text(), max_size=3))
@@ -250,7 +250,7 @@ class RefusalTests(SynchronousTestCase):
         except BadTemplate:
             return
         for request in ({}, {"idea": "/x"}, {"items": ["!x", "y"]}, {"idea": "x", "items": ["@"]}):
-            with contextlib.suppress(BadInput):
+            with contextlib.suppress(InvalidInput):
                 prompt = template.render(request, Value({}), Value({}), "in words")
                 for line in prompt.split("\n"):
                     self.assertFalse(line.lstrip().startswith(("!", "/", "@")), prompt)

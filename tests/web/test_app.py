@@ -17,14 +17,14 @@ from twisted.logger import LogLevel, capturedLogs, eventAsText
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
-from kiroworkers.conversations import Troubled, load_dialect
+from kiroworkers.conversations import AgentFailure, load_dialect
 from kiroworkers.errors import WorkError
-from kiroworkers.pool.agent_groups import Group, Groups
+from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.tasks.task import TaskLimits
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.app import Application
-from kiroworkers.web.auth import Gate
+from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.errors import STATUS
 from kiroworkers.web.tokens import read_tokens
 from tests import fakekiro
@@ -68,11 +68,13 @@ class ApplicationTests(SynchronousTestCase):
         self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: self.reply(prompt)))
         self.pool = pool_in(self.reactor, backlog=0)
         agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {})
-        self.gate = Gate()
+        self.authorizer = Authorizer()
         self.tasks = {**builtin_tasks()}
-        groups = Groups([Group(agent, self.pool)])
-        self.desk = desk_in(self.reactor, groups, self.tasks)
-        application = Application(self.reactor, groups, self.tasks, self.gate, self.desk)
+        groups = AgentGroups([AgentGroup(agent, self.pool)])
+        self.job_service = desk_in(self.reactor, groups, self.tasks)
+        application = Application(
+            self.reactor, groups, self.tasks, self.authorizer, self.job_service
+        )
         self.client: Any = StubTreq(application.resource())
         self.pool.startService()
         self.reactor.advance(0)
@@ -256,7 +258,7 @@ class ApplicationTests(SynchronousTestCase):
         token = "asker-asker-asker"
         file = Path(self.mktemp())
         file.write_text(f"asker ask {token}\n")
-        self.gate.bearers = tuple(read_tokens(file))
+        self.authorizer.tokens = tuple(read_tokens(file))
         response, body = self.request(
             "POST",
             "/kiro/generate-story?raw=1",
@@ -341,11 +343,11 @@ class ApplicationTests(SynchronousTestCase):
         pending = self.client.post("http://localhost/kiro/generate-story", json=body)
         self.client.flush()
         self.reactor.advance(0)
-        asked = next(each for each in self.reactor.programs if each.answering)
+        payload = next(each for each in self.reactor.programs if each.answering)
         del self.tasks["generate-story"]
         response, _ = self.request("POST", "/kiro/generate-story", json=body)
         self.assertEqual(response.code, 404)
-        asked.say(fakekiro.answer_text(asked.typed[0]))
+        payload.say(fakekiro.answer_text(payload.typed[0]))
         self.reactor.advance(0)
         self.client.flush()
         self.assertEqual(self.successResultOf(pending).code, 200)
@@ -403,8 +405,8 @@ class MixedTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reply: Callable[[str], str | None] = fakekiro.answer_text
         self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: self.reply(prompt)))
-        self.groups = Groups(
-            Group(
+        self.groups = AgentGroups(
+            AgentGroup(
                 Agent(load_dialect(dialect), "chosen", "/bin/kiro", (), {}, name),
                 pool_in(self.reactor, workers=1, backlog=backlog, called=called),
             )
@@ -418,7 +420,11 @@ class MixedTests(SynchronousTestCase):
         mine = evolve(story, name="mine", agent="tui")
         tasks = {task.name: task for task in (story, mine)}
         application = Application(
-            self.reactor, self.groups, tasks, Gate(), desk_in(self.reactor, self.groups, tasks)
+            self.reactor,
+            self.groups,
+            tasks,
+            Authorizer(),
+            desk_in(self.reactor, self.groups, tasks),
         )
         self.client: Any = StubTreq(application.resource())
         for group in self.groups:
@@ -461,8 +467,8 @@ class MixedTests(SynchronousTestCase):
             self.assertEqual(told, [name, worker])
         for program, layout in zip(self.reactor.programs, ("on one line", "a line of its own"),
                                    strict=True):  # fmt: skip
-            asked = [each for each in program.typed if "Task:" in each]
-            self.assertEqual((len(asked), all(layout in each for each in asked)), (2, True))
+            payload = [each for each in program.typed if "Task:" in each]
+            self.assertEqual((len(payload), all(layout in each for each in payload)), (2, True))
 
     def test_unknown(self) -> None:
         """
@@ -505,7 +511,7 @@ class MixedTests(SynchronousTestCase):
         An outage of one agent is no other's: the server stays ready, and says who
         can and who cannot.
         """
-        self.tui.pool.crew.suffer(Troubled("throttled", "slow down", None))
+        self.tui.pool.worker_pool.record_failure(AgentFailure("throttled", "slow down", None))
         self.assertEqual(self.story()[0].code, 200)
         response, body = self.story("tui")
         self.assertEqual((response.code, body["code"]), (503, "throttled"))
@@ -528,7 +534,7 @@ class MixedTests(SynchronousTestCase):
         other's beside it.
         """
         self.kiro.pool.pause()
-        self.tui.pool.crew.suffer(Troubled("throttled", "slow down", None))
+        self.tui.pool.worker_pool.record_failure(AgentFailure("throttled", "slow down", None))
         response, body = self.request("GET", "/ready")
         self.assertEqual((response.code, body["code"], body["ready"]), (503, "paused", False))
         self.assertEqual(body["workers"], ["worker1", "tui-worker1"])
@@ -600,7 +606,7 @@ class MixedTests(SynchronousTestCase):
         """
 
         def names() -> list[list[str]]:
-            return [[each.name for each in group.pool.crew.workers] for group in self.groups]
+            return [[each.name for each in group.pool.worker_pool.workers] for group in self.groups]
 
         for query, body in [("", {"agent": "tui"}), ("?agent=tui", {})]:
             self.request("PUT", f"/operator/workers{query}", json={"workers": 2, **body})
@@ -609,7 +615,7 @@ class MixedTests(SynchronousTestCase):
         self.assertEqual([len(each) for each in names()], [3, 2])
         response, body = self.request("POST", "/operator/workers/tui-worker2/drain")
         self.assertEqual((response.code, body["worker"]["agent"]), (202, "tui"))
-        drained = [each.name for group in self.groups for each in group.pool.crew.workers
+        drained = [each.name for group in self.groups for each in group.pool.worker_pool.workers
                    if each.drained]  # fmt: skip
         self.assertEqual(drained, ["tui-worker2"])
         response, body = self.request("POST", "/operator/workers/tui-worker3/drain")

@@ -13,7 +13,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.web.connection_limits import Connections
+from kiroworkers.web.connection_limits import ConnectionLimiter
 
 
 class LimitTests(SynchronousTestCase):
@@ -21,7 +21,7 @@ class LimitTests(SynchronousTestCase):
     Tests for how many connections there may be.
     """
 
-    def connect(self, connections: Connections, address: Any) -> tuple[Any, StringTransport]:
+    def connect(self, connections: ConnectionLimiter, address: Any) -> tuple[Any, StringTransport]:
         transport = StringTransport(peerAddress=address)
         protocol = connections.buildProtocol(address)
         protocol.makeConnection(transport)
@@ -40,7 +40,7 @@ class LimitTests(SynchronousTestCase):
         """
         One too many is told so and closed; when another one ends there is room.
         """
-        connections = Connections(Factory.forProtocol(Protocol), 2, 0)
+        connections = ConnectionLimiter(Factory.forProtocol(Protocol), 2, 0)
         address = IPv4Address("TCP", "192.0.2.1", 1)
         first, _ = self.connect(connections, address)
         self.assertFalse(self.refused(self.connect(connections, address)[1]))
@@ -52,7 +52,7 @@ class LimitTests(SynchronousTestCase):
         """
         One address, or network, cannot take the room of all; this machine can.
         """
-        connections = Connections(Factory.forProtocol(Protocol), 100, 1)
+        connections = ConnectionLimiter(Factory.forProtocol(Protocol), 100, 1)
         for address, refused in [
             (IPv4Address("TCP", "192.0.2.1", 1), False),
             (IPv4Address("TCP", "192.0.2.1", 2), True),

@@ -14,12 +14,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
 from kiroworkers.conversations import load_dialect
-from kiroworkers.pool.agent_groups import Group, Groups
+from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.app import Application
-from kiroworkers.web.auth import Gate
-from kiroworkers.web.rate_limiter import Rates
+from kiroworkers.web.auth import Authorizer
+from kiroworkers.web.rate_limiter import RateLimiter
 from kiroworkers.web.tokens import read_tokens
 from tests import fakekiro
 from tests.jobs.support import desk_in
@@ -37,27 +37,27 @@ class JobsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reply: Callable[[str], str | None] = fakekiro.answer_text
         self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: self.reply(prompt)))
-        self.begin(Gate())
+        self.begin(Authorizer())
 
-    def begin(self, gate: Gate) -> None:
+    def begin(self, authorizer: Authorizer) -> None:
         """
         A server.
         """
-        self.gate = gate
+        self.authorizer = authorizer
         self.pool = pool_in(self.reactor, workers=1)
         agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {})
-        groups, tasks = Groups([Group(agent, self.pool)]), builtin_tasks()
+        groups, tasks = AgentGroups([AgentGroup(agent, self.pool)]), builtin_tasks()
         secret = Path(self.mktemp())
         secret.write_text("a secret of the tests")
-        self.desk = desk_in(
+        self.job_service = desk_in(
             self.reactor, groups, tasks, **{
                 "max-jobs": "3",
                 "callback-secret-file": str(secret),
                 "callback-hosts": "hooks.example.com",
             },
         )  # fmt: skip
-        self.addCleanup(self.desk.close)
-        application = Application(self.reactor, groups, tasks, self.gate, self.desk)
+        self.addCleanup(self.job_service.close)
+        application = Application(self.reactor, groups, tasks, self.authorizer, self.job_service)
         self.client: Any = StubTreq(application.resource())
         self.pool.startService()
         self.reactor.advance(0)
@@ -106,7 +106,7 @@ class JobsTests(SynchronousTestCase):
         file = Path(self.mktemp())
         names = {"ann": "ask", "bob": "ask", "admin": "ask,operate", "eye": "watch"}
         file.write_text("".join(f"{name} {may} {name:x<20}\n" for name, may in names.items()))
-        self.gate.bearers = tuple(read_tokens(file))
+        self.authorizer.tokens = tuple(read_tokens(file))
         return lambda name: {"Authorization": f"Bearer {name:x<20}"}
 
     def test_looking_counts_for_nobody(self) -> None:
@@ -114,8 +114,8 @@ class JobsTests(SynchronousTestCase):
         To look at jobs counts for nobody, and is no attempt of a stranger: who may,
         sees as much each time.
         """
-        rates = Rates(self.reactor, per_minute=1, burst=2)
-        self.begin(Gate(rates=rates))
+        rates = RateLimiter(self.reactor, per_minute=1, burst=2)
+        self.begin(Authorizer(rates=rates))
         bear = self.bear()
         self.order(**bear("ann"))
         for left in (1, 0):
@@ -217,7 +217,7 @@ class JobsTests(SynchronousTestCase):
         """
         Who looks how far a job is spends nothing of the rate at which it may ask.
         """
-        self.gate._rates = Rates(self.reactor, per_minute=1, burst=2)
+        self.authorizer._rates = RateLimiter(self.reactor, per_minute=1, burst=2)
         _, job = self.order()
         for path in (job["location"], "/jobs") * 5:
             self.assertEqual(self.request("GET", path)[0].code, 200)
@@ -263,7 +263,7 @@ class JobsTests(SynchronousTestCase):
         """
         Without a secret to sign with, nobody is called back.
         """
-        self.desk.hosts = None
+        self.job_service.hosts = None
         response, body = self.order(**{"X-Callback": "https://hooks.example.com/x"})
         self.assertEqual((response.code, body["field"]), (400, "X-Callback"))
         self.assertIn("--callback-secret-file", body["error"])

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.test.requesthelper import DummyRequest
 
-from kiroworkers.pool.progress import Retrying, Said, Started
+from kiroworkers.pool.progress import PartialText, Retrying, Started
 from kiroworkers.web.openai.completion import Completion
 from kiroworkers.web.openai.errors import openai_error
 from kiroworkers.web.openai.stream import ChunkStream
@@ -50,9 +50,9 @@ class ChunkStreamTests(SynchronousTestCase):
         What is said is sent at once, and what is left at the end.
         """
         stream = self.stream()
-        stream.watch(Started("worker1", 1))
+        stream.on_progress(Started("worker1", 1))
         self.assertFalse(stream.begun)
-        stream.watch(Said('{"reply": "One'))
+        stream.on_progress(PartialText('{"reply": "One'))
         self.assertEqual(self.sent(), ["", "One"])
         self.assertTrue(stream.finish("One two", None))
         self.assertEqual(self.sent(), ["", "One", " two", "stop", "data: [DONE]"])
@@ -62,7 +62,7 @@ class ChunkStreamTests(SynchronousTestCase):
         What is not read piecewise is sent at the end, even where it is empty.
         """
         stream = self.stream(piecewise=False)
-        stream.watch(Said('{"reply": "One"}'))
+        stream.on_progress(PartialText('{"reply": "One"}'))
         self.assertFalse(stream.begun)
         self.assertTrue(stream.finish("", None))
         self.assertEqual(self.sent(), ["", "stop", "data: [DONE]"])
@@ -72,9 +72,9 @@ class ChunkStreamTests(SynchronousTestCase):
         While nothing was sent, the next attempt is read as the first was.
         """
         stream = self.stream()
-        stream.watch(Said('{"reply": "'))
-        stream.watch(Retrying("its session died"))
-        stream.watch(Said('{"reply": "One"}'))
+        stream.on_progress(PartialText('{"reply": "'))
+        stream.on_progress(Retrying("its session died"))
+        stream.on_progress(PartialText('{"reply": "One"}'))
         self.assertTrue(stream.finish("One", None))
         self.assertEqual(self.sent(), ["", "One", "stop", "data: [DONE]"])
 
@@ -83,9 +83,9 @@ class ChunkStreamTests(SynchronousTestCase):
         After something was sent, an answer that begins with it goes on.
         """
         stream = self.stream()
-        stream.watch(Said('{"reply": "One t'))
-        stream.watch(Retrying("its session died"))
-        stream.watch(Said('{"reply": "One two"}'))
+        stream.on_progress(PartialText('{"reply": "One t'))
+        stream.on_progress(Retrying("its session died"))
+        stream.on_progress(PartialText('{"reply": "One two"}'))
         self.assertTrue(stream.finish("One two", None))
         self.assertEqual(self.sent(), ["", "One t", "wo", "stop", "data: [DONE]"])
 
@@ -94,8 +94,8 @@ class ChunkStreamTests(SynchronousTestCase):
         One that does not is not sent.
         """
         stream = self.stream()
-        stream.watch(Said('{"reply": "One'))
-        stream.watch(Retrying("its session died"))
+        stream.on_progress(PartialText('{"reply": "One'))
+        stream.on_progress(Retrying("its session died"))
         self.assertFalse(stream.finish("Two", None))
         self.assertEqual(self.sent(), ["", "One"])
 

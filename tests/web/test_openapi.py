@@ -18,17 +18,17 @@ from twisted.trial.unittest import SynchronousTestCase
 import kiroworkers.web
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.web.app import Application
-from kiroworkers.web.openai.routes import OpenAIDoor
+from kiroworkers.web.openai.routes import OpenAIRoutes
 from kiroworkers.web.openapi import document
 from kiroworkers.web.openapi.failures import MEANING, codes
 from kiroworkers.web.openapi.routes import Route, routes_of
 from kiroworkers.web.openapi.task_schemas import with_nulls
-from kiroworkers.web.operator import Operator
+from kiroworkers.web.operator import OperatorRoutes
 
 ROUTES = (
     *routes_of(Application.app),
-    *routes_of(Operator.app, "/operator"),
-    *routes_of(OpenAIDoor.app, "/v1"),
+    *routes_of(OperatorRoutes.app, "/operator"),
+    *routes_of(OpenAIRoutes.app, "/v1"),
 )
 
 
@@ -225,7 +225,7 @@ class RefusalsTests(SynchronousTestCase):
             for node in ast.walk(ast.parse(path.read_text())):
                 match node:
                     case ast.Call(
-                        func=ast.Name(id="Refusal"),
+                        func=ast.Name(id="HttpError"),
                         args=[ast.Constant(value=int(status)), ast.Constant(value=str(code)), *_],
                     ):
                         found.append((status, code))

@@ -11,20 +11,20 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.tasks import builtin_tasks
-from kiroworkers.web.pages.reference import Field, Reading
+from kiroworkers.web.pages.reference import ApiReference, FieldRow
 from tests.web.test_openapi import described
 
 
 class ReadingTests(SynchronousTestCase):
     """
-    Tests for `Reading`.
+    Tests for `ApiReference`.
     """
 
-    def shown(self, name: str, **more: Any) -> tuple[Reading, Any]:
+    def shown(self, name: str, **more: Any) -> tuple[ApiReference, Any]:
         """
         The reading of a description, and the operation `name` in it.
         """
-        reading = Reading(described(**more))
+        reading = ApiReference(described(**more))
         found = [each for _, operations in reading.groups() for each in operations]
         return reading, next(each for each in found if each.id == name)
 
@@ -32,7 +32,7 @@ class ReadingTests(SynchronousTestCase):
         """
         Fields are told by their paths, within lists and objects, too.
         """
-        reading = Reading(described())
+        reading = ApiReference(described())
         schema = {
             "required": ["list"],
             "properties": {
@@ -50,9 +50,9 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual(
             reading.fields(schema),
             [
-                Field("list", "list of object, items: at least 1", True, ""),
-                Field("list[].size", "integer, at most 8", False, ""),
-                Field("word", "string or null, not blank", False, "One."),
+                FieldRow("list", "list of object, items: at least 1", True, ""),
+                FieldRow("list[].size", "integer, at most 8", False, ""),
+                FieldRow("word", "string or null, not blank", False, "One."),
             ],
         )
 
@@ -62,13 +62,13 @@ class ReadingTests(SynchronousTestCase):
         """
         schema: dict[str, Any] = {"type": "object", "properties": {}}
         schema["properties"]["child"] = schema
-        self.assertLess(len(Reading(described()).fields(schema)), 20)
+        self.assertLess(len(ApiReference(described()).fields(schema)), 20)
 
     def test_kinds(self) -> None:
         """
         A schema is said in a few words.
         """
-        reading = Reading(described())
+        reading = ApiReference(described())
         for schema, kind in (
             ({"$ref": "#/components/schemas/Job"}, "Job"),
             ({"enum": ["a", "b"]}, '"a" | "b"'),

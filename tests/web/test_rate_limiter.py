@@ -7,19 +7,19 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.web.addresses import is_local, name_in, owner_of
-from kiroworkers.web.rate_limiter import Rates
+from kiroworkers.web.addresses import is_local, name_in, rate_key
+from kiroworkers.web.rate_limiter import RateLimiter
 
 
 class RatesTests(SynchronousTestCase):
     """
-    Tests for `Rates`.
+    Tests for `RateLimiter`.
     """
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.advance(1e9)
-        self.rates = Rates(self.clock, per_minute=20, burst=3)
+        self.rates = RateLimiter(self.clock, per_minute=20, burst=3)
 
     def test_burst(self) -> None:
         """
@@ -45,7 +45,7 @@ class RatesTests(SynchronousTestCase):
         """
         A rate that does not divide a minute evenly allows exactly its number.
         """
-        rates = Rates(self.clock, per_minute=7, burst=7)
+        rates = RateLimiter(self.clock, per_minute=7, burst=7)
         self.assertEqual([rates.take("a") for _ in range(8)], [0] * 7 + [9])
 
     def test_forgets(self) -> None:
@@ -63,7 +63,7 @@ class RatesTests(SynchronousTestCase):
         """
         Of too many clients, the one longest unseen is forgotten.
         """
-        rates = Rates(self.clock, per_minute=1, burst=1, most=3)
+        rates = RateLimiter(self.clock, per_minute=1, burst=1, most=3)
         self.assertEqual([rates.take(name) for name in "abcabc"], [0, 0, 0, 60, 60, 60])
         rates.take("d")
         self.assertEqual(len(rates), 3)
@@ -99,7 +99,7 @@ class AddressTests(SynchronousTestCase):
             ("unix", "unix"),
             ("", ""),
         ]:
-            self.assertEqual(owner_of(host), owner, host)
+            self.assertEqual(rate_key(host), owner, host)
 
     def test_local(self) -> None:
         """

@@ -17,9 +17,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from kiroworkers.web.site import Door, Rules
+from kiroworkers.web.site import ApiSite, RequestLimits
 
-RULES = Rules(max_body=100, receive_timeout=10)
+RULES = RequestLimits(max_body=100, receive_timeout=10)
 
 
 class Inner(Resource):
@@ -47,10 +47,10 @@ class DoorTestCase(SynchronousTestCase):
     A door with one client, in memory.
     """
 
-    def open(self, rules: Rules = RULES) -> None:
+    def open(self, rules: RequestLimits = RULES) -> None:
         self.clock = Clock()
         self.inner = Inner()
-        self.door = Door(self.clock, self.inner, rules)
+        self.door = ApiSite(self.clock, self.inner, rules)
         self.connect()
 
     def connect(self) -> None:
@@ -230,12 +230,12 @@ class OriginTests(DoorTestCase):
         has ten of its own), and reads whether to send a request again.
         """
         self.open(evolve(RULES, cors_origins=("loopback",)))
-        asked = (
+        payload = (
             "Access-Control-Request-Method: POST",
             "Access-Control-Request-Headers: authorization,x-stainless-lang",
         )
         origin = "Origin: http://localhost:3000"
-        self.assertEqual(self.request("Host: localhost", origin, *asked, method="OPTIONS"), 204)
+        self.assertEqual(self.request("Host: localhost", origin, *payload, method="OPTIONS"), 204)
         said = self.transport.value()
         # Not among what a star stands for.
         self.assertIn(b"\r\nAccess-Control-Allow-Headers: Authorization, *\r\n", said)

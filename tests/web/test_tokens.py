@@ -8,8 +8,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.errors import BadSetting
-from kiroworkers.web.tokens import bearer_of, read_tokens
+from kiroworkers.errors import InvalidSetting
+from kiroworkers.web.tokens import find_token, read_tokens
 
 TOKEN = "0123456789abcdef"
 
@@ -36,9 +36,9 @@ class TokenTests(SynchronousTestCase):
                          [True, True, False])  # fmt: skip
         self.assertEqual([you.may(scope) for scope in ("ask", "watch", "operate")],
                          [False, True, True])  # fmt: skip
-        self.assertIs(bearer_of(TOKEN, [me, you]), me)
+        self.assertIs(find_token(TOKEN, [me, you]), me)
         for wrong in ("", TOKEN[:-1], TOKEN + "3", "\udcff"):
-            self.assertIs(bearer_of(wrong, [me, you]), None)
+            self.assertIs(find_token(wrong, [me, you]), None)
 
     def test_wrong(self) -> None:
         """
@@ -53,7 +53,7 @@ class TokenTests(SynchronousTestCase):
             ("me ask short", "at least 16"),
             ("me ask " + "ä" * 20, "ASCII"),
         ]:
-            with self.assertRaises(BadSetting) as raised:
+            with self.assertRaises(InvalidSetting) as raised:
                 read_tokens(self.file(text))
             self.assertIn(reason, str(raised.exception))
             self.assertNotIn(TOKEN, str(raised.exception))
@@ -62,6 +62,6 @@ class TokenTests(SynchronousTestCase):
         """
         A file that cannot be read is named.
         """
-        with self.assertRaises(BadSetting) as raised:
+        with self.assertRaises(InvalidSetting) as raised:
             read_tokens(Path("/no/such/tokens"))
         self.assertIn("/no/such/tokens", str(raised.exception))

@@ -11,16 +11,16 @@ from pathlib import Path
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.conversations.dialects.dialect import Store
+from kiroworkers.conversations.dialects.dialect import StateDir
 from kiroworkers.process.agent_process import Command
-from kiroworkers.workspaces.workspaces import Room, Rooms, Workdir
+from kiroworkers.workspaces.workspaces import Workdir, Workspace, Workspaces
 
-STORE = Store("TOOL_HOME", ".tool", copy=("config", "deep/er", "missing"), link=("auth",))
+STORE = StateDir("TOOL_HOME", ".tool", copy=("config", "deep/er", "missing"), link=("auth",))
 
 
 class RoomsTests(SynchronousTestCase):
     """
-    Tests for `Rooms`.
+    Tests for `Workspaces`.
     """
 
     def setUp(self) -> None:
@@ -39,28 +39,30 @@ class RoomsTests(SynchronousTestCase):
         self.started: list[Command] = []
         self.results: list[Deferred[tuple[bytes, bytes, int]]] = []
 
-    def open(self, workdir: Workdir = Workdir.SHARED) -> Rooms:
-        rooms = Rooms(self.run_command, workdir)
-        rooms.open(self.state)
-        self.addCleanup(lambda: Deferred.fromCoroutine(rooms.close()))
-        return rooms
+    def open(self, workdir: Workdir = Workdir.SHARED) -> Workspaces:
+        workspaces = Workspaces(self.run_command, workdir)
+        workspaces.open(self.state)
+        self.addCleanup(lambda: Deferred.fromCoroutine(workspaces.close()))
+        return workspaces
 
     def run_command(self, command: Command) -> Deferred[tuple[bytes, bytes, int]]:
         self.ran.append(command)
         return self.results.pop() if self.results else succeed((b"", b"", 0))
 
-    def enter(self, rooms: Rooms, worker: str = "worker1", *stores: Store) -> Room:
-        room = rooms.take(worker, self.command, stores)
-        room.enter(self.started.append)
-        return room
+    def prepare(
+        self, workspaces: Workspaces, worker: str = "worker1", *state_dirs: StateDir
+    ) -> Workspace:
+        workspace = workspaces.take(worker, self.command, state_dirs)
+        workspace.prepare(self.started.append)
+        return workspace
 
     def test_shared(self) -> None:
         """
         A session that needs nothing of its own runs the command as it is.
         """
-        room = Rooms(self.run_command, Workdir.SHARED).take("worker1", self.command, ())
-        room.enter(self.started.append)
-        room.leave()
+        workspace = Workspaces(self.run_command, Workdir.SHARED).take("worker1", self.command, ())
+        workspace.prepare(self.started.append)
+        workspace.release()
         self.assertEqual(self.started, [self.command])
 
     def test_per_worker(self) -> None:
@@ -68,18 +70,18 @@ class RoomsTests(SynchronousTestCase):
         Sessions that live at the same time run in empty folders of their own, for
         the user's eyes only; a folder that was left is free, and empty, again.
         """
-        rooms = self.open(Workdir.PER_WORKER)
-        first = self.enter(rooms)
-        self.enter(rooms)
-        self.enter(rooms, "gemini-acp-worker1")
+        workspaces = self.open(Workdir.PER_WORKER)
+        first = self.prepare(workspaces)
+        self.prepare(workspaces)
+        self.prepare(workspaces, "gemini-acp-worker1")
         folders = [command.folder for command in self.started]
         work = self.state / "work"
         names = ("worker1", "worker1.2", "gemini-acp-worker1")
         self.assertEqual(folders, [work / name for name in names])
         self.assertEqual(stat.S_IMODE(folders[0].stat().st_mode), 0o700)
         (folders[0] / "left").touch()
-        first.leave()
-        self.enter(rooms)
+        first.release()
+        self.prepare(workspaces)
         self.assertEqual(self.started[-1].folder, folders[0])
         self.assertEqual(list(folders[0].iterdir()), [])
 
@@ -88,15 +90,15 @@ class RoomsTests(SynchronousTestCase):
         What a session leaves is removed by a program, so that nobody waits for it,
         and the server's end waits for that.
         """
-        rooms = self.open(Workdir.PER_WORKER)
+        workspaces = self.open(Workdir.PER_WORKER)
         removed: Deferred[tuple[bytes, bytes, int]] = Deferred()
         self.results.append(removed)
-        self.enter(rooms).leave()
+        self.prepare(workspaces).release()
         [gone] = (self.state / "gone").iterdir()
         self.assertEqual(
             (self.ran[0].executable, self.ran[0].arguments[-1]), ("/bin/sh", str(gone))
         )
-        closed = Deferred.fromCoroutine(rooms.close())
+        closed = Deferred.fromCoroutine(workspaces.close())
         self.assertNoResult(closed)
         removed.callback((b"", b"", 0))
         self.successResultOf(closed)
@@ -108,7 +110,7 @@ class RoomsTests(SynchronousTestCase):
         with what is copied, modes and all, and what is linked; what the user does
         not have is not there.
         """
-        self.enter(self.open(), "worker1", STORE)
+        self.prepare(self.open(), "worker1", STORE)
         [command] = self.started
         self.assertEqual(command.folder, self.command.folder)
         own = Path(command.environment["TOOL_HOME"])
@@ -126,15 +128,15 @@ class RoomsTests(SynchronousTestCase):
         """
         Two sessions of one worker share no state, and the next one inherits none.
         """
-        rooms = self.open()
-        first = self.enter(rooms, "worker1", STORE)
-        self.enter(rooms, "worker1", STORE)
+        workspaces = self.open()
+        first = self.prepare(workspaces, "worker1", STORE)
+        self.prepare(workspaces, "worker1", STORE)
         folders = [Path(each.environment["TOOL_HOME"]) for each in self.started]
         self.assertEqual(len(set(folders)), 2)
         (folders[0] / "history").touch()
-        first.leave()
+        first.release()
         self.assertFalse(folders[0].exists())
-        self.enter(rooms, "worker1", STORE)
+        self.prepare(workspaces, "worker1", STORE)
         self.assertEqual(self.started[-1].environment["TOOL_HOME"], str(folders[0]))
         self.assertFalse((folders[0] / "history").exists())
 
@@ -146,13 +148,13 @@ class RoomsTests(SynchronousTestCase):
         other = self.folder / "other"
         other.mkdir()
         (other / "config").write_text("another")
-        rooms = self.open()
+        workspaces = self.open()
         for environment, found in [
             ({"HOME": str(self.home), "TOOL_HOME": str(other)}, ["config"]),
             ({}, []),
         ]:
             self.command = Command("/bin/agent", (), environment, self.home, (5, 80))
-            self.enter(rooms, "worker1", STORE)
+            self.prepare(workspaces, "worker1", STORE)
             own = Path(self.started[-1].environment["TOOL_HOME"])
             self.assertEqual([each.name for each in own.iterdir()], found)
 
@@ -163,45 +165,45 @@ class RoomsTests(SynchronousTestCase):
         """
         os.mkfifo(self.home / ".tool" / "pipe")
         (self.home / ".tool" / "large").write_bytes(bytes(1024**2 + 1))
-        rooms = self.open()
+        workspaces = self.open()
         for name in ("pipe", "large", "deep"):
             with self.assertRaises(OSError) as raised:
-                self.enter(rooms, "worker1", Store("TOOL_HOME", ".tool", copy=(name,)))
+                self.prepare(workspaces, "worker1", StateDir("TOOL_HOME", ".tool", copy=(name,)))
             self.assertIn(f".tool/{name}", str(raised.exception))
         self.assertEqual(self.started, [])
-        self.enter(rooms, "worker1", STORE)
+        self.prepare(workspaces, "worker1", STORE)
         self.assertIn("/state/worker1/", self.started[0].environment["TOOL_HOME"])
 
     def test_start_fails(self) -> None:
         """
         A session that cannot be started leaves its room.
         """
-        rooms = self.open(Workdir.PER_WORKER)
+        workspaces = self.open(Workdir.PER_WORKER)
 
         def start(command: Command) -> None:
             raise OSError("no more processes")
 
         with self.assertRaises(OSError):
-            rooms.take("worker1", self.command, ()).enter(start)
-        self.enter(rooms)
+            workspaces.take("worker1", self.command, ()).prepare(start)
+        self.prepare(workspaces)
         self.assertEqual(self.started[0].folder.name, "worker1")
 
     def test_names(self) -> None:
         """
         A name that is no safe name of a folder is refused.
         """
-        rooms = self.open(Workdir.PER_WORKER)
+        workspaces = self.open(Workdir.PER_WORKER)
         for name in ("", "..", "a/b", "worker1.2", "-rf", "x" * 101):
             with self.assertRaises(ValueError):
-                rooms.take(name, self.command, ())
+                workspaces.take(name, self.command, ())
 
     def test_leftovers(self) -> None:
         """
         What an earlier server left in the state folder is gone when rooms open.
         """
-        rooms = self.open()
+        workspaces = self.open()
         left = self.state / "state" / "worker9"
         left.mkdir()
-        self.successResultOf(Deferred.fromCoroutine(rooms.close()))
+        self.successResultOf(Deferred.fromCoroutine(workspaces.close()))
         self.open()
         self.assertFalse(left.exists())

@@ -24,6 +24,7 @@ from kiroworkers.conversations.acp import jsonrpc
 from kiroworkers.conversations.conversation import Conversation
 from kiroworkers.conversations.dialects.dialect import Dialect
 from kiroworkers.conversations.events import (
+    AgentFailure,
     Answered,
     Cleared,
     Event,
@@ -32,12 +33,11 @@ from kiroworkers.conversations.events import (
     NotCleared,
     Overflowed,
     Ready,
-    Said,
     Submitted,
-    Troubled,
+    TextChunk,
     Working,
 )
-from kiroworkers.conversations.failures import find_trouble
+from kiroworkers.conversations.failures import find_failure
 from kiroworkers.conversations.transcript import plain
 
 PROTOCOL_VERSION = 1
@@ -118,7 +118,7 @@ class AcpConversation(Conversation):
         self._ready = False
         self._prompted = False
         self._closes = False
-        self._unasked = self._request(
+        self._data_to_send = self._request(
             _Asked.INITIALIZE,
             "initialize",
             {
@@ -135,7 +135,7 @@ class AcpConversation(Conversation):
         self._said = StringIO()
         self._size = 0
         self._permissions: deque[jsonrpc.Request] = deque()
-        self._trouble: Troubled | None = None
+        self._failure: AgentFailure | None = None
         self._aside = bytearray()
 
     @property
@@ -143,7 +143,7 @@ class AcpConversation(Conversation):
         return self._ready
 
     @property
-    def forgets(self) -> bool:
+    def can_clear(self) -> bool:
         return True
 
     @property
@@ -151,16 +151,16 @@ class AcpConversation(Conversation):
         return plain(bytes(self._aside[-_LAST_SEEN:])).strip()
 
     @property
-    def trouble(self) -> Troubled | None:
-        if self._trouble is None and not self._session:
+    def failure(self) -> AgentFailure | None:
+        if self._failure is None and not self._session:
             # An agent that does not even start says why beside the protocol.
-            return find_trouble(self._dialect.troubles, self.last_seen)
-        return self._trouble
+            return find_failure(self._dialect.failures, self.last_seen)
+        return self._failure
 
     # What to write.
 
-    def unasked(self) -> bytes:
-        written, self._unasked = self._unasked, b""
+    def data_to_send(self) -> bytes:
+        written, self._data_to_send = self._data_to_send, b""
         return written
 
     def ask(self, prompt: str) -> bytes:
@@ -209,11 +209,11 @@ class AcpConversation(Conversation):
                     self._answered(asked, message, events)
                     continue
                 case jsonrpc.Garbage(start):
-                    self.overhear(start + b"\n")
+                    self.feed_stderr(start + b"\n")
             self._count(size, events)
         return events
 
-    def overhear(self, data: bytes) -> None:
+    def feed_stderr(self, data: bytes) -> None:
         self._aside += data
         if len(self._aside) > 2 * _LAST_SEEN:
             del self._aside[:-_LAST_SEEN]
@@ -236,7 +236,7 @@ class AcpConversation(Conversation):
             case {"sessionUpdate": str(kind), "content": {"type": "text", "text": str(text)}}:
                 if kind == "agent_message_chunk":
                     self._said.write(text)
-                    events.append(Said(text))
+                    events.append(TextChunk(text))
                 size = max(len(text.encode("utf-8", "surrogatepass")), size // _USUAL_ENVELOPE)
             case {"sessionUpdate": "tool_call", "title": str(title)}:
                 events.append(Working(_shown(title, _LONGEST_TITLE)))
@@ -257,11 +257,11 @@ class AcpConversation(Conversation):
         The agent waits for an answer.
         """
         if request.method != "session/request_permission":
-            self._unasked += jsonrpc.error(
+            self._data_to_send += jsonrpc.error(
                 request.id, jsonrpc.METHOD_NOT_FOUND, f"kiroworkers has no {request.method[:100]}"
             )
         elif not self._answering or request.params.get("sessionId") != self._session:
-            self._unasked += _cancelled(request)
+            self._data_to_send += _cancelled(request)
         else:
             self._permissions.append(request)
             events.append(NeedsApproval(_title(request.params), str(request.id)))
@@ -290,8 +290,8 @@ class AcpConversation(Conversation):
                 self._ready = True
                 events.append(NotCleared(_words(error)))
             case _ if error is not None:
-                self._trouble = self._name(error)
-                events.append(self._trouble)
+                self._failure = self._name(error)
+                events.append(self._failure)
             case _Asked.INITIALIZE:
                 self._greeted(result, events)
             case _Asked.SESSION | _Asked.CLEAR:
@@ -300,25 +300,27 @@ class AcpConversation(Conversation):
     def _greeted(self, result: Mapping[str, Any], events: list[Event]) -> None:
         spoken = result.get("protocolVersion")
         if spoken != PROTOCOL_VERSION:
-            self._trouble = Troubled(
+            self._failure = AgentFailure(
                 "protocol", f"it speaks version {str(spoken)[:100]} of ACP, not 1"
             )
-            events.append(self._trouble)
+            events.append(self._failure)
             return
         match result:
             case {"agentCapabilities": {"sessionCapabilities": {"close": dict()}}}:
                 self._closes = True
-        self._unasked += self._new_session(_Asked.SESSION)
+        self._data_to_send += self._new_session(_Asked.SESSION)
 
     def _entered(self, asked: _Asked, result: Mapping[str, Any], events: list[Event]) -> None:
         session = result.get("sessionId")
         if not isinstance(session, str) or not session or session in self._sessions:
-            self._trouble = Troubled("protocol", "it made no session that has a name of its own")
-            events.append(self._trouble)
+            self._failure = AgentFailure(
+                "protocol", "it made no session that has a name of its own"
+            )
+            events.append(self._failure)
             return
         self._sessions.add(session)
         if self._session and self._closes:
-            self._unasked += self._request(
+            self._data_to_send += self._request(
                 _Asked.CLOSE, "session/close", {"sessionId": self._session}
             )
         self._session = session
@@ -329,35 +331,35 @@ class AcpConversation(Conversation):
     def _end_turn(self, result: Mapping[str, Any], error: Mapping[str, Any] | None) -> Event:
         wanted, self._answering = self._answering, False
         said, reason = self._text(), result.get("stopReason")
-        self._unasked += self._cancel_permissions()
+        self._data_to_send += self._cancel_permissions()
         if not wanted:
             return Ready()
         if error is not None:
-            self._trouble = self._name(error)
-            return self._trouble
+            self._failure = self._name(error)
+            return self._failure
         if reason == "end_turn":
             return Answered(said, self.completion)
         known = isinstance(reason, str) and reason in _STOPS
         detail = _STOPS[str(reason)] if known else f"the turn ended with {str(reason)[:100]}"
-        self._trouble = Troubled(str(reason) if known else "agent_error", detail)
-        return self._trouble
+        self._failure = AgentFailure(str(reason) if known else "agent_error", detail)
+        return self._failure
 
     def _text(self) -> str:
         text = self._said.getvalue()
         self._drop()
         return _whole(text)
 
-    def _name(self, error: Mapping[str, Any]) -> Troubled:
+    def _name(self, error: Mapping[str, Any]) -> AgentFailure:
         """
         The trouble that an error is.
         """
         words = _words(error)
-        found = find_trouble(self._dialect.troubles, words)
+        found = find_failure(self._dialect.failures, words)
         if found is not None:
             return found
         if error.get("code") == _LOGIN_REQUIRED:
-            return Troubled("login_required", words[:_LONGEST_WORDS])
-        return Troubled("agent_error", words[:_LONGEST_WORDS])
+            return AgentFailure("login_required", words[:_LONGEST_WORDS])
+        return AgentFailure("agent_error", words[:_LONGEST_WORDS])
 
     # Steps of all this.
 
@@ -366,7 +368,7 @@ class AcpConversation(Conversation):
         Something is asked.
         """
         self._ready = self._answering = False
-        self._trouble = None
+        self._failure = None
         self._drop()
 
     def _drop(self) -> None:

@@ -70,7 +70,7 @@ class Reader:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._rest = bytearray()
+        self._become_idle = bytearray()
         self._skipping = False
 
     def feed(self, data: bytes) -> list[tuple[Message, int]]:
@@ -82,16 +82,16 @@ class Reader:
         *ends, rest = data.split(b"\n")
         for end in ends:
             if self._add(end):
-                line = bytes(self._rest)
+                line = bytes(self._become_idle)
                 if line.strip():
                     found.append((read_message(line), len(line) + 1))
             elif not self._skipping:
                 found.append(self._too_long())
-            self._rest.clear()
+            self._become_idle.clear()
             self._skipping = False
         if not self._add(rest) and not self._skipping:
             found.append(self._too_long())
-            self._rest.clear()
+            self._become_idle.clear()
             self._skipping = True
         return found
 
@@ -99,13 +99,13 @@ class Reader:
         """
         Keep `piece` of a line, if that is wanted and not too much.
         """
-        if self._skipping or len(self._rest) + len(piece) > self._limit:
+        if self._skipping or len(self._become_idle) + len(piece) > self._limit:
             return False
-        self._rest += piece
+        self._become_idle += piece
         return True
 
     def _too_long(self) -> tuple[Message, int]:
-        return Garbage(bytes(self._rest[:200]), too_long=True), self._limit
+        return Garbage(bytes(self._become_idle[:200]), too_long=True), self._limit
 
 
 def read_message(line: bytes) -> Message:

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from attrs import field, frozen
 
 from kiroworkers.conversations.dialects.environment import passed
-from kiroworkers.conversations.failures import TroubleSign
+from kiroworkers.conversations.failures import FailurePattern
 
 Version = tuple[int, ...]
 
@@ -57,7 +57,7 @@ class Menu:
 
 
 @frozen
-class Cycle:
+class BracketedPastePrompt:
     """
     A line editor brackets what it reads.
 
@@ -72,7 +72,7 @@ class Cycle:
 
 
 @frozen
-class Line:
+class LinePrompt:
     """
     A prompt is all there is: the last line matches `prompt`, and nothing more
     comes for `quiet` seconds.
@@ -83,7 +83,7 @@ class Line:
 
 
 @frozen
-class Sign:
+class Marker:
     """
     A text on the screen, in the window's title, or in what the agent says of
     its state (``OSC 7501``).  All that are given must be there.
@@ -95,7 +95,7 @@ class Sign:
 
 
 @frozen
-class Signs:
+class StatusMarkers:
     """
     A full-screen program shows whether it is idle or busy.
 
@@ -108,8 +108,8 @@ class Signs:
         one all the same, the two disagree on how wide its text is.
     """
 
-    idle: Sign
-    busy: Sign
+    idle: Marker
+    busy: Marker
     quiet: float
     rows: int
     output: re.Pattern[str] = field(eq=False)
@@ -173,7 +173,7 @@ class Approval:
 
 
 @frozen
-class Store:
+class StateDir:
     """
     A folder in which the agent keeps what it knows, and where sessions at the same
     time would meet: each gets its own.
@@ -208,9 +208,9 @@ class Dialect:
     @ivar readiness: how the prompt, and with it the end of a turn, is known.
     @ivar clear: None where the agent cannot forget; a turn is its last then.
     @ivar answer_prefix: what every answer begins with; what was printed before
-        is the agent's own word, in which `troubles` are looked for.  None where
+        is the agent's own word, in which `failures` are looked for.  None where
         the two cannot be told apart.  Searched in what came from the terminal
-        where `readiness` is a `Cycle`, else in what a reader would have seen.
+        where `readiness` is a `BracketedPastePrompt`, else in what a reader would have seen.
     @ivar journal: the folder, below the user's home, in which the agent keeps a
         journal of each session; None without.
     """
@@ -225,9 +225,9 @@ class Dialect:
     until: Version | None
     set_environment: Mapping[str, str]
     pass_environment: tuple[str, ...]
-    stores: tuple[Store, ...]
+    state_dirs: tuple[StateDir, ...]
     window: Window | None
-    readiness: Cycle | Line | Signs | Acp
+    readiness: BracketedPastePrompt | LinePrompt | StatusMarkers | Acp
     keys: Keys
     clear: Clear | None
     approval: Approval | None
@@ -235,7 +235,7 @@ class Dialect:
     layout: Layout
     journal: str | None
     menus: tuple[Menu, ...]
-    troubles: tuple[TroubleSign, ...]
+    failures: tuple[FailurePattern, ...]
 
     @property
     def transport(self) -> Literal["terminal", "acp"]:

@@ -21,19 +21,19 @@ from jsonschema import Draft202012Validator, FormatChecker
 from kiroworkers.conversations.dialects.dialect import (
     Acp,
     Approval,
+    BracketedPastePrompt,
     Clear,
-    Cycle,
     Dialect,
     Flag,
     Keys,
-    Line,
+    LinePrompt,
+    Marker,
     Menu,
-    Sign,
-    Signs,
-    Store,
+    StateDir,
+    StatusMarkers,
     version_in,
 )
-from kiroworkers.conversations.failures import KINDS, TroubleSign
+from kiroworkers.conversations.failures import FAILURE_KINDS, FailurePattern
 from kiroworkers.json_schema import first_problem
 
 
@@ -158,7 +158,8 @@ _SCHEMA = _table(
         "menu": _MENUS,
         "trouble": _list(
             _table(
-                {"kind": {"enum": list(KINDS)}, "text": _PATTERN}, {"blocks": {"type": "boolean"}}
+                {"kind": {"enum": list(FAILURE_KINDS)}, "text": _PATTERN},
+                {"blocks": {"type": "boolean"}},
             )
         ),
     },
@@ -279,8 +280,8 @@ def _dialect(data: Mapping[str, Any]) -> Dialect:
         until=version_in(start.get("until", "")),
         set_environment=environment["set"],
         pass_environment=tuple(environment.get("pass", ())),
-        stores=tuple(
-            Store(
+        state_dirs=tuple(
+            StateDir(
                 each["variable"],
                 each["default"],
                 tuple(each.get("copy", ())),
@@ -297,8 +298,8 @@ def _dialect(data: Mapping[str, Any]) -> Dialect:
         layout=answer.get("layout", "compact"),
         journal=answer.get("journal"),
         menus=_menus(data.get("menu", ())),
-        troubles=tuple(
-            TroubleSign(each["kind"], re.compile(each["text"]), each.get("blocks", False))
+        failures=tuple(
+            FailurePattern(each["kind"], re.compile(each["text"]), each.get("blocks", False))
             for each in data.get("trouble", ())
         ),
     )
@@ -312,18 +313,18 @@ def _keys(table: Mapping[str, Any]) -> Keys:
     )
 
 
-def _readiness(data: Mapping[str, Any]) -> Cycle | Line | Signs | Acp:
+def _readiness(data: Mapping[str, Any]) -> BracketedPastePrompt | LinePrompt | StatusMarkers | Acp:
     match data:
         case {"acp": _}:
             return Acp()
         case {"prompt": cycle}:
             ready = re.compile(cycle["ready"].encode())
-            return Cycle(cycle["open"].encode(), ready, cycle["close"].encode())
+            return BracketedPastePrompt(cycle["open"].encode(), ready, cycle["close"].encode())
         case {"line": line}:
-            return Line(re.compile(line["prompt"]), line.get("quiet", _LINE_QUIET))
+            return LinePrompt(re.compile(line["prompt"]), line.get("quiet", _LINE_QUIET))
         case _:
             signs = data["signs"]
-            return Signs(
+            return StatusMarkers(
                 idle=_sign(signs["idle"]),
                 busy=_sign(signs["busy"]),
                 quiet=signs.get("quiet", _SIGN_QUIET),
@@ -333,8 +334,8 @@ def _readiness(data: Mapping[str, Any]) -> Cycle | Line | Signs | Acp:
             )
 
 
-def _sign(table: Mapping[str, str]) -> Sign:
-    return Sign(**{name: re.compile(pattern) for name, pattern in table.items()})
+def _sign(table: Mapping[str, str]) -> Marker:
+    return Marker(**{name: re.compile(pattern) for name, pattern in table.items()})
 
 
 def _clear(table: Mapping[str, str] | None) -> Clear | None:

@@ -2,7 +2,7 @@
 A line editor's terminal, exact to the byte.
 
 The line editor of a classic interface brackets what it reads: it writes
-`Cycle.open`, draws the prompt, and writes `Cycle.close` when Enter was pressed.
+`BracketedPastePrompt.open`, draws the prompt, and writes `BracketedPastePrompt.close` when Enter was pressed.
 So the stream alternates between *editing* (echo, never an answer) and *output*
 (what the agent says), and a turn is exact::
 
@@ -14,14 +14,14 @@ of a read is kept until the rest of it comes.
 
 from __future__ import annotations
 
-from kiroworkers.conversations.dialects.dialect import Cycle, Dialect
+from kiroworkers.conversations.dialects.dialect import BracketedPastePrompt, Dialect
 from kiroworkers.conversations.events import (
     Event,
     NeedsChoice,
-    Strayed,
+    PromptLost,
     Submitted,
 )
-from kiroworkers.conversations.failures import find_trouble
+from kiroworkers.conversations.failures import find_failure
 from kiroworkers.conversations.terminal.keyboard import Expecting
 from kiroworkers.conversations.terminal.printed import LONGEST_START, PrintedConversation
 from kiroworkers.conversations.transcript import plain
@@ -34,14 +34,14 @@ _LONGEST_PROMPT = 4096
 _LONGEST_QUESTION = 4096
 
 
-class CycleConversation(PrintedConversation):
+class BracketedPasteConversation(PrintedConversation):
     """
     Follows the prompt cycles of a line editor.
     """
 
     completion = "prompt"
 
-    def __init__(self, dialect: Dialect, cycle: Cycle, max_output: int) -> None:
+    def __init__(self, dialect: Dialect, cycle: BracketedPastePrompt, max_output: int) -> None:
         super().__init__(dialect, max_output)
         self._cycle = cycle
         self._pending = b""
@@ -106,10 +106,10 @@ class CycleConversation(PrintedConversation):
             self._choices = len(shown)
         if not self._blocked:
             said = self._own_words()
-            trouble = find_trouble((sign for sign in self._dialect.troubles if sign.blocks), said)
-            if trouble is not None:
+            failure = find_failure((sign for sign in self._dialect.failures if sign.blocks), said)
+            if failure is not None:
                 self._blocked = True
-                events.append(trouble)
+                events.append(failure)
 
     def _editing_step(self, events: list[Event]) -> bool:
         """
@@ -146,7 +146,7 @@ class CycleConversation(PrintedConversation):
         strayed = self._at_prompt and not self._typed
         self._at_prompt = False
         if strayed:
-            events.append(Strayed())
+            events.append(PromptLost())
         elif self._unsubmitted:
             self._unsubmitted = False
             events.append(Submitted())

@@ -12,6 +12,7 @@ from enum import Enum, auto
 from kiroworkers.conversations.conversation import Conversation
 from kiroworkers.conversations.dialects.dialect import Dialect, Keys, Menu
 from kiroworkers.conversations.events import (
+    AgentFailure,
     Answered,
     Cleared,
     Event,
@@ -19,9 +20,8 @@ from kiroworkers.conversations.events import (
     NeedsConfirmation,
     NotCleared,
     Ready,
-    Troubled,
 )
-from kiroworkers.conversations.failures import find_trouble
+from kiroworkers.conversations.failures import find_failure
 from kiroworkers.conversations.terminal.typing import typed
 
 
@@ -52,7 +52,7 @@ class KeyboardConversation(Conversation):
         self._started = False
 
     @property
-    def forgets(self) -> bool:
+    def can_clear(self) -> bool:
         return self._dialect.clear is not None
 
     @property
@@ -63,8 +63,8 @@ class KeyboardConversation(Conversation):
         return False
 
     @property
-    def trouble(self) -> Troubled | None:
-        return find_trouble(self._dialect.troubles, self._own_words())
+    def failure(self) -> AgentFailure | None:
+        return find_failure(self._dialect.failures, self._own_words())
 
     # What to type.
 
@@ -171,12 +171,12 @@ class KeyboardConversation(Conversation):
                 question = self._approval() if self.asks_at_prompt else None
                 if question is not None:
                     return NeedsApproval(question)
-                trouble = self.trouble
+                failure = self.failure
                 self._expecting = Expecting.PROMPT
-                if trouble is not None:
-                    return trouble
+                if failure is not None:
+                    return failure
                 if said is None:
-                    return Troubled("unreadable", "the screen did not keep all of the answer")
+                    return AgentFailure("unreadable", "the screen did not keep all of the answer")
                 return Answered(said, self.completion, self.wraps)
             case Expecting.CLEAR:
                 assert clear is not None, "it was typed"

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from kiroworkers.conversations.dialects.dialect import Dialect, Keys, Line
-from kiroworkers.conversations.events import Event, Strayed
+from kiroworkers.conversations.dialects.dialect import Dialect, Keys, LinePrompt
+from kiroworkers.conversations.events import Event, PromptLost
 from kiroworkers.conversations.terminal.keyboard import Expecting
 from kiroworkers.conversations.terminal.printed import PrintedConversation
 from kiroworkers.conversations.terminal.typing import one_line
@@ -33,7 +33,7 @@ class LineConversation(PrintedConversation):
 
     completion = "quiet"
 
-    def __init__(self, dialect: Dialect, line: Line, max_output: int) -> None:
+    def __init__(self, dialect: Dialect, line: LinePrompt, max_output: int) -> None:
         super().__init__(dialect, max_output)
         self._line = line
         self._asked = ""
@@ -47,7 +47,7 @@ class LineConversation(PrintedConversation):
         return self._at_prompt
 
     @property
-    def patience(self) -> float | None:
+    def quiet_timeout(self) -> float | None:
         return self._line.quiet if self._looks_ready and not self._at_prompt else None
 
     def ask(self, prompt: str) -> bytes:
@@ -76,11 +76,11 @@ class LineConversation(PrintedConversation):
         self._looks_ready = bool(last) and self._line.prompt.search(last) is not None
         if self._at_prompt and not self._looks_ready:
             self._at_prompt = False
-            events.append(Strayed())
+            events.append(PromptLost())
         return events
 
-    def silent(self) -> list[Event]:
-        if self.patience is None:
+    def on_quiet(self) -> list[Event]:
+        if self.quiet_timeout is None:
             return []
         self._at_prompt = True
         said = self._said() if self._expecting is Expecting.ANSWER else ""

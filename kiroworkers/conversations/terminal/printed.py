@@ -6,7 +6,7 @@ bounded, and read as text.
 from __future__ import annotations
 
 from kiroworkers.conversations.dialects.dialect import Dialect
-from kiroworkers.conversations.events import Event, Overflowed, Said
+from kiroworkers.conversations.events import Event, Overflowed, TextChunk
 from kiroworkers.conversations.terminal.keyboard import Expecting, KeyboardConversation
 from kiroworkers.conversations.transcript import plain
 
@@ -60,11 +60,11 @@ class PrintedConversation(KeyboardConversation):
         """
         Tell the lines of the answer that are complete: they are not drawn again.
         """
-        if self.tells and self._prefixed and self._expecting is Expecting.ANSWER:
+        if self.streaming and self._prefixed and self._expecting is Expecting.ANSWER:
             end = self._output.rfind(b"\n", self._untold) + 1
             if end > 0:
                 text = plain(bytes(self._output[self._untold : end]))
-                events += map(Said, text.splitlines(keepends=True))
+                events += map(TextChunk, text.splitlines(keepends=True))
                 self._untold = end
 
     def _drop(self) -> None:

@@ -18,17 +18,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from kiroworkers.conversations.dialects.dialect import Dialect, Menu, Sign, Signs
+from kiroworkers.conversations.dialects.dialect import Dialect, Marker, Menu, StatusMarkers
 from kiroworkers.conversations.events import (
     Event,
     NeedsApproval,
     NeedsChoice,
     NeedsEmptying,
     Overflowed,
-    Strayed,
+    PromptLost,
     Submitted,
 )
-from kiroworkers.conversations.failures import find_trouble
+from kiroworkers.conversations.failures import find_failure
 from kiroworkers.conversations.terminal.emulator import Emulator
 from kiroworkers.conversations.terminal.keyboard import Expecting, KeyboardConversation
 
@@ -41,7 +41,7 @@ class ScreenConversation(KeyboardConversation):
     completion = "idle-sign"
     asks_at_prompt = False
 
-    def __init__(self, dialect: Dialect, signs: Signs, max_output: int) -> None:
+    def __init__(self, dialect: Dialect, signs: StatusMarkers, max_output: int) -> None:
         super().__init__(dialect, max_output)
         self._signs = signs
         assert dialect.window is not None, "signs stand on a screen"
@@ -83,7 +83,7 @@ class ScreenConversation(KeyboardConversation):
         return self._lost
 
     @property
-    def patience(self) -> float | None:
+    def quiet_timeout(self) -> float | None:
         if self._emulator.updating or self._lost:
             return None
         waits = self._held or self._unseen or self._proven or self._left_over
@@ -102,7 +102,7 @@ class ScreenConversation(KeyboardConversation):
     def _left_over(self) -> bool:
         return self._may_empty and self._stirred and not self._busy and not self._idle
 
-    def unasked(self) -> bytes:
+    def data_to_send(self) -> bytes:
         keys, self._enter = self._enter, b""
         return keys
 
@@ -148,9 +148,9 @@ class ScreenConversation(KeyboardConversation):
         self._emulator.feed(data, lambda whole: self._look(events, whole))
         return events
 
-    def silent(self) -> list[Event]:
+    def on_quiet(self) -> list[Event]:
         events: list[Event] = []
-        if self.patience is None:
+        if self.quiet_timeout is None:
             return events
         if self._held:
             self._held, self._enter = False, self._dialect.keys.submit
@@ -178,7 +178,7 @@ class ScreenConversation(KeyboardConversation):
             self._stirred = True
         if self._at_prompt and not self._idle:
             self._at_prompt = False
-            events.append(Strayed())
+            events.append(PromptLost())
         if self._busy and self._unsubmitted:
             self._unsubmitted = False
             events.append(Submitted())
@@ -189,7 +189,7 @@ class ScreenConversation(KeyboardConversation):
         elif whole:
             self._look_for_questions(events)
 
-    def _shows(self, sign: Sign, rows: str) -> bool:
+    def _shows(self, sign: Marker, rows: str) -> bool:
         emulator = self._emulator
         texts = ((sign.screen, rows), (sign.title, emulator.title), (sign.state, emulator.state))
         return all(pattern is None or pattern.search(text) for pattern, text in texts)
@@ -222,11 +222,11 @@ class ScreenConversation(KeyboardConversation):
                 self._once(events, NeedsApproval(question), self._cursor(shown))
                 return
         self._last_menu = self._pressed = None
-        blocking = [sign for sign in self._dialect.troubles if sign.blocks]
-        trouble = find_trouble(blocking, shown)
-        if trouble is not None and not self._blocked:
+        blocking = [sign for sign in self._dialect.failures if sign.blocks]
+        failure = find_failure(blocking, shown)
+        if failure is not None and not self._blocked:
             self._blocked = True
-            events.append(trouble)
+            events.append(failure)
 
     def _once(self, events: list[Event], event: NeedsChoice | NeedsApproval, at: str) -> None:
         """

@@ -29,7 +29,7 @@ class UnsafePrompt(ValueError):
     """
 
 
-class PromptTooLong(ValueError):
+class LineTooLong(ValueError):
     """
     The prompt does not fit into the one line that the agent can be given;
     `length` and `limit` are in bytes.
@@ -53,7 +53,7 @@ def typed(prompt: str, keys: Keys) -> bytes:
         return b"".join((keys.paste_start, prompt.encode(), keys.paste_end, keys.submit))
     line = one_line(prompt).encode()
     if len(line) >= LONGEST_LINE:
-        raise PromptTooLong(len(line), LONGEST_LINE - 1)
+        raise LineTooLong(len(line), LONGEST_LINE - 1)
     return line + keys.submit
 
 

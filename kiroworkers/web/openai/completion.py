@@ -63,10 +63,10 @@ def estimated_usage(messages: Iterable[Mapping[str, Any]], content: str) -> dict
     The tokens of the client's `messages` and of the reply's `content`, without our
     own part of the prompt.
     """
-    asked = sum(tokens_in(each.get("content", "")) for each in messages)
+    payload = sum(tokens_in(each.get("content", "")) for each in messages)
     replied = tokens_in(content)
     return {
-        "prompt_tokens": asked,
+        "prompt_tokens": payload,
         "completion_tokens": replied,
-        "total_tokens": asked + replied,
+        "total_tokens": payload + replied,
     }

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IRequest
 
 from kiroworkers.chat import ReplyReader
-from kiroworkers.pool.progress import Progress, Retrying, Said
+from kiroworkers.pool.progress import PartialText, Progress, Retrying
 from kiroworkers.web.openai.completion import Completion
 
 #: Seconds without a chunk until a comment is sent: proxies end what is silent.
@@ -44,12 +44,12 @@ class ChunkStream:
         self._given = ""
         self._alive = clock.callLater(_KEEP_ALIVE, self._say_alive)
 
-    def watch(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         """
         As `sessions.progress.Watch`.
         """
         match progress:
-            case Said(text) if self._reader is not None:
+            case PartialText(text) if self._reader is not None:
                 self._give(self._reader.feed(text))
             case Retrying() if self._reader is not None:
                 self._reader = None if self._given else ReplyReader()

@@ -19,7 +19,7 @@ from kiroworkers.web.openapi.operations import (
     PARAMETERS,
     TAGS,
     Operation,
-    Response,
+    ResponseDoc,
     task,
 )
 from kiroworkers.web.openapi.routes import Route
@@ -135,7 +135,7 @@ def _operation(
     return found
 
 
-def _response(response: Response, about: Task | None) -> dict[str, Any]:
+def _response(response: ResponseDoc, about: Task | None) -> dict[str, Any]:
     found: dict[str, Any] = {"description": response.description}
     if response.headers:
         found["headers"] = {

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kiroworkers.conversations.failures import KINDS
+from kiroworkers.conversations.failures import FAILURE_KINDS
 from kiroworkers.errors import AgentRefused, AgentUnavailable
 from kiroworkers.web.errors import STATUS
 
@@ -55,7 +55,7 @@ def codes() -> dict[int, tuple[str, ...]]:
     found: dict[int, list[str]] = {}
     for kind, (status, code) in STATUS.items():
         # The kinds of trouble are codes of their own.
-        more = KINDS if issubclass(kind, AgentUnavailable | AgentRefused) else ()
+        more = FAILURE_KINDS if issubclass(kind, AgentUnavailable | AgentRefused) else ()
         found.setdefault(status, []).extend((code, *more))
     for status, others in _OF_HTTP.items():
         found.setdefault(status, []).extend(others)

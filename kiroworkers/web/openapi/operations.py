@@ -10,14 +10,14 @@ from typing import Any
 from attrs import Factory, frozen
 
 from kiroworkers.pool.fair_queue import LEAST_URGENT, MOST_URGENT
-from kiroworkers.web.headers import TOLD
+from kiroworkers.web.headers import ANSWER_HEADERS
 from kiroworkers.web.openapi.schemas import COUNT, TEXT, Schema, ref
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
 
 #: What any request may be refused with.
-_STANDING = (400, 403, 408, 413, 414, 429, 431, 503)
+_COMMON_HEADERS = (400, 403, 408, 413, 414, 429, 431, 503)
 
 #: What one that costs a turn may fail with besides.
 _OF_TURNS = (415, 502, 504)
@@ -52,7 +52,7 @@ HEADERS: Mapping[str, Any] = {
             "description": _MEANINGS[name.decode().removeprefix("X-Kiroworkers-")],
             "schema": TEXT,
         }
-        for name in TOLD
+        for name in ANSWER_HEADERS
     },
     "Idempotency-Replayed": {
         "description": "true where the answer is that of an earlier request with the same key.",
@@ -134,7 +134,7 @@ PARAMETERS: Mapping[str, dict[str, Any]] = {
 
 
 @frozen
-class Response:
+class ResponseDoc:
     """
     One that is no failure of the usual form.
 
@@ -160,7 +160,7 @@ class Operation:
 
     tag: str
     scope: str | None
-    responses: Mapping[int, Response]
+    responses: Mapping[int, ResponseDoc]
     parameters: tuple[str, ...] = ()
     body: Schema | None = None
     example: Mapping[str, Any] | None = None
@@ -172,15 +172,15 @@ class Operation:
         The statuses of failures.
         """
         of_scope = () if self.scope is None else (401,)
-        return tuple(sorted({*_STANDING, *of_scope, *self.more_failures} - {*self.responses}))
+        return tuple(sorted({*_COMMON_HEADERS, *of_scope, *self.more_failures} - {*self.responses}))
 
 
-def _json(description: str, schema: Schema, *headers: str, **links: Any) -> Response:
-    return Response(description, {JSON: schema}, headers, links)
+def _json(description: str, schema: Schema, *headers: str, **links: Any) -> ResponseDoc:
+    return ResponseDoc(description, {JSON: schema}, headers, links)
 
 
-def _asking_for(what: Schema, description: str) -> Response:
-    return Response(
+def _asking_for(what: Schema, description: str) -> ResponseDoc:
+    return ResponseDoc(
         description,
         {
             JSON: what,
@@ -270,14 +270,14 @@ OPERATIONS: Mapping[str, Operation] = {
         "ask",
         {
             200: _json("It was unfinished, and is cancelled.", ref("Job")),
-            204: Response("It had ended, and is forgotten."),
+            204: ResponseDoc("It had ended, and is forgotten."),
         },
         ("Id",),
         more_failures=(404,),
     ),
     "openapi": Operation("Description", None, {200: _json("The description.", {"type": "object"})}),
     "docs": Operation(
-        "Description", None, {200: Response("A page for people.", {"text/html": TEXT})}
+        "Description", None, {200: ResponseDoc("A page for people.", {"text/html": TEXT})}
     ),
     "queue": Operation(
         "Operating", "operate", {200: _json("The requests.", ref("Requests"))}, _BY_AGENT
@@ -304,7 +304,7 @@ OPERATIONS: Mapping[str, Operation] = {
         "OpenAI",
         "ask",
         {
-            200: Response(
+            200: ResponseDoc(
                 "The reply; in chunks of server-sent events where stream is true.",
                 {JSON: ref("ChatCompletion"), EVENTS: _CHUNKS},
                 (*_OF_ANSWERS, "X-Kiroworkers-Usage"),

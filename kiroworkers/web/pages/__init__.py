@@ -13,9 +13,9 @@ from typing import Any
 from jinja2 import Environment
 from twisted.web.iweb import IRequest
 
-from kiroworkers.pool.agent_groups import Groups
-from kiroworkers.web.errors import Refusal
-from kiroworkers.web.pages.reference import Reading
+from kiroworkers.pool.agent_groups import AgentGroups
+from kiroworkers.web.errors import HttpError
+from kiroworkers.web.pages.reference import ApiReference
 
 _FOLDER = files("kiroworkers.web.pages")
 
@@ -33,7 +33,7 @@ class Pages:
     Makes the pages of a server whose agents are those of the `groups`.
     """
 
-    def __init__(self, groups: Groups) -> None:
+    def __init__(self, groups: AgentGroups) -> None:
         self._groups = groups
         templates = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
         self._docs = templates.from_string(_read("docs.html").decode())
@@ -44,7 +44,7 @@ class Pages:
         The page that shows the `description` of the API.
         """
         agents = {each.name: each.agent.dialect.label for each in self._groups}
-        page = self._docs.render(reading=Reading(description), agents=agents)
+        page = self._docs.render(reading=ApiReference(description), agents=agents)
         request.setHeader(b"content-security-policy", _POLICY)
         return _send(request, b"text/html; charset=utf-8", page.encode())
 
@@ -52,10 +52,10 @@ class Pages:
         """
         The file `name`.
 
-        @raise Refusal: when there is none.
+        @raise HttpError: when there is none.
         """
         if name not in self._assets:
-            raise Refusal(404, "not_found", f"There is nothing at /docs/{name}")
+            raise HttpError(404, "not_found", f"There is nothing at /docs/{name}")
         return _send(request, _TYPES[name], self._assets[name])
 
 

@@ -19,7 +19,7 @@ _METHODS = ("get", "post", "put", "delete")
 
 
 @frozen
-class Field:
+class FieldRow:
     """
     A field of an object, by its dotted path.
     """
@@ -31,7 +31,7 @@ class Field:
 
 
 @frozen
-class Shown:
+class OperationView:
     """
     One operation.
 
@@ -57,7 +57,7 @@ class Shown:
         return self.example is not None and "{" not in self.path
 
 
-class Reading:
+class ApiReference:
     """
     Reads `description`, a document of OpenAPI 3.1.
     """
@@ -67,7 +67,7 @@ class Reading:
         self.info = description["info"]
         self.needs_token = "securitySchemes" in description["components"]
 
-    def groups(self) -> Iterator[tuple[Mapping[str, Any], list[Shown]]]:
+    def groups(self) -> Iterator[tuple[Mapping[str, Any], list[OperationView]]]:
         """
         Each tag, and its operations.
         """
@@ -105,7 +105,7 @@ class Reading:
             if status.isdigit():
                 yield status, response["description"]
 
-    def fields(self, schema: Mapping[str, Any]) -> list[Field]:
+    def fields(self, schema: Mapping[str, Any]) -> list[FieldRow]:
         """
         What stands in an object that fits `schema`.
         """
@@ -141,7 +141,7 @@ class Reading:
                 found = found[step.replace("~1", "/").replace("~0", "~")]
         return found  # type: ignore[no-any-return]
 
-    def command(self, operation: Shown) -> str:
+    def command(self, operation: OperationView) -> str:
         """
         How to ask with curl.
         """
@@ -158,11 +158,11 @@ class Reading:
             [*words, f'"{url}"', "\\\n  -H 'Content-Type: application/json' -d", quote(example)]
         )
 
-    def _shown(self, path: str, method: str, operation: Mapping[str, Any]) -> Shown:
+    def _shown(self, path: str, method: str, operation: Mapping[str, Any]) -> OperationView:
         content = operation.get("requestBody", {}).get("content", {})
         body = content.get("application/json")
         example = body.get("example") if body else None
-        return Shown(
+        return OperationView(
             id=operation["operationId"],
             method=method,
             path=path,
@@ -175,14 +175,14 @@ class Reading:
             example=None if example is None else json.dumps(example, indent=2, ensure_ascii=False),
         )
 
-    def _fields(self, schema: Mapping[str, Any], prefix: str, depth: int) -> Iterator[Field]:
+    def _fields(self, schema: Mapping[str, Any], prefix: str, depth: int) -> Iterator[FieldRow]:
         if depth == 0:
             schema = self.resolved(schema)
         required = schema.get("required", ())
         for name, each in schema.get("properties", {}).items():
             path = f"{prefix}{name}"
             description = str(each.get("description", ""))
-            yield Field(path, self.kind(each), name in required, description)
+            yield FieldRow(path, self.kind(each), name in required, description)
             if depth < _DEEPEST:
                 yield from self._fields(each, f"{path}.", depth + 1)
         items = schema.get("items")

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.conversations import (
+    AgentFailure,
     Answered,
     Cleared,
     Event,
@@ -25,9 +26,8 @@ from kiroworkers.conversations import (
     NotCleared,
     Overflowed,
     Ready,
-    Said,
     Submitted,
-    Troubled,
+    TextChunk,
     Working,
     load_dialect,
     new_conversation,
@@ -46,7 +46,7 @@ _WRITTEN: dict[str, type[BaseModel]] = {
 }
 _INITIALIZED = {"protocolVersion": 1, "agentCapabilities": {}, "authMethods": []}
 _CLOSES = {**_INITIALIZED, "agentCapabilities": {"sessionCapabilities": {"close": {}}}}
-_NAMELESS = Troubled("protocol", "it made no session that has a name of its own")
+_NAMELESS = AgentFailure("protocol", "it made no session that has a name of its own")
 _OPTIONS = [
     {"optionId": "always", "name": "Always", "kind": "allow_always"},
     {"optionId": "yes", "name": "Yes", "kind": "allow_once"},
@@ -76,7 +76,7 @@ class Agent:
 
     def __init__(self, max_output: int = 1000, greeting: Any = _INITIALIZED) -> None:
         self.conversation = new_conversation(ACP, max_output, "/home/work")
-        [initialize] = read(self.conversation.unasked())
+        [initialize] = read(self.conversation.data_to_send())
         assert initialize["method"] == "initialize", "that comes first"
         self.last_id = initialize["id"]
         self.events = self.result(greeting)
@@ -85,15 +85,15 @@ class Agent:
         """
         With a session of its own.
         """
-        [new] = self.unasked()
+        [new] = self.data_to_send()
         assert new["method"] == "session/new", "that comes next"
         assert new["params"] == {"cwd": "/home/work", "mcpServers": []}, "that is what we want"
         self.last_id = new["id"]
         assert self.session("s1") == [Ready()], "it can be asked now"
         return self
 
-    def unasked(self) -> list[Any]:
-        return read(self.conversation.unasked())
+    def data_to_send(self) -> list[Any]:
+        return read(self.conversation.data_to_send())
 
     def say(self, **message: Any) -> list[Event]:
         return self.conversation.feed(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
@@ -152,8 +152,8 @@ class AcpTests(SynchronousTestCase):
         self.assertFalse(agent.conversation.at_prompt)
         agent.started()
         self.assertTrue(agent.conversation.at_prompt)
-        self.assertTrue(agent.conversation.forgets)
-        self.assertEqual(agent.unasked(), [])
+        self.assertTrue(agent.conversation.can_clear)
+        self.assertEqual(agent.data_to_send(), [])
 
     def test_other_version(self) -> None:
         """
@@ -161,19 +161,21 @@ class AcpTests(SynchronousTestCase):
         """
         agent = Agent(greeting={"protocolVersion": 2})
         [event] = agent.events
-        self.assertEqual(event, agent.conversation.trouble)
-        self.assertEqual(event, Troubled("protocol", "it speaks version 2 of ACP, not 1"))
-        self.assertEqual(agent.unasked(), [])
+        self.assertEqual(event, agent.conversation.failure)
+        self.assertEqual(event, AgentFailure("protocol", "it speaks version 2 of ACP, not 1"))
+        self.assertEqual(agent.data_to_send(), [])
 
     def test_login_required(self) -> None:
         """
         An agent that nobody is logged in to says so when a session is wanted.
         """
         agent = Agent()
-        agent.last_id = agent.unasked()[0]["id"]
+        agent.last_id = agent.data_to_send()[0]["id"]
         events = agent.error(-32000, "Authentication required")
-        self.assertEqual(events, [Troubled("login_required", "-32000: Authentication required")])
-        self.assertEqual(agent.conversation.trouble, events[0])
+        self.assertEqual(
+            events, [AgentFailure("login_required", "-32000: Authentication required")]
+        )
+        self.assertEqual(agent.conversation.failure, events[0])
 
     def test_late_output(self) -> None:
         """
@@ -201,7 +203,7 @@ class AcpTests(SynchronousTestCase):
         A session without a name is none.
         """
         agent = Agent()
-        agent.last_id = agent.unasked()[0]["id"]
+        agent.last_id = agent.data_to_send()[0]["id"]
         [event] = agent.result({"sessionId": None})
         self.assertEqual(event, _NAMELESS)
         self.assertFalse(agent.conversation.at_prompt)
@@ -223,12 +225,12 @@ class AcpTests(SynchronousTestCase):
         seen, and may say what is wrong before there is a session.
         """
         agent = Agent()
-        agent.conversation.overhear(b"\x1b[31mfetch failed\x1b[0m\n")
+        agent.conversation.feed_stderr(b"\x1b[31mfetch failed\x1b[0m\n")
         agent.conversation.feed(b"no JSON\n")
         self.assertEqual(agent.conversation.last_seen, "fetch failed\nno JSON")
-        self.assertEqual(agent.conversation.trouble, Troubled("network", "fetch failed"))
+        self.assertEqual(agent.conversation.failure, AgentFailure("network", "fetch failed"))
         agent.started()
-        self.assertIs(agent.conversation.trouble, None)
+        self.assertIs(agent.conversation.failure, None)
 
     def test_bounded_words(self) -> None:
         """
@@ -236,7 +238,7 @@ class AcpTests(SynchronousTestCase):
         """
         agent = Agent().started()
         for _ in range(1000):
-            agent.conversation.overhear(b"x" * 1000)
+            agent.conversation.feed_stderr(b"x" * 1000)
         self.assertLessEqual(len(agent.conversation.last_seen), 8192)
 
     def test_turn(self) -> None:
@@ -252,11 +254,11 @@ class AcpTests(SynchronousTestCase):
         content = {"type": "text", "text": "hm"}
         thought = agent.update(sessionUpdate="agent_thought_chunk", content=content)
         self.assertEqual(thought, [Submitted()])
-        self.assertEqual(agent.chunk("It is "), [Said("It is ")])
+        self.assertEqual(agent.chunk("It is "), [TextChunk("It is ")])
         call = agent.update(sessionUpdate="tool_call", toolCallId="1", title="add")
         self.assertEqual(call, [Working("add")])
         self.assertEqual(agent.update(sessionUpdate="plan", entries=[]), [])
-        self.assertEqual(agent.chunk("2.\n"), [Said("2.\n")])
+        self.assertEqual(agent.chunk("2.\n"), [TextChunk("2.\n")])
         self.assertEqual(agent.stop(), [Answered("It is 2.\n", "response")])
         self.assertTrue(agent.conversation.at_prompt)
 
@@ -306,10 +308,10 @@ class AcpTests(SynchronousTestCase):
         self.assertEqual(agent.clear()["method"], "session/new")
         self.assertFalse(agent.conversation.at_prompt)
         self.assertEqual(agent.session("s2"), [Cleared()])
-        self.assertEqual(agent.unasked(), [])
+        self.assertEqual(agent.data_to_send(), [])
         self.assertEqual(agent.ask()["params"]["sessionId"], "s2")
         self.assertEqual(agent.chunk("late"), [])
-        self.assertEqual(agent.chunk("mine", "s2"), [Submitted(), Said("mine")])
+        self.assertEqual(agent.chunk("mine", "s2"), [Submitted(), TextChunk("mine")])
         self.assertEqual(agent.stop(), [Answered("mine", "response")])
 
     def test_close(self) -> None:
@@ -319,10 +321,10 @@ class AcpTests(SynchronousTestCase):
         agent = Agent(greeting=_CLOSES).started()
         agent.clear()
         self.assertEqual(agent.session("s2"), [Cleared()])
-        [close] = agent.unasked()
+        [close] = agent.data_to_send()
         self.assertEqual((close["method"], close["params"]), ("session/close", {"sessionId": "s1"}))
         self.assertEqual(agent.say(id=close["id"], error={"code": 1, "message": "no"}), [])
-        self.assertIs(agent.conversation.trouble, None)
+        self.assertIs(agent.conversation.failure, None)
 
     def test_not_cleared(self) -> None:
         """
@@ -348,34 +350,34 @@ class AcpTests(SynchronousTestCase):
             agent.ask()
             agent.chunk("half an ans")
             [event] = agent.stop(reason)
-            assert isinstance(event, Troubled), event
-            self.assertEqual((event.kind, event), (kind, agent.conversation.trouble))
+            assert isinstance(event, AgentFailure), event
+            self.assertEqual((event.kind, event), (kind, agent.conversation.failure))
             self.assertTrue(agent.conversation.at_prompt)
             agent.clear()
-            self.assertIs(agent.conversation.trouble, None)
+            self.assertIs(agent.conversation.failure, None)
 
     def test_errors(self) -> None:
         """
         A failure has its name by its code or its words, wherever those stand.
         """
         for error, expected in (
-            ((-32000, "Auth"), Troubled("login_required", "-32000: Auth")),
-            ((429, "Slow down"), Troubled("throttled", "429: Slow down")),
+            ((-32000, "Auth"), AgentFailure("login_required", "-32000: Auth")),
+            ((429, "Slow down"), AgentFailure("throttled", "429: Slow down")),
             (
                 (-32603, "Internal error", {"details": "Rate limit: wait 7 s"}),
-                Troubled("throttled", "-32603: Internal error (Rate limit: wait 7 s)", 7),
+                AgentFailure("throttled", "-32603: Internal error (Rate limit: wait 7 s)", 7),
             ),
             (
                 (-32603, "Internal error", {"request": "a story on rate limits"}),
-                Troubled("agent_error", "-32603: Internal error"),
+                AgentFailure("agent_error", "-32603: Internal error"),
             ),
-            ((1, "\x1b]0;title\x07\x1b[2Jwiped \ud800"), Troubled("agent_error", "1: wiped ?")),
+            ((1, "\x1b]0;title\x07\x1b[2Jwiped \ud800"), AgentFailure("agent_error", "1: wiped ?")),
             ((-32603, "oops\n" * 1000), None),
         ):
             agent = Agent().started()
             agent.ask()
             [event] = agent.error(*error)
-            assert isinstance(event, Troubled), event
+            assert isinstance(event, AgentFailure), event
             if expected is None:
                 self.assertEqual(event.kind, "agent_error")
                 self.assertLessEqual(len(event.detail), 300)
@@ -400,7 +402,7 @@ class AcpTests(SynchronousTestCase):
         agent.ask()
         agent.conversation.interrupt()
         self.assertEqual(agent.error(-32603, "aborted"), [Ready()])
-        self.assertIs(agent.conversation.trouble, None)
+        self.assertIs(agent.conversation.failure, None)
 
     def test_deny(self) -> None:
         """
@@ -445,7 +447,7 @@ class AcpTests(SynchronousTestCase):
         for number in (1, 2):
             [said] = read(agent.conversation.allow())
             self.assertEqual((said["id"], said["result"]["outcome"]["optionId"]), (number, "yes"))
-        self.assertEqual(agent.unasked(), [])
+        self.assertEqual(agent.data_to_send(), [])
 
     def test_question_left(self) -> None:
         """
@@ -461,7 +463,7 @@ class AcpTests(SynchronousTestCase):
         agent.session("s2")
         agent.ask()
         self.assertEqual(agent.ask_permission(2, session="s1"), [])
-        said = {each["id"]: each["result"]["outcome"]["outcome"] for each in agent.unasked()}
+        said = {each["id"]: each["result"]["outcome"]["outcome"] for each in agent.data_to_send()}
         self.assertEqual(said, {1: "cancelled", 2: "cancelled"})
 
     def test_question_in_an_interrupt(self) -> None:
@@ -475,7 +477,7 @@ class AcpTests(SynchronousTestCase):
         self.assertEqual((said["id"], said["result"]["outcome"]["outcome"]), (1, "cancelled"))
         self.assertEqual(cancel["method"], "session/cancel")
         self.assertEqual(agent.ask_permission(2), [])
-        [second] = agent.unasked()
+        [second] = agent.data_to_send()
         self.assertEqual((second["id"], second["result"]["outcome"]["outcome"]), (2, "cancelled"))
 
     def test_unknown_request(self) -> None:
@@ -486,7 +488,7 @@ class AcpTests(SynchronousTestCase):
         agent = Agent().started()
         agent.ask()
         self.assertEqual(agent.say(id="f", method="fs/read_text_file", params={"path": "/x"}), [])
-        [said] = agent.unasked()
+        [said] = agent.data_to_send()
         self.assertEqual((said["id"], said["error"]["code"]), ("f", -32601))
 
     def test_strange_responses(self) -> None:
@@ -516,7 +518,7 @@ class AcpTests(SynchronousTestCase):
             agent = Agent().started()
             agent.ask()
             [event] = agent.say(**{"id": agent.last_id, **message})
-            assert isinstance(event, Troubled), event
+            assert isinstance(event, AgentFailure), event
             self.assertEqual(event.kind, "agent_error")
             self.assertTrue(event.detail.startswith(detail), event)
             self.assertLessEqual(len(event.detail), 300)
@@ -540,7 +542,7 @@ class AcpTests(SynchronousTestCase):
         agent = Agent(max_output=1000).started()
         agent.ask()
         agent.chunk("x" * 1000)
-        self.assertEqual(agent.chunk("y"), [Said("y"), Overflowed(1000)])
+        self.assertEqual(agent.chunk("y"), [TextChunk("y"), Overflowed(1000)])
         self.assertEqual(agent.chunk("z" * 500), [])
         self.assertEqual(agent.stop(), [Ready()])
 
@@ -571,7 +573,7 @@ class AcpTests(SynchronousTestCase):
         padded = {"type": "text", "text": "", "_meta": {"x": "y" * 10_000}}
         update = {"sessionUpdate": "agent_message_chunk", "content": padded}
         floods = [agent.update("s2", **update) for _ in range(30)]
-        self.assertIn([Said(""), Overflowed(1000)], floods)
+        self.assertIn([TextChunk(""), Overflowed(1000)], floods)
 
     def test_escapes(self) -> None:
         """

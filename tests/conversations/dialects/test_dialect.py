@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.conversations import BadDialect, load_dialect, read_dialect
-from kiroworkers.conversations.dialects.dialect import Store, version_in
+from kiroworkers.conversations.dialects.dialect import StateDir, version_in
 
 
 class KiroTests(SynchronousTestCase):
@@ -87,7 +87,7 @@ class FileTests(SynchronousTestCase):
         )
         self.assertEqual((dialect.name, dialect.program), ("mine", "my-kiro"))
         self.assertEqual(dialect.command(None), ("chat", "--fast"))
-        self.assertEqual([sign.kind for sign in dialect.troubles], ["throttled"])
+        self.assertEqual([sign.kind for sign in dialect.failures], ["throttled"])
         self.assertEqual(dialect.keys, load_dialect("kiro-classic").keys)
 
     def test_environment(self) -> None:
@@ -102,7 +102,7 @@ class FileTests(SynchronousTestCase):
             )
         )
         self.assertEqual(dialect.environment({"KIRO_API_KEY": "x", "HOME": "/h"}), {"HOME": "/h"})
-        self.assertEqual(dialect.stores, (Store("MY_HOME", ".my", (), ("auth.json",)),))
+        self.assertEqual(dialect.state_dirs, (StateDir("MY_HOME", ".my", (), ("auth.json",)),))
 
     def test_wrong(self) -> None:
         """

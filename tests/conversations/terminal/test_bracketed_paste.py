@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.conversations import (
+    AgentFailure,
     Answered,
     Cleared,
     Event,
@@ -20,10 +21,9 @@ from kiroworkers.conversations import (
     NeedsConfirmation,
     NotCleared,
     Overflowed,
+    PromptLost,
     Ready,
-    Strayed,
     Submitted,
-    Troubled,
     UnsafePrompt,
     load_dialect,
     new_conversation,
@@ -335,13 +335,13 @@ class QuestionTests(SynchronousTestCase):
         self.recording.feed(echo("x"))
         self.conversation.interrupt()
         crossed = turn("done") + b"\x1b[?2004l\r\n" + printed(classic.EXIT_HINT) + prompt()
-        self.assertEqual(self.recording.feed(crossed), [Ready(), Strayed(), Ready()])
+        self.assertEqual(self.recording.feed(crossed), [Ready(), PromptLost(), Ready()])
 
     def test_stray(self) -> None:
         """
         A prompt that goes away though nothing was typed has strayed.
         """
-        self.assertEqual(self.recording.feed(b"\x1b[?2004l\r\nnews\r\n"), [Strayed()])
+        self.assertEqual(self.recording.feed(b"\x1b[?2004l\r\nnews\r\n"), [PromptLost()])
         self.assertFalse(self.conversation.at_prompt)
         self.assertEqual(self.recording.feed(prompt()), [Ready()])
 
@@ -435,7 +435,7 @@ class TroubleTests(SynchronousTestCase):
             for shown in (text, header + text):
                 self.assertEqual(
                     self.ask(printed(f"\x1b[31m{shown}\x1b[0m\n\n") + prompt()),
-                    [Troubled(kind, shown.rpartition("\n")[2].strip())],
+                    [AgentFailure(kind, shown.rpartition("\n")[2].strip())],
                 )
 
     def test_time(self) -> None:
@@ -448,8 +448,8 @@ class TroubleTests(SynchronousTestCase):
             ("ThrottlingException: try again in 1 hour", 3600),
             ("ThrottlingException: 5 seconds ago", None),
         ]:
-            [trouble] = self.ask(printed(text + "\n") + prompt())
-            self.assertEqual(trouble, Troubled("throttled", text, seconds))
+            [failure] = self.ask(printed(text + "\n") + prompt())
+            self.assertEqual(failure, AgentFailure("throttled", text, seconds))
 
     def test_quoted(self) -> None:
         """
@@ -471,4 +471,4 @@ class TroubleTests(SynchronousTestCase):
         """
         text = "The model you've selected is temporarily unavailable"
         events = self.ask(printed(f"{text}.\n❯ another\n") + printed("  a third\n"))
-        self.assertEqual(events, [Troubled("model_gone", text + ".")])
+        self.assertEqual(events, [AgentFailure("model_gone", text + ".")])

@@ -15,10 +15,10 @@ from kiroworkers.conversations import (
     Answered,
     Conversation,
     Event,
+    LineTooLong,
     Overflowed,
-    PromptTooLong,
+    PromptLost,
     Ready,
-    Strayed,
     load_dialect,
     new_conversation,
 )
@@ -32,7 +32,7 @@ def started(max_output: int = 100_000) -> Conversation:
     """
     conversation = new_conversation(GENERIC, max_output)
     assert conversation.feed(b"Chatting with a model\r\n> ") == [], "nothing is certain yet"
-    assert conversation.silent() == [Ready()], "it is ready"
+    assert conversation.on_quiet() == [Ready()], "it is ready"
     return conversation
 
 
@@ -47,11 +47,11 @@ class LineTests(SynchronousTestCase):
         """
         conversation = new_conversation(GENERIC, 1000)
         conversation.feed(b"Hello\r\n> not yet")
-        self.assertIs(conversation.patience, None)
-        self.assertEqual(conversation.silent(), [])
+        self.assertIs(conversation.quiet_timeout, None)
+        self.assertEqual(conversation.on_quiet(), [])
         conversation.feed(b"\r\n\x1b[?2004h> ")
-        self.assertEqual(conversation.patience, 0.5)
-        self.assertEqual(conversation.silent(), [Ready()])
+        self.assertEqual(conversation.quiet_timeout, 0.5)
+        self.assertEqual(conversation.on_quiet(), [Ready()])
         self.assertTrue(conversation.at_prompt)
 
     @given(st.lists(st.integers(0, 60)))
@@ -66,7 +66,7 @@ class LineTests(SynchronousTestCase):
         events: list[Event] = []
         for start, end in pairwise([0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]):
             events += conversation.feed(data[start:end])
-        events += conversation.silent()
+        events += conversation.on_quiet()
         text = '> {"a": 1}\nand more\n'
         self.assertEqual(events, [Answered(text, "quiet")])
 
@@ -77,7 +77,7 @@ class LineTests(SynchronousTestCase):
         conversation = started()
         conversation.ask('Request: {"a": 1}\nEnd')
         conversation.feed(b'> Request:\r\n {"a": 1}\r\nEnd\r\n{"b": 2}\r\n> ')
-        self.assertEqual(conversation.silent(), [Answered('{"b": 2}\n', "quiet")])
+        self.assertEqual(conversation.on_quiet(), [Answered('{"b": 2}\n', "quiet")])
 
     def test_without_echo(self) -> None:
         """
@@ -86,7 +86,7 @@ class LineTests(SynchronousTestCase):
         conversation = started()
         conversation.ask("hello")
         self.assertEqual(conversation.feed(b"world\r\n> "), [])
-        self.assertEqual(conversation.silent(), [Answered("world\n", "quiet")])
+        self.assertEqual(conversation.on_quiet(), [Answered("world\n", "quiet")])
 
     def test_old_prompt(self) -> None:
         """
@@ -95,7 +95,7 @@ class LineTests(SynchronousTestCase):
         conversation = started()
         conversation.ask("hello")
         conversation.feed(b"")
-        self.assertIs(conversation.patience, None)
+        self.assertIs(conversation.quiet_timeout, None)
 
     def test_pause_in_an_answer(self) -> None:
         """
@@ -104,14 +104,14 @@ class LineTests(SynchronousTestCase):
         conversation = started()
         conversation.ask("hello")
         conversation.feed(b"hello\r\nwell\r\n> quoted")
-        self.assertIs(conversation.patience, None)
+        self.assertIs(conversation.quiet_timeout, None)
 
     def test_one_line(self) -> None:
         """
         A prompt is typed as one line, or refused where a terminal would cut it.
         """
         conversation = started()
-        with self.assertRaises(PromptTooLong) as raised:
+        with self.assertRaises(LineTooLong) as raised:
             conversation.ask("é" * 2048)
         self.assertEqual((raised.exception.length, raised.exception.limit), (4096, 4094))
         self.assertTrue(conversation.at_prompt)
@@ -123,7 +123,7 @@ class LineTests(SynchronousTestCase):
         """
         conversation = new_conversation(GENERIC, 1000)
         conversation.feed(b"\x1b[?2004h> ")
-        conversation.silent()
+        conversation.on_quiet()
         self.assertEqual(conversation.ask("two\nlines"), b"\x1b[200~two\nlines\x1b[201~\r")
 
     def test_overflow(self) -> None:
@@ -138,10 +138,10 @@ class LineTests(SynchronousTestCase):
         """
         A prompt that goes away though nothing was typed has strayed.
         """
-        self.assertEqual(started().feed(b"\r\nBye.\r\n"), [Strayed()])
+        self.assertEqual(started().feed(b"\r\nBye.\r\n"), [PromptLost()])
 
     def test_cannot_forget(self) -> None:
         """
         There is no way to make it forget.
         """
-        self.assertFalse(started().forgets)
+        self.assertFalse(started().can_clear)

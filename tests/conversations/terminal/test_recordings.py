@@ -22,8 +22,8 @@ from kiroworkers.conversations import (
     Event,
     NeedsApproval,
     NeedsChoice,
+    PromptLost,
     Ready,
-    Strayed,
     Submitted,
     load_dialect,
     new_conversation,
@@ -33,7 +33,7 @@ _BESIDE = Path(__file__).parents[4] / "shared" / "recordings"
 FOLDER = Path(os.environ.get("KIROWORKERS_RECORDINGS", str(_BESIDE)))
 
 #: A line that the probe's editor read, between two prompts.
-ONE_LINE: list[Event] = [Ready(), Strayed(), Ready()]
+ONE_LINE: list[Event] = [Ready(), PromptLost(), Ready()]
 EXPECTED: dict[str, list[Event]] = {
     "classic/approval-pending.bin": [Ready()],
     "classic/kiro-2.10.0-hooks-line.bin": [],
@@ -43,7 +43,7 @@ EXPECTED: dict[str, list[Event]] = {
     "line-editor/bracketed_paste_and_CR_same_write.bin": ONE_LINE,
     "line-editor/bracketed_paste_multiline_CR.bin": ONE_LINE,
     "line-editor/bracketed_paste_one_line_CR.bin": ONE_LINE,
-    "line-editor/ctrl_c_at_prompt_twice.bin": [*ONE_LINE, Strayed(), Ready()],
+    "line-editor/ctrl_c_at_prompt_twice.bin": [*ONE_LINE, PromptLost(), Ready()],
     "line-editor/ctrl_j_newline.bin": ONE_LINE,
     "line-editor/ctrl_u_clears.bin": ONE_LINE,
     "line-editor/idle_with_hint_then_type_hello_CR.bin": ONE_LINE,
@@ -121,9 +121,9 @@ class ReplayTests(Recordings):
             self.assertEqual((choices, len(events)), (keys, len(keys)), name)
             self.assertFalse(conversation.at_prompt)
         conversation, _ = self.seen("kiro-auth-no-token")
-        trouble = conversation.trouble
-        assert trouble is not None, "it says so"
-        self.assertEqual(trouble.kind, "login_required")
+        failure = conversation.failure
+        assert failure is not None, "it says so"
+        self.assertEqual(failure.kind, "login_required")
 
     def seen(self, name: str) -> tuple[Conversation, list[Event]]:
         text = (FOLDER / f"panes/{name}.pane.txt").read_text()
@@ -151,7 +151,7 @@ class TuiTests(Recordings):
 
     def follow(self, conversation: Conversation, data: bytes, random: Random | None) -> list[Event]:
         events = [event for each in self.cut(data, random) for event in conversation.feed(each)]
-        return events + conversation.silent()
+        return events + conversation.on_quiet()
 
     def test_turn(self) -> None:
         """
@@ -175,7 +175,9 @@ class TuiTests(Recordings):
             assert isinstance(answered, Answered), answered
             self.assertEqual(answered.text.split("\n")[0], "  Hey! 2+2 = 4.")
             self.assertEqual(answered.completion, "idle-sign")
-            self.assertEqual(self.follow(conversation, b"".join(frames[37:]), random), [Strayed()])
+            self.assertEqual(
+                self.follow(conversation, b"".join(frames[37:]), random), [PromptLost()]
+            )
 
     def test_approval(self) -> None:
         """
@@ -206,4 +208,4 @@ class TuiTests(Recordings):
             text = (FOLDER / f"panes/kiro-reply-guard__{name}.pane.txt").read_text()
             conversation = self.conversation(40, 130)
             conversation.feed(text.replace("\n", "\r\n").encode())
-            self.assertEqual(conversation.silent(), expected, name)
+            self.assertEqual(conversation.on_quiet(), expected, name)

@@ -10,6 +10,7 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.conversations import (
+    AgentFailure,
     Answered,
     Cleared,
     Event,
@@ -18,10 +19,9 @@ from kiroworkers.conversations import (
     NeedsEmptying,
     NotCleared,
     Overflowed,
+    PromptLost,
     Ready,
-    Strayed,
     Submitted,
-    Troubled,
     load_dialect,
     new_conversation,
 )
@@ -52,7 +52,7 @@ class Following:
     def __init__(self, max_output: int = 100_000) -> None:
         self.conversation = new_conversation(TUI, max_output)
         self.conversation.feed(drawn(*IDLE))
-        assert self.conversation.silent() == [Ready()], "it is idle"
+        assert self.conversation.on_quiet() == [Ready()], "it is idle"
 
     def feed(self, *rows: str) -> list[Event]:
         return self.conversation.feed(drawn(*rows))
@@ -66,9 +66,9 @@ class Following:
         assert self.feed(*ECHO, *SPINNER, *BUSY) == [Submitted()], "it was taken"
         return self
 
-    def silent(self) -> list[Event]:
-        assert self.conversation.patience is not None, "silence is awaited"
-        return self.conversation.silent()
+    def on_quiet(self) -> list[Event]:
+        assert self.conversation.quiet_timeout is not None, "silence is awaited"
+        return self.conversation.on_quiet()
 
 
 class TurnTests(SynchronousTestCase):
@@ -82,14 +82,14 @@ class TurnTests(SynchronousTestCase):
         """
         conversation = new_conversation(TUI, 1000)
         self.assertEqual(conversation.feed(drawn("welcome")), [])
-        self.assertIs(conversation.patience, None)
+        self.assertIs(conversation.quiet_timeout, None)
         self.assertEqual(conversation.feed(drawn("welcome", *IDLE)), [])
         self.assertFalse(conversation.at_prompt)
-        self.assertEqual(conversation.patience, 0.2)
-        self.assertEqual(conversation.silent(), [Ready()])
+        self.assertEqual(conversation.quiet_timeout, 0.2)
+        self.assertEqual(conversation.on_quiet(), [Ready()])
         self.assertTrue(conversation.at_prompt)
-        self.assertIs(conversation.patience, None)
-        self.assertEqual(conversation.silent(), [])
+        self.assertIs(conversation.quiet_timeout, None)
+        self.assertEqual(conversation.on_quiet(), [])
 
     def test_turn(self) -> None:
         """
@@ -98,9 +98,9 @@ class TurnTests(SynchronousTestCase):
         """
         following = Following().asked()
         self.assertEqual(following.feed(*ECHO, "  Hey! 2+2", "", *BUSY), [])
-        self.assertIs(following.conversation.patience, None)
+        self.assertIs(following.conversation.quiet_timeout, None)
         self.assertEqual(following.feed(*ECHO, "  Hey! 2+2 = 4.", "", *IDLE), [])
-        [answered] = following.silent()
+        [answered] = following.on_quiet()
         assert isinstance(answered, Answered)
         self.assertEqual((answered.completion, answered.wrapped), ("idle-sign", True))
         self.assertTrue(answered.text.startswith("  Hey! 2+2 = 4.\n"))
@@ -114,7 +114,7 @@ class TurnTests(SynchronousTestCase):
         apart = evolve(TUI, keys=evolve(TUI.keys, apart=True))
         conversation = new_conversation(apart, 100_000)
         conversation.feed(drawn(*IDLE))
-        self.assertEqual(conversation.silent(), [Ready()])
+        self.assertEqual(conversation.on_quiet(), [Ready()])
         said = ("  Conversation cleared", "")
         for type_it, drawn_then in (
             (partial(conversation.ask, "one"), ()),
@@ -122,15 +122,15 @@ class TurnTests(SynchronousTestCase):
         ):
             self.assertFalse(type_it().endswith(b"\r"))
             self.assertEqual(conversation.feed(drawn(*TYPED)), [])
-            self.assertEqual(conversation.patience, 0.2)
-            self.assertEqual(conversation.unasked(), b"")
-            self.assertEqual(conversation.silent(), [])
-            self.assertEqual(conversation.unasked(), b"\r")
-            self.assertEqual(conversation.unasked(), b"")
-            self.assertIs(conversation.patience, None)
+            self.assertEqual(conversation.quiet_timeout, 0.2)
+            self.assertEqual(conversation.data_to_send(), b"")
+            self.assertEqual(conversation.on_quiet(), [])
+            self.assertEqual(conversation.data_to_send(), b"\r")
+            self.assertEqual(conversation.data_to_send(), b"")
+            self.assertIs(conversation.quiet_timeout, None)
             conversation.feed(drawn(*ECHO, *SPINNER, *BUSY))
             conversation.feed(drawn(*ECHO, "  4", *drawn_then, *IDLE))
-            [end] = conversation.silent()
+            [end] = conversation.on_quiet()
             self.assertIsInstance(end, Answered | Cleared)
 
     def test_late_frames(self) -> None:
@@ -140,7 +140,7 @@ class TurnTests(SynchronousTestCase):
         following = Following().asked()
         following.feed(*ECHO, "  first", "", *IDLE)
         following.feed(*ECHO, "  first and last", "", *IDLE)
-        [answered] = following.silent()
+        [answered] = following.on_quiet()
         assert isinstance(answered, Answered)
         self.assertIn("first and last", answered.text)
 
@@ -151,8 +151,8 @@ class TurnTests(SynchronousTestCase):
         following = Following()
         following.conversation.ask("hello")
         following.feed(*IDLE)
-        self.assertIs(following.conversation.patience, None)
-        self.assertEqual(following.conversation.silent(), [])
+        self.assertIs(following.conversation.quiet_timeout, None)
+        self.assertEqual(following.conversation.on_quiet(), [])
 
     def test_idle_before_busy(self) -> None:
         """
@@ -162,7 +162,7 @@ class TurnTests(SynchronousTestCase):
         following.conversation.ask("hello")
         following.feed(*TYPED)
         following.feed(*IDLE)
-        self.assertIs(following.conversation.patience, None)
+        self.assertIs(following.conversation.quiet_timeout, None)
         self.assertEqual(following.feed(*ECHO, *SPINNER, *BUSY), [Submitted()])
 
     def test_echo_that_looks_like_output(self) -> None:
@@ -176,7 +176,7 @@ class TurnTests(SynchronousTestCase):
         following.feed(*echo, *BUSY)
         following.feed(*echo, *SPINNER, *BUSY)
         following.feed(*echo, "  I cannot", "", *IDLE)
-        [answered] = following.silent()
+        [answered] = following.on_quiet()
         assert isinstance(answered, Answered)
         self.assertNotIn("title", answered.text)
 
@@ -199,14 +199,14 @@ class TurnTests(SynchronousTestCase):
             conversation = new_conversation(codex, 100_000)
             old = '• {"title":"of the request before"}'
             conversation.feed(says("idle", "Ready") + at(1, old, *[""] * 5) + at(7, *composer))
-            self.assertEqual(conversation.silent(), [Ready()])
+            self.assertEqual(conversation.on_quiet(), [Ready()])
             conversation.ask("new question")
             conversation.feed(at(7, "› new question") + scrolled)
             conversation.feed(says("working", "Working"))
             conversation.feed(at(3, "› new question", "", "• Working (0s)", "") + at(8, *composer))
             conversation.feed(at(5, "• I cannot do that.", "", ""))
             conversation.feed(at(8, *composer) + says("done", "Ready"))
-            [answered] = conversation.silent()
+            [answered] = conversation.on_quiet()
             assert isinstance(answered, Answered), answered
             self.assertNotIn("of the request before", answered.text)
             self.assertIn("I cannot do that.", answered.text)
@@ -224,7 +224,7 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(following.feed(*busy, *BUSY), [Submitted()])
         following.feed(*busy, *SPINNER, *BUSY)
         following.feed(*busy, "• 4", "", *IDLE)
-        [answered] = following.silent()
+        [answered] = following.on_quiet()
         assert isinstance(answered, Answered)
         self.assertTrue(answered.text.startswith("• 4\n"))
 
@@ -234,7 +234,7 @@ class TurnTests(SynchronousTestCase):
         """
         following = Following().asked()
         following.feed(*ECHO, "  Kiro is working · I say", RULE, "Kiro · auto", "", IDLE[3])
-        self.assertIsInstance(following.silent()[0], Answered)
+        self.assertIsInstance(following.on_quiet()[0], Answered)
 
     def test_signs_in_an_answer(self) -> None:
         """
@@ -249,9 +249,9 @@ class TurnTests(SynchronousTestCase):
             "",
         ]
         self.assertEqual(following.feed(*ECHO, *fakes, *BUSY), [])
-        self.assertIs(following.conversation.patience, None)
+        self.assertIs(following.conversation.quiet_timeout, None)
         following.feed(*ECHO, *fakes, *IDLE)
-        self.assertIsInstance(following.silent()[0], Answered)
+        self.assertIsInstance(following.on_quiet()[0], Answered)
 
     def test_erased(self) -> None:
         """
@@ -260,9 +260,9 @@ class TurnTests(SynchronousTestCase):
         """
         following = Following().asked()
         following.conversation.feed(b"\x1b[2J\x1b[H" + drawn('{"title": "old"}', "new", *IDLE))
-        [trouble] = following.silent()
-        assert isinstance(trouble, Troubled)
-        self.assertEqual(trouble.kind, "unreadable")
+        [failure] = following.on_quiet()
+        assert isinstance(failure, AgentFailure)
+        self.assertEqual(failure.kind, "unreadable")
 
     def test_longer_than_the_screen(self) -> None:
         """
@@ -272,7 +272,7 @@ class TurnTests(SynchronousTestCase):
         lines = [f"line {number}" for number in range(100)]
         text = "\r\n".join(f"\x1b[2K{row}" for row in [*ECHO, *lines, "", *IDLE])
         following.conversation.feed(f"\x1b[?2026h\x1b[1;1H{text}\x1b[?2026l".encode())
-        [answered] = following.silent()
+        [answered] = following.on_quiet()
         assert isinstance(answered, Answered)
         self.assertTrue(answered.text.startswith("line 0\nline 1\n"))
 
@@ -284,17 +284,17 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(following.conversation.feed(b"x" * 5001), [Overflowed(5000)])
         self.assertTrue(following.conversation.lost)
         self.assertEqual(following.feed(*IDLE), [])
-        self.assertIs(following.conversation.patience, None)
+        self.assertIs(following.conversation.quiet_timeout, None)
 
     def test_strays(self) -> None:
         """
         A screen that is not idle any more, though nothing was typed, has strayed.
         """
         following = Following()
-        self.assertEqual(following.feed(RULE, "Update now?"), [Strayed()])
+        self.assertEqual(following.feed(RULE, "Update now?"), [PromptLost()])
         self.assertFalse(following.conversation.at_prompt)
         following.feed(*IDLE)
-        self.assertEqual(following.silent(), [Ready()])
+        self.assertEqual(following.on_quiet(), [Ready()])
 
 
 class CancelTests(SynchronousTestCase):
@@ -309,7 +309,7 @@ class CancelTests(SynchronousTestCase):
         following = Following().asked()
         self.assertEqual(following.conversation.interrupt(), b"\x1b")
         following.feed(*ECHO, "● Cancelled", "", *IDLE)
-        self.assertEqual(following.silent(), [Ready()])
+        self.assertEqual(following.on_quiet(), [Ready()])
 
     def test_too_early(self) -> None:
         """
@@ -330,12 +330,12 @@ class CancelTests(SynchronousTestCase):
         following = Following().asked()
         following.conversation.interrupt()
         following.feed(*ECHO, "● Cancelled", "", *TYPED)
-        self.assertEqual(following.silent(), [NeedsEmptying()])
+        self.assertEqual(following.on_quiet(), [NeedsEmptying()])
         self.assertFalse(following.conversation.at_prompt)
         self.assertEqual(following.conversation.empty(), b"\x15")
-        self.assertIs(following.conversation.patience, None)
+        self.assertIs(following.conversation.quiet_timeout, None)
         following.feed(*ECHO, "● Cancelled", "", *IDLE)
-        self.assertEqual(following.silent(), [Ready()])
+        self.assertEqual(following.on_quiet(), [Ready()])
 
 
 class ClearTests(SynchronousTestCase):
@@ -346,7 +346,7 @@ class ClearTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.following = Following().asked()
         self.following.feed(*ECHO, "  Conversation cleared", "", *IDLE)
-        self.following.silent()
+        self.following.on_quiet()
 
     def test_confirmed(self) -> None:
         """
@@ -355,7 +355,7 @@ class ClearTests(SynchronousTestCase):
         """
         self.assertEqual(self.following.conversation.clear(), b"/clear\r")
         self.following.feed(*ECHO, "  Conversation cleared", "Conversation cleared", *IDLE)
-        self.assertEqual(self.following.silent(), [Cleared()])
+        self.assertEqual(self.following.on_quiet(), [Cleared()])
 
     def test_old_words(self) -> None:
         """
@@ -364,7 +364,7 @@ class ClearTests(SynchronousTestCase):
         self.following.conversation.clear()
         self.following.feed(*ECHO, "  Conversation cleared", "", *TYPED)
         self.following.feed(*ECHO, "  Conversation cleared", "", *IDLE)
-        [event] = self.following.silent()
+        [event] = self.following.on_quiet()
         self.assertIsInstance(event, NotCleared)
 
 
@@ -426,7 +426,7 @@ class QuestionTests(SynchronousTestCase):
         following = Following().asked()
         rows = "\r\n".join(self.approval(0))
         self.assertEqual(following.conversation.feed(f"\x1b[1;1H{rows}\x1b[J".encode()), [])
-        self.assertEqual(following.silent(), [NeedsApproval("shell requires approval")])
+        self.assertEqual(following.on_quiet(), [NeedsApproval("shell requires approval")])
 
     def test_start_menu(self) -> None:
         """
@@ -448,11 +448,11 @@ class QuestionTests(SynchronousTestCase):
         words = "Too many requests, please wait 30 seconds"
         following = Following().asked()
         following.feed(*ECHO, words, "", *IDLE)
-        self.assertEqual(following.silent(), [Troubled("throttled", words, 30)])
+        self.assertEqual(following.on_quiet(), [AgentFailure("throttled", words, 30)])
         for row in ('  {"a": 1}', "• Well"):
             following = Following().asked()
             following.feed(*ECHO, row, words, "", *IDLE)
-            self.assertIsInstance(following.silent()[0], Answered, row)
+            self.assertIsInstance(following.on_quiet()[0], Answered, row)
 
     def test_trouble_that_waits(self) -> None:
         """
@@ -460,7 +460,7 @@ class QuestionTests(SynchronousTestCase):
         """
         following = Following().asked()
         words = "The model you've selected is temporarily unavailable"
-        [trouble] = following.feed(*ECHO, words, " ❯ the dearest one")
-        assert isinstance(trouble, Troubled)
-        self.assertEqual(trouble.kind, "model_gone")
+        [failure] = following.feed(*ECHO, words, " ❯ the dearest one")
+        assert isinstance(failure, AgentFailure)
+        self.assertEqual(failure.kind, "model_gone")
         self.assertEqual(following.feed(*ECHO, words, " ❯ the dearest one", ""), [])
