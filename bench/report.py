@@ -40,10 +40,11 @@ class Figure:
     """
     One thing that was measured.
 
-    @ivar what: what it is of.
-    @ivar found: in `unit`.
-    @ivar unit: ``x`` for a ratio.
-    @ivar limit: what it is to reach; None where it is only printed.
+    Attributes:
+        what: what it is of.
+        found: in `unit`.
+        unit: ``x`` for a ratio.
+        limit: what it is to reach; None where it is only printed.
     """
 
     what: str
@@ -118,7 +119,8 @@ def replaced(document: str, table: str) -> str:
     """
     `document` with `table` between `BEGIN` and `END`.
 
-    @raise ValueError: if they are not there, once each and in this order.
+    Raises:
+        ValueError: if they are not there, once each and in this order.
     """
     before, begin, rest = document.partition(BEGIN)
     _, end, after = rest.partition(END)

@@ -54,7 +54,8 @@ class Agent:
     """
     How to start the stopwatch agent, and where it logs.
 
-    @ivar environment: in which `kiro-cli` is that agent.
+    Attributes:
+        environment: in which `kiro-cli` is that agent.
     """
 
     folder: Path

@@ -63,13 +63,14 @@ class AgentSpec:
     """
     What the operator asks for.
 
-    @ivar agent: `auto`, a name or a dialect file.
-    @ivar command: a program of any kind, with its arguments, instead; empty
-        without.
-    @ivar prompt: the pattern of that program's prompt; empty for the usual one.
-    @ivar pass_env: variables that it gets besides its own: names or patterns,
-        those for one agent behind its name and a colon.
-    @ivar of_others: names or patterns that agents beside it have for their own.
+    Attributes:
+        agent: `auto`, a name or a dialect file.
+        command: a program of any kind, with its arguments, instead; empty
+            without.
+        prompt: the pattern of that program's prompt; empty for the usual one.
+        pass_env: variables that it gets besides its own: names or patterns,
+            those for one agent behind its name and a colon.
+        of_others: names or patterns that agents beside it have for their own.
     """
 
     agent: str = "auto"
@@ -105,10 +106,11 @@ class Agent:
     """
     The program that every session runs.
 
-    @ivar reason: why this one, in one sentence for people.
-    @ivar executable, arguments: the command.
-    @ivar name: what it is asked for by: as the operator spelt it, or as its
-        dialect says where that was a file, a command or `auto`.
+    Attributes:
+        reason: why this one, in one sentence for people.
+        executable, arguments: the command.
+        name: what it is asked for by: as the operator spelt it, or as its
+            dialect says where that was a file, a command or `auto`.
     """
 
     dialect: Dialect
@@ -123,7 +125,8 @@ def validate_agents(wanted: Sequence[AgentSpec]) -> None:
     """
     Can they be meant, side by side?
 
-    @raise BadSetting: if not.
+    Raises:
+        InvalidSetting: if not.
     """
     names: set[str] = set()
     for each in wanted:
@@ -165,7 +168,8 @@ def validate_agent(wanted: AgentSpec) -> None:
     """
     Can `wanted` be meant?
 
-    @raise BadSetting: if not.
+    Raises:
+        InvalidSetting: if not.
     """
     if wanted.command:
         if wanted.agent not in ("auto", _ACP):
@@ -245,8 +249,11 @@ def choose_agent(
     The agent that is `wanted`, on this machine, given the server's
     `environment`.
 
-    @param said_version: runs a command that prints a version; what it printed.
-    @raise CannotStart: when it is not to be had.
+    Args:
+        said_version: runs a command that prints a version; what it printed.
+
+    Raises:
+        CannotStart: when it is not to be had.
     """
     path = environment.get("PATH", os.defpath)
     name, reason = wanted.agent, "chosen with --agent"

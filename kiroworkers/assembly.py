@@ -37,8 +37,9 @@ class Assembly:
     """
     Puts together what `settings` ask for, around the `reactor`.
 
-    @param watchdog: who ends the sessions of a server that was killed.
-    @param workspaces: where sessions run, from `folder` on.
+    Args:
+        watchdog: who ends the sessions of a server that was killed.
+        workspaces: where sessions run, from `folder` on.
     """
 
     def __init__(
@@ -59,7 +60,8 @@ class Assembly:
         """
         The agents that are wanted, in their order, each with a pool that is not started.
 
-        @raise CannotStart: when one is not to be had.
+        Raises:
+            CannotStart: when one is not to be had.
         """
         settings = self._settings
         for number, wanted in enumerate(isolate_env(wanted_agents(settings))):

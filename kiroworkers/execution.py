@@ -36,8 +36,9 @@ class Promptable(Protocol):
         """
         The answer in what an agent said.
 
-        @raise AnswerUnfit: saying why none was found.
-        @raise AnswerUnreadable: when it cannot be told for certain.
+        Raises:
+            AnswerSchemaMismatch: saying why none was found.
+            AnswerUnreadable: when it cannot be told for certain.
         """
 
     def answer_schema_for(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -67,7 +68,8 @@ async def execute(
     Ask an agent of `group`; `payload` was accepted by `task`.  An answer that does
     not fit is asked for once more in its own conversation, then of another worker.
 
-    @raise WorkError: when there is no answer, or none that fits.
+    Raises:
+        WorkError: when there is no answer, or none that fits.
     """
     layout = group.agent.dialect.layout
     reading = _Reading(task, payload, on_progress, layout)
@@ -120,7 +122,8 @@ class _Reading:
         """
         What the last reply, in `answer`, means.
 
-        @raise WorkError: when it means nothing that fits.
+        Raises:
+            WorkError: when it means nothing that fits.
         """
         reply = answer.reply
         evidence = Evidence(answer.worker, answer.number, reply.text)

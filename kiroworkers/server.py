@@ -256,8 +256,11 @@ def check_tasks(tasks: Mapping[str, Task], groups: AgentGroups, longest: float) 
     """
     Does every agent that a task names answer here, and can every limit hold?
 
-    @param longest: seconds that any request may take.
-    @raise BadTask: if not.
+    Args:
+        longest: seconds that any request may take.
+
+    Raises:
+        BadTask: if not.
     """
     for task in tasks.values():
         if task.agent is not None and task.agent not in groups.names:

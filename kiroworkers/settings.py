@@ -190,8 +190,9 @@ class AgentCount:
     """
     An agent and its workers.
 
-    @ivar agent: `auto`, a name or a dialect file.
-    @ivar workers: how many; 0 for as many as --workers says.
+    Attributes:
+        agent: `auto`, a name or a dialect file.
+        workers: how many; 0 for as many as --workers says.
     """
 
     agent: str
@@ -535,7 +536,8 @@ class Settings:
         The settings that `flags` (by option name, without dashes in front; None
         where not given) and `environ` (default: this process's own) ask for.
 
-        @raise BadSetting: naming the flag or the variable as it was spelt.
+        Raises:
+            InvalidSetting: naming the flag or the variable as it was spelt.
         """
         environ = os.environ if environ is None else environ
         found: dict[str, Any] = {}
@@ -557,7 +559,8 @@ class Settings:
 
     def _check(self) -> None:
         """
-        @raise BadSetting: where two knobs contradict each other.
+        Raises:
+            InvalidSetting: where two knobs contradict each other.
         """
         for each in self.agent:
             if 0 < self.max_workers < self.workers_of(each):

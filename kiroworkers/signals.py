@@ -17,9 +17,10 @@ class Signals:
     """
     Takes the signals over from the reactor.
 
-    @param stop: called at the first signal to stop.
-    @param hurry: called at each further one.
-    @param renew: called at SIGHUP.
+    Args:
+        stop: called at the first signal to stop.
+        hurry: called at each further one.
+        renew: called at SIGHUP.
     """
 
     def __init__(

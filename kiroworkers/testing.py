@@ -37,12 +37,15 @@ class MemoryKiro:
     """
     A classic session.
 
-    @param reply: what to answer to a prompt; None to stay busy until `say`.
-    @ivar typed: every line that was submitted, commands included.
-    @ivar mute: never show the first prompt.
-    @ivar confirms: does `/clear` confirm?
-    @ivar obeys: does it end at SIGTERM?
-    @ivar interruptible: does Ctrl-C end a turn?
+    Attributes:
+        typed: every line that was submitted, commands included.
+        mute: never show the first prompt.
+        confirms: does `/clear` confirm?
+        obeys: does it end at SIGTERM?
+        interruptible: does Ctrl-C end a turn?
+
+    Args:
+        reply: what to answer to a prompt; None to stay busy until `say`.
     """
 
     def __init__(self, reply: Callable[[str], str | None] = lambda prompt: prompt) -> None:
@@ -167,8 +170,9 @@ class MemoryProcess:
     """
     A running program as its protocol sees it.
 
-    @ivar reactor: where it runs.
-    @ivar signals: those it was sent, by name without SIG.
+    Attributes:
+        reactor: where it runs.
+        signals: those it was sent, by name without SIG.
     """
 
     def __init__(
@@ -255,8 +259,9 @@ class MemoryReactor(Clock):
     A clock that spawns the programs that `make` makes, and their process groups
     (as `kiroworkers.process.agent_process.Groups`).
 
-    @ivar programs: every program so far, in the order of their starts.
-    @ivar refuse: an error to raise instead of spawning.
+    Attributes:
+        programs: every program so far, in the order of their starts.
+        refuse: an error to raise instead of spawning.
     """
 
     def __init__(self, make: Callable[[], MemoryKiro] = MemoryKiro) -> None:

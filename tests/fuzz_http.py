@@ -200,8 +200,9 @@ class Hostile(Protocol):
     """
     Sends `pieces`, and reads until it is answered or cut off.
 
-    @ivar ended: fires then.
-    @ivar closed: fires when the connection is closed.
+    Attributes:
+        ended: fires then.
+        closed: fires when the connection is closed.
     """
 
     pieces: list[bytes]

@@ -53,7 +53,8 @@ class MemoryAcp(MemoryKiro):
     """
     An agent that speaks ACP and ends a turn only when it is told to.
 
-    @ivar session: the protocol's session that is in use, from ``s1`` up.
+    Attributes:
+        session: the protocol's session that is in use, from ``s1`` up.
     """
 
     session = 0
@@ -152,10 +153,11 @@ class Watcher:
     """
     A supervisor that takes note.
 
-    @ivar idle: the workers that said so, as often as they did.
-    @ivar due: the reasons why a worker was due.
-    @ivar room: is there memory for a second session?
-    @ivar failures: what was wrong.
+    Attributes:
+        idle: the workers that said so, as often as they did.
+        due: the reasons why a worker was due.
+        room: is there memory for a second session?
+        failures: what was wrong.
     """
 
     idle: list[str] = field(factory=list)

@@ -67,8 +67,9 @@ class Asked:
     """
     A request, whatever its protocol.
 
-    @ivar tools: the names of the tools that may be called.
-    @ivar form: does it ask for JSON of a form of the agent's own?
+    Attributes:
+        tools: the names of the tools that may be called.
+        form: does it ask for JSON of a form of the agent's own?
     """
 
     messages: list[Message]
@@ -354,12 +355,15 @@ class FakeModel(Resource):
     """
     The model behind all protocols.
 
-    @ivar conversations: for each answer so far, the prompts of ours that its
-        request held: one of them, where a conversation was fresh.
-    @ivar hung_up: how many answers nobody waited for any more.
-    @ivar begun, left: fire for each answer that never ends when it began, and when
-        nobody waited for it any more.
-    @param seen: called with the path and the body of each request.
+    Attributes:
+        conversations: for each answer so far, the prompts of ours that its
+            request held: one of them, where a conversation was fresh.
+        hung_up: how many answers nobody waited for any more.
+        begun, left: fire for each answer that never ends when it began, and when
+            nobody waited for it any more.
+
+    Args:
+        seen: called with the path and the body of each request.
     """
 
     isLeaf = True

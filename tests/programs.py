@@ -116,8 +116,9 @@ class Typed:
     """
     What the sessions of a server were told, as it happens.
 
-    @ivar path: for the stand-in's FAKEKIRO_LOG.
-    @ivar lines: every line that was submitted so far.
+    Attributes:
+        path: for the stand-in's FAKEKIRO_LOG.
+        lines: every line that was submitted so far.
     """
 
     def __init__(self, reactor: Any, path: Path) -> None:
@@ -188,7 +189,8 @@ class Program(ProcessProtocol):
     """
     A program whose output is read by lines.
 
-    @ivar ended: fires with the exit status, or with minus the signal's number.
+    Attributes:
+        ended: fires with the exit status, or with minus the signal's number.
     """
 
     def __init__(self) -> None:

@@ -28,8 +28,11 @@ def find_agent(name: str, install: str = NPM) -> str:
     """
     The path of the program `name`.
 
-    @param install: how to install it.
-    @raise SkipTest: when it is not there.
+    Args:
+        install: how to install it.
+
+    Raises:
+        SkipTest: when it is not there.
     """
     folders = [os.environ.get("AGENTS_BIN", ""), str(Path(sys.executable).parent)]
     path = os.pathsep.join([*filter(None, folders), os.environ.get("PATH", os.defpath)])
@@ -70,7 +73,8 @@ class ModelTestCase(TestCase):
     """
     Runs a model server.
 
-    @ivar model: what it was asked.
+    Attributes:
+        model: what it was asked.
     """
 
     def start_model(self) -> str:

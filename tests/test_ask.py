@@ -31,9 +31,12 @@ class Command(ProcessProtocol):
     The command, with its standard output and its standard error apart; the
     latter is a terminal where `terminal` says so.
 
-    @param closed: what it has not of the two, and standard input.
-    @param full: is standard output a disk that is full?
-    @ivar ended: fires with the exit status.
+    Attributes:
+        ended: fires with the exit status.
+
+    Args:
+        closed: what it has not of the two, and standard input.
+        full: is standard output a disk that is full?
     """
 
     def __init__(

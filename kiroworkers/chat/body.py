@@ -28,9 +28,10 @@ class Chat:
     """
     An accepted request.
 
-    @ivar messages: each has a role, and its content as one string.
-    @ivar stops: the reply ends before the first of these.
-    @ivar tells_usage: is a stream to end with its usage?
+    Attributes:
+        messages: each has a role, and its content as one string.
+        stops: the reply ends before the first of these.
+        tells_usage: is a stream to end with its usage?
     """
 
     model: str
@@ -80,7 +81,8 @@ def accept(body: Any) -> Chat:
     """
     The request in `body` (parsed JSON).
 
-    @raise BadInput: naming the field that is wrong, or that cannot be done.
+    Raises:
+        InvalidInput: naming the field that is wrong, or that cannot be done.
     """
     if not isinstance(body, dict):
         raise InvalidInput("", "The body must be an object")

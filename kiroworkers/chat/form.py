@@ -64,8 +64,9 @@ class TextForm:
         """
         The answer in what the agent said.
 
-        @raise AnswerUnfit: when there is none.
-        @raise AnswerUnreadable: when it cannot be told for certain.
+        Raises:
+            AnswerSchemaMismatch: when there is none.
+            AnswerUnreadable: when it cannot be told for certain.
         """
         return find_answer(text, _REPLY, wrapped=wrapped)
 

@@ -58,7 +58,8 @@ def accept_schema(schema: Any, field: str) -> Mapping[str, Any]:
     """
     The `schema` in `field` of a request, of an object.
 
-    @raise BadInput: when it is none, or asks too much.
+    Raises:
+        InvalidInput: when it is none, or asks too much.
     """
     if not isinstance(schema, dict):
         raise InvalidInput(field, f"{field} must be an object")
@@ -133,7 +134,8 @@ def _comparable(value: Any) -> Hashable:
 
 def _check_keywords(schema: Mapping[str, Any], field: str) -> None:
     """
-    @raise BadInput: when something in `schema` is not supported.
+    Raises:
+        InvalidInput: when something in `schema` is not supported.
     """
     places = list(_subschemas(schema))
     for keyword in _REFUSED:

@@ -108,7 +108,8 @@ def input_of(pairs: Sequence[str], source: str | None) -> dict[str, Any]:
     The input of a task: the object in the file `source` (``-``: standard input),
     with the members of `pairs`, each ``name=text`` or ``name:=json``.
 
-    @raise Unusable: saying which makes no sense.
+    Raises:
+        Unusable: saying which makes no sense.
     """
     found: dict[str, Any] = {} if source is None else _object_in(source)
     for pair in pairs:
@@ -158,7 +159,8 @@ def _token(given: argparse.Namespace) -> str | None:
 
 def _known(task: str, tasks: Mapping[str, Any]) -> None:
     """
-    @raise Unusable: where `task` is none of the server's `tasks`.
+    Raises:
+        Unusable: where `task` is none of the server's `tasks`.
     """
     if task not in tasks:
         near = difflib.get_close_matches(task, tasks, 1)
@@ -286,7 +288,8 @@ async def _run(reactor: Any, asking: Any, raw: bool) -> None:
     """
     Print the answer that `asking` gives.
 
-    @raise SystemExit: with the status.
+    Raises:
+        SystemExit: with the status.
     """
     answer: Deferred[Answer[Any]] = Deferred.fromCoroutine(asking)
     stopped: list[int] = []

@@ -57,7 +57,8 @@ class Client:
     Asks the server at `base`, without any proxy; a request may take `timeout`
     seconds.
 
-    @ivar agent: who is to answer; the server's first without.
+    Attributes:
+        agent: who is to answer; the server's first without.
     """
 
     _base: str
@@ -77,7 +78,8 @@ class Client:
         """
         The reply to a POST of `body`, or to a GET where there is none.
 
-        @raise Unwell: when nothing comes back that can be understood.
+        Raises:
+            Unwell: when nothing comes back that can be understood.
         """
         began, timeout = time.monotonic(), timeout or self._timeout
         request = Request(f"{self._base}{path}", body, {"Content-Type": "application/json"})

@@ -43,7 +43,8 @@ def ask(client: Client, task: Task, request: Mapping[str, Any]) -> None:
     """
     Print what the server of `client` answers to `request`.
 
-    @raise Unwell: when that is no answer to `task`.
+    Raises:
+        Unwell: when that is no answer to `task`.
     """
     reply = client.ask(task, request)
     told = reply.headers

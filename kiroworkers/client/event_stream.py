@@ -53,7 +53,8 @@ class EventReader:
         """
         The events that `data` completes.
 
-        @raise EventTooLong: for one that is larger than the limit.
+        Raises:
+            EventTooLong: for one that is larger than the limit.
         """
         if not data:
             return []

@@ -12,8 +12,9 @@ class Queued:
     """
     The request waits.
 
-    @ivar position: its place in the queue; 1 is next.
-    @ivar seconds: the estimated wait.
+    Attributes:
+        position: its place in the queue; 1 is next.
+        seconds: the estimated wait.
     """
 
     position: int
@@ -25,8 +26,9 @@ class Started:
     """
     A worker was given the request.
 
-    @ivar worker: the worker's name.
-    @ivar attempt: 1 for the first attempt.
+    Attributes:
+        worker: the worker's name.
+        attempt: 1 for the first attempt.
     """
 
     worker: str

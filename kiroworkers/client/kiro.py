@@ -83,12 +83,13 @@ class KiroError(Exception):
     """
     Why there is no answer: one of the classes below.
 
-    @ivar status: of the response, or that the error would have had; None where none
-        came.
-    @ivar code: the machine's word for it, as in README, or ``unreachable`` or
-        ``cut_off``, where there is no response, or ``not_json``.
-    @ivar retry_after: the seconds after which to come again, where it may help.
-    @ivar body: all that the server says of it.
+    Attributes:
+        status: of the response, or that the error would have had; None where none
+            came.
+        code: the machine's word for it, as in README, or ``unreachable`` or
+            ``cut_off``, where there is no response, or ``not_json``.
+        retry_after: the seconds after which to come again, where it may help.
+        body: all that the server says of it.
     """
 
     status: int | None
@@ -144,13 +145,14 @@ class Terms(TypedDict, total=False):
     """
     How a request wants to be treated.
 
-    @ivar timeout: seconds until it is given up, all waits included; without it the
-        server's own deadline holds.
-    @ivar priority: 0 to 9, the most urgent.
-    @ivar agent: who is to answer.
-    @ivar patience: for so many seconds the request is made again when the server
-        says that nobody can answer now, and when to come back.  0 without.
-    @ivar watch: is told what becomes of the request.
+    Attributes:
+        timeout: seconds until it is given up, all waits included; without it the
+            server's own deadline holds.
+        priority: 0 to 9, the most urgent.
+        agent: who is to answer.
+        patience: for so many seconds the request is made again when the server
+            says that nobody can answer now, and when to come back.  0 without.
+        watch: is told what becomes of the request.
     """
 
     timeout: float | None
@@ -165,11 +167,12 @@ class Answer(Generic[T]):
     """
     The answer, which fits the task's schema, and how it came about.
 
-    @ivar attempts: how many sessions were asked.
-    @ivar repairs: how often the last was asked for an answer that fits; None where
-        that is not known, since who watches is not told.
-    @ivar completion: how the end of the turn was known, or None likewise.
-    @ivar source: where the text was read, or None likewise.
+    Attributes:
+        attempts: how many sessions were asked.
+        repairs: how often the last was asked for an answer that fits; None where
+            that is not known, since who watches is not told.
+        completion: how the end of the turn was known, or None likewise.
+        source: where the text was read, or None likewise.
     """
 
     value: T
@@ -241,8 +244,9 @@ class Kiro:
     What a method raises, where there is no answer, is a `KiroError`; a Deferred
     that is cancelled fails with `CancelledError`.
 
-    @raise ValueError: where `base_url` is no address such as
-        ``http://127.0.0.1:8080``.
+    Raises:
+        ValueError: where `base_url` is no address such as
+            ``http://127.0.0.1:8080``.
     """
 
     def __init__(self, base_url: str, token: str | None = None, *, reactor: Any = None) -> None:
@@ -489,7 +493,8 @@ class _Body(Protocol):
     Passes the body of a response to `take`, and hangs up where that fails or says
     that it is enough.
 
-    @ivar finished: fires at its end; who cancels it hangs up.
+    Attributes:
+        finished: fires at its end; who cancels it hangs up.
     """
 
     def __init__(self, take: Callable[[bytes], bool]) -> None:
@@ -529,8 +534,9 @@ class _Listener:
     """
     Takes the events of one request, and tells `watch` of those before the last.
 
-    @ivar answer: the answer, when it has come.
-    @ivar error: else what the server says of why there is none.
+    Attributes:
+        answer: the answer, when it has come.
+        error: else what the server says of why there is none.
     """
 
     def __init__(self, watch: Watch) -> None:

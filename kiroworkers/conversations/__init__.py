@@ -48,7 +48,8 @@ def new_conversation(dialect: Dialect, max_output: int, folder: str = "/") -> Co
     A conversation of the kind that `dialect` needs; it keeps at most
     `max_output` bytes of a turn.
 
-    @param folder: where the agent works, as an absolute path.
+    Args:
+        folder: where the agent works, as an absolute path.
     """
     readiness = dialect.readiness
     if isinstance(readiness, Acp):

@@ -98,8 +98,9 @@ class Conversation(ABC):
         """
         Submit `prompt`.  Only at the prompt.
 
-        @raise UnsafePrompt: if the agent would not take it as it is.
-        @raise PromptTooLong: if the agent cannot be given so much.
+        Raises:
+            UnsafePrompt: if the agent would not take it as it is.
+            LineTooLong: if the agent cannot be given so much.
         """
 
     @abstractmethod

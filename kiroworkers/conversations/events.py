@@ -38,9 +38,10 @@ class Answered:
     The turn is over and the prompt is back; `text` is all that was printed
     between, as a reader would have seen it.
 
-    @ivar completion: how that is known.
-    @ivar wrapped: the agent may have cut long lines, so that a line's end in
-        `text` need not be one of the answer's.
+    Attributes:
+        completion: how that is known.
+        wrapped: the agent may have cut long lines, so that a line's end in
+            `text` need not be one of the answer's.
     """
 
     text: str
@@ -81,8 +82,9 @@ class NeedsApproval:
     """
     The agent asks, in the words `question`, whether it may use a tool.
 
-    @ivar number: tells questions in the same words apart; one that is asked again
-        for each step towards its answer has the same.
+    Attributes:
+        number: tells questions in the same words apart; one that is asked again
+            for each step towards its answer has the same.
     """
 
     question: str

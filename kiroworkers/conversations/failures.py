@@ -36,9 +36,10 @@ class FailurePattern:
     """
     A text that proves a trouble.
 
-    @ivar kind: one of `FAILURE_KINDS`.
-    @ivar text: searched in plain text.
-    @ivar blocks: no prompt follows, because the agent waits for a choice.
+    Attributes:
+        kind: one of `FAILURE_KINDS`.
+        text: searched in plain text.
+        blocks: no prompt follows, because the agent waits for a choice.
     """
 
     kind: str

@@ -41,7 +41,8 @@ def plain(data: bytes | bytearray, piece: int = _PIECE) -> str:
     The text in `data`, without escapes, its newlines as ``\\n``.  Bytes that
     are not UTF-8 become U+FFFD.
 
-    @param piece: so many bytes are read at once, where lines are not longer.
+    Args:
+        piece: so many bytes are read at once, where lines are not longer.
     """
     shown = []
     start = 0

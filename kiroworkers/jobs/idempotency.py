@@ -69,7 +69,8 @@ class IdempotencyCache:
         """
         The id of the job that was made under `key`.
 
-        @raise KeyMismatch: when something else was asked under it.
+        Raises:
+            KeyMismatch: when something else was asked under it.
         """
         self._check(key, fingerprint)
         record = self._store.record(key)
@@ -82,7 +83,8 @@ class IdempotencyCache:
         What is, or was, said to the request of `fingerprint` under `key`; and is
         it another's?  Who is cancelled leaves; the last one gives the turn up.
 
-        @raise KeyMismatch: when something else was asked under `key`.
+        Raises:
+            KeyMismatch: when something else was asked under `key`.
         """
         self._check(key, fingerprint)
         record = self._store.record(key)

@@ -22,10 +22,11 @@ class StoredResponse:
     """
     What a request came to.
 
-    @ivar status: that of HTTP.
-    @ivar body: the answer, or the error as clients read it.
-    @ivar headers: what else is told of the answer.
-    @ivar cacheable: would asking again cost another turn for the same?
+    Attributes:
+        status: that of HTTP.
+        body: the answer, or the error as clients read it.
+        headers: what else is told of the answer.
+        cacheable: would asking again cost another turn for the same?
     """
 
     status: int
@@ -39,8 +40,9 @@ class Webhook:
     """
     Where the end of a job is told.
 
-    @ivar tries: so many were in vain.
-    @ivar due: when the next is, in seconds; None when none is.
+    Attributes:
+        tries: so many were in vain.
+        due: when the next is, in seconds; None when none is.
     """
 
     url: str
@@ -53,14 +55,15 @@ class Job:
     """
     A request that somebody will ask after.  Times are in seconds since the epoch.
 
-    @ivar id: cannot be guessed.
-    @ivar client: whose it is.
-    @ivar agent: who is asked.
-    @ivar payload: as the task accepted it.
-    @ivar timeout: of its turn, where the client's own is the shorter.
-    @ivar attempts: how often a worker was asked.
-    @ivar said: what it came to, when it is done or has failed.
-    @ivar number: its place in the order of arrival; the store gives it.
+    Attributes:
+        id: cannot be guessed.
+        client: whose it is.
+        agent: who is asked.
+        payload: as the task accepted it.
+        timeout: of its turn, where the client's own is the shorter.
+        attempts: how often a worker was asked.
+        said: what it came to, when it is done or has failed.
+        number: its place in the order of arrival; the store gives it.
     """
 
     id: str

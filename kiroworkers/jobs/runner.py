@@ -59,8 +59,9 @@ class _AgentQueue:
     """
     The jobs for one agent.
 
-    @ivar turns: what is asked, by the job's id.
-    @ivar stop_dispatch: until when nothing is.
+    Attributes:
+        turns: what is asked, by the job's id.
+        stop_dispatch: until when nothing is.
     """
 
     group: AgentGroup
@@ -81,10 +82,11 @@ class JobRunner(Service):
     """
     Has the jobs in `store` asked.
 
-    @param store: open when the service starts.
-    @param describe: tells what a `WorkError` means to a client.
-    @param limit: so many jobs may be unfinished.
-    @param on_ended: told of each job that has ended.
+    Args:
+        store: open when the service starts.
+        describe: tells what a `WorkError` means to a client.
+        limit: so many jobs may be unfinished.
+        on_ended: told of each job that has ended.
     """
 
     _log = Logger()
@@ -152,8 +154,9 @@ class JobRunner(Service):
         """
         Take on `job`, which has no id yet.  When this returns, it will be asked.
 
-        @raise TooManyJobs: when it cannot be taken on.
-        @raise ShuttingDown: likewise.
+        Raises:
+            TooManyJobs: when it cannot be taken on.
+            ShuttingDown: likewise.
         """
         if self._dispatch_stopped:
             raise ShuttingDown()

@@ -34,9 +34,12 @@ class JobService(MultiService):
     """
     Takes jobs on, has them asked, and tells their ends.
 
-    @param describe: what a `WorkError` means to a client.
-    @param shown: a job as its client reads it.
-    @ivar hosts: who may be called back; None while nobody is.
+    Attributes:
+        hosts: who may be called back; None while nobody is.
+
+    Args:
+        describe: what a `WorkError` means to a client.
+        shown: a job as its client reads it.
     """
 
     _log = Logger()
@@ -74,7 +77,8 @@ class JobService(MultiService):
         Have what an earlier server left, below `state` or, without one, where
         servers that listen here have it.  Blocks.
 
-        @raise CannotStart: when it cannot be had from `state`.
+        Raises:
+            CannotStart: when it cannot be had from `state`.
         """
         if state is None:
             state = self._usual_state()
@@ -122,7 +126,8 @@ def read_secret(path: Path) -> bytes:
     """
     The secret in the file `path`, without the white space around it.
 
-    @raise BadSetting: when it is none.
+    Raises:
+        InvalidSetting: when it is none.
     """
     name = "--callback-secret-file"
     try:

@@ -27,8 +27,9 @@ _LONGEST = 2000
 
 class CallbackHosts:
     """
-    @param listed: names, addresses or shell patterns; where there are any, all
-        others are refused.
+    Args:
+        listed: names, addresses or shell patterns; where there are any, all
+            others are refused.
     """
 
     def __init__(self, listed: Sequence[str]) -> None:

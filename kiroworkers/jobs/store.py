@@ -89,7 +89,8 @@ class JobStore:
         """
         Have what is in `file`; without one, in memory.
 
-        @raise CannotStart: when it cannot be had.
+        Raises:
+            CannotStart: when it cannot be had.
         """
         try:
             db = sqlite3.connect(":memory:" if file is None else file, isolation_level=None)
@@ -311,7 +312,8 @@ def _migrate(db: sqlite3.Connection) -> None:
     """
     Bring the schema up to date, a version at a time.
 
-    @raise ValueError: when it is of a newer server.
+    Raises:
+        ValueError: when it is of a newer server.
     """
     [version] = db.execute("PRAGMA user_version").fetchone()
     if version > len(_MIGRATIONS):

@@ -37,8 +37,9 @@ class Webhooks(Service):
     """
     Tells the ends of the jobs in `store`, at least once, until somebody has heard.
 
-    @param shown: a job as its client reads it.
-    @param secret: what calls are signed with.
+    Args:
+        shown: a job as its client reads it.
+        secret: what calls are signed with.
     """
 
     _log = Logger()

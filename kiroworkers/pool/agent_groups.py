@@ -54,7 +54,8 @@ class AgentGroups:
         """
         The group called `name`, which stood in `field` of a request.
 
-        @raise BadInput: when there is none.
+        Raises:
+            InvalidInput: when there is none.
         """
         for group in self:
             if group.name == name:
@@ -65,7 +66,8 @@ class AgentGroups:
         """
         The group called `name`, or all without one.
 
-        @raise BadInput: when there is none of that name.
+        Raises:
+            InvalidInput: when there is none of that name.
         """
         return tuple(self) if name is None else (self.named(name),)
 

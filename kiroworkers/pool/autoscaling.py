@@ -12,10 +12,11 @@ class AutoscalePolicy:
     """
     How many workers there are.
 
-    @ivar workers: at least.
-    @ivar max_workers: at most.
-    @ivar min_spare: so many should be idle, or soon will be.
-    @ivar max_spare: more than that need not be.
+    Attributes:
+        workers: at least.
+        max_workers: at most.
+        min_spare: so many should be idle, or soon will be.
+        max_spare: more than that need not be.
     """
 
     workers: int

@@ -16,11 +16,12 @@ _JITTER = 0.2
 @frozen
 class BackoffPolicy:
     """
-    @ivar delay: seconds to the first restart; it doubles while lives are short.
-    @ivar max_delay: the longest, and the pace of a failed worker's probes.
-    @ivar burst: so many short lives in a row, and the worker has failed.
-    @ivar long_life: seconds that a session must live, or else give an answer, for
-        its life not to be short.
+    Attributes:
+        delay: seconds to the first restart; it doubles while lives are short.
+        max_delay: the longest, and the pace of a failed worker's probes.
+        burst: so many short lives in a row, and the worker has failed.
+        long_life: seconds that a session must live, or else give an answer, for
+            its life not to be short.
     """
 
     delay: float
@@ -34,7 +35,8 @@ class Backoff:
     """
     The short lives of one worker's sessions.
 
-    @ivar consecutive_failures: how many, since the last long one.
+    Attributes:
+        consecutive_failures: how many, since the last long one.
     """
 
     _policy: BackoffPolicy

@@ -39,8 +39,9 @@ LoginCheck = Callable[[], Deferred[bool]]
 @frozen
 class LoginPolicy:
     """
-    @ivar check: asks the agent; None where it cannot be asked.
-    @ivar interval: seconds from one time to the next.
+    Attributes:
+        check: asks the agent; None where it cannot be asked.
+        interval: seconds from one time to the next.
     """
 
     check: LoginCheck | None = None
@@ -59,9 +60,10 @@ class CircuitSnapshot:
     """
     The outage as it is now.
 
-    @ivar kind, detail: the trouble, and the agent's words for it.
-    @ivar half_open: the next request shows whether it is over.
-    @ivar retry_after: seconds until it is tried again; 0 when that may be now.
+    Attributes:
+        kind, detail: the trouble, and the agent's words for it.
+        half_open: the next request shows whether it is over.
+        retry_after: seconds until it is tried again; 0 when that may be now.
     """
 
     kind: str
@@ -74,9 +76,10 @@ class CircuitBreaker:
     """
     Whether, and for how long, the agent can answer nobody.
 
-    @param login: how it is noticed that somebody is logged in.
-    @param on_half_open: called when a session may be started to see whether it works.
-    @param on_close: called when it is over, with the kind that it was.
+    Args:
+        login: how it is noticed that somebody is logged in.
+        on_half_open: called when a session may be started to see whether it works.
+        on_close: called when it is over, with the kind that it was.
     """
 
     _log = Logger()
@@ -142,7 +145,8 @@ class CircuitBreaker:
         """
         A session says that none can answer.
 
-        @param at_start: it did not even come to its prompt.
+        Args:
+            at_start: it did not even come to its prompt.
         """
         if self._stopped or not affects_all_sessions(failure.kind):
             return

@@ -57,9 +57,10 @@ _OVERTAKES = 0.5
 @frozen
 class QueuePolicy:
     """
-    @ivar backlog: how many requests may wait.
-    @ivar queue_timeout: how long each may, in seconds.
-    @ivar request_timeout: a request's deadline, in seconds from its arrival.
+    Attributes:
+        backlog: how many requests may wait.
+        queue_timeout: how long each may, in seconds.
+        request_timeout: a request's deadline, in seconds from its arrival.
     """
 
     backlog: int
@@ -72,10 +73,11 @@ class RequestOptions:
     """
     On what terms a request is made.
 
-    @ivar timeout: the client's own deadline in seconds, where it is the shorter.
-    @ivar priority: from 0 to 9, the most urgent.
-    @ivar client: whose share the turn counts against.
-    @ivar label: what it is, for the operator.
+    Attributes:
+        timeout: the client's own deadline in seconds, where it is the shorter.
+        priority: from 0 to 9, the most urgent.
+        client: whose share the turn counts against.
+        label: what it is, for the operator.
     """
 
     timeout: float | None = None
@@ -113,7 +115,8 @@ class RequestSnapshot:
     """
     A request as it is now.  Times are in seconds on the clock of the reactor.
 
-    @ivar worker: who is asked; None while it waits.
+    Attributes:
+        worker: who is asked; None while it waits.
     """
 
     number: int
@@ -159,8 +162,9 @@ class Dispatcher(Service):
     """
     The requests that workers are asked, and those that wait.
 
-    @param new_worker: makes a worker of a name.
-    @param login, is_free, called: as `WorkerPool` has them.
+    Args:
+        new_worker: makes a worker of a name.
+        login, is_free, called: as `WorkerPool` has them.
     """
 
     _log = Logger()
@@ -250,9 +254,10 @@ class Dispatcher(Service):
         Ask `prompt` of the next idle worker, or wait for one.  Fails with a
         `WorkError`; cancelling it gives the request up, wherever it is.
 
-        @param validate: looks at each answer; one that is not put right in its own
-            conversation is asked once of another worker.
-        @param on_progress: told what becomes of the request.
+        Args:
+            validate: looks at each answer; one that is not put right in its own
+                conversation is asked once of another worker.
+            on_progress: told what becomes of the request.
         """
         options = options or RequestOptions()
         limit = self._policy.request_timeout

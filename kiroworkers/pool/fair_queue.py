@@ -52,13 +52,14 @@ class _Entry(Generic[T]):
 @define(eq=False)
 class _Client(Generic[T]):
     """
-    @ivar entries: a heap, in which some do not wait any more.
-    @ivar urgency: how many wait, by priority.
-    @ivar round: in which of the rounds, in which each client has one turn, its
-        next one is.
-    @ivar stamp: of its newest place in the heap of clients.
-    @ivar standing: its turns that run and its round, as they are counted, while it
-        waits.
+    Attributes:
+        entries: a heap, in which some do not wait any more.
+        urgency: how many wait, by priority.
+        round: in which of the rounds, in which each client has one turn, its
+            next one is.
+        stamp: of its newest place in the heap of clients.
+        standing: its turns that run and its round, as they are counted, while it
+            waits.
     """
 
     name: str
@@ -75,7 +76,8 @@ class FairQueue(Generic[T]):
     """
     Items that wait, each of some client, and the turns that clients have.
 
-    @param head_start: what a step of priority is worth, in seconds of arrival.
+    Args:
+        head_start: what a step of priority is worth, in seconds of arrival.
     """
 
     def __init__(self, head_start: float) -> None:

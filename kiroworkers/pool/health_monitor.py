@@ -22,9 +22,10 @@ class HealthLimits:
     """
     What the monitor thinks too long, in seconds.
 
-    @ivar idle: without a request; the session is renewed.
-    @ivar unsettled: in any state but idle.  Each of these has a time-out of its
-        own that is shorter, so this finds only what those have missed.
+    Attributes:
+        idle: without a request; the session is renewed.
+        unsettled: in any state but idle.  Each of these has a time-out of its
+            own that is shorter, so this finds only what those have missed.
     """
 
     idle: float
@@ -51,7 +52,8 @@ class HealthMonitor(Service):
     those that are stuck, old, large or idle for too long.  Workers that were not
     needed since the last round are let go.
 
-    @param measure: the bytes that each of some process groups holds.
+    Args:
+        measure: the bytes that each of some process groups holds.
     """
 
     _log = Logger()

@@ -71,7 +71,8 @@ def estimate_wait(ahead: int, running: Sequence[float], typical: float) -> float
     """
     The seconds until a turn can begin for which `ahead` others come first.
 
-    @param running: for each worker that serves, the seconds since its turn began.
+    Args:
+        running: for each worker that serves, the seconds since its turn began.
     """
     if not running:
         return typical * (ahead + 1)

@@ -12,9 +12,10 @@ from attrs import frozen
 @frozen
 class RecyclePolicy:
     """
-    @ivar max_requests: a session gives so many answers, and up to `jitter` more.
-    @ivar max_age: seconds that it serves.
-    @ivar memory_max: bytes that it and all its children may hold.
+    Attributes:
+        max_requests: a session gives so many answers, and up to `jitter` more.
+        max_age: seconds that it serves.
+        memory_max: bytes that it and all its children may hold.
     """
 
     max_requests: int

@@ -14,8 +14,9 @@ class RollingRestart:
     """
     Workers that are due, in the order in which they became so.
 
-    @param ahead: is there memory to start the successor first?
-    @param spared: may the worker be without a session for a while?
+    Args:
+        ahead: is there memory to start the successor first?
+        spared: may the worker be without a session for a while?
     """
 
     def __init__(self, ahead: Callable[[Worker], bool], spared: Callable[[Worker], bool]) -> None:

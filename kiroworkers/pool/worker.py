@@ -97,16 +97,17 @@ class WorkerSnapshot:
     """
     A worker as it is now.  Times are in seconds on the clock of the reactor.
 
-    @ivar state: the session's state, or why there is none.
-    @ivar since: when that state began.
-    @ivar age: seconds since the session was started.
-    @ivar last_activity: when the session last said something or was asked.
-    @ivar answered: turns that ended with an answer, over all sessions.
-    @ivar starts: sessions started so far.
-    @ivar consecutive_failures: sessions in a row that ended by themselves and
-        soon.
-    @ivar last_screen: what the last session showed that never came to its prompt.
-    @ivar next_start: when the next session starts, if one waits for that.
+    Attributes:
+        state: the session's state, or why there is none.
+        since: when that state began.
+        age: seconds since the session was started.
+        last_activity: when the session last said something or was asked.
+        answered: turns that ended with an answer, over all sessions.
+        starts: sessions started so far.
+        consecutive_failures: sessions in a row that ended by themselves and
+            soon.
+        last_screen: what the last session showed that never came to its prompt.
+        next_start: when the next session starts, if one waits for that.
     """
 
     name: str
@@ -308,7 +309,8 @@ class Worker:
         """
         Replace the session between two turns.
 
-        @param ahead: start the successor before the old one goes.
+        Args:
+            ahead: start the successor before the old one goes.
         """
         if self._stopped:
             return
@@ -352,7 +354,8 @@ class Worker:
         """
         End every session for good.
 
-        @param now: do not wait until an agent has quit.
+        Args:
+            now: do not wait until an agent has quit.
         """
         self._stopped = True
         self._cancel_restart()
@@ -366,7 +369,8 @@ class Worker:
         """
         Why its session is to be recycled, if it is.
 
-        @param memory: bytes that its process group holds, where that is known.
+        Args:
+            memory: bytes that its process group holds, where that is known.
         """
         if self._session is None:
             return None

@@ -32,11 +32,12 @@ class WorkerPool:
     Workers named worker1, worker2, …; as their `Supervisor`, it is told what
     happens to them.
 
-    @param login: how it is noticed that somebody is logged in.
-    @param is_free: has the machine so many bytes to give?
-    @param on_idle: called when a worker can be asked.
-    @param on_outage: called when none can answer for some time.
-    @param called: the workers' names, before their numbers.
+    Args:
+        login: how it is noticed that somebody is logged in.
+        is_free: has the machine so many bytes to give?
+        on_idle: called when a worker can be asked.
+        on_outage: called when none can answer for some time.
+        called: the workers' names, before their numbers.
     """
 
     _log = Logger()

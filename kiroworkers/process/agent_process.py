@@ -66,7 +66,8 @@ class ProcessGroups(Protocol):
         """
         Send the signal `number` to every process of the group.
 
-        @raise ProcessLookupError: when there is none left.
+        Raises:
+            ProcessLookupError: when there is none left.
         """
 
     def ended(self, pgid: int) -> None:
@@ -81,11 +82,12 @@ class AgentProcess(ProcessProtocol):
     its own session, `lead` one that has pipes), and signals go to all of that
     group.
 
-    @param heard: called with each piece of output.
-    @param on_stderr: called with each piece of standard error, where that is not
-        the same.
-    @param ended: called once, when the process is gone, with how it ended.
-    @param grace: seconds from SIGTERM to SIGKILL.
+    Args:
+        heard: called with each piece of output.
+        on_stderr: called with each piece of standard error, where that is not
+            the same.
+        ended: called once, when the process is gone, with how it ended.
+        grace: seconds from SIGTERM to SIGKILL.
     """
 
     def __init__(
@@ -205,7 +207,8 @@ def start(reactor: IReactorProcess, process: AgentProcess, command: Command) -> 
     Run `command` as `process`: on a new PTY of its size, with echo off, or with
     pipes.
 
-    @raise OSError: when no PTY, no pipe or no process can be had.
+    Raises:
+        OSError: when no PTY, no pipe or no process can be had.
     """
     if not os.access(command.folder, os.X_OK):
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(command.folder))

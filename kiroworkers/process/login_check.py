@@ -26,7 +26,8 @@ def check_login(
     Run `command`; fires with whether it exited with 0.  Cancelling it, or too
     long a silence, kills it and means no.
 
-    @raise OSError: when it cannot be started.
+    Raises:
+        OSError: when it cannot be started.
     """
     check = _Check(reactor)
     spawner: IReactorProcess = reactor

@@ -24,7 +24,8 @@ class JournalFolder:
     Which of them belongs to a session is not known beforehand: it is the one
     that holds the prompt, which has a mark of its own for that.
 
-    @ivar new_mark: makes a word that was never made before.
+    Attributes:
+        new_mark: makes a word that was never made before.
     """
 
     folder: Path

@@ -103,16 +103,17 @@ class Reply:
     """
     What a session said in a turn.
 
-    @ivar text: all of it, as a reader would have seen it.
-    @ivar completion: how the end of the turn was known.
-    @ivar wrapped: a line's end in `text` may be the agent's, where the answer
-        has none.
-    @ivar source: where the text was read.
-    @ivar denied, allowed: the questions of tools that were answered so.
-    @ivar repairs: how often it was asked once more because it did not fit.
-    @ivar unfit: it still does not.
-    @ivar more_may_follow: output of the turn may still be on its way, so nothing is
-        decided yet.
+    Attributes:
+        text: all of it, as a reader would have seen it.
+        completion: how the end of the turn was known.
+        wrapped: a line's end in `text` may be the agent's, where the answer
+            has none.
+        source: where the text was read.
+        denied, allowed: the questions of tools that were answered so.
+        repairs: how often it was asked once more because it did not fit.
+        unfit: it still does not.
+        more_may_follow: output of the turn may still be on its way, so nothing is
+            decided yet.
     """
 
     text: str
@@ -167,14 +168,15 @@ class SessionTimeouts:
     """
     How long a session may take, in seconds.
 
-    @ivar startup: from its start to its prompt.
-    @ivar cancel: for the prompt to come back after an interrupt or a clear.
-    @ivar stop: from SIGTERM to SIGKILL.
-    @ivar settle: after an interrupt, how long the prompt must stay before
-        anything is typed: when an answer and the interrupt cross, the interrupt
-        is read at the prompt and draws a second one.
-    @ivar late: how long output of a turn may arrive after its end, where the
-        conversation can send it late.
+    Attributes:
+        startup: from its start to its prompt.
+        cancel: for the prompt to come back after an interrupt or a clear.
+        stop: from SIGTERM to SIGKILL.
+        settle: after an interrupt, how long the prompt must stay before
+            anything is typed: when an answer and the interrupt cross, the interrupt
+            is read at the prompt and draws a second one.
+        late: how long output of a turn may arrive after its end, where the
+            conversation can send it late.
     """
 
     startup: float
@@ -188,16 +190,19 @@ class Session:
     """
     One process and its conversation.
 
-    @param name: for the log.
-    @param launch: starts the process on its PTY; may raise `OSError`.
-    @param on_idle: called whenever the session can be asked.
-    @param on_gone: called once, when the process is gone, with the reason.
-    @param allow_tools: the answer to the agent's questions for a tool.
-    @param journal: asked for the text of a turn, where the agent keeps one.
-    @param reset: what comes between two turns.
-    @ivar exhausted: did it end because a turn was its last?
-    @ivar turns: how often it was asked.
-    @ivar answers: how often it answered.
+    Attributes:
+        exhausted: did it end because a turn was its last?
+        turns: how often it was asked.
+        answers: how often it answered.
+
+    Args:
+        name: for the log.
+        launch: starts the process on its PTY; may raise `OSError`.
+        on_idle: called whenever the session can be asked.
+        on_gone: called once, when the process is gone, with the reason.
+        allow_tools: the answer to the agent's questions for a tool.
+        journal: asked for the text of a turn, where the agent keeps one.
+        reset: what comes between two turns.
     """
 
     _log = Logger()
@@ -303,7 +308,8 @@ class Session:
         """
         Start the process.
 
-        @raise OSError: when it cannot be started; the session is gone then.
+        Raises:
+            OSError: when it cannot be started; the session is gone then.
         """
         try:
             self._launch(self._process)
@@ -323,9 +329,12 @@ class Session:
         Ask `prompt` of an idle session.  Fires with what it said in the turn, or
         fails with a `WorkError`; cancelling it interrupts the turn.
 
-        @param validate: looks at each answer, before it is forgotten.
-        @param on_text: called with each piece of an answer, as soon as it is certain.
-        @raise PromptUntypable: if the agent cannot be given so much.
+        Args:
+            validate: looks at each answer, before it is forgotten.
+            on_text: called with each piece of an answer, as soon as it is certain.
+
+        Raises:
+            PromptTooLarge: if the agent cannot be given so much.
         """
         assert self.state is SessionState.IDLE, f"{self.name} is {self.state.value}, not idle"
         try:
@@ -461,8 +470,9 @@ class Session:
         """
         Judge what was said, and deliver it, ask for a repair, or wait for the rest.
 
-        @param more_may_follow: output of the turn may still be on its way; None for
-            what is usual of the conversation.
+        Args:
+            more_may_follow: output of the turn may still be on its way; None for
+                what is usual of the conversation.
         """
         if more_may_follow is None:
             more_may_follow = self._conversation.sends_late

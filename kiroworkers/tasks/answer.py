@@ -78,12 +78,15 @@ def find_answer(
     The last object in `text` that fits `schema` and is not `example`, as it is
     or when harmless differences are normalised.
 
-    @param wrapped: lines may be cut, also inside strings; an object is only
-        taken when one way of joining them alone fits.
-    @param validator: of `schema`, where there is one already.
-    @raise AnswerUnfit: with the fields that are wrong, and why, of the object
-        that comes nearest to an answer.
-    @raise AnswerUnreadable: when the last candidate can mean more than one.
+    Args:
+        wrapped: lines may be cut, also inside strings; an object is only
+            taken when one way of joining them alone fits.
+        validator: of `schema`, where there is one already.
+
+    Raises:
+        AnswerSchemaMismatch: with the fields that are wrong, and why, of the object
+            that comes nearest to an answer.
+        AnswerUnreadable: when the last candidate can mean more than one.
     """
     problems_in = (
         partial(problems_of, Draft202012Validator(schema))

@@ -53,7 +53,8 @@ class Catalogue(Mapping[str, Task]):
     The tasks that can be asked, by name: the built-in ones, and those in
     `folder`.  Empty until it is read; whoever has one sees what was read last.
 
-    @param check: says whether the tasks can be served here, by raising if not.
+    Args:
+        check: says whether the tasks can be served here, by raising if not.
     """
 
     def __init__(self, folder: Path | None, check: Callable[[Mapping[str, Task]], None]) -> None:
@@ -75,7 +76,8 @@ class Catalogue(Mapping[str, Task]):
         Read all files, or change nothing when one of them is wrong; the tasks that
         replace built-in ones.
 
-        @raise BadTask: when one is.
+        Raises:
+            BadTask: when one is.
         """
         builtin = builtin_tasks()
         own = {} if self._folder is None else tasks_in(self._folder)
@@ -100,7 +102,8 @@ def tasks_in(folder: Path) -> Mapping[str, Task]:
     """
     The tasks in the files ``*.toml`` of `folder`, by name.
 
-    @raise BadTask: when one is wrong, or has another's name.
+    Raises:
+        BadTask: when one is wrong, or has another's name.
     """
     found: dict[str, Task] = {}
     try:
@@ -119,7 +122,8 @@ def load_task(source: Traversable) -> Task:
     """
     The task in the TOML file `source`.
 
-    @raise BadTask: when the file cannot be a task.
+    Raises:
+        BadTask: when the file cannot be a task.
     """
     data = _read(source)
     for key, reason in _misformed(data):

@@ -31,8 +31,9 @@ class TaskLimits:
     """
     How much a request to a task may take; None where the task does not say.
 
-    @ivar timeout: its deadline in seconds, its wait included.
-    @ivar prompt: how many characters its prompt may have.
+    Attributes:
+        timeout: its deadline in seconds, its wait included.
+        prompt: how many characters its prompt may have.
     """
 
     timeout: float | None = None
@@ -44,17 +45,18 @@ class Task:
     """
     What to ask and what to accept.
 
-    @ivar prompt_template: a `Template` that may use ``request`` (the client's
-        input), ``schema`` (the answer's) and ``example``; each enters as one
-        line of JSON, and that is the only way in for client text.  ``layout``
-        says in words how the answer is to be laid out.
-    @ivar messages: our words where a field is missing or blank, by its dotted
-        path.
-    @ivar choices: for a list in the answer, by its name, the name of the list
-        in the input that it must choose from, where the client gives one.
-    @ivar agent: the name of the agent that answers where the client names none;
-        None for whichever is the first.
-    @ivar source: the file that it was read from, for the operator.
+    Attributes:
+        prompt_template: a `Template` that may use ``request`` (the client's
+            input), ``schema`` (the answer's) and ``example``; each enters as one
+            line of JSON, and that is the only way in for client text.  ``layout``
+            says in words how the answer is to be laid out.
+        messages: our words where a field is missing or blank, by its dotted
+            path.
+        choices: for a list in the answer, by its name, the name of the list
+            in the input that it must choose from, where the client gives one.
+        agent: the name of the agent that answers where the client names none;
+            None for whichever is the first.
+        source: the file that it was read from, for the operator.
     """
 
     name: str
@@ -102,7 +104,8 @@ class Task:
         The request in `body` (parsed JSON), with optional fields that are null
         left out.
 
-        @raise BadInput: naming the field that does not fit.
+        Raises:
+            InvalidInput: naming the field that does not fit.
         """
         try:
             request = _without_nulls(body)
@@ -121,7 +124,8 @@ class Task:
         What to type for an accepted `request`, to an agent on whose terminal
         JSON survives in this `layout`.
 
-        @raise BadInput: when it would be too long.
+        Raises:
+            InvalidInput: when it would be too long.
         """
         properties = self.input_schema.get("properties", {})
         defaults = {
@@ -142,9 +146,12 @@ class Task:
         """
         The answer to `request` in what an agent said after the question.
 
-        @param wrapped: its lines may be cut.
-        @raise AnswerUnfit: saying why none was found.
-        @raise AnswerUnreadable: when it cannot be told for certain.
+        Args:
+            wrapped: its lines may be cut.
+
+        Raises:
+            AnswerSchemaMismatch: saying why none was found.
+            AnswerUnreadable: when it cannot be told for certain.
         """
         schema = self.answer_schema_for(request)
         known = self._answer if schema is self.answer_schema else None

@@ -150,7 +150,8 @@ class Template:
     """
     The template `source`, for requests that fit `input_schema`.
 
-    @raise BadTemplate: when it cannot be used.
+    Raises:
+        BadTemplate: when it cannot be used.
     """
 
     source: str
@@ -182,11 +183,14 @@ class Template:
         """
         The prompt, without white space around it.
 
-        @param layout: words.
-        @param limit: so many characters at most.
-        @raise BadInput: when the request makes too long a prompt, or none.
-        @raise BadTemplate: if the prompt would mean more to a terminal than its
-            text.
+        Args:
+            layout: words.
+            limit: so many characters at most.
+
+        Raises:
+            InvalidInput: when the request makes too long a prompt, or none.
+            BadTemplate: if the prompt would mean more to a terminal than its
+                text.
         """
         values = {"request": Value(request), "schema": schema, "example": example}
         room = _LEAST_ROOM + _REPEATED * sum(len(str(each)) for each in values.values())
@@ -214,7 +218,8 @@ class _Checker:
 
     def body(self, body: list[nodes.Node], scope: Mapping[str, _Known]) -> None:
         """
-        @param scope: the names there are.
+        Args:
+            scope: the names there are.
         """
         for node in body:
             match node:

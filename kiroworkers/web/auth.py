@@ -30,10 +30,13 @@ class Authorizer:
     """
     Lets requests in.
 
-    @ivar tokens: who has tokens; none at all means that none are needed.
-    @param rates: how often a client may be let in, and a stranger may try; None
-        for any number.  Who only watches, or reads what there is (a job, the models),
-        is not counted: whoever waits for a job looks again and again.
+    Attributes:
+        tokens: who has tokens; none at all means that none are needed.
+
+    Args:
+        rates: how often a client may be let in, and a stranger may try; None
+            for any number.  Who only watches, or reads what there is (a job, the models),
+            is not counted: whoever waits for a job looks again and again.
     """
 
     def __init__(self, tokens: Sequence[ApiToken] = (), rates: RateLimiter | None = None) -> None:
@@ -44,7 +47,8 @@ class Authorizer:
         """
         Let `request` do what `scope` stands for; whose share of the pool it uses.
 
-        @raise HttpError: when it may not.
+        Raises:
+            HttpError: when it may not.
         """
         host = host_of(request.getClientAddress())
         if self.tokens:
@@ -76,7 +80,8 @@ class Authorizer:
         """
         Let `request`, which was let in, do what operators may, too.  It counts once.
 
-        @raise HttpError: when it may not.
+        Raises:
+            HttpError: when it may not.
         """
         if self.tokens:
             self._token(request, "operate")
@@ -114,7 +119,8 @@ class Authorizer:
 
 def _refuse_strangers(request: IRequest, client: str) -> None:
     """
-    @raise HttpError: when `request` may not be of somebody on this machine.
+    Raises:
+        HttpError: when `request` may not be of somebody on this machine.
     """
     host = (request.getHeader(b"host") or b"").decode("latin-1")
     origin = (request.getHeader(b"origin") or b"").decode("latin-1")

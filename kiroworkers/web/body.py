@@ -17,7 +17,8 @@ def json_body(request: IRequest) -> Any:
     """
     The body of `request`, parsed.
 
-    @raise HttpError: when it is not JSON, or does not say that it is.
+    Raises:
+        HttpError: when it is not JSON, or does not say that it is.
     """
     kind = (request.getHeader(b"content-type") or b"").split(b";")[0].strip().lower()
     if kind != b"application/json":

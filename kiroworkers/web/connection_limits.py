@@ -27,9 +27,10 @@ class ConnectionLimiter(WrappingFactory):
     """
     Passes connections on to `factory`, and knows those that are open.
 
-    @param most: how many there may be.
-    @param most_of_one: how many of one address, or of one network of IPv6; 0 for
-        any number.  Clients on this machine are not counted: a proxy is one.
+    Args:
+        most: how many there may be.
+        most_of_one: how many of one address, or of one network of IPv6; 0 for
+            any number.  Clients on this machine are not counted: a proxy is one.
     """
 
     noisy = False

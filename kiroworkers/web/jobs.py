@@ -195,7 +195,8 @@ def _key_of(request: IRequest, options: RequestOptions) -> IdempotencyKey | None
     """
     The key of `request`, with quotes around it or without.
 
-    @raise BadInput: when it can be none.
+    Raises:
+        InvalidInput: when it can be none.
     """
     key = header(request, _KEY)
     if key is None:

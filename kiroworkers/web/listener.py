@@ -67,7 +67,8 @@ class Listener(Service):
 
 def refuse_others(name: str, host: str) -> None:
     """
-    @raise BadSetting: when other machines can reach `host`.
+    Raises:
+        InvalidSetting: when other machines can reach `host`.
     """
     if not ip_address(host.partition("%")[0]).is_loopback:
         raise InvalidSetting(

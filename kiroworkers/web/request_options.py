@@ -25,8 +25,11 @@ def request_options(
     The terms of `request`: ``X-Request-Timeout`` (seconds), ``Prefer: wait=N``
     (seconds, RFC 7240) and ``X-Priority`` (0 to 9).
 
-    @param at_most: seconds that what it asks for may take.
-    @raise BadInput: naming the header that makes no sense.
+    Args:
+        at_most: seconds that what it asks for may take.
+
+    Raises:
+        InvalidInput: naming the header that makes no sense.
     """
     timeout = _timeout(request)
     waits = None if wants_job(request) else _WAIT.search(header(request, "Prefer") or "")
@@ -68,7 +71,8 @@ def wants_raw(request: IRequest) -> bool:
     """
     Is what the agent said to be shown instead of the answer, by ``?raw=1``?
 
-    @raise BadInput: when it says neither that nor ``raw=0``.
+    Raises:
+        InvalidInput: when it says neither that nor ``raw=0``.
     """
     found: list[bytes] = request.args.get(b"raw", [b"0"])
     if found not in ([b"0"], [b"1"]):

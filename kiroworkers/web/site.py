@@ -41,12 +41,13 @@ class RequestLimits:
     """
     What the door lets in.
 
-    @ivar max_body: bytes of a body.
-    @ivar receive_timeout: seconds from a request's first byte to its last.
-    @ivar cors_origins: whose pages may call from a browser.
-    @ivar hosts: what else the server is called, besides the names of this machine
-        and the address that was reached.
-    @ivar any_host: does it answer to any name?
+    Attributes:
+        max_body: bytes of a body.
+        receive_timeout: seconds from a request's first byte to its last.
+        cors_origins: whose pages may call from a browser.
+        hosts: what else the server is called, besides the names of this machine
+            and the address that was reached.
+        any_host: does it answer to any name?
     """
 
     max_body: int

@@ -49,7 +49,8 @@ def read_tokens(path: Path) -> list[ApiToken]:
     """
     The tokens in the file `path`.
 
-    @raise BadSetting: naming the line that is wrong, but no token.
+    Raises:
+        InvalidSetting: naming the line that is wrong, but no token.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -54,7 +54,8 @@ class Git:
         """
         What git prints.
 
-        @raise GitFailed: when it cannot.
+        Raises:
+            GitFailed: when it cannot.
         """
         done = subprocess.run(
             [*self.command, *arguments],

@@ -34,9 +34,12 @@ class StateFolder:
     The folder `given`, or without one a temporary one, both for the user's eyes
     only.  Blocks while it is opened, so that is for before the reactor runs.
 
-    @ivar path: without symbolic links in it.
-    @ivar temporary: does it go with the server?
-    @raise CannotStart: when the folder cannot be had.
+    Attributes:
+        path: without symbolic links in it.
+        temporary: does it go with the server?
+
+    Raises:
+        CannotStart: when the folder cannot be had.
     """
 
     def __init__(self, given: Path | None) -> None:
@@ -66,7 +69,8 @@ class StateFolder:
         """
         Remove what an earlier server left, and make the folders anew.
 
-        @raise CannotStart: when that cannot be done.
+        Raises:
+            CannotStart: when that cannot be done.
         """
         for name in FOLDERS:
             remove_tree(self.path / name)

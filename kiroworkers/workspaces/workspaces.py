@@ -60,8 +60,9 @@ class Workspaces:
     """
     The rooms of a server's sessions.
 
-    @param run: runs a program; fires with its output, errors and exit status.
-    @param worktrees: with `Workdir.GIT_WORKTREE`.
+    Args:
+        run: runs a program; fires with its output, errors and exit status.
+        worktrees: with `Workdir.GIT_WORKTREE`.
     """
 
     _log = Logger()
@@ -86,7 +87,8 @@ class Workspaces:
         Have the state folder, `given` or a temporary one, with nothing in it of an
         earlier server.  Blocks, so that is for before the reactor runs.
 
-        @raise CannotStart: when it cannot be had.
+        Raises:
+            CannotStart: when it cannot be had.
         """
         if self._worktrees is not None:
             # First: the next line removes the folders by which they are known.
@@ -214,8 +216,9 @@ class Workspace:
     """
     A session's room.
 
-    @ivar command: what the session runs in it.
-    @ivar works_in: where the agent is then; its command may start elsewhere.
+    Attributes:
+        command: what the session runs in it.
+        works_in: where the agent is then; its command may start elsewhere.
     """
 
     def __init__(
@@ -236,7 +239,8 @@ class Workspace:
         """
         Furnish the room and `start` its command.
 
-        @raise OSError: when either cannot be done; the room is left then.
+        Raises:
+            OSError: when either cannot be done; the room is left then.
         """
         try:
             for folder in self._folders:

@@ -29,8 +29,11 @@ class Worktrees:
 
     Blocks while it is made, so that is for before the reactor runs.
 
-    @param environment: the server's own.
-    @raise CannotStart: without git, or where nothing can be checked out.
+    Args:
+        environment: the server's own.
+
+    Raises:
+        CannotStart: without git, or where nothing can be checked out.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:

@@ -273,6 +273,7 @@ class OnceTests(SynchronousTestCase):
         """
         told: list[list[Progress]] = [[], []]
         waiting = [self.ask(on_progress=each.append) for each in told]
+        assert self.on_progress is not None
         self.on_progress(Retrying("x"))
         self.assertEqual(told, [[Retrying("x")]] * 2)
         said = StoredResponse(200, {"title": "x"}, {"Worker": "worker1"}, cacheable=True)

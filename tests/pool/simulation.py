@@ -338,7 +338,8 @@ def simulate(schedules: int, steps: int = 50) -> None:
     """
     Try so many schedules of so many steps.
 
-    @raise AssertionError: with the shortest schedule that was found to fail.
+    Raises:
+        AssertionError: with the shortest schedule that was found to fail.
     """
     case = PoolMachine.TestCase()
     case.settings = settings(  # type: ignore[misc]

@@ -30,7 +30,8 @@ class Listening:
     """
     A process, what it said and how it ended.
 
-    @ivar errors: what it said to standard error, where that is not the same.
+    Attributes:
+        errors: what it said to standard error, where that is not the same.
     """
 
     def __init__(

@@ -61,9 +61,10 @@ class BracketedPastePrompt:
     """
     A line editor brackets what it reads.
 
-    @ivar open: it starts reading.
-    @ivar ready: after `open`, proves that the prompt is drawn.
-    @ivar close: it stops reading; what was before is echo.
+    Attributes:
+        open: it starts reading.
+        ready: after `open`, proves that the prompt is drawn.
+        close: it stops reading; what was before is echo.
     """
 
     open: bytes
@@ -99,13 +100,14 @@ class StatusMarkers:
     """
     A full-screen program shows whether it is idle or busy.
 
-    @ivar quiet: seconds without output after which an idle sign is believed,
-        since some agents draw after it.
-    @ivar rows: the signs stand in the last so many rows that are not blank.
-    @ivar output: stands in the first row of a turn's output when the busy sign
-        comes up; the rows above it are echo.
-    @ivar wraps: the agent cuts long lines itself.  Where the terminal's edge cuts
-        one all the same, the two disagree on how wide its text is.
+    Attributes:
+        quiet: seconds without output after which an idle sign is believed,
+            since some agents draw after it.
+        rows: the signs stand in the last so many rows that are not blank.
+        output: stands in the first row of a turn's output when the busy sign
+            comes up; the rows above it are echo.
+        wraps: the agent cuts long lines itself.  Where the terminal's edge cuts
+            one all the same, the two disagree on how wide its text is.
     """
 
     idle: Marker
@@ -128,15 +130,16 @@ class Keys:
     """
     What to type.
 
-    @ivar paste_start, paste_end: around a bracketed paste; empty where the agent
-        knows none, and is given one line.
-    @ivar apart: the agent takes `submit` for a newline, or for what was typed
-        before, unless it comes a moment after the text; what `Clear` types is
-        submitted then, too.
-    @ivar interrupt: ends a turn.
-    @ivar empty: empties the composer, where an agent puts a cancelled prompt
-        back into it.
-    @ivar quit: ends the agent, typed at its prompt.
+    Attributes:
+        paste_start, paste_end: around a bracketed paste; empty where the agent
+            knows none, and is given one line.
+        apart: the agent takes `submit` for a newline, or for what was typed
+            before, unless it comes a moment after the text; what `Clear` types is
+            submitted then, too.
+        interrupt: ends a turn.
+        empty: empties the composer, where an agent puts a cancelled prompt
+            back into it.
+        quit: ends the agent, typed at its prompt.
     """
 
     submit: bytes
@@ -178,10 +181,11 @@ class StateDir:
     A folder in which the agent keeps what it knows, and where sessions at the same
     time would meet: each gets its own.
 
-    @ivar variable: says where it is.
-    @ivar default: where it is without, below the user's home.
-    @ivar copy: files of the user's own folder that the session's begins with.
-    @ivar link: files that stay the user's own, such as a login that is renewed.
+    Attributes:
+        variable: says where it is.
+        default: where it is without, below the user's home.
+        copy: files of the user's own folder that the session's begins with.
+        link: files that stay the user's own, such as a login that is renewed.
     """
 
     variable: str
@@ -195,24 +199,25 @@ class Dialect:
     """
     One agent's terminal.
 
-    @ivar name: the agent's name, as `/health` says it.
-    @ivar label: the same for people.
-    @ivar program: looked up on PATH; None for our own Python.
-    @ivar version_arguments: make `program` print its version; empty to not ask.
-    @ivar login_arguments: make `program` exit with 0 if somebody is logged in;
-        empty where it cannot be asked.
-    @ivar until: the first version that this dialect cannot drive.
-    @ivar pass_environment: names of the server's variables that it gets, or
-        patterns of names, beyond those that every agent does.
-    @ivar window: rows and columns of its terminal; None where it has none.
-    @ivar readiness: how the prompt, and with it the end of a turn, is known.
-    @ivar clear: None where the agent cannot forget; a turn is its last then.
-    @ivar answer_prefix: what every answer begins with; what was printed before
-        is the agent's own word, in which `failures` are looked for.  None where
-        the two cannot be told apart.  Searched in what came from the terminal
-        where `readiness` is a `BracketedPastePrompt`, else in what a reader would have seen.
-    @ivar journal: the folder, below the user's home, in which the agent keeps a
-        journal of each session; None without.
+    Attributes:
+        name: the agent's name, as `/health` says it.
+        label: the same for people.
+        program: looked up on PATH; None for our own Python.
+        version_arguments: make `program` print its version; empty to not ask.
+        login_arguments: make `program` exit with 0 if somebody is logged in;
+            empty where it cannot be asked.
+        until: the first version that this dialect cannot drive.
+        pass_environment: names of the server's variables that it gets, or
+            patterns of names, beyond those that every agent does.
+        window: rows and columns of its terminal; None where it has none.
+        readiness: how the prompt, and with it the end of a turn, is known.
+        clear: None where the agent cannot forget; a turn is its last then.
+        answer_prefix: what every answer begins with; what was printed before
+            is the agent's own word, in which `failures` are looked for.  None where
+            the two cannot be told apart.  Searched in what came from the terminal
+            where `readiness` is a `BracketedPastePrompt`, else in what a reader would have seen.
+        journal: the folder, below the user's home, in which the agent keeps a
+            journal of each session; None without.
     """
 
     name: str

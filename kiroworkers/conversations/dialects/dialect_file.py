@@ -203,7 +203,8 @@ def read_dialect(path: Path) -> Dialect:
     """
     The dialect in a file of the user's.
 
-    @raise BadDialect: when the file cannot be one.
+    Raises:
+        BadDialect: when the file cannot be one.
     """
     try:
         data = _tables(path)

@@ -76,8 +76,9 @@ class Emulator:
     What a program drew on a terminal of this size, and at most `history`
     characters of what scrolled off it.
 
-    @ivar title: the window's title.
-    @ivar state: what the agent last said of itself by ``OSC 7501``.
+    Attributes:
+        title: the window's title.
+        state: what the agent last said of itself by ``OSC 7501``.
     """
 
     def __init__(self, rows: int, columns: int, history: int) -> None:

@@ -54,8 +54,9 @@ class Grid(pyte.Screen):
     pyte's screen, which also knows which rows the terminal's edge has cut, and
     tells of rows that leave it.
 
-    @param gone: called with each row that scrolls off the top.
-    @param erased: called when the whole screen is erased.
+    Args:
+        gone: called with each row that scrolls off the top.
+        erased: called when the whole screen is erased.
     """
 
     def __init__(

@@ -162,7 +162,8 @@ class KeyboardConversation(Conversation):
         """
         The prompt is proven; what it means depends on what was typed last.
 
-        @param said: the text of the turn; None when it cannot be read.
+        Args:
+            said: the text of the turn; None when it cannot be read.
         """
         self._started = True
         expecting, clear = self._expecting, self._dialect.clear

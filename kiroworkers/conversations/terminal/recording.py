@@ -89,7 +89,8 @@ def read_recording(lines: Iterable[str]) -> Iterator[Piece]:
     """
     The pieces of a recording.  A last line that was cut off is left out.
 
-    @raise BadRecording: for anything that is not one.
+    Raises:
+        BadRecording: for anything that is not one.
     """
     number = 0
     for number, line in enumerate(lines, 1):

@@ -45,8 +45,9 @@ def typed(prompt: str, keys: Keys) -> bytes:
     """
     The bytes that type and submit `prompt`.
 
-    @raise UnsafePrompt: if the line editor would not submit it as it is.
-    @raise PromptTooLong: if it is to be one line, and is too long for that.
+    Raises:
+        UnsafePrompt: if the line editor would not submit it as it is.
+        LineTooLong: if it is to be one line, and is too long for that.
     """
     _check(prompt)
     if keys.paste_start:

@@ -151,7 +151,8 @@ def read_action(text: str, verbal: bool = False) -> Action:
     """
     `text`, a phrase such as "to export stories" or "CSV export", as an action.
 
-    @param verbal: it stood where only a verb can ("should …", "want to …").
+    Args:
+        verbal: it stood where only a verb can ("should …", "want to …").
     """
     original = re.sub(r"^(?:to|be able to) ", "", bare(text), flags=re.I)
     text = uncapitalised(original)

@@ -92,12 +92,13 @@ class Idea:
     """
     What was understood; `actor` and `benefit` are empty where none is named.
 
-    @ivar actions: at least one; the first is the main one.
-    @ivar fact: what is to be so, where something is wished to be rather than done.
-    @ivar condition: such as "when a build fails".
-    @ivar only: nobody but the actor may do it.
-    @ivar remarks: the sentences beside the main one.
-    @ivar understood: False when the words had to be taken as they are.
+    Attributes:
+        actions: at least one; the first is the main one.
+        fact: what is to be so, where something is wished to be rather than done.
+        condition: such as "when a build fails".
+        only: nobody but the actor may do it.
+        remarks: the sentences beside the main one.
+        understood: False when the words had to be taken as they are.
     """
 
     actions: tuple[Action, ...]

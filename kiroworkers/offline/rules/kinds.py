@@ -21,9 +21,10 @@ _LONGEST_OBJECT = 100
 @dataclass(frozen=True)
 class Kind:
     """
-    @ivar benefit: why somebody does this, where no reason is given.
-    @ivar outcomes: what can be seen when it works, the most telling first.
-    @ivar nothing: what the object is called where none is named.
+    Attributes:
+        benefit: why somebody does this, where no reason is given.
+        outcomes: what can be seen when it works, the most telling first.
+        nothing: what the object is called where none is named.
     """
 
     benefit: str

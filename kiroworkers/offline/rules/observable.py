@@ -51,7 +51,8 @@ def observable(criterion: str, action: str, actor: str) -> str:
     """
     `criterion` as something that is seen.
 
-    @param action: what the actor does, such as "export the list".
+    Args:
+        action: what the actor does, such as "export the list".
     """
     criterion = bare(criterion)
     text = indicative(criterion)

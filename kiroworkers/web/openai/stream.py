@@ -27,10 +27,13 @@ class ChunkStream:
     """
     Tells the client of `request` the reply.  Whoever makes one closes it.
 
-    @param piecewise: is the reply given out as it is said?  What was given out is
-        never taken back: where an agent is asked again, the next answer must begin
-        with it, or the stream fails.
-    @ivar begun: was anything sent?
+    Attributes:
+        begun: was anything sent?
+
+    Args:
+        piecewise: is the reply given out as it is said?  What was given out is
+            never taken back: where an agent is asked again, the next answer must begin
+            with it, or the stream fails.
     """
 
     def __init__(

@@ -48,8 +48,9 @@ def document(
     """
     The API that has these `routes`, `tasks` and names of `agents`.
 
-    @param needs_token: must a request bear one?
-    @param calls_back: can it ask to be called back?
+    Args:
+        needs_token: must a request bear one?
+        calls_back: can it ask to be called back?
     """
     paths: dict[str, dict[str, Any]] = {}
     absent = set() if calls_back else {"Callback"}

@@ -138,8 +138,9 @@ class ResponseDoc:
     """
     One that is no failure of the usual form.
 
-    @ivar content: schemas by media types.
-    @ivar headers: the names of components.
+    Attributes:
+        content: schemas by media types.
+        headers: the names of components.
     """
 
     description: str
@@ -153,9 +154,10 @@ class Operation:
     """
     What one route takes and gives.
 
-    @ivar scope: what a token must be good for; None where none is needed.
-    @ivar parameters: the names of components.
-    @ivar example: of the body.
+    Attributes:
+        scope: what a token must be good for; None where none is needed.
+        parameters: the names of components.
+        example: of the body.
     """
 
     tag: str

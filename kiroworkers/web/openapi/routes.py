@@ -23,9 +23,10 @@ class Route:
     """
     One method of one path; what is variable in the path stands in braces.
 
-    @ivar name: of the function that answers.
-    @ivar summary: the first sentence of what its docstring says.
-    @ivar description: what more it says.
+    Attributes:
+        name: of the function that answers.
+        summary: the first sentence of what its docstring says.
+        description: what more it says.
     """
 
     path: str

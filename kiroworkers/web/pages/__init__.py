@@ -52,7 +52,8 @@ class Pages:
         """
         The file `name`.
 
-        @raise HttpError: when there is none.
+        Raises:
+            HttpError: when there is none.
         """
         if name not in self._assets:
             raise HttpError(404, "not_found", f"There is nothing at /docs/{name}")

@@ -35,9 +35,10 @@ class OperationView:
     """
     One operation.
 
-    @ivar id: of its place in the page.
-    @ivar parts: the schemas of its body and of its responses, each with a title.
-    @ivar example: of its body, as text.
+    Attributes:
+        id: of its place in the page.
+        parts: the schemas of its body and of its responses, each with a title.
+        example: of its body, as text.
     """
 
     id: str
