@@ -1,9 +1,9 @@
 """
-What can go wrong, as types with fields.
+Failures as exception types with fields.
 
-A `WorkError` is the reason why one request got no answer; `web.errors` is the
-only place that turns one into a status code.  A `CannotStart` is the reason
-why there is no server.
+A `WorkError` explains why one request got no answer; `kiroworkers.web.errors` is
+the only place that maps one to an HTTP status.  A `CannotStart` explains why the
+server cannot run at all.
 """
 
 from __future__ import annotations
@@ -13,18 +13,24 @@ from attrs import field, frozen
 
 class CannotStart(SystemExit, Exception):
     """
-    The server cannot start; the message is one line for the operator.
+    Raised when the server cannot start; the message is one line for the operator.
 
-    Both a `SystemExit`, so that in the foreground the line is all that is
-    printed and the status is 1, and an `Exception`, so that a daemonizing
-    twistd reports it to the shell that started it.
+    It is both a `SystemExit`, so that in the foreground only this line is printed
+    and the exit status is 1, and an `Exception`, so that a daemonizing twistd
+    reports it to the shell that started it.
     """
 
 
 @frozen
 class InvalidSetting(Exception):
     """
-    The knob called `name` (as its user spelt it) cannot be `value`.
+    Raised when an option has a value that it does not accept.
+
+    Attributes:
+        name: The option, as the user wrote it: a flag, an environment variable or
+            a key of a file.
+        value: The rejected value.
+        reason: Why it is rejected.
     """
 
     name: str
@@ -37,29 +43,31 @@ class InvalidSetting(Exception):
 
 class WorkError(Exception):
     """
-    Why a request got no answer.
+    Raised when a request gets no answer; each subclass is one reason.
     """
 
 
 @frozen
 class UnknownTask(WorkError):
     """
-    There is no task of this name.
+    Raised when a request names a task that does not exist.
     """
 
     name: str
 
     def __str__(self) -> str:
-        return f"There is no task named {self.name!r}"
+        return f"Task {self.name!r} not found"
 
 
 @frozen
 class InvalidInput(WorkError):
     """
-    The request's body does not fit the task's input schema.
+    Raised when a request's body or header does not match what the API accepts.
 
-    `field` is the dotted path of what is wrong (empty: the whole body) and
-    `reason` a sentence that says why.
+    Attributes:
+        field: The dotted path of the invalid value, or the header's name; empty for
+            the whole body.
+        reason: A sentence that says what is wrong.
     """
 
     field: str
@@ -72,8 +80,11 @@ class InvalidInput(WorkError):
 @frozen
 class PromptTooLarge(WorkError):
     """
-    The request makes a prompt of `length` bytes, and the agent's terminal takes
-    `limit`.
+    Raised when a request makes a prompt that the agent's terminal cannot accept.
+
+    Attributes:
+        length: The size of the prompt, in bytes.
+        limit: The largest size that can be typed, in bytes.
     """
 
     length: int
@@ -81,17 +92,20 @@ class PromptTooLarge(WorkError):
 
     def __str__(self) -> str:
         return (
-            f"The request makes a prompt of {self.length} bytes, "
-            f"and this agent's terminal takes {self.limit}"
+            f"The request makes a prompt of {self.length} bytes; "
+            f"this agent's terminal accepts at most {self.limit}"
         )
 
 
 @frozen
 class NoWorkerFree(WorkError):
     """
-    Every worker is busy and the time or the room for waiting ran out.
+    Raised when every worker is busy and the queue is full, or the time in it is over.
 
-    `retry_after` is in whole seconds; `waiting` requests of `limit` queued.
+    Attributes:
+        retry_after: Seconds after which a retry is worthwhile.
+        waiting: The number of requests in the queue.
+        limit: The number of requests that the queue holds at most.
     """
 
     retry_after: int
@@ -105,10 +119,12 @@ class NoWorkerFree(WorkError):
 @frozen
 class DeadlineUnachievable(WorkError):
     """
-    By the turns seen, an answer takes at least `expected` seconds, and the
-    request's deadline is `limit` seconds from its arrival.
+    Raised when recent turns show that a request cannot meet its deadline.
 
-    `retry_after` is in whole seconds.
+    Attributes:
+        limit: The request's deadline, in seconds from its arrival.
+        expected: The shortest time that an answer is expected to take, in seconds.
+        retry_after: Seconds after which a retry is worthwhile.
     """
 
     limit: float
@@ -117,43 +133,45 @@ class DeadlineUnachievable(WorkError):
 
     def __str__(self) -> str:
         return (
-            f"An answer within {self.limit:g} seconds is not to be expected: "
-            f"it would take at least {self.expected:.1f}"
+            f"Cannot answer within {self.limit:g} seconds: "
+            f"an answer is expected to take at least {self.expected:.1f} seconds"
         )
 
 
 @frozen
 class TooManyJobs(WorkError):
     """
-    `limit` jobs are unfinished, and no more are taken.
+    Raised when a job is submitted while as many as allowed are unfinished.
 
-    `retry_after` is in whole seconds.
+    Attributes:
+        limit: The number of unfinished jobs that are allowed.
+        retry_after: Seconds after which a retry is worthwhile.
     """
 
     limit: int
     retry_after: int
 
     def __str__(self) -> str:
-        return f"There are {self.limit} unfinished jobs, try again"
+        return f"Too many unfinished jobs (the limit is {self.limit}), try again"
 
 
 @frozen
-class KeyMismatch(WorkError):
+class IdempotencyKeyMismatch(WorkError):
     """
-    Something else was asked under the same idempotency key.
+    Raised when an idempotency key is used again for a different request.
     """
 
     def __str__(self) -> str:
         return (
-            "Another request was made with this Idempotency-Key: with another body, for "
-            "another agent, or with another preference for respond-async"
+            "This Idempotency-Key was already used for a different request: "
+            "the body, the agent or the respond-async preference differs"
         )
 
 
 @frozen
 class ShuttingDown(WorkError):
     """
-    The pool takes no more work and finishes none.
+    Raised when the server is stopping and no longer answers requests.
     """
 
     def __str__(self) -> str:
@@ -163,7 +181,10 @@ class ShuttingDown(WorkError):
 @frozen
 class RequestTimedOut(WorkError):
     """
-    The deadline of the request, `limit` seconds after it came, has passed.
+    Raised when a request's deadline passes before it is answered.
+
+    Attributes:
+        limit: The deadline, in seconds from the request's arrival.
     """
 
     limit: float
@@ -175,35 +196,45 @@ class RequestTimedOut(WorkError):
 @frozen
 class SessionLost(WorkError):
     """
-    The session ended before it answered, and so did its stand-ins: `attempts`
-    in all.  `reason` is what is known of the last end.
+    Raised when the agent's session ends in the middle of a turn.
+
+    Attributes:
+        reason: What is known about how the last session ended.
+        attempts: The number of sessions that were tried.
     """
 
     reason: str
     attempts: int = 1
 
     def __str__(self) -> str:
-        return f"The session ended before it answered ({self.reason}), {self.attempts} time(s)"
+        times = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"
+        return f"The agent's session ended before it answered, after {times}: {self.reason}"
 
 
 @frozen
 class OutputTooLong(WorkError):
     """
-    The session said more than `limit` bytes in one turn.
+    Raised when an agent writes too much in one turn.
+
+    Attributes:
+        limit: The number of bytes that a turn may produce.
     """
 
     limit: int
 
     def __str__(self) -> str:
-        return f"The session said more than {self.limit} bytes and was stopped"
+        return f"The agent was stopped: it wrote more than {self.limit} bytes"
 
 
 @frozen
 class AgentUnavailable(WorkError):
     """
-    The agent says that it cannot answer anybody now: `kind` (such as
-    `login_required` or `throttled`), its own words, and the seconds to wait
-    where it named them.
+    Raised when the agent reports that it can answer no request at present.
+
+    Attributes:
+        kind: The kind of failure, such as ``login_required`` or ``throttled``.
+        detail: The agent's own words.
+        retry_after: Seconds to wait, where the agent named them.
     """
 
     kind: str
@@ -211,28 +242,35 @@ class AgentUnavailable(WorkError):
     retry_after: int | None = None
 
     def __str__(self) -> str:
-        return f"The agent cannot answer now: {self.detail}"
+        return f"The agent is unavailable: {self.detail}"
 
 
 @frozen
 class AgentRefused(WorkError):
     """
-    The agent says that it cannot answer this: `kind` (such as `context_full`)
-    and its own words.
+    Raised when the agent reports that it cannot answer this particular request.
+
+    Attributes:
+        kind: The kind of failure, such as ``context_full``.
+        detail: The agent's own words.
     """
 
     kind: str
     detail: str
 
     def __str__(self) -> str:
-        return f"The agent cannot answer this: {self.detail}"
+        return f"The agent cannot answer this request: {self.detail}"
 
 
 @frozen
 class Evidence:
     """
-    What an operator needs to look into an answer: who gave it, to the request of
-    which number, as both stand in the log; and the text that was said.
+    Hold what an operator needs in order to investigate an answer.
+
+    Attributes:
+        worker: The worker that answered, as named in the log.
+        request: The number of the request, as it stands in the log.
+        text: The complete text of the answer.
     """
 
     worker: str
@@ -243,7 +281,7 @@ class Evidence:
 @frozen
 class UnusableAnswer(WorkError):
     """
-    The session answered, but with nothing that can be given to the client.
+    Raised when the agent answers with nothing that can be given to the client.
     """
 
     evidence: Evidence | None = field(default=None, kw_only=True)
@@ -252,24 +290,28 @@ class UnusableAnswer(WorkError):
 @frozen
 class AnswerSchemaMismatch(UnusableAnswer):
     """
-    The session answered, but with nothing that fits the task's answer schema: for
-    the last `reason`, and for `reasons`, one for each time it was asked.
+    Raised when the agent's answer does not match the schema that it must have.
+
+    Attributes:
+        reason: What is wrong with the last answer.
+        reasons: What was wrong with each answer, one for each time that the agent
+            was asked.
     """
 
     reason: str
     reasons: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"The session's answer does not fit: {self.reason}"
+        return f"The agent's answer does not match the schema: {self.reason}"
 
 
 @frozen
 class AnswerUnreadable(UnusableAnswer):
     """
-    The session answered, but its screen does not show for certain what.
+    Raised when the terminal does not show for certain what the agent answered.
     """
 
     reason: str
 
     def __str__(self) -> str:
-        return f"The session's answer cannot be read for certain: {self.reason}"
+        return f"The agent's answer could not be read reliably: {self.reason}"

@@ -1,5 +1,5 @@
 """
-One request to one task: from what a client wants to an answer that fits.
+Execute one request for one task, from an accepted payload to a valid answer.
 """
 
 from __future__ import annotations
@@ -24,37 +24,46 @@ _log = Logger()
 
 class Promptable(Protocol):
     """
-    What can be asked: a task, or a conversation that is to go on.
+    Represent what an agent can be asked: a task, or a chat to be continued.
     """
 
     def prompt(self, payload: Mapping[str, Any], layout: AnswerLayout) -> str:
         """
-        What to type.
+        Return the prompt to send to the agent.
+
+        Args:
+            payload: The accepted input.
+            layout: The JSON layout that the agent's terminal shows unharmed.
         """
 
-    def answer(self, payload: Mapping[str, Any], text: str, wrapped: bool) -> ParsedAnswer:
+    def parse_answer(self, payload: Mapping[str, Any], text: str, wrapped: bool) -> ParsedAnswer:
         """
-        The answer in what an agent said.
+        Return the answer that an agent's reply contains.
+
+        Args:
+            payload: The accepted input.
+            text: The complete reply, as a reader of the terminal sees it.
+            wrapped: Whether the terminal may have broken long lines.
 
         Raises:
-            AnswerSchemaMismatch: saying why none was found.
-            AnswerUnreadable: when it cannot be told for certain.
+            AnswerSchemaMismatch: No part of the reply matches the answer schema.
+            AnswerUnreadable: The terminal does not show for certain what was said.
         """
 
     def answer_schema_for(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """
-        What the answer must fit.
+        Return the JSON schema that the answer to `payload` must match.
         """
 
 
 @frozen
 class ExecutionResult:
     """
-    What was found in what an agent said.
+    Hold a valid answer and the turn that produced it.
     """
 
-    found: ParsedAnswer
-    answer: TurnResult
+    parsed: ParsedAnswer
+    turn: TurnResult
 
 
 async def execute(
@@ -65,23 +74,31 @@ async def execute(
     on_progress: OnProgress | None = None,
 ) -> ExecutionResult:
     """
-    Ask an agent of `group`; `payload` was accepted by `task`.  An answer that does
-    not fit is asked for once more in its own conversation, then of another worker.
+    Ask an agent of `group` to do `task`, and return its valid answer.
+
+    An answer that does not match the schema is corrected once in its own
+    conversation; if that fails, another worker is asked.
+
+    Args:
+        group: The agent to ask.
+        task: The task; it has accepted `payload`.
+        payload: The task's input.
+        options: The deadline and priority of the request, and whose it is.
+        on_progress: Called with each `Progress` of the request.
 
     Raises:
-        WorkError: when there is no answer, or none that fits.
+        WorkError: There is no answer, or none that matches the schema.
     """
     layout = group.agent.dialect.layout
-    reading = _Reading(task, payload, on_progress, layout)
-    answer = await group.pool.submit(
-        task.prompt(payload, layout), options, reading.validate, on_progress
-    )
-    return ExecutionResult(reading.found(answer), answer)
+    parser = _ReplyParser(task, payload, on_progress, layout)
+    prompt = task.prompt(payload, layout)
+    turn = await group.dispatcher.submit(prompt, options, parser.validate, on_progress)
+    return ExecutionResult(parser.result(turn), turn)
 
 
-class _Reading:
+class _ReplyParser:
     """
-    Reads each reply to one request, and remembers what the last one means.
+    Parse each reply to one request, and keep the result of the last one.
     """
 
     def __init__(
@@ -89,61 +106,63 @@ class _Reading:
         task: Promptable,
         payload: Mapping[str, Any],
         on_progress: OnProgress | None,
-        layout: Any,
+        layout: AnswerLayout,
     ) -> None:
         self._task = task
-        self._asked = payload
+        self._payload = payload
         self._on_progress = on_progress
         self._layout = layout
-        self._read: ParsedAnswer | AnswerSchemaMismatch | AnswerUnreadable | None = None
+        self._last: ParsedAnswer | AnswerSchemaMismatch | AnswerUnreadable | None = None
         self._reasons: list[str] = []
 
     def validate(self, reply: Reply) -> str | None:
         """
-        As `sessions.session.Judge`.
+        Return the prompt that asks for a correction of `reply`, or None, as a `ReplyValidator`.
         """
         try:
-            self._read = self._task.answer(self._asked, reply.text, reply.wrapped)
+            self._last = self._task.parse_answer(self._payload, reply.text, reply.wrapped)
         except AnswerUnreadable as problem:
-            # It would be drawn the same way again.
-            self._read = problem
+            # Asking again would draw it in the same way.
+            self._last = problem
         except AnswerSchemaMismatch as problem:
-            self._read = problem
+            self._last = problem
             if reply.more_may_follow:
                 return problem.reason
             self._reasons.append(problem.reason)
             if reply.repairs == 0 and self._on_progress is not None:
-                self._on_progress(Retrying(f"its answer does not fit: {problem.reason}"))
-            schema = self._task.answer_schema_for(self._asked)
+                self._on_progress(
+                    Retrying(f"the answer does not match the schema: {problem.reason}")
+                )
+            schema = self._task.answer_schema_for(self._payload)
             return repair_prompt(problem.reason, schema, self._layout)
         return None
 
-    def found(self, answer: TurnResult) -> ParsedAnswer:
+    def result(self, turn: TurnResult) -> ParsedAnswer:
         """
-        What the last reply, in `answer`, means.
+        Return the answer parsed from the last reply, which `turn` holds.
 
         Raises:
-            WorkError: when it means nothing that fits.
+            WorkError: The last reply has no valid answer.
         """
-        reply = answer.reply
-        evidence = Evidence(answer.worker, answer.number, reply.text)
-        match self._read:
-            case ParsedAnswer() as found:
-                return found
+        reply = turn.reply
+        evidence = Evidence(turn.worker, turn.number, reply.text)
+        match self._last:
+            case ParsedAnswer() as parsed:
+                return parsed
             case AnswerSchemaMismatch() if reply.denied:
                 raise AgentRefused("approval_denied", reply.denied[-1])
             case AnswerSchemaMismatch(reason):
-                self._note(answer, reason)
+                self._log_unusable(turn, reason)
                 raise AnswerSchemaMismatch(reason, tuple(self._reasons), evidence=evidence)
             case AnswerUnreadable(reason):
-                self._note(answer, reason)
+                self._log_unusable(turn, reason)
                 raise AnswerUnreadable(reason, evidence=evidence)
-        raise AssertionError("each reply is judged")
+        raise AssertionError("every reply is validated before its turn ends")
 
-    def _note(self, answer: TurnResult, reason: str) -> None:
+    def _log_unusable(self, turn: TurnResult, reason: str) -> None:
         _log.warn(
-            "{worker}: its answer to request {number} is of no use: {reason}",
-            worker=answer.worker,
-            number=answer.number,
+            "{worker}: the answer to request {number} is unusable: {reason}",
+            worker=turn.worker,
+            number=turn.number,
             reason=reason,
         )

@@ -1,5 +1,5 @@
 """
-What the tests of this room share: sessions and pools in memory.
+Sessions, workers and dispatchers in memory, shared by the tests.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from kiroworkers.testing import MemoryKiro, MemoryReactor
 
 LIMITS = SessionTimeouts(startup=60, cancel=10, stop=5)
 
-RESTARTS = BackoffPolicy(delay=5, max_delay=300, burst=5, long_life=300)
+RESTARTS = BackoffPolicy(delay=5, max_delay=300, burst=5, stable_after=300)
 
 #: Nothing is recycled, unless a test says so.
 RECYCLING = RecyclePolicy(max_requests=10**6, jitter=0, max_age=1e9, memory_max=10**15)
@@ -36,7 +36,7 @@ COMMAND = Command("/bin/kiro", ("chat",), {}, Path("/"), (50, 1000))
 
 class MemoryLine(MemoryKiro):
     """
-    A program that prints a prompt and reads a line, and no more.
+    A program that prints a prompt and reads lines; the test writes the answers.
     """
 
     def begin(self) -> None:
@@ -51,10 +51,10 @@ class MemoryLine(MemoryKiro):
 
 class MemoryAcp(MemoryKiro):
     """
-    An agent that speaks ACP and ends a turn only when it is told to.
+    An agent that speaks ACP and ends a turn only when the test says so.
 
     Attributes:
-        session: the protocol's session that is in use, from ``s1`` up.
+        session: The number of the protocol's session in use, from 1.
     """
 
     session = 0
@@ -100,7 +100,7 @@ class MemoryAcp(MemoryKiro):
 
 class LoggedOut(MemoryKiro):
     """
-    A Kiro that nobody is logged in to.
+    A Kiro CLI without a logged-in user.
     """
 
     def begin(self) -> None:
@@ -111,15 +111,15 @@ class LoggedOut(MemoryKiro):
 @frozen
 class MemoryJournal:
     """
-    A journal that says one thing, or nothing.
+    A journal that holds one answer, or none.
     """
 
     text: str | None
 
-    def marked(self, prompt: str) -> str:
+    def mark_prompt(self, prompt: str) -> str:
         return f"{prompt} #1"
 
-    def answer(self, prompt: str, since: float) -> str | None:
+    def find_answer(self, prompt: str, since: float) -> str | None:
         return self.text
 
 
@@ -130,8 +130,13 @@ def new_session_in(
     **changes: Any,
 ) -> Callable[[str, Callable[[], None], Callable[[str], None]], Session]:
     """
-    Makes sessions of `dialect` whose programs run in `reactor`, with the usual
-    settings but for `changes`.
+    Return a factory of sessions whose programs run in `reactor`.
+
+    Args:
+        reactor: Runs the programs.
+        max_output: The limit of a turn's output, in bytes.
+        dialect: The name of the dialect.
+        **changes: Further arguments of `Session`.
     """
 
     def launch(process: AgentProcess) -> None:
@@ -149,37 +154,38 @@ def new_session_in(
 
 
 @define
-class Watcher:
+class MemorySupervisor:
     """
-    A supervisor that takes note.
+    A supervisor that records what its workers report.
 
     Attributes:
-        idle: the workers that said so, as often as they did.
-        due: the reasons why a worker was due.
-        room: is there memory for a second session?
-        failures: what was wrong.
+        idle: The name of a worker, each time that it became idle.
+        due: The reasons why a worker was due for a restart.
+        failures: The failures of sessions.
+        has_memory: Whether there is memory for a second session.
+        affects_all: Whether failures affect every session.
     """
 
     idle: list[str] = field(factory=list)
     due: list[str] = field(factory=list)
     failures: list[AgentFailure] = field(factory=list)
-    room: bool = False
-    of_all: bool = False
+    has_memory: bool = False
+    affects_all: bool = False
 
-    def is_idle(self, worker: Worker) -> None:
+    def worker_idle(self, worker: Worker) -> None:
         self.idle.append(worker.name)
 
-    def is_due(self, worker: Worker, reason: str) -> None:
+    def worker_due(self, worker: Worker, reason: str) -> None:
         self.due.append(reason)
 
-    def has_failed(self, worker: Worker, failure: AgentFailure) -> bool:
+    def session_failed(self, worker: Worker, failure: AgentFailure) -> bool:
         self.failures.append(failure)
-        return self.of_all
+        return self.affects_all
 
-    def has_room(self, worker: Worker) -> bool:
-        return self.room
+    def has_memory_for_successor(self, worker: Worker) -> bool:
+        return self.has_memory
 
-    def has_changed(self, worker: Worker) -> None:
+    def sessions_changed(self, worker: Worker) -> None:
         pass
 
 
@@ -190,23 +196,26 @@ def new_worker_in(
     **session: Any,
 ) -> Callable[[str, Supervisor], Worker]:
     """
-    Makes workers whose programs run in `reactor`.
+    Return a factory of workers whose programs run in `reactor`.
     """
     new_session = new_session_in(reactor, **session)
-    chance = random.Random(1)
+    rng = random.Random(1)
 
     def new_worker(name: str, supervisor: Supervisor) -> Worker:
-        return Worker(name, reactor, chance, new_session, restarts, recycling, supervisor)
+        return Worker(name, reactor, rng, new_session, restarts, recycling, supervisor)
 
     return new_worker
 
 
-def pool_in(reactor: MemoryReactor, **changes: Any) -> Dispatcher:
+def dispatcher_in(reactor: MemoryReactor, **changes: Any) -> Dispatcher:
     """
-    A pool of two whose programs run in `reactor`, with the usual knobs but for
-    `changes`.
+    Return a dispatcher with two workers whose programs run in `reactor`.
+
+    Args:
+        reactor: Runs the programs.
+        **changes: Options that differ from the defaults below.
     """
-    knobs = {
+    options = {
         "workers": 2,
         "max_workers": 0,
         "min_spare": 1,
@@ -217,27 +226,35 @@ def pool_in(reactor: MemoryReactor, **changes: Any) -> Dispatcher:
         "restarts": RESTARTS,
         "recycling": RECYCLING,
         "login": LoginPolicy(),
-        "is_free": lambda size: True,
+        "has_free_memory": lambda size: True,
         "session": {},
-        "called": "worker",
+        "name_prefix": "worker",
         **changes,
     }
-    new_worker = new_worker_in(reactor, knobs["restarts"], knobs["recycling"], **knobs["session"])
+    new_worker = new_worker_in(
+        reactor, options["restarts"], options["recycling"], **options["session"]
+    )
     scale = AutoscalePolicy(
-        knobs["workers"],
-        max(knobs["workers"], knobs["max_workers"]),
-        knobs["min_spare"],
-        knobs["max_spare"],
+        options["workers"],
+        max(options["workers"], options["max_workers"]),
+        options["min_spare"],
+        options["max_spare"],
     )
-    policy = QueuePolicy(knobs["backlog"], knobs["queue_timeout"], knobs["request_timeout"])
+    policy = QueuePolicy(options["backlog"], options["queue_timeout"], options["request_timeout"])
     return Dispatcher(
-        reactor, new_worker, scale, policy, knobs["login"], knobs["is_free"], knobs["called"]
+        reactor,
+        new_worker,
+        scale,
+        policy,
+        options["login"],
+        options["has_free_memory"],
+        options["name_prefix"],
     )
 
 
-def watched(deferred: Deferred[Any]) -> list[Any]:
+def results_of(deferred: Deferred[Any]) -> list[Any]:
     """
-    A list that gets what `deferred` fires with, an exception for a failure.
+    Return a list that gets the result of `deferred`, an exception for a failure.
     """
     results: list[Any] = []
     deferred.addCallbacks(results.append, lambda failure: results.append(failure.value))

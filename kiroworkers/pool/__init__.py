@@ -1,3 +1,3 @@
 """
-Choose who answers: the dispatcher, its queue and its workers.
+Dispatch requests to agents: the queue, the workers, and their supervision.
 """

@@ -1,6 +1,8 @@
 """
-Agents side by side: each has a pool of its own, with its workers, its queue and
-its outages, and knows nothing of the others.
+Run several agents side by side, each with a dispatcher of its own.
+
+A group shares nothing with the others: it has its own workers, queue and circuit
+breaker.
 """
 
 from __future__ import annotations
@@ -17,20 +19,23 @@ from kiroworkers.pool.dispatcher import Dispatcher
 @frozen
 class AgentGroup:
     """
-    An agent, and the pool of its workers.
+    Hold an agent and the dispatcher of its workers.
     """
 
     agent: Agent
-    pool: Dispatcher
+    dispatcher: Dispatcher
 
     @property
     def name(self) -> str:
+        """
+        Return the agent's name, as used in ``X-Agent`` and as a model's name.
+        """
         return self.agent.name
 
 
 class AgentGroups:
     """
-    At least one group, each of another name.
+    Hold one or more agent groups with distinct names.
     """
 
     def __init__(self, groups: Iterable[AgentGroup]) -> None:
@@ -41,54 +46,70 @@ class AgentGroups:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(each.name for each in self)
+        """
+        Return the names of all groups, in the order in which they were configured.
+        """
+        return tuple(group.name for group in self)
 
     @property
     def default(self) -> AgentGroup:
         """
-        The first: it answers where nobody is named.
+        Return the first group, which serves requests that name no agent.
         """
         return self._groups[0]
 
-    def named(self, name: object, field: str = "agent") -> AgentGroup:
+    def find(self, name: object, field: str = "agent") -> AgentGroup:
         """
-        The group called `name`, which stood in `field` of a request.
+        Return the group called `name`.
+
+        Args:
+            name: The name that a request gave; anything but a known name is refused.
+            field: The request's field or header that held the name.
 
         Raises:
-            InvalidInput: when there is none.
+            InvalidInput: No group has this name.
         """
         for group in self:
             if group.name == name:
                 return group
         raise InvalidInput(field, f"{field} must be one of: {', '.join(self.names)}")
 
-    def chosen(self, name: str | None) -> tuple[AgentGroup, ...]:
+    def select(self, name: str | None) -> tuple[AgentGroup, ...]:
         """
-        The group called `name`, or all without one.
+        Return the group called `name` alone, or all groups if `name` is None.
 
         Raises:
-            InvalidInput: when there is none of that name.
+            InvalidInput: No group has this name.
         """
-        return tuple(self) if name is None else (self.named(name),)
+        return tuple(self) if name is None else (self.find(name),)
 
     async def drain(self, timeout: float) -> bool:
         """
-        Take no new work; were all requests finished within `timeout` seconds?
-        """
-        drained = [group.pool.drain(timeout) for group in self]
-        return all([await each for each in drained])
+        Accept no more requests, and wait until those in progress are finished.
 
-    def hurry(self) -> None:
+        Args:
+            timeout: The longest wait, in seconds.
+
+        Returns:
+            Whether all requests were finished in time.
         """
-        Wait for no request, and for no agent to quit.
+        drains = [group.dispatcher.drain(timeout) for group in self]
+        return all([await drained for drained in drains])
+
+    def stop_now(self) -> None:
+        """
+        Stop waiting for requests to finish and for agents to quit.
         """
         for group in self:
-            group.pool.hurry()
-            group.pool.worker_pool.stop_now()
+            group.dispatcher.skip_drain()
+            group.dispatcher.worker_pool.stop_now()
 
-    def renew(self, reason: str) -> None:
+    def restart_workers(self, reason: str) -> None:
         """
-        A new session for every worker, one at a time in each group.
+        Give every worker a new session, one worker at a time in each group.
+
+        Args:
+            reason: Why, for the log.
         """
         for group in self:
-            group.pool.worker_pool.renew_all(reason)
+            group.dispatcher.worker_pool.restart_all(reason)

@@ -1,5 +1,5 @@
 """
-How many workers there are to be.
+Decide how many workers a pool should have.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from attrs import frozen
 @frozen
 class AutoscalePolicy:
     """
-    How many workers there are.
+    Hold the limits within which the number of workers varies.
 
     Attributes:
-        workers: at least.
-        max_workers: at most.
-        min_spare: so many should be idle, or soon will be.
-        max_spare: more than that need not be.
+        workers: The smallest number of workers.
+        max_workers: The largest number of workers.
+        min_spare: The number of workers that should be idle, or will be shortly.
+        max_spare: The number of idle workers above which workers are retired.
     """
 
     workers: int
@@ -26,15 +26,23 @@ class AutoscalePolicy:
 
     def scale_up_by(self, count: int, free: int, waiting: int) -> int:
         """
-        How many to start, when `free` of `count` are idle or soon will be and so
-        many requests wait.
+        Return the number of workers to start.
+
+        Args:
+            count: The current number of workers.
+            free: How many of them are idle, or will be shortly.
+            waiting: The number of requests in the queue.
         """
         wanted = count + waiting + self.min_spare - free
         return max(self.workers - count, min(wanted, self.max_workers) - count, 0)
 
     def scale_down_by(self, count: int, spare: int) -> int:
         """
-        How many to end, when never fewer than `spare` of `count` were idle for
-        some time.
+        Return the number of workers to retire.
+
+        Args:
+            count: The current number of workers.
+            spare: The smallest number of workers that were idle at the same time
+                since the last decision.
         """
         return max(0, min(spare - self.max_spare, count - self.workers))

@@ -1,5 +1,5 @@
 """
-When a session that ended by itself has its successor.
+Delay the restart of sessions that end by themselves, exponentially and with jitter.
 """
 
 from __future__ import annotations
@@ -8,58 +8,74 @@ from random import Random
 
 from attrs import define, frozen
 
-#: A delay that was doubled is shortened by up to this part of it, so that
-#: workers that failed together do not come back together.
+#: The part of a doubled delay by which it may be shortened at random, so that
+#: workers that failed together do not restart together.
 _JITTER = 0.2
+
+#: The largest exponent of a delay: without a bound, it would overflow after many
+#: failures.
+_MAX_DOUBLINGS = 64
 
 
 @frozen
 class BackoffPolicy:
     """
+    Hold the limits of the delays between restarts.
+
     Attributes:
-        delay: seconds to the first restart; it doubles while lives are short.
-        max_delay: the longest, and the pace of a failed worker's probes.
-        burst: so many short lives in a row, and the worker has failed.
-        long_life: seconds that a session must live, or else give an answer, for
-            its life not to be short.
+        delay: Seconds until the first restart; the delay doubles with each
+            consecutive failure.
+        max_delay: The longest delay, in seconds; also the interval at which a worker
+            that has failed is tried again.
+        burst: The number of consecutive failures after which a worker has failed.
+        stable_after: Seconds after which a session that gave no answer counts as
+            stable, so that its end is not a failure.
     """
 
     delay: float
     max_delay: float
     burst: int
-    long_life: float
+    stable_after: float
 
 
 @define
 class Backoff:
     """
-    The short lives of one worker's sessions.
+    Count one worker's consecutive failures, and compute its next delay from them.
 
     Attributes:
-        consecutive_failures: how many, since the last long one.
+        consecutive_failures: The number of sessions that ended too early since the
+            last stable one.
     """
 
     _policy: BackoffPolicy
-    _chance: Random
+    _rng: Random
     consecutive_failures: int = 0
 
     @property
     def failed(self) -> bool:
         """
-        Is there only a probe from time to time?
+        Return whether the worker has failed so often that it is only tried rarely.
         """
         return self.consecutive_failures >= self._policy.burst
 
     def was_stable(self, seconds: float, answered: int) -> bool:
         """
-        Is a life of so many seconds and answers a long one?
+        Return whether a session was stable, so that its end does not count as a failure.
+
+        Args:
+            seconds: How long the session lived.
+            answered: The number of answers that it gave.
         """
-        return answered > 0 or seconds >= self._policy.long_life
+        return answered > 0 or seconds >= self._policy.stable_after
 
     def delay_after(self, seconds: float, answered: int) -> float:
         """
-        A session ended after so many seconds and answers: the seconds until the
-        next may start.
+        Record the end of a session, and return the seconds until the next may start.
+
+        Args:
+            seconds: How long the session lived.
+            answered: The number of answers that it gave.
         """
         policy = self._policy
         if self.was_stable(seconds, answered):
@@ -70,9 +86,8 @@ class Backoff:
             return self._jittered(policy.max_delay)
         if self.consecutive_failures == 1:
             return min(policy.delay, policy.max_delay)
-        # An exponent without a bound would overflow in a long night.
-        doubled = policy.delay * 2.0 ** min(self.consecutive_failures - 1, 64)
+        doubled = policy.delay * 2.0 ** min(self.consecutive_failures - 1, _MAX_DOUBLINGS)
         return self._jittered(min(doubled, policy.max_delay))
 
     def _jittered(self, delay: float) -> float:
-        return delay * self._chance.uniform(1 - _JITTER, 1)
+        return delay * self._rng.uniform(1 - _JITTER, 1)

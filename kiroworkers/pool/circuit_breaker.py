@@ -1,10 +1,12 @@
 """
-When no session of the agent can answer, and how it is noticed that one can.
+Stop sending requests to an agent that cannot answer, and detect its recovery.
 
-Some troubles are not one session's: nobody is logged in, the account is
-throttled or has no credits left.  While one lasts, nothing is typed and nothing
-is started in vain.  After a time, one request may try, or where the agent can be
-asked whether somebody is logged in, that is asked again and again.
+Some failures affect every session of an agent: nobody is logged in, the account is
+throttled or has no credits left.  While such a failure lasts, the circuit is open:
+no prompt is typed and no session is started in vain.  After a delay the circuit is
+half-open, and one request may probe the agent.  A failed login is not probed by
+requests if the agent has a command that checks it; the command runs periodically
+instead.
 """
 
 from __future__ import annotations
@@ -20,28 +22,34 @@ from twisted.logger import Logger
 from kiroworkers.conversations import AgentFailure
 from kiroworkers.errors import AgentUnavailable
 
-#: Troubles that every session has: the seconds until a request may try, where the
-#: agent does not name them, and the longest, when they doubled again and again.
-_PATIENCE = {
+#: The failures that affect every session, and their delays in seconds: the first
+#: delay until a probe, where the agent names none, and the longest one after
+#: doubling.
+_PROBE_DELAYS = {
     "login_required": (60.0, 600.0),
     "login_expired": (60.0, 600.0),
     "throttled": (30.0, 600.0),
     "out_of_credits": (600.0, 3600.0),
 }
 
-#: Troubles that the agent can be asked about.
-_OF_LOGIN = {"login_required", "login_expired"}
+#: The largest exponent of a delay, so that it cannot overflow.
+_MAX_DOUBLINGS = 32
 
-#: Answers whether somebody is logged in.
+#: The failures whose end a login check can detect.
+_LOGIN_FAILURES = {"login_required", "login_expired"}
+
+#: Returns a Deferred that fires with whether a user is logged in to the agent.
 LoginCheck = Callable[[], Deferred[bool]]
 
 
 @frozen
 class LoginPolicy:
     """
+    Hold how to find out whether a user is logged in to the agent.
+
     Attributes:
-        check: asks the agent; None where it cannot be asked.
-        interval: seconds from one time to the next.
+        check: Runs the agent's own check; None if the agent has none.
+        interval: Seconds between two checks while nobody is logged in.
     """
 
     check: LoginCheck | None = None
@@ -50,20 +58,21 @@ class LoginPolicy:
 
 def affects_all_sessions(kind: str) -> bool:
     """
-    Is a trouble of this kind one of every session?
+    Return whether a failure of this kind affects every session of the agent.
     """
-    return kind in _PATIENCE
+    return kind in _PROBE_DELAYS
 
 
 @frozen
 class CircuitSnapshot:
     """
-    The outage as it is now.
+    Hold the state of an open or half-open circuit at one moment.
 
     Attributes:
-        kind, detail: the trouble, and the agent's words for it.
-        half_open: the next request shows whether it is over.
-        retry_after: seconds until it is tried again; 0 when that may be now.
+        kind: The kind of failure, such as ``throttled``.
+        detail: The agent's own words.
+        half_open: Whether the next request may probe the agent.
+        retry_after: Seconds until the next attempt; 0 if it may be made now.
     """
 
     kind: str
@@ -74,12 +83,13 @@ class CircuitSnapshot:
 
 class CircuitBreaker:
     """
-    Whether, and for how long, the agent can answer nobody.
+    Keep requests from an agent that cannot answer, until it has recovered.
 
     Args:
-        login: how it is noticed that somebody is logged in.
-        on_half_open: called when a session may be started to see whether it works.
-        on_close: called when it is over, with the kind that it was.
+        clock: The reactor's clock.
+        login: How to find out whether a user is logged in.
+        on_half_open: Called when a session may be started as a probe.
+        on_close: Called when the failure is over, with its kind.
     """
 
     _log = Logger()
@@ -97,36 +107,45 @@ class CircuitBreaker:
         self._on_close = on_close
         self._failure: AgentFailure | None = None
         self._openings = 0
-        self._since = 0.0
-        self._at_start = False
-        self._alarm: IDelayedCall | None = None
-        self._checking: Deferred[bool] | None = None
+        self._opened_at = 0.0
+        self._failed_at_start = False
+        self._delay_timer: IDelayedCall | None = None
+        self._pending_check: Deferred[bool] | None = None
         self._stopped = False
 
     @property
     def is_open(self) -> bool:
         """
-        Is there an outage?
+        Return whether the circuit is not closed: it is open or half-open.
         """
         return self._failure is not None
 
     @property
     def half_open(self) -> bool:
         """
-        Is it time for a request to see whether it is over?
+        Return whether the delay is over, so that one request may probe the agent.
         """
-        return self._failure is not None and self._alarm is None and self._checking is None
+        return (
+            self._failure is not None and self._delay_timer is None and self._pending_check is None
+        )
 
     def shows_recovery(self, began: float, by_start: bool = False) -> bool:
         """
-        Does a turn that began then and gave an answer, or a session that was
-        started then and is ready, show that it is over?
+        Return whether a success proves that the failure is over.
+
+        A session that starts proves it only if the agent had failed at a session's
+        start: a throttled agent, for example, still starts.
+
+        Args:
+            began: When the turn began that was answered, or when the session was
+                started that is ready, in seconds on the clock of the reactor.
+            by_start: Whether the success is a session's start instead of an answer.
         """
-        return self.is_open and began > self._since and (self._at_start or not by_start)
+        return self.is_open and began > self._opened_at and (self._failed_at_start or not by_start)
 
     def snapshot(self) -> CircuitSnapshot | None:
         """
-        The outage, if there is one.
+        Return the state of the circuit, or None if it is closed.
         """
         failure = self._failure
         if failure is None:
@@ -135,92 +154,98 @@ class CircuitBreaker:
 
     def error(self) -> AgentUnavailable:
         """
-        Why nobody is asked while it lasts.
+        Return the error for requests that arrive while the circuit is open.
         """
         failure = self._failure
-        assert failure is not None, "it lasts"
+        assert failure is not None, "the circuit is open"
         return AgentUnavailable(failure.kind, failure.detail, max(1, self._retry_after()))
 
     def open(self, failure: AgentFailure, at_start: bool) -> None:
         """
-        A session says that none can answer.
+        Open the circuit, or open it again if it is half-open.
+
+        Failures that concern a single session are ignored, and so is a further
+        failure while the delay is running.
 
         Args:
-            at_start: it did not even come to its prompt.
+            failure: What the agent reported.
+            at_start: Whether the session failed before it reached its prompt.
         """
         if self._stopped or not affects_all_sessions(failure.kind):
             return
         if self._failure is not None and not self.half_open:
-            return  # known, and its time is running
+            return
         if self._failure is None:
-            self._since = self._clock.seconds()
-        self._failure, self._at_start = failure, at_start
-        delay = self._delay(failure)
+            self._opened_at = self._clock.seconds()
+        self._failure, self._failed_at_start = failure, at_start
+        delay = self._probe_delay(failure)
         self._openings += 1
         self._log.warn(
-            "no session can answer: {kind}: {detail}; next try in {delay:g} s",
+            "circuit open: {kind}: {detail}; next attempt in {delay:g} s",
             kind=failure.kind,
             detail=failure.detail,
             delay=delay,
         )
-        self._alarm = self._clock.callLater(delay, self._time_elapsed)
+        self._delay_timer = self._clock.callLater(delay, self._delay_elapsed)
 
     def close(self) -> None:
         """
-        A session answered after all.
+        Close the circuit, because a session was able to answer.
         """
         self._openings = 0
         self._close()
 
     def stop(self) -> None:
         """
-        Look no more.
+        Stop checking; the circuit stays as it is.
         """
         self._stopped = True
-        self._cancel()
-        if self._checking is not None:
-            self._checking.cancel()
+        self._cancel_timer()
+        if self._pending_check is not None:
+            self._pending_check.cancel()
 
-    def _time_elapsed(self) -> None:
-        self._alarm = None
-        assert self._failure is not None, "an alarm runs only while it lasts"
-        if self._login.check is not None and self._failure.kind in _OF_LOGIN:
-            self._checking = self._login.check()
-            self._checking.addErrback(lambda _: False).addCallback(self._checked)
+    def _delay_elapsed(self) -> None:
+        self._delay_timer = None
+        assert self._failure is not None, "the timer runs only while the circuit is open"
+        if self._login.check is not None and self._failure.kind in _LOGIN_FAILURES:
+            self._pending_check = self._login.check()
+            self._pending_check.addErrback(lambda _: False).addCallback(self._login_checked)
         else:
-            self._log.info("one request may try: {kind}", kind=self._failure.kind)
+            self._log.info(
+                "circuit half-open: {kind}; the next request is a probe", kind=self._failure.kind
+            )
             self._on_half_open()
 
-    def _delay(self, failure: AgentFailure) -> float:
-        if self._login.check is not None and failure.kind in _OF_LOGIN:
+    def _probe_delay(self, failure: AgentFailure) -> float:
+        if self._login.check is not None and failure.kind in _LOGIN_FAILURES:
             return self._login.interval
         if failure.retry_after is not None:
             return float(max(1, failure.retry_after))
-        first, longest = _PATIENCE[failure.kind]
-        return min(longest, first * 2.0 ** min(self._openings, 32))
+        first, longest = _PROBE_DELAYS[failure.kind]
+        return min(longest, first * 2.0 ** min(self._openings, _MAX_DOUBLINGS))
 
-    def _checked(self, logged_in: bool) -> None:
-        self._checking = None
+    def _login_checked(self, logged_in: bool) -> None:
+        self._pending_check = None
         if self._failure is None or self._stopped:
             return
         if logged_in:
             self._close()
         else:
-            self.open(self._failure, self._at_start)
+            self.open(self._failure, self._failed_at_start)
 
     def _close(self) -> None:
-        self._cancel()
+        self._cancel_timer()
         failure, self._failure = self._failure, None
         if failure is not None:
-            self._log.warn("sessions can answer again: {kind} is over", kind=failure.kind)
+            self._log.warn("circuit closed: {kind} is over", kind=failure.kind)
             self._on_close(failure.kind)
 
-    def _cancel(self) -> None:
-        if self._alarm is not None and self._alarm.active():
-            self._alarm.cancel()
-        self._alarm = None
+    def _cancel_timer(self) -> None:
+        if self._delay_timer is not None and self._delay_timer.active():
+            self._delay_timer.cancel()
+        self._delay_timer = None
 
     def _retry_after(self) -> int:
-        if self._alarm is None:
+        if self._delay_timer is None:
             return 0 if self.half_open else 1
-        return max(0, math.ceil(self._alarm.getTime() - self._clock.seconds()))
+        return max(0, math.ceil(self._delay_timer.getTime() - self._clock.seconds()))

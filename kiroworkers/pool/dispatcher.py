@@ -1,10 +1,11 @@
 """
-Requests and workers, brought together: round robin, then by fair share,
-priority and arrival.
+Dispatch requests to idle workers, and queue the requests that must wait.
 
-An idle worker and a waiting request never exist at the same time, but while the
-pool is paused.  Every request has one deadline, its wait included, and ends
-exactly once: with its answer, with a `WorkError`, or cancelled by whoever asked.
+Idle workers take turns (round robin); waiting requests are ordered by fair share,
+priority and arrival.  A request never waits while a worker is idle, except while
+the dispatcher is paused.  Every request has one deadline, which covers the queue
+and the turn, and ends exactly once: with its answer, with a `WorkError`, or
+cancelled by its submitter.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from kiroworkers.errors import (
 )
 from kiroworkers.pool.autoscaling import AutoscalePolicy
 from kiroworkers.pool.circuit_breaker import LoginPolicy
-from kiroworkers.pool.fair_queue import MOST_URGENT, USUAL, FairQueue
+from kiroworkers.pool.fair_queue import DEFAULT_PRIORITY, MAX_PRIORITY, FairQueue
 from kiroworkers.pool.latency import LatencyTracker, estimate_wait
 from kiroworkers.pool.progress import (
     OnProgress,
@@ -46,21 +47,24 @@ from kiroworkers.pool.worker import Worker
 from kiroworkers.pool.workers import WorkerFactory, WorkerPool
 from kiroworkers.session.session import Reply, ReplyValidator, accept_any
 
-#: How often a request may be asked: once, and once more when its session died.
-_MOST_ATTEMPTS = 2
+#: The number of workers that a request is sent to at most: one more after the first
+#: session ended or gave a rejected answer.
+_MAX_ATTEMPTS = 2
 
-#: The most urgent request may overtake the least urgent ones that came up to this
-#: part of the queue's time-out before it; so those still have their turn.
-_OVERTAKES = 0.5
+#: The head start of the highest priority over the lowest, as a part of the queue's
+#: time-out.  Below 1, so that a request of low priority still gets a turn in time.
+_MAX_HEAD_START = 0.5
 
 
 @frozen
 class QueuePolicy:
     """
+    Hold the limits of the queue.
+
     Attributes:
-        backlog: how many requests may wait.
-        queue_timeout: how long each may, in seconds.
-        request_timeout: a request's deadline, in seconds from its arrival.
+        backlog: The number of requests that may wait.
+        queue_timeout: The longest wait in the queue, in seconds.
+        request_timeout: The deadline of a request, in seconds from its arrival.
     """
 
     backlog: int
@@ -71,17 +75,18 @@ class QueuePolicy:
 @frozen
 class RequestOptions:
     """
-    On what terms a request is made.
+    Hold the options of one request.
 
     Attributes:
-        timeout: the client's own deadline in seconds, where it is the shorter.
-        priority: from 0 to 9, the most urgent.
-        client: whose share the turn counts against.
-        label: what it is, for the operator.
+        timeout: The client's own deadline in seconds from the request's arrival;
+            it applies if it is shorter than the server's.
+        priority: From 0 (lowest) to 9 (highest).
+        client: The client whose fair share the request counts towards.
+        label: A short description for the operator, such as the task's name.
     """
 
     timeout: float | None = None
-    priority: int = USUAL
+    priority: int = DEFAULT_PRIORITY
     client: str = ""
     label: str = ""
 
@@ -89,8 +94,14 @@ class RequestOptions:
 @frozen
 class TurnResult:
     """
-    What a session said to the request of this `number`, which worker, in how many
-    attempts, and how many seconds the last one took.
+    Hold the outcome of a turn that ended with an answer.
+
+    Attributes:
+        number: The number of the request, as in the log.
+        reply: The session's reply.
+        worker: The name of the worker that answered.
+        attempts: The number of workers that were tried, this one included.
+        seconds: The duration of the last attempt.
     """
 
     number: int
@@ -103,7 +114,7 @@ class TurnResult:
 @frozen
 class QueueSnapshot:
     """
-    The queue as it is now: requests waiting, and how many may.
+    Hold the length of the queue at one moment, and its limit.
     """
 
     length: int
@@ -113,10 +124,15 @@ class QueueSnapshot:
 @frozen
 class RequestSnapshot:
     """
-    A request as it is now.  Times are in seconds on the clock of the reactor.
+    Hold the state of a request at one moment.
 
     Attributes:
-        worker: who is asked; None while it waits.
+        number: The number of the request, as in the log.
+        options: The request's options.
+        arrived: When it arrived, in seconds on the clock of the reactor.
+        deadline: When it fails if it is not answered, on the same clock.
+        attempts: The number of workers that were tried so far.
+        worker: The worker that is asked; None while the request waits.
     """
 
     number: int
@@ -129,6 +145,10 @@ class RequestSnapshot:
 
 @define(eq=False)
 class _Request:
+    """
+    Represent one request from its arrival to its end.
+    """
+
     number: int
     prompt: str
     validate: ReplyValidator
@@ -137,8 +157,8 @@ class _Request:
     arrived: float
     limit: float
     reply: Deferred[TurnResult]
-    deadline: IDelayedCall
-    patience: IDelayedCall | None = None
+    deadline_timer: IDelayedCall
+    queue_timer: IDelayedCall | None = None
     turn: Deferred[Reply] | None = None
     worker: str | None = None
     attempts: int = 0
@@ -146,25 +166,30 @@ class _Request:
 
     def report(self, progress: Progress) -> None:
         """
-        Tell whoever asked what became of the request.
+        Pass on a change of the request's progress to its submitter.
         """
         if self.on_progress is not None:
             self.on_progress(progress)
 
     def report_text(self, text: str) -> None:
         """
-        Pass on a piece of the answer.
+        Pass on a piece of the answer to the request's submitter.
         """
         self.report(PartialText(text))
 
 
 class Dispatcher(Service):
     """
-    The requests that workers are asked, and those that wait.
+    Send each request to an idle worker, in turn or as soon as one is free.
 
     Args:
-        new_worker: makes a worker of a name.
-        login, is_free, called: as `WorkerPool` has them.
+        clock: The reactor's clock.
+        new_worker: Makes a worker, given its name and its supervisor.
+        autoscale_policy: The limits of the number of workers.
+        policy: The limits of the queue.
+        login: How to find out whether a user is logged in to the agent.
+        has_free_memory: Returns whether the machine has this many bytes to spare.
+        name_prefix: The part of a worker's name before its number.
     """
 
     _log = Logger()
@@ -173,65 +198,78 @@ class Dispatcher(Service):
         self,
         clock: IReactorTime,
         new_worker: WorkerFactory,
-        scale: AutoscalePolicy,
+        autoscale_policy: AutoscalePolicy,
         policy: QueuePolicy,
         login: LoginPolicy,
-        is_free: Callable[[int], bool],
-        called: str = "worker",
+        has_free_memory: Callable[[int], bool],
+        name_prefix: str = "worker",
     ) -> None:
         self.worker_pool = WorkerPool(
-            clock, new_worker, scale, login, is_free, self._dispatch, self._refuse_waiting, called
+            clock,
+            new_worker,
+            autoscale_policy,
+            login,
+            has_free_memory,
+            self._dispatch,
+            self._refuse_waiting,
+            name_prefix,
         )
         self._clock = clock
         self._policy = policy
         self._numbers = count(1)
         self._waiting: FairQueue[_Request] = FairQueue(
-            policy.queue_timeout * _OVERTAKES / MOST_URGENT
+            policy.queue_timeout * _MAX_HEAD_START / MAX_PRIORITY
         )
         self._requests: dict[_Request, None] = {}
         self._latency = LatencyTracker()
         self._paused = False
-        self._hurried = False
-        self._finished: Deferred[bool] | None = None
-        self._drain_alarm: IDelayedCall | None = None
+        self._drain_skipped = False
+        self._drained: Deferred[bool] | None = None
+        self._drain_timer: IDelayedCall | None = None
 
     @property
     def paused(self) -> bool:
         """
-        Do requests wait until `resume`?
+        Return whether requests wait until `resume` is called.
         """
         return self._paused
 
     @property
     def draining(self) -> bool:
         """
-        Is no new work taken?
+        Return whether new requests are refused.
         """
-        return self._finished is not None or not self.running
+        return self._drained is not None or not self.running
 
     def startService(self) -> None:
+        """
+        Start all workers, and accept requests.
+        """
         super().startService()
         self.worker_pool.start()
 
     def stopService(self) -> Deferred[None]:
         """
-        Refuse what waits and what runs, and end every session.
+        Fail all requests and end every session.
+
+        Returns:
+            A Deferred that fires when the last session is gone.
         """
         super().stopService()
-        self.hurry()
+        self.skip_drain()
         for request in list(self._requests):
-            self._end(request, ShuttingDown())
+            self._fail(request, ShuttingDown())
         return self.worker_pool.stop()
 
     def queue(self) -> QueueSnapshot:
         """
-        The queue as it is now.
+        Return the current length of the queue, and its limit.
         """
         return QueueSnapshot(len(self._waiting), self._policy.backlog)
 
     def requests(self) -> Iterator[RequestSnapshot]:
         """
-        Every request that is not ended, in the order in which they came.
+        Yield a snapshot of every unfinished request, in the order of their arrival.
         """
         for request in self._requests:
             yield RequestSnapshot(
@@ -251,13 +289,20 @@ class Dispatcher(Service):
         on_progress: OnProgress | None = None,
     ) -> Deferred[TurnResult]:
         """
-        Ask `prompt` of the next idle worker, or wait for one.  Fails with a
-        `WorkError`; cancelling it gives the request up, wherever it is.
+        Send `prompt` to the next idle worker, or queue it until one is idle.
 
         Args:
-            validate: looks at each answer; one that is not put right in its own
-                conversation is asked once of another worker.
-            on_progress: told what becomes of the request.
+            prompt: The text to send to the agent.
+            options: The deadline and priority of the request, and whose it is.
+            validate: Called with each reply; it returns the prompt that asks for a
+                correction, or None to accept the reply.  A reply that is still
+                rejected after the correction is discarded, and the request is sent
+                to another worker once.
+            on_progress: Called with each change of the request's progress.
+
+        Returns:
+            A Deferred that fires with the turn's result or fails with a `WorkError`.
+            Cancelling it abandons the request, whether it waits or runs.
         """
         options = options or RequestOptions()
         limit = self._policy.request_timeout
@@ -269,9 +314,9 @@ class Dispatcher(Service):
         if is_probe and not self._may_probe():
             return fail(self.worker_pool.circuit_breaker.error())
         worker = self._next_idle()
-        refusal = self._refusal_at_once(options, limit, waits=worker is None)
-        if refusal is not None:
-            return fail(refusal)
+        rejection = self._rejection_on_arrival(options, limit, waits=worker is None)
+        if rejection is not None:
+            return fail(rejection)
         request = _Request(
             number=next(self._numbers),
             prompt=prompt,
@@ -280,38 +325,40 @@ class Dispatcher(Service):
             options=options,
             arrived=self._clock.seconds(),
             limit=limit,
-            reply=Deferred(lambda _: self._give_up(request)),
-            deadline=self._clock.callLater(limit, lambda: self._expire(request)),
+            reply=Deferred(lambda _: self._cancelled(request)),
+            deadline_timer=self._clock.callLater(limit, lambda: self._expire(request)),
             is_probe=is_probe,
         )
         self._requests[request] = None
         if worker is not None:
-            self._waiting.take(options.client)
-            self._put(request, worker)
+            self._waiting.begin_turn(options.client)
+            self._run(request, worker)
         else:
-            ahead = self._waiting.ahead(options.client, options.priority)
+            ahead = self._waiting.turns_ahead(options.client, options.priority)
             self._waiting.add(request, options.client, options.priority, request.arrived)
             if on_progress is not None:
-                on_progress(Queued(ahead + 1, self._wait_for(ahead)))
+                on_progress(Queued(ahead + 1, self._estimate_wait(ahead)))
             if self._policy.queue_timeout < limit:
-                request.patience = self._clock.callLater(
-                    self._policy.queue_timeout, lambda: self._end(request, self._busy())
+                request.queue_timer = self._clock.callLater(
+                    self._policy.queue_timeout, lambda: self._fail(request, self._busy_error())
                 )
         self._grow()
         return request.reply
 
-    # What the operator may ask of it.
+    # What an operator can do.
 
     def pause(self) -> None:
         """
-        Begin no turn until `resume`; what runs goes on, what comes waits.  A pool
-        that is draining does not pause.
+        Start no more turns until `resume` is called.
+
+        Turns in progress continue, and new requests wait.  A dispatcher that is
+        draining is not paused.
         """
         self._paused = not self.draining
 
     def resume(self) -> None:
         """
-        Begin turns again.
+        Start turns again after `pause`.
         """
         self._paused = False
         self._dispatch()
@@ -319,41 +366,47 @@ class Dispatcher(Service):
 
     def drain(self, timeout: float) -> Deferred[bool]:
         """
-        Take no new work.  Fires when all requests are finished, with True, or with
-        False after `timeout` seconds or at `hurry`.
+        Refuse new requests, and wait until those in progress are finished.
+
+        Args:
+            timeout: The longest wait, in seconds.
+
+        Returns:
+            A Deferred that fires with True when all requests are finished, or with
+            False after `timeout` seconds or when `skip_drain` is called.
         """
-        if self._finished is None:
-            self._finished = Deferred()
-            self._drain_alarm = self._clock.callLater(timeout, self.hurry)
+        if self._drained is None:
+            self._drained = Deferred()
+            self._drain_timer = self._clock.callLater(timeout, self.skip_drain)
             self.resume()
             self._check_finished()
-            if self._hurried:
-                self.hurry()
-        return self._finished
+            if self._drain_skipped:
+                self.skip_drain()
+        return self._drained
 
-    def hurry(self) -> None:
+    def skip_drain(self) -> None:
         """
-        Wait no longer for requests to finish, now or when it is drained.
+        Stop waiting for requests to finish, in this drain or in a later one.
         """
-        self._hurried = True
+        self._drain_skipped = True
         self._end_drain()
 
     def _end_drain(self) -> None:
-        if self._drain_alarm is not None:
-            if self._drain_alarm.active():
-                self._drain_alarm.cancel()
-            self._drain_alarm = None
-            assert self._finished is not None, "drained with an alarm"
-            self._finished.callback(not self._requests)
+        if self._drain_timer is not None:
+            if self._drain_timer.active():
+                self._drain_timer.cancel()
+            self._drain_timer = None
+            assert self._drained is not None, "a drain has set the timer"
+            self._drained.callback(not self._requests)
 
-    # How requests go.
+    # How requests run.
 
     def _dispatch(self) -> None:
         while self._waiting:
             worker = self._next_idle()
             if worker is None:
                 return
-            self._put(self._waiting.next(), worker)
+            self._run(self._waiting.pop(), worker)
 
     def _grow(self) -> None:
         if not (self._paused or self.draining):
@@ -362,10 +415,10 @@ class Dispatcher(Service):
     def _next_idle(self) -> Worker | None:
         return None if self._paused else self.worker_pool.next_idle()
 
-    def _put(self, request: _Request, worker: Worker) -> None:
-        if request.patience is not None:
-            request.patience.cancel()
-            request.patience = None
+    def _run(self, request: _Request, worker: Worker) -> None:
+        if request.queue_timer is not None:
+            request.queue_timer.cancel()
+            request.queue_timer = None
         request.attempts += 1
         request.worker = worker.name
         client = request.options.client
@@ -376,176 +429,183 @@ class Dispatcher(Service):
             now = self._clock.seconds()
             self._latency.add(now, now - began)
             request.turn = None
-            self._waiting.release(client)
-            if reply.unfit and request.attempts < _MOST_ATTEMPTS and not self._hurried:
+            self._waiting.end_turn(client)
+            if reply.rejected and request.attempts < _MAX_ATTEMPTS and not self._drain_skipped:
                 request.worker = None
-                self._again(request, "its answer did not fit")
+                self._retry(request, "the answer does not match the schema")
                 worker.end_turn()
                 return
             if request.is_probe or self.worker_pool.circuit_breaker.shows_recovery(began):
                 self.worker_pool.circuit_breaker.close()
-            self._forget(request)
-            answer = TurnResult(request.number, reply, worker.name, request.attempts, now - began)
-            request.reply.callback(answer)
+            self._discard(request)
+            request.reply.callback(
+                TurnResult(request.number, reply, worker.name, request.attempts, now - began)
+            )
             self._check_finished()
             worker.end_turn()
 
         def failed(failure: Failure) -> None:
             request.turn = request.worker = None
-            self._waiting.release(client)
-            # One that was given up was forgotten by `_forget`, which was told why.
+            self._waiting.end_turn(client)
+            # A cancelled turn belongs to a request that was discarded, and has ended.
             if not failure.check(CancelledError):
-                self._failed(request, failure)
+                self._turn_failed(request, failure)
             worker.end_turn()
 
         try:
             on_text = None if request.on_progress is None else request.report_text
             turn = worker.ask(request.prompt, request.validate, on_text)
         except Exception as problem:
-            # Nothing was typed, and the worker is as idle as before: whoever looks
-            # for idle workers finds it again.
-            self._waiting.release(client)
-            self._end(request, problem)
+            # Nothing was typed and the worker is still idle, so it is found again by
+            # the next search for an idle one.
+            self._waiting.end_turn(client)
+            self._fail(request, problem)
             return
         request.turn = turn
         turn.addCallbacks(answered, failed)
 
-    def _failed(self, request: _Request, failure: Failure) -> None:
+    def _turn_failed(self, request: _Request, failure: Failure) -> None:
         """
-        A turn of `request` ended without an answer.
+        Retry `request` or fail it, because its turn ended without an answer.
         """
         problem = failure.value
         if isinstance(problem, SessionLost):
-            if request.attempts < _MOST_ATTEMPTS:
-                self._again(request, "its session died")
+            if request.attempts < _MAX_ATTEMPTS:
+                self._retry(request, "the session ended")
                 return
             failure = Failure(SessionLost(problem.reason, request.attempts))
-        self._end(request, failure)
+        self._fail(request, failure)
         if isinstance(problem, AgentUnavailable):
             self.worker_pool.record_failure(
                 AgentFailure(problem.kind, problem.detail, problem.retry_after)
             )
 
-    def _again(self, request: _Request, reason: str) -> None:
+    def _retry(self, request: _Request, reason: str) -> None:
         """
-        Ask once more: another worker at once, or the first that is free.
+        Send `request` to another worker, now or as soon as one is idle.
         """
-        self._log.info("request {n} is asked again: {reason}", n=request.number, reason=reason)
+        self._log.info("request {n}: retrying: {reason}", n=request.number, reason=reason)
         request.report(Retrying(reason))
-        if self._hurried:
-            self._end(request, ShuttingDown())
+        if self._drain_skipped:
+            self._fail(request, ShuttingDown())
             return
         if (
             self.worker_pool.circuit_breaker.is_open
             and not self.worker_pool.circuit_breaker.half_open
         ):
-            self._end(request, self.worker_pool.circuit_breaker.error())
+            self._fail(request, self.worker_pool.circuit_breaker.error())
             return
         self._waiting.put_back(request, request.options.client, request.options.priority)
         self._dispatch()
 
     def _expire(self, request: _Request) -> None:
-        self._end(request, RequestTimedOut(request.limit))
+        self._fail(request, RequestTimedOut(request.limit))
 
-    def _end(self, request: _Request, problem: Exception | Failure) -> None:
+    def _fail(self, request: _Request, problem: Exception | Failure) -> None:
         """
-        End `request` without an answer.
+        End `request` with an error, unless it has ended already.
         """
         if request in self._requests:
-            self._forget(request)
+            self._discard(request)
             request.reply.errback(problem)
             self._check_finished()
 
-    def _give_up(self, request: _Request) -> None:
+    def _cancelled(self, request: _Request) -> None:
         """
-        Whoever made `request` is gone.
+        Discard `request`, because its submitter cancelled it.
         """
-        self._forget(request)
+        self._discard(request)
         self._check_finished()
 
-    def _forget(self, request: _Request) -> None:
+    def _discard(self, request: _Request) -> None:
         """
-        Nothing more happens to `request`: not in the queue, not by a timer, not
-        in a session.
+        Remove `request` from the queue, and cancel its timers and its turn.
         """
         self._requests.pop(request, None)
         self._waiting.remove(request)
-        for timer in (request.deadline, request.patience):
+        for timer in (request.deadline_timer, request.queue_timer):
             if timer is not None and timer.active():
                 timer.cancel()
         turn, request.turn = request.turn, None
         if turn is not None:
             turn.cancel()
 
-    # Whether a request is taken.
+    # Which requests are rejected on arrival.
 
-    def _refusal_at_once(
+    def _rejection_on_arrival(
         self, options: RequestOptions, limit: float, waits: bool
     ) -> WorkError | None:
         """
-        Why a request cannot be answered in time, if that is known already.
+        Return why a new request cannot be answered in time, or None if it may be.
+
+        Args:
+            options: The request's options.
+            limit: Its deadline, in seconds from now.
+            waits: Whether it must wait for a worker.
         """
         now = self._clock.seconds()
-        known = self._latency.known(now)
-        fastest = self._latency.fastest(now) if known else 0.0
+        reliable = self._latency.is_reliable(now)
+        minimum = self._latency.minimum(now) if reliable else 0.0
         wait = 0.0
-        if waits and known and not self._paused:
-            wait = self._wait_for(self._waiting.ahead(options.client, options.priority))
-        if wait + fastest > limit:
-            return DeadlineUnachievable(limit, wait + fastest, self._retry_after())
+        if waits and reliable and not self._paused:
+            wait = self._estimate_wait(self._waiting.turns_ahead(options.client, options.priority))
+        if wait + minimum > limit:
+            return DeadlineUnachievable(limit, wait + minimum, self._retry_after())
         if wait > self._policy.queue_timeout:
-            return self._busy()
+            return self._busy_error()
         full = len(self._waiting) >= self._policy.backlog
-        if waits and full and not self._make_room(options.client):
-            return self._busy()
+        if waits and full and not self._evict_for(options.client):
+            return self._busy_error()
         return None
 
-    def _make_room(self, client: str) -> bool:
+    def _evict_for(self, client: str) -> bool:
         """
-        Let a client that holds more of a full queue than `client` give a place
-        up.  Did one?
+        Evict a request of a client that holds a larger part of the full queue than `client`.
+
+        Returns:
+            Whether a request was evicted.
         """
-        last = self._waiting.newest_of_largest(client)
-        if last is None:
+        evicted = self._waiting.newest_of_largest(client)
+        if evicted is None:
             return False
-        self._end(last, self._busy())
+        self._fail(evicted, self._busy_error())
         return True
 
-    def _busy(self) -> WorkError:
+    def _busy_error(self) -> WorkError:
         """
-        Nobody is free in time.
+        Return the error for a request that finds no idle worker in time.
         """
         return NoWorkerFree(self._retry_after(), len(self._waiting), self._policy.backlog)
 
     def _retry_after(self) -> int:
         """
-        When it is worth to ask again, in seconds, by the turns seen.
+        Return after how many seconds a retry is worthwhile, judging by recent turns.
         """
-        return max(1, math.ceil(self._wait_for(len(self._waiting))))
+        return max(1, math.ceil(self._estimate_wait(len(self._waiting))))
 
-    def _wait_for(self, ahead: int) -> float:
+    def _estimate_wait(self, ahead: int) -> float:
         return estimate_wait(
-            ahead, self.worker_pool.turns(), self._latency.typical(self._clock.seconds())
+            ahead, self.worker_pool.turn_ages(), self._latency.median(self._clock.seconds())
         )
 
-    # When no session can answer.
+    # What happens while the circuit is open.
 
     def _may_probe(self) -> bool:
         """
-        May a request see whether the outage is over?  One at a time.
+        Return whether a request may probe the agent; only one does so at a time.
         """
         return self.worker_pool.circuit_breaker.half_open and not any(
-            each.is_probe for each in self._requests
+            request.is_probe for request in self._requests
         )
 
     def _refuse_waiting(self) -> None:
         """
-        No session can answer for some time: nobody waits for that.
+        Fail all waiting requests, because the circuit has opened.
         """
-        for request in [each for each in self._requests if each.worker is None]:
-            self._end(request, self.worker_pool.circuit_breaker.error())
+        for request in [request for request in self._requests if request.worker is None]:
+            self._fail(request, self.worker_pool.circuit_breaker.error())
 
-    # How it ends.
+    # How a drain ends.
 
     def _check_finished(self) -> None:
         if not self._requests:

@@ -1,16 +1,16 @@
 """
-Who is next: requests that wait, by fair share, then priority and arrival.
+Queue items by fair share between clients, then by priority and arrival.
 
-A client that has fewer turns running than another is served first; among
-equals, clients take turns, each with the most urgent of its own.  So nobody can
-hold more of the pool than others who wait, however much is asked, and a client
-that is alone has all of it.
+The client that has the fewest turns running is served first.  Among clients with
+equally many, each has one turn per round, and gets its own most urgent item
+served.  So no client can hold more of the pool than others that wait, however many
+requests it makes, and a client that is alone can use all of it.
 
-A step of priority is worth a head start of some seconds: nothing waits for ever
-behind what is more urgent and came later.
+Each step of priority is worth a head start of some seconds, so nothing waits for
+ever behind more urgent items that arrive later.
 
-Every step costs the logarithm of what waits, but for the choice of who gives a
-place up when there is room for no more.
+Every operation costs the logarithm of the number of waiting items, except the
+choice of the item to evict from a full queue, which is linear.
 """
 
 from __future__ import annotations
@@ -23,22 +23,31 @@ from typing import Generic, TypeVar
 
 from attrs import define, field
 
-#: The range of priorities, from the least to the most urgent, and the usual one.
-LEAST_URGENT, USUAL, MOST_URGENT = 0, 5, 9
+#: The lowest priority, the default and the highest.
+MIN_PRIORITY, DEFAULT_PRIORITY, MAX_PRIORITY = 0, 5, 9
 
 T = TypeVar("T")
 
-#: Entries that are of no use any more are swept out when they outnumber the rest
-#: and these.
-_SLACK = 64
+#: A heap is rebuilt when its dead entries outnumber the live ones by more than this:
+#: entries are not removed from the middle of a heap.
+_MAX_DEAD_ENTRIES = 64
 
-#: So many clients that had a turn and are gone are remembered.
-_MOST_RESTING = 1000
+#: The number of clients that are remembered after their last item and turn.
+_MAX_ABSENT_CLIENTS = 1000
 
 
 @define(eq=False)
 class _Entry(Generic[T]):
-    key: float
+    """
+    Represent an item in its client's heap.
+
+    Attributes:
+        sort_key: The arrival time minus the head start; the smallest is served first.
+        number: The sequence number, which decides between equal keys.
+        waiting: Whether the item is still in the queue; otherwise the entry is dead.
+    """
+
+    sort_key: float
     number: int
     item: T
     priority: int
@@ -46,215 +55,244 @@ class _Entry(Generic[T]):
     waiting: bool = True
 
     def __lt__(self, other: _Entry[T]) -> bool:
-        return (self.key, self.number) < (other.key, other.number)
+        return (self.sort_key, self.number) < (other.sort_key, other.number)
 
 
 @define(eq=False)
 class _Client(Generic[T]):
     """
+    Represent a client that has items waiting or turns running, or had some recently.
+
     Attributes:
-        entries: a heap, in which some do not wait any more.
-        urgency: how many wait, by priority.
-        round: in which of the rounds, in which each client has one turn, its
-            next one is.
-        stamp: of its newest place in the heap of clients.
-        standing: its turns that run and its round, as they are counted, while it
-            waits.
+        name: The client's name.
+        round: The round of the client's next turn; each client has one turn a round.
+        entries: A heap of its items, some of which may be dead.
+        waiting_by_priority: How many of its items wait, by priority.
+        waiting: How many of its items wait.
+        running: How many of its turns are running.
+        version: The number of its current entry in the heap of clients; entries with
+            other numbers are dead.
+        rank: The turns running and the round under which it is counted in
+            `FairQueue._ranks`; None while it has nothing waiting.
     """
 
     name: str
     round: int
     entries: list[_Entry[T]] = field(factory=list)
-    urgency: list[int] = field(factory=lambda: [0] * (MOST_URGENT + 1))
+    waiting_by_priority: list[int] = field(factory=lambda: [0] * (MAX_PRIORITY + 1))
     waiting: int = 0
     running: int = 0
-    stamp: int = 0
-    standing: tuple[int, int] | None = None
+    version: int = 0
+    rank: tuple[int, int] | None = None
 
 
 class FairQueue(Generic[T]):
     """
-    Items that wait, each of some client, and the turns that clients have.
+    Hold waiting items, each of one client, and count the clients' running turns.
 
     Args:
-        head_start: what a step of priority is worth, in seconds of arrival.
+        head_start: How many seconds earlier an item counts as having arrived for each
+            step of its priority.
     """
 
     def __init__(self, head_start: float) -> None:
         self._head_start = head_start
         self._clients: dict[str, _Client[T]] = {}
-        self._places: list[tuple[int, int, float, int, int, _Client[T]]] = []
+        self._client_heap: list[tuple[int, int, float, int, int, _Client[T]]] = []
         self._entries: dict[T, _Entry[T]] = {}
         self._numbers = count()
         self._round = 0
-        self._standings: Counter[tuple[int, int]] = Counter()
-        self._resting: dict[str, None] = {}
+        self._ranks: Counter[tuple[int, int]] = Counter()
+        self._absent: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def add(self, item: T, client: str, priority: int, arrived: float) -> None:
         """
-        `item` waits.
+        Add an item to the queue.
+
+        Args:
+            item: The item; it must not be in the queue.
+            client: The client whose fair share it counts towards.
+            priority: From `MIN_PRIORITY` to `MAX_PRIORITY`.
+            arrived: When it arrived, in seconds on any clock.
         """
         self._add(item, client, priority, arrived - priority * self._head_start)
 
     def put_back(self, item: T, client: str, priority: int) -> None:
         """
-        `item` had its turn in vain, and is its client's next.
+        Put an item whose turn failed back into the queue, before all others of its client.
         """
         self._add(item, client, priority, -inf)
 
     def remove(self, item: T) -> bool:
         """
-        `item` waits no more.  Did it?
+        Remove `item` from the queue, and return whether it was there.
         """
         entry = self._entries.pop(item, None)
         if entry is None:
             return False
-        self._leave(entry)
+        self._mark_dead(entry)
         client = entry.client
-        if len(client.entries) > 2 * client.waiting + _SLACK:
-            client.entries = [each for each in client.entries if each.waiting]
+        if len(client.entries) > 2 * client.waiting + _MAX_DEAD_ENTRIES:
+            client.entries = [entry for entry in client.entries if entry.waiting]
             heapify(client.entries)
-        self._place(client)
+        self._update_rank(client)
         return True
 
-    def next(self) -> T:
+    def pop(self) -> T:
         """
-        Take the item that is next; its client has one more turn, until `release`.
+        Remove and return the next item, and begin a turn of its client.
+
+        Call `end_turn` when the turn is over.  The queue must not be empty.
         """
         while True:
-            *_, stamp, client = heappop(self._places)
-            if stamp == client.stamp and client.waiting:
+            *_, version, client = heappop(self._client_heap)
+            if version == client.version and client.waiting:
                 break
         entry = self._head(client)
         heappop(client.entries)
         del self._entries[entry.item]
-        self._leave(entry)
-        self._begin(client)
+        self._mark_dead(entry)
+        self._count_turn(client)
         return entry.item
 
-    def take(self, client: str) -> None:
+    def begin_turn(self, client: str) -> None:
         """
-        A turn of `client` begins that did not wait.
-        """
-        self._begin(self._client(client))
+        Begin a turn of `client` for an item that did not wait.
 
-    def release(self, client: str) -> None:
+        Call `end_turn` when the turn is over.
         """
-        A turn of `client` is over.
+        self._count_turn(self._get_client(client))
+
+    def end_turn(self, client: str) -> None:
+        """
+        End a running turn of `client`.
         """
         known = self._clients[client]
         known.running -= 1
-        self._place(known)
+        self._update_rank(known)
 
-    def ahead(self, client: str, priority: int) -> int:
+    def turns_ahead(self, client: str, priority: int) -> int:
         """
-        How many turns begin at least before one that `client` would now wait for:
-        its own that are as urgent, and one of each client whose turn it is before.
+        Return how many turns at least would begin before that of a new item.
+
+        These are the client's own items that are as urgent, and one item of each
+        client that is served before it.
+
+        Args:
+            client: The client of the new item.
+            priority: The priority of the new item.
         """
         known = self._clients.get(client)
-        own = 0 if known is None else sum(known.urgency[priority:])
-        waits = known is not None and known.waiting > 0
-        mine = (0, self._round) if known is None else (known.running, known.round)
-        before = sum(count for each, count in self._standings.items() if each <= mine)
-        return own + before - waits
+        own = 0 if known is None else sum(known.waiting_by_priority[priority:])
+        is_counted = known is not None and known.waiting > 0
+        own_rank = (0, self._round) if known is None else (known.running, known.round)
+        before = sum(count for rank, count in self._ranks.items() if rank <= own_rank)
+        return own + before - is_counted
 
     def newest_of_largest(self, client: str) -> T | None:
         """
-        What is to go where there is room for no more and `client` comes with
-        one: the last item of the client that has most, if that is at least two
-        more than `client` has.  What was put back keeps its place.
+        Return the item to evict from a full queue in favour of a new item of `client`.
+
+        This is the last item of the client that has the most items waiting, provided
+        that it has at least two more than `client`.  An item that was put back after
+        a failed turn is never evicted.
+
+        Returns:
+            The item, or None if there is none to evict; it stays in the queue.
         """
-        largest = max(self._clients.values(), key=lambda each: each.waiting, default=None)
+        largest = max(self._clients.values(), key=lambda other: other.waiting, default=None)
         known = self._clients.get(client)
         own = 0 if known is None else known.waiting
         if largest is None or largest.waiting < own + 2:
             return None
-        last = max(each for each in largest.entries if each.waiting)
-        return None if last.key == -inf else last.item
+        newest = max(entry for entry in largest.entries if entry.waiting)
+        return None if newest.sort_key == -inf else newest.item
 
-    def _add(self, item: T, name: str, priority: int, key: float) -> None:
-        client = self._client(name)
-        entry = _Entry(key, next(self._numbers), item, priority, client)
+    def _add(self, item: T, name: str, priority: int, sort_key: float) -> None:
+        client = self._get_client(name)
+        entry = _Entry(sort_key, next(self._numbers), item, priority, client)
         heappush(client.entries, entry)
         self._entries[item] = entry
         client.waiting += 1
-        client.urgency[priority] += 1
-        self._place(client)
+        client.waiting_by_priority[priority] += 1
+        self._update_rank(client)
 
-    def _leave(self, entry: _Entry[T]) -> None:
+    def _mark_dead(self, entry: _Entry[T]) -> None:
         entry.waiting = False
         entry.client.waiting -= 1
-        entry.client.urgency[entry.priority] -= 1
+        entry.client.waiting_by_priority[entry.priority] -= 1
 
-    def _begin(self, client: _Client[T]) -> None:
+    def _count_turn(self, client: _Client[T]) -> None:
         if client.round > self._round:
             self._next_round()
         client.round = self._round + 1
         client.running += 1
-        self._place(client)
+        self._update_rank(client)
 
-    def _client(self, name: str) -> _Client[T]:
+    def _get_client(self, name: str) -> _Client[T]:
         if name not in self._clients:
             self._clients[name] = _Client(name, self._round)
-        self._resting.pop(name, None)
+        self._absent.pop(name, None)
         client = self._clients[name]
         if not client.waiting:
-            # Who comes back has not saved up turns.
+            # A client that was absent has not saved up turns.
             client.round = max(client.round, self._round)
         return client
 
     def _next_round(self) -> None:
         """
-        Everybody who rests may have a turn again, and need not be remembered.
+        Begin the next round, and forget the absent clients, which may have a turn again.
         """
         self._round += 1
-        for name in self._resting:
+        for name in self._absent:
             del self._clients[name]
-        self._resting.clear()
+        self._absent.clear()
 
     def _head(self, client: _Client[T]) -> _Entry[T]:
         while not client.entries[0].waiting:
             heappop(client.entries)
         return client.entries[0]
 
-    def _place(self, client: _Client[T]) -> None:
+    def _update_rank(self, client: _Client[T]) -> None:
         """
-        Put `client` where it belongs now.
+        Put `client` in its place among the clients, after a change of its items or turns.
         """
-        client.stamp = next(self._numbers)
-        if client.standing is not None:
-            self._standings[client.standing] -= 1
-            if not self._standings[client.standing]:
-                del self._standings[client.standing]
-            client.standing = None
+        client.version = next(self._numbers)
+        if client.rank is not None:
+            self._ranks[client.rank] -= 1
+            if not self._ranks[client.rank]:
+                del self._ranks[client.rank]
+            client.rank = None
         if client.waiting:
-            client.standing = (client.running, client.round)
-            self._standings[client.standing] += 1
+            client.rank = (client.running, client.round)
+            self._ranks[client.rank] += 1
             self._push(client)
         elif not client.running:
-            self._become_idle(client)
-        if len(self._places) > 2 * len(self._clients) + _SLACK:
-            self._places.clear()
-            for each in self._clients.values():
-                if each.waiting:
-                    self._push(each)
+            self._mark_absent(client)
+        if len(self._client_heap) > 2 * len(self._clients) + _MAX_DEAD_ENTRIES:
+            self._client_heap.clear()
+            for other in self._clients.values():
+                if other.waiting:
+                    self._push(other)
 
-    def _become_idle(self, client: _Client[T]) -> None:
+    def _mark_absent(self, client: _Client[T]) -> None:
         """
-        `client` has nothing here.  Until its next turn would be due, it is
-        remembered that it had one, or asking one at a time would be a way to more.
+        Forget a client that has nothing here, or remember it until its next turn is due.
+
+        Without that, a client that sends one request at a time would get more turns
+        than its share.
         """
         if client.round <= self._round:
             del self._clients[client.name]
             return
-        self._resting[client.name] = None
-        if len(self._resting) > _MOST_RESTING:
+        self._absent[client.name] = None
+        if len(self._absent) > _MAX_ABSENT_CLIENTS:
             self._next_round()
 
     def _push(self, client: _Client[T]) -> None:
         head = self._head(client)
-        place = (client.running, client.round, head.key, head.number, client.stamp, client)
-        heappush(self._places, place)
+        place = (client.running, client.round, head.sort_key, head.number, client.version, client)
+        heappush(self._client_heap, place)

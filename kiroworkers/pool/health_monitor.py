@@ -1,5 +1,7 @@
 """
-The health monitor: looks at every worker, in rounds, and types nothing.
+Check every worker periodically, and restart those that need a new session.
+
+The checks look at what is already known about a worker; they never type at an agent.
 """
 
 from __future__ import annotations
@@ -20,40 +22,48 @@ from kiroworkers.pool.workers import WorkerPool
 @frozen
 class HealthLimits:
     """
-    What the monitor thinks too long, in seconds.
+    Hold the limits above which a worker is restarted, in seconds.
 
     Attributes:
-        idle: without a request; the session is renewed.
-        unsettled: in any state but idle.  Each of these has a time-out of its
-            own that is shorter, so this finds only what those have missed.
+        idle: The longest time without a request.
+        stuck: The longest time in any one state other than idle.  Each of these
+            states has a shorter time-out of its own, so this only finds workers
+            whose time-out has failed.
     """
 
     idle: float
-    unsettled: float
+    stuck: float
 
 
 def stale(worker: WorkerSnapshot, now: float, limits: HealthLimits) -> bool:
     """
-    Has `worker` sat idle for too long?
+    Return whether `worker` has been idle for longer than the limit.
     """
     return worker.idle and now - worker.last_activity > limits.idle
 
 
 def stuck(worker: WorkerSnapshot, now: float, limits: HealthLimits) -> bool:
     """
-    Is `worker` neither idle nor getting there?
+    Return whether `worker` has been in a state other than idle for longer than the limit.
     """
-    return worker.pid is not None and not worker.idle and now - worker.since > limits.unsettled
+    return worker.pid is not None and not worker.idle and now - worker.since > limits.stuck
 
 
 class HealthMonitor(Service):
     """
-    Every `interval` seconds: a line about each worker, and a new session for
-    those that are stuck, old, large or idle for too long.  Workers that were not
-    needed since the last round are let go.
+    Check the workers of a pool at a fixed interval.
+
+    Each check logs one line per worker; restarts workers that are stuck, or whose
+    session is too old, uses too much memory or was idle for too long; and retires
+    workers that were not needed since the previous check.
 
     Args:
-        measure: the bytes that each of some process groups holds.
+        clock: The reactor's clock.
+        worker_pool: The workers to check.
+        interval: Seconds between two checks.
+        limits: The limits above which a worker is restarted.
+        measure: Returns the bytes of memory that each of the given process groups
+            uses, by process group id.
     """
 
     _log = Logger()
@@ -67,49 +77,55 @@ class HealthMonitor(Service):
         measure: Callable[[Collection[int]], Mapping[int, int]],
     ) -> None:
         self._clock = clock
-        self._crew = worker_pool
+        self._worker_pool = worker_pool
         self._interval = interval
         self._limits = limits
         self._measure = measure
-        self._round = LoopingCall(self._look_in)
-        self._round.clock = clock
+        self._loop = LoopingCall(self._check_all)
+        self._loop.clock = clock
         self._finished: Deferred[LoopingCall] | None = None
 
     def startService(self) -> None:
+        """
+        Start checking, for the first time after one interval.
+        """
         super().startService()
-        self._finished = self._round.start(self._interval, now=False)
+        self._finished = self._loop.start(self._interval, now=False)
 
     def stopService(self) -> Deferred[None]:
+        """
+        Stop checking.
+        """
         super().stopService()
-        if self._round.running:
-            self._round.stop()
+        if self._loop.running:
+            self._loop.stop()
         return succeed(None)
 
-    def _look_in(self) -> None:
+    def _check_all(self) -> None:
         now = self._clock.seconds()
-        sizes = self._sizes()
-        for worker in list(self._crew.workers):
+        memory_use = self._measure_memory()
+        for worker in list(self._worker_pool.workers):
             try:
-                self._check(worker, now, sizes)
+                self._check(worker, now, memory_use)
             except Exception:
-                # One worker's trouble must not end the rounds.
-                self._log.failure("while checking {name}", name=worker.name)
+                # An exception that leaves this method would end the loop for good.
+                self._log.failure("{name}: the health check failed", name=worker.name)
         try:
-            self._crew.shrink()
+            self._worker_pool.shrink()
         except Exception:
-            self._log.failure("while letting workers go")
+            self._log.failure("failed to retire spare workers")
 
-    def _sizes(self) -> Mapping[int, int]:
-        groups = [worker.group for worker in self._crew.workers]
+    def _measure_memory(self) -> Mapping[int, int]:
+        pgids = [worker.pgid for worker in self._worker_pool.workers]
         try:
-            sizes = self._measure([group for group in groups if group is not None])
-            self._crew.measured(list(sizes.values()))
+            memory_use = self._measure([pgid for pgid in pgids if pgid is not None])
+            self._worker_pool.record_memory_use(list(memory_use.values()))
         except Exception:
-            self._log.failure("while measuring memory")
+            self._log.failure("failed to measure the workers' memory")
             return {}
-        return sizes
+        return memory_use
 
-    def _check(self, worker: Worker, now: float, sizes: Mapping[int, int]) -> None:
+    def _check(self, worker: Worker, now: float, memory_use: Mapping[int, int]) -> None:
         snapshot = worker.snapshot()
         self._log.info(
             "📊 {name}: {state}, last activity {ago:.0f}s ago",
@@ -118,10 +134,11 @@ class HealthMonitor(Service):
             ago=max(0.0, now - snapshot.last_activity),
         )
         if stuck(snapshot, now, self._limits):
-            worker.replace(f"stuck: {snapshot.state} for {now - snapshot.since:.0f} s")
+            worker.restart_now(f"stuck: {snapshot.state} for {now - snapshot.since:.0f} s")
             return
-        reason = worker.due(sizes.get(worker.group) if worker.group is not None else None)
+        memory = None if worker.pgid is None else memory_use.get(worker.pgid)
+        reason = worker.recycle_reason(memory)
         if reason is None and stale(snapshot, now, self._limits):
             reason = f"idle for {now - snapshot.last_activity:.0f} s"
         if reason is not None:
-            self._crew.renew(worker, reason)
+            self._worker_pool.restart(worker, reason)

@@ -1,5 +1,5 @@
 """
-How long turns take, by those that were seen, and what a wait will be.
+Track how long recent turns took, and estimate how long a request will wait.
 """
 
 from __future__ import annotations
@@ -10,72 +10,77 @@ from statistics import median
 
 from attrs import define, field
 
-#: Turns that are remembered, and for how many seconds: what an agent took an
-#: hour ago says little, and must not refuse anybody for ever.
-_TURNS = 100
-_MEMORY = 600.0
+#: The number of turns that are remembered, and for how many seconds.  Older turns
+#: say little about the agent's present speed, and must not reject requests for ever.
+_MAX_TURNS = 100
+_MAX_AGE = 600.0
 
-#: Turns that must have been seen before a request is refused for what it would take.
-_ENOUGH = 5
+#: The number of recent turns that are needed before a request is rejected because of
+#: their durations.
+_MIN_TURNS = 5
 
-#: Seconds a turn is thought to take before any was seen.
-_FIRST_GUESS = 6.0
+#: The assumed duration of a turn, in seconds, before any has been seen.
+_DEFAULT_DURATION = 6.0
 
 
 @define
 class LatencyTracker:
     """
-    The durations of the last turns that gave an answer, in seconds.
+    Keep the durations, in seconds, of recent turns that ended with an answer.
     """
 
-    _seen: deque[tuple[float, float]] = field(factory=lambda: deque(maxlen=_TURNS))
-    # From the shortest to the longest; None when one came or went.
+    _turns: deque[tuple[float, float]] = field(factory=lambda: deque(maxlen=_MAX_TURNS))
+    # The durations in ascending order; None when a turn was added or has expired.
     _sorted: list[float] | None = None
 
     def add(self, now: float, seconds: float) -> None:
         """
-        A turn took so long.
+        Record that a turn ended at `now` after so many `seconds`.
         """
-        self._seen.append((now, seconds))
+        self._turns.append((now, seconds))
         self._sorted = None
 
-    def known(self, now: float) -> bool:
+    def is_reliable(self, now: float) -> bool:
         """
-        Were enough seen to count on?
+        Return whether enough recent turns are known to reject requests by them.
         """
-        return len(self._recent(now)) >= _ENOUGH
+        return len(self._recent(now)) >= _MIN_TURNS
 
-    def typical(self, now: float) -> float:
+    def median(self, now: float) -> float:
         """
-        What a turn takes, as far as is known.
+        Return the median duration of recent turns, or a default if there are none.
         """
         recent = self._recent(now)
-        return median(recent) if recent else _FIRST_GUESS
+        return median(recent) if recent else _DEFAULT_DURATION
 
-    def fastest(self, now: float) -> float:
+    def minimum(self, now: float) -> float:
         """
-        What no turn took less than; 0 when none was seen.
+        Return the shortest duration of a recent turn, or 0 if there are none.
         """
         return next(iter(self._recent(now)), 0.0)
 
     def _recent(self, now: float) -> list[float]:
-        while self._seen and now - self._seen[0][0] > _MEMORY:
-            self._seen.popleft()
+        while self._turns and now - self._turns[0][0] > _MAX_AGE:
+            self._turns.popleft()
             self._sorted = None
         if self._sorted is None:
-            self._sorted = sorted(seconds for _, seconds in self._seen)
+            self._sorted = sorted(seconds for _, seconds in self._turns)
         return self._sorted
 
 
 def estimate_wait(ahead: int, running: Sequence[float], typical: float) -> float:
     """
-    The seconds until a turn can begin for which `ahead` others come first.
+    Return the estimated seconds until a request's turn can begin.
 
     Args:
-        running: for each worker that serves, the seconds since its turn began.
+        ahead: The number of turns that begin before it.
+        running: For each worker that can take requests, the seconds since its
+            current turn began; infinity for a worker that is idle, or will be
+            shortly.
+        typical: The typical duration of a turn, in seconds.
     """
     if not running:
         return typical * (ahead + 1)
     rounds, place = divmod(ahead, len(running))
-    left = sorted(max(0.0, typical - each) for each in running)
+    left = sorted(max(0.0, typical - elapsed) for elapsed in running)
     return rounds * typical + left[place]

@@ -1,5 +1,5 @@
 """
-What becomes of a request until it is answered, as values.
+Describe the progress of a request until it is answered, as values.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from attrs import frozen
 @frozen
 class Queued:
     """
-    It waits: at `position` (1 is next), for about so many `seconds`.
+    Represent that the request waits for a worker.
+
+    Attributes:
+        position: The request's position in the queue; 1 is next.
+        seconds: The estimated wait, in seconds.
     """
 
     position: int
@@ -23,7 +27,11 @@ class Queued:
 @frozen
 class Started:
     """
-    A worker is asked, in the attempt of this number.
+    Represent that the request was sent to a worker.
+
+    Attributes:
+        worker: The worker's name.
+        attempt: The number of the attempt, from 1.
     """
 
     worker: str
@@ -33,7 +41,7 @@ class Started:
 @frozen
 class PartialText:
     """
-    A piece of what the agent says.
+    Represent a piece of the agent's answer, to be appended to the previous pieces.
     """
 
     text: str
@@ -42,7 +50,10 @@ class PartialText:
 @frozen
 class Retrying:
     """
-    What was said so far does not count.
+    Represent that the agent is asked again, so that all previous text is void.
+
+    Attributes:
+        reason: Why, such as "the session ended".
     """
 
     reason: str
@@ -50,5 +61,5 @@ class Retrying:
 
 Progress: TypeAlias = Queued | Started | PartialText | Retrying
 
-#: Is told what becomes of a request.
+#: Called with each change of a request's progress.
 OnProgress = Callable[[Progress], None]

@@ -1,5 +1,5 @@
 """
-When a session has served long enough.
+Decide when a session has served long enough and should be replaced.
 """
 
 from __future__ import annotations
@@ -12,10 +12,15 @@ from attrs import frozen
 @frozen
 class RecyclePolicy:
     """
+    Hold the limits after which a session is replaced by a new one.
+
     Attributes:
-        max_requests: a session gives so many answers, and up to `jitter` more.
-        max_age: seconds that it serves.
-        memory_max: bytes that it and all its children may hold.
+        max_requests: The smallest number of answers that a session may give.
+        jitter: The largest number of answers that is added to it at random, so that
+            workers are not all recycled at once.
+        max_age: The longest life of a session, in seconds.
+        memory_max: The most memory that its process and all children may use, in
+            bytes.
     """
 
     max_requests: int
@@ -23,18 +28,25 @@ class RecyclePolicy:
     max_age: float
     memory_max: int
 
-    def answers(self, chance: Random) -> int:
+    def draw_max_answers(self, rng: Random) -> int:
         """
-        How many answers one session may give.
+        Return the number of answers after which one session is replaced.
+
+        Args:
+            rng: The source of the random part.
         """
-        return self.max_requests + chance.randint(0, self.jitter)
+        return self.max_requests + rng.randint(0, self.jitter)
 
     def reason(self, age: float, memory: int | None) -> str | None:
         """
-        Why a session of that age and memory (None: not known) is to go, if it is.
+        Return why a session should be replaced, or None if it should not.
+
+        Args:
+            age: Seconds since the session was started.
+            memory: The bytes that its processes use; None if that is unknown.
         """
         if age > self.max_age:
             return f"{age:.0f} s old"
         if memory is not None and memory > self.memory_max:
-            return f"holds {memory / 1024**2:.0f} MiB"
+            return f"uses {memory / 1024**2:.0f} MiB"
         return None

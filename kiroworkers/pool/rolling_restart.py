@@ -1,6 +1,8 @@
 """
-New sessions for workers that need one: one at a time, so that the pool never
-dips by more than one, and not at all where there is memory for two.
+Restart workers one at a time, so that the pool never lacks more than one of them.
+
+Where memory allows a second session, the successor starts before the old session
+ends, and the pool lacks none.
 """
 
 from __future__ import annotations
@@ -12,47 +14,50 @@ from kiroworkers.pool.worker import Worker
 
 class RollingRestart:
     """
-    Workers that are due, in the order in which they became so.
+    Keep the workers that are due for a restart, and restart them in that order.
 
     Args:
-        ahead: is there memory to start the successor first?
-        spared: may the worker be without a session for a while?
+        can_overlap: Returns whether there is memory to start the worker's successor
+            before its session ends.
+        can_be_spared: Returns whether the pool can do without the worker for a while.
     """
 
-    def __init__(self, ahead: Callable[[Worker], bool], spared: Callable[[Worker], bool]) -> None:
-        self._ahead = ahead
-        self._spared = spared
+    def __init__(
+        self, can_overlap: Callable[[Worker], bool], can_be_spared: Callable[[Worker], bool]
+    ) -> None:
+        self._can_overlap = can_overlap
+        self._can_be_spared = can_be_spared
         self._due: dict[Worker, str] = {}
         self._current: Worker | None = None
 
     def add(self, worker: Worker, reason: str) -> None:
         """
-        `worker` is due; the first reason counts.
+        Schedule a restart of `worker`; if one is scheduled already, keep its reason.
         """
         if worker is not self._current:
             self._due.setdefault(worker, reason)
-            self.go_on()
+            self.advance()
 
     def discard(self, worker: Worker) -> None:
         """
-        `worker` is due no more.
+        Cancel the scheduled restart of `worker`, if there is one.
         """
         self._due.pop(worker, None)
         if self._current is worker:
             self._current = None
 
-    def go_on(self) -> None:
+    def advance(self) -> None:
         """
-        Renew the next that may be, unless one is under way.
+        Restart the next worker that may be restarted, unless a restart is in progress.
         """
         if self._current is not None:
-            if self._current.renewing:
+            if self._current.restarting:
                 return
             self._current = None
         for worker, reason in list(self._due.items()):
-            ahead = self._ahead(worker)
-            if ahead or self._spared(worker):
+            overlap = self._can_overlap(worker)
+            if overlap or self._can_be_spared(worker):
                 del self._due[worker]
                 self._current = worker
-                worker.renew(reason, ahead)
+                worker.restart(reason, overlap)
                 return

@@ -1,10 +1,10 @@
 """
-A named slot that always tries to have a live session.
+Keep a live session in a named slot of the pool.
 
-The worker is the only owner of a restart: whatever ends a session, however
-many have asked for it, its successor is started here and only once.  While it
-is renewed it may have two: the one that serves, and its successor, which takes
-over between two turns when it is ready.
+Only the worker restarts its session: whatever ends a session, and however many
+callers have asked for a restart, the worker starts exactly one successor.  During a
+restart it may have two sessions: the current one, and the successor, which takes
+over between two turns as soon as it is ready.
 """
 
 from __future__ import annotations
@@ -30,64 +30,78 @@ from kiroworkers.session.session import (
     accept_any,
 )
 
-#: States in which a session is serving somebody or soon can.
+#: The states in which a session is answering a request, or can answer one shortly.
 _HEALTHY = {SessionState.IDLE, SessionState.BUSY, SessionState.CLEARING}
 
 
 class SessionFactory(Protocol):
     """
-    Makes a session that is not started yet.
+    Represent what makes the sessions of a worker.
     """
 
     def __call__(
         self, name: str, on_idle: Callable[[], None], on_gone: Callable[[str], None], /
-    ) -> Session: ...
+    ) -> Session:
+        """
+        Return a new session that is not started yet.
+
+        Args:
+            name: The worker's name, for the log.
+            on_idle: Called whenever the session is ready for a request.
+            on_gone: Called once when the session's process is gone, with the reason.
+        """
 
 
 class Supervisor(Protocol):
     """
-    Who brings requests to workers, and is told what happens to them.
+    Represent the owner of a worker, which the worker notifies of its changes.
     """
 
-    def is_idle(self, worker: Worker, /) -> None:
+    def worker_idle(self, worker: Worker, /) -> None:
         """
-        `worker` can be asked.
-        """
-
-    def is_due(self, worker: Worker, reason: str, /) -> None:
-        """
-        `worker` needs a new session, at a good time.
+        Handle that `worker` became ready for a request.
         """
 
-    def has_failed(self, worker: Worker, failure: AgentFailure, /) -> bool:
+    def worker_due(self, worker: Worker, reason: str, /) -> None:
         """
-        A session of `worker` could not go on because of `failure`.  Would that
-        be so for every session, so that none is to be started now?
-        """
-
-    def has_room(self, worker: Worker, /) -> bool:
-        """
-        Is there memory for a second session of `worker`?
+        Handle that `worker` needs a new session, at a suitable time.
         """
 
-    def has_changed(self, worker: Worker, /) -> None:
+    def session_failed(self, worker: Worker, failure: AgentFailure, /) -> bool:
         """
-        A session of `worker` came or went.
+        Handle that a session of `worker` ended because of `failure`.
+
+        Returns:
+            Whether the failure affects every session, so that the worker must not
+            start another one now.
+        """
+
+    def has_memory_for_successor(self, worker: Worker, /) -> bool:
+        """
+        Return whether there is memory for a second session of `worker`.
+        """
+
+    def sessions_changed(self, worker: Worker, /) -> None:
+        """
+        Handle that a session of `worker` became ready or ended.
         """
 
 
 class DownReason(Enum):
     """
-    Why a worker has no session; the values are what `/health` says.
+    Represent why a worker has no session; the values appear in ``GET /health``.
 
-    `waiting` for the next start; `failed`, with a probe from time to time;
-    `held` while no session of the agent could answer; `drained` by the operator;
-    `ended` for good.
+    Attributes:
+        BACKOFF: The next session starts after a delay.
+        FAILED: Sessions failed so often that another is tried only rarely.
+        CIRCUIT_OPEN: No session of the agent could answer at present.
+        DRAINED: An operator took the worker out of service.
+        ENDED: The server is stopping.
     """
 
-    WAITING = "waiting"
+    BACKOFF = "waiting"
     FAILED = "failed"
-    HELD = "held"
+    CIRCUIT_OPEN = "held"
     DRAINED = "drained"
     ENDED = "ended"
 
@@ -95,19 +109,25 @@ class DownReason(Enum):
 @frozen
 class WorkerSnapshot:
     """
-    A worker as it is now.  Times are in seconds on the clock of the reactor.
+    Hold the state of a worker at one moment.
+
+    Points in time are in seconds on the clock of the reactor.
 
     Attributes:
-        state: the session's state, or why there is none.
-        since: when that state began.
-        age: seconds since the session was started.
-        last_activity: when the session last said something or was asked.
-        answered: turns that ended with an answer, over all sessions.
-        starts: sessions started so far.
-        consecutive_failures: sessions in a row that ended by themselves and
-            soon.
-        last_screen: what the last session showed that never came to its prompt.
-        next_start: when the next session starts, if one waits for that.
+        name: The worker's name, such as ``worker1``.
+        state: The state of the session, or the value of the `DownReason`.
+        healthy: Whether the worker is answering a request, or can answer one shortly.
+        idle: Whether the worker is ready for a request.
+        pid: The id of the session's process; None without one.
+        since: When the state began.
+        age: Seconds since the session was started; 0 without one.
+        last_activity: When the session last produced output or received a prompt.
+        answered: The number of turns that ended with an answer, over all sessions.
+        starts: The number of sessions that were started.
+        consecutive_failures: The number of sessions in a row that ended too early.
+        last_error: Why the last session that failed ended; None if none has.
+        last_screen: What the last session showed if it never reached its prompt.
+        next_start: When the next session starts; None if none is scheduled.
     """
 
     name: str
@@ -128,7 +148,16 @@ class WorkerSnapshot:
 
 class Worker:
     """
-    Keeps one session alive.
+    Keep one session running, and replace it when it ends or is due for a restart.
+
+    Args:
+        name: The worker's name, for the log and for clients.
+        clock: The reactor's clock.
+        rng: The source of jitter.
+        new_session: Makes the worker's sessions.
+        backoff_policy: The delays between sessions that end by themselves.
+        recycle_policy: The limits after which a session is replaced.
+        supervisor: Notified of the worker's changes.
     """
 
     _log = Logger()
@@ -137,29 +166,29 @@ class Worker:
         self,
         name: str,
         clock: IReactorTime,
-        chance: Random,
+        rng: Random,
         new_session: SessionFactory,
-        restarts: BackoffPolicy,
-        recycling: RecyclePolicy,
+        backoff_policy: BackoffPolicy,
+        recycle_policy: RecyclePolicy,
         supervisor: Supervisor,
     ) -> None:
         self.name = name
         self._clock = clock
-        self._chance = chance
+        self._rng = rng
         self._new_session = new_session
-        self._backoff = Backoff(restarts, chance)
-        self._recycling = recycling
+        self._backoff = Backoff(backoff_policy, rng)
+        self._recycle_policy = recycle_policy
         self._supervisor = supervisor
         self._session: Session | None = None
         self._successor: Session | None = None
-        self._leaving: set[Session] = set()
-        self._absence = DownReason.WAITING
-        self._restart: IDelayedCall | None = None
-        self._leave_idle: str | None = None
+        self._ending: set[Session] = set()
+        self._down_reason = DownReason.BACKOFF
+        self._backoff_timer: IDelayedCall | None = None
+        self._end_reason: str | None = None
         self._drained = False
         self._stopped = False
-        self._seamless = False
-        self._orderly = False
+        self._restart_at_once = False
+        self._ended_as_planned = False
         self._answers_left = 0
         self._ended_at = clock.seconds()
         self._answered = 0
@@ -170,18 +199,18 @@ class Worker:
     @property
     def idle(self) -> bool:
         """
-        Can it be asked now?
+        Return whether the worker is ready for a request.
         """
         return (
             self._session is not None
             and self._session.state is SessionState.IDLE
-            and self._leave_idle is None
+            and self._end_reason is None
         )
 
     @property
-    def asked_since(self) -> float | None:
+    def turn_started_at(self) -> float | None:
         """
-        When the turn began that is running, if one is.
+        Return when the current turn began, or None if no turn is in progress.
         """
         session = self._session
         return session.since if session is not None and session.busy else None
@@ -189,89 +218,89 @@ class Worker:
     @property
     def warming(self) -> bool:
         """
-        Will it soon be idle, without a turn in between?
+        Return whether the session starts or clears its conversation, and is idle next.
         """
         session = self._session
         return (
             session is not None
             and session.state in (SessionState.STARTING, SessionState.CLEARING)
-            and self._leave_idle is None
+            and self._end_reason is None
         )
 
     @property
-    def group(self) -> int | None:
+    def pgid(self) -> int | None:
         """
-        The process group of its session.
+        Return the process group id of the session, or None without a process.
         """
         return None if self._session is None else self._session.pid
 
     @property
     def healthy(self) -> bool:
         """
-        Does it serve somebody, or can it soon?
+        Return whether the worker is answering a request, or can answer one shortly.
         """
         session = self._session
         if session is None or self._stopped or self._drained:
             return False
-        # What went, or goes, as it should has a successor at once.
-        starting = session.state is SessionState.STARTING and self._orderly
-        leaving = session.exhausted or self._leave_idle is not None
+        # A session that ends as planned is replaced without a delay.
+        starting = session.state is SessionState.STARTING and self._ended_as_planned
+        leaving = session.exhausted or self._end_reason is not None
         return session.state in _HEALTHY or starting or leaving
 
     @property
     def in_backoff(self) -> bool:
         """
-        Does it wait for another start because its sessions end soon?
+        Return whether the next session starts only after a delay.
         """
-        return self._restart is not None
+        return self._backoff_timer is not None
 
     @property
-    def renewing(self) -> bool:
+    def restarting(self) -> bool:
         """
-        Is its session on the way, or on the way out?
+        Return whether a restart is in progress: a session starts or is about to end.
         """
         starting = self._session is not None and self._session.state is SessionState.STARTING
-        return starting or self._successor is not None or self._leave_idle is not None
+        return starting or self._successor is not None or self._end_reason is not None
 
     @property
     def started_at(self) -> float:
         """
-        When its session was started, or its last one ended.
+        Return when the session was started or, without one, when the last one ended.
         """
         return self._ended_at if self._session is None else self._session.started_at
 
     @property
-    def held(self) -> bool:
+    def awaiting_recovery(self) -> bool:
         """
-        Does it wait until sessions of the agent can answer again?
+        Return whether the worker has no session because the circuit is open.
         """
-        return self._session is None and self._absence is DownReason.HELD
+        return self._session is None and self._down_reason is DownReason.CIRCUIT_OPEN
 
     @property
     def drained(self) -> bool:
         """
-        Did the operator say that it shall not work?
+        Return whether the worker was taken out of service.
         """
         return self._drained
 
     @property
     def gone(self) -> bool:
         """
-        Is there no session, not even one that is ending?
+        Return whether the worker has no session left, not even one that is ending.
         """
         return not self._sessions()
 
-    # What others may ask of it.
+    # What the dispatcher, the supervisor and operators can do.
 
     def start(self) -> None:
         """
-        Have a session: start one if there is none.
+        Start a session unless there is one; this also puts a drained worker back to work.
         """
         self._drained = False
-        self._cancel_restart()
+        self._cancel_backoff()
         if self._session is None and not self._stopped:
-            session = self._begin()
-            self._take(session)
+            session = self._make_session()
+            self._use(session)
             self._launch(session)
 
     def ask(
@@ -281,104 +310,123 @@ class Worker:
         on_text: Callable[[str], None] | None = None,
     ) -> Deferred[Reply]:
         """
-        Ask the idle session, as `Session.ask`.
+        Send `prompt` to the session of an idle worker.
+
+        Call `end_turn` after the result was delivered, whether it is a reply or a
+        failure.
+
+        Args:
+            prompt: The text to send to the agent.
+            validate: Called with each reply; it returns the prompt that asks for a
+                correction, or None to accept the reply.
+            on_text: Called with each piece of the answer.
+
+        Returns:
+            A Deferred that fires with the reply or fails with a `WorkError`.
+            Cancelling it interrupts the turn.
         """
         session = self._session
-        assert session is not None and self.idle, "only an idle worker is asked"
+        assert session is not None and self.idle, "the worker must be idle"
         reply = session.ask(prompt, validate, on_text)
-        if session.single_use and self._supervisor.has_room(self):
-            # It goes after this turn; who comes next need not wait for a start.
-            self._prepare()
-        return reply.addCallback(self._count)
+        if session.single_use and self._supervisor.has_memory_for_successor(self):
+            # It ends after this turn; the next request need not wait for a start.
+            self._start_successor()
+        return reply.addCallback(self._count_answer)
 
     def end_turn(self) -> None:
         """
-        A turn is over, and whoever asked has been told: to be called after each.
+        Finish a turn, after its result was delivered.
+
+        This lets a successor that is ready take over, and schedules the restart of
+        a session that has given its last answer.
         """
         session = self._session
         if self._successor is not None:
-            self._take_over()
+            self._switch_to_successor()
         elif (
             session is not None
             and self._answers_left <= 0
             and not (session.single_use or self._drained)
         ):
-            self._supervisor.is_due(self, f"gave {session.answers} answers")
+            self._supervisor.worker_due(self, f"gave {session.answers} answers")
 
-    def renew(self, reason: str, ahead: bool) -> None:
+    def restart(self, reason: str, overlap: bool) -> None:
         """
         Replace the session between two turns.
 
         Args:
-            ahead: start the successor before the old one goes.
+            reason: Why, for the log.
+            overlap: Whether the successor starts before the old session ends.
         """
         if self._stopped:
             return
         if self._successor is not None and self._session is not None and self._session.single_use:
-            # It was started for the next turn, and before somebody wanted a new one.
+            # This successor was started for the next turn, and before the reason for
+            # the restart.
             self._dismiss_successor(reason)
-            self._prepare()
+            self._start_successor()
             return
-        if self.renewing:
+        if self.restarting:
             return
-        self._log.info("{name}: renewing: {reason}", name=self.name, reason=reason)
+        self._log.info("{name}: restarting: {reason}", name=self.name, reason=reason)
         if self._session is None:
             self.start()
-        elif ahead:
-            self._prepare()
+        elif overlap:
+            self._start_successor()
         else:
-            self._leave(reason)
+            self._end_when_idle(reason)
 
-    def replace(self, reason: str) -> None:
+    def restart_now(self, reason: str) -> None:
         """
-        End the session whatever it does, and start another as soon as it is gone.
+        Stop the session even in the middle of a turn, and start another without a delay.
         """
         if self._session is not None and not self._stopped:
-            self._log.warn("{name}: replacing: {reason}", name=self.name, reason=reason)
-            self._seamless = True
+            self._log.warn("{name}: restarting now: {reason}", name=self.name, reason=reason)
+            self._restart_at_once = True
             self._session.stop(reason)
 
     def drain(self) -> None:
         """
-        Take no more work and end the session after its turn.  `start` begins anew.
+        Take the worker out of service after its turn, until `start` is called.
         """
         self._drained = True
-        self._cancel_restart()
+        self._cancel_backoff()
         self._dismiss_successor("drained")
         if self._session is None:
-            self._absence = DownReason.DRAINED
+            self._down_reason = DownReason.DRAINED
         else:
-            self._leave("drained")
+            self._end_when_idle("drained")
 
     def stop(self, now: bool = False) -> None:
         """
         End every session for good.
 
         Args:
-            now: do not wait until an agent has quit.
+            now: Whether to terminate the processes instead of asking the agents to
+                quit.
         """
         self._stopped = True
-        self._cancel_restart()
+        self._cancel_backoff()
         for session in self._sessions():
             if now:
                 session.stop("the server is stopping")
             else:
                 session.quit("the server is stopping")
 
-    def due(self, memory: int | None) -> str | None:
+    def recycle_reason(self, memory: int | None) -> str | None:
         """
-        Why its session is to be recycled, if it is.
+        Return why the session should be replaced by a new one, or None.
 
         Args:
-            memory: bytes that its process group holds, where that is known.
+            memory: The bytes that its process group uses; None if that is unknown.
         """
         if self._session is None:
             return None
-        return self._recycling.reason(self._clock.seconds() - self._session.started_at, memory)
+        return self._recycle_policy.reason(self._clock.seconds() - self._session.started_at, memory)
 
     def snapshot(self) -> WorkerSnapshot:
         """
-        What there is to know.
+        Return the current state of the worker.
         """
         session, now = self._session, self._clock.seconds()
         failures = self._backoff.consecutive_failures
@@ -388,7 +436,7 @@ class Worker:
             failures = 0
         return WorkerSnapshot(
             name=self.name,
-            state=self._absence.value if session is None else session.state.value,
+            state=self._down_reason.value if session is None else session.state.value,
             healthy=self.healthy,
             idle=self.idle,
             pid=None if session is None else session.pid,
@@ -400,18 +448,20 @@ class Worker:
             consecutive_failures=failures,
             last_error=self._last_error,
             last_screen=self._last_screen,
-            next_start=None if self._restart is None else self._restart.getTime(),
+            next_start=None if self._backoff_timer is None else self._backoff_timer.getTime(),
         )
 
-    # What happens to its sessions.
+    # What happens to the worker's sessions.
 
-    def _begin(self) -> Session:
+    def _make_session(self) -> Session:
         """
-        A session that is not started yet.
+        Return a session that is not started yet.
         """
         self._starts += 1
         session = self._new_session(
-            self.name, lambda: self._ready(session), lambda reason: self._gone(session, reason)
+            self.name,
+            lambda: self._session_idle(session),
+            lambda reason: self._session_gone(session, reason),
         )
         return session
 
@@ -419,156 +469,158 @@ class Worker:
         try:
             session.start()
         except OSError as problem:
-            self._gone(session, f"could not start: {problem}")
+            self._session_gone(session, f"could not start: {problem}")
         else:
             self._log.info("{name}: started, pid {pid}", name=self.name, pid=session.pid)
 
-    def _prepare(self) -> None:
+    def _start_successor(self) -> None:
         """
-        Start the successor.
+        Start the session that takes over from the current one.
         """
         if self._successor is None:
-            self._successor = self._begin()
+            self._successor = self._make_session()
             self._launch(self._successor)
 
     def _dismiss_successor(self, reason: str) -> None:
         if self._successor is not None:
             successor, self._successor = self._successor, None
-            self._leaving.add(successor)
+            self._ending.add(successor)
             successor.stop(reason)
 
-    def _take(self, session: Session) -> None:
+    def _use(self, session: Session) -> None:
         """
-        `session` is the one that serves from now on.
+        Make `session` the current one, which receives the requests.
         """
         self._session = session
-        self._leave_idle = None
-        self._seamless = False
-        self._answers_left = self._recycling.answers(self._chance)
+        self._end_reason = None
+        self._restart_at_once = False
+        self._answers_left = self._recycle_policy.draw_max_answers(self._rng)
 
-    def _ready(self, session: Session) -> None:
+    def _session_idle(self, session: Session) -> None:
         if session is self._successor:
-            self._take_over()
+            self._switch_to_successor()
         elif session is self._session:
-            if self._leave_idle is not None:
-                session.quit(self._leave_idle)
+            if self._end_reason is not None:
+                session.quit(self._end_reason)
             elif session.turns == 0:
-                self._serve()
+                self._announce_ready()
             else:
-                self._supervisor.is_idle(self)
+                self._supervisor.worker_idle(self)
 
-    def _take_over(self) -> None:
+    def _switch_to_successor(self) -> None:
         """
-        The successor serves, if it is ready and no turn runs.
+        Make the successor the current session, if it is ready and no turn is in progress.
         """
         old, new = self._session, self._successor
         if new is None or new.state is not SessionState.IDLE or (old is not None and old.busy):
             return
         self._successor = None
-        self._take(new)
+        self._use(new)
         if old is not None:
-            self._leaving.add(old)
+            self._ending.add(old)
             old.quit("its successor is ready")
-        self._serve()
+        self._announce_ready()
 
-    def _serve(self) -> None:
+    def _announce_ready(self) -> None:
         """
-        A new session is ready.
+        Log that a new session is ready, and notify the supervisor.
         """
         self._log.info("{name}: ready", name=self.name)
         self._last_screen = ""
-        self._supervisor.has_changed(self)
+        self._supervisor.sessions_changed(self)
         if self.idle:
-            self._supervisor.is_idle(self)
+            self._supervisor.worker_idle(self)
 
-    def _leave(self, reason: str) -> None:
+    def _end_when_idle(self, reason: str) -> None:
         """
-        The session goes as soon as it is idle.
+        End the session as soon as it is idle.
         """
-        assert self._session is not None, "there is one to go"
-        self._leave_idle = reason
+        assert self._session is not None, "there is a session to end"
+        self._end_reason = reason
         if self._session.state is SessionState.STARTING:
             self._session.stop(reason)
         elif self._session.state is SessionState.IDLE:
             self._session.quit(reason)
 
-    def _count(self, reply: Reply) -> Reply:
+    def _count_answer(self, reply: Reply) -> Reply:
         self._answered += 1
         self._answers_left -= 1
         return reply
 
-    def _gone(self, session: Session, reason: str) -> None:
-        if session in self._leaving:
-            self._leaving.discard(session)
+    def _session_gone(self, session: Session, reason: str) -> None:
+        if session in self._ending:
+            self._ending.discard(session)
         elif session is self._successor:
-            # What serves goes on to do so.
+            # The current session is not affected.
             self._successor = None
             if not self._stopped:
-                self._note(session, reason)
-                self._has_failed(session)
+                self._record_error(session, reason)
+                self._report_failure(session)
         elif session is self._session:
             self._session = None
             self._ended_at = self._clock.seconds()
-            self._process_events(session, reason)
-        self._supervisor.has_changed(self)
+            self._replace(session, reason)
+        self._supervisor.sessions_changed(self)
 
-    def _process_events(self, session: Session, reason: str) -> None:
+    def _replace(self, session: Session, reason: str) -> None:
         """
-        What comes after the session that served.
+        Decide what follows the current session, which has ended: a session or a wait.
         """
-        self._orderly = self._seamless or session.exhausted or self._leave_idle is not None
-        self._seamless, self._leave_idle = False, None
+        self._ended_as_planned = (
+            self._restart_at_once or session.exhausted or self._end_reason is not None
+        )
+        self._restart_at_once, self._end_reason = False, None
         if self._stopped:
-            self._absence = DownReason.ENDED
+            self._down_reason = DownReason.ENDED
             return
-        if not self._orderly:
-            self._note(session, reason)
+        if not self._ended_as_planned:
+            self._record_error(session, reason)
         successor, self._successor = self._successor, None
         if self._drained:
-            self._absence = DownReason.DRAINED
+            self._down_reason = DownReason.DRAINED
         elif successor is not None:
-            self._take(successor)
+            self._use(successor)
             if successor.state is SessionState.IDLE:
-                self._serve()
-        elif self._orderly:
+                self._announce_ready()
+        elif self._ended_as_planned:
             self.start()
-        elif self._has_failed(session):
-            self._absence = DownReason.HELD
+        elif self._report_failure(session):
+            self._down_reason = DownReason.CIRCUIT_OPEN
         elif session.aborted:
             self.start()
         else:
-            self._wait(session)
+            self._back_off(session)
 
-    def _has_failed(self, session: Session) -> bool:
+    def _report_failure(self, session: Session) -> bool:
         failure = session.failure
-        return failure is not None and self._supervisor.has_failed(self, failure)
+        return failure is not None and self._supervisor.session_failed(self, failure)
 
-    def _wait(self, session: Session) -> None:
+    def _back_off(self, session: Session) -> None:
         """
-        Start the next session after a time.
+        Start the next session after a delay.
         """
-        was_stable = self._clock.seconds() - session.started_at
-        delay = self._backoff.delay_after(was_stable, session.answers)
-        self._absence = DownReason.FAILED if self._backoff.failed else DownReason.WAITING
-        self._restart = self._clock.callLater(delay, self.start)
+        lifetime = self._clock.seconds() - session.started_at
+        delay = self._backoff.delay_after(lifetime, session.answers)
+        self._down_reason = DownReason.FAILED if self._backoff.failed else DownReason.BACKOFF
+        self._backoff_timer = self._clock.callLater(delay, self.start)
         self._log.warn(
             "{name}: {state}; the next session starts in {delay:.3g} s",
             name=self.name,
-            state=self._absence.value,
+            state=self._down_reason.value,
             delay=delay,
         )
 
-    def _note(self, session: Session, reason: str) -> None:
+    def _record_error(self, session: Session, reason: str) -> None:
         self._last_error = reason
         self._last_screen = session.last_screen
-        self._log.warn("{name}: its session ended: {reason}", name=self.name, reason=reason)
+        self._log.warn("{name}: session ended: {reason}", name=self.name, reason=reason)
 
-    def _cancel_restart(self) -> None:
-        if self._restart is not None:
-            if self._restart.active():
-                self._restart.cancel()
-            self._restart = None
+    def _cancel_backoff(self) -> None:
+        if self._backoff_timer is not None:
+            if self._backoff_timer.active():
+                self._backoff_timer.cancel()
+            self._backoff_timer = None
 
     def _sessions(self) -> list[Session]:
-        known = (self._session, self._successor, *self._leaving)
-        return [each for each in known if each is not None]
+        sessions = (self._session, self._successor, *self._ending)
+        return [session for session in sessions if session is not None]

@@ -1,6 +1,5 @@
 """
-The workers of a pool: how many there are, which is next, and when each has a new
-session.
+Manage the workers of a pool: their number, their rotation and their restarts.
 """
 
 from __future__ import annotations
@@ -20,24 +19,33 @@ from kiroworkers.pool.circuit_breaker import CircuitBreaker, LoginPolicy, affect
 from kiroworkers.pool.rolling_restart import RollingRestart
 from kiroworkers.pool.worker import Supervisor, Worker, WorkerSnapshot
 
-#: Memory that a session is thought to need before any was measured, in bytes.
-_SESSION_GUESS = 256 * 1024**2
+#: The memory that a session is assumed to use, in bytes, before any was measured.
+_DEFAULT_SESSION_SIZE = 256 * 1024**2
 
-#: Makes a worker of a name.
+#: Makes a worker, given its name and its supervisor.
 WorkerFactory = Callable[[str, Supervisor], Worker]
 
 
 class WorkerPool:
     """
-    Workers named worker1, worker2, …; as their `Supervisor`, it is told what
-    happens to them.
+    Hold the workers, named worker1, worker2, …, and supervise them.
+
+    The number of workers varies within the limits of an `AutoscalePolicy`.  Workers
+    that need a new session get it one at a time.
+
+    Attributes:
+        autoscale_policy: The current limits of the number of workers.
+        circuit_breaker: Opens when no session of the agent can answer.
 
     Args:
-        login: how it is noticed that somebody is logged in.
-        is_free: has the machine so many bytes to give?
-        on_idle: called when a worker can be asked.
-        on_outage: called when none can answer for some time.
-        called: the workers' names, before their numbers.
+        clock: The reactor's clock.
+        new_worker: Makes a worker, given its name and its supervisor.
+        autoscale_policy: The initial limits of the number of workers.
+        login: How to find out whether a user is logged in to the agent.
+        has_free_memory: Returns whether the machine has this many bytes to spare.
+        on_idle: Called when a worker became ready for a request.
+        on_circuit_open: Called when no worker can answer for some time.
+        name_prefix: The part of a worker's name before its number.
     """
 
     _log = Logger()
@@ -46,58 +54,65 @@ class WorkerPool:
         self,
         clock: IReactorTime,
         new_worker: WorkerFactory,
-        scale: AutoscalePolicy,
+        autoscale_policy: AutoscalePolicy,
         login: LoginPolicy,
-        is_free: Callable[[int], bool],
+        has_free_memory: Callable[[int], bool],
         on_idle: Callable[[], None],
-        on_outage: Callable[[], None],
-        called: str = "worker",
+        on_circuit_open: Callable[[], None],
+        name_prefix: str = "worker",
     ) -> None:
-        self.scale = scale
-        self.circuit_breaker = CircuitBreaker(clock, login, self._start_probe, self._outage_over)
+        self.autoscale_policy = autoscale_policy
+        self.circuit_breaker = CircuitBreaker(clock, login, self._start_probe, self._circuit_closed)
         self._clock = clock
         self._new_worker = new_worker
-        self._is_free = is_free
+        self._has_free_memory = has_free_memory
         self._on_idle = on_idle
-        self._on_outage = on_outage
-        self._called = called
+        self._on_circuit_open = on_circuit_open
+        self._name_prefix = name_prefix
         self._workers = [
-            new_worker(f"{called}{each}", self) for each in range(1, scale.workers + 1)
+            new_worker(f"{name_prefix}{number}", self)
+            for number in range(1, autoscale_policy.workers + 1)
         ]
         self._retiring: list[Worker] = []
-        self._next = 0
-        self._fewest_idle = 0
-        self._session_size = _SESSION_GUESS
-        self._rolling_restart = RollingRestart(self.has_room, self._can_be_spared)
+        self._next_index = 0
+        self._min_idle = 0
+        self._session_size = _DEFAULT_SESSION_SIZE
+        self._rolling_restart = RollingRestart(self.has_memory_for_successor, self._can_be_spared)
         self._probe: Worker | None = None
-        # The most that dynamic scaling may have, where there is any.
-        self._most = scale.max_workers if scale.max_workers > scale.workers else 0
+        # The configured upper limit, which `set_workers` keeps; 0 without autoscaling.
+        policy = autoscale_policy
+        self._max_workers = policy.max_workers if policy.max_workers > policy.workers else 0
         self._gone: Deferred[None] | None = None
 
     @property
     def workers(self) -> Sequence[Worker]:
+        """
+        Return the workers in their order, without those that are being retired.
+        """
         return self._workers
 
     def snapshots(self) -> list[WorkerSnapshot]:
         """
-        Every worker as it is now.
+        Return the current state of every worker.
         """
         return [worker.snapshot() for worker in self._workers]
 
-    def turns(self) -> list[float]:
+    def turn_ages(self) -> list[float]:
         """
-        For each worker that serves, the seconds since its turn began; without end
-        for one that is free, or soon will be.
-        """
-        now, found = self._clock.seconds(), []
-        for worker in self._workers:
-            if worker.asked_since is not None:
-                found.append(now - worker.asked_since)
-            elif worker.healthy:
-                found.append(math.inf)
-        return found
+        Return, for each healthy worker, the seconds since its turn began.
 
-    # What is done with all of them.
+        The value is infinity for a worker that is idle, or will be shortly.
+        """
+        now = self._clock.seconds()
+        ages = []
+        for worker in self._workers:
+            if worker.turn_started_at is not None:
+                ages.append(now - worker.turn_started_at)
+            elif worker.healthy:
+                ages.append(math.inf)
+        return ages
+
+    # What the dispatcher, the health monitor and operators can do.
 
     def start(self) -> None:
         """
@@ -108,76 +123,90 @@ class WorkerPool:
 
     def stop(self) -> Deferred[None]:
         """
-        End every session; fires when all are gone.
+        End every session for good.
+
+        Returns:
+            A Deferred that fires when all sessions are gone.
         """
         self.circuit_breaker.stop()
         if self._gone is None:
             self._gone = Deferred()
         gone = self._gone
-        for worker in self._everybody():
+        for worker in self._all_workers():
             worker.stop()
         self._check_gone()
         return gone
 
     def stop_now(self) -> None:
         """
-        End every session, and wait for no agent to quit.
+        End every session for good, without waiting for the agents to quit.
         """
-        for worker in self._everybody():
+        for worker in self._all_workers():
             worker.stop(now=True)
 
     def next_idle(self) -> Worker | None:
         """
-        The next idle worker in turn.
+        Return the idle worker that is next in rotation, or None.
         """
         number = len(self._workers)
         for step in range(number):
-            worker = self._workers[(self._next + step) % number]
+            worker = self._workers[(self._next_index + step) % number]
             if worker.idle:
-                self._next = (self._next + step + 1) % number
+                self._next_index = (self._next_index + step + 1) % number
                 return worker
         return None
 
     def grow(self, waiting: int) -> None:
         """
-        Start workers that are missing while so many requests wait.
+        Start the workers that are needed, as far as limits and memory allow.
+
+        Args:
+            waiting: The number of requests in the queue.
         """
-        spare = self._spare()
-        self._fewest_idle = min(self._fewest_idle, spare)
-        size = len(self._workers)
-        if size >= self.scale.max_workers or self.circuit_breaker.is_open:
+        spare = self._count_idle()
+        self._min_idle = min(self._min_idle, spare)
+        policy, size = self.autoscale_policy, len(self._workers)
+        if size >= policy.max_workers or self.circuit_breaker.is_open:
             return
-        if size >= self.scale.workers and any(each.in_backoff for each in self._workers):
-            return  # more of them would, too
+        if size >= policy.workers and any(worker.in_backoff for worker in self._workers):
+            return  # Sessions of further workers would fail as well.
         free = sum(worker.idle or worker.warming for worker in self._workers)
-        for _ in range(self.scale.scale_up_by(size, free, waiting)):
-            if len(self._workers) >= self.scale.workers and not self._is_free(self._session_size):
+        for _ in range(policy.scale_up_by(size, free, waiting)):
+            required = len(self._workers) < policy.workers
+            if not required and not self._has_free_memory(self._session_size):
                 return
-            worker = self._new_worker(self._free_name(), self)
+            worker = self._new_worker(self._unused_name(), self)
             self._workers.append(worker)
             self._log.info("{name}: added, {n} now", name=worker.name, n=len(self._workers))
             worker.start()
 
     def shrink(self) -> None:
         """
-        Let those go that were not needed since this was called last.
+        Retire the workers that were not needed since the previous call.
         """
-        spare, self._fewest_idle = self._fewest_idle, self._spare()
-        self._retire(self.scale.scale_down_by(len(self._workers), spare))
+        spare, self._min_idle = self._min_idle, self._count_idle()
+        self._retire(self.autoscale_policy.scale_down_by(len(self._workers), spare))
 
     def set_workers(self, number: int) -> None:
         """
-        Have so many workers at least, from now on.
-        """
-        most = max(number, self._most)
-        self.scale = evolve(self.scale, workers=number, max_workers=most)
-        self.grow(0)
-        self._retire(len(self._workers) - most)
+        Set the smallest number of workers, and start or retire workers accordingly.
 
-    def renew(self, worker: Worker, reason: str) -> None:
+        The largest number stays as configured, or is `number` if that is larger.
         """
-        A new session for `worker`, when it is its turn; one that was drained works
-        again.
+        max_workers = max(number, self._max_workers)
+        self.autoscale_policy = evolve(
+            self.autoscale_policy, workers=number, max_workers=max_workers
+        )
+        self.grow(0)
+        self._retire(len(self._workers) - max_workers)
+
+    def restart(self, worker: Worker, reason: str) -> None:
+        """
+        Schedule a new session for `worker`, or put it back to work if it was drained.
+
+        Args:
+            worker: The worker to restart.
+            reason: Why, for the log.
         """
         if worker.drained:
             worker.start()
@@ -186,68 +215,80 @@ class WorkerPool:
 
     def drain(self, worker: Worker) -> None:
         """
-        No work and no session for `worker`, after its turn.
+        Take `worker` out of service after its turn.
         """
         self._rolling_restart.discard(worker)
         worker.drain()
 
-    def renew_all(self, reason: str) -> None:
+    def restart_all(self, reason: str) -> None:
         """
-        A new session for every worker that has or wants one, one at a time.
+        Schedule a new session for every worker that is not drained.
+
+        Args:
+            reason: Why, for the log.
         """
         for worker in self._workers:
             if not worker.drained:
                 self._rolling_restart.add(worker, reason)
 
-    def measured(self, sizes: Sequence[int]) -> None:
+    def record_memory_use(self, sizes: Sequence[int]) -> None:
         """
-        Sessions hold so many bytes.
+        Record the memory use of the sessions, from which that of a new one is estimated.
+
+        Args:
+            sizes: The bytes that each session uses.
         """
         if sizes:
             self._session_size = max(sizes)
 
     def record_failure(self, failure: AgentFailure, at_start: bool = False) -> bool:
         """
-        A session could not answer, or not even start, because of `failure`.  Could
-        none?
+        Open the circuit if `failure` affects every session.
+
+        Args:
+            failure: Why a session could not answer.
+            at_start: Whether the session failed before it reached its prompt.
+
+        Returns:
+            Whether the failure affects every session.
         """
         if not affects_all_sessions(failure.kind):
             return False
         self.circuit_breaker.open(failure, at_start)
         if not self.circuit_breaker.half_open:
-            self._on_outage()
+            self._on_circuit_open()
         return True
 
-    # As the workers' `Supervisor`.
+    # The workers' `Supervisor`.
 
-    def is_idle(self, worker: Worker) -> None:
+    def worker_idle(self, worker: Worker) -> None:
         """
-        `worker` can be asked.
+        Give `worker` a request, as a `Supervisor`.
         """
         self._on_idle()
-        self._rolling_restart.go_on()
+        self._rolling_restart.advance()
 
-    def is_due(self, worker: Worker, reason: str) -> None:
+    def worker_due(self, worker: Worker, reason: str) -> None:
         """
-        `worker` needs a new session.
+        Schedule the restart of `worker`, as a `Supervisor`.
         """
         self._rolling_restart.add(worker, reason)
 
-    def has_failed(self, worker: Worker, failure: AgentFailure) -> bool:
+    def session_failed(self, worker: Worker, failure: AgentFailure) -> bool:
         """
-        A session could not go on; would none?
+        Open the circuit if `failure` affects every session, as a `Supervisor`.
         """
         return self.record_failure(failure, at_start=True)
 
-    def has_room(self, worker: Worker) -> bool:
+    def has_memory_for_successor(self, worker: Worker) -> bool:
         """
-        Is there memory for a second session of `worker`?
+        Return whether there is memory for a second session, as a `Supervisor`.
         """
-        return self._is_free(self._session_size)
+        return self._has_free_memory(self._session_size)
 
-    def has_changed(self, worker: Worker) -> None:
+    def sessions_changed(self, worker: Worker) -> None:
         """
-        A session came or went.
+        Handle that a session of `worker` became ready or ended, as a `Supervisor`.
         """
         if worker in self._retiring and worker.gone:
             self._retiring.remove(worker)
@@ -255,55 +296,57 @@ class WorkerPool:
             self.circuit_breaker.close()
         if worker is self._probe and worker.idle:
             self._probe = None
-            self._start_held()
-        elif worker is self._probe and worker.group is None:
-            # It shows nothing; another may.
+            self._start_waiting_workers()
+        elif worker is self._probe and worker.pgid is None:
+            # It ended without proving anything; another worker may.
             self._probe = None
             if self.circuit_breaker.half_open:
                 self._start_probe()
-        self._rolling_restart.go_on()
+        self._rolling_restart.advance()
         self._check_gone()
 
-    # Steps of all this.
+    # Probes, and retiring workers.
 
     def _start_probe(self) -> None:
         """
-        Start one session that was held, to see whether it works.
+        Start one worker that awaits recovery, to find out whether the agent works again.
         """
-        self._probe = next((worker for worker in self._workers if worker.held), None)
+        self._probe = next((worker for worker in self._workers if worker.awaiting_recovery), None)
         if self._probe is not None:
             self._probe.start()
 
-    def _outage_over(self, kind: str) -> None:
+    def _circuit_closed(self, kind: str) -> None:
         if kind.startswith("login"):
             for worker in self._workers:
-                if not (worker.held or worker.drained):
-                    # It may remember who was logged in when it started.
-                    self._rolling_restart.add(worker, "somebody logged in")
-        self._start_held()
+                if not (worker.awaiting_recovery or worker.drained):
+                    # Its session may still use the login that it started with.
+                    self._rolling_restart.add(worker, "a user logged in")
+        self._start_waiting_workers()
         self.grow(0)
 
-    def _start_held(self) -> None:
+    def _start_waiting_workers(self) -> None:
         for worker in list(self._workers):
-            if worker.held:
+            if worker.awaiting_recovery:
                 worker.start()
 
-    def _spare(self) -> int:
+    def _count_idle(self) -> int:
         return sum(worker.idle for worker in self._workers)
 
-    def _free_name(self) -> str:
-        taken = {worker.name for worker in self._everybody()}
-        names = (f"{self._called}{number}" for number in count(1))
+    def _unused_name(self) -> str:
+        taken = {worker.name for worker in self._all_workers()}
+        names = (f"{self._name_prefix}{number}" for number in count(1))
         return next(name for name in names if name not in taken)
 
     def _retire(self, number: int) -> None:
         """
-        Let so many go: first those without a session, then idle ones, then the
-        others; among equals, those that came last.
+        Retire `number` workers.
+
+        Workers without a session are retired first, then idle ones, then the others;
+        among equals, the newest first.
         """
-        newest_first = self._workers[::-1]
-        newest_first.sort(key=lambda each: (each.group is not None, not each.idle))
-        for worker in newest_first[: max(0, number)]:
+        candidates = self._workers[::-1]
+        candidates.sort(key=lambda worker: (worker.pgid is not None, not worker.idle))
+        for worker in candidates[: max(0, number)]:
             self._workers.remove(worker)
             self._log.info("{name}: retired, {n} now", name=worker.name, n=len(self._workers))
             self.drain(worker)
@@ -312,19 +355,19 @@ class WorkerPool:
 
     def _can_be_spared(self, worker: Worker) -> bool:
         """
-        May `worker` be without a session for a while?
+        Return whether the pool can do without `worker` for a while.
         """
-        if worker.group is None:
+        if worker.pgid is None:
             return True
-        others = [each for each in self._workers if each is not worker]
-        # One that is busy goes after its turn, when another may have ended its own.
-        ready = [each.idle or (each.healthy and not worker.idle) for each in others]
+        others = [other for other in self._workers if other is not worker]
+        # A busy worker restarts after its turn; by then, another may have finished.
+        ready = [other.idle or (other.healthy and not worker.idle) for other in others]
         return not others or any(ready)
 
-    def _everybody(self) -> list[Worker]:
+    def _all_workers(self) -> list[Worker]:
         return [*self._workers, *self._retiring]
 
     def _check_gone(self) -> None:
-        if self._gone is not None and all(worker.gone for worker in self._everybody()):
+        if self._gone is not None and all(worker.gone for worker in self._all_workers()):
             gone, self._gone = self._gone, None
             gone.callback(None)

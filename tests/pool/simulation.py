@@ -1,8 +1,8 @@
 """
-A pool in memory, and whatever may happen to it in any order.
+Simulate a dispatcher in memory, with random events in any order.
 
-``python -m tests.pool.simulation 5000`` tries so many schedules; a test
-tries some hundreds.
+``python -m tests.pool.simulation 5000`` tries 5000 schedules; a test tries some
+hundreds.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from kiroworkers.pool.circuit_breaker import LoginPolicy
 from kiroworkers.pool.dispatcher import Dispatcher, RequestOptions, TurnResult
 from kiroworkers.session.session import Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import RECYCLING, RESTARTS, LoggedOut, pool_in, watched
+from tests.memory import RECYCLING, RESTARTS, LoggedOut, dispatcher_in, results_of
 
 _ANSWER = re.compile(r"answer to (question \d+\.)")
 
 
 @define
-class Asked:
+class Submitted:
     """
-    A request, and what came of it.
+    A request, and its results: one at most.
     """
 
     prompt: str
@@ -44,47 +44,58 @@ class Asked:
         self.results.append(result.value if isinstance(result, Failure) else result)
 
 
-def _failure(words: str) -> Callable[[MemoryKiro], None]:
-    def happen(program: MemoryKiro) -> None:
-        program.print(f"{words}\n\n")
+def _failure(text: str) -> Callable[[MemoryKiro], None]:
+    def fail(program: MemoryKiro) -> None:
+        program.print(f"{text}\n\n")
         program.show_prompt()
 
-    return happen
+    return fail
 
 
 def _hang(program: MemoryKiro) -> None:
-    program.interruptible = program.obeys = False
+    program.interruptible = program.obeys_sigterm = False
 
 
-def _keep_its_memory(program: MemoryKiro) -> None:
-    program.confirms = False
+def _ignore_clear(program: MemoryKiro) -> None:
+    program.confirms_clear = False
 
 
-#: What may go wrong: to which programs, and how.
-MISHAPS: dict[str, tuple[Callable[[MemoryKiro], bool], Callable[[MemoryKiro], None]]] = {
-    "die": (lambda each: True, lambda each: each.process.end(signal=9)),
-    "die in a turn": (lambda each: each.answering, lambda each: each.process.end(signal=9)),
-    "hang": (lambda each: each.interruptible, _hang),
-    "stray": (lambda each: each.reading, lambda each: each.stray()),
-    "flood": (lambda each: each.answering, lambda each: each.print("y" * 150_000)),
-    "keep its memory": (lambda each: each.confirms, _keep_its_memory),
-    "throttled": (lambda each: each.answering,
+#: The faults: which programs can have each, and how it is caused.
+FAULTS: dict[str, tuple[Callable[[MemoryKiro], bool], Callable[[MemoryKiro], None]]] = {
+    "die": (lambda program: True, lambda program: program.process.end(signal=9)),
+    "die in a turn": (lambda program: program.answering,
+                      lambda program: program.process.end(signal=9)),
+    "hang": (lambda program: program.interruptible, _hang),
+    "stray": (lambda program: program.at_prompt, lambda program: program.lose_prompt()),
+    "flood": (lambda program: program.answering, lambda program: program.print("y" * 150_000)),
+    "ignore clear": (lambda program: program.confirms_clear, _ignore_clear),
+    "throttled": (lambda program: program.answering,
                   _failure("Too many requests, please wait 40 seconds before trying again")),
-    "logged out": (lambda each: each.answering, _failure("Your login session has expired")),
-    "no network": (lambda each: each.answering, _failure("dispatch failure (timeout)")),
-    "start at last": (lambda each: not each.typed and not each.reading,
-                      lambda each: each.show_prompt()),
+    "logged out": (lambda program: program.answering, _failure("Your login session has expired")),
+    "no network": (lambda program: program.answering, _failure("dispatch failure (timeout)")),
+    "start at last": (lambda program: not program.typed and not program.at_prompt,
+                      lambda program: program.show_prompt()),
 }  # fmt: skip
 
 
-#: What operators do, some of it more often.
-WHIMS = ["pause", "resume", "resume", "renew", "drain", "restart", "restart", "workers", "shrink"]
+#: What operators do; a command that is listed twice is drawn more often.
+COMMANDS = [
+    "pause",
+    "resume",
+    "resume",
+    "restart all",
+    "drain",
+    "restart",
+    "restart",
+    "workers",
+    "shrink",
+]
 
 
-class PoolMachine(RuleBasedStateMachine):
+class DispatcherMachine(RuleBasedStateMachine):
     """
-    Any schedule of arrivals, hang-ups, answers, deaths, hangs, slow starts,
-    troubles, the operator's whims and the passing of time.
+    Any schedule of arrivals, hang-ups, answers, faults, slow starts, an operator's
+    commands and the passing of time.
     """
 
     @initialize(
@@ -92,30 +103,30 @@ class PoolMachine(RuleBasedStateMachine):
         more=st.integers(0, 2),
         backlog=st.integers(0, 5),
         reset=st.sampled_from(Reset),
-        room=st.booleans(),
+        overlap=st.booleans(),
         max_requests=st.sampled_from([2, 1000]),
     )
     def begin(
-        self, workers: int, more: int, backlog: int, reset: Reset, room: bool, max_requests: int
+        self, workers: int, more: int, backlog: int, reset: Reset, overlap: bool, max_requests: int
     ) -> None:
         self.slow = False
         self.reset = reset
         self.logged_in = True
         self.reactor = MemoryReactor(self.new_program)
-        self.asked: list[Asked] = []
+        self.submitted: list[Submitted] = []
         self.drained: set[str] = set()
-        self.pool: Dispatcher = pool_in(
+        self.dispatcher: Dispatcher = dispatcher_in(
             self.reactor,
             workers=workers,
             max_workers=workers + more,
             backlog=backlog,
-            is_free=lambda size: room,
+            has_free_memory=lambda size: overlap,
             session={"reset": reset},
             recycling=evolve(RECYCLING, max_requests=max_requests, jitter=1),
             restarts=evolve(RESTARTS, burst=3),
             login=LoginPolicy(lambda: succeed(self.logged_in), 60.0),
         )
-        self.pool.startService()
+        self.dispatcher.startService()
 
     def new_program(self) -> MemoryKiro:
         program = MemoryKiro(lambda prompt: None) if self.logged_in else LoggedOut()
@@ -124,12 +135,12 @@ class PoolMachine(RuleBasedStateMachine):
 
     def some_program(self, data: st.DataObject, wanted: Callable[[MemoryKiro], bool]) -> Any:
         """
-        A living program that is as `wanted`, if there is one.
+        A running program that is as `wanted`, if there is one.
         """
         pids = self.reactor.running
-        found = [each for each in self.reactor.programs if each.process.pid in pids]
-        fit = [each for each in found if wanted(each)]
-        return data.draw(st.sampled_from(fit)) if fit else None
+        running = [program for program in self.reactor.programs if program.process.pid in pids]
+        candidates = [program for program in running if wanted(program)]
+        return data.draw(st.sampled_from(candidates)) if candidates else None
 
     # What clients do.
 
@@ -144,25 +155,26 @@ class PoolMachine(RuleBasedStateMachine):
         self, many: int, priority: int, client: str, timeout: float | None, arrive: bool
     ) -> None:
         for _ in range(many):
-            prompt = f"question {len(self.asked)}."
-            asked = Asked(
-                prompt, self.pool.submit(prompt, RequestOptions(timeout, priority, client))
+            prompt = f"question {len(self.submitted)}."
+            submitted = Submitted(
+                prompt, self.dispatcher.submit(prompt, RequestOptions(timeout, priority, client))
             )
-            self.asked.append(asked)
-            asked.reply.addBoth(asked.end)
+            self.submitted.append(submitted)
+            submitted.reply.addBoth(submitted.end)
         if arrive:
             self.reactor.advance(0)
 
-    @precondition(lambda self: any(not each.results for each in self.asked))
+    @precondition(lambda self: any(not request.results for request in self.submitted))
     @rule(data=st.data())
     def hang_up(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from([each for each in self.asked if not each.results])).reply.cancel()
+        pending = [request for request in self.submitted if not request.results]
+        data.draw(st.sampled_from(pending)).reply.cancel()
 
     # What agents do.
 
     @rule(data=st.data(), arrive=st.booleans())
     def answer(self, data: st.DataObject, arrive: bool) -> None:
-        program = self.some_program(data, lambda each: each.answering)
+        program = self.some_program(data, lambda program: program.answering)
         if program is not None:
             program.say(f"answer to {program.typed[-1]}")
         if arrive:
@@ -175,39 +187,39 @@ class PoolMachine(RuleBasedStateMachine):
                 program.say(f"answer to {program.typed[-1]}")
         self.reactor.advance(seconds)
 
-    @rule(data=st.data(), what=st.sampled_from(sorted(MISHAPS)))
-    def go_wrong(self, data: st.DataObject, what: str) -> None:
-        wanted, happen = MISHAPS[what]
+    @rule(data=st.data(), fault=st.sampled_from(sorted(FAULTS)))
+    def cause_fault(self, data: st.DataObject, fault: str) -> None:
+        wanted, cause = FAULTS[fault]
         program = self.some_program(data, wanted)
         if program is not None:
-            happen(program)
+            cause(program)
 
     @rule(slow=st.booleans(), logged_in=st.sampled_from([True, True, False]))
-    def from_now_on(self, slow: bool, logged_in: bool) -> None:
+    def change_conditions(self, slow: bool, logged_in: bool) -> None:
         self.slow, self.logged_in = slow, logged_in
 
     # What operators do.
 
-    @rule(data=st.data(), what=st.sampled_from(WHIMS))
-    def operate(self, data: st.DataObject, what: str) -> None:
-        worker_pool = self.pool.worker_pool
-        match what:
+    @rule(data=st.data(), command=st.sampled_from(COMMANDS))
+    def operate(self, data: st.DataObject, command: str) -> None:
+        worker_pool = self.dispatcher.worker_pool
+        match command:
             case "pause":
-                self.pool.pause()
+                self.dispatcher.pause()
             case "resume":
-                self.pool.resume()
-            case "renew":
-                worker_pool.renew_all("somebody said so")
+                self.dispatcher.resume()
+            case "restart all":
+                worker_pool.restart_all("an operator asked for it")
             case "workers":
                 worker_pool.set_workers(data.draw(st.integers(1, 4)))
             case "shrink":
                 worker_pool.shrink()
             case _:
                 worker = data.draw(st.sampled_from(list(worker_pool.workers)))
-                if what == "drain":
+                if command == "drain":
                     worker_pool.drain(worker)
                 else:
-                    worker_pool.renew(worker, "somebody said so")
+                    worker_pool.restart(worker, "an operator asked for it")
 
     # What time does.
 
@@ -215,64 +227,65 @@ class PoolMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.reactor.advance(seconds)
 
-    # What must be.
+    # What must hold.
 
     @invariant()
-    def each_has_its_own(self) -> None:
+    def every_request_has_its_own_answer(self) -> None:
         """
-        Nobody has two answers, nor another's.
+        No request has two results, or the answer to another one.
         """
-        for each in self.asked:
-            assert len(each.results) <= 1, each
-            if each.results and isinstance(each.results[0], TurnResult):
-                # A prompt that strays just when it is typed at ends a turn with
-                # nothing said; no task takes that for an answer.
-                found = _ANSWER.findall(each.results[0].reply.text)
-                assert found in ([each.prompt], []), each
-            elif each.results:
-                assert isinstance(each.results[0], WorkError | CancelledError), each
-                assert not isinstance(each.results[0], ShuttingDown), each
+        for request in self.submitted:
+            assert len(request.results) <= 1, request
+            if request.results and isinstance(request.results[0], TurnResult):
+                # An agent that loses its prompt just when it is typed at ends the turn
+                # without text; no task accepts that as an answer.
+                answered = _ANSWER.findall(request.results[0].reply.text)
+                assert answered in ([request.prompt], []), request
+            elif request.results:
+                assert isinstance(request.results[0], WorkError | CancelledError), request
+                assert not isinstance(request.results[0], ShuttingDown), request
 
     @invariant()
-    def each_is_known(self) -> None:
+    def unfinished_requests_are_known(self) -> None:
         """
-        What has no result is in the pool; what has one is not.
+        The dispatcher knows exactly the requests that have no result.
         """
-        known = sum(1 for _ in self.pool.requests())
-        assert known == sum(not each.results for each in self.asked)
+        known = sum(1 for _ in self.dispatcher.requests())
+        assert known == sum(not request.results for request in self.submitted)
 
     @invariant()
-    def no_worker_has_two(self) -> None:
+    def no_worker_has_two_requests(self) -> None:
         """
-        No worker is asked by two requests at once.
+        No worker has two requests at the same time.
         """
-        asked = [each.worker for each in self.pool.requests() if each.worker is not None]
-        assert len(asked) == len(set(asked)), asked
+        workers = [request.worker for request in self.dispatcher.requests() if request.worker]
+        assert len(workers) == len(set(workers)), workers
 
     @invariant()
-    def nobody_waits_in_vain(self) -> None:
+    def no_request_waits_in_vain(self) -> None:
         """
-        While a worker is idle, nobody waits, unless the pool is paused; and no
-        more wait than may, but for those that were asked before.
+        No request waits while a worker is idle, unless the dispatcher is paused; and
+        no more wait than are allowed, apart from those that are retried.
         """
-        waiting = [each for each in self.pool.requests() if each.worker is None]
-        idle = [worker.name for worker in self.pool.worker_pool.workers if worker.idle]
-        assert self.pool.paused or not (waiting and idle), (waiting, idle)
-        assert sum(not each.attempts for each in waiting) <= self.pool.queue().limit
-        assert len(waiting) == self.pool.queue().length
+        requests = list(self.dispatcher.requests())
+        waiting = [request for request in requests if request.worker is None]
+        idle = [worker.name for worker in self.dispatcher.worker_pool.workers if worker.idle]
+        assert self.dispatcher.paused or not (waiting and idle), (waiting, idle)
+        assert sum(not request.attempts for request in waiting) <= self.dispatcher.queue().limit
+        assert len(waiting) == self.dispatcher.queue().length
 
     @invariant()
-    def first_come(self) -> None:
+    def equals_are_served_in_order(self) -> None:
         """
-        Of equals, nobody is asked before one who came earlier.
+        Among equals, no request is served before one that arrived earlier.
         """
-        requests = list(self.pool.requests())
-        waiting = [each for each in requests if each.worker is None]
+        requests = list(self.dispatcher.requests())
+        waiting = [request for request in requests if request.worker is None]
         for running in requests:
             if running.worker is not None and running.attempts == 1:
                 for other in waiting:
                     if other.attempts:
-                        continue  # it was running, too
+                        continue  # It was running as well.
                     same = (other.options.client, other.options.priority) == (
                         running.options.client,
                         running.options.priority,
@@ -280,53 +293,57 @@ class PoolMachine(RuleBasedStateMachine):
                     assert not same or other.number > running.number, (other, running)
 
     @invariant()
-    def proven_before_it_serves(self) -> None:
+    def sessions_are_reset_between_requests(self) -> None:
         """
-        Between two questions a session was cleared, or served only one.
+        A session is cleared between two requests, or serves only one.
         """
         for program in self.reactor.programs:
             before = ""
             for line in program.typed:
                 if line.startswith("question") and before.startswith("question"):
-                    earlier = next(each for each in self.asked if each.prompt == before)
+                    earlier = next(
+                        request for request in self.submitted if request.prompt == before
+                    )
                     assert self.reset is Reset.NONE, program.typed
                     assert isinstance(earlier.results[0], TurnResult), program.typed
                 if line in ("/clear", "y") or line.startswith("question"):
                     before = line
-            asked = [line for line in program.typed if line.startswith("question")]
-            assert self.reset is not Reset.RECYCLE or len(asked) <= 1, program.typed
+            prompts = [line for line in program.typed if line.startswith("question")]
+            assert self.reset is not Reset.RECYCLE or len(prompts) <= 1, program.typed
 
     @invariant()
-    def within_its_limits(self) -> None:
+    def number_of_workers_is_within_limits(self) -> None:
         """
-        There are as many workers as there may be, of different names; none is
-        added while none could start.
+        There are as many workers as allowed, with distinct names; none is added while
+        no session could start.
         """
-        worker_pool = self.pool.worker_pool
+        worker_pool = self.dispatcher.worker_pool
         names = {worker.name for worker in worker_pool.workers}
         assert len(names) == len(worker_pool.workers)
-        assert len(names) <= worker_pool.scale.max_workers
-        assert worker_pool.circuit_breaker.is_open or len(names) >= worker_pool.scale.workers
+        policy = worker_pool.autoscale_policy
+        assert len(names) <= policy.max_workers
+        assert worker_pool.circuit_breaker.is_open or len(names) >= policy.workers
 
     def teardown(self) -> None:
         """
-        When all is well again every worker works, and every request ends; then
-        nothing is left.
+        Once the faults are over, every worker is idle and every request ends; after
+        the stop nothing is left.
         """
-        if not hasattr(self, "pool"):
+        if not hasattr(self, "dispatcher"):
             return
         self.slow, self.logged_in = False, True
-        self.pool.resume()
-        for worker in self.pool.worker_pool.workers:
+        self.dispatcher.resume()
+        for worker in self.dispatcher.worker_pool.workers:
             if worker.drained:
                 worker.start()
         for _ in range(40):
             self.reactor.advance(30)
-        self.each_has_its_own()
-        assert all(each.results for each in self.asked), "a request was lost"
-        states = {worker.name: worker.snapshot().state for worker in self.pool.worker_pool.workers}
+        self.every_request_has_its_own_answer()
+        assert all(request.results for request in self.submitted), "a request was lost"
+        snapshots = self.dispatcher.worker_pool.snapshots()
+        states = {worker.name: worker.state for worker in snapshots}
         assert set(states.values()) == {"idle"}, states
-        stopped = watched(self.pool.stopService())
+        stopped = results_of(self.dispatcher.stopService())
         for _ in range(4):
             self.reactor.advance(5)
         assert stopped == [None], "it did not stop"
@@ -336,12 +353,12 @@ class PoolMachine(RuleBasedStateMachine):
 
 def simulate(schedules: int, steps: int = 50) -> None:
     """
-    Try so many schedules of so many steps.
+    Run this many random schedules of this many steps.
 
     Raises:
-        AssertionError: with the shortest schedule that was found to fail.
+        AssertionError: A schedule failed; the message has the shortest one.
     """
-    case = PoolMachine.TestCase()
+    case = DispatcherMachine.TestCase()
     case.settings = settings(  # type: ignore[misc]
         max_examples=schedules,
         stateful_step_count=steps,
@@ -353,7 +370,7 @@ def simulate(schedules: int, steps: int = 50) -> None:
 
 def main() -> None:
     """
-    Try as many schedules as the command line says.
+    Run as many schedules as the command line says.
     """
     parser = argparse.ArgumentParser("python -m tests.pool.simulation")
     parser.add_argument("schedules", type=int)
@@ -361,7 +378,7 @@ def main() -> None:
     options = parser.parse_args()
     began = time.monotonic()
     simulate(options.schedules, options.steps)
-    print(f"{options.schedules} schedules held, in {time.monotonic() - began:.0f} s")
+    print(f"{options.schedules} schedules passed, in {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

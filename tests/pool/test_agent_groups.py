@@ -14,7 +14,7 @@ from kiroworkers.conversations import load_dialect
 from kiroworkers.errors import InvalidInput
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import pool_in, watched
+from tests.memory import dispatcher_in, results_of
 
 
 def group_in(name: str, reactor: MemoryReactor | None = None, **changes: Any) -> AgentGroup:
@@ -23,10 +23,10 @@ def group_in(name: str, reactor: MemoryReactor | None = None, **changes: Any) ->
     """
     reactor = reactor or MemoryReactor(lambda: MemoryKiro(lambda prompt: None))
     agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {}, name)
-    return AgentGroup(agent, pool_in(reactor, called=f"{name}-worker", **changes))
+    return AgentGroup(agent, dispatcher_in(reactor, name_prefix=f"{name}-worker", **changes))
 
 
-class GroupsTests(SynchronousTestCase):
+class AgentGroupsTests(SynchronousTestCase):
     """
     Tests for `AgentGroups`.
     """
@@ -37,54 +37,54 @@ class GroupsTests(SynchronousTestCase):
         self.second = group_in("q", self.reactor, workers=1)
         self.groups = AgentGroups([self.first, self.second])
         for group in self.groups:
-            group.pool.startService()
+            group.dispatcher.startService()
         self.reactor.advance(0)
 
     def ask(self, group: AgentGroup, prompt: str) -> list[Any]:
-        result = watched(group.pool.submit(prompt))
+        result = results_of(group.dispatcher.submit(prompt))
         self.reactor.advance(0)
         return result
 
     def answer(self, prompt: str) -> None:
-        [program] = [each for each in self.reactor.programs if prompt in each.typed]
+        [program] = [running for running in self.reactor.programs if prompt in running.typed]
         program.say("answer")
         self.reactor.advance(0)
 
     def drain(self, timeout: float) -> list[Any]:
-        return watched(Deferred.fromCoroutine(self.groups.drain(timeout)))
+        return results_of(Deferred.fromCoroutine(self.groups.drain(timeout)))
 
     def test_names(self) -> None:
         """
-        A group is found by its name; the first answers where none is given, and
-        what is none names its field and the names that are.
+        A group is found by its name, and the first is the default; an unknown name is
+        an error that tells the field and the known names.
         """
         self.assertEqual(self.groups.names, ("kiro", "q"))
         self.assertIs(self.groups.default, self.first)
-        self.assertIs(self.groups.named("q"), self.second)
-        self.assertEqual(self.groups.chosen(None), (self.first, self.second))
-        self.assertEqual(self.groups.chosen("q"), (self.second,))
+        self.assertIs(self.groups.find("q"), self.second)
+        self.assertEqual(self.groups.select(None), (self.first, self.second))
+        self.assertEqual(self.groups.select("q"), (self.second,))
         wrong: list[object] = ["Q", "", ["q"], {}, 1]
         for name in wrong:
             with self.assertRaises(InvalidInput) as raised:
-                self.groups.named(name, "X-Agent")
+                self.groups.find(name, "X-Agent")
             self.assertEqual(raised.exception.field, "X-Agent")
             self.assertEqual(str(raised.exception), "X-Agent must be one of: kiro, q")
 
     def test_drain(self) -> None:
         """
-        All are drained when each is, and all at the same time.
+        All groups drain at the same time, and are drained when the last one is.
         """
         answers = [self.ask(self.first, "a"), self.ask(self.second, "b")]
         drained = self.drain(30)
-        self.assertTrue(all(group.pool.draining for group in self.groups))
+        self.assertTrue(all(group.dispatcher.draining for group in self.groups))
         self.answer("a")
         self.assertEqual(drained, [])
         self.answer("b")
-        self.assertEqual((drained, [len(each) for each in answers]), ([True], [1, 1]))
+        self.assertEqual((drained, [len(results) for results in answers]), ([True], [1, 1]))
 
-    def test_only_for_so_long(self) -> None:
+    def test_drain_times_out(self) -> None:
         """
-        One that has not finished in time is enough to say so.
+        A drain fails if one group has not finished in time.
         """
         self.ask(self.second, "b")
         drained = self.drain(30)
@@ -93,22 +93,22 @@ class GroupsTests(SynchronousTestCase):
         self.reactor.advance(1)
         self.assertEqual(drained, [False])
 
-    def test_hurry(self) -> None:
+    def test_stop_now(self) -> None:
         """
-        In a hurry nobody waits for any of them, nor for their sessions.
+        `stop_now` waits neither for requests nor for agents to quit.
         """
         for group in self.groups:
             self.ask(group, group.name)
         drained = self.drain(30)
-        self.groups.hurry()
+        self.groups.stop_now()
         self.reactor.advance(0)
         self.assertEqual((drained, self.reactor.running), ([False], set()))
 
-    def test_renew(self) -> None:
+    def test_restart_workers(self) -> None:
         """
-        Each has new sessions.
+        Every worker of every group gets a new session.
         """
         pids = set(self.reactor.running)
-        self.groups.renew("said so")
+        self.groups.restart_workers("an operator asked for it")
         self.reactor.pump([0] * 5)
         self.assertEqual((len(self.reactor.running), self.reactor.running & pids), (2, set()))

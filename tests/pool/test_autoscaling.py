@@ -9,19 +9,19 @@ from twisted.trial.unittest import SynchronousTestCase
 from kiroworkers.pool.autoscaling import AutoscalePolicy
 
 
-class ScaleTests(SynchronousTestCase):
+class AutoscalePolicyTests(SynchronousTestCase):
     """
     Tests for `AutoscalePolicy`.
     """
 
-    scale = AutoscalePolicy(workers=2, max_workers=8, min_spare=1, max_spare=2)
+    policy = AutoscalePolicy(workers=2, max_workers=8, min_spare=1, max_spare=2)
 
-    def test_missing(self) -> None:
+    def test_scale_up(self) -> None:
         """
-        As many are missing as wait or should be spare and are not free, up to the
+        Workers are started for waiting requests and for spare capacity, up to the
         limit.
         """
-        for count, free, waiting, scale_up_by in [
+        for count, free, waiting, expected in [
             (2, 2, 0, 0),
             (2, 1, 0, 0),
             (2, 0, 0, 1),
@@ -30,19 +30,19 @@ class ScaleTests(SynchronousTestCase):
             (8, 0, 30, 0),
             (1, 1, 0, 1),
         ]:
-            found = self.scale.scale_up_by(count, free, waiting)
-            self.assertEqual(found, scale_up_by, (count, free, waiting))
+            started = self.policy.scale_up_by(count, free, waiting)
+            self.assertEqual(started, expected, (count, free, waiting))
 
-    def test_surplus(self) -> None:
+    def test_scale_down(self) -> None:
         """
-        Those are surplus that are more than spare, down to the least.
+        Workers beyond the spare ones are retired, down to the smallest number.
         """
-        for count, spare, scale_down_by in [(8, 8, 6), (8, 3, 1), (8, 2, 0), (2, 2, 0), (3, 3, 1)]:
-            self.assertEqual(self.scale.scale_down_by(count, spare), scale_down_by, (count, spare))
+        for count, spare, expected in [(8, 8, 6), (8, 3, 1), (8, 2, 0), (2, 2, 0), (3, 3, 1)]:
+            self.assertEqual(self.policy.scale_down_by(count, spare), expected, (count, spare))
 
     def test_fixed(self) -> None:
         """
-        Where there are never more than always, none is missing or surplus.
+        With equal limits, no worker is started or retired.
         """
         fixed = AutoscalePolicy(workers=2, max_workers=2, min_spare=1, max_spare=2)
         self.assertEqual((fixed.scale_up_by(2, 0, 99), fixed.scale_down_by(2, 2)), (0, 0))

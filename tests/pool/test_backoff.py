@@ -12,77 +12,77 @@ from kiroworkers.pool.backoff import Backoff, BackoffPolicy
 from tests.memory import RESTARTS
 
 
-class RestartTests(SynchronousTestCase):
+class BackoffTests(SynchronousTestCase):
     """
     Tests for `Backoff`.
     """
 
-    def restarts(self, **changes: float) -> Backoff:
-        values = {"delay": 5.0, "max_delay": 300.0, "burst": 100, "long_life": 300.0, **changes}
+    def backoff(self, **changes: float) -> Backoff:
+        values = {"delay": 5.0, "max_delay": 300.0, "burst": 100, "stable_after": 300.0, **changes}
         return Backoff(BackoffPolicy(**values), Random(3))  # type: ignore[arg-type]
 
     def test_first(self) -> None:
         """
-        After one short life the delay is the one that was asked for.
+        After one failure the delay is the configured one.
         """
-        self.assertEqual(self.restarts().delay_after(1, answered=0), 5)
+        self.assertEqual(self.backoff().delay_after(1, answered=0), 5)
 
     def test_doubles(self) -> None:
         """
-        It doubles while lives are short, less some jitter, up to the longest.
+        The delay doubles with each failure, less some jitter, up to the longest.
         """
-        restarts = self.restarts()
-        restarts.delay_after(1, answered=0)
+        backoff = self.backoff()
+        backoff.delay_after(1, answered=0)
         for full in (10, 20, 40, 80, 160, 300, 300):
-            delay = restarts.delay_after(1, answered=0)
+            delay = backoff.delay_after(1, answered=0)
             self.assertTrue(0.8 * full <= delay <= full, (full, delay))
 
     def test_jitter(self) -> None:
         """
-        Workers that fail together do not come back together.
+        Workers that fail together do not restart together.
         """
         delays = set()
         for seed in range(10):
-            restarts = Backoff(RESTARTS, Random(seed))
-            restarts.delay_after(1, answered=0)
-            delays.add(restarts.delay_after(1, answered=0))
+            backoff = Backoff(RESTARTS, Random(seed))
+            backoff.delay_after(1, answered=0)
+            delays.add(backoff.delay_after(1, answered=0))
         self.assertEqual(len(delays), 10)
 
-    def test_long_life(self) -> None:
+    def test_stable_session(self) -> None:
         """
-        A life that was long, or gave an answer, ends the row.
+        A session that lived long or gave an answer resets the count.
         """
-        for was_stable, answered in ((300, 0), (1, 1)):
-            restarts = self.restarts()
+        for seconds, answered in ((300, 0), (1, 1)):
+            backoff = self.backoff()
             for _ in range(4):
-                restarts.delay_after(1, answered=0)
-            self.assertEqual(restarts.delay_after(was_stable, answered), 5)
-            self.assertEqual(restarts.consecutive_failures, 0)
+                backoff.delay_after(1, answered=0)
+            self.assertEqual(backoff.delay_after(seconds, answered), 5)
+            self.assertEqual(backoff.consecutive_failures, 0)
 
     def test_failed(self) -> None:
         """
-        After a burst there are probes only, and a short life of one of them
-        changes nothing.
+        After a burst of failures the worker has failed, and every delay is the
+        longest.
         """
-        restarts = self.restarts(burst=2)
-        restarts.delay_after(1, answered=0)
-        self.assertFalse(restarts.failed)
+        backoff = self.backoff(burst=2)
+        backoff.delay_after(1, answered=0)
+        self.assertFalse(backoff.failed)
         for _ in range(3):
-            delay = restarts.delay_after(1, answered=0)
-            self.assertTrue(restarts.failed)
+            delay = backoff.delay_after(1, answered=0)
+            self.assertTrue(backoff.failed)
             self.assertTrue(240 <= delay <= 300, delay)
 
-    def test_longest_is_shorter(self) -> None:
+    def test_max_delay_below_delay(self) -> None:
         """
-        No delay is longer than the longest.
+        No delay exceeds the maximum, not even the first.
         """
-        self.assertEqual(self.restarts(max_delay=2.0).delay_after(1, answered=0), 2)
+        self.assertEqual(self.backoff(max_delay=2.0).delay_after(1, answered=0), 2)
 
-    def test_a_long_night(self) -> None:
+    def test_no_overflow(self) -> None:
         """
-        Ten thousand failures are no overflow.
+        Ten thousand failures do not overflow the delay.
         """
-        restarts = self.restarts(burst=10**6)
+        backoff = self.backoff(burst=10**6)
         for _ in range(10_000):
-            delay = restarts.delay_after(1, answered=0)
+            delay = backoff.delay_after(1, answered=0)
         self.assertLessEqual(delay, 300)

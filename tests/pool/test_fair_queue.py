@@ -24,11 +24,11 @@ class OneClientTests(SynchronousTestCase):
         self.queue: FairQueue[str] = FairQueue(head_start=2.0)
 
     def order(self) -> str:
-        return "".join(self.queue.next() for _ in range(len(self.queue)))
+        return "".join(self.queue.pop() for _ in range(len(self.queue)))
 
     def test_first_come(self) -> None:
         """
-        Among equals, who came first is first.
+        Equal items are served in the order of their arrival.
         """
         for number, item in enumerate("abc"):
             self.queue.add(item, "x", 5, number)
@@ -36,7 +36,7 @@ class OneClientTests(SynchronousTestCase):
 
     def test_priority(self) -> None:
         """
-        The more urgent goes first, if the other did not come so much earlier.
+        An urgent item is served first, unless another came so much earlier.
         """
         self.queue.add("a", "x", 0, 0.0)
         self.queue.add("b", "x", 9, 17.0)
@@ -45,7 +45,7 @@ class OneClientTests(SynchronousTestCase):
 
     def test_put_back(self) -> None:
         """
-        What had its turn in vain is next.
+        An item that is put back is served next.
         """
         self.queue.add("a", "x", 9, 0.0)
         self.queue.put_back("b", "x", 0)
@@ -53,7 +53,7 @@ class OneClientTests(SynchronousTestCase):
 
     def test_remove(self) -> None:
         """
-        What is removed is never next, and is removed once.
+        A removed item is never served, and can be removed only once.
         """
         for item in "abc":
             self.queue.add(item, "x", 5, 0.0)
@@ -62,11 +62,11 @@ class OneClientTests(SynchronousTestCase):
 
     def test_ahead(self) -> None:
         """
-        Those that are as urgent, or more, are ahead.
+        Items that are at least as urgent are ahead.
         """
         for item, priority in zip("abcd", (9, 5, 5, 0), strict=True):
             self.queue.add(item, "x", priority, 0.0)
-        ahead = [self.queue.ahead("x", priority) for priority in (9, 5, 0)]
+        ahead = [self.queue.turns_ahead("x", priority) for priority in (9, 5, 0)]
         self.assertEqual(ahead, [1, 3, 4])
 
 
@@ -80,29 +80,29 @@ class FairnessTests(SynchronousTestCase):
 
     def add(self, *items: str, priority: int = 5) -> None:
         """
-        Items of the client that is their first letter.
+        Add items; the first letter of each is its client.
         """
         for item in items:
             self.queue.add(item, item[0], priority, 0.0)
 
     def serve(self) -> str:
-        item = self.queue.next()
-        self.queue.release(item[0])
+        item = self.queue.pop()
+        self.queue.end_turn(item[0])
         return item
 
     def test_take_turns(self) -> None:
         """
-        Who came late with one waits for one turn of who came with many.
+        A client that came late waits for one turn of a client with many items.
         """
         self.add("a1", "a2", "a3", "a4")
         self.assertEqual(self.serve(), "a1")
         self.add("b1", "b2", "c1")
-        found = [self.serve() for _ in range(6)]
-        self.assertEqual(found, ["b1", "c1", "a2", "b2", "a3", "a4"])
+        order = [self.serve() for _ in range(6)]
+        self.assertEqual(order, ["b1", "c1", "a2", "b2", "a3", "a4"])
 
-    def test_priority_is_a_clients_own(self) -> None:
+    def test_priority_within_a_client(self) -> None:
         """
-        Urgency is no way to more than one's share.
+        Priority gives a client no more than its share.
         """
         self.add("a1", "a2", "a3", priority=9)
         self.add("b1", "b2", priority=0)
@@ -110,30 +110,30 @@ class FairnessTests(SynchronousTestCase):
 
     def test_running_turns_count(self) -> None:
         """
-        While a client holds two workers, who holds fewer is next.
+        A client with fewer running turns is served first.
         """
-        self.queue.take("a")
-        self.queue.take("a")
-        self.queue.take("b")
+        self.queue.begin_turn("a")
+        self.queue.begin_turn("a")
+        self.queue.begin_turn("b")
         self.add("a1", "b1", "c1", "c2")
-        found = [self.queue.next() for _ in range(4)]
-        self.assertEqual(found, ["c1", "b1", "c2", "a1"])
+        order = [self.queue.pop() for _ in range(4)]
+        self.assertEqual(order, ["c1", "b1", "c2", "a1"])
 
-    def test_who_was_away(self) -> None:
+    def test_absent_client(self) -> None:
         """
-        Who comes back has not saved up turns.
+        A client that comes back has not saved up turns.
         """
         self.add("b1", *(f"a{number}" for number in range(10)))
         self.assertEqual(self.serve(), "b1")
         for _ in range(5):
             self.serve()
         self.add("b2", "b3", "b4")
-        found = [self.serve()[0] for _ in range(6)]
-        self.assertEqual(Counter(found), {"a": 3, "b": 3})
+        order = [self.serve()[0] for _ in range(6)]
+        self.assertEqual(Counter(order), {"a": 3, "b": 3})
 
-    def test_room(self) -> None:
+    def test_eviction(self) -> None:
         """
-        Who has most gives the last of it for who has two less, or none.
+        The largest client loses its last item to one that has at least two fewer.
         """
         self.add("a1", "a2", "b1")
         self.assertEqual(self.queue.newest_of_largest("c"), "a2")
@@ -143,45 +143,45 @@ class FairnessTests(SynchronousTestCase):
 
     def test_ahead(self) -> None:
         """
-        Of each other client, one turn is ahead, if it holds no more and has not had
-        its turn.
+        One turn of each other client is ahead, unless the client has more turns running
+        or had its turn in this round.
         """
         self.add("a1", "a2", "a3", "b1")
-        self.assertEqual([self.queue.ahead(client, 5) for client in "abc"], [4, 2, 2])
-        self.queue.take("a")
-        self.assertEqual(self.queue.ahead("c", 5), 1)
+        self.assertEqual([self.queue.turns_ahead(client, 5) for client in "abc"], [4, 2, 2])
+        self.queue.begin_turn("a")
+        self.assertEqual(self.queue.turns_ahead("c", 5), 1)
 
     def test_one_at_a_time(self) -> None:
         """
-        Who asks again as soon as it has its answer gets no more than its turn.
+        A client that sends its next item after each answer gets no more than its share.
         """
         self.add("a1", "a2", "a3")
-        running = self.queue.next()
+        running = self.queue.pop()
         order = running
         for number in range(4):
             if running[0] == "a":
                 self.add(f"b{number}")
-            self.queue.release(running[0])
+            self.queue.end_turn(running[0])
             if running[0] == "b":
                 self.add(f"b{number}")
-            running = self.queue.next()
+            running = self.queue.pop()
             order += running
         self.assertEqual(order[::2], "ababa")
 
-    def test_forgets_who_is_gone(self) -> None:
+    def test_absent_clients_are_forgotten(self) -> None:
         """
-        A crowd of clients that each ask once is not remembered.
+        Thousands of clients that come once are not all remembered.
         """
         for number in range(5000):
-            self.queue.take(f"client {number}")
-            self.queue.release(f"client {number}")
+            self.queue.begin_turn(f"client {number}")
+            self.queue.end_turn(f"client {number}")
         queue: Any = self.queue
         self.assertLess(len(queue._clients), 2000)
 
 
 class QueueMachine(RuleBasedStateMachine):
     """
-    Any sequence of steps.
+    Any sequence of operations on a queue.
     """
 
     def __init__(self) -> None:
@@ -201,8 +201,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.waiting[item] = None
 
     @rule(client=clients)
-    def take(self, client: str) -> None:
-        self.queue.take(client)
+    def begin_turn(self, client: str) -> None:
+        self.queue.begin_turn(client)
         self.running[client] += 1
 
     @precondition(lambda self: self.waiting)
@@ -214,8 +214,8 @@ class QueueMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.waiting)
     @rule(again=st.booleans())
-    def next(self, again: bool) -> None:
-        item = self.queue.next()
+    def pop(self, again: bool) -> None:
+        item = self.queue.pop()
         client = item[0]
         del self.waiting[item]
         fewest = min((self.running[other] for other, _ in self.waiting), default=0)
@@ -223,40 +223,40 @@ class QueueMachine(RuleBasedStateMachine):
         assert not others or self.running[client] <= fewest, (client, self.running)
         self.running[client] += 1
         if again:
-            self.release(client)
+            self.end_turn(client)
             self.queue.put_back(item, client, 5)
             self.waiting[item] = None
 
     @precondition(lambda self: +self.running)
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
-        self.release(data.draw(st.sampled_from(sorted((+self.running).keys()))))
+        self.end_turn(data.draw(st.sampled_from(sorted((+self.running).keys()))))
 
-    def release(self, client: str) -> None:
-        self.queue.release(client)
+    def end_turn(self, client: str) -> None:
+        self.queue.end_turn(client)
         self.running[client] -= 1
 
     @invariant()
-    def nothing_lost_nothing_kept(self) -> None:
+    def counts_are_consistent(self) -> None:
         queue: Any = self.queue
         assert len(queue) == len(self.waiting)
-        here = set(+self.running) | {client for client, _ in self.waiting}
-        assert set(queue._clients) == here | set(queue._resting)
-        assert here.isdisjoint(queue._resting)
-        assert sum(queue._standings.values()) == len({client for client, _ in self.waiting})
-        kept = len(queue._places) + sum(len(each.entries) for each in queue._clients.values())
-        assert kept <= 3 * len(self.waiting) + 6 * 64
+        present = set(+self.running) | {client for client, _ in self.waiting}
+        assert set(queue._clients) == present | set(queue._absent)
+        assert present.isdisjoint(queue._absent)
+        assert sum(queue._ranks.values()) == len({client for client, _ in self.waiting})
+        entries = sum(len(client.entries) for client in queue._clients.values())
+        assert len(queue._client_heap) + entries <= 3 * len(self.waiting) + 6 * 64
 
 
 class AnyStepsTests(SynchronousTestCase):
     """
-    Tests for any sequence of steps.
+    Tests for any sequence of operations.
     """
 
     def test_steps(self) -> None:
         """
-        The next item is one that waits, of a client that holds no more than the
-        others who wait; none is lost, and none is kept for ever.
+        The next item is always one of a client that has no more turns running than the
+        others that wait; no item is lost, and none is kept for ever.
         """
         case = QueueMachine.TestCase()
         steps = settings(max_examples=60, stateful_step_count=60, deadline=None)
@@ -267,12 +267,12 @@ class AnyStepsTests(SynchronousTestCase):
     @settings(deadline=None)
     def test_no_starvation(self, items: list[tuple[int, float]]) -> None:
         """
-        Whatever is more urgent, nothing that came later than the head start of all
-        priorities together goes first.
+        No item is overtaken by one that came later than the head start of all
+        priorities together.
         """
         queue: FairQueue[tuple[int, int, float]] = FairQueue(head_start=1.0)
         for number, (priority, arrived) in enumerate(items):
             queue.add((number, priority, arrived), "x", priority, arrived)
-        order = [queue.next() for _ in items]
+        order = [queue.pop() for _ in items]
         for place, (_, _, arrived) in enumerate(order):
             self.assertTrue(all(before <= arrived + 9 for _, _, before in order[:place]))

@@ -14,13 +14,13 @@ from zope.interface import implementer
 from kiroworkers.pool.dispatcher import Dispatcher
 from kiroworkers.pool.health_monitor import HealthLimits, HealthMonitor
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import RECYCLING, pool_in, watched
+from tests.memory import RECYCLING, dispatcher_in, results_of
 
 
 @implementer(ILogObserver)
 class Lines(list[str]):
     """
-    The monitor's log.
+    The lines that the monitor logs.
     """
 
     def __call__(self, event: LogEvent) -> None:
@@ -28,7 +28,7 @@ class Lines(list[str]):
             self.append(formatEvent(event))
 
 
-class MonitorTests(SynchronousTestCase):
+class HealthMonitorTests(SynchronousTestCase):
     """
     Tests for `HealthMonitor`.
     """
@@ -36,31 +36,33 @@ class MonitorTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: None))
         self.size = 100
-        self.room = False
-        self.pool = pool_in(self.reactor, request_timeout=10_000.0, is_free=lambda size: self.room)
+        self.has_memory = False
+        self.dispatcher = dispatcher_in(
+            self.reactor, request_timeout=10_000.0, has_free_memory=lambda size: self.has_memory
+        )
         self.monitor = HealthMonitor(
             self.reactor,
-            self.pool.worker_pool,
+            self.dispatcher.worker_pool,
             60.0,
-            HealthLimits(idle=300, unsettled=1000),
-            lambda groups: dict.fromkeys(groups, self.size),
+            HealthLimits(idle=300, stuck=1000),
+            lambda pgids: dict.fromkeys(pgids, self.size),
         )
-        self.pool.startService()
+        self.dispatcher.startService()
         self.monitor.startService()
         self.lines = Lines()
         globalLogPublisher.addObserver(self.lines)
         self.addCleanup(globalLogPublisher.removeObserver, self.lines)
         self.reactor.advance(0)
 
-    def rounds(self, count: int) -> None:
+    def run_checks(self, count: int) -> None:
         self.reactor.pump([60.0] * count)
 
     def test_a_line_for_each_worker(self) -> None:
         """
-        Every minute each worker has its line, and nothing is typed.
+        Each check logs a line per worker, and types nothing.
         """
         self.reactor.advance(15)
-        watched(self.pool.submit("a"))
+        results_of(self.dispatcher.submit("a"))
         self.reactor.pump([0, 45])
         self.assertEqual(
             self.lines,
@@ -73,78 +75,77 @@ class MonitorTests(SynchronousTestCase):
 
     def test_one_at_a_time(self) -> None:
         """
-        Of two workers that both sat idle for too long, the second is renewed when
+        Of two workers that were both idle for too long, the second is restarted when
         the first is ready again.
         """
-        self.rounds(5)
+        self.run_checks(5)
         self.assertEqual(len(self.reactor.programs), 2)
         states: list[list[str]] = []
 
         def make() -> MemoryKiro:
-            states.append([each.state for each in self.pool.worker_pool.snapshots()])
+            states.append([worker.state for worker in self.dispatcher.worker_pool.snapshots()])
             return MemoryKiro()
 
         self.patch(self.reactor, "_make", make)
-        self.rounds(1)
+        self.run_checks(1)
         self.assertEqual(states, [["starting", "idle"], ["idle", "starting"]])
-        self.rounds(4)
+        self.run_checks(4)
         self.assertEqual(len(self.reactor.programs), 4)
         self.assertEqual(self.reactor.running, {1002, 1003})
 
     def test_only_while_another_is_ready(self) -> None:
         """
-        While the other worker is busy, the idle one is left in place.
+        An idle worker is not restarted while the other one is busy.
         """
-        watched(self.pool.submit("a"))
-        self.rounds(10)
+        results_of(self.dispatcher.submit("a"))
+        self.run_checks(10)
         self.assertEqual(len(self.reactor.programs), 2)
         self.reactor.programs[0].say("A")
         self.reactor.advance(0)
-        self.rounds(1)
+        self.run_checks(1)
         self.assertEqual(len(self.reactor.programs), 3)
 
     def test_stuck(self) -> None:
         """
-        A worker that every time-out of its own has missed is renewed.
+        A worker is restarted when none of its own time-outs has ended its turn.
         """
-        watched(self.pool.submit("a"))
+        results_of(self.dispatcher.submit("a"))
         self.reactor.advance(1000)
         self.assertEqual(len(self.reactor.programs), 2)
-        self.rounds(1)
+        self.run_checks(1)
         self.assertEqual(self.reactor.programs[0].process.signals[0], "TERM")
 
-    def test_rounds_go_on(self) -> None:
+    def test_exception_in_a_check(self) -> None:
         """
-        A fault while one worker is checked costs neither the others nor the
-        next round.
+        An exception in one worker's check affects neither the others nor the next check.
         """
-        worker = self.pool.worker_pool.workers[0]
-        self.patch(worker, "replace", lambda reason: 1 / 0)
-        watched(self.pool.submit("a"))
-        self.rounds(20)
+        worker = self.dispatcher.worker_pool.workers[0]
+        self.patch(worker, "restart_now", lambda reason: 1 / 0)
+        results_of(self.dispatcher.submit("a"))
+        self.run_checks(20)
         self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
-        self.assertEqual(len(self.lines) - sum("while" in line for line in self.lines), 40)
+        self.assertEqual(len(self.lines) - sum("failed" in line for line in self.lines), 40)
 
-    def test_ahead(self) -> None:
+    def test_overlap(self) -> None:
         """
-        Where memory allows, the successor starts before the old session goes,
-        and even a worker that is alone is renewed.
+        With enough memory the successor starts before the old session ends, even while
+        the other worker is busy.
         """
-        self.room = True
-        watched(self.pool.submit("a"))
-        self.rounds(6)
+        self.has_memory = True
+        results_of(self.dispatcher.submit("a"))
+        self.run_checks(6)
         self.assertEqual(len(self.reactor.programs), 3)
         self.assertEqual(self.reactor.running, {1000, 1002})
 
     def test_too_old(self) -> None:
         """
-        A session is renewed by its age, though it was never idle for long.
+        A session that is too old is replaced, though it was never idle for long.
         """
         policy = evolve(RECYCLING, max_age=300.0)
-        pool = pool_in(self.reactor, workers=1, recycling=policy)
-        self.on_progress(pool)
+        pool = dispatcher_in(self.reactor, workers=1, recycling=policy)
+        self.monitor_only(pool)
         for _ in range(6):
-            watched(pool.submit("a"))
+            results_of(pool.submit("a"))
             self.reactor.advance(0)
             self.reactor.programs[2].say("A")
             self.reactor.advance(60)
@@ -152,15 +153,15 @@ class MonitorTests(SynchronousTestCase):
 
     def test_too_large(self) -> None:
         """
-        A session whose processes hold too much memory is renewed after its turn.
+        A session whose processes use too much memory is replaced after its turn.
         """
-        pool = pool_in(self.reactor, workers=1, recycling=evolve(RECYCLING, memory_max=1000))
-        self.on_progress(pool)
-        self.rounds(1)
+        pool = dispatcher_in(self.reactor, workers=1, recycling=evolve(RECYCLING, memory_max=1000))
+        self.monitor_only(pool)
+        self.run_checks(1)
         self.assertEqual(len(self.reactor.programs), 3)
-        results = watched(pool.submit("a"))
+        results = results_of(pool.submit("a"))
         self.size = 1001
-        self.rounds(1)
+        self.run_checks(1)
         self.assertEqual(len(self.reactor.programs), 4)
         self.assertIn(1002, self.reactor.running)
         self.reactor.programs[2].say("A")
@@ -169,9 +170,9 @@ class MonitorTests(SynchronousTestCase):
         self.assertNotIn(1002, self.reactor.running)
         self.assertTrue(pool.worker_pool.workers[0].idle)
 
-    def on_progress(self, pool: Dispatcher) -> None:
+    def monitor_only(self, pool: Dispatcher) -> None:
         """
-        Monitor `pool`, which starts now, instead.
+        Start `pool`, and monitor it instead of the first one.
         """
         self.monitor.stopService()
         pool.startService()
@@ -179,29 +180,29 @@ class MonitorTests(SynchronousTestCase):
             self.reactor,
             pool.worker_pool,
             60.0,
-            HealthLimits(idle=300, unsettled=1000),
-            lambda groups: dict.fromkeys(groups, self.size),
+            HealthLimits(idle=300, stuck=1000),
+            lambda pgids: dict.fromkeys(pgids, self.size),
         )
         monitor.startService()
         self.reactor.advance(0)
 
     def test_memory_unknown(self) -> None:
         """
-        Where memory cannot be measured, the rounds go on.
+        The checks continue if memory cannot be measured.
         """
 
-        def fail(groups: Collection[int]) -> dict[int, int]:
+        def fail(pgids: Collection[int]) -> dict[int, int]:
             raise OSError("no /proc")
 
         self.patch(self.monitor, "_measure", fail)
-        self.rounds(1)
+        self.run_checks(1)
         self.assertTrue(self.flushLoggedErrors(OSError))
-        self.assertEqual(len(self.lines) - sum("while" in line for line in self.lines), 2)
+        self.assertEqual(len(self.lines) - sum("failed" in line for line in self.lines), 2)
 
     def test_stop(self) -> None:
         """
-        A stopped monitor looks no more.
+        A stopped monitor checks nothing.
         """
         self.monitor.stopService()
-        self.rounds(10)
+        self.run_checks(10)
         self.assertEqual(self.lines, [])

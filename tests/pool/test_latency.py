@@ -11,45 +11,49 @@ from twisted.trial.unittest import SynchronousTestCase
 from kiroworkers.pool.latency import LatencyTracker, estimate_wait
 
 
-class TurnTimesTests(SynchronousTestCase):
+class LatencyTrackerTests(SynchronousTestCase):
     """
     Tests for `LatencyTracker`.
     """
 
-    def test_nothing_seen(self) -> None:
+    def test_no_turns(self) -> None:
         """
-        Before any turn there is a guess, and nothing to count on.
+        Before any turn there is a default, and it is not reliable.
         """
-        times = LatencyTracker()
-        self.assertEqual((times.known(0), times.typical(0), times.fastest(0)), (False, 6, 0))
+        tracker = LatencyTracker()
+        self.assertEqual(
+            (tracker.is_reliable(0), tracker.median(0), tracker.minimum(0)), (False, 6, 0)
+        )
 
-    def test_seen(self) -> None:
+    def test_median(self) -> None:
         """
-        The median is typical; five turns are enough to count on.
+        Five turns are reliable, and have a median and a minimum.
         """
-        times = LatencyTracker()
+        tracker = LatencyTracker()
         for seconds in (1, 2, 3, 4, 100):
-            self.assertFalse(times.known(0))
-            times.add(0, seconds)
-        self.assertEqual((times.known(0), times.typical(0), times.fastest(0)), (True, 3, 1))
+            self.assertFalse(tracker.is_reliable(0))
+            tracker.add(0, seconds)
+        self.assertEqual(
+            (tracker.is_reliable(0), tracker.median(0), tracker.minimum(0)), (True, 3, 1)
+        )
 
     def test_forgets(self) -> None:
         """
-        Turns of more than ten minutes ago say nothing, nor do those before the
+        Turns of more than ten minutes ago are forgotten, and so are those before the
         last hundred.
         """
-        times = LatencyTracker()
+        tracker = LatencyTracker()
         for _ in range(10):
-            times.add(0, 50)
-        self.assertTrue(times.known(600))
-        self.assertFalse(times.known(601))
-        times.add(700, 9)
+            tracker.add(0, 50)
+        self.assertTrue(tracker.is_reliable(600))
+        self.assertFalse(tracker.is_reliable(601))
+        tracker.add(700, 9)
         for _ in range(100):
-            times.add(700, 10)
-        self.assertEqual(times.fastest(700), 10)
+            tracker.add(700, 10)
+        self.assertEqual(tracker.minimum(700), 10)
 
 
-class WaitTests(SynchronousTestCase):
+class EstimateWaitTests(SynchronousTestCase):
     """
     Tests for `estimate_wait`.
     """
@@ -62,20 +66,20 @@ class WaitTests(SynchronousTestCase):
 
     def test_rounds(self) -> None:
         """
-        Who is behind others waits for their turns, too.
+        A request behind others also waits for their turns.
         """
         self.assertEqual([estimate_wait(ahead, [2, 5], 6) for ahead in range(4)], [1, 4, 7, 10])
 
     def test_late_turn(self) -> None:
         """
-        A turn that takes longer than is typical may be over any moment, as may a
-        worker be ready that has none.
+        A turn that takes longer than is typical may end any moment, and an idle worker
+        does not delay anything.
         """
         self.assertEqual(estimate_wait(0, [60], 6), 0)
         self.assertEqual(estimate_wait(1, [math.inf], 6), 6)
 
-    def test_nobody_serves(self) -> None:
+    def test_no_workers(self) -> None:
         """
-        With nobody there, a turn is waited for as if one had just begun.
+        Without workers the estimate is that of one whose turn has just begun.
         """
         self.assertEqual(estimate_wait(1, [], 6), 12)

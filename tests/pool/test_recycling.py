@@ -23,15 +23,15 @@ class RecyclePolicyTests(SynchronousTestCase):
         """
         Sessions that start together are not recycled together.
         """
-        chance = Random(1)
-        found = {self.policy.answers(chance) for _ in range(200)}
-        self.assertEqual((min(found), max(found)), (50, 60))
+        rng = Random(1)
+        limits = {self.policy.draw_max_answers(rng) for _ in range(200)}
+        self.assertEqual((min(limits), max(limits)), (50, 60))
 
     def test_reason(self) -> None:
         """
-        Age and memory are reasons, and say what they found.
+        Age and memory use are reasons, and the text tells their value.
         """
         reasons = [self.policy.reason(age, memory) for age, memory in [
             (3600, 1024**3), (3601, None), (1, 1024**3 + 1), (1, None),
         ]]  # fmt: skip
-        self.assertEqual(reasons, [None, "3601 s old", "holds 1024 MiB", None])
+        self.assertEqual(reasons, [None, "3601 s old", "uses 1024 MiB", None])

@@ -12,28 +12,28 @@ from twisted.trial.unittest import SynchronousTestCase
 from kiroworkers.pool.worker import Worker
 from kiroworkers.session.session import Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import RECYCLING, MemoryLine, Watcher, new_worker_in, watched
+from tests.memory import RECYCLING, MemoryLine, MemorySupervisor, new_worker_in, results_of
 
 
-def asked_of(worker: Worker, prompt: str) -> list[Any]:
+def run_turn(worker: Worker, prompt: str) -> list[Any]:
     """
-    What comes of a turn, after which the worker is told that it is over.
+    Begin a turn, and return a list that gets its result; then the turn is ended.
     """
     reply = worker.ask(prompt)
-    results = watched(reply)
+    results = results_of(reply)
     reply.addCallback(lambda _: worker.end_turn())
     return results
 
 
 class WorkerTestCase(SynchronousTestCase):
     """
-    A worker in memory, watched.
+    A test with a worker in memory and a supervisor that records its changes.
     """
 
     def setUp(self) -> None:
         self.reactor = MemoryReactor()
-        self.watcher = Watcher()
-        self.worker = new_worker_in(self.reactor)("worker1", self.watcher)
+        self.supervisor = MemorySupervisor()
+        self.worker = new_worker_in(self.reactor)("worker1", self.supervisor)
         self.begin(self.worker)
 
     def begin(self, worker: Worker) -> None:
@@ -42,16 +42,16 @@ class WorkerTestCase(SynchronousTestCase):
 
     def ask(self, prompt: str, worker: Worker | None = None) -> list[Any]:
         """
-        What comes of a turn, after which the worker is told that it is over.
+        Begin a turn, and return a list that gets its result; then the turn is ended.
         """
-        return asked_of(worker or self.worker, prompt)
+        return run_turn(worker or self.worker, prompt)
 
     def state(self) -> str:
         return self.worker.snapshot().state
 
     def die(self, screen: str = "") -> None:
         """
-        The newest session ends by itself.
+        End the newest session's process.
         """
         program = self.reactor.programs[-1]
         program.print(screen)
@@ -67,15 +67,15 @@ class WorkerTests(WorkerTestCase):
 
     def test_idle(self) -> None:
         """
-        A worker says when it can be asked.
+        A worker notifies its supervisor when it is ready for a request.
         """
-        self.assertEqual(self.watcher.idle, ["worker1"])
+        self.assertEqual(self.supervisor.idle, ["worker1"])
         snapshot = self.worker.snapshot()
         self.assertEqual((snapshot.state, snapshot.healthy, snapshot.pid), ("idle", True, 1000))
 
-    def test_comes_back(self) -> None:
+    def test_restarts_after_a_delay(self) -> None:
         """
-        After an unexpected end the next session starts 5 seconds later.
+        After a session ended by itself, the next one starts 5 seconds later.
         """
         self.die()
         snapshot = self.worker.snapshot()
@@ -89,10 +89,10 @@ class WorkerTests(WorkerTestCase):
         self.assertTrue(self.worker.idle)
         self.assertEqual(self.worker.snapshot().next_start, None)
 
-    def test_long_life(self) -> None:
+    def test_stable_session(self) -> None:
         """
-        A session that lives for long ends a row of failures, while it lives and
-        for its successor.
+        A session that lives for long resets the count of failures, for itself and for
+        its successor.
         """
         self.die()
         self.reactor.advance(5)
@@ -105,8 +105,8 @@ class WorkerTests(WorkerTestCase):
 
     def test_fails(self) -> None:
         """
-        After five short lives in a row a worker has failed, with the reason and
-        the last screen; a probe that comes to its prompt serves again.
+        After five sessions that ended early a worker has failed; a later session that
+        starts takes requests again.
         """
         for program in range(5):
             self.reactor.programs[-1].mute = True
@@ -124,8 +124,8 @@ class WorkerTests(WorkerTestCase):
 
     def test_last_screen(self) -> None:
         """
-        What a session showed that never came to its prompt is kept until one does;
-        what one showed later may be a client's, and is not.
+        The screen of a session that never reached its prompt is kept until one does;
+        later output may be a client's, and is not kept.
         """
         self.die("secret words")
         self.assertEqual(self.worker.snapshot().last_screen, "")
@@ -141,13 +141,13 @@ class WorkerTests(WorkerTestCase):
         self.assertTrue(self.worker.idle)
         self.assertEqual(self.worker.snapshot().last_screen, "")
 
-    def test_renew(self) -> None:
+    def test_restart(self) -> None:
         """
-        A renewed session is followed by another as soon as it is gone, once,
-        however many ask for it.
+        A restarted worker starts exactly one session, however many restarts were
+        requested.
         """
-        self.worker.renew("tired", ahead=False)
-        self.worker.renew("very tired", ahead=False)
+        self.worker.restart("tired", overlap=False)
+        self.worker.restart("very tired", overlap=False)
         self.assertTrue(self.worker.snapshot().healthy)
         self.reactor.advance(0)
         self.assertEqual(len(self.reactor.programs), 2)
@@ -155,45 +155,45 @@ class WorkerTests(WorkerTestCase):
         self.assertTrue(self.worker.idle)
         self.assertEqual(self.worker.snapshot().consecutive_failures, 0)
 
-    def test_is_told_to_quit(self) -> None:
+    def test_quits_first(self) -> None:
         """
-        An idle agent is told to quit before it is told by a signal.
+        An idle agent is asked to quit before it gets a signal.
         """
-        self.worker.renew("tired", ahead=False)
+        self.worker.restart("tired", overlap=False)
         self.reactor.advance(0)
         first = self.reactor.programs[0]
         self.assertEqual((first.typed, first.process.signals), (["/quit"], []))
 
     def test_does_not_quit(self) -> None:
         """
-        One that does not is told by signals.
+        An agent that does not quit gets signals.
         """
-        self.reactor.programs[0].obeys = False
+        self.reactor.programs[0].obeys_sigterm = False
         self.patch(self.reactor.programs[0], "receive", lambda data: None)
-        self.worker.renew("tired", ahead=False)
+        self.worker.restart("tired", overlap=False)
         self.reactor.advance(5)
         self.assertEqual(self.reactor.programs[0].process.signals, ["TERM"])
         self.reactor.advance(5)
         self.assertEqual(self.reactor.running, {1001})
 
-    def test_renew_in_a_turn(self) -> None:
+    def test_restart_in_a_turn(self) -> None:
         """
-        A session that is asked is renewed after its turn.
+        A busy worker is restarted after its turn.
         """
         self.reactor.programs[0].interruptible = True
         results = self.ask("hello")
-        self.worker.renew("tired", ahead=False)
-        self.assertTrue(self.worker.renewing)
+        self.worker.restart("tired", overlap=False)
+        self.assertTrue(self.worker.restarting)
         self.reactor.advance(0)
         self.assertIn("hello", results[0].text)
         self.assertEqual(self.reactor.running, {1001})
-        self.assertFalse(self.worker.renewing)
+        self.assertFalse(self.worker.restarting)
 
-    def test_ahead(self) -> None:
+    def test_overlap(self) -> None:
         """
-        With room for two, the old session serves until the new one is ready.
+        With memory for two, the old session takes requests until the new one is ready.
         """
-        self.worker.renew("tired", ahead=True)
+        self.worker.restart("tired", overlap=True)
         self.assertTrue(self.worker.idle)
         self.assertEqual(self.reactor.running, {1000, 1001})
         results = self.ask("hello")
@@ -201,18 +201,18 @@ class WorkerTests(WorkerTestCase):
         self.assertEqual(self.reactor.programs[0].typed[0], "hello")
         self.assertIn("hello", results[0].text)
         self.assertEqual(self.reactor.running, {1001})
-        self.assertEqual((self.worker.idle, self.worker.renewing), (True, False))
+        self.assertEqual((self.worker.idle, self.worker.restarting), (True, False))
         self.assertEqual(self.worker.snapshot().last_error, None)
 
     def test_successor_fails(self) -> None:
         """
-        A successor that does not start leaves the old session where it is.
+        The old session stays if its successor fails to start.
         """
         self.patch(self.reactor, "_make", silent)
-        self.worker.renew("tired", ahead=True)
+        self.worker.restart("tired", overlap=True)
         self.die()
         self.assertEqual(self.reactor.running, {1000})
-        self.assertEqual((self.worker.idle, self.worker.renewing), (True, False))
+        self.assertEqual((self.worker.idle, self.worker.restarting), (True, False))
         self.assertEqual(
             self.worker.snapshot().last_error,
             "exit status 3, after 'Model: auto (/model to change)'",
@@ -220,10 +220,9 @@ class WorkerTests(WorkerTestCase):
 
     def test_old_session_dies_first(self) -> None:
         """
-        When the old session dies while its successor starts, that one is waited
-        for, and no third is started.
+        If the old session ends while its successor starts, no third one is started.
         """
-        self.worker.renew("tired", ahead=True)
+        self.worker.restart("tired", overlap=True)
         self.reactor.programs[0].process.end(signal=9)
         self.reactor.advance(0)
         self.assertEqual(self.reactor.running, {1001})
@@ -231,35 +230,35 @@ class WorkerTests(WorkerTestCase):
 
     def test_one_owner_of_a_restart(self) -> None:
         """
-        A session that dies while it is renewed is followed by one session.
+        A session that ends while it is restarted has exactly one successor.
         """
-        self.worker.renew("tired", ahead=False)
+        self.worker.restart("tired", overlap=False)
         self.reactor.programs[0].process.end(signal=9)
         self.reactor.advance(60)
         self.assertEqual(len(self.reactor.programs), 2)
         self.assertEqual(self.reactor.running, {1001})
 
-    def test_replace(self) -> None:
+    def test_restart_now(self) -> None:
         """
-        A replaced session is ended whatever it does; no time is lost and no
-        failure counted.
+        `restart_now` ends a session in the middle of its turn; the next one starts at
+        once, and no failure is counted.
         """
-        self.reactor.programs[0].obeys = False
+        self.reactor.programs[0].obeys_sigterm = False
         self.ask("hello")
-        self.worker.replace("stuck")
+        self.worker.restart_now("stuck")
         self.reactor.advance(5)
         self.assertEqual(self.reactor.running, {1001})
         self.assertEqual(self.worker.snapshot().consecutive_failures, 0)
 
-    def test_given_up(self) -> None:
+    def test_aborted(self) -> None:
         """
-        A session that was ended because of what a turn left behind has its
-        successor at once: it had started well.
+        A session that was stopped because a cancelled turn did not end has a successor
+        at once: it had started well.
         """
         self.reactor.programs[0].interruptible = False
         self.patch(self.reactor.programs[0], "_reply", lambda prompt: None)
         reply = self.worker.ask("hello")
-        watched(reply)
+        results_of(reply)
         self.reactor.advance(0)
         reply.cancel()
         self.reactor.advance(10)
@@ -270,10 +269,10 @@ class WorkerTests(WorkerTestCase):
 
     def test_cannot_start(self) -> None:
         """
-        A session that cannot be started is tried again after the delay.
+        A session that could not be started is followed by another after the delay.
         """
         self.reactor.refuse = OSError("no more processes")
-        self.worker.renew("tired", ahead=False)
+        self.worker.restart("tired", overlap=False)
         self.reactor.advance(0)
         self.assertEqual(self.worker.snapshot().last_error, "could not start: no more processes")
         self.reactor.refuse = None
@@ -282,22 +281,22 @@ class WorkerTests(WorkerTestCase):
 
     def test_due(self) -> None:
         """
-        A session that gave as many answers as it may is due, each time one more is
-        given until it is renewed.
+        A worker is due for a restart when its session has given as many answers as it
+        may.
         """
         policy = evolve(RECYCLING, max_requests=2)
-        worker = new_worker_in(self.reactor, recycling=policy)("worker2", self.watcher)
+        worker = new_worker_in(self.reactor, recycling=policy)("worker2", self.supervisor)
         self.begin(worker)
         for prompt in "ab":
-            self.assertEqual(self.watcher.due, [])
+            self.assertEqual(self.supervisor.due, [])
             self.ask(prompt, worker)
             self.reactor.advance(0)
-        self.assertEqual(self.watcher.due, ["gave 2 answers"])
+        self.assertEqual(self.supervisor.due, ["gave 2 answers"])
 
     def test_drain(self) -> None:
         """
-        A drained worker ends its session after its turn, and starts none until it
-        is told to.
+        A drained worker ends its session after its turn, and starts no other until it
+        is restarted.
         """
         results = self.ask("hello")
         self.worker.drain()
@@ -306,13 +305,13 @@ class WorkerTests(WorkerTestCase):
         self.assertIn("hello", results[0].text)
         self.reactor.advance(60)
         self.assertEqual((self.state(), self.reactor.running), ("drained", set()))
-        self.worker.renew("go on", ahead=False)
+        self.worker.restart("go on", overlap=False)
         self.reactor.advance(0)
         self.assertTrue(self.worker.idle)
 
-    def test_drain_while_waiting(self) -> None:
+    def test_drain_in_backoff(self) -> None:
         """
-        A worker that waits for its restart is drained at once.
+        A worker without a session is drained at once.
         """
         self.die()
         self.worker.drain()
@@ -322,9 +321,9 @@ class WorkerTests(WorkerTestCase):
 
     def test_drain_both(self) -> None:
         """
-        A worker that is being renewed drains both of its sessions.
+        A worker that is being restarted drains both of its sessions.
         """
-        self.worker.renew("tired", ahead=True)
+        self.worker.restart("tired", overlap=True)
         self.worker.drain()
         self.reactor.advance(0)
         self.assertEqual((self.worker.gone, self.reactor.running), (True, set()))
@@ -342,7 +341,7 @@ class WorkerTests(WorkerTestCase):
 
     def test_stop_now(self) -> None:
         """
-        One that is quitting can be told to hurry.
+        An agent that has not quit yet can be stopped at once.
         """
         self.patch(self.reactor.programs[0], "receive", lambda data: None)
         self.worker.stop()
@@ -352,9 +351,9 @@ class WorkerTests(WorkerTestCase):
         self.reactor.advance(0)
         self.assertEqual(self.reactor.running, set())
 
-    def test_stop_while_waiting(self) -> None:
+    def test_stop_in_backoff(self) -> None:
         """
-        A worker that waits for its restart stops at once and for good.
+        A worker without a session stops at once and for good.
         """
         self.die()
         self.worker.stop()
@@ -364,39 +363,42 @@ class WorkerTests(WorkerTestCase):
 
     def test_stop_both(self) -> None:
         """
-        A worker that is being renewed stops both of its sessions.
+        A worker that is being restarted stops both of its sessions.
         """
-        self.worker.renew("tired", ahead=True)
+        self.worker.restart("tired", overlap=True)
         self.worker.stop()
         self.reactor.advance(0)
         self.assertEqual((self.worker.gone, self.reactor.running), (True, set()))
 
 
 def silent() -> MemoryKiro:
+    """
+    Return a program that never shows its prompt.
+    """
     program = MemoryKiro()
     program.mute = True
     return program
 
 
-class TroubleTests(WorkerTestCase):
+class FailureTests(WorkerTestCase):
     """
-    Tests for sessions that say what is wrong.
+    Tests for sessions that report why they fail.
     """
 
-    def start_troubled(self, of_all: bool) -> None:
-        self.watcher.of_all = of_all
+    def fail_to_start(self, affects_all: bool) -> None:
+        self.supervisor.affects_all = affects_all
         self.patch(self.reactor, "_make", silent)
-        self.worker.replace("to see another")
+        self.worker.restart_now("to start another")
         self.reactor.advance(0)
         self.die("You are not logged in, please log in with kiro-cli login\n")
 
-    def test_held(self) -> None:
+    def test_circuit_open(self) -> None:
         """
-        A trouble that every session would have starts no other session.
+        After a failure that affects every session, no other session is started.
         """
-        self.start_troubled(of_all=True)
-        self.assertEqual(self.watcher.failures[0].kind, "login_required")
-        self.assertEqual((self.state(), self.worker.held), ("held", True))
+        self.fail_to_start(affects_all=True)
+        self.assertEqual(self.supervisor.failures[0].kind, "login_required")
+        self.assertEqual((self.state(), self.worker.awaiting_recovery), ("held", True))
         self.reactor.advance(10_000)
         self.assertEqual(len(self.reactor.programs), 2)
         self.patch(self.reactor, "_make", MemoryKiro)
@@ -404,25 +406,25 @@ class TroubleTests(WorkerTestCase):
         self.reactor.advance(0)
         self.assertTrue(self.worker.idle)
 
-    def test_of_one(self) -> None:
+    def test_failure_of_one_session(self) -> None:
         """
-        One that is the session's own is a failure like others.
+        A failure that concerns one session is followed by another after the delay.
         """
-        self.start_troubled(of_all=False)
+        self.fail_to_start(affects_all=False)
         self.assertEqual(self.state(), "waiting")
 
 
-class ServedOnceTests(SynchronousTestCase):
+class SingleUseTests(SynchronousTestCase):
     """
     Tests for a worker whose sessions serve one request each.
     """
 
     def setUp(self) -> None:
-        self.watcher = Watcher()
+        self.supervisor = MemorySupervisor()
 
     def start(self, program: type[MemoryKiro], **session: Any) -> Worker:
         self.reactor = MemoryReactor(program)
-        worker = new_worker_in(self.reactor, **session)("worker1", self.watcher)
+        worker = new_worker_in(self.reactor, **session)("worker1", self.supervisor)
         worker.start()
         self.reactor.pump([0, 0.5])
         self.assertTrue(worker.idle)
@@ -430,11 +432,11 @@ class ServedOnceTests(SynchronousTestCase):
 
     def test_successor(self) -> None:
         """
-        A spent session has its successor at once; that is no failure, and the
-        worker is healthy all the while.
+        An exhausted session has a successor at once; that is no failure, and the worker
+        stays healthy.
         """
         worker = self.start(MemoryLine, dialect="generic")
-        results = asked_of(worker, "hello")
+        results = run_turn(worker, "hello")
         self.reactor.advance(0)
         self.reactor.programs[0].say("world")
         for seconds in (0, 0.5, 0, 0):
@@ -447,15 +449,15 @@ class ServedOnceTests(SynchronousTestCase):
         self.reactor.pump([0, 0.5])
         self.assertTrue(worker.idle)
 
-    def test_successor_ahead(self) -> None:
+    def test_successor_overlaps(self) -> None:
         """
-        With room for two, the successor starts with the turn, and can be asked
-        the moment that is over.
+        With memory for two, the successor starts with the turn, and is ready as soon as
+        the turn is over.
         """
-        self.watcher.room = True
+        self.supervisor.has_memory = True
         worker = self.start(MemoryLine, dialect="generic")
         for number in range(3):
-            results = asked_of(worker, "hello")
+            results = run_turn(worker, "hello")
             self.reactor.pump([0, 0.5, 0])
             self.reactor.programs[number].say("world")
             self.reactor.pump([0, 0.5])
@@ -466,24 +468,23 @@ class ServedOnceTests(SynchronousTestCase):
 
     def test_recycle(self) -> None:
         """
-        An agent that could forget is not asked to where each request shall have a
-        process of its own.
+        With `Reset.RECYCLE`, an agent that could be cleared is replaced instead.
         """
         worker = self.start(MemoryKiro, reset=Reset.RECYCLE)
-        results = asked_of(worker, "hello")
+        results = run_turn(worker, "hello")
         self.reactor.advance(0)
         self.assertIn("hello", results[0].text)
         self.assertEqual(self.reactor.programs[0].typed, ["hello"])
         self.assertEqual(self.reactor.running, {1001})
 
-    def test_recycle_given_up(self) -> None:
+    def test_recycle_cancelled(self) -> None:
         """
-        Such a session is not interrupted either.
+        With `Reset.RECYCLE`, a cancelled turn is not interrupted: its session ends.
         """
         worker = self.start(MemoryKiro, reset=Reset.RECYCLE)
         self.patch(self.reactor.programs[0], "_reply", lambda prompt: None)
         reply = worker.ask("hello")
-        watched(reply)
+        results_of(reply)
         self.reactor.advance(0)
         reply.cancel()
         self.reactor.advance(0)
@@ -491,19 +492,19 @@ class ServedOnceTests(SynchronousTestCase):
 
     def test_none(self) -> None:
         """
-        With no reset, the next request is asked in the same conversation, but
-        after one that was given up it is cleared.
+        With `Reset.NONE`, requests share a conversation, which is only cleared after a
+        cancelled one.
         """
         worker = self.start(MemoryKiro, reset=Reset.NONE)
         for prompt in "ab":
-            results = asked_of(worker, prompt)
+            results = run_turn(worker, prompt)
             self.reactor.advance(0)
             self.assertEqual(len(results), 1)
             self.assertTrue(worker.idle)
         self.assertEqual(self.reactor.programs[0].typed, ["a", "b"])
         self.patch(self.reactor.programs[0], "_reply", lambda prompt: None)
         reply = worker.ask("c")
-        watched(reply)
+        results_of(reply)
         self.reactor.advance(0)
         reply.cancel()
         self.reactor.pump([0, 0.2, 0])

@@ -1,5 +1,5 @@
 """
-Tests for `kiroworkers.pool.workers` and `renewal`.
+Tests for `kiroworkers.pool.workers` and `rolling_restart`.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from kiroworkers.pool.circuit_breaker import LoginPolicy
 from kiroworkers.pool.dispatcher import Dispatcher
 from kiroworkers.session.session import Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import RECYCLING, LoggedOut, pool_in, watched
+from tests.memory import RECYCLING, LoggedOut, dispatcher_in, results_of
 
 
-class CrewTestCase(SynchronousTestCase):
+class WorkerPoolTestCase(SynchronousTestCase):
     """
-    A crew in memory whose programs answer when they are told to.
+    A test with a pool in memory whose programs answer when the test says so.
     """
 
     def start(self, **changes: Any) -> Dispatcher:
         self.logged_in = True
         self.reactor = MemoryReactor(self.make)
-        self.pool = pool_in(self.reactor, **changes)
-        self.worker_pool = self.pool.worker_pool
-        self.pool.startService()
+        self.dispatcher = dispatcher_in(self.reactor, **changes)
+        self.worker_pool = self.dispatcher.worker_pool
+        self.dispatcher.startService()
         self.reactor.advance(0)
-        return self.pool
+        return self.dispatcher
 
     def make(self) -> MemoryKiro:
         return MemoryKiro(lambda prompt: None) if self.logged_in else LoggedOut()
 
     def ask(self, *prompts: str) -> list[list[Any]]:
-        results = [watched(self.pool.submit(prompt)) for prompt in prompts]
+        results = [results_of(self.dispatcher.submit(prompt)) for prompt in prompts]
         self.reactor.advance(0)
         return results
 
     def answer(self) -> None:
         """
-        Every running turn is answered.
+        Answer every running turn.
         """
         for program in list(self.reactor.programs):
             if program.answering and program.process.pid in self.reactor.running:
@@ -51,18 +51,18 @@ class CrewTestCase(SynchronousTestCase):
         self.reactor.advance(0)
 
     def states(self) -> list[str]:
-        return [each.state for each in self.worker_pool.snapshots()]
+        return [worker.state for worker in self.worker_pool.snapshots()]
 
 
-class ScalingTests(CrewTestCase):
+class ScalingTests(WorkerPoolTestCase):
     """
-    Tests for how many workers there are.
+    Tests for the number of workers.
     """
 
     def test_grows_and_shrinks(self) -> None:
         """
-        There are more while requests wait, never more than may be; they go when
-        they were not needed for a whole round, and take their names with them.
+        Workers are added while requests wait, up to the limit; they are retired when
+        they were not needed for a whole interval, and their names are used again.
         """
         self.start(workers=1, max_workers=4)
         self.ask(*"abcdefgh")
@@ -81,22 +81,22 @@ class ScalingTests(CrewTestCase):
         self.assertEqual(len(self.reactor.running), 2)
         self.ask(*"abc")
         self.assertEqual(
-            [each.name for each in self.worker_pool.workers][2:], ["worker3", "worker4"]
+            [worker.name for worker in self.worker_pool.workers][2:], ["worker3", "worker4"]
         )
 
     def test_names(self) -> None:
         """
-        A crew may call its workers something else; those that come later, too.
+        The name prefix applies to all workers, also to those that are added later.
         """
-        self.start(workers=1, max_workers=2, called="q-worker")
+        self.start(workers=1, max_workers=2, name_prefix="q-worker")
         self.ask("a", "b")
         self.assertEqual(
-            [each.name for each in self.worker_pool.workers], ["q-worker1", "q-worker2"]
+            [worker.name for worker in self.worker_pool.workers], ["q-worker1", "q-worker2"]
         )
 
     def test_keeps_some_spare(self) -> None:
         """
-        One more is started when the last idle worker is asked.
+        One more worker is started when the last idle one gets a request.
         """
         self.start(workers=2, max_workers=4)
         self.ask("a")
@@ -104,9 +104,9 @@ class ScalingTests(CrewTestCase):
         self.ask("b")
         self.assertEqual(self.states(), ["busy", "busy", "idle"])
 
-    def test_not_in_vain(self) -> None:
+    def test_not_in_backoff(self) -> None:
         """
-        Where sessions fail to start, no more are started.
+        No worker is added while a worker's sessions fail to start.
         """
         self.start(workers=1, max_workers=4)
         self.reactor.programs[0].process.end(status=1)
@@ -116,27 +116,27 @@ class ScalingTests(CrewTestCase):
 
     def test_not_without_memory(self) -> None:
         """
-        Nor where there is no memory for one.
+        No worker is added without memory for its session.
         """
-        self.start(workers=1, max_workers=4, is_free=lambda size: False)
+        self.start(workers=1, max_workers=4, has_free_memory=lambda size: False)
         self.ask(*"abc")
         self.assertEqual(self.states(), ["busy"])
 
     def test_not_while_paused(self) -> None:
         """
-        What waits because the pool is paused is no load; when it resumes it is.
+        Requests that wait in a paused pool add no workers; when it resumes they do.
         """
         self.start(workers=1, max_workers=4)
-        self.pool.pause()
+        self.dispatcher.pause()
         self.ask(*"abc")
         self.assertEqual(self.states(), ["idle"])
-        self.pool.resume()
+        self.dispatcher.resume()
         self.assertEqual(len(self.worker_pool.workers), 4)
 
     def test_set_workers(self) -> None:
         """
-        Another number is started, or let go, busy ones after their turns; the
-        limit of dynamic scaling stays.
+        Setting the number starts or retires workers, busy ones after their turns; the
+        limit of autoscaling stays.
         """
         self.start(workers=2)
         self.worker_pool.set_workers(3)
@@ -146,17 +146,17 @@ class ScalingTests(CrewTestCase):
         self.worker_pool.set_workers(1)
         self.assertEqual(self.states(), ["busy"])
         self.answer()
-        self.assertEqual([len(each) for each in results], [1, 1, 1])
+        self.assertEqual([len(result) for result in results], [1, 1, 1])
         self.assertEqual(self.reactor.running, {1000})
         self.start(workers=2, max_workers=8)
         self.worker_pool.set_workers(8)
         self.worker_pool.set_workers(2)
-        self.assertEqual(self.worker_pool.scale, AutoscalePolicy(2, 8, 1, 2))
+        self.assertEqual(self.worker_pool.autoscale_policy, AutoscalePolicy(2, 8, 1, 2))
 
-    def test_let_go_first(self) -> None:
+    def test_retired_first(self) -> None:
         """
-        Those without a session are let go before those that are idle, and those
-        before busy ones.
+        Workers without a session are retired before idle ones, and those before busy
+        ones.
         """
         self.start(workers=3)
         self.ask("a")
@@ -167,110 +167,109 @@ class ScalingTests(CrewTestCase):
             self.assertEqual([worker.name for worker in self.worker_pool.workers], left)
 
 
-class RenewalTests(CrewTestCase):
+class RollingRestartTests(WorkerPoolTestCase):
     """
-    Tests for when workers have new sessions.
+    Tests for `RollingRestart`.
     """
 
     def test_one_at_a_time(self) -> None:
         """
-        All are renewed, and no more than one is missing at any time.
+        All workers are restarted, and never more than one is missing.
         """
-        self.start(workers=4, is_free=lambda size: False)
+        self.start(workers=4, has_free_memory=lambda size: False)
         missing: list[int] = []
         make = self.reactor._make
 
-        def on_progress() -> MemoryKiro:
+        def count_missing() -> MemoryKiro:
             missing.append(sum(state != "idle" for state in self.states()))
             return make()
 
-        self.patch(self.reactor, "_make", on_progress)
-        self.worker_pool.renew_all("because")
+        self.patch(self.reactor, "_make", count_missing)
+        self.worker_pool.restart_all("because")
         self.reactor.advance(0)
         self.assertEqual(self.reactor.running, {1004, 1005, 1006, 1007})
         self.assertEqual(missing, [1, 1, 1, 1])
 
     def test_without_memory_under_load(self) -> None:
         """
-        Without memory for two, and with no worker ever idle, one that is due goes
-        after its turn while another serves.
+        Without memory for a second session and with no worker ever idle, a worker is
+        restarted after its turn while the other one is busy.
         """
         policy = evolve(RECYCLING, max_requests=3)
-        self.start(is_free=lambda size: False, recycling=policy)
+        self.start(has_free_memory=lambda size: False, recycling=policy)
         for _ in range(20):
             self.ask(*"abcd")
             self.answer()
             self.answer()
-        self.assertTrue(all(each.starts > 5 for each in self.worker_pool.snapshots()))
+        self.assertTrue(all(worker.starts > 5 for worker in self.worker_pool.snapshots()))
 
     def test_alone_without_memory(self) -> None:
         """
-        A worker that is alone is renewed all the same.
+        The only worker of a pool is restarted even without memory for a second session.
         """
-        self.start(workers=1, is_free=lambda size: False)
-        self.worker_pool.renew_all("because")
+        self.start(workers=1, has_free_memory=lambda size: False)
+        self.worker_pool.restart_all("because")
         self.reactor.advance(0)
         self.assertEqual(self.reactor.running, {1001})
 
     def test_without_a_session(self) -> None:
         """
-        Workers that have no session need no memory for two.
+        Workers without a session are restarted without memory for two.
         """
-        self.start(is_free=lambda size: False)
+        self.start(has_free_memory=lambda size: False)
         for worker in self.worker_pool.workers:
             self.worker_pool.drain(worker)
         self.reactor.advance(0)
         for worker in self.worker_pool.workers:
-            self.worker_pool.renew(worker, "go on")
+            self.worker_pool.restart(worker, "go on")
         self.reactor.advance(0)
         self.assertEqual(self.states(), ["idle", "idle"])
 
-    def test_drain_beats_renewal(self) -> None:
+    def test_drain_cancels_restart(self) -> None:
         """
-        A worker that is drained while it is due stays drained.
+        A worker that is drained while its restart is scheduled stays drained.
         """
-        self.start(is_free=lambda size: False)
-        self.worker_pool.renew_all("because")
+        self.start(has_free_memory=lambda size: False)
+        self.worker_pool.restart_all("because")
         self.worker_pool.drain(self.worker_pool.workers[1])
         self.reactor.advance(0)
-        self.worker_pool.renew_all("again")
+        self.worker_pool.restart_all("again")
         self.reactor.advance(0)
         self.assertEqual(self.states(), ["idle", "drained"])
 
     def test_restart_while_draining(self) -> None:
         """
-        A worker that is restarted while it is drained works on.
+        A worker that is restarted while it drains stays in service.
         """
         self.start()
         self.ask("a")
         worker = self.worker_pool.workers[0]
         self.worker_pool.drain(worker)
-        self.worker_pool.renew(worker, "after all")
+        self.worker_pool.restart(worker, "after all")
         self.answer()
         self.assertEqual(self.states(), ["idle", "idle"])
 
-    def test_served_once(self) -> None:
+    def test_single_use_session(self) -> None:
         """
-        A successor that was started before somebody wanted new sessions is not
-        the new one.
+        A successor that was started before a restart was requested is replaced, too.
         """
         self.start(workers=1, session={"reset": Reset.RECYCLE})
         self.ask("a")
         self.assertEqual(self.reactor.running, {1000, 1001})
-        self.worker_pool.renew_all("because")
+        self.worker_pool.restart_all("because")
         self.reactor.advance(0)
         self.answer()
         self.assertEqual(self.reactor.running, {1002})
 
 
-class OutageTests(CrewTestCase):
+class CircuitBreakerTests(WorkerPoolTestCase):
     """
-    Tests for troubles that every session has.
+    Tests for failures that affect every session.
     """
 
     def log_out(self, **changes: Any) -> None:
         """
-        Sessions that cannot start, because nobody is logged in.
+        Log the user out, so that no session can start.
         """
         self.start(**changes)
         self.logged_in = False
@@ -279,10 +278,10 @@ class OutageTests(CrewTestCase):
         self.reactor.pump([0, 5])
         self.assertEqual(self.states(), ["held", "held"])
 
-    def test_asked_about(self) -> None:
+    def test_login_check(self) -> None:
         """
-        Where the agent can be asked whether somebody is logged in, it is, from time
-        to time, and nothing is started until somebody is.
+        If the agent has a login check, it runs periodically, and no session is started
+        until a user is logged in.
         """
         self.log_out(login=LoginPolicy(lambda: succeed(self.logged_in), 60.0))
         self.reactor.pump([60.0] * 100)
@@ -292,10 +291,10 @@ class OutageTests(CrewTestCase):
         self.assertEqual(self.states(), ["idle", "idle"])
         self.assertFalse(self.worker_pool.circuit_breaker.is_open)
 
-    def test_tried(self) -> None:
+    def test_probe(self) -> None:
         """
-        Where it cannot, one session is started from time to time, and when it comes
-        to its prompt all are.
+        Without a login check, one session is started as a probe from time to time, and
+        when it is ready all others are started.
         """
         self.log_out()
         for wait, programs in [(60, 5), (120, 6), (240, 7)]:
@@ -308,9 +307,9 @@ class OutageTests(CrewTestCase):
         self.assertEqual(self.states(), ["idle", "idle"])
         self.assertFalse(self.worker_pool.circuit_breaker.is_open)
 
-    def test_trial_is_drained(self) -> None:
+    def test_probe_is_drained(self) -> None:
         """
-        When the worker that tries is drained, another tries.
+        When the worker that probes is drained, another one probes.
         """
         self.log_out()
         self.logged_in = True
@@ -322,20 +321,19 @@ class OutageTests(CrewTestCase):
 
     def test_operator_restarts(self) -> None:
         """
-        A session that an operator starts shows as much.
+        A session that an operator starts is a probe as well.
         """
         self.log_out()
         self.logged_in = True
         self.reactor.advance(1)
-        self.worker_pool.renew(self.worker_pool.workers[1], "somebody logged in")
+        self.worker_pool.restart(self.worker_pool.workers[1], "a user logged in")
         self.reactor.advance(0)
         self.assertEqual(self.states(), ["idle", "idle"])
         self.assertFalse(self.worker_pool.circuit_breaker.is_open)
 
     def test_new_login(self) -> None:
         """
-        Sessions that live are renewed after a login, but not those that were
-        drained.
+        Running sessions are replaced after a login; drained workers stay drained.
         """
         self.start(workers=3, login=LoginPolicy(lambda: succeed(True), 60.0))
         self.worker_pool.drain(self.worker_pool.workers[2])
@@ -344,17 +342,17 @@ class OutageTests(CrewTestCase):
         self.assertEqual(self.states(), ["idle", "idle", "drained"])
         self.assertEqual(self.reactor.running, {1003, 1004})
 
-    def test_of_one(self) -> None:
+    def test_failure_of_one_session(self) -> None:
         """
-        Other troubles are those of one session.
+        A failure that concerns one session does not open the circuit.
         """
         self.start()
         self.assertFalse(self.worker_pool.record_failure(AgentFailure("network", "it is gone")))
         self.assertFalse(self.worker_pool.circuit_breaker.is_open)
 
-    def test_checking(self) -> None:
+    def test_during_login_check(self) -> None:
         """
-        While the agent is being asked, no request tries.
+        No request probes the agent while a login check runs.
         """
         answers: list[Deferred[bool]] = []
 
@@ -371,5 +369,5 @@ class OutageTests(CrewTestCase):
         self.assertTrue(self.worker_pool.circuit_breaker.is_open)
         self.reactor.advance(60)
         self.assertEqual(len(answers), 2)
-        stopped = watched(self.pool.stopService())
+        stopped = results_of(self.dispatcher.stopService())
         self.assertEqual((stopped, self.reactor.getDelayedCalls()), ([None], []))
