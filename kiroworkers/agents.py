@@ -1,5 +1,5 @@
 """
-Which program answers: choosing it, and the command that starts it.
+Choose the agent that answers requests, and the command that starts it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from kiroworkers.conversations.dialects.dialect import LinePrompt, Version, vers
 from kiroworkers.conversations.dialects.environment import EVERYTHING
 from kiroworkers.errors import CannotStart, InvalidSetting
 
-#: The names `--agent` takes, and the dialects that each may speak, by its version.
+#: The names that `--agent` accepts, each with the dialects that the agent may speak.  The
+#: version of the installed program decides between several.
 _DIALECTS = {
     "kiro": ("kiro-classic", "kiro-acp"),
     "kiro-acp": ("kiro-acp",),
@@ -39,78 +40,88 @@ _DIALECTS = {
     "offline": ("offline",),
 }
 
-#: Kiro that can be chosen is driven through its classic interface only before this
-#: version: then that stops at a menu, and says that it will go.
+#: Where a name has a choice, Kiro's classic interface is used only before this version:
+#: from then on it stops at a menu and announces its own removal.
 _CLASSIC_UNTIL = {"kiro": "2.28"}
 
-#: The dialects of `--agent-command`: of a program with a prompt, and of one that
-#: speaks ACP.
+#: The dialects of `--agent-command`: a program with a prompt, and one that speaks ACP.
 _GENERIC = "generic"
 _ACP = "acp"
 
-#: What makes a name a pattern.
-_WILD = frozenset("*?[")
+#: The characters that make a name of `--pass-env` a pattern.
+_WILDCARDS = frozenset("*?[")
 
-#: Most bytes that a version is looked for in.
-_LONGEST_VERSION = 4096
+#: How much of the output of a version command is read, in bytes.
+_MAX_VERSION_OUTPUT = 4096
 
-#: Seconds a program may take to say its version.
-_VERSION_PATIENCE = 10.0
+#: How much of its first line is kept, in characters.
+_MAX_VERSION_LENGTH = 200
+
+#: Seconds that a program may take to print its version.
+_VERSION_TIMEOUT = 10.0
 
 
 @frozen
 class AgentSpec:
     """
-    What the operator asks for.
+    Hold what the operator specified about an agent.
 
     Attributes:
-        agent: `auto`, a name or a dialect file.
-        command: a program of any kind, with its arguments, instead; empty
-            without.
-        prompt: the pattern of that program's prompt; empty for the usual one.
-        pass_env: variables that it gets besides its own: names or patterns,
-            those for one agent behind its name and a colon.
-        of_others: names or patterns that agents beside it have for their own.
+        agent: ``auto``, an agent's name, or the path of a dialect file.
+        command: The command line of any program to run instead; empty for none.
+        prompt: A regular expression for that program's prompt; empty for the default.
+        pass_env: Names or patterns of variables that the agent gets besides its own.  An
+            entry ``AGENT:NAME`` is for that agent only.
+        foreign_patterns: Names or patterns of variables that belong to the other agents
+            of this server.
     """
 
     agent: str = "auto"
     command: str = ""
     prompt: str = ""
     pass_env: tuple[str, ...] = ()
-    of_others: tuple[str, ...] = ()
+    foreign_patterns: tuple[str, ...] = ()
 
     def environment(
-        self, called: str, dialect: Dialect, inherited: Mapping[str, str]
+        self, name: str, dialect: Dialect, inherited: Mapping[str, str]
     ) -> dict[str, str]:
         """
-        What the agent of this name and `dialect` gets of the variables `inherited`.
+        Return the environment of the agent.
+
+        Args:
+            name: The agent's name, as in ``AGENT:NAME``.
+            dialect: Names the variables that the agent needs.
+            inherited: The server's own environment.
         """
-        also: list[str] = []
-        for each in self.pass_env:
-            agent, _, name = each.rpartition(":")
-            if agent == called or (agent == "" and not _WILD.intersection(name)):
-                also.append(name)
+        extra: list[str] = []
+        for entry in self.pass_env:
+            agent, _, pattern = entry.rpartition(":")
+            if agent == name or (agent == "" and not _WILDCARDS.intersection(pattern)):
+                extra.append(pattern)
             elif agent == "":
-                # Meant for all, but not what is another's own.
-                also += (
+                # A pattern for all agents does not include what is another agent's own.
+                extra += (
                     variable
                     for variable in inherited
-                    if fnmatchcase(variable, name)
-                    and not any(fnmatchcase(variable, own) for own in self.of_others)
+                    if fnmatchcase(variable, pattern)
+                    and not any(fnmatchcase(variable, foreign) for foreign in self.foreign_patterns)
                 )
-        return dialect.environment(inherited, also, self.of_others)
+        return dialect.environment(inherited, extra, self.foreign_patterns)
 
 
 @frozen
 class Agent:
     """
-    The program that every session runs.
+    Represent the program that each session of an agent runs.
 
     Attributes:
-        reason: why this one, in one sentence for people.
-        executable, arguments: the command.
-        name: what it is asked for by: as the operator spelt it, or as its
-            dialect says where that was a file, a command or `auto`.
+        dialect: How to talk to the program.
+        reason: Why this agent was chosen, in words for the operator.
+        executable: Path of the program.
+        arguments: Its arguments.
+        environment: Its whole environment.
+        name: The name by which requests select it: the operator's name for it, or the
+            dialect's for a file, a command or ``auto``.
     """
 
     dialect: Dialect
@@ -121,113 +132,126 @@ class Agent:
     name: str = field(default=Factory(lambda self: self.dialect.name, takes_self=True))
 
 
-def validate_agents(wanted: Sequence[AgentSpec]) -> None:
+def validate_agents(specs: Sequence[AgentSpec]) -> None:
     """
-    Can they be meant, side by side?
+    Check agents that are to run side by side, without looking at what is installed.
 
     Raises:
-        InvalidSetting: if not.
+        InvalidSetting: If one is invalid, or if two have the same name.
     """
     names: set[str] = set()
-    for each in wanted:
-        validate_agent(each)
-        if len(wanted) > 1:
-            if each.agent == "auto":
-                raise InvalidSetting("--agent", each.agent, "goes without others")
-            name = _name_of(each)
+    for spec in specs:
+        validate_agent(spec)
+        if len(specs) > 1:
+            if spec.agent == "auto":
+                raise InvalidSetting("--agent", spec.agent, "cannot be combined with other agents")
+            name = _agent_name(spec)
             if name in names:
-                raise InvalidSetting("--agent", each.agent, f"there is another agent named {name}")
+                raise InvalidSetting("--agent", spec.agent, f"there is another agent named {name}")
             names.add(name)
 
 
-def isolate_env(wanted: Sequence[AgentSpec]) -> list[AgentSpec]:
+def isolate_env(specs: Sequence[AgentSpec]) -> list[AgentSpec]:
     """
-    Agents that were checked, each of which gets nothing that is another's own.
+    Return `specs` so that no agent inherits a variable that belongs to another.
+
+    The specs must be valid.
     """
     return [
         evolve(
-            each,
-            of_others=tuple(
-                name for other in wanted if other is not each for name in _own_variables(other)
+            spec,
+            foreign_patterns=tuple(
+                pattern for other in specs if other is not spec for pattern in _own_variables(other)
             ),
         )
-        for each in wanted
+        for spec in specs
     ]
 
 
-def _own_variables(wanted: AgentSpec) -> Iterator[str]:
-    for dialect in [] if wanted.command else _dialects(wanted.agent):
-        yield from (each for each in dialect.pass_environment if each != EVERYTHING)
-    for each in wanted.pass_env:
-        agent, _, name = each.rpartition(":")
-        if agent == _name_of(wanted):
-            yield name
-
-
-def validate_agent(wanted: AgentSpec) -> None:
+def _own_variables(spec: AgentSpec) -> Iterator[str]:
     """
-    Can `wanted` be meant?
+    Yield the names and patterns of variables that only this agent gets.
+    """
+    for dialect in [] if spec.command else _dialects(spec.agent):
+        yield from (pattern for pattern in dialect.pass_environment if pattern != EVERYTHING)
+    for entry in spec.pass_env:
+        agent, _, pattern = entry.rpartition(":")
+        if agent == _agent_name(spec):
+            yield pattern
+
+
+def validate_agent(spec: AgentSpec) -> None:
+    """
+    Check one agent's options, without looking at what is installed.
 
     Raises:
-        InvalidSetting: if not.
+        InvalidSetting: If an option is invalid, or if two of them contradict each other.
     """
-    if wanted.command:
-        if wanted.agent not in ("auto", _ACP):
+    if spec.command:
+        if spec.agent not in ("auto", _ACP):
             raise InvalidSetting(
-                "--agent-command", wanted.command, "goes without --agent, or with --agent acp"
+                "--agent-command", spec.command, "can only be combined with --agent acp"
             )
-        if wanted.agent == _ACP and wanted.prompt:
-            raise InvalidSetting("--prompt-pattern", wanted.prompt, "ACP has no prompt to be seen")
+        if spec.agent == _ACP and spec.prompt:
+            raise InvalidSetting(
+                "--prompt-pattern", spec.prompt, "does not apply to ACP, which has no prompt"
+            )
         try:
-            named = shlex.split(wanted.command)
-        except ValueError as problem:
-            raise InvalidSetting("--agent-command", wanted.command, str(problem)) from None
-        if not named:
-            raise InvalidSetting("--agent-command", wanted.command, "names no program")
+            words = shlex.split(spec.command)
+        except ValueError as error:
+            raise InvalidSetting("--agent-command", spec.command, str(error)) from None
+        if not words:
+            raise InvalidSetting("--agent-command", spec.command, "does not name a program")
         try:
-            re.compile(wanted.prompt)
-        except (re.error, OverflowError, RecursionError) as problem:
-            raise InvalidSetting("--prompt-pattern", wanted.prompt, str(problem)) from None
-    elif wanted.prompt:
-        raise InvalidSetting("--prompt-pattern", wanted.prompt, "goes with --agent-command")
-    elif wanted.agent == _ACP:
-        raise InvalidSetting("--agent", wanted.agent, "goes with --agent-command")
-    elif wanted.agent != "auto":
+            re.compile(spec.prompt)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise InvalidSetting("--prompt-pattern", spec.prompt, str(error)) from None
+    elif spec.prompt:
+        raise InvalidSetting("--prompt-pattern", spec.prompt, "requires --agent-command")
+    elif spec.agent == _ACP:
+        raise InvalidSetting("--agent", spec.agent, "requires --agent-command")
+    elif spec.agent != "auto":
         try:
-            _dialects(wanted.agent)
-        except BadDialect as problem:
-            raise InvalidSetting("--agent", wanted.agent, str(problem)) from None
+            _dialects(spec.agent)
+        except BadDialect as error:
+            raise InvalidSetting("--agent", spec.agent, str(error)) from None
 
 
-def _dialects(name: str) -> list[Dialect]:
-    if name in _DIALECTS:
-        found = [load_dialect(each) for each in _DIALECTS[name]]
-        if name in _CLASSIC_UNTIL:
-            found[0] = evolve(found[0], until=version_in(_CLASSIC_UNTIL[name]))
-        return found
-    if name.endswith(".toml"):
-        return [read_dialect(Path(name).expanduser())]
+def _dialects(agent: str) -> list[Dialect]:
+    """
+    Return the dialects that `agent`, a name or the path of a dialect file, may speak.
+
+    Raises:
+        BadDialect: If the name is unknown or the file is invalid.
+    """
+    if agent in _DIALECTS:
+        dialects = [load_dialect(name) for name in _DIALECTS[agent]]
+        if agent in _CLASSIC_UNTIL:
+            dialects[0] = evolve(dialects[0], until=version_in(_CLASSIC_UNTIL[agent]))
+        return dialects
+    if agent.endswith(".toml"):
+        return [read_dialect(Path(agent).expanduser())]
     raise BadDialect(f"must be auto, {', '.join(_DIALECTS)}, acp or a dialect file (.toml)")
 
 
-def _name_of(wanted: AgentSpec) -> str:
-    return _ACP if wanted.agent == _ACP else _name(wanted.agent, _dialects(wanted.agent)[0])
+def _agent_name(spec: AgentSpec) -> str:
+    return _ACP if spec.agent == _ACP else _name(spec.agent, _dialects(spec.agent)[0])
 
 
-def _name(asked_for: str, dialect: Dialect) -> str:
-    return asked_for if asked_for in _DIALECTS else dialect.name
+def _name(requested: str, dialect: Dialect) -> str:
+    return requested if requested in _DIALECTS else dialect.name
 
 
-def _generic(wanted: AgentSpec) -> Dialect:
+def _command_dialect(spec: AgentSpec) -> Dialect:
     """
-    The dialect of any program.
+    Return the dialect for the program of `--agent-command`.
     """
-    program, *arguments = shlex.split(wanted.command)
-    dialect = load_dialect(_ACP if wanted.agent == _ACP else _GENERIC)
+    program, *arguments = shlex.split(spec.command)
+    dialect = load_dialect(_ACP if spec.agent == _ACP else _GENERIC)
     readiness = dialect.readiness
-    if wanted.prompt:
-        assert isinstance(readiness, LinePrompt), "its prompt is a pattern"
-        readiness = evolve(readiness, prompt=re.compile(wanted.prompt))
+    if spec.prompt:
+        assert isinstance(readiness, LinePrompt), "the generic dialect has a prompt pattern"
+        readiness = evolve(readiness, prompt=re.compile(spec.prompt))
     label = f"the program {shlex.join([program, *arguments])}"
     if dialect.transport == "acp":
         label += ", over ACP"
@@ -241,69 +265,77 @@ def _generic(wanted: AgentSpec) -> Dialect:
 
 
 def choose_agent(
-    wanted: AgentSpec,
+    spec: AgentSpec,
     environment: Mapping[str, str],
-    said_version: Callable[[list[str], Mapping[str, str]], str],
+    get_version: Callable[[list[str], Mapping[str, str]], str],
 ) -> Agent:
     """
-    The agent that is `wanted`, on this machine, given the server's
-    `environment`.
+    Choose the program and the dialect for `spec`, given what is installed.
 
     Args:
-        said_version: runs a command that prints a version; what it printed.
+        spec: What the operator specified.
+        environment: The server's own environment.
+        get_version: Runs a command that prints a version, in an environment, and returns
+            its output; see `read_version`.
 
     Raises:
-        CannotStart: when it is not to be had.
+        CannotStart: If the program is not installed, or if no dialect supports its
+            version.
     """
     path = environment.get("PATH", os.defpath)
-    name, reason = wanted.agent, "chosen with --agent"
-    if wanted.command:
-        name, reason = "command", "chosen with --agent-command"
-        dialects = [_generic(wanted)]
+    requested, reason = spec.agent, "chosen with --agent"
+    if spec.command:
+        requested, reason = "command", "chosen with --agent-command"
+        dialects = [_command_dialect(spec)]
     else:
-        if name == "auto":
+        if requested == "auto":
             kiro = _dialects("kiro")[0].program
             assert kiro is not None, "Kiro is a program on PATH"
-            found = shutil.which(kiro, path=path)
-            name = "kiro" if found else "offline"
-            reason = f"--agent auto: {kiro} is {'' if found else 'not '}on PATH"
-        dialects = _dialects(name)
+            is_installed = shutil.which(kiro, path=path) is not None
+            requested = "kiro" if is_installed else "offline"
+            reason = f"--agent auto: {kiro} is {'' if is_installed else 'not '}on PATH"
+        dialects = _dialects(requested)
     first = dialects[0]
-    called = _name(name, first)
+    name = _name(requested, first)
     executable = sys.executable if first.program is None else shutil.which(first.program, path=path)
     if executable is None:
-        asked = "--agent-command" if wanted.command else f"--agent {name}"
-        raise CannotStart(f"kiroworkers: {asked}: {first.program} is not on PATH")
+        option = "--agent-command" if spec.command else f"--agent {requested}"
+        raise CannotStart(f"kiroworkers: {option}: {first.program} is not on PATH")
     version: Version | None = None
     if first.version_arguments:
-        said = said_version(
-            [executable, *first.version_arguments], wanted.environment(called, first, environment)
+        output = get_version(
+            [executable, *first.version_arguments], spec.environment(name, first, environment)
         )
-        version = version_in(said)
-        reason += f", {said.strip() or 'version unknown'}"
-    dialect = _for_version(dialects, version, executable)
+        version = version_in(output)
+        reason += f", {output.strip() or 'version unknown'}"
+    dialect = _dialect_for_version(dialects, version, executable)
     return Agent(
         dialect,
         reason,
         executable,
         dialect.command(version),
-        wanted.environment(called, dialect, environment),
-        called,
+        spec.environment(name, dialect, environment),
+        name,
     )
 
 
-def _for_version(dialects: Sequence[Dialect], version: Version | None, executable: str) -> Dialect:
+def _dialect_for_version(
+    dialects: Sequence[Dialect], version: Version | None, executable: str
+) -> Dialect:
     """
-    The first of `dialects` that drives `version`, or may where it is not known.
+    Return the first of `dialects` that supports `version`; the first one if it is unknown.
+
+    Raises:
+        CannotStart: If none does.
     """
     for dialect in dialects:
         if version is None or dialect.until is None or version < dialect.until:
             return dialect
     last = dialects[-1]
-    assert version is not None and last.until is not None, "it was too new for all"
+    assert version is not None and last.until is not None, "every dialect has ended"
     raise CannotStart(
-        f"kiroworkers: {executable} is version {_dotted(version)}, and {last.label} ended before "
-        f"{_dotted(last.until)}; use an older version, or --agent offline"
+        f"kiroworkers: {executable} is version {_dotted(version)}, but {last.label} needs a "
+        f"version before {_dotted(last.until)}; install an older one or use --agent offline"
     )
 
 
@@ -313,29 +345,33 @@ def _dotted(version: Version) -> str:
 
 def read_version(command: list[str], environment: Mapping[str, str]) -> str:
     """
-    What `command` prints, in one line; nothing when it cannot be asked.
+    Run `command` and return the first line that it prints.  Blocks for up to 10 seconds.
+
+    Returns:
+        The line, or an empty string if the command cannot be started, prints nothing or
+        takes too long.
     """
-    with TemporaryFile() as said:
+    with TemporaryFile() as output:
         try:
-            program = subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
-                # Not a pipe: a child that it leaves need not be waited for.
-                stdout=said,
+                # Not a pipe: a child that the command leaves behind would keep it open.
+                stdout=output,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
         except OSError:
             return ""
         try:
-            program.wait(_VERSION_PATIENCE)
+            process.wait(_VERSION_TIMEOUT)
         except subprocess.TimeoutExpired:
             return ""
         finally:
             with suppress(ProcessLookupError, PermissionError):
-                os.killpg(program.pid, signal.SIGKILL)
-            program.wait()
-        said.seek(0)
-        lines = said.read(_LONGEST_VERSION).decode("utf-8", "replace").strip().splitlines()
-    return lines[0][:200] if lines else ""
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        output.seek(0)
+        lines = output.read(_MAX_VERSION_OUTPUT).decode("utf-8", "replace").strip().splitlines()
+    return lines[0][:_MAX_VERSION_LENGTH] if lines else ""

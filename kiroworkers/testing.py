@@ -1,14 +1,14 @@
 """
-Sessions without processes: a reactor on a `Clock` that spawns programs in
-memory, for tests of whatever is built on the pool.
+Run sessions without processes: test doubles for programs that use a pool.
 
-`MemoryKiro` is such a program: the classic interface, drawn by the same line
-editor as the offline agent's, which answers by a function of yours or when you
-say so.  Nothing happens until the clock is advanced, even by 0::
+`MemoryReactor` is a `Clock` that spawns programs in memory.  `MemoryKiro` is such a
+program: Kiro's classic interface, drawn by the offline agent's line editor.  It answers
+with a function of yours, or when the test calls `say`.  Nothing happens until the clock
+is advanced, even if only by 0::
 
     >>> reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: "pong"))
 
-Not imported by the package itself.
+The package itself does not import this module.
 """
 
 from __future__ import annotations
@@ -32,50 +32,54 @@ from zope.interface import implementer
 from kiroworkers.offline import classic
 from kiroworkers.offline.editor import LineEditor, Signal
 
+#: The process id of the first program; later ones count up from it.
+_FIRST_PID = 1000
+
 
 class MemoryKiro:
     """
-    A classic session.
-
-    Attributes:
-        typed: every line that was submitted, commands included.
-        mute: never show the first prompt.
-        confirms: does `/clear` confirm?
-        obeys: does it end at SIGTERM?
-        interruptible: does Ctrl-C end a turn?
+    Act as Kiro's classic interface in memory.
 
     Args:
-        reply: what to answer to a prompt; None to stay busy until `say`.
+        reply: Returns the answer to a prompt, or None to stay busy until `say`.
+
+    Attributes:
+        typed: Every line that was submitted, commands included.
+        process: The process that runs this program.
+        mute: Whether to never show the first prompt.
+        confirms_clear: Whether to confirm `/clear`.
+        obeys_sigterm: Whether to exit at SIGTERM.
+        interruptible: Whether Ctrl-C ends a turn.
     """
 
     def __init__(self, reply: Callable[[str], str | None] = lambda prompt: prompt) -> None:
         self.typed: list[str] = []
         self.mute = False
-        self.confirms = True
-        self.obeys = True
+        self.confirms_clear = True
+        self.obeys_sigterm = True
         self.interruptible = True
         self.process: MemoryProcess
         self._reply = reply
         self._editor: LineEditor | None = None
-        self._submitted: Callable[[str], None] = self._submit
+        self._on_submit: Callable[[str], None] = self._handle_line
 
     @property
-    def reading(self) -> bool:
+    def at_prompt(self) -> bool:
         """
-        Does it show a prompt?
+        Return whether a prompt is shown.
         """
         return self._editor is not None
 
     @property
     def answering(self) -> bool:
         """
-        Is a turn running?
+        Return whether a turn is running.
         """
         return self._editor is None and bool(self.typed)
 
     def begin(self) -> None:
         """
-        The process starts.
+        Print the first output; `MemoryReactor` calls it when the process starts.
         """
         self.print("Model: auto (/model to change)\n\n")
         if not self.mute:
@@ -83,7 +87,7 @@ class MemoryKiro:
 
     def receive(self, data: bytes) -> None:
         """
-        Somebody types.
+        Read `data` from the terminal.
         """
         if self._editor is None:
             if b"\x03" in data and self.interruptible:
@@ -100,21 +104,21 @@ class MemoryKiro:
             self.show_prompt()
         else:
             self.typed.append(outcome)
-            submitted, self._submitted = self._submitted, self._submit
-            submitted(outcome)
+            on_submit, self._on_submit = self._on_submit, self._handle_line
+            on_submit(outcome)
 
     def receive_signal(self, number: int) -> None:
         """
-        A signal arrives.
+        Receive a signal, and exit unless it can be and is ignored.
         """
-        if number == signal.SIGKILL or (number == signal.SIGTERM and self.obeys):
+        if number == signal.SIGKILL or (number == signal.SIGTERM and self.obeys_sigterm):
             self.process.end(signal=number)
 
-    # What a test may make it do.
+    # Called by tests.
 
     def print(self, text: str) -> None:
         """
-        Print `text`, as a terminal's output post-processing would.
+        Print `text`, with newlines translated as a terminal does.
         """
         self.process.deliver(text.replace("\n", "\r\n").encode())
 
@@ -127,33 +131,33 @@ class MemoryKiro:
 
     def ask_approval(self) -> None:
         """
-        Ask whether a tool may run; say whether it was allowed or denied.
+        Ask whether a tool may run, then answer the turn with "allowed" or "denied".
         """
         self.print(classic.APPROVAL_QUESTION)
-        self._submitted = lambda line: self.say("denied" if line == "n" else "allowed")
+        self._on_submit = lambda line: self.say("denied" if line == "n" else "allowed")
         self.show_prompt()
 
     def show_prompt(self, prompt: str = "") -> None:
         """
-        Begin to read a line.
+        Show a prompt, the usual one by default, and begin to read a line.
         """
         self._editor = LineEditor(prompt or classic.prompt())
         self.process.deliver(self._editor.open())
 
-    def stray(self) -> None:
+    def lose_prompt(self) -> None:
         """
-        Stop reading and begin again, though nothing was typed.
+        Stop reading, as if the prompt were lost, and show it again.
         """
         self.process.deliver(b"\x1b[?2004l\r\n")
         self.show_prompt()
 
-    def _submit(self, line: str) -> None:
+    def _handle_line(self, line: str) -> None:
         if line == "/quit":
             self.process.end()
             return
         if line == "/clear":
             self.print(classic.CLEAR_QUESTION)
-            self._submitted = self._sure
+            self._on_submit = self._finish_clear
             self.show_prompt(classic.CLEAR_PROMPT)
             return
         self.print(classic.SUBMITTED + next(classic.spinner()))
@@ -161,18 +165,21 @@ class MemoryKiro:
         if answer is not None:
             self.say(answer)
 
-    def _sure(self, line: str) -> None:
-        self.print(classic.CLEAR_DONE if self.confirms else "\nNot now.\n\n")
+    def _finish_clear(self, line: str) -> None:
+        self.print(classic.CLEAR_DONE if self.confirms_clear else "\nNot now.\n\n")
         self.show_prompt()
 
 
 class MemoryProcess:
     """
-    A running program as its protocol sees it.
+    Represent a running program, as the transport of its process protocol.
 
     Attributes:
-        reactor: where it runs.
-        signals: those it was sent, by name without SIG.
+        pid: Process id, which is also the process group's.
+        signals: The signals that it was sent, by name without SIG.
+        disconnected: Whether the terminal is closed; always False here.
+        program: The program that runs.
+        reactor: The reactor that it runs in.
     """
 
     def __init__(
@@ -195,25 +202,28 @@ class MemoryProcess:
 
     def deliver(self, data: bytes) -> None:
         """
-        The program prints `data`; it is read when the clock is advanced.
+        Print `data` from the program; the protocol reads it when the clock is advanced.
         """
         if data:
-            self.reactor.callLater(0, self._hear, data)
+            self.reactor.callLater(0, self._deliver, data)
 
     def end(self, status: int = 0, signal: int | None = None) -> None:
         """
-        The program ends.
+        End the program with an exit status or by a signal.
         """
         if self._exited is None:
-            done = status == 0 and signal is None
+            succeeded = status == 0 and signal is None
             self._exited = Failure(
-                ProcessDone(None) if done else ProcessTerminated(status or None, signal)
+                ProcessDone(None) if succeeded else ProcessTerminated(status or None, signal)
             )
             self.reactor.callLater(0, self._exit)
 
     def send_signal(self, number: int) -> None:
         """
         Send a signal, as the kernel would.
+
+        Raises:
+            ProcessLookupError: If the program has ended.
         """
         if self._exited is not None:
             raise ProcessLookupError
@@ -223,6 +233,9 @@ class MemoryProcess:
     def signalProcess(self, number: int) -> None:
         """
         Send a signal to this process alone.
+
+        Raises:
+            ProcessExitedAlready: If the program has ended.
         """
         if self._exited is not None:
             raise ProcessExitedAlready
@@ -230,13 +243,13 @@ class MemoryProcess:
 
     def doRead(self) -> Exception:
         """
-        As a PTY's transport: nothing is left to read.
+        Return that there is nothing left to read, as a PTY's transport does.
         """
         return ConnectionDone()
 
     def loseConnection(self) -> None:
         """
-        Close the terminal; the protocol then hears of the end.
+        Close the terminal, after which the protocol learns that the process ended.
         """
         self.reactor.callLater(0, self._protocol.processEnded, self._exited)
 
@@ -244,29 +257,33 @@ class MemoryProcess:
         if self._exited is None:
             self.program.receive(data)
 
-    def _hear(self, data: bytes) -> None:
+    def _deliver(self, data: bytes) -> None:
         if self._exited is None:
             self._protocol.childDataReceived(1, data)
 
     def _exit(self) -> None:
-        assert self._exited is not None, "called by `end` only"
+        assert self._exited is not None, "only `end` schedules this"
         self._protocol.processExited(self._exited)
 
 
 @implementer(IReactorProcess, IReactorTime)
 class MemoryReactor(Clock):
     """
-    A clock that spawns the programs that `make` makes, and their process groups
-    (as `kiroworkers.process.agent_process.Groups`).
+    Spawn programs in memory, on a clock that the test advances.
+
+    It also implements `kiroworkers.process.agent_process.ProcessGroups`.
+
+    Args:
+        make: Returns a new program for each process.
 
     Attributes:
-        programs: every program so far, in the order of their starts.
-        refuse: an error to raise instead of spawning.
+        programs: Every program so far, in the order of their starts.
+        refuse: An error to raise instead of spawning; None to spawn.
     """
 
     def __init__(self, make: Callable[[], MemoryKiro] = MemoryKiro) -> None:
         super().__init__()
-        # Far from 0, so that a time is not mistaken for a duration.
+        # Far from 0, so that a point in time cannot pass for a duration.
         self.rightNow = 1_000_000.0
         self.programs: list[MemoryKiro] = []
         self.refuse: OSError | None = None
@@ -276,7 +293,7 @@ class MemoryReactor(Clock):
     @property
     def running(self) -> set[int]:
         """
-        The process groups that were begun and have not ended.
+        Return the process groups that were started and have not ended.
         """
         return set(self._groups)
 
@@ -293,7 +310,10 @@ class MemoryReactor(Clock):
         childFDs: Mapping[int, int | str] | None = None,
     ) -> Any:
         """
-        Start a program in memory.
+        Start a program in memory and return its `MemoryProcess`.
+
+        Raises:
+            OSError: If the test set `refuse`.
         """
         if self.refuse is not None:
             raise self.refuse
@@ -301,28 +321,28 @@ class MemoryReactor(Clock):
             os.close(usePTY[0])
             os.close(usePTY[1])
         program = self._make()
-        process = MemoryProcess(self, processProtocol, 1000 + len(self.programs), program)
+        pid = _FIRST_PID + len(self.programs)
+        process = MemoryProcess(self, processProtocol, pid, program)
         self.programs.append(program)
-        assert process.pid is not None, "given above"
-        self._groups[process.pid] = process
+        self._groups[pid] = process
         processProtocol.makeConnection(process)  # type: ignore[arg-type]
         self.callLater(0, program.begin)
         return process
 
-    def began(self, pgid: int) -> None:
+    def register(self, pgid: int) -> None:
         """
-        The group runs: as it was registered when it was spawned.
+        Check that the process group `pgid` was spawned here.
         """
-        assert pgid in self._groups, "began before it was spawned"
+        assert pgid in self._groups, "a group was registered before it was spawned"
 
-    def send(self, pgid: int, number: int) -> None:
+    def send_signal(self, pgid: int, number: int) -> None:
         """
-        Send a signal to the group.
+        Send the signal `number` to the process group `pgid`.
         """
         self._groups[pgid].send_signal(number)
 
-    def ended(self, pgid: int) -> None:
+    def unregister(self, pgid: int) -> None:
         """
-        The group is gone.
+        Forget the process group `pgid`, which is gone.
         """
         del self._groups[pgid]

@@ -36,15 +36,15 @@ class ChooseTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.path = install_fake_kiro(Path(self.mktemp()).absolute())
 
-    def choose(self, wanted: str, path: str, version: str = "kiro-cli 2.11.0") -> Agent:
-        def said(command: list[str], environment: Mapping[str, str]) -> str:
+    def choose(self, name: str, path: str, version: str = "kiro-cli 2.11.0") -> Agent:
+        def get_version(command: list[str], environment: Mapping[str, str]) -> str:
             return version
 
-        return choose_agent(AgentSpec(wanted), {"PATH": path, "NO_COLOR": "1"}, said)
+        return choose_agent(AgentSpec(name), {"PATH": path, "NO_COLOR": "1"}, get_version)
 
     def test_auto_without_kiro(self) -> None:
         """
-        Where Kiro is not installed, auto takes the offline agent and says why.
+        If Kiro is not installed, auto chooses the offline agent and says why.
         """
         agent = self.choose("auto", "/nowhere")
         self.assertEqual((agent.name, agent.executable), ("offline", sys.executable))
@@ -52,7 +52,7 @@ class ChooseTests(SynchronousTestCase):
 
     def test_auto_with_kiro(self) -> None:
         """
-        Where Kiro is installed, auto takes it, with the flags of its version.
+        If Kiro is installed, auto chooses it, with the flags for its version.
         """
         agent = self.choose("auto", self.path)
         self.assertEqual(agent.name, "kiro")
@@ -61,15 +61,15 @@ class ChooseTests(SynchronousTestCase):
         self.assertIn("2.11.0", agent.reason)
         self.assertNotIn("NO_COLOR", agent.environment)
 
-    def test_offline_though_kiro_is_there(self) -> None:
+    def test_offline_with_kiro(self) -> None:
         """
-        The offline agent can be chosen anyway.
+        The offline agent can be chosen even if Kiro is installed.
         """
         self.assertEqual(self.choose("offline", self.path).name, "offline")
 
-    def test_kiro_that_is_not_there(self) -> None:
+    def test_kiro_not_installed(self) -> None:
         """
-        Kiro asked for by name and not installed is no start.
+        Choosing Kiro by name fails if it is not installed.
         """
         with self.assertRaises(CannotStart) as raised:
             self.choose("kiro", "/nowhere")
@@ -77,16 +77,16 @@ class ChooseTests(SynchronousTestCase):
 
     def test_name(self) -> None:
         """
-        An agent is called what the operator called it, whichever dialect it
-        speaks; for auto, what that stands for.
+        An agent keeps the name that the operator used, whichever dialect it speaks;
+        auto gets the name of the agent that it chose.
         """
-        for wanted in ("kiro", "kiro-classic", "kiro-tui", "offline"):
-            self.assertEqual(self.choose(wanted, self.path).name, wanted)
+        for name in ("kiro", "kiro-classic", "kiro-tui", "offline"):
+            self.assertEqual(self.choose(name, self.path).name, name)
         self.assertEqual(self.choose("auto", self.path).name, "kiro")
 
     def test_side_by_side(self) -> None:
         """
-        Agents that serve together have names of their own.
+        Agents that run side by side must have different names.
         """
         mine = Path(self.mktemp() + ".toml")
         mine.write_text('extends = "q"')
@@ -94,7 +94,7 @@ class ChooseTests(SynchronousTestCase):
         for names, reason in [
             (["q", "q"], "another agent named q"),
             (["q", str(mine)], "another agent named q"),
-            (["q", "auto"], "goes without others"),
+            (["q", "auto"], "cannot be combined with other agents"),
             (["q", "emacs"], "must be auto"),
         ]:
             with self.assertRaises(InvalidSetting) as raised:
@@ -105,7 +105,7 @@ class ChooseTests(SynchronousTestCase):
     def test_without_a_classic_interface(self) -> None:
         """
         A version of Kiro whose classic interface stops at a menu, or is gone, is
-        driven over ACP; each way can be chosen.
+        driven over ACP; either can be chosen by name.
         """
         for name, version, transport in [
             ("auto", "2.27.1", "terminal"),
@@ -123,7 +123,7 @@ class ChooseTests(SynchronousTestCase):
 
     def test_too_new(self) -> None:
         """
-        A version that no dialect drives is refused in words.
+        A version that no dialect supports is refused.
         """
         with self.assertRaises(CannotStart) as raised:
             self.choose("kiro-classic", self.path, "kiro-cli 3.0.1")
@@ -131,80 +131,80 @@ class ChooseTests(SynchronousTestCase):
 
     def test_command(self) -> None:
         """
-        Any program can be an agent, with a pattern for its prompt.
+        Any program can be an agent, given a pattern for its prompt.
         """
-        wanted = AgentSpec(command="kiro-cli 'two words' -x", prompt="^>>> $")
-        validate_agent(wanted)
-        agent = choose_agent(wanted, {"PATH": self.path}, lambda command, environment: "1.0")
+        spec = AgentSpec(command="kiro-cli 'two words' -x", prompt="^>>> $")
+        validate_agent(spec)
+        agent = choose_agent(spec, {"PATH": self.path}, lambda command, environment: "1.0")
         self.assertEqual(agent.name, "generic")
         self.assertEqual(agent.arguments, ("two words", "-x"))
         self.assertIn("'two words'", agent.dialect.label)
         readiness = agent.dialect.readiness
-        assert isinstance(readiness, LinePrompt), "it is known by its prompt"
+        assert isinstance(readiness, LinePrompt), "the generic dialect has a prompt pattern"
         self.assertEqual(readiness.prompt.pattern, "^>>> $")
 
     def test_acp_command(self) -> None:
         """
-        So can any program that speaks ACP.
+        Any program that speaks ACP can be an agent.
         """
-        wanted = AgentSpec("acp", "kiro-cli acp")
-        validate_agent(wanted)
-        agent = choose_agent(wanted, {"PATH": self.path}, lambda command, environment: "1.0")
+        spec = AgentSpec("acp", "kiro-cli acp")
+        validate_agent(spec)
+        agent = choose_agent(spec, {"PATH": self.path}, lambda command, environment: "1.0")
         self.assertEqual((agent.name, agent.dialect.transport), ("acp", "acp"))
         self.assertEqual(agent.arguments, ("acp",))
         self.assertEqual(agent.dialect.label, "the program kiro-cli acp, over ACP")
 
     def test_environment_of_others(self) -> None:
         """
-        A program that gets everything gets nothing that an agent beside it has for
-        its own, by its dialect or by the operator's word.
+        A program that inherits everything does not get the variables of another agent,
+        whether its dialect or the operator names them.
         """
         names = ("KIRO_API_KEY", "GITHUB_TOKEN", "PGPASSWORD")
         inherited = {"PATH": self.path, **dict.fromkeys(names, "secret")}
-        passed = ("kiro:GITHUB_TOKEN",)
-        wanted = [
-            AgentSpec("kiro", pass_env=passed),
-            AgentSpec("acp", "kiro-cli acp", pass_env=passed),
+        pass_env = ("kiro:GITHUB_TOKEN",)
+        specs = [
+            AgentSpec("kiro", pass_env=pass_env),
+            AgentSpec("acp", "kiro-cli acp", pass_env=pass_env),
         ]
-        # A pattern for all is not meant for what is one's own.
-        wild = [evolve(each, pass_env=("kiro:GITHUB_TOKEN", "G*")) for each in wanted]
-        for several, expected in (
+        # A pattern for all agents does not include what is another agent's own.
+        wild = [evolve(spec, pass_env=("kiro:GITHUB_TOKEN", "G*")) for spec in specs]
+        for group, expected in (
             (wild, [{"KIRO_API_KEY", "GITHUB_TOKEN"}, {"PGPASSWORD"}]),
-            (wanted, [{"KIRO_API_KEY", "GITHUB_TOKEN"}, {"PGPASSWORD"}]),
-            (wanted[1:], [set(names)]),
+            (specs, [{"KIRO_API_KEY", "GITHUB_TOKEN"}, {"PGPASSWORD"}]),
+            (specs[1:], [set(names)]),
         ):
-            agents = [choose_agent(each, inherited, lambda *_: "") for each in isolate_env(several)]
-            found = [
+            agents = [choose_agent(spec, inherited, lambda *_: "") for spec in isolate_env(group)]
+            secrets = [
                 {name for name, value in agent.environment.items() if value == "secret"}
                 for agent in agents
             ]
-            self.assertEqual(found, expected)
+            self.assertEqual(secrets, expected)
 
     def test_environment(self) -> None:
         """
-        An agent, and whoever asks it for its version, gets its own variables, and
-        those that the operator names for all or for this one.
+        An agent and its version command get the agent's own variables, and those that
+        the operator passes to all agents or to this one.
         """
         names = ("KIRO_API_KEY", "OPENAI_API_KEY", "GITHUB_TOKEN", "NPM_TOKEN", "PGPASSWORD")
         inherited = {"PATH": self.path, **dict.fromkeys(names, "secret")}
-        asked: list[Mapping[str, str]] = []
+        environments: list[Mapping[str, str]] = []
 
-        def said(command: list[str], environment: Mapping[str, str]) -> str:
-            asked.append(environment)
+        def get_version(command: list[str], environment: Mapping[str, str]) -> str:
+            environments.append(environment)
             return "kiro-cli 2.11.0"
 
-        wanted = AgentSpec("kiro", pass_env=("GITHUB_TOKEN", "kiro:NPM_*", "llm:OPENAI_API_KEY"))
-        agent = choose_agent(wanted, inherited, said)
-        for environment in (agent.environment, *asked):
-            got = {name for name in environment if environment[name] == "secret"}
-            self.assertEqual(got, {"KIRO_API_KEY", "GITHUB_TOKEN", "NPM_TOKEN"})
+        spec = AgentSpec("kiro", pass_env=("GITHUB_TOKEN", "kiro:NPM_*", "llm:OPENAI_API_KEY"))
+        agent = choose_agent(spec, inherited, get_version)
+        for environment in (agent.environment, *environments):
+            secrets = {name for name in environment if environment[name] == "secret"}
+            self.assertEqual(secrets, {"KIRO_API_KEY", "GITHUB_TOKEN", "NPM_TOKEN"})
 
     def test_wrong_command(self) -> None:
         """
-        A command that cannot be one, and what does not go together, are bad
-        settings that name the flag.
+        An invalid command, and options that contradict each other, are invalid settings
+        that name the flag.
         """
-        for wanted, name in [
+        for spec, name in [
             (AgentSpec(command="a 'b"), "--agent-command"),
             (AgentSpec(command=" "), "--agent-command"),
             (AgentSpec(command="a", prompt="a{99999999999999999999}"), "--prompt-pattern"),
@@ -215,7 +215,7 @@ class ChooseTests(SynchronousTestCase):
             (AgentSpec(agent="acp", command="a", prompt="^> $"), "--prompt-pattern"),
         ]:
             with self.assertRaises(InvalidSetting) as raised:
-                validate_agent(wanted)
+                validate_agent(spec)
             self.assertEqual(raised.exception.name, name)
         with self.assertRaises(CannotStart) as refused:
             choose_agent(AgentSpec(command="no-such-program"), {"PATH": self.path}, lambda *_: "")
@@ -223,37 +223,37 @@ class ChooseTests(SynchronousTestCase):
 
     def test_unknown_version(self) -> None:
         """
-        A version that cannot be read is taken for the newest known.
+        Without a version, the agent's first dialect is used, with the newest flags.
         """
         self.assertIn("--legacy-ui", self.choose("kiro", self.path, "").arguments)
 
-    def test_ask_version(self) -> None:
+    def test_read_version(self) -> None:
         """
-        A program's version is its first line; one that cannot say has none.
+        A program's version is the first line that it prints; without one it is empty.
         """
         script = "print('tool 1.2.3'); print('more')"
         self.assertEqual(read_version([sys.executable, "-c", script], {}), "tool 1.2.3")
         self.assertEqual(read_version(["/nowhere/tool"], {}), "")
 
-    def test_ask_version_of_a_wrapper(self) -> None:
+    def test_read_version_of_a_wrapper(self) -> None:
         """
-        A child that it leaves is not waited for, and ended.
+        A child that the version command leaves is not waited for, and is killed.
         """
         script = (
             "import subprocess, sys\n"
             "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
             "print('tool 1.2.3', child.pid)"
         )
-        said = read_version([sys.executable, "-c", script], {})
-        self.assertTrue(said.startswith("tool 1.2.3 "))
+        line = read_version([sys.executable, "-c", script], {})
+        self.assertTrue(line.startswith("tool 1.2.3 "))
         with contextlib.suppress(ProcessLookupError):
-            ended = os.pidfd_open(int(said.split()[-1]))
+            ended = os.pidfd_open(int(line.split()[-1]))
             self.addCleanup(os.close, ended)
             self.assertEqual(select.select([ended], [], [], 30)[0], [ended])
 
     def test_file(self) -> None:
         """
-        A dialect file chooses its own program.
+        A dialect file can be chosen, and names the agent.
         """
         mine = Path(self.mktemp() + ".toml")
         mine.write_text('extends = "offline"\nname = "mine"')
@@ -262,11 +262,11 @@ class ChooseTests(SynchronousTestCase):
 
     def test_wrong_file(self) -> None:
         """
-        A file that is no dialect, or a name that is none, is a bad setting.
+        An invalid dialect file and an unknown name are invalid settings.
         """
         mine = Path(self.mktemp() + ".toml")
         mine.write_text('extends = "offline"\nnames = "mine"')
-        for wanted, reason in [
+        for name, reason in [
             (str(mine), "'names'"),
             (
                 "kirro",
@@ -275,5 +275,5 @@ class ChooseTests(SynchronousTestCase):
             ),
         ]:
             with self.assertRaises(InvalidSetting) as raised:
-                validate_agent(AgentSpec(wanted))
+                validate_agent(AgentSpec(name))
             self.assertIn(reason, str(raised.exception))

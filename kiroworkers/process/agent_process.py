@@ -1,6 +1,5 @@
 """
-One program, on a PTY of its own or with pipes: its bytes, its process group, its
-end.
+Run one program, on its own PTY or with pipes, and end it with its whole process group.
 """
 
 from __future__ import annotations
@@ -26,23 +25,28 @@ from twisted.python.failure import Failure
 
 from kiroworkers.process import setsid_exec
 
-#: Seconds from the end of a pipe to the end of the program, where the two belong
-#: together.
-_CLOSED_PATIENCE = 1.0
+#: Seconds that a program may run on after it closed its standard input or output.
+_CLOSED_PIPE_TIMEOUT = 1.0
 
-#: How many pieces are still read from a program that has ended.
-_LAST_READS = 8
+#: How many times each descriptor of an exited program is read for its last output.
+_MAX_FINAL_READS = 8
 
-_STANDARD_INPUT = 0
-_STANDARD_ERROR = 2
-_OUTPUTS = (1, _STANDARD_ERROR)
+_STDIN = 0
+_STDOUT = 1
+_STDERR = 2
 
 
 @frozen
 class Command:
     """
-    What to run, where, in which environment, and on how large a terminal (rows and
-    columns); without one it has pipes.
+    Represent a program to run.
+
+    Attributes:
+        executable: Path of the program.
+        arguments: Its arguments, without the program's own name.
+        environment: Its whole environment.
+        folder: Its working directory.
+        window: Rows and columns of its terminal; None to run it with pipes instead.
     """
 
     executable: str
@@ -54,40 +58,47 @@ class Command:
 
 class ProcessGroups(Protocol):
     """
-    The process groups that are ours.
+    Keep track of the process groups that this server started.
     """
 
-    def began(self, pgid: int) -> None:
+    def register(self, pgid: int) -> None:
         """
-        The group `pgid` runs.
+        Record that the process group `pgid` was started.
         """
 
-    def send(self, pgid: int, number: int) -> None:
+    def send_signal(self, pgid: int, number: int) -> None:
         """
-        Send the signal `number` to every process of the group.
+        Send the signal `number` to every process of the group `pgid`.
 
         Raises:
-            ProcessLookupError: when there is none left.
+            ProcessLookupError: If the group has no processes.
         """
 
-    def ended(self, pgid: int) -> None:
+    def unregister(self, pgid: int) -> None:
         """
-        The group's leader is gone, and what it left was killed.
+        Record that the leader of the group `pgid` is gone and the rest was killed.
         """
 
 
 class AgentProcess(ProcessProtocol):
     """
-    A program.  It leads a process group of its own (twisted gives a PTY's child
-    its own session, `lead` one that has pipes), and signals go to all of that
-    group.
+    Run one program and signal its whole process group.
+
+    The program leads a process group of its own: Twisted starts a new session for a
+    child on a PTY, and `setsid_exec` does so for one with pipes.
 
     Args:
-        heard: called with each piece of output.
-        on_stderr: called with each piece of standard error, where that is not
-            the same.
-        ended: called once, when the process is gone, with how it ended.
-        grace: seconds from SIGTERM to SIGKILL.
+        clock: Schedules the SIGKILL that follows an ignored SIGTERM.
+        groups: Registers and signals the program's process group.
+        grace: Seconds from SIGTERM to SIGKILL.
+        on_output: Called with each chunk of output.
+        on_stderr: Called with each chunk of standard error.  On a PTY standard error
+            is part of the output.
+        on_exit: Called once, when the process is gone, with a description of how it
+            ended, such as "exit status 1" or "killed by SIGTERM".
+
+    Attributes:
+        pid: Process id, which is also the process group's; None while no process runs.
     """
 
     def __init__(
@@ -95,104 +106,125 @@ class AgentProcess(ProcessProtocol):
         clock: IReactorTime,
         groups: ProcessGroups,
         grace: float,
-        heard: Callable[[bytes], None],
+        on_output: Callable[[bytes], None],
         on_stderr: Callable[[bytes], None],
-        ended: Callable[[str], None],
+        on_exit: Callable[[str], None],
     ) -> None:
         self._clock = clock
         self._groups = groups
         self._grace = grace
-        self._heard = heard
-        self._overheard = on_stderr
-        self._ended = ended
-        self._kill: IDelayedCall | None = None
-        self._closed: IDelayedCall | None = None
-        self._deaf = False
+        self._on_output = on_output
+        self._on_stderr = on_stderr
+        self._on_exit = on_exit
+        self._kill_timer: IDelayedCall | None = None
+        self._closed_pipe_timer: IDelayedCall | None = None
+        self._closed_its_pipes = False
         self.pid: int | None = None
 
     def connectionMade(self) -> None:
+        """
+        Register the new process group.
+        """
         assert self.transport is not None
         pid = self.transport.pid
-        assert pid is not None, "a process that was made has an id"
+        assert pid is not None, "a process that was spawned has an id"
         self.pid = pid
-        self._groups.began(pid)
+        self._groups.register(pid)
 
     def write(self, data: bytes) -> None:
         """
-        Type `data`.
+        Write `data` to the program's terminal or standard input.
         """
         assert self.transport is not None
         self.transport.write(data)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        if childFD == _STANDARD_ERROR:
-            self._overheard(data)
+        """
+        Pass output on, separating standard error where the program has pipes.
+        """
+        if childFD == _STDERR:
+            self._on_stderr(data)
         else:
-            self._heard(data)
+            self._on_output(data)
 
     def childConnectionLost(self, childFD: int) -> None:
-        # Most often it is ending.  One that lives on can not be talked to.
-        if childFD != _STANDARD_ERROR and self._closed is None:
-            self._closed = self._clock.callLater(_CLOSED_PATIENCE, self._give_up)
+        """
+        Terminate a program that closes its input or output but does not exit.
+        """
+        # Most often the program is exiting.  If it lives on, it cannot be used any more.
+        if childFD != _STDERR and self._closed_pipe_timer is None:
+            self._closed_pipe_timer = self._clock.callLater(
+                _CLOSED_PIPE_TIMEOUT, self._terminate_after_close
+            )
 
-    def _give_up(self) -> None:
+    def _terminate_after_close(self) -> None:
         if self.pid is not None:
-            self._deaf = True
-            self.hang_up()
+            self._closed_its_pipes = True
+            self.terminate()
 
-    def hang_up(self) -> None:
+    def terminate(self) -> None:
         """
-        End the whole group: SIGTERM now, SIGKILL after the grace.
+        End the whole process group: send SIGTERM now, and SIGKILL after the grace period.
         """
-        if self._kill is None and self.pid is not None:
-            self._send(signal.SIGTERM)
-            self._kill = self._clock.callLater(self._grace, self._send, signal.SIGKILL)
+        if self._kill_timer is None and self.pid is not None:
+            self._send_signal(signal.SIGTERM)
+            self._kill_timer = self._clock.callLater(self._grace, self._send_signal, signal.SIGKILL)
 
     def processExited(self, reason: Failure) -> None:
-        # What is left of the group would hold the PTY or the pipes, and twisted
-        # would wait for it; nothing of a session outlives its leader.
-        self._send(signal.SIGKILL)
+        """
+        Kill the rest of the group and read the last output.
+        """
+        # Whatever is left of the group would hold the PTY or the pipes, and Twisted
+        # would wait for it.  Nothing of a session may outlive its leader.
+        self._send_signal(signal.SIGKILL)
         transport: Any = self.transport
         pipes = getattr(transport, "pipes", None)
-        # A PTY's transport is the descriptor itself.
-        readers = [transport] if pipes is None else [pipes[fd] for fd in _OUTPUTS if fd in pipes]
-        for descriptor in readers:
-            # What it said last may still be unread.  A descriptor answers None as
-            # long as there was more.  Once it is disconnected its number may be
-            # another connection's.
-            for _ in range(_LAST_READS):
+        # A PTY's transport is itself the descriptor.
+        outputs = (
+            [transport]
+            if pipes is None
+            else [pipes[fd] for fd in (_STDOUT, _STDERR) if fd in pipes]
+        )
+        for descriptor in outputs:
+            # The last output may still be unread.  `doRead` returns None as long as
+            # there was more.  Never read a disconnected descriptor: its number may
+            # already belong to another connection.
+            for _ in range(_MAX_FINAL_READS):
                 if descriptor.disconnected or descriptor.doRead() is not None:
                     break
-        if pipes is not None and _STANDARD_INPUT in pipes:
-            # Nobody reads it any more; otherwise it would close when it is written.
-            pipes[_STANDARD_INPUT].connectionLost(Failure(ConnectionDone()))
+        if pipes is not None and _STDIN in pipes:
+            # Nobody reads it any more; it would otherwise stay open until it is flushed.
+            pipes[_STDIN].connectionLost(Failure(ConnectionDone()))
         transport.loseConnection()
 
     def processEnded(self, reason: Failure) -> None:
-        for alarm in (self._kill, self._closed):
-            if alarm is not None and alarm.active():
-                alarm.cancel()
+        """
+        Unregister the group and report how the program ended.
+        """
+        for timer in (self._kill_timer, self._closed_pipe_timer):
+            if timer is not None and timer.active():
+                timer.cancel()
         if self.pid is not None:
-            self._groups.ended(self.pid)
+            self._groups.unregister(self.pid)
             self.pid = None
-        how = _how(reason)
-        self._ended(f"it closed its pipes, and was {how}" if self._deaf else how)
+        description = _describe_exit(reason)
+        self._on_exit(f"closed its pipes; {description}" if self._closed_its_pipes else description)
 
-    def _send(self, number: int) -> None:
+    def _send_signal(self, number: int) -> None:
         if self.pid is None:
             return
         try:
-            self._groups.send(self.pid, number)
+            self._groups.send_signal(self.pid, number)
         except ProcessLookupError:
-            # There is no group, or not yet: then there is this one process.
+            # The group is gone or not there yet: signal this one process.
             with suppress(ProcessExitedAlready):
                 transport: Any = self.transport
                 transport.signalProcess(number)
         except PermissionError:
-            pass  # (macOS) only zombies are left
+            pass  # On macOS: only zombies are left.
 
 
-def _how(reason: Failure) -> str:
+def _describe_exit(reason: Failure) -> str:
     error = reason.value
     if isinstance(error, ProcessDone):
         return "exit status 0"
@@ -204,11 +236,11 @@ def _how(reason: Failure) -> str:
 
 def start(reactor: IReactorProcess, process: AgentProcess, command: Command) -> None:
     """
-    Run `command` as `process`: on a new PTY of its size, with echo off, or with
-    pipes.
+    Run `command` as `process`, on a new PTY with echo off or with pipes.
 
     Raises:
-        OSError: when no PTY, no pipe or no process can be had.
+        OSError: If the working directory does not exist, or if no PTY, pipe or process
+            can be created.
     """
     if not os.access(command.folder, os.X_OK):
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(command.folder))
@@ -242,7 +274,7 @@ def _start_on_pty(
             (command.executable, *command.arguments),
             env=dict(command.environment),
             path=str(command.folder),
-            # The interface says bool, its documentation also this tuple.
+            # The interface declares a bool; its documentation also allows this tuple.
             usePTY=(master, slave, os.ttyname(slave)),  # type: ignore[arg-type]
         )
     except BaseException:

@@ -1,5 +1,5 @@
 """
-Asking the agent's own command whether somebody is logged in.
+Run the agent's own command that reports whether a user is logged in.
 """
 
 from __future__ import annotations
@@ -15,49 +15,51 @@ from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorT
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-#: Seconds the command may take.
-_PATIENCE = 20.0
+#: Seconds after which the command is killed.
+_TIMEOUT = 20.0
 
 
 def check_login(
     reactor: Any, command: Sequence[str], environment: Mapping[str, str]
 ) -> Deferred[bool]:
     """
-    Run `command`; fires with whether it exited with 0.  Cancelling it, or too
-    long a silence, kills it and means no.
+    Run `command` and return a Deferred that fires with whether it exited with status 0.
+
+    The command is killed, and the result is False, after 20 seconds.  Cancelling the
+    Deferred kills it too.
 
     Raises:
-        OSError: when it cannot be started.
+        OSError: If the command cannot be started.
     """
-    check = _Check(reactor)
+    check = _LoginCheck(reactor)
     spawner: IReactorProcess = reactor
-    # What it prints is not wanted, and a child that it leaves must not be waited for.
-    nothing = os.open(os.devnull, os.O_RDWR)
+    # Its output is not needed, and with /dev/null nothing waits for a child it leaves.
+    devnull = os.open(os.devnull, os.O_RDWR)
     try:
         spawner.spawnProcess(
             check,
             command[0],
             list(command),
             env=dict(environment),
-            childFDs=dict.fromkeys((0, 1, 2), nothing),
+            childFDs=dict.fromkeys((0, 1, 2), devnull),
         )
     finally:
-        os.close(nothing)
+        os.close(devnull)
     return check.result
 
 
-class _Check(ProcessProtocol):
+class _LoginCheck(ProcessProtocol):
     def __init__(self, clock: IReactorTime) -> None:
         self.result: Deferred[bool] = Deferred(lambda _: self._kill())
         self._clock = clock
-        self._alarm: IDelayedCall | None = None
+        self._timer: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
-        self._alarm = self._clock.callLater(_PATIENCE, self._kill)
+        self._timer = self._clock.callLater(_TIMEOUT, self._kill)
 
     def processExited(self, reason: Failure) -> None:
-        if self._alarm is not None and self._alarm.active():
-            self._alarm.cancel()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
         if not self.result.called:
             self.result.callback(getattr(reason.value, "exitCode", None) == 0)
 

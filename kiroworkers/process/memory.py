@@ -1,5 +1,5 @@
 """
-The memory of process groups, and what the machine has left.
+Measure the memory of process groups and of the machine.
 """
 
 from __future__ import annotations
@@ -9,30 +9,32 @@ from collections.abc import Collection
 
 import psutil
 
-#: What stays free, as a part of the machine's memory, when a second session starts.
+#: Fraction of the machine's memory that must stay free after an allocation.
 _RESERVE = 0.05
 
 
-def held_by(groups: Collection[int]) -> dict[int, int]:
+def memory_by_group(groups: Collection[int]) -> dict[int, int]:
     """
-    The bytes that each of these process groups holds, children included.  Pages
-    that processes share count for each of them.
+    Return the resident memory of each of the process groups `groups`, in bytes.
+
+    Children in the same group count.  Pages that processes share count once for each
+    process.
     """
-    held = dict.fromkeys(groups, 0)
-    if held:
+    sizes = dict.fromkeys(groups, 0)
+    if sizes:
         for process in psutil.process_iter():
             try:
                 group = os.getpgid(process.pid)
-                if group in held:
-                    held[group] += process.memory_info().rss
+                if group in sizes:
+                    sizes[group] += process.memory_info().rss
             except (psutil.Error, OSError):
-                continue  # it has just ended
-    return held
+                continue  # It has just ended.
+    return sizes
 
 
-def is_free(size: int) -> bool:
+def has_free_memory(size: int) -> bool:
     """
-    Could the machine give `size` bytes more, and still have some left?
+    Return whether the machine could give `size` more bytes and keep 5 % of its memory free.
     """
     memory = psutil.virtual_memory()
     return bool(memory.available - size > memory.total * _RESERVE)

@@ -1,9 +1,10 @@
 """
-Runs a program as the leader of a session, and so of a process group, of its own.
+Run a program as the leader of a session, and so of a process group, of its own.
 
-A program on a PTY is one anyway; one that has pipes would share the server's
-group, and signals for it could not reach its children alone.  Run as a file by a
-bare interpreter, so it imports the standard library only.
+A program on a PTY leads a session anyway.  One with pipes would share the server's
+process group, and a signal could not reach it and its children alone.
+
+A bare interpreter runs this file, so it imports the standard library only.
 """
 
 import os
@@ -16,16 +17,16 @@ _CANNOT_RUN = 127
 
 def main(command: list[str]) -> None:
     """
-    Become `command`, whose first part is the path of a program.
+    Replace this process by `command`, whose first item is the path of a program.
     """
     os.setsid()
-    # Python ignores these, and what it starts would, too.
+    # Python ignores these signals, and a program it starts would inherit that.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execv(command[0], command)
-    except OSError as problem:
-        print(f"{command[0]}: {problem.strerror}", file=sys.stderr)
+    except OSError as error:
+        print(f"{command[0]}: {error.strerror}", file=sys.stderr)
         sys.exit(_CANNOT_RUN)
 
 

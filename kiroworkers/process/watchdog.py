@@ -1,10 +1,10 @@
 """
-Ends the sessions of a server that died without a word.
+End the sessions of a server that was killed.
 
-A killed server cannot clean up.  A hang-up of the PTY ends most programs then,
-but not one that ignores it or hangs.  So the server tells a small program of
-ours (`reaper`) over a pipe which process groups are its own; when the pipe
-closes, whatever the reason, that program kills the groups that are left.
+A killed server cannot clean up.  The PTY's hang-up then ends most programs, but not
+one that ignores SIGHUP or hangs.  The server therefore starts a small helper program
+(`watchdog_child`) and tells it over a pipe which process groups it owns.  When the
+pipe closes, for whatever reason, the helper kills the groups that are left.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from kiroworkers.process import watchdog_child
 
 class Watchdog:
     """
-    The process groups of this server, as `process.Groups`.  Its program starts
-    with the first of them, and again with the next should it ever be lost.
+    Keep the process groups of this server, and have them killed if it dies.
+
+    Implements `agent_process.ProcessGroups`.  The helper program starts with the first
+    group.  If it is ever lost, it starts again with the next group.
     """
 
     def __init__(self, reactor: IReactorProcess) -> None:
@@ -31,12 +33,12 @@ class Watchdog:
         self._groups: set[int] = set()
         self._pipe: _Pipe | None = None
 
-    def began(self, pgid: int) -> None:
+    def register(self, pgid: int) -> None:
         """
-        Kill the group `pgid` when this server dies.
+        Have the process group `pgid` killed if this server dies.
         """
         self._groups.add(pgid)
-        if self._pipe is None or not self._pipe.open:
+        if self._pipe is None or not self._pipe.is_open:
             self._pipe = _Pipe()
             self._reactor.spawnProcess(
                 self._pipe,
@@ -46,28 +48,31 @@ class Watchdog:
                 path="/",
                 childFDs={0: "w"},
             )
-            for each in self._groups:
-                self._pipe.tell(f"+{each}")
+            for group in self._groups:
+                self._pipe.send_line(f"+{group}")
         else:
-            self._pipe.tell(f"+{pgid}")
+            self._pipe.send_line(f"+{pgid}")
 
-    def send(self, pgid: int, number: int) -> None:
+    def send_signal(self, pgid: int, number: int) -> None:
         """
-        Send the signal `number` to the group `pgid`.
+        Send the signal `number` to every process of the group `pgid`.
+
+        Raises:
+            ProcessLookupError: If the group has no processes.
         """
         os.killpg(pgid, number)
 
-    def ended(self, pgid: int) -> None:
+    def unregister(self, pgid: int) -> None:
         """
-        The group `pgid` is gone.
+        Forget the process group `pgid`, which is gone.
         """
         self._groups.discard(pgid)
         if self._pipe is not None:
-            self._pipe.tell(f"-{pgid}")
+            self._pipe.send_line(f"-{pgid}")
 
     def stop(self) -> None:
         """
-        Let the program go; it kills what it still watches.
+        Close the pipe, so that the helper kills the remaining groups and exits.
         """
         if self._pipe is not None:
             self._pipe.close()
@@ -78,19 +83,22 @@ class _Pipe(ProcessProtocol):
     _log = Logger()
 
     def __init__(self) -> None:
-        self.open = True
+        self.is_open = True
         self._closing = False
 
-    def tell(self, line: str) -> None:
-        if self.open and self.transport is not None:
+    def send_line(self, line: str) -> None:
+        if self.is_open and self.transport is not None:
             self.transport.write(line.encode() + b"\n")
 
     def close(self) -> None:
         self._closing = True
-        if self.open and self.transport is not None:
+        if self.is_open and self.transport is not None:
             self.transport.closeStdin()
 
     def processEnded(self, reason: Failure) -> None:
-        self.open = False
+        self.is_open = False
         if not self._closing:
-            self._log.warn("the guard ended: {reason}", reason=reason.getErrorMessage())
+            self._log.warn(
+                "the watchdog process ended unexpectedly: {reason}",
+                reason=reason.getErrorMessage(),
+            )

@@ -1,7 +1,7 @@
 """
-The program behind `watchdog.Guard`: ends process groups when its input ends.
+Kill process groups when standard input closes: the program that `watchdog` starts.
 
-Run as a file by a bare interpreter, so it imports the standard library only.
+A bare interpreter runs this file, so it imports the standard library only.
 """
 
 import os
@@ -11,10 +11,11 @@ from contextlib import suppress
 from typing import BinaryIO
 
 
-def left_in(source: BinaryIO) -> set[int]:
+def remaining_groups(source: BinaryIO) -> set[int]:
     """
-    The groups that were begun (``+PGID``) and not ended (``-PGID``) when
-    `source` ends.
+    Read `source` to its end and return the process groups that are still registered.
+
+    Each line is ``+PGID`` for a group that was started or ``-PGID`` for one that ended.
     """
     groups: set[int] = set()
     for line in source:
@@ -27,15 +28,15 @@ def left_in(source: BinaryIO) -> set[int]:
 
 def main() -> None:
     """
-    Wait for standard input to end, then kill the groups that are left.
+    Wait until standard input closes, then kill the groups that are left.
     """
-    # Whatever ends the server's own group must not end this program first.
+    # A signal to the server's own group must not end this program first.
     os.setsid()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    for group in left_in(sys.stdin.buffer):
+    for group in remaining_groups(sys.stdin.buffer):
         with suppress(OSError):
-            # Its leader may not have made it a group yet.
+            # The leader may not have created its group yet.
             os.kill(group, signal.SIGKILL)
         with suppress(OSError):
             os.killpg(group, signal.SIGKILL)

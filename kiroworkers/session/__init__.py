@@ -1,3 +1,3 @@
 """
-Follow the life of one agent process, one turn at a time.
+Drive one agent process through its conversation, one turn at a time.
 """

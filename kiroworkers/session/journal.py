@@ -1,5 +1,5 @@
 """
-The journals that an agent's sessions keep in a folder.
+Find a session's answers in the journals that its agent writes to a directory.
 """
 
 from __future__ import annotations
@@ -10,38 +10,47 @@ from pathlib import Path
 
 from attrs import frozen
 
-from kiroworkers.conversations.terminal.journal import answer_in
+from kiroworkers.conversations.terminal.journal import answer_from_journal
 
-#: A file's time is coarser than the clock's.
-_COARSE = 1.0
+#: Seconds by which a file's modification time may be behind the clock.
+_MTIME_TOLERANCE = 1.0
 
 
 @frozen
 class JournalFolder:
     """
-    The files in `folder`, one for each session; of each, the last `limit` bytes.
+    Read the journals in `folder`, where the agent writes one file for each session.
 
-    Which of them belongs to a session is not known beforehand: it is the one
-    that holds the prompt, which has a mark of its own for that.
+    It is not known beforehand which file belongs to a session: it is the one that holds
+    the session's prompt.  Each prompt therefore gets a unique mark.
 
     Attributes:
-        new_mark: makes a word that was never made before.
+        folder: The directory of the ``.jsonl`` files.
+        limit: How many bytes to read from the end of each file.
+        new_mark: Returns a word that it never returned before.
     """
 
     folder: Path
     limit: int
     new_mark: Callable[[], str]
 
-    def marked(self, prompt: str) -> str:
+    def mark_prompt(self, prompt: str) -> str:
         """
-        `prompt`, so that no other session was ever asked the same.
+        Return `prompt` with a mark that makes it different from every other prompt.
         """
         return f"{prompt}\n(This is question {self.new_mark()}; do not mention that.)"
 
-    def answer(self, prompt: str, since: float) -> str | None:
+    def find_answer(self, prompt: str, since: float) -> str | None:
         """
-        What was answered to the marked `prompt`, asked at `since` (seconds since the
-        epoch); None where that is not written, or not for certain.
+        Return the answer to a marked prompt, as the agent recorded it.
+
+        Args:
+            prompt: A prompt that `mark_prompt` returned.
+            since: When it was submitted, in seconds since the epoch.  Files that were
+                last modified earlier are skipped.
+
+        Returns:
+            The answer, or None if no file or more than one file has an answer.
         """
         try:
             recent = [
@@ -49,15 +58,15 @@ class JournalFolder:
                 for entry in os.scandir(self.folder)
                 if entry.name.endswith(".jsonl")
                 and entry.is_file()
-                and entry.stat().st_mtime >= since - _COARSE
+                and entry.stat().st_mtime >= since - _MTIME_TOLERANCE
             ]
         except OSError:
-            return None  # no journal is kept
-        answers = [answer_in(self._lines(path), prompt) for path in recent]
-        found = [each for each in answers if each is not None]
-        return found[0] if len(found) == 1 else None
+            return None  # The agent keeps no journal.
+        candidates = [answer_from_journal(self._read_lines(path), prompt) for path in recent]
+        answers = [answer for answer in candidates if answer is not None]
+        return answers[0] if len(answers) == 1 else None
 
-    def _lines(self, path: str) -> list[str]:
+    def _read_lines(self, path: str) -> list[str]:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - self.limit))

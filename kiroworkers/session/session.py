@@ -1,18 +1,21 @@
 """
-The life of one process: from its start to its end, one turn at a time.
+Drive one agent process from its start to its exit, one turn at a time.
 
 ::
 
     starting ──▶ idle ──ask──▶ busy ──answered──▶ clearing ──▶ idle
-                  │             │ given up                ▲
-                  └─ strayed ──▶└──▶ interrupting ──▶ settling
+                  │             │ cancelled               ▲
+                  └─ prompt ───▶└──▶ interrupting ──▶ settling
+                     lost
 
-What happens in which state is the table `_REACTIONS`.  An event that is not in
-it was not to be expected, so the session is no longer understood: it is ended,
-and its worker starts another.  The only way back to idle after anything but a
-plain answer leads through a proven prompt and a confirmed clear, so late output
-has nobody to answer.  A session whose agent cannot forget, or shall not be asked
-to, is spent by its first turn.
+The table `_HANDLERS` at the end of this module says what each state does with each
+event.  An event that is not in it is unexpected: the session can no longer be trusted,
+so it is ended and its worker starts another.
+
+After anything but a plain answer, the only way back to idle leads through a confirmed
+prompt and a confirmed clear, so late output can never become the answer to another
+request.  If the agent cannot forget a conversation, or must not be asked to, the session
+ends after its first turn.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from kiroworkers.conversations import (
     Answered,
     Cleared,
     Completion,
+    ComposerNotEmpty,
     Conversation,
     Event,
     LateOutput,
@@ -38,7 +42,6 @@ from kiroworkers.conversations import (
     NeedsApproval,
     NeedsChoice,
     NeedsConfirmation,
-    NeedsEmptying,
     Overflowed,
     PromptLost,
     Ready,
@@ -58,11 +61,14 @@ from kiroworkers.errors import (
 )
 from kiroworkers.process.agent_process import AgentProcess, ProcessGroups
 
-#: How often an answer is asked to be put right.
-_MOST_REPAIRS = 1
+#: How many times in a turn the agent is asked to repair its answer.
+_MAX_REPAIRS = 1
 
-#: Troubles that are the prompt's, not the agent's.
-_OF_THE_PROMPT = {
+#: How many characters of the last screen line go into the reason for an exit.
+_MAX_LAST_LINE = 200
+
+#: Kinds of failure that are caused by the prompt, not by the agent.
+_PROMPT_FAILURES = {
     "context_full",
     "refusal",
     "max_tokens",
@@ -74,7 +80,7 @@ _OF_THE_PROMPT = {
 
 class SessionState(Enum):
     """
-    Where in its life a session is; the values are what `/health` says.
+    Represent the state of a session; `/health` shows the values.
     """
 
     STARTING = "starting"
@@ -89,8 +95,10 @@ class SessionState(Enum):
 
 class Reset(Enum):
     """
-    What keeps a request from what was said in earlier ones: the agent forgets
-    the conversation, or each has a new process, or nothing does.
+    Represent how a session is reset between two requests.
+
+    `CLEAR` makes the agent forget the conversation, `RECYCLE` gives each request a new
+    process, and `NONE` keeps the conversation.
     """
 
     CLEAR = "clear"
@@ -101,19 +109,20 @@ class Reset(Enum):
 @frozen
 class Reply:
     """
-    What a session said in a turn.
+    Represent what the agent answered in one turn.
 
     Attributes:
-        text: all of it, as a reader would have seen it.
-        completion: how the end of the turn was known.
-        wrapped: a line's end in `text` may be the agent's, where the answer
-            has none.
-        source: where the text was read.
-        denied, allowed: the questions of tools that were answered so.
-        repairs: how often it was asked once more because it did not fit.
-        unfit: it still does not.
-        more_may_follow: output of the turn may still be on its way, so nothing is
-            decided yet.
+        text: The whole text, as a reader would have seen it.
+        completion: How the end of the turn was recognized.
+        wrapped: Whether the agent may have wrapped long lines, so that a line break in
+            `text` need not be part of the answer.
+        source: Where the text was read.
+        denied: The agent's requests to use a tool that were denied.
+        allowed: The agent's requests to use a tool that were allowed.
+        repairs: How many times the agent was asked to repair its answer.
+        rejected: Whether the validator rejects even the final text.
+        more_may_follow: Whether output of the turn may still be on its way, so that a
+            rejection is not final.
     """
 
     text: str
@@ -123,86 +132,102 @@ class Reply:
     denied: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()
     repairs: int = 0
-    unfit: bool = False
+    rejected: bool = False
     more_may_follow: bool = False
 
 
 class ReplyValidator(Protocol):
     """
-    Whoever asked looks at what was said, while the conversation still knows it.
+    Check a reply while the agent still remembers the conversation.
     """
 
     def __call__(self, reply: Reply, /) -> str | None:
         """
-        What to ask to have `reply` put right; None where that is not needed, or
-        would be in vain.
+        Return a prompt that asks the agent to repair `reply`, or None to accept it.
+
+        Return None also where a repair would be pointless.
         """
 
 
 def accept_any(reply: Reply) -> str | None:
     """
-    As a `ReplyValidator`: whatever was said is good.
+    Accept every reply; this is the `ReplyValidator` that validates nothing.
     """
     return None
 
 
 class Journal(Protocol):
     """
-    What an agent writes down of its sessions.
+    Read the answers that an agent records in a file of its own.
     """
 
-    def marked(self, prompt: str) -> str:
+    def mark_prompt(self, prompt: str) -> str:
         """
-        `prompt`, so that no other session was ever asked the same.
+        Return `prompt` with a mark that makes it different from every other prompt.
         """
 
-    def answer(self, prompt: str, since: float) -> str | None:
+    def find_answer(self, prompt: str, since: float) -> str | None:
         """
-        What was answered to the marked `prompt`, asked at `since` (seconds since
-        the epoch); None where that is not written, or not for certain.
+        Return the recorded answer to a marked prompt.
+
+        Args:
+            prompt: A prompt that `mark_prompt` returned.
+            since: When it was submitted, in seconds since the epoch.
+
+        Returns:
+            The answer, or None if the journal has none or more than one candidate.
         """
 
 
 @frozen
 class SessionTimeouts:
     """
-    How long a session may take, in seconds.
+    Hold the time limits of a session, in seconds.
 
     Attributes:
-        startup: from its start to its prompt.
-        cancel: for the prompt to come back after an interrupt or a clear.
-        stop: from SIGTERM to SIGKILL.
-        settle: after an interrupt, how long the prompt must stay before
-            anything is typed: when an answer and the interrupt cross, the interrupt
-            is read at the prompt and draws a second one.
-        late: how long output of a turn may arrive after its end, where the
-            conversation can send it late.
+        startup: From the start of the process to its first prompt.
+        cancel: From an interrupt or a clear until the prompt is back.
+        stop: From SIGTERM to SIGKILL.
+        settle: How long the prompt must stay after an interrupt before anything is
+            typed.  When an answer and the interrupt cross, the agent reads the interrupt
+            at its prompt and draws another prompt.
+        late_output: How long to wait for output that arrives after the end of its turn,
+            if the conversation can send any.
     """
 
     startup: float
     cancel: float
     stop: float
     settle: float = 0.2
-    late: float = 0.3
+    late_output: float = 0.3
 
 
 class Session:
     """
-    One process and its conversation.
-
-    Attributes:
-        exhausted: did it end because a turn was its last?
-        turns: how often it was asked.
-        answers: how often it answered.
+    Drive one agent process through its conversation.
 
     Args:
-        name: for the log.
-        launch: starts the process on its PTY; may raise `OSError`.
-        on_idle: called whenever the session can be asked.
-        on_gone: called once, when the process is gone, with the reason.
-        allow_tools: the answer to the agent's questions for a tool.
-        journal: asked for the text of a turn, where the agent keeps one.
-        reset: what comes between two turns.
+        name: Name of the worker, for the log.
+        clock: Schedules the timeouts.
+        conversation: Translates between prompts, bytes and events.
+        launch: Starts the process; may raise `OSError`.
+        groups: Registers and signals the process group.
+        timeouts: The session's time limits.
+        on_idle: Called each time the session becomes ready for a prompt.
+        on_gone: Called once, when the process is gone, with the reason.
+        allow_tools: Whether the agent may use a tool when it asks.
+        journal: Where to read the text of answers; None to read the agent's output.
+        reset: What happens between two turns.
+
+    Attributes:
+        name: Name of the worker.
+        state: The current state.
+        started_at: When the session was created, in seconds on the clock.
+        since: When the current state began, in seconds on the clock.
+        last_activity: When the agent last produced output or got a prompt.
+        exhausted: Whether the session ended because it can serve no further turn.
+        turns: How many turns were started.
+        answers: How many turns ended with an answer.
     """
 
     _log = Logger()
@@ -214,7 +239,7 @@ class Session:
         conversation: Conversation,
         launch: Callable[[AgentProcess], None],
         groups: ProcessGroups,
-        limits: SessionTimeouts,
+        timeouts: SessionTimeouts,
         on_idle: Callable[[], None],
         on_gone: Callable[[str], None],
         allow_tools: bool = False,
@@ -227,54 +252,54 @@ class Session:
         self._clock = clock
         self._conversation = conversation
         self._launch = launch
-        self._limits = limits
+        self._timeouts = timeouts
         self._on_idle = on_idle
         self._on_gone = on_gone
         self._process = AgentProcess(
             clock,
             groups,
-            limits.stop,
-            heard=self._heard,
+            timeouts.stop,
+            on_output=self._feed_output,
             on_stderr=conversation.feed_stderr,
-            ended=self._ended,
+            on_exit=self._process_exited,
         )
         self._allow_tools = allow_tools
         self._journal = journal
         self._reset = reset
         self.exhausted = False
         self.turns = self.answers = 0
-        self._alarm: IDelayedCall | None = None
+        self._timer: IDelayedCall | None = None
         self._quiet_timer: IDelayedCall | None = None
         self._reply: Deferred[Reply] | None = None
         self._validate: ReplyValidator = accept_any
         self._on_text: Callable[[str], None] | None = None
         self._prompt = ""
+        self._submitted_at = 0.0
         self._repairs = 0
-        self._unjudged: Reply | None = None
-        self._output_was_late = False
-        self._asked = 0.0
-        self._questions: list[NeedsApproval] = []
-        self._end_reason: str | None = None
+        self._incomplete_reply: Reply | None = None
+        self._had_late_output = False
+        self._approvals: list[NeedsApproval] = []
+        self._stop_reason: str | None = None
         self._was_ready = False
 
     @property
     def pid(self) -> int | None:
         """
-        The process's id, which is its group's too; None without a process.
+        Return the process id, which is also the process group's; None without a process.
         """
         return self._process.pid
 
     @property
     def busy(self) -> bool:
         """
-        Does somebody wait for what it says?
+        Return whether a caller waits for the reply to a prompt.
         """
         return self._reply is not None
 
     @property
     def single_use(self) -> bool:
         """
-        Is its first turn its last?
+        Return whether the session ends after its first turn.
         """
         if self._reset is Reset.CLEAR:
             return not self._conversation.can_clear
@@ -283,40 +308,41 @@ class Session:
     @property
     def aborted(self) -> bool:
         """
-        Was it ended because of what a turn left behind?
+        Return whether the server, not the agent, ended the session after at least one turn.
         """
-        return self._end_reason is not None and self.turns > 0
+        return self._stop_reason is not None and self.turns > 0
 
     @property
     def failure(self) -> AgentFailure | None:
         """
-        What its agent says is wrong, if that is the last it said.
+        Return the failure that the agent reported, or None if it has gone on since.
         """
         return self._conversation.failure
 
     @property
     def last_screen(self) -> str:
         """
-        What it showed last, if it never came to its prompt: later, that may be
-        what a client said.
-        """
-        return "" if self._was_ready else self._conversation.last_seen
+        Return the last output of an agent that never showed its prompt.
 
-    # What others may ask of it.
+        It is empty once the prompt was shown, because later output may quote a client.
+        """
+        return "" if self._was_ready else self._conversation.recent_output
+
+    # Called by the worker.
 
     def start(self) -> None:
         """
         Start the process.
 
         Raises:
-            OSError: when it cannot be started; the session is gone then.
+            OSError: If it cannot be started; the session is gone then.
         """
         try:
             self._launch(self._process)
         except OSError:
             self.state = SessionState.GONE
             raise
-        self._enter(SessionState.STARTING, self._limits.startup, "it showed no prompt")
+        self._enter_state(SessionState.STARTING, self._timeouts.startup, "no prompt")
         self._write(self._conversation.data_to_send())
 
     def ask(
@@ -326,72 +352,76 @@ class Session:
         on_text: Callable[[str], None] | None = None,
     ) -> Deferred[Reply]:
         """
-        Ask `prompt` of an idle session.  Fires with what it said in the turn, or
-        fails with a `WorkError`; cancelling it interrupts the turn.
+        Submit `prompt`.  The session must be idle.
 
         Args:
-            validate: looks at each answer, before it is forgotten.
-            on_text: called with each piece of an answer, as soon as it is certain.
+            prompt: The text of the prompt.
+            validate: Checks the reply before the conversation is cleared.
+            on_text: Called with each part of the answer as soon as it is final.
+
+        Returns:
+            A Deferred that fires with the reply or fails with a `WorkError`.  Cancelling
+            it interrupts the turn.
 
         Raises:
-            PromptTooLarge: if the agent cannot be given so much.
+            PromptTooLarge: If the agent cannot be given a prompt of this size.
         """
         assert self.state is SessionState.IDLE, f"{self.name} is {self.state.value}, not idle"
         try:
-            typed = self._typed(prompt)
-        except LineTooLong as problem:
-            raise PromptTooLarge(problem.length, problem.limit) from None
-        reply: Deferred[Reply] = Deferred(lambda _: self._give_up())
+            data = self._encode_prompt(prompt)
+        except LineTooLong as error:
+            raise PromptTooLarge(error.length, error.limit) from None
+        reply: Deferred[Reply] = Deferred(lambda _: self._cancel_turn())
         self._reply = reply
         self._validate, self._on_text = validate, on_text
-        self._unjudged = None
-        self._output_was_late = False
+        self._incomplete_reply = None
+        self._had_late_output = False
         self._conversation.streaming = on_text is not None
         self._repairs = 0
         self.turns += 1
-        self._questions.clear()
-        self._enter(SessionState.BUSY)
-        self._write(typed)
+        self._approvals.clear()
+        self._enter_state(SessionState.BUSY)
+        self._write(data)
         return reply
 
-    def _typed(self, prompt: str) -> bytes:
+    def _encode_prompt(self, prompt: str) -> bytes:
         """
-        What to write to ask `prompt`.
+        Return the bytes that submit `prompt`, and remember it for the journal.
         """
         if self._journal is not None:
-            prompt = self._journal.marked(prompt)
-        typed = self._conversation.ask(prompt)
+            prompt = self._journal.mark_prompt(prompt)
+        data = self._conversation.ask(prompt)
         self._prompt = prompt
-        self._asked = self.last_activity = self._clock.seconds()
-        return typed
+        self._submitted_at = self.last_activity = self._clock.seconds()
+        return data
 
     def stop(self, reason: str) -> None:
         """
-        End the process, whatever it is doing.
+        Terminate the process, whatever it is doing.
         """
         if self.state is SessionState.GONE:
             return
         if self.state is not SessionState.STOPPING:
-            self._end_reason = reason
-            self._enter(SessionState.STOPPING)
-        self._process.hang_up()
+            self._stop_reason = reason
+            self._enter_state(SessionState.STOPPING)
+        self._process.terminate()
 
     def quit(self, reason: str) -> None:
         """
-        End the process: an idle agent is told to, and has some time for it.
+        Ask an idle agent to quit, and terminate it if it does not; stop a busy one at once.
         """
-        typed = self._conversation.quit() if self.state is SessionState.IDLE else b""
-        if not typed:
+        data = self._conversation.quit() if self.state is SessionState.IDLE else b""
+        if not data:
             self.stop(reason)
             return
-        self._end_reason = reason
-        self._enter(SessionState.STOPPING)
-        self._alarm = self._clock.callLater(self._limits.stop, self._process.hang_up)
-        self._process.write(typed)
+        self._stop_reason = reason
+        self._enter_state(SessionState.STOPPING)
+        self._timer = self._clock.callLater(self._timeouts.stop, self._process.terminate)
+        self._process.write(data)
 
-    # What happens to it.
+    # Called by the process and the timers.
 
-    def _heard(self, data: bytes) -> None:
+    def _feed_output(self, data: bytes) -> None:
         self.last_activity = self._clock.seconds()
         self._process_events(lambda: self._conversation.feed(data))
 
@@ -399,18 +429,18 @@ class Session:
         self._quiet_timer = None
         self._process_events(self._conversation.on_quiet)
 
-    def _process_events(self, read: Callable[[], list[Event]]) -> None:
+    def _process_events(self, read_events: Callable[[], list[Event]]) -> None:
         try:
-            for event in read():
+            for event in read_events():
                 self._handle_event(event)
             self._write(self._conversation.data_to_send())
         except Exception:
-            # A fault of ours must not leave a session that nobody understands.
-            self._log.failure("{name}: while reading its output", name=self.name)
-            self.stop("a fault while reading its output")
-        self._await_quiet()
+            # After an internal error the state of the session is unknown: end it.
+            self._log.failure("{name}: internal error while reading its output", name=self.name)
+            self.stop("internal error while reading its output")
+        self._restart_quiet_timer()
 
-    def _await_quiet(self) -> None:
+    def _restart_quiet_timer(self) -> None:
         if self._quiet_timer is not None:
             self._quiet_timer.cancel()
             self._quiet_timer = None
@@ -424,29 +454,34 @@ class Session:
     def _write(self, data: bytes) -> None:
         if data:
             self._process.write(data)
-            self._await_quiet()
+            self._restart_quiet_timer()
 
     def _handle_event(self, event: Event) -> None:
         if self.state in (SessionState.STOPPING, SessionState.GONE):
             return
-        react = _REACTIONS.get((self.state, type(event)))
-        if react is None:
-            self.stop(f"unexpected while {self.state.value}: {event}")
+        handler = _HANDLERS[self.state].get(type(event))
+        if handler is None:
+            self.stop(f"unexpected event while {self.state.value}: {event}")
         else:
-            react(self, event)
+            handler(self, event)
 
-    def _become_idle(self, _: Event | None = None) -> None:
+    # Handlers of events, as listed in `_HANDLERS`.
+
+    def _ignore(self, event: Event) -> None:
+        pass
+
+    def _become_idle(self, event: Ready | Cleared | None = None) -> None:
         self._was_ready = True
         if not self._conversation.at_prompt:
-            # It came and went in one read.
+            # The prompt appeared and went away within one read.
             self._await_prompt()
             return
-        self._enter(SessionState.IDLE)
+        self._enter_state(SessionState.IDLE)
         self._on_idle()
 
-    def _finish_turn(self, event: Any) -> None:
-        written = self._written()
-        self._end_turn(
+    def _finish_turn(self, event: Answered) -> None:
+        recorded = self._read_journal()
+        self._validate_reply(
             Reply(
                 event.text,
                 event.completion,
@@ -454,170 +489,194 @@ class Session:
                 self._conversation.source,
                 repairs=self._repairs,
             )
-            if written is None
-            else Reply(written, event.completion, source="journal", repairs=self._repairs)
+            if recorded is None
+            else Reply(recorded, event.completion, source="journal", repairs=self._repairs)
         )
 
-    def _written(self) -> str | None:
+    def _read_journal(self) -> str | None:
         """
-        What the agent's journal says of this turn.
+        Return the answer of this turn that the agent's journal has, or None.
         """
         if self._journal is None:
             return None
-        return self._journal.answer(self._prompt, self._asked)
+        return self._journal.find_answer(self._prompt, self._submitted_at)
 
-    def _end_turn(self, said: Reply, more_may_follow: bool | None = None) -> None:
+    def _validate_reply(self, reply: Reply, more_may_follow: bool | None = None) -> None:
         """
-        Judge what was said, and deliver it, ask for a repair, or wait for the rest.
+        Validate `reply`, then deliver it, request a repair, or wait for late output.
 
         Args:
-            more_may_follow: output of the turn may still be on its way; None for
-                what is usual of the conversation.
+            reply: What the agent answered so far.
+            more_may_follow: Whether output of the turn may still be on its way; None to
+                take this from the conversation.
         """
         if more_may_follow is None:
             more_may_follow = self._conversation.sends_late
         if self._reply is not None:
-            repair = self._validate(evolve(said, more_may_follow=more_may_follow))
-            if repair is not None and more_may_follow:
-                self._await_late_output(said)
-                return
-            if repair is not None and self._repair(repair, said):
-                return
-            if repair is not None:
-                said = evolve(said, unfit=True)
-        reply, self._reply = self._reply, None
-        # A turn in which nothing was said may be one that has not begun: a prompt
-        # that strayed just when it was typed at.  Only a clear proves that it is over.
-        # Nor is it over when its answer came late, or did not fit where it could.
-        strange = self._output_was_late or self._repairs > 0 or said.unfit
-        ended = said.text.strip() != "" and not (self._conversation.sends_late and strange)
-        keeps = self._reset is Reset.NONE and ended
-        if not keeps:
-            self._clear()
-        if reply is not None:
-            self.answers += 1
-            questions = tuple(each.question for each in self._questions)
-            if questions and self._allow_tools:
-                said = evolve(said, allowed=questions)
-            elif questions:
-                said = evolve(said, denied=questions)
-            reply.callback(said)
-        if keeps and self.state is SessionState.BUSY:
-            self._keep()
+            repair_prompt = self._validate(evolve(reply, more_may_follow=more_may_follow))
+            if repair_prompt is not None:
+                if more_may_follow:
+                    self._await_late_output(reply)
+                    return
+                if self._request_repair(repair_prompt, reply):
+                    return
+                reply = evolve(reply, rejected=True)
+        self._deliver_reply(reply)
 
-    def _keep(self) -> None:
+    def _deliver_reply(self, reply: Reply) -> None:
         """
-        Go on in the same conversation, once no late output can be expected.
+        End the turn: fire the caller's Deferred, and clear or keep the conversation.
+        """
+        waiting, self._reply = self._reply, None
+        # A turn without text may be one that has not begun: the prompt was lost just when
+        # it was typed at.  Only a clear proves that such a turn is over.  Nor is a turn
+        # over for certain if the conversation sends late and its answer came late, needed
+        # a repair or was rejected.
+        suspicious = self._had_late_output or self._repairs > 0 or reply.rejected
+        is_over = reply.text.strip() != "" and not (self._conversation.sends_late and suspicious)
+        keeps_conversation = self._reset is Reset.NONE and is_over
+        if not keeps_conversation:
+            self._clear()
+        if waiting is not None:
+            self.answers += 1
+            questions = tuple(approval.question for approval in self._approvals)
+            if questions and self._allow_tools:
+                reply = evolve(reply, allowed=questions)
+            elif questions:
+                reply = evolve(reply, denied=questions)
+            waiting.callback(reply)
+        # The callback may have stopped the session.
+        if keeps_conversation and self.state is SessionState.BUSY:
+            self._keep_conversation()
+
+    def _keep_conversation(self) -> None:
+        """
+        Become idle without a clear, once no more late output is expected.
         """
         if not self._conversation.sends_late:
             self._become_idle()
             return
-        self._enter(SessionState.CLEARING)
-        self._alarm = self._clock.callLater(self._limits.late, self._become_idle)
+        self._enter_state(SessionState.CLEARING)
+        self._timer = self._clock.callLater(self._timeouts.late_output, self._become_idle)
 
-    def _await_late_output(self, said: Reply) -> None:
+    def _await_late_output(self, reply: Reply) -> None:
         """
-        Wait for output that is still on its way before an answer is rejected.
+        Wait for output that may still be on its way before `reply` is rejected.
         """
-        self._cancel_alarm()
-        self._unjudged = said
-        self._alarm = self._clock.callLater(self._limits.late, self._stop_waiting, said)
+        self._cancel_timer()
+        self._incomplete_reply = reply
+        self._timer = self._clock.callLater(
+            self._timeouts.late_output, self._stop_awaiting_late_output, reply
+        )
 
-    def _stop_waiting(self, said: Reply) -> None:
-        self._unjudged = None
-        self._end_turn(said, more_may_follow=False)
+    def _stop_awaiting_late_output(self, reply: Reply) -> None:
+        self._incomplete_reply = None
+        self._validate_reply(reply, more_may_follow=False)
 
-    def _append_late_output(self, event: Any) -> None:
+    def _append_late_output(self, event: LateOutput) -> None:
         """
-        Add late output to the answer that waits for it.
+        Append late output to the reply that waits for it, and validate that again.
         """
-        self._output_was_late = True
-        if self._unjudged is not None:
-            said, self._unjudged = self._unjudged, None
-            self._pass_on_text(event)
-            self._end_turn(evolve(said, text=said.text + event.text))
+        self._had_late_output = True
+        if self._incomplete_reply is not None:
+            reply, self._incomplete_reply = self._incomplete_reply, None
+            self._stream_text(event)
+            self._validate_reply(evolve(reply, text=reply.text + event.text))
 
-    def _clear_after_late_output(self, _: Event) -> None:
+    def _clear_after_late_output(self, event: LateOutput) -> None:
         """
-        Leave a conversation that went on after the end of its turn: the output of the
-        next turn could not be told from the last one's.
+        Clear a conversation whose turn went on after its end.
+
+        Otherwise the output of the next turn could not be told from the last one's.
         """
-        self._log.warn("{name}: output came after the end of its turn", name=self.name)
+        self._log.warn(
+            "{name}: output arrived after the end of its turn, clearing the conversation",
+            name=self.name,
+        )
         self._clear()
 
-    def _repair(self, prompt: str, said: Reply) -> bool:
+    def _request_repair(self, repair_prompt: str, reply: Reply) -> bool:
         """
-        Ask `prompt` in the same conversation, unless that was done before, or is
-        not to be had.
+        Submit `repair_prompt` in the same conversation, and return whether that was possible.
+
+        It is not if the turn already had its repair, or the agent cannot take the prompt.
         """
-        # Where nothing was said, the turn may not have begun.
-        at_prompt = self._conversation.at_prompt and said.text.strip() != ""
-        if self._repairs >= _MOST_REPAIRS or not at_prompt:
+        # A turn without text may not have begun.
+        can_submit = self._conversation.at_prompt and reply.text.strip() != ""
+        if self._repairs >= _MAX_REPAIRS or not can_submit:
             return False
         try:
-            typed = self._typed(prompt)
+            data = self._encode_prompt(repair_prompt)
         except LineTooLong:
             return False
         self._repairs += 1
-        self._log.info("{name}: its answer did not fit: asking once more", name=self.name)
-        self._write(typed)
+        self._log.info("{name}: answer rejected, requesting a repair", name=self.name)
+        self._write(data)
         return True
 
-    def _pass_on_text(self, event: Any) -> None:
+    def _stream_text(self, event: TextChunk | LateOutput) -> None:
         if self._reply is not None and self._on_text is not None:
             self._on_text(event.text)
 
-    def _fail(self, failure: Any) -> None:
+    def _fail_turn(self, failure: AgentFailure) -> None:
         """
-        No answer comes.  A prompt may be there already, or a menu that waits.
+        Fail the turn; the agent may be at its prompt already, or wait at a menu.
         """
         if failure.kind == "unreadable":
-            written = self._written()
-            if written is not None:
+            recorded = self._read_journal()
+            if recorded is not None:
                 completion = self._conversation.completion
-                self._end_turn(Reply(written, completion, source="journal", repairs=self._repairs))
+                self._validate_reply(
+                    Reply(recorded, completion, source="journal", repairs=self._repairs)
+                )
                 return
-        self._log.warn("{name}: {trouble}", name=self.name, failure=failure)
-        reply, self._reply = self._reply, None
+        self._log.warn("{name}: turn failed: {failure}", name=self.name, failure=failure)
+        waiting, self._reply = self._reply, None
         if self._conversation.at_prompt:
             self._clear()
         else:
             self._interrupt()
-        if reply is not None:
-            reply.errback(_problem(failure))
+        if waiting is not None:
+            waiting.errback(_work_error(failure))
 
-    def _fail_startup(self, _: Any) -> None:
-        self.stop("it cannot go on")
+    def _fail_startup(self, failure: AgentFailure) -> None:
+        self.stop("the agent cannot start")
 
-    def _choose(self, event: Any) -> None:
-        self._log.info("{name}: at a menu: {question}", name=self.name, question=event.question)
+    def _choose_from_menu(self, event: NeedsChoice) -> None:
+        self._log.info(
+            "{name}: answering menu: {question}", name=self.name, question=event.question
+        )
         self._write(event.keys)
 
-    def _tell(self, event: Any) -> None:
-        self._log.info("{name}: at work: {what}", name=self.name, what=event.what)
+    def _log_tool_use(self, event: Working) -> None:
+        self._log.info("{name}: using tool: {tool}", name=self.name, tool=event.what)
 
-    def _answer_for_tool(self, event: Any) -> None:
-        # A menu asks again for each step of the cursor.
-        if event not in self._questions[-1:]:
-            self._questions.append(event)
-            said = "allowed" if self._allow_tools else "denied"
-            self._log.warn("{name}: {said}: {q}", name=self.name, said=said, q=event.question)
+    def _answer_approval(self, event: NeedsApproval) -> None:
+        # A menu repeats its question for each step of the cursor.
+        if event not in self._approvals[-1:]:
+            self._approvals.append(event)
+            self._log.warn(
+                "{name}: tool use {decision}: {question}",
+                name=self.name,
+                decision="allowed" if self._allow_tools else "denied",
+                question=event.question,
+            )
         conversation = self._conversation
         self._write(conversation.allow() if self._allow_tools else conversation.deny())
 
-    def _cut_off(self, event: Any) -> None:
-        reply, self._reply = self._reply, None
-        if self._conversation.lost:
-            self.stop("it printed too much to be followed")
+    def _fail_overflowed_turn(self, event: Overflowed) -> None:
+        waiting, self._reply = self._reply, None
+        if self._conversation.desynchronized:
+            self.stop("too much output to follow")
         else:
             self._interrupt()
-        if reply is not None:
-            reply.errback(OutputTooLong(event.limit))
+        if waiting is not None:
+            waiting.errback(OutputTooLong(event.limit))
 
-    def _abort_overflow(self, _: Event) -> None:
-        self.stop("it printed too much after its interrupt")
+    def _abort_overflow(self, event: Overflowed) -> None:
+        self.stop("too much output after an interrupt")
 
-    def _give_up(self) -> None:
+    def _cancel_turn(self) -> None:
         self._reply = None
         if self.state is SessionState.BUSY:
             self._interrupt()
@@ -626,35 +685,40 @@ class Session:
         if not self._can_clear:
             self._exhaust()
             return
-        typed = self._conversation.interrupt()
+        data = self._conversation.interrupt()
         if self._conversation.at_prompt:
             self._settle()
         else:
             self._await_prompt()
-            self._write(typed)
+            self._write(data)
 
-    def _interrupt_now(self, _: Event) -> None:
+    def _interrupt_submitted(self, event: Submitted) -> None:
         self._write(self._conversation.interrupt())
 
-    def _empty(self, _: Event) -> None:
-        self._write(self._conversation.empty())
+    def _empty_composer(self, event: ComposerNotEmpty) -> None:
+        self._write(self._conversation.empty_composer())
 
     def _exhaust(self) -> None:
         """
-        The agent cannot forget this turn, or shall not try, so it is its last.
+        End a session that cannot forget its turn, or must not be asked to.
         """
         self.exhausted = True
-        self.stop("it served its one request")
+        self.stop("a single-use session has served its request")
 
-    def _await_prompt(self, _: Event | None = None) -> None:
-        self._enter(SessionState.INTERRUPTING, self._limits.cancel, "its prompt did not come back")
+    def _await_prompt(self, event: PromptLost | None = None) -> None:
+        self._enter_state(
+            SessionState.INTERRUPTING, self._timeouts.cancel, "the prompt did not come back"
+        )
 
-    def _settle(self, prompted: Event | None = None) -> None:
-        if prompted is not None and not self._conversation.interrupts_cross:
+    def _settle(self, event: Ready | None = None) -> None:
+        """
+        Wait until the prompt has stayed for a moment after an interrupt, then clear.
+        """
+        if event is not None and not self._conversation.interrupt_can_race:
             self._clear()
             return
-        self._enter(SessionState.SETTLING)
-        self._alarm = self._clock.callLater(self._limits.settle, self._clear)
+        self._enter_state(SessionState.SETTLING)
+        self._timer = self._clock.callLater(self._timeouts.settle, self._clear)
 
     @property
     def _can_clear(self) -> bool:
@@ -664,87 +728,107 @@ class Session:
         if not self._can_clear:
             self._exhaust()
         elif self._conversation.at_prompt:
-            limits = self._limits
-            limit = limits.startup if self._conversation.clears_as_it_starts else limits.cancel
-            self._enter(SessionState.CLEARING, limit, "it confirmed no clear")
+            timeouts = self._timeouts
+            timeout = timeouts.startup if self._conversation.slow_clear else timeouts.cancel
+            self._enter_state(SessionState.CLEARING, timeout, "the clear was not confirmed")
             self._write(self._conversation.clear())
         else:
             self._await_prompt()
 
-    def _confirm(self, _: Event) -> None:
+    def _confirm_clear(self, event: NeedsConfirmation) -> None:
         self._write(self._conversation.confirm_clear())
 
-    def _ended(self, how: str) -> None:
+    def _process_exited(self, description: str) -> None:
         failure = self._conversation.failure
-        self._enter(SessionState.GONE)
-        self._await_quiet()
-        reason = self._end_reason or how
+        self._enter_state(SessionState.GONE)
+        self._restart_quiet_timer()
+        reason = self._stop_reason or description
         if failure is None:
-            reason += self._last_words()
+            reason += self._last_line()
         else:
             reason = f"{failure.kind}: {failure.detail} ({reason})"
-        reply, self._reply = self._reply, None
-        if reply is not None:
-            reply.errback(SessionLost(reason) if failure is None else _problem(failure))
+        waiting, self._reply = self._reply, None
+        if waiting is not None:
+            waiting.errback(SessionLost(reason) if failure is None else _work_error(failure))
         self._on_gone(reason)
 
-    def _last_words(self) -> str:
-        last = self.last_screen.rpartition("\n")[2][-200:]
-        return f", after {last!r}" if last else ""
+    def _last_line(self) -> str:
+        line = self.last_screen.rpartition("\n")[2][-_MAX_LAST_LINE:]
+        return f", after {line!r}" if line else ""
 
-    def _enter(self, state: SessionState, limit: float | None = None, otherwise: str = "") -> None:
+    def _enter_state(
+        self, state: SessionState, timeout: float | None = None, problem: str = ""
+    ) -> None:
         """
-        Be in `state`, for at most `limit` seconds; `otherwise` says what then
-        went wrong.
+        Enter `state`, and stop the session if it is still there after `timeout` seconds.
+
+        Args:
+            state: The new state.
+            timeout: Seconds that the session may stay in it; None for any time.
+            problem: What went wrong when the time is over, for the reason.
         """
-        self._cancel_alarm()
+        self._cancel_timer()
         self.state = state
         self.since = self._clock.seconds()
-        if limit is not None:
-            reason = f"{otherwise} within {limit:g} s"
-            self._alarm = self._clock.callLater(limit, self.stop, reason)
+        if timeout is not None:
+            reason = f"{problem} within {timeout:g} s"
+            self._timer = self._clock.callLater(timeout, self.stop, reason)
 
-    def _cancel_alarm(self) -> None:
-        if self._alarm is not None and self._alarm.active():
-            self._alarm.cancel()
-        self._alarm = None
+    def _cancel_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
 
 
-def _problem(failure: AgentFailure) -> WorkError:
+def _work_error(failure: AgentFailure) -> WorkError:
     if failure.kind == "unreadable":
         return AnswerUnreadable(failure.detail)
-    if failure.kind in _OF_THE_PROMPT:
+    if failure.kind in _PROMPT_FAILURES:
         return AgentRefused(failure.kind, failure.detail)
     return AgentUnavailable(failure.kind, failure.detail, failure.retry_after)
 
 
-_REACTIONS: Mapping[tuple[SessionState, type[Any]], Callable[[Session, Any], None]] = {
-    (SessionState.STARTING, Ready): Session._become_idle,
-    (SessionState.STARTING, NeedsChoice): Session._choose,
-    (SessionState.STARTING, AgentFailure): Session._fail_startup,
-    (SessionState.IDLE, PromptLost): Session._await_prompt,
-    (SessionState.IDLE, LateOutput): Session._clear_after_late_output,
-    (SessionState.BUSY, Submitted): lambda session, event: None,
-    (SessionState.BUSY, TextChunk): Session._pass_on_text,
-    (SessionState.BUSY, Working): Session._tell,
-    (SessionState.BUSY, Answered): Session._finish_turn,
-    (SessionState.BUSY, NeedsApproval): Session._answer_for_tool,
-    (SessionState.BUSY, AgentFailure): Session._fail,
-    (SessionState.BUSY, Overflowed): Session._cut_off,
-    (SessionState.BUSY, LateOutput): Session._append_late_output,
-    (SessionState.CLEARING, LateOutput): Session._clear_after_late_output,
-    (SessionState.CLEARING, NeedsConfirmation): Session._confirm,
-    (SessionState.CLEARING, Cleared): Session._become_idle,
-    # Of the same read as what had the turn given up.
-    (SessionState.INTERRUPTING, TextChunk): lambda session, event: None,
-    (SessionState.INTERRUPTING, Working): lambda session, event: None,
-    (SessionState.INTERRUPTING, Overflowed): Session._abort_overflow,
-    (SessionState.INTERRUPTING, Submitted): Session._interrupt_now,
-    (SessionState.INTERRUPTING, PromptLost): lambda session, event: None,
-    (SessionState.INTERRUPTING, NeedsEmptying): Session._empty,
-    (SessionState.INTERRUPTING, Ready): Session._settle,
-    (SessionState.INTERRUPTING, LateOutput): lambda session, event: None,
-    (SessionState.SETTLING, Ready): Session._settle,
-    (SessionState.SETTLING, LateOutput): lambda session, event: None,
-    (SessionState.SETTLING, PromptLost): Session._await_prompt,
+#: What each state does with each event.  The session is ended by an event that is not
+#: listed for its state.  While stopping or gone, all events are ignored.
+_HANDLERS: Mapping[SessionState, Mapping[type[Any], Callable[[Session, Any], None]]] = {
+    SessionState.STARTING: {
+        Ready: Session._become_idle,
+        NeedsChoice: Session._choose_from_menu,
+        AgentFailure: Session._fail_startup,
+    },
+    SessionState.IDLE: {
+        PromptLost: Session._await_prompt,
+        LateOutput: Session._clear_after_late_output,
+    },
+    SessionState.BUSY: {
+        Submitted: Session._ignore,
+        TextChunk: Session._stream_text,
+        Working: Session._log_tool_use,
+        NeedsApproval: Session._answer_approval,
+        Answered: Session._finish_turn,
+        LateOutput: Session._append_late_output,
+        AgentFailure: Session._fail_turn,
+        Overflowed: Session._fail_overflowed_turn,
+    },
+    SessionState.CLEARING: {
+        NeedsConfirmation: Session._confirm_clear,
+        Cleared: Session._become_idle,
+        LateOutput: Session._clear_after_late_output,
+    },
+    SessionState.INTERRUPTING: {
+        Submitted: Session._interrupt_submitted,
+        ComposerNotEmpty: Session._empty_composer,
+        Ready: Session._settle,
+        Overflowed: Session._abort_overflow,
+        PromptLost: Session._ignore,
+        LateOutput: Session._ignore,
+        # These may come from the same read as the event that made the caller cancel.
+        TextChunk: Session._ignore,
+        Working: Session._ignore,
+    },
+    SessionState.SETTLING: {
+        Ready: Session._settle,
+        PromptLost: Session._await_prompt,
+        LateOutput: Session._ignore,
+    },
 }

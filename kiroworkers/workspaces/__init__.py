@@ -1,3 +1,3 @@
 """
-Prepare the folders in which sessions run.
+Prepare the directories in which sessions run.
 """

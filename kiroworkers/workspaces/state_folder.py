@@ -1,8 +1,9 @@
 """
-The folder of this server, below which sessions have folders of their own.
+Own the server's state directory, below which sessions have directories of their own.
 
-Whose server is alive holds a lock in it.  What a server that was killed has left
-behind is known by that, and removed by the next one: it may hold logins.
+The server that uses the directory holds a lock in it.  Whatever a killed server left
+behind is recognized by the missing lock, and the next server removes it: it may contain
+logins.
 """
 
 from __future__ import annotations
@@ -21,77 +22,88 @@ from kiroworkers.errors import CannotStart
 _PREFIX = "kiroworkers-"
 _LOCK = "kiroworkers.lock"
 
-#: Where sessions run, where their agents keep what is their own, and what is being
-#: removed.
-FOLDERS = ("work", "state", "gone")
+#: The subdirectories for sessions: where they run, where their agents keep state, and
+#: what is being removed.  Each server starts with empty ones.
+SESSION_FOLDERS = ("work", "state", "gone")
 
-#: The folder in it that the next server wants as it is.
+#: The subdirectory of the job store, which is kept for the next server.
 JOBS = "jobs"
 
 
 class StateFolder:
     """
-    The folder `given`, or without one a temporary one, both for the user's eyes
-    only.  Blocks while it is opened, so that is for before the reactor runs.
+    Hold the state directory and its lock.
+
+    Both kinds of directory, configured and temporary, are accessible to their user only.
+    The constructor blocks, so call it before the reactor runs.
+
+    Args:
+        configured: The operator's directory, created if it does not exist; None for a
+            new temporary directory.
 
     Attributes:
-        path: without symbolic links in it.
-        temporary: does it go with the server?
+        path: The directory, with symbolic links resolved.
+        temporary: Whether to remove the directory when the server stops.
 
     Raises:
-        CannotStart: when the folder cannot be had.
+        CannotStart: If the directory cannot be used, is in use by another server, or has
+            files in it but was not created by a server.
     """
 
-    def __init__(self, given: Path | None) -> None:
-        self.temporary = given is None
+    def __init__(self, configured: Path | None) -> None:
+        self.temporary = configured is None
         try:
-            if given is None:
-                _sweep()
+            if configured is None:
+                _remove_abandoned()
                 self.path = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
-                # Nobody may find it without a lock that is held.
+                # Create the lock file under another name: it must never be visible unlocked.
                 lock = _lock(self.path / "new")
                 os.rename(self.path / "new", self.path / _LOCK)
             else:
-                given.mkdir(mode=0o700, exist_ok=True)
-                self.path = given.resolve()
+                configured.mkdir(mode=0o700, exist_ok=True)
+                self.path = configured.resolve()
                 if not (self.path / _LOCK).exists() and any(self.path.iterdir()):
                     raise CannotStart(
-                        f"kiroworkers: --state-dir {given}: is not empty, nor of a server before"
+                        f"kiroworkers: --state-dir {configured}: "
+                        "the directory is not empty and was not created by kiroworkers"
                     )
                 lock = _lock(self.path / _LOCK)
-        except OSError as problem:
-            raise CannotStart(f"kiroworkers: --state-dir: {problem}") from None
+        except OSError as error:
+            raise CannotStart(f"kiroworkers: --state-dir: {error}") from None
         if lock is None:
-            raise CannotStart(f"kiroworkers: --state-dir {given}: another server uses it")
+            raise CannotStart(f"kiroworkers: --state-dir {configured}: another server uses it")
         self._lock = lock
 
-    def empty(self) -> None:
+    def clear(self) -> None:
         """
-        Remove what an earlier server left, and make the folders anew.
+        Remove the session directories of an earlier server and create empty ones.
 
         Raises:
-            CannotStart: when that cannot be done.
+            CannotStart: If that is not possible.
         """
-        for name in FOLDERS:
+        for name in SESSION_FOLDERS:
             remove_tree(self.path / name)
             try:
                 (self.path / name).mkdir(mode=0o700)
-            except OSError as problem:
-                raise CannotStart(f"kiroworkers: --state-dir: {problem}") from None
+            except OSError as error:
+                raise CannotStart(f"kiroworkers: --state-dir: {error}") from None
 
     def release(self) -> None:
         """
-        Nobody is in it any more.
+        Release the lock, so that another server can use the directory.
         """
         os.close(self._lock)
 
 
 @contextmanager
-def deserted(path: Path) -> Iterator[bool]:
+def lock_if_abandoned(path: Path) -> Iterator[bool]:
     """
-    Is `path` the folder of a server that is gone?  It stays so in this context.
+    Yield whether `path` is the state directory of a server that is gone.
+
+    If so, the directory stays locked until the context is left.
     """
-    # One that is not there may be another's temporary one, which only it can see.
+    # A path that does not exist may be a temporary directory of another server in a place
+    # that only that server can see.
     lock = None
     with suppress(OSError):
         lock = _lock(path / _LOCK, create=False)
@@ -102,25 +114,27 @@ def deserted(path: Path) -> Iterator[bool]:
             os.close(lock)
 
 
-def _sweep() -> None:
+def _remove_abandoned() -> None:
     """
-    Remove the temporary folders that servers of this user left.
+    Remove the temporary directories that killed servers of this user left behind.
     """
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError):
-            about = path.lstat()
-            if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
+            status = path.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
                 continue
-            with deserted(path) as is_deserted:
-                # Not one that somebody gave this name, and keeps.
-                if is_deserted and {each.name for each in path.iterdir()} <= {_LOCK, *FOLDERS}:
+            with lock_if_abandoned(path) as is_abandoned:
+                # Spare a directory with other contents: an operator configured it.
+                allowed = {_LOCK, *SESSION_FOLDERS}
+                if is_abandoned and {child.name for child in path.iterdir()} <= allowed:
                     remove_tree(path)
 
 
 def remove_tree(path: Path) -> None:
     """
-    Remove the folder `path` with all that is in it, as far as that can be done;
-    also where an agent has let nobody write.
+    Remove the directory `path` and everything in it, ignoring errors.
+
+    Directories that an agent made read-only are removed too.
     """
     for folder, _, _ in os.walk(path):
         with suppress(OSError):
@@ -130,7 +144,7 @@ def remove_tree(path: Path) -> None:
 
 def _lock(file: Path, create: bool = True) -> int | None:
     """
-    A descriptor that holds the lock; None when another holds it.
+    Lock `file` and return the descriptor that holds the lock, or None if another has it.
     """
     flags = os.O_RDWR | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
     descriptor = os.open(file, flags, 0o600)

@@ -1,18 +1,18 @@
 """
-Where a session runs, and where its agent keeps what is its own.
+Give each session its own directories: where it runs, and where its agent keeps state.
 
-A session that needs folders of its own has a room: nobody else is in it while it
-lives, and the next one finds nothing of it there.  Rooms have the names of their
-workers; a successor that starts before the old session goes gets the next one,
-``worker1.2``::
+A session that needs directories of its own gets a workspace.  No other session uses it
+at the same time, and the next one finds nothing of the last one in it.  A workspace is
+named after its worker.  A session that starts before the worker's last one is gone gets
+the next free name, such as ``worker1.2``::
 
     STATE/work/worker1                 where it runs, with --workdir
-    STATE/state/worker1/CODEX_HOME     what a dialect's [[state]] says
+    STATE/state/worker1/CODEX_HOME     where its agent keeps state, see [[state]]
     STATE/gone/…                       what is being removed
 
-A room's folders are made when its session starts and go with it, but for a
-worktree of git's: that is kept for the next session, which resets it first, and
-goes with the server.
+The directories are created when the session starts and removed when it ends.  Only a git
+worktree is kept for the next session, which resets it first, and removed when the server
+stops.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import Logger
@@ -38,17 +38,19 @@ from kiroworkers.process.agent_process import Command
 from kiroworkers.workspaces.state_folder import StateFolder
 from kiroworkers.workspaces.worktrees import Worktrees
 
-#: Removes a folder, also where an agent has let nobody write.
-_REMOVE = 'PATH=/usr/bin:/bin; chmod -R u+rwX -- "$1" 2> /dev/null; exec rm -rf -- "$1"'
+#: A shell script that removes a directory, even if an agent made parts of it read-only.
+_REMOVE_SCRIPT = 'PATH=/usr/bin:/bin; chmod -R u+rwX -- "$1" 2> /dev/null; exec rm -rf -- "$1"'
 
-#: Most bytes of a file that is copied into a room.
-_LARGEST = 1024**2
+#: The largest file that is copied into a workspace, in bytes.
+_MAX_COPIED_FILE = 1024**2
 
 
 class Workdir(Enum):
     """
-    Where sessions run: all in the command's own folder, each in an empty one, or
-    each in a checkout.  The values are what `--workdir` says.
+    Represent where sessions run; the values are those of `--workdir`.
+
+    `SHARED` runs all of them in one directory, `PER_WORKER` each in an empty directory of
+    its own, and `GIT_WORKTREE` each in a checkout of its own.
     """
 
     SHARED = "shared"
@@ -58,11 +60,13 @@ class Workdir(Enum):
 
 class Workspaces:
     """
-    The rooms of a server's sessions.
+    Allocate the workspaces of a server's sessions.
 
     Args:
-        run: runs a program; fires with its output, errors and exit status.
-        worktrees: with `Workdir.GIT_WORKTREE`.
+        run: Runs a program; fires with its standard output, its standard error and its
+            exit status.
+        workdir: Where sessions run.
+        worktrees: Creates the checkouts; needed for `Workdir.GIT_WORKTREE`.
     """
 
     _log = Logger()
@@ -77,176 +81,217 @@ class Workspaces:
         self._run = run
         self._worktrees = worktrees
         self._folder: StateFolder | None = None
-        self._taken: set[str] = set()
+        self._names_in_use: set[str] = set()
         self._checkouts: set[Path] = set()
-        self._numbers = count(1)
-        self._removing: set[Deferred[None]] = set()
+        self._removal_numbers = count(1)
+        self._removals: set[Deferred[None]] = set()
 
-    def open(self, given: Path | None) -> None:
+    def open(self, state_dir: Path | None) -> None:
         """
-        Have the state folder, `given` or a temporary one, with nothing in it of an
-        earlier server.  Blocks, so that is for before the reactor runs.
+        Open the state directory and remove what an earlier server left in it.
+
+        Blocks, so call it before the reactor runs.
+
+        Args:
+            state_dir: The operator's directory; None for a temporary one.
 
         Raises:
-            CannotStart: when it cannot be had.
+            CannotStart: If the directory cannot be used.
         """
         if self._worktrees is not None:
-            # First: the next line removes the folders by which they are known.
+            # First: opening a temporary directory removes those of killed servers, and
+            # stale worktrees are recognized by these.
             self._worktrees.remove_stale()
-        self._folder = folder = StateFolder(given)
+        self._folder = folder = StateFolder(state_dir)
         if self._worktrees is not None:
             self._worktrees.remove_stale(folder.path)
-        folder.empty()
+        folder.clear()
 
     @property
     def path(self) -> Path | None:
         """
-        The state folder, while it is open.
+        Return the state directory, or None while it is not open.
         """
         return None if self._folder is None else self._folder.path
 
-    def take(self, worker: str, command: Command, state_dirs: Sequence[StateDir]) -> Workspace:
+    def allocate(self, worker: str, command: Command, state_dirs: Sequence[StateDir]) -> Workspace:
         """
-        A room for a session of `worker`, which runs `command` in it.
+        Return a workspace for one session of `worker`.
+
+        Args:
+            worker: Name of the worker.
+            command: What the session runs.
+            state_dirs: The directories in which the agent keeps state.
+
+        Raises:
+            ValueError: If the worker's name cannot safely name a directory.
         """
         if self.workdir is Workdir.SHARED and not state_dirs:
             return Workspace(command, command.folder)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", worker):
-            raise ValueError(f"{worker!r} cannot name a folder")
-        assert self._folder is not None, "it is open as long as sessions start"
-        name = next(each for each in _names(worker) if each not in self._taken)
-        self._taken.add(name)
+            raise ValueError(f"{worker!r} cannot name a directory")
+        assert self._folder is not None, "the state directory is open while sessions start"
+        name = next(name for name in _names(worker) if name not in self._names_in_use)
+        self._names_in_use.add(name)
         work, state = self._folder.path / "work" / name, self._folder.path / "state" / name
-        own: list[Path] = []
+        folders: list[Path] = []
         if state_dirs:
-            own += [state, *(state / each.variable for each in state_dirs)]
+            folders += [state, *(state / state_dir.variable for state_dir in state_dirs)]
         if self._worktrees is not None:
             self._checkouts.add(work)
-            placed = self._worktrees.command(work, command)
-            works_in = self._worktrees.folder(work)
+            command_there = self._worktrees.checkout_command(work, command)
+            cwd = self._worktrees.working_folder(work)
         elif self.workdir is Workdir.PER_WORKER:
-            own.append(work)
-            placed = evolve(command, folder=work)
-            works_in = work
+            folders.append(work)
+            command_there = evolve(command, folder=work)
+            cwd = work
         else:
-            placed = command
-            works_in = command.folder
-        variables = {each.variable: str(state / each.variable) for each in state_dirs}
+            command_there = command
+            cwd = command.folder
+        variables = {
+            state_dir.variable: str(state / state_dir.variable) for state_dir in state_dirs
+        }
         return Workspace(
-            evolve(placed, environment={**command.environment, **variables}),
-            works_in,
-            own,
-            [each for store in state_dirs for each in _files(store, command, state)],
-            lambda: self._left(name, (work, state) if work in own else (state,)),
+            evolve(command_there, environment={**command.environment, **variables}),
+            cwd,
+            folders,
+            [file for state_dir in state_dirs for file in _user_files(state_dir, command, state)],
+            lambda: self._reclaim(name, (work, state) if work in folders else (state,)),
         )
 
     async def close(self) -> None:
         """
-        Remove all that is left; nobody is in a room any more.
+        Remove all workspaces; call it when the last session is gone.
         """
         folder, self._folder = self._folder, None
         if folder is None:
             return
-        await gatherResults(self._removing)
-        made = [path for path in sorted(self._checkouts) if path.exists()]
+        await gatherResults(self._removals)
+        checkouts = [path for path in sorted(self._checkouts) if path.exists()]
         await self._remove(folder.path if folder.temporary else folder.path / "work")
         if self._worktrees is not None:
-            for path in made:
-                await self._errand(self._worktrees.removal(path))
+            for path in checkouts:
+                await self._run_and_log(self._worktrees.removal_command(path))
         folder.release()
 
-    def _left(self, name: str, folders: Sequence[Path]) -> None:
-        self._taken.discard(name)
+    def _reclaim(self, name: str, folders: Sequence[Path]) -> None:
+        """
+        Remove the directories of a released workspace and free its name.
+        """
+        self._names_in_use.discard(name)
         if self._folder is None:
             return
-        for each in folders:
-            # By another name the room is free at once, however much is to go.
-            gone = self._folder.path / "gone" / str(next(self._numbers))
+        for folder in folders:
+            # After the move the name is free at once, however long the removal takes.
+            target = self._folder.path / "gone" / str(next(self._removal_numbers))
             try:
-                os.chmod(each, 0o700)
-                os.rename(each, gone)
+                os.chmod(folder, 0o700)
+                os.rename(folder, target)
             except FileNotFoundError:
-                continue  # it was never made
-            except OSError as problem:
-                self._log.warn("a session's folder stays: {problem}", problem=problem)
+                continue  # It was never created.
+            except OSError as error:
+                self._log.warn("cannot remove a session's directory: {error}", error=error)
                 continue
-            self._removing.add(self._remove(gone))
-        self._removing = {each for each in self._removing if not each.called}
+            self._removals.add(self._remove(target))
+        self._removals = {removal for removal in self._removals if not removal.called}
 
     def _remove(self, path: Path) -> Deferred[None]:
-        return self._errand(
-            Command("/bin/sh", ("-c", _REMOVE, "sh", str(path)), {}, Path("/"), None)
+        return self._run_and_log(
+            Command("/bin/sh", ("-c", _REMOVE_SCRIPT, "sh", str(path)), {}, Path("/"), None)
         )
 
-    def _errand(self, command: Command) -> Deferred[None]:
+    def _run_and_log(self, command: Command) -> Deferred[None]:
         """
-        Fires when `command` has run; if in vain, the log says so.
+        Run `command` and log its failure; the Deferred fires in any case.
         """
 
-        def done(result: tuple[bytes, bytes, int]) -> None:
-            if result[2] != 0:
-                said = result[1].decode("utf-8", "replace").strip()
-                self._log.warn("{what}: {said}", what=" ".join(command.arguments), said=said)
+        def check_status(result: tuple[bytes, bytes, int]) -> None:
+            _, errors, status = result
+            if status != 0:
+                self._log.warn(
+                    "{command}: {errors}",
+                    command=" ".join(command.arguments),
+                    errors=errors.decode("utf-8", "replace").strip(),
+                )
 
-        def failed(problem: Failure) -> None:
-            self._log.failure("{what}", problem, what=" ".join(command.arguments))
+        def log_failure(failure: Failure) -> None:
+            self._log.failure("{command}", failure, command=" ".join(command.arguments))
 
-        return maybeDeferred(self._run, command).addCallbacks(done, failed)
+        return maybeDeferred(self._run, command).addCallbacks(check_status, log_failure)
 
 
 def runner(reactor: Any) -> Callable[[Command], Deferred[tuple[bytes, bytes, int]]]:
     """
-    Runs programs in `reactor`, for `Workspaces`.
+    Return a function that runs programs in `reactor`, as `Workspaces` needs it.
     """
 
     def run(command: Command) -> Deferred[tuple[bytes, bytes, int]]:
-        said: Deferred[tuple[bytes, bytes, int]] = getProcessOutputAndValue(
+        result: Deferred[tuple[bytes, bytes, int]] = getProcessOutputAndValue(
             command.executable,
             command.arguments,
             dict(command.environment),
             str(command.folder),
             reactor,
         )
-        return said
+        return result
 
     return run
 
 
+@frozen
+class _UserFile:
+    """
+    Represent a file of the user's that an agent needs in its workspace.
+    """
+
+    source: Path
+    target: Path
+    is_link: bool
+
+
 class Workspace:
     """
-    A session's room.
+    Hold the directories of one session.
+
+    Args:
+        command: What the session runs.
+        cwd: Where its agent runs.
+        folders: The directories to create, parents first.
+        files: The user's files to copy or link into them.
+        on_release: Called when the session is gone.
 
     Attributes:
-        command: what the session runs in it.
-        works_in: where the agent is then; its command may start elsewhere.
+        command: What the session runs.
+        cwd: Where its agent runs.  The command may start elsewhere: for a worktree it
+            starts with the checkout.
     """
 
     def __init__(
         self,
         command: Command,
-        works_in: Path,
+        cwd: Path,
         folders: Sequence[Path] = (),
-        files: Sequence[tuple[Path, Path, bool]] = (),
-        on_left: Callable[[], None] = lambda: None,
+        files: Sequence[_UserFile] = (),
+        on_release: Callable[[], None] = lambda: None,
     ) -> None:
         self.command = command
-        self.works_in = works_in
+        self.cwd = cwd
         self._folders = folders
         self._files = files
-        self._on_left = on_left
+        self._on_release = on_release
 
     def prepare(self, start: Callable[[Command], None]) -> None:
         """
-        Furnish the room and `start` its command.
+        Create the directories and files, then call `start` with the command.
 
         Raises:
-            OSError: when either cannot be done; the room is left then.
+            OSError: If either fails; the workspace is released then.
         """
         try:
             for folder in self._folders:
                 folder.mkdir(mode=0o700)
-            for source, target, linked in self._files:
-                _bring(source, target, linked)
+            for file in self._files:
+                _provide(file)
             start(self.command)
         except BaseException:
             self.release()
@@ -254,9 +299,11 @@ class Workspace:
 
     def release(self) -> None:
         """
-        The session is gone.
+        Release the workspace; call it when the session is gone.
+
+        Its directories are removed and its name becomes free.
         """
-        self._on_left()
+        self._on_release()
 
 
 def _names(worker: str) -> Iterator[str]:
@@ -265,40 +312,50 @@ def _names(worker: str) -> Iterator[str]:
         yield f"{worker}.{number}"
 
 
-def _files(store: StateDir, command: Command, state: Path) -> list[tuple[Path, Path, bool]]:
+def _user_files(state_dir: StateDir, command: Command, state: Path) -> list[_UserFile]:
     """
-    The user's files that belong into a `store`, where each goes, and whether it
-    is only linked.
+    Return the user's files that belong into a session's own `state_dir`.
+
+    The user's directory is where the variable of `state_dir` points, or at its default
+    place below the user's home.  Without both there are no files.
     """
-    here, home = command.environment.get(store.variable), command.environment.get("HOME")
-    if not here and not home:
+    current = command.environment.get(state_dir.variable)
+    home = command.environment.get("HOME")
+    if current:
+        source = Path(current)
+    elif home:
+        source = Path(home) / state_dir.default
+    else:
         return []
-    source = Path(here) if here else Path(home or "") / store.default
-    target = state / store.variable
-    found = [(source / each, target / each, False) for each in store.copy]
-    return found + [(source / each, target / each, True) for each in store.link]
+    target = state / state_dir.variable
+    copies = [_UserFile(source / name, target / name, is_link=False) for name in state_dir.copy]
+    links = [_UserFile(source / name, target / name, is_link=True) for name in state_dir.link]
+    return copies + links
 
 
-def _bring(source: Path, target: Path, linked: bool) -> None:
+def _provide(file: _UserFile) -> None:
     """
-    Copy or link a file of the user's, with its mode; one that is not there is not
-    needed.
+    Copy or link a file of the user's, with its mode; do nothing if it does not exist.
+
+    Raises:
+        OSError: If it is not a regular file, or if it is too large to be copied.
     """
+    source, target = file.source, file.target
     try:
-        about = source.stat()
+        status = source.stat()
     except (FileNotFoundError, NotADirectoryError):
         return
-    if not stat.S_ISREG(about.st_mode):
-        raise OSError(errno.EINVAL, "is no file", str(source))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(source))
     target.parent.mkdir(parents=True, exist_ok=True)
-    if linked:
+    if file.is_link:
         target.symlink_to(source.absolute())
         return
-    with source.open("rb") as file:
-        data = file.read(_LARGEST + 1)
-    if len(data) > _LARGEST:
+    with source.open("rb") as original:
+        data = original.read(_MAX_COPIED_FILE + 1)
+    if len(data) > _MAX_COPIED_FILE:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(source))
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as copy:
         copy.write(data)
-        os.fchmod(copy.fileno(), stat.S_IMODE(about.st_mode))
+        os.fchmod(copy.fileno(), stat.S_IMODE(status.st_mode))

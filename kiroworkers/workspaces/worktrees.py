@@ -1,5 +1,5 @@
 """
-Checkouts of one repository, one for each session at a time (`git worktree`).
+Give each session a checkout of one repository (`git worktree`).
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from attrs import evolve
 from kiroworkers.errors import CannotStart
 from kiroworkers.process.agent_process import Command
 from kiroworkers.workspaces import git_checkout
-from kiroworkers.workspaces.state_folder import deserted, remove_tree
+from kiroworkers.workspaces.state_folder import lock_if_abandoned, remove_tree
 
-#: Twice: also one that was only half made.
-_FORGET = ("worktree", "remove", "--force", "--force")
+#: Git's arguments to remove a worktree.  Twice --force: even if it was created only in part.
+_REMOVE = ("worktree", "remove", "--force", "--force")
 
 
 class Worktrees:
     """
-    Worktrees of the repository that `folder` belongs to; sessions run in the same
-    folder of theirs.
+    Create and remove worktrees of a repository.
 
-    Blocks while it is made, so that is for before the reactor runs.
+    The constructor blocks, so call it before the reactor runs.
 
     Args:
-        environment: the server's own.
+        folder: A directory of the repository.  Sessions run in the same directory of
+            their worktree.
+        environment: The server's own environment.
 
     Raises:
-        CannotStart: without git, or where nothing can be checked out.
+        CannotStart: If git is not installed, or if the directory cannot be checked out.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
@@ -47,14 +48,14 @@ class Worktrees:
         try:
             self._prefix = self._git("rev-parse", "--show-prefix")
             self._git("rev-parse", "--verify", "HEAD^{commit}")
-            # Sessions run there, and HEAD must have it.
+            # HEAD must contain the directory that sessions run in.
             self._git("rev-parse", "--verify", f"HEAD:{self._prefix}")
-        except (git_checkout.GitFailed, OSError) as problem:
-            raise CannotStart(f"kiroworkers: --workdir git-worktree: {folder}: {problem}") from None
+        except (git_checkout.GitFailed, OSError) as error:
+            raise CannotStart(f"kiroworkers: --workdir git-worktree: {folder}: {error}") from None
 
-    def command(self, path: Path, command: Command) -> Command:
+    def checkout_command(self, path: Path, command: Command) -> Command:
         """
-        `command`, so that it first makes the worktree `path` and then runs there.
+        Return a command that checks out the worktree `path` and then runs `command` there.
         """
         arguments = (self._program, self._home, self._folder, str(path), self._prefix)
         return evolve(
@@ -66,37 +67,39 @@ class Worktrees:
             ),
         )
 
-    def folder(self, path: Path) -> Path:
+    def working_folder(self, path: Path) -> Path:
         """
-        Where a session of the worktree `path` runs.
+        Return the directory in the worktree `path` where its session runs.
         """
         return path / self._prefix
 
-    def removal(self, path: Path) -> Command:
+    def removal_command(self, path: Path) -> Command:
         """
-        What makes the repository forget the worktree `path`, whose files are gone.
+        Return a command that removes the record of the worktree `path`, whose files are gone.
         """
-        program, *arguments = (*self._git.command, *_FORGET, str(path))
+        program, *arguments = (*self._git.command, *_REMOVE, str(path))
         return Command(program, tuple(arguments), self._git.environment, Path(self._folder), None)
 
-    def remove_stale(self, own: Path | None = None) -> None:
+    def remove_stale(self, state_dir: Path | None = None) -> None:
         """
-        Remove the worktrees of servers that are gone, and those in the folder
-        `own` of this one.  Blocks.
+        Remove the worktrees of servers that are gone.  Blocks.
+
+        Args:
+            state_dir: This server's state directory, whose worktrees are removed as well.
         """
         for line in self._git("worktree", "list", "--porcelain").splitlines():
             path = Path(line.removeprefix("worktree "))
             if not line.startswith("worktree ") or path.parent.name != "work":
                 continue
-            top = path.parent.parent
-            if top == own:
+            owner = path.parent.parent
+            if owner == state_dir:
                 self._remove(path)
             else:
-                with deserted(top) as is_deserted:
-                    if is_deserted:
+                with lock_if_abandoned(owner) as is_abandoned:
+                    if is_abandoned:
                         self._remove(path)
 
     def _remove(self, path: Path) -> None:
         remove_tree(path)
         with suppress(git_checkout.GitFailed):
-            self._git(*_FORGET, str(path))
+            self._git(*_REMOVE, str(path))

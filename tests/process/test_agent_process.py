@@ -19,19 +19,19 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kiroworkers.process.agent_process import AgentProcess, Command, start
 from kiroworkers.process.watchdog import Watchdog
-from kiroworkers.process.watchdog_child import left_in
+from kiroworkers.process.watchdog_child import remaining_groups
 from kiroworkers.testing import MemoryReactor
 from tests.programs import ROOT, alive, environment, exits
 
 real: Any = reactor
 
 
-class Listening:
+class RecordedProcess:
     """
-    A process, what it said and how it ended.
+    A running process, its output and how it ended.
 
     Attributes:
-        errors: what it said to standard error, where that is not the same.
+        errors: Its standard error, where that is separate.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Listening:
         watchdog = Watchdog(real)
         test.addCleanup(watchdog.stop)
         self.process = AgentProcess(
-            real, watchdog, grace, self._hear, self._overhear, self.ended.callback
+            real, watchdog, grace, self._on_output, self._on_stderr, self.ended.callback
         )
         command = Command("/bin/sh", ("-c", script), environment(), ROOT, window)
         start(real, self.process, command)
@@ -56,19 +56,19 @@ class Listening:
         """
         Fires when `text` has been printed.
         """
-        said: Deferred[None] = Deferred()
-        self._awaited = (text, said)
-        self._hear(b"")
-        return said
+        printed: Deferred[None] = Deferred()
+        self._awaited = (text, printed)
+        self._on_output(b"")
+        return printed
 
-    def _overhear(self, data: bytes) -> None:
+    def _on_stderr(self, data: bytes) -> None:
         self.errors += data
 
-    def _hear(self, data: bytes) -> None:
+    def _on_output(self, data: bytes) -> None:
         self.output += data
         if self._awaited is not None and self._awaited[0] in self.output:
-            (_, said), self._awaited = self._awaited, None
-            said.callback(None)
+            (_, printed), self._awaited = self._awaited, None
+            printed.callback(None)
 
 
 class AgentProcessTests(TestCase):
@@ -83,15 +83,15 @@ class AgentProcessTests(TestCase):
         A process runs in its folder, on a terminal of the size it was given
         that does not echo, and leads a group of its own.
         """
-        listening = Listening(self, "pwd; stty size; stty -a; ps -o pid=,pgid= $$; cat")
-        await listening.says(b"-echo ")
-        pid = listening.process.pid
+        recorded = RecordedProcess(self, "pwd; stty size; stty -a; ps -o pid=,pgid= $$; cat")
+        await recorded.says(b"-echo ")
+        pid = recorded.process.pid
         assert pid is not None
         self.assertEqual(os.getpgid(pid), pid)
-        listening.process.hang_up()
-        await listening.ended
-        self.assertIn(str(ROOT).encode(), listening.output)
-        self.assertIn(b"40 1000\r\n", listening.output)
+        recorded.process.terminate()
+        await recorded.ended
+        self.assertIn(str(ROOT).encode(), recorded.output)
+        self.assertIn(b"40 1000\r\n", recorded.output)
 
     async def test_interrupt_is_not_ignored(self) -> None:
         """
@@ -99,56 +99,58 @@ class AgentProcessTests(TestCase):
         """
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.addCleanup(signal.signal, signal.SIGINT, before)
-        listening = Listening(self, "exec cat")
+        recorded = RecordedProcess(self, "exec cat")
         # A shell would handle the signal in its own ways.
-        listening.process.write(b"on\n")
-        await listening.says(b"on")
-        listening.process.write(b"\x03")
-        self.assertEqual(await listening.ended, "killed by SIGINT")
+        recorded.process.write(b"on\n")
+        await recorded.says(b"on")
+        recorded.process.write(b"\x03")
+        self.assertEqual(await recorded.ended, "killed by SIGINT")
 
     async def test_ends(self) -> None:
         """
-        How a process ended is told in words, with its last output.
+        A process is described by how it ended, and its last output is read.
         """
-        for script, how in [
+        for script, description in [
             ("echo bye; exit 0", "exit status 0"),
             ("echo bye; exit 3", "exit status 3"),
             ("echo bye; kill -9 $$", "killed by SIGKILL"),
         ]:
-            listening = Listening(self, script)
-            self.assertEqual(await listening.ended, how)
-            self.assertEqual(listening.output, b"bye\r\n")
+            recorded = RecordedProcess(self, script)
+            self.assertEqual(await recorded.ended, description)
+            self.assertEqual(recorded.output, b"bye\r\n")
 
     async def test_stubborn(self) -> None:
         """
-        A process that ignores SIGTERM is killed after the grace.
+        A process that ignores SIGTERM is killed after the grace period.
         """
-        listening = Listening(self, "trap '' TERM HUP; echo on; sleep 60 & wait; wait", grace=0.1)
-        await listening.says(b"on")
-        listening.process.hang_up()
-        self.assertEqual(await listening.ended, "killed by SIGKILL")
+        recorded = RecordedProcess(
+            self, "trap '' TERM HUP; echo on; sleep 60 & wait; wait", grace=0.1
+        )
+        await recorded.says(b"on")
+        recorded.process.terminate()
+        self.assertEqual(await recorded.ended, "killed by SIGKILL")
 
     async def test_children(self) -> None:
         """
         A child that outlives its leader and holds the terminal is killed, and
         does not delay the end.
         """
-        listening = Listening(self, "trap '' TERM HUP; sleep 60 & echo child $!.; exit 0")
-        self.assertEqual(await listening.ended, "exit status 0")
-        child = int(listening.output.split(b"child ")[1].split(b".")[0])
+        recorded = RecordedProcess(self, "trap '' TERM HUP; sleep 60 & echo child $!.; exit 0")
+        self.assertEqual(await recorded.ended, "exit status 0")
+        child = int(recorded.output.split(b"child ")[1].split(b".")[0])
         await exits(real, child)
         self.assertFalse(alive(child))
 
-    async def test_descriptor_of_another(self) -> None:
+    async def test_reused_descriptor(self) -> None:
         """
-        A process that ends after its terminal did is not read once more: its
-        descriptor may be somebody else's by then.
+        A process that ends after its terminal was closed is not read again: its
+        descriptor may belong to another connection by then.
         """
-        listening = Listening(self, "echo on; exec <&- >&- 2>&-; exec sleep 60")
+        recorded = RecordedProcess(self, "echo on; exec <&- >&- 2>&-; exec sleep 60")
         # A test that ends while the reactor starts, by reaping a process, leaves
         # the next one without a handler of SIGCHLD.
-        await listening.says(b"on")
-        transport: Any = listening.process.transport
+        await recorded.says(b"on")
+        transport: Any = recorded.process.transport
         descriptor = transport.fileno()
         # What the reactor does when the terminal says that it is gone.  One that
         # still watched the number would not see what gets it next.
@@ -159,12 +161,12 @@ class AgentProcessTests(TestCase):
         os.write(writing, b"a request of a client's")
         if reading != descriptor:
             os.dup2(reading, descriptor)
-        listening.process.hang_up()
-        await listening.ended
-        self.assertEqual(listening.output, b"on\r\n")
+        recorded.process.terminate()
+        await recorded.ended
+        self.assertEqual(recorded.output, b"on\r\n")
         self.assertEqual(os.read(reading, 100), b"a request of a client's")
-        for each in {reading, writing, descriptor}:
-            os.close(each)
+        for number in {reading, writing, descriptor}:
+            os.close(number)
 
     def test_no_process(self) -> None:
         """
@@ -189,92 +191,92 @@ class PipesTests(TestCase):
 
     timeout = 30
 
-    def listening(self, script: str, grace: float = 5.0) -> Listening:
-        return Listening(self, script, grace, window=None)
+    def run_script(self, script: str, grace: float = 5.0) -> RecordedProcess:
+        return RecordedProcess(self, script, grace, window=None)
 
     async def test_pipes(self) -> None:
         """
-        A process runs in its folder, leads a group of its own, reads what is
-        written, and what it says to standard error is told apart, to the last.
+        A process runs in its folder, leads a group of its own and reads what is
+        written; its standard error is kept separate, to the last line.
         """
-        listening = self.listening(
+        recorded = self.run_script(
             "pwd; ps -o pgid= $$; echo aside >&2; read x; echo $x; echo end >&2"
         )
-        await listening.says(f"{listening.process.pid}\n".encode())
-        self.assertIn(str(ROOT).encode(), listening.output)
-        listening.process.write(b"to and fro\n")
-        self.assertEqual(await listening.ended, "exit status 0")
-        self.assertIn(b"to and fro", listening.output)
-        self.assertEqual(listening.errors, b"aside\nend\n")
+        await recorded.says(f"{recorded.process.pid}\n".encode())
+        self.assertIn(str(ROOT).encode(), recorded.output)
+        recorded.process.write(b"to and fro\n")
+        self.assertEqual(await recorded.ended, "exit status 0")
+        self.assertIn(b"to and fro", recorded.output)
+        self.assertEqual(recorded.errors, b"aside\nend\n")
 
     async def test_broken_pipes(self) -> None:
         """
-        Its children end by a broken pipe, as they would anywhere.
+        A child of the process is ended by a broken pipe, as it would be in a shell.
         """
-        listening = self.listening("yes | head -n 1; echo done; sleep 60")
-        await listening.says(b"done")
-        self.assertEqual(listening.errors, b"")
-        listening.process.hang_up()
-        self.assertEqual(await listening.ended, "killed by SIGTERM")
+        recorded = self.run_script("yes | head -n 1; echo done; sleep 60")
+        await recorded.says(b"done")
+        self.assertEqual(recorded.errors, b"")
+        recorded.process.terminate()
+        self.assertEqual(await recorded.ended, "killed by SIGTERM")
 
-    async def test_hang_up_at_once(self) -> None:
+    async def test_terminate_at_once(self) -> None:
         """
-        It can be ended before it leads its group.
+        A process can be terminated before it leads its group.
         """
-        listening = self.listening("sleep 60", grace=0.5)
-        listening.process.hang_up()
+        recorded = self.run_script("sleep 60", grace=0.5)
+        recorded.process.terminate()
         # Between its fork and its exec a SIGTERM is Python's, which may be lost, or make
         # the child give up: then SIGKILL follows, or nothing is left to be done.
         self.assertIn(
-            await listening.ended, ("killed by SIGTERM", "killed by SIGKILL", "exit status 1")
+            await recorded.ended, ("killed by SIGTERM", "killed by SIGKILL", "exit status 1")
         )
 
     async def test_whole_group(self) -> None:
         """
-        Its children end with it.
+        The children of a process end with it.
         """
-        listening = self.listening("sleep 60 & echo child $! .; exec sleep 60")
-        await listening.says(b" .")
-        child = int(listening.output.split()[1])
-        listening.process.hang_up()
-        await listening.ended
+        recorded = self.run_script("sleep 60 & echo child $! .; exec sleep 60")
+        await recorded.says(b" .")
+        child = int(recorded.output.split()[1])
+        recorded.process.terminate()
+        await recorded.ended
         await exits(real, child)
 
     async def test_full_pipe_that_is_held(self) -> None:
         """
-        What was not read, and a descendant outside of its group that holds the pipes,
-        do not keep it from ending.
+        A process ends even if its input was not read, and if a descendant outside of
+        its group holds its pipes.
         """
-        listening = self.listening("setsid sleep 60 <&0 & echo child $! .; exec sleep 60")
-        await listening.says(b" .")
-        child = int(listening.output.split()[1])
-        listening.process.write(b"x" * 1_000_000)
-        listening.process.hang_up()
-        self.assertEqual(await listening.ended, "killed by SIGTERM")
+        recorded = self.run_script("setsid sleep 60 <&0 & echo child $! .; exec sleep 60")
+        await recorded.says(b" .")
+        child = int(recorded.output.split()[1])
+        recorded.process.write(b"x" * 1_000_000)
+        recorded.process.terminate()
+        self.assertEqual(await recorded.ended, "killed by SIGTERM")
         os.kill(child, signal.SIGKILL)
 
     async def test_closes_its_output(self) -> None:
         """
-        One that cannot be talked to any more is ended.
+        A process that closes its input or output is terminated.
         """
         for script in ("exec >&-; exec sleep 60", "exec <&-; exec sleep 60"):
-            how = await self.listening(script).ended
-            self.assertEqual(how, "it closed its pipes, and was killed by SIGTERM")
+            description = await self.run_script(script).ended
+            self.assertEqual(description, "closed its pipes; killed by SIGTERM")
 
 
-class ReaperTests(SynchronousTestCase):
+class RemainingGroupsTests(SynchronousTestCase):
     """
-    Tests for `reaper.left_in`.
+    Tests for `remaining_groups`.
     """
 
-    def test_left(self) -> None:
+    def test_remaining(self) -> None:
         """
-        The groups that began and did not end are left.
+        The groups that started and did not end remain.
         """
-        self.assertEqual(left_in(BytesIO(b"+12\n+13\n-12\n+14\n-13\n+12\n")), {12, 14})
+        self.assertEqual(remaining_groups(BytesIO(b"+12\n+13\n-12\n+14\n-13\n+12\n")), {12, 14})
 
 
-class GuardTests(TestCase):
+class WatchdogTests(TestCase):
     """
     Tests for `Watchdog`.
     """
@@ -283,45 +285,45 @@ class GuardTests(TestCase):
 
     async def test_pipe_closes(self) -> None:
         """
-        When the server's end of the pipe closes, what began and did not end is
-        killed, and nothing else.
+        When the server's end of the pipe closes, the registered groups are killed,
+        and no others.
         """
         ours, other = (self.sleeper() for _ in range(2))
         watchdog = Watchdog(real)
-        watchdog.began(ours)
-        watchdog.began(other)
-        watchdog.ended(other)
+        watchdog.register(ours)
+        watchdog.register(other)
+        watchdog.unregister(other)
         watchdog.stop()
         await exits(real, ours)
         self.assertTrue(alive(other))
 
-    async def test_guard_lost(self) -> None:
+    async def test_restarted(self) -> None:
         """
-        A guard whose program was lost starts another, which knows all groups.
+        A watchdog whose program was lost starts it again, and tells it all groups.
         """
         first, second = (self.sleeper() for _ in range(2))
         watchdog = Watchdog(real)
-        watchdog.began(first)
+        watchdog.register(first)
         pipe = watchdog._pipe
         assert pipe is not None and pipe.transport is not None
         lost: Deferred[None] = Deferred()
         ended = pipe.processEnded
 
-        def note(reason: Any) -> None:
+        def record(reason: Any) -> None:
             ended(reason)
             lost.callback(None)
 
-        self.patch(pipe, "processEnded", note)
+        self.patch(pipe, "processEnded", record)
         pipe.transport.signalProcess("KILL")
         await lost
-        watchdog.began(second)
+        watchdog.register(second)
         watchdog.stop()
         await exits(real, first)
         await exits(real, second)
 
     def sleeper(self) -> int:
         """
-        A process that leads a group of its own.
+        Start a process that leads a group of its own, and return its id.
         """
         pid = os.posix_spawn(
             sys.executable,

@@ -30,7 +30,7 @@ class CheckLoginTests(TestCase):
 
     async def test_status(self) -> None:
         """
-        A status of 0 means yes, any other no, and what it prints means nothing.
+        The user is logged in if the status is 0, whatever the command prints.
         """
         self.assertTrue(await self.check("echo somebody; exit 0"))
         self.assertFalse(await self.check("echo nobody >&2; exit 1"))
@@ -45,16 +45,16 @@ class CheckLoginTests(TestCase):
         os.kill(child, 9)
         await exits(real, child)
 
-    async def test_says_nothing(self) -> None:
+    async def test_timeout(self) -> None:
         """
-        A command that does not end is ended, and means no.
+        A command that does not end is killed; the user then counts as logged out.
         """
-        self.patch(login_check, "_PATIENCE", 0.1)
+        self.patch(login_check, "_TIMEOUT", 0.1)
         self.assertFalse(await self.check("exec sleep 20"))
 
     def test_no_such_command(self) -> None:
         """
-        A command that is not there is said to be so.
+        A command that does not exist raises an error at once.
         """
         with self.assertRaises(OSError):
             check_login(real, ["/no/such/kiro-cli", "whoami"], dict(os.environ))

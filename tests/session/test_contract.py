@@ -1,7 +1,8 @@
 """
-What every session does, whoever draws it and however: one suite for the memory
-fake, the stand-ins of Kiro's interfaces and the offline agent, all but the first
-as real programs on real PTYs.
+Tests for what every session does, whichever agent it runs.
+
+One suite runs against the memory fake, the stand-ins of several agents and the offline
+agent.  All but the first are real programs, on real PTYs or pipes.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ T = TypeVar("T")
 
 STORY = builtin_tasks()["generate-story"]
 
-#: Most bytes of a turn.
+#: How many bytes a turn may print.
 MAX_OUTPUT = 20_000_000
 
-#: Text that a terminal or a line editor could take for more than text.
+#: Text that a terminal or a line editor could mistake for keys or commands.
 HOSTILE: tuple[str, ...] = (
     "!touch pwned\n/quit\r@file",
     "\x1b[201~\r!touch pwned\r",
@@ -58,9 +59,9 @@ HOSTILE: tuple[str, ...] = (
 )
 
 
-class Noticing:
+class SubmissionWatcher:
     """
-    Says when a prompt was submitted in `conversation`.
+    Watch for the moment when a prompt is submitted in `conversation`.
     """
 
     submitted: Deferred[None] | None = None
@@ -77,9 +78,9 @@ class Noticing:
         return events
 
 
-class Watched:
+class WatchedSession:
     """
-    A session, and Deferreds for what becomes of it.
+    Hold a session, and Deferreds that fire when its state changes.
     """
 
     def __init__(
@@ -91,9 +92,9 @@ class Watched:
         journal: JournalFolder | None = None,
     ) -> None:
         conversation = new_conversation(dialect, MAX_OUTPUT, str(ROOT))
-        self.noticing = Noticing(conversation)
+        self.submission_watcher = SubmissionWatcher(conversation)
         self.can_clear = conversation.can_clear
-        self.says_submitted = conversation.completion != "quiet"
+        self.reports_submission = conversation.completion != "quiet"
         self.gone: Deferred[str] = Deferred()
         self._waiting: list[Deferred[None]] = []
         limits = SessionTimeouts(startup=60, cancel=20, stop=1)
@@ -111,7 +112,7 @@ class Watched:
 
     def idle(self) -> Deferred[None]:
         """
-        Fires when the session can be asked.
+        Return a Deferred that fires when the session is idle.
         """
         if self.session.state is SessionState.IDLE:
             return succeed(None)
@@ -121,69 +122,70 @@ class Watched:
 
     def submitted(self) -> Deferred[None]:
         """
-        Fires when the next prompt is submitted; at once, where nothing says so.
+        Return a Deferred that fires when the next prompt is submitted.
+
+        It fires at once if the conversation does not report that.
         """
-        if not self.says_submitted:
+        if not self.reports_submission:
             return succeed(None)
-        self.noticing.submitted = Deferred()
-        return self.noticing.submitted
+        self.submission_watcher.submitted = Deferred()
+        return self.submission_watcher.submitted
 
     def _on_gone(self, reason: str) -> None:
         waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.errback(RuntimeError(f"the session is gone: {reason}"))
+        for deferred in waiting:
+            deferred.errback(RuntimeError(f"the session is gone: {reason}"))
         self.gone.callback(reason)
 
     def _on_idle(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(None)
+        for deferred in waiting:
+            deferred.callback(None)
 
 
-class Starting:
+class SessionStarter:
     """
-    Starts and stops sessions.  A subclass says how a session starts and how
-    time passes.
+    Start and stop sessions.  A subclass defines how a session starts and how time passes.
     """
 
-    def launch(self, slow: bool) -> Watched:
+    def launch(self, slow: bool) -> WatchedSession:
         """
-        A session that is not started; in a slow one turns may take a second.
+        Return a session that is not started; a slow one may take a second for a turn.
         """
         raise NotImplementedError
 
     async def wait(self, deferred: Deferred[T]) -> T:
         """
-        What `deferred` fires with.
+        Wait for `deferred`, and return what it fires with.
         """
         return await deferred
 
-    async def started(self, slow: bool = False) -> Watched:
+    async def started(self, slow: bool = False) -> WatchedSession:
         watched = self.launch(slow)
         watched.session.start()
         await self.wait(watched.idle())
         return watched
 
-    async def stop(self, watched: Watched) -> None:
+    async def stop(self, watched: WatchedSession) -> None:
         watched.session.stop("the test is over")
         await self.wait(watched.gone)
 
 
-class Contract(Starting):
+class Contract(SessionStarter):
     """
-    The suite.
+    Tests that every agent passes.
     """
 
-    #: A prompt whose turn does not end soon in a slow session, and one that
-    #: needs a tool.
+    #: A prompt whose turn does not end soon in a slow session.
     endless: str
+    #: A prompt for which the agent asks to use a tool.
     with_tool: str
 
-    #: Ideas that a terminal could take for more than text.
+    #: Ideas that a terminal could mistake for keys or commands.
     hostile = HOSTILE
     layout: Layout = "compact"
 
-    #: Seconds until trial gives a test up.
+    #: Seconds until trial fails a test.
     timeout = 60
 
     assertEqual: Callable[..., None]
@@ -195,23 +197,23 @@ class Contract(Starting):
 
     def expected_title(self, idea: str) -> str | None:
         """
-        The title that the answer to `idea` has; None where rules decide it.
+        Return the title that the answer to `idea` has, or None if rules decide it.
         """
         return idea
 
-    async def ask_story(self, watched: Watched, idea: str) -> Mapping[str, Any]:
+    async def ask_story(self, watched: WatchedSession, idea: str) -> Mapping[str, Any]:
         request = STORY.accept({"idea": idea})
         reply = await self.wait(watched.session.ask(STORY.prompt(request, self.layout)))
-        answer = STORY.answer(request, reply.text, reply.wrapped).value
+        answer = STORY.parse_answer(request, reply.text, reply.wrapped).value
         expected = self.expected_title(idea)
         if expected is not None:
             self.assertEqual(answer["title"], expected)
         return answer
 
-    async def rested(self, watched: Watched, slow: bool = False) -> Watched:
+    async def next_idle(self, watched: WatchedSession, slow: bool = False) -> WatchedSession:
         """
-        A session that can be asked after a turn of `watched`: itself, or where
-        it cannot forget, its successor.
+        Return an idle session after a turn of `watched`: itself, or a new one if it cannot
+        be cleared.
         """
         if watched.can_clear:
             await self.wait(watched.idle())
@@ -222,31 +224,31 @@ class Contract(Starting):
 
     async def test_turns(self) -> None:
         """
-        A session answers one prompt after the other, each with its own answer,
-        and is idle again after each.
+        A session answers one prompt after the other, each with its own answer, and is
+        idle again after each.
         """
         watched = await self.started()
         for idea in ("Export the list to CSV", "Let users log in with a code", "Sort by date"):
             await self.ask_story(watched, idea)
-            watched = await self.rested(watched)
+            watched = await self.next_idle(watched)
         await self.stop(watched)
 
     async def test_hostile_text(self) -> None:
         """
-        Client text is only ever text: one paste is answered, no key is pressed
-        and no command is run by it.
+        Client text is only ever text: it is answered as one paste, presses no key and
+        runs no command.
         """
         watched = await self.started()
         for idea in self.hostile:
             await self.ask_story(watched, "An idea: " + idea)
-            watched = await self.rested(watched)
+            watched = await self.next_idle(watched)
         self.assertFalse(Path("pwned").exists())
         await self.stop(watched)
 
     async def test_cancel(self) -> None:
         """
-        A turn that is given up is interrupted, and the next prompt gets its own
-        answer from the same process.
+        A turn that is cancelled is interrupted, and the next prompt gets its own answer
+        from the same process.
         """
         watched = await self.started(slow=True)
         pid = watched.session.pid
@@ -256,18 +258,18 @@ class Contract(Starting):
         reply.cancel()
         with self.assertRaises(CancelledError):
             await reply
-        after = await self.rested(watched, slow=True)
-        await self.ask_story(after, "The one after")
+        successor = await self.next_idle(watched, slow=True)
+        await self.ask_story(successor, "The one after")
         if watched.can_clear:
-            self.assertEqual(after.session.pid, pid)
-            await self.wait(after.idle())
-            await self.stop(after)
+            self.assertEqual(successor.session.pid, pid)
+            await self.wait(successor.idle())
+            await self.stop(successor)
         else:
-            await self.wait(after.gone)
+            await self.wait(successor.gone)
 
     async def test_cancel_at_once(self) -> None:
         """
-        A turn that is given up before it was even read ends the same way.
+        A turn that is cancelled before the agent reads its prompt ends the same way.
         """
         watched = await self.started(slow=True)
         pid = watched.session.pid
@@ -275,14 +277,14 @@ class Contract(Starting):
         reply.cancel()
         with self.assertRaises(CancelledError):
             await reply
-        after = await self.rested(watched, slow=True)
-        await self.ask_story(after, "The one after")
+        successor = await self.next_idle(watched, slow=True)
+        await self.ask_story(successor, "The one after")
         if watched.can_clear:
-            self.assertEqual(after.session.pid, pid)
-            await self.wait(after.idle())
-            await self.stop(after)
+            self.assertEqual(successor.session.pid, pid)
+            await self.wait(successor.idle())
+            await self.stop(successor)
         else:
-            await self.wait(after.gone)
+            await self.wait(successor.gone)
 
     async def test_killed(self) -> None:
         """
@@ -314,18 +316,18 @@ class Contract(Starting):
         with self.assertRaises(SessionLost):
             await self.wait(reply)
         await self.wait(watched.gone)
-        self.assertFalse(self.lives(pid))
+        self.assertFalse(self.is_alive(pid))
 
     def kill(self, pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
-    def lives(self, pid: int) -> bool:
+    def is_alive(self, pid: int) -> bool:
         return alive(pid)
 
 
 class ToolContract(Contract):
     """
-    The same, for agents that ask whether they may use a tool.
+    Tests that agents pass that ask whether they may use a tool.
     """
 
     async def test_approval(self) -> None:
@@ -343,7 +345,7 @@ class ToolContract(Contract):
 
 class MemoryTests(ToolContract, TestCase):
     """
-    The memory fake keeps the contract.
+    Tests for the memory fake.
     """
 
     endless = "never answer"
@@ -352,9 +354,9 @@ class MemoryTests(ToolContract, TestCase):
     def setUp(self) -> None:
         self.reactor = MemoryReactor(lambda: MemoryKiro(self.reply))
 
-    def launch(self, slow: bool) -> Watched:
+    def launch(self, slow: bool) -> WatchedSession:
         command = Command("/bin/kiro", (), {}, Path("/"), (50, 1000))
-        return Watched(
+        return WatchedSession(
             self.reactor,
             lambda process: start(self.reactor, process, command),
             self.reactor,
@@ -374,41 +376,42 @@ class MemoryTests(ToolContract, TestCase):
         return fakekiro.answer_text(prompt)
 
     def kill(self, pid: int) -> None:
-        self.reactor.send(pid, signal.SIGKILL)
+        self.reactor.send_signal(pid, signal.SIGKILL)
 
-    def lives(self, pid: int) -> bool:
+    def is_alive(self, pid: int) -> bool:
         return pid in self.reactor.running
 
 
-def tui_signs(
+def tui_markers(
     more: str = "quiet = 0.1",
     idle: str = "screen = '(?m)^[ ›]*ask a question or describe a task'",
     busy: str = "screen = '(?m)^[ ›]*Kiro is working ·'",
 ) -> str:
     """
-    The table of signs of the full-screen interface, with changes.
+    Return the status markers of the full-screen interface, with changes, as TOML.
     """
     return (
         f"[signs]\noutput = 'esc to cancel'\n{more}\n[signs.idle]\n{idle}\n[signs.busy]\n{busy}\n"
     )
 
 
-class RealStarting(Starting):
+class RealSessionStarter(SessionStarter):
     """
-    How a real program is started.
+    Start real programs.
     """
 
     dialect = "kiro-classic"
-    #: Tables that the dialect has instead of its own.
+    #: TOML that replaces tables of the dialect.
     changes = ""
     arguments: tuple[str, ...]
-    #: The stand-in's faults, and what a slow session of the offline agent waits.
+    #: The stand-in's faults.
     faults = ""
+    #: Seconds that a slow session of the offline agent takes for a turn.
     delay = "0"
     addCleanup: Callable[..., None]
     mktemp: Callable[[], str]
 
-    def launch(self, slow: bool) -> Watched:
+    def launch(self, slow: bool) -> WatchedSession:
         from twisted.internet import reactor
 
         real: Any = reactor
@@ -431,7 +434,7 @@ class RealStarting(Starting):
             if dialect.journal
             else None
         )
-        return Watched(real, launch, watchdog, dialect, journal)
+        return WatchedSession(real, launch, watchdog, dialect, journal)
 
     def read_dialect(self) -> Dialect:
         path = Path(self.mktemp() + ".toml")
@@ -445,20 +448,20 @@ class RealStarting(Starting):
         return environment(FAKEKIRO=self.faults, KIROWORKERS_OFFLINE_DELAY=delay, HOME=str(home))
 
 
-class RealProgram(RealStarting, ToolContract):
+class RealProgramContract(RealSessionStarter, ToolContract):
     """
-    The suite, for a real program on a real PTY.
-    """
-
-
-class StandIn(RealProgram):
-    """
-    The suite, and troubles, for a stand-in of Kiro.
+    Tests that real programs pass.
     """
 
-    async def test_trouble(self) -> None:
+
+class StandInContract(RealProgramContract):
+    """
+    Tests that the stand-ins pass, failures included.
+    """
+
+    async def test_failure(self) -> None:
         """
-        A failure has its name, and the session serves on.
+        A failure fails the turn with its kind, and the session serves on.
         """
         watched = await self.started()
         prompt = "Task: generate-story\nRequest: {}\nfail [[trouble=throttled]]"
@@ -471,7 +474,7 @@ class StandIn(RealProgram):
         await self.wait(watched.idle())
         await self.stop(watched)
 
-    async def test_talk_of_trouble(self) -> None:
+    async def test_quoted_failures(self) -> None:
         """
         An answer that quotes every failure is an answer.
         """
@@ -481,9 +484,9 @@ class StandIn(RealProgram):
         await self.stop(watched)
 
 
-class FakeKiroTests(StandIn, TestCase):
+class FakeKiroTests(StandInContract, TestCase):
     """
-    The stand-in of Kiro keeps the contract.
+    Tests for the stand-in of Kiro.
     """
 
     arguments = ("-m", "tests.fakekiro", "chat")
@@ -491,9 +494,9 @@ class FakeKiroTests(StandIn, TestCase):
     with_tool = "use a tool [[approve]]"
 
 
-class SplitFakeKiroTests(StandIn, TestCase):
+class SplitFakeKiroTests(StandInContract, TestCase):
     """
-    So it does with every part of its prompt, and a garbled question.
+    Tests for the stand-in with every part of its prompt and a garbled question.
     """
 
     arguments = ("-m", "tests.fakekiro", "chat")
@@ -502,9 +505,9 @@ class SplitFakeKiroTests(StandIn, TestCase):
     with_tool = "use a tool [[approve split]]"
 
 
-class LateFakeKiroTests(StandIn, TestCase):
+class LateFakeKiroTests(StandInContract, TestCase):
     """
-    So it does when it ignores SIGTERM, and answers what was cancelled.
+    Tests for the stand-in when it ignores SIGTERM and answers cancelled prompts late.
     """
 
     arguments = ("-m", "tests.fakekiro", "chat")
@@ -513,9 +516,9 @@ class LateFakeKiroTests(StandIn, TestCase):
     with_tool = "use a tool [[approve footer=none]]"
 
 
-class MenuFakeKiroTests(StandIn, TestCase):
+class MenuFakeKiroTests(StandInContract, TestCase):
     """
-    So it does behind the start menu of 2.28, whose first choice would end it.
+    Tests for the stand-in behind the start menu of 2.28, whose first choice ends it.
     """
 
     arguments = ("-m", "tests.fakekiro", "chat")
@@ -524,9 +527,9 @@ class MenuFakeKiroTests(StandIn, TestCase):
     with_tool = "use a tool [[approve]]"
 
 
-class PlainFakeKiroTests(StandIn, TestCase):
+class PlainFakeKiroTests(StandInContract, TestCase):
     """
-    So it does without colours and with its markdown shown as it is.
+    Tests for the stand-in without colours and with its markdown shown unrendered.
     """
 
     arguments = ("-m", "tests.fakekiro", "chat")
@@ -535,9 +538,9 @@ class PlainFakeKiroTests(StandIn, TestCase):
     with_tool = "use a tool [[approve footer=time]]"
 
 
-class WrappingFakeKiroTests(StandIn, TestCase):
+class WrappingFakeKiroTests(StandInContract, TestCase):
     """
-    So it does when it wraps its prose.
+    Tests for the stand-in when it wraps its prose.
     """
 
     arguments = ("-m", "tests.fakekiro", "chat")
@@ -546,9 +549,9 @@ class WrappingFakeKiroTests(StandIn, TestCase):
     with_tool = "use a tool [[approve]]"
 
 
-class QTests(StandIn, TestCase):
+class QTests(StandInContract, TestCase):
     """
-    So does the stand-in as Kiro's ancestor, which prints slowly.
+    Tests for the stand-in as Amazon Q, Kiro's ancestor, which prints slowly.
     """
 
     dialect = "q"
@@ -558,9 +561,9 @@ class QTests(StandIn, TestCase):
     with_tool = "use a tool [[approve]]"
 
 
-class TuiTests(StandIn, TestCase):
+class TuiTests(StandInContract, TestCase):
     """
-    So does the stand-in of Kiro's full-screen interface, read from its screen.
+    Tests for the stand-in of Kiro's full-screen interface, read from its screen.
     """
 
     dialect = "kiro-tui"
@@ -568,34 +571,34 @@ class TuiTests(StandIn, TestCase):
     arguments = ("-m", "tests.faketui", "chat")
     endless = "never answer [[silent]]"
     with_tool = "use a tool [[approve]]"
-    # A line that is longer than the screen is wide cannot be read for certain.
+    # A line that is longer than the screen is wide cannot be read reliably.
     hostile = (*HOSTILE[:-1], "x" * 500)
 
 
 class RestoringTuiTests(TuiTests):
     """
-    So it does when it puts a cancelled prompt back into its composer, and shows
-    that it is idle before it shows all of its answer.
+    Tests for it when it puts a cancelled prompt back into its composer, and shows that it is
+    idle before it shows all of its answer.
     """
 
     faults = "style=bullet restore early"
-    changes = tui_signs()
+    changes = tui_markers()
 
 
 class OtherTuiTests(TuiTests):
     """
-    So it does on the alternate screen, where it lets the terminal's edge cut
-    lines, and with another word for its clear.
+    Tests for it on the alternate screen, where the terminal's edge cuts lines, and with
+    another command for its clear.
     """
 
     faults = "alternate unwrapped clear=new"
-    changes = tui_signs("quiet = 0.1\nwraps = false")
+    changes = tui_markers("quiet = 0.1\nwraps = false")
     hostile = (*HOSTILE[:-1], "x" * 20_000)
 
 
 class JournalTuiTests(TuiTests):
     """
-    So it does for text of any length when it keeps a journal.
+    Tests for it with a journal, which holds text of any length.
     """
 
     faults = "journal"
@@ -604,26 +607,26 @@ class JournalTuiTests(TuiTests):
 
 class TitleTuiTests(TuiTests):
     """
-    So it does when it says idle and busy in the window's title, and makes no
+    Tests for it when it shows idle and busy in the window's title, and makes no
     synchronized updates.
     """
 
     faults = "plain signs=title"
-    changes = tui_signs(idle="title = '^◇ +Ready'", busy="title = '^✦ +Working'")
+    changes = tui_markers(idle="title = '^◇ +Ready'", busy="title = '^✦ +Working'")
 
 
 class StateTuiTests(TuiTests):
     """
-    So it does when it says so by OSC 7501.
+    Tests for it when it reports its state with OSC 7501.
     """
 
     faults = "signs=state"
-    changes = tui_signs(idle="state = 'state=idle'", busy="state = 'state=working'")
+    changes = tui_markers(idle="state = 'state=idle'", busy="state = 'state=working'")
 
 
-class AcpTests(StandIn, TestCase):
+class AcpTests(StandInContract, TestCase):
     """
-    So does an agent that has no terminal, and speaks ACP.
+    Tests for an agent that has no terminal and speaks ACP.
     """
 
     dialect = "acp"
@@ -632,10 +635,10 @@ class AcpTests(StandIn, TestCase):
     with_tool = "use a tool [[approve]]"
 
 
-class LateAcpTests(StandIn, TestCase):
+class LateAcpTests(StandInContract, TestCase):
     """
-    So it does when it ignores SIGTERM, answers what was cancelled, writes logs, and
-    can close what was left.
+    Tests for it when it ignores SIGTERM, answers cancelled prompts late, writes logs, and
+    can close sessions that were left.
     """
 
     dialect = "acp"
@@ -645,10 +648,9 @@ class LateAcpTests(StandIn, TestCase):
     with_tool = "use a tool [[approve options=allow_always]]"
 
 
-class LineTests(RealStarting, Contract, TestCase):
+class LineTests(RealSessionStarter, Contract, TestCase):
     """
-    A program that knows of nothing but a prompt keeps what of the contract does
-    not need more: each turn is of a process of its own.
+    Tests for a program with a prompt and nothing else: each turn has a process of its own.
     """
 
     dialect = "generic"
@@ -658,8 +660,7 @@ class LineTests(RealStarting, Contract, TestCase):
 
     async def test_too_long(self) -> None:
         """
-        What the terminal would cut is refused, and the session is as idle as
-        before.
+        A prompt that the terminal would cut is refused, and the session stays idle.
         """
         watched = await self.started()
         request = STORY.accept({"idea": "x" * 4096})
@@ -671,15 +672,15 @@ class LineTests(RealStarting, Contract, TestCase):
 
 class BareLineTests(LineTests):
     """
-    So does one that does not echo.
+    Tests for a program that does not echo.
     """
 
     faults = "bare"
 
 
-class OfflineTests(RealProgram, TestCase):
+class OfflineTests(RealProgramContract, TestCase):
     """
-    The offline agent keeps the contract.
+    Tests for the offline agent.
     """
 
     dialect = "offline"

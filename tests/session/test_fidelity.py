@@ -1,6 +1,7 @@
 """
-JSON that a session prints comes back equal, whatever it holds: through the
-stand-in of each dialect, as a real program on a real PTY of its width.
+Tests that JSON survives the way through a session, whatever it holds.
+
+The stand-in of each dialect prints it, as a real program on a real PTY of its width.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from twisted.trial.unittest import TestCase
 from kiroworkers.errors import AnswerUnreadable
 from kiroworkers.tasks.answer import find_answer
 from kiroworkers.tasks.literal import json_literal
-from tests.session.test_contract import RealStarting, tui_signs
+from tests.session.test_contract import RealSessionStarter, tui_markers
 
 VALUES = 500
 SCHEMA = {"type": "object", "required": ["value"]}
@@ -45,7 +46,7 @@ _PIECES = [
 
 def value(random: Random, depth: int = 0) -> Any:
     """
-    Anything JSON can hold.
+    Return a random JSON value.
     """
     match random.randrange(8 if depth < 4 else 5):
         case 0:
@@ -59,20 +60,23 @@ def value(random: Random, depth: int = 0) -> Any:
 
 
 def text(random: Random, pieces: int) -> str:
+    """
+    Return a random string of so many pieces.
+    """
     return "".join(random.choices(_PIECES, k=pieces))
 
 
 def values(random: Random, number: int) -> list[dict[str, Any]]:
     """
-    So many objects, from tiny to half a megabyte.
+    Return `number` objects, from tiny ones to half a megabyte.
     """
-    found: list[dict[str, Any]] = [{"value": value(random)} for _ in range(number - 5)]
-    found += [{"value": text(random, 5000 * size)} for size in (1, 4, 10)]
-    found += [{"value": "x" * 500_000}, {"value": [value(random) for _ in range(3000)]}]
-    return found
+    objects: list[dict[str, Any]] = [{"value": value(random)} for _ in range(number - 5)]
+    objects += [{"value": text(random, 5000 * size)} for size in (1, 4, 10)]
+    objects += [{"value": "x" * 500_000}, {"value": [value(random) for _ in range(3000)]}]
+    return objects
 
 
-class FidelityTests(RealStarting):
+class FidelityTests(RealSessionStarter):
     """
     Tests for one dialect.
     """
@@ -80,14 +84,14 @@ class FidelityTests(RealStarting):
     arguments = ("-m", "tests.fakekiro", "chat")
     timeout = 300
     number = VALUES
-    #: How many may be refused, because they cannot be read for certain.
-    most_refused = 0
+    #: How many answers may be refused because they cannot be read reliably.
+    max_refused = 0
     assertEqual: Callable[..., None]
     assertLessEqual: Callable[..., None]
 
     async def test_values(self) -> None:
         """
-        Hundreds of objects come back as they went, or not at all.
+        Each of hundreds of objects comes back unchanged or is refused.
         """
         watched = await self.started()
         refused = 0
@@ -95,25 +99,25 @@ class FidelityTests(RealStarting):
             prompt = f"Task: echo\nRequest: {json_literal(sent)}\nGive it back. [[think=0]]"
             try:
                 reply = await self.wait(watched.session.ask(prompt))
-                found = find_answer(reply.text, SCHEMA, wrapped=reply.wrapped)
+                answer = find_answer(reply.text, SCHEMA, wrapped=reply.wrapped)
             except AnswerUnreadable:
                 refused += 1
             else:
-                self.assertEqual(found.value, sent)
+                self.assertEqual(answer.value, sent)
             await self.wait(watched.idle())
-        self.assertLessEqual(refused, self.most_refused)
+        self.assertLessEqual(refused, self.max_refused)
         await self.stop(watched)
 
 
 class KiroTests(FidelityTests, TestCase):
     """
-    Kiro's classic interface.
+    Tests for Kiro's classic interface.
     """
 
 
 class QTests(FidelityTests, TestCase):
     """
-    Its ancestor.
+    Tests for Amazon Q, its ancestor.
     """
 
     dialect = "q"
@@ -122,32 +126,34 @@ class QTests(FidelityTests, TestCase):
 
 class TuiTests(FidelityTests, TestCase):
     """
-    Kiro's full-screen interface, read from its screen: what its rows cut inside a
-    string is refused, and so is what does not fit on the screen.
+    Tests for Kiro's full-screen interface, read from its screen.
+
+    An answer with a row that ends inside a string is refused, and so is one that does not
+    fit on the screen.
     """
 
     dialect = "kiro-tui"
     arguments = ("-m", "tests.faketui", "chat")
     # A screen costs far more to read than a line.
     number = VALUES // 5
-    most_refused = number // 10
+    max_refused = number // 10
     # The stand-in draws nothing after its idle sign here.
-    changes = tui_signs("quiet = 0.01")
+    changes = tui_markers("quiet = 0.01")
 
 
 class UnwrappedTuiTests(TuiTests):
     """
-    The same, where only the terminal's edge cuts lines.
+    Tests for the full-screen interface where only the terminal's edge cuts lines.
     """
 
     faults = "unwrapped"
-    changes = tui_signs("quiet = 0.01\nwraps = false")
+    changes = tui_markers("quiet = 0.01\nwraps = false")
 
 
 class JournalTuiTests(TuiTests):
     """
-    The same, with a journal.
+    Tests for the full-screen interface with a journal.
     """
 
     faults = "journal"
-    most_refused = 0
+    max_refused = 0

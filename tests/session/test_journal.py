@@ -14,7 +14,7 @@ from kiroworkers.session.journal import JournalFolder
 from tests.conversations.terminal.test_journal import entry, text
 
 
-class FolderTests(SynchronousTestCase):
+class JournalFolderTests(SynchronousTestCase):
     """
     Tests for `JournalFolder`.
     """
@@ -33,60 +33,60 @@ class FolderTests(SynchronousTestCase):
 
     def test_session_of_the_prompt(self) -> None:
         """
-        The file that holds the prompt is the session's.
+        The answer comes from the file that holds the prompt.
         """
         self.write("a.jsonl", "mine", "yes")
         self.write("b.jsonl", "another", "no")
         self.write("c.json", "mine", "no journal")
-        self.assertEqual(self.journal.answer("mine", since=100.5), "yes")
+        self.assertEqual(self.journal.find_answer("mine", since=100.5), "yes")
 
     def test_two_sessions(self) -> None:
         """
-        When two sessions were asked the same, neither is believed.
+        If the journals of two sessions hold the prompt, neither is used.
         """
         self.write("a.jsonl", "mine", "yes")
         self.write("b.jsonl", "mine", "no")
-        self.assertIs(self.journal.answer("mine", since=100.0), None)
+        self.assertIs(self.journal.find_answer("mine", since=100.0), None)
 
-    def test_what_is_no_file(self) -> None:
+    def test_not_a_file(self) -> None:
         """
-        What only has the name of a journal is passed by.
+        A directory or a broken link with the name of a journal is skipped.
         """
         (self.folder / "folder.jsonl").mkdir()
         (self.folder / "link.jsonl").symlink_to("nowhere")
         self.write("a.jsonl", "mine", "yes")
-        self.assertEqual(self.journal.answer("mine", since=100.0), "yes")
+        self.assertEqual(self.journal.find_answer("mine", since=100.0), "yes")
 
     def test_old_file(self) -> None:
         """
-        A file that was not written since the question answers nothing.
+        A file that was last modified before the prompt is skipped.
         """
         self.write("a.jsonl", "mine", "old", time=90.0)
-        self.assertIs(self.journal.answer("mine", since=100.0), None)
+        self.assertIs(self.journal.find_answer("mine", since=100.0), None)
 
     def test_long_file(self) -> None:
         """
-        Of a long file only its end is read.
+        Only the end of a long file is read.
         """
         self.write("a.jsonl", "x" * 2000, "old")
         with (self.folder / "a.jsonl").open("a") as file:
             file.write(entry("Prompt", text("mine")) + "\n")
             file.write(entry("AssistantMessage", text("yes")) + "\n")
-        self.assertEqual(self.journal.answer("mine", since=100.0), "yes")
+        self.assertEqual(self.journal.find_answer("mine", since=100.0), "yes")
 
     def test_no_folder(self) -> None:
         """
-        Where no journal is kept there is no answer.
+        Without a journal there is no answer.
         """
         journal = JournalFolder(self.folder / "none", 1000, str)
-        self.assertIs(journal.answer("mine", 0.0), None)
+        self.assertIs(journal.find_answer("mine", 0.0), None)
 
     def test_marks(self) -> None:
         """
-        Two questions of the same words have different marks, so that neither is
-        taken for the other.
+        Two prompts with the same words get different marks, so that neither is
+        mistaken for the other.
         """
-        first, second = self.journal.marked("same"), self.journal.marked("same")
+        first, second = self.journal.mark_prompt("same"), self.journal.mark_prompt("same")
         self.write("a.jsonl", first, "of the first")
-        self.assertEqual(self.journal.answer(first, since=100.0), "of the first")
-        self.assertIs(self.journal.answer(second, since=100.0), None)
+        self.assertEqual(self.journal.find_answer(first, since=100.0), "of the first")
+        self.assertIs(self.journal.find_answer(second, since=100.0), None)

@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import astuple
 from twisted.internet.defer import CancelledError
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import (
@@ -30,37 +31,37 @@ from kiroworkers.session.session import (
     accept_any,
 )
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import MemoryAcp, MemoryJournal, MemoryLine, new_session_in, watched
+from tests.memory import MemoryAcp, MemoryJournal, MemoryLine, new_session_in, results_of
 
 
 class SessionTestCase(SynchronousTestCase):
     """
-    A session in memory, started, whose program answers when it is told to.
+    Start a session in memory, whose program answers when the test makes it.
     """
 
     program: Callable[[], MemoryKiro] = staticmethod(lambda: MemoryKiro(lambda prompt: None))
 
     def setUp(self) -> None:
         self.reactor = MemoryReactor(self.program)
-        self.idle = 0
+        self.idle_count = 0
         self.gone: list[str] = []
         self.session = self.make()
         self.session.start()
         self.kiro = self.reactor.programs[-1]
 
-    #: What is unusual of the session.
+    #: Arguments of the session that differ from the usual ones.
     changes: Mapping[str, Any] = MappingProxyType({})
 
     def make(self) -> Session:
         def count() -> None:
-            self.idle += 1
+            self.idle_count += 1
 
         new_session = new_session_in(self.reactor, **self.changes)
         return new_session("worker1", count, self.gone.append)
 
     def settle(self, seconds: float = 0) -> None:
         """
-        Let everything happen that happens within `seconds`.
+        Advance the clock by `seconds`, and run what is due before and after.
         """
         self.reactor.pump([0, seconds, 0])
 
@@ -75,17 +76,17 @@ class StartTests(SessionTestCase):
 
     def test_ready(self) -> None:
         """
-        A session is idle when its prompt shows, not before.
+        A session is idle when its prompt is shown, not before.
         """
         self.assertIs(self.session.state, SessionState.STARTING)
         self.settle()
         self.assertIs(self.session.state, SessionState.IDLE)
-        self.assertEqual(self.idle, 1)
+        self.assertEqual(self.idle_count, 1)
 
     def test_too_slow(self) -> None:
         """
-        A session that shows no prompt in time is ended, and says what it
-        showed instead.
+        A session that shows no prompt in time is ended, and the reason quotes
+        what it showed instead.
         """
         self.kiro.mute = True
         self.settle(59)
@@ -109,7 +110,8 @@ class StartTests(SessionTestCase):
 
     def test_exits_at_once(self) -> None:
         """
-        A session that exits before its prompt is gone, with its last words.
+        A session that exits before its prompt is gone, and the reason quotes its
+        last line.
         """
         self.kiro.mute = True
         self.settle()
@@ -122,7 +124,7 @@ class StartTests(SessionTestCase):
 
     def test_exits_with_a_reason(self) -> None:
         """
-        A session that says why it cannot be used is gone for that reason.
+        A session that reports a failure and exits is gone for that reason.
         """
         self.kiro.mute = True
         self.settle()
@@ -147,12 +149,12 @@ class StartTests(SessionTestCase):
         self.kiro.print("? Login now? ›\n")
         self.settle()
         self.assertEqual(self.signals()[:1], ["TERM"])
-        self.assertEqual(self.gone, ["login_required: ? Login now? › (it cannot go on)"])
+        self.assertEqual(self.gone, ["login_required: ? Login now? › (the agent cannot start)"])
 
 
 class TurnTests(SessionTestCase):
     """
-    Tests for turns that go well, or are given up.
+    Tests for turns that end with an answer, fail or are cancelled.
     """
 
     def setUp(self) -> None:
@@ -167,11 +169,11 @@ class TurnTests(SessionTestCase):
         reply = self.session.ask("hello")
         states: list[SessionState] = []
 
-        def note(reply: Reply) -> Reply:
+        def record(reply: Reply) -> Reply:
             states.append(self.session.state)
             return reply
 
-        results = watched(reply.addCallback(note))
+        results = results_of(reply.addCallback(record))
         self.settle()
         self.assertIs(self.session.state, SessionState.BUSY)
         self.kiro.say("world")
@@ -180,13 +182,13 @@ class TurnTests(SessionTestCase):
         self.assertEqual(states, [SessionState.CLEARING])
         self.assertIs(self.session.state, SessionState.IDLE)
         self.assertEqual(self.kiro.typed, ["hello", "/clear", "y"])
-        self.assertEqual(self.idle, 2)
+        self.assertEqual(self.idle_count, 2)
 
     def test_approval_is_denied(self) -> None:
         """
-        A question whether a tool may run is answered no, and the turn goes on.
+        A request to use a tool is denied, and the turn goes on.
         """
-        results = watched(self.session.ask("hello"))
+        results = results_of(self.session.ask("hello"))
         self.settle()
         self.kiro.ask_approval()
         self.settle()
@@ -197,39 +199,39 @@ class TurnTests(SessionTestCase):
         self.assertEqual(reply.allowed, ())
         self.assertEqual(self.kiro.typed[:2], ["hello", "n"])
 
-    def test_given_up(self) -> None:
+    def test_cancelled(self) -> None:
         """
-        A turn that is given up is interrupted once; the session is idle again
-        after its prompt has come and stayed, and the conversation is cleared.
+        A turn that is cancelled is interrupted once; the session is idle again
+        when its prompt has come back and stayed, and the conversation is cleared.
         """
         reply = self.session.ask("hello")
-        results = watched(reply)
+        results = results_of(reply)
         self.settle()
         reply.cancel()
         self.assertIsInstance(results[0], CancelledError)
         self.assertIs(self.session.state, SessionState.INTERRUPTING)
         self.settle()
         self.assertIs(self.session.state, SessionState.SETTLING)
-        self.assertEqual(self.idle, 1)
+        self.assertEqual(self.idle_count, 1)
         self.settle(0.2)
         self.assertIs(self.session.state, SessionState.IDLE)
         self.assertEqual(self.kiro.typed, ["hello", "/clear", "y"])
-        self.assertEqual(self.idle, 2)
+        self.assertEqual(self.idle_count, 2)
 
-    def test_late_answer_answers_nobody(self) -> None:
+    def test_late_answer_is_discarded(self) -> None:
         """
-        What a given-up turn still says is not the next turn's answer.
+        The late answer of a cancelled turn is not the answer of the next one.
         """
         self.kiro.interruptible = False
         reply = self.session.ask("first")
-        watched(reply)
+        results_of(reply)
         self.settle()
         reply.cancel()
         self.settle(5)
         self.kiro.say("late answer to the first")
         self.settle(0.2)
         self.assertIs(self.session.state, SessionState.IDLE)
-        results = watched(self.session.ask("second"))
+        results = results_of(self.session.ask("second"))
         self.settle()
         self.kiro.say("answer to the second")
         self.settle()
@@ -241,7 +243,7 @@ class TurnTests(SessionTestCase):
         prompt; nothing is typed until the prompt it draws has stayed.
         """
         reply = self.session.ask("hello")
-        watched(reply)
+        results_of(reply)
         self.settle()
         self.kiro.say("done")
         reply.cancel()
@@ -253,13 +255,13 @@ class TurnTests(SessionTestCase):
 
     def test_prompt_does_not_come_back(self) -> None:
         """
-        A session that ignores the interrupt is ended, and killed if it ignores
-        that, too.
+        A session that ignores the interrupt is terminated, and killed if it
+        ignores that, too.
         """
         self.kiro.interruptible = False
-        self.kiro.obeys = False
+        self.kiro.obeys_sigterm = False
         reply = self.session.ask("hello")
-        watched(reply)
+        results_of(reply)
         self.settle()
         reply.cancel()
         self.settle(10)
@@ -267,14 +269,13 @@ class TurnTests(SessionTestCase):
         self.assertIs(self.session.state, SessionState.STOPPING)
         self.settle(5)
         self.assertEqual(self.signals()[:2], ["TERM", "KILL"])
-        self.assertEqual(self.gone, ["its prompt did not come back within 10 s"])
+        self.assertEqual(self.gone, ["the prompt did not come back within 10 s"])
 
     def test_too_much_output(self) -> None:
         """
-        A turn that says too much fails and is interrupted, and the session
-        lives.
+        A turn that prints too much fails and is interrupted; the session lives on.
         """
-        results = watched(self.session.ask("hello"))
+        results = results_of(self.session.ask("hello"))
         self.settle()
         self.kiro.print("y" * 100_001)
         self.settle()
@@ -286,37 +287,39 @@ class TurnTests(SessionTestCase):
         """
         A session that does not confirm its clear is not used again.
         """
-        self.kiro.confirms = False
-        results = watched(self.session.ask("hello"))
+        self.kiro.confirms_clear = False
+        results = results_of(self.session.ask("hello"))
         self.settle()
         self.kiro.say("world")
         self.settle()
         self.assertIn("world", results[0].text)
-        self.assertEqual(self.idle, 1)
+        self.assertEqual(self.idle_count, 1)
         self.assertIs(self.session.state, SessionState.GONE)
         self.assertIn("Not now.", self.gone[0])
 
-    def test_trouble(self) -> None:
+    def test_failure(self) -> None:
         """
-        A turn that ends with a trouble fails with its name and time, and the
-        session is cleared and serves again.
+        A failure that the agent reports fails the turn, with its kind and the time
+        to wait, and is logged; the session is cleared and serves again.
         """
         detail = "Too many requests, please wait 30 seconds before trying again"
-        results = watched(self.session.ask("x"))
+        results = results_of(self.session.ask("x"))
         self.settle()
         self.kiro.print(f"{classic.SPINNER_GONE}{detail}\n\n")
         self.kiro.show_prompt()
-        self.settle()
+        with capturedLogs() as events:
+            self.settle()
+        self.assertIn("worker1: turn failed: AgentFailure", str(formatEvent(events[0])))
         [problem] = results
         self.assertIsInstance(problem, AgentUnavailable)
         self.assertEqual(astuple(problem), ("throttled", detail, 30))
         self.assertIs(self.session.state, SessionState.IDLE)
 
-    def test_trouble_with_the_prompt(self) -> None:
+    def test_failure_of_the_prompt(self) -> None:
         """
-        A conversation that is too large is the request's trouble.
+        A conversation that is too large is the request's failure, not the agent's.
         """
-        results = watched(self.session.ask("x"))
+        results = results_of(self.session.ask("x"))
         self.settle()
         detail = "Your conversation is too large to continue"
         self.kiro.print(f"{classic.SPINNER_GONE}{detail}\n")
@@ -326,12 +329,12 @@ class TurnTests(SessionTestCase):
         self.assertIsInstance(problem, AgentRefused)
         self.assertEqual(astuple(problem), ("context_full", detail))
 
-    def test_trouble_with_a_menu(self) -> None:
+    def test_failure_with_a_menu(self) -> None:
         """
-        A trouble that leaves a menu fails the turn without waiting for a
-        prompt; nothing is chosen, and the turn is interrupted.
+        A failure that leaves a menu fails the turn without waiting for a prompt;
+        nothing is chosen, and the turn is interrupted.
         """
-        results = watched(self.session.ask("x"))
+        results = results_of(self.session.ask("x"))
         self.settle()
         self.kiro.print("The model you've selected is temporarily unavailable.\n❯ other\n")
         self.settle(0.2)
@@ -343,26 +346,26 @@ class TurnTests(SessionTestCase):
 
     def test_dies_in_a_turn(self) -> None:
         """
-        A session that exits while it is asked fails the turn.
+        A session that exits during a turn fails it.
         """
-        results = watched(self.session.ask("hello"))
+        results = results_of(self.session.ask("hello"))
         self.settle()
         self.kiro.process.end(signal=9)
         self.settle()
         self.assertEqual(repr(results), repr([SessionLost("killed by SIGKILL")]))
         self.assertEqual(self.gone, ["killed by SIGKILL"])
 
-    def test_nothing_is_typed_before_the_prompt(self) -> None:
+    def test_ask_while_busy(self) -> None:
         """
-        Only an idle session may be asked.
+        A session that is not idle cannot be asked.
         """
         self.session.ask("hello").addErrback(lambda _: None)
         with self.assertRaises(AssertionError):
             self.session.ask("again")
 
-    def test_strays(self) -> None:
+    def test_prompt_lost(self) -> None:
         """
-        An idle session whose prompt goes away is cleared before it serves.
+        An idle session whose prompt goes away is cleared before it serves again.
         """
         self.kiro.process.deliver(b"\x1b[?2004l\r\nnews\r\n")
         self.settle()
@@ -372,52 +375,52 @@ class TurnTests(SessionTestCase):
         self.assertIs(self.session.state, SessionState.IDLE)
         self.assertEqual(self.kiro.typed, ["/clear", "y"])
 
-    def test_not_understood(self) -> None:
+    def test_unexpected_event(self) -> None:
         """
-        A session whose prompt strays while it is being cleared is no longer
-        understood, and is ended.
+        A session whose prompt is lost while it is cleared can no longer be
+        trusted, and is ended.
         """
-        watched(self.session.ask("hello"))
+        results_of(self.session.ask("hello"))
         self.settle()
         self.kiro.say("done")
-        self.kiro.stray()
+        self.kiro.lose_prompt()
         self.settle()
         self.assertIs(self.session.state, SessionState.GONE)
-        self.assertIn("unexpected while clearing", self.gone[0])
+        self.assertIn("unexpected event while clearing", self.gone[0])
 
-    def test_fault_of_ours(self) -> None:
+    def test_internal_error(self) -> None:
         """
-        A fault while its output is read ends the session, not the server.
+        An internal error while output is read ends the session, not the server.
         """
-        results = watched(self.session.ask("hello"))
+        results = results_of(self.session.ask("hello"))
 
-        def fault(event: object) -> None:
+        def fail(event: object) -> None:
             raise ZeroDivisionError
 
-        self.patch(self.session, "_handle_event", fault)
+        self.patch(self.session, "_handle_event", fail)
         self.settle()
         self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
-        self.assertEqual(self.gone, ["a fault while reading its output"])
+        self.assertEqual(self.gone, ["internal error while reading its output"])
         self.assertIsInstance(results[0], SessionLost)
 
 
-class JudgeTests(SessionTestCase):
+class ValidationTests(SessionTestCase):
     """
-    Tests for answers that are looked at before they are forgotten.
+    Tests for replies that are validated before the conversation is cleared.
     """
 
     def setUp(self) -> None:
         super().setUp()
         self.settle()
-        self.judged: list[Reply] = []
-        self.told: list[str] = []
+        self.validated: list[Reply] = []
+        self.chunks: list[str] = []
 
     def validate(self, reply: Reply) -> str | None:
-        self.judged.append(reply)
+        self.validated.append(reply)
         return None if "good" in reply.text else "again, please"
 
     def ask(self) -> list[Any]:
-        results = watched(self.session.ask("a", self.validate, self.told.append))
+        results = results_of(self.session.ask("a", self.validate, self.chunks.append))
         self.settle()
         return results
 
@@ -425,96 +428,96 @@ class JudgeTests(SessionTestCase):
         self.kiro.say(text)
         self.settle(0.3)
 
-    def test_fits(self) -> None:
+    def test_accepted(self) -> None:
         """
-        An answer that fits is the end of the turn.
+        An answer that is accepted ends the turn.
         """
         results = self.ask()
         self.say("good")
         [reply] = results
-        self.assertEqual((reply.repairs, reply.unfit), (0, False))
+        self.assertEqual((reply.repairs, reply.rejected), (0, False))
         self.assertEqual(self.kiro.typed[:2], ["a", "/clear"])
 
     def test_repaired(self) -> None:
         """
-        One that does not is asked for once more in the same conversation, before
-        that is cleared.
+        A rejected answer is repaired in the same conversation, before that is
+        cleared.
         """
         results = self.ask()
         self.say("bad")
         self.assertEqual((results, self.session.state), ([], SessionState.BUSY))
         self.say("good")
         [reply] = results
-        self.assertEqual((reply.text.split()[1], reply.repairs, reply.unfit), ("good", 1, False))
+        self.assertEqual((reply.text.split()[1], reply.repairs, reply.rejected), ("good", 1, False))
         self.assertEqual(self.kiro.typed[1].partition(",")[0], "again")
         self.assertEqual(self.kiro.typed[2], "/clear")
         self.assertEqual(self.session.answers, 1)
 
-    def test_not_repaired(self) -> None:
+    def test_repair_rejected(self) -> None:
         """
-        It is not asked for a third time.
+        There is no second repair.
         """
         results = self.ask()
         self.say("bad")
         self.say("worse")
         [reply] = results
-        self.assertEqual((reply.text.split()[1], reply.repairs, reply.unfit), ("worse", 1, True))
-        self.assertEqual(len(self.judged), 2)
+        self.assertEqual((reply.text.split()[1], reply.repairs, reply.rejected), ("worse", 1, True))
+        self.assertEqual(len(self.validated), 2)
         self.assertEqual(self.kiro.typed[2], "/clear")
 
-    def test_given_up(self) -> None:
+    def test_cancelled(self) -> None:
         """
-        A repair that is given up is interrupted like any turn, and nobody looks
-        at what is said late.
+        A repair that is cancelled is interrupted like any turn, and its late
+        answer is not validated.
         """
-        results = watched(reply := self.session.ask("a", self.validate))
+        results = results_of(reply := self.session.ask("a", self.validate))
         self.settle()
         self.say("bad")
         reply.cancel()
         self.settle(0.5)
         self.assertIsInstance(results[0], CancelledError)
-        self.assertEqual(len(self.judged), 1)
+        self.assertEqual(len(self.validated), 1)
         self.settle()
         self.assertIs(self.session.state, SessionState.IDLE)
 
-    def test_nothing_said(self) -> None:
+    def test_empty_answer(self) -> None:
         """
-        Where nothing was said the turn may not have begun, and nothing is typed.
+        A turn without text may not have begun, so no repair is typed.
         """
         results = self.ask()
         self.kiro.print(classic.SPINNER_GONE + " \n")
         self.kiro.show_prompt()
         self.settle()
         [reply] = results
-        self.assertEqual((reply.repairs, reply.unfit), (0, True))
+        self.assertEqual((reply.repairs, reply.rejected), (0, True))
 
-    def test_given_up_while_heard(self) -> None:
+    def test_cancelled_by_on_text(self) -> None:
         """
-        A turn may be given up by whoever hears it, though more was read already.
+        The callback for text may cancel the turn, even if more was read already.
         """
-        told: list[str] = []
+        chunks: list[str] = []
 
-        def hear(text: str) -> None:
-            told.append(text)
+        def cancel(text: str) -> None:
+            chunks.append(text)
             reply.cancel()
 
-        results = watched(reply := self.session.ask("a", self.validate, hear))
+        results = results_of(reply := self.session.ask("a", self.validate, cancel))
         self.settle()
         self.kiro.print(classic.SPINNER_GONE + classic.answer("one\ntwo\nthree"))
         self.settle(0.5)
         self.assertIsInstance(results[0], CancelledError)
-        self.assertEqual(len(told), 1)
+        self.assertEqual(len(chunks), 1)
         self.settle()
         self.assertIs(self.session.state, SessionState.IDLE)
 
-    def test_heard(self) -> None:
+    def test_streamed(self) -> None:
         """
-        The lines of an answer are told as they are printed.
+        The lines of an answer are passed on as they are printed.
         """
         self.ask()
         self.kiro.print(classic.SPINNER_GONE + classic.answer("good\nand more\nand").rstrip())
         self.settle()
-        self.assertEqual("".join(self.told).split(), ["good", "and", "more"])
+        self.assertEqual("".join(self.chunks).split(), ["good", "and", "more"])
 
 
 class LateOutputTests(SessionTestCase):
@@ -534,31 +537,31 @@ class LateOutputTests(SessionTestCase):
 
     def turn(self, text: str, validate: ReplyValidator = accept_any) -> list[Any]:
         """
-        Have a turn in which the agent says `text`.
+        Run a turn in which the agent answers `text`, and return its results.
         """
-        results = watched(self.session.ask("a", validate))
+        results = results_of(self.session.ask("a", validate))
         self.settle()
         self.kiro.chunk(text)
         self.kiro.end_turn()
         self.settle()
         return results
 
-    def only_good(self, reply: Reply) -> str | None:
+    def require_good(self, reply: Reply) -> str | None:
         return None if reply.text.endswith("good") else "again, please"
 
-    def test_keeps(self) -> None:
+    def test_kept(self) -> None:
         """
-        An answer is delivered at once; its conversation is used again when no late
-        output arrived for a moment.
+        An answer is delivered at once; its conversation is used again if no late
+        output arrives for a moment.
         """
         [reply] = self.turn("good")
         self.assertEqual((reply.text, self.session.state), ("good", SessionState.CLEARING))
         self.settle(0.3)
         self.assertEqual((self.session.state, self.kiro.session), (SessionState.IDLE, 1))
 
-    def test_soon(self) -> None:
+    def test_late_while_waiting(self) -> None:
         """
-        Output that follows an answer at once ends its conversation.
+        Output that arrives shortly after an answer ends the conversation.
         """
         self.turn("good")
         self.kiro.chunk("more")
@@ -566,9 +569,9 @@ class LateOutputTests(SessionTestCase):
         self.settle()
         self.assertEqual((self.session.state, self.kiro.session), (SessionState.IDLE, 2))
 
-    def test_idle(self) -> None:
+    def test_late_while_idle(self) -> None:
         """
-        So does output that arrives while the session is idle.
+        Output that arrives while the session is idle ends the conversation.
         """
         self.turn("good")
         self.settle(0.3)
@@ -577,17 +580,17 @@ class LateOutputTests(SessionTestCase):
         self.settle()
         self.assertEqual((self.session.state, self.kiro.session), (SessionState.IDLE, 2))
 
-    def test_completes(self) -> None:
+    def test_completed_by_late_output(self) -> None:
         """
-        An answer that does not fit is completed by its late output, then its
-        conversation ends.
+        A rejected answer is completed by its late output, then its conversation
+        ends.
         """
-        results = self.turn("go", self.only_good)
+        results = self.turn("go", self.require_good)
         self.assertEqual((results, self.session.state), ([], SessionState.BUSY))
         self.kiro.chunk("od")
         self.settle()
         [reply] = results
-        self.assertEqual((reply.text, reply.repairs, reply.unfit), ("good", 0, False))
+        self.assertEqual((reply.text, reply.repairs, reply.rejected), ("good", 0, False))
         self.settle()
         self.assertEqual((self.session.state, self.kiro.session), (SessionState.IDLE, 2))
 
@@ -595,7 +598,7 @@ class LateOutputTests(SessionTestCase):
         """
         Without late output the answer is repaired, and its conversation ends.
         """
-        results = self.turn("bad", self.only_good)
+        results = self.turn("bad", self.require_good)
         self.settle(0.3)
         self.assertEqual(self.kiro.typed, ["a", "again, please"])
         self.kiro.chunk("good")
@@ -614,7 +617,7 @@ class StopTests(SessionTestCase):
 
     def test_stop(self) -> None:
         """
-        A stopped session is told to end, once, and is gone when it has.
+        A stopped session is terminated once, and is gone when it has exited.
         """
         self.settle()
         self.session.stop("because")
@@ -631,7 +634,7 @@ class StopTests(SessionTestCase):
         Stopping a session fails its turn.
         """
         self.settle()
-        results = watched(self.session.ask("hello"))
+        results = results_of(self.session.ask("hello"))
         self.settle()
         self.session.stop("because")
         self.settle()
@@ -640,19 +643,19 @@ class StopTests(SessionTestCase):
 
 class ReadTests(SessionTestCase):
     """
-    Tests for what comes in one read.
+    Tests for several events in one read.
     """
 
     def test_prompt_that_goes_at_once(self) -> None:
         """
-        A prompt that came and went in one read is not one to be asked at.
+        A prompt that came and went in one read does not make the session idle.
         """
         self.settle()
         drawn = LineEditor(classic.prompt()).open()
         self.kiro.process.deliver(b"\x1b[?2004l\r\n" + drawn + b"\x1b[?2004l\r\n")
         self.settle()
         self.assertIs(self.session.state, SessionState.INTERRUPTING)
-        self.assertEqual(self.idle, 1)
+        self.assertEqual(self.idle_count, 1)
 
 
 class AllowTests(SessionTestCase):
@@ -664,10 +667,10 @@ class AllowTests(SessionTestCase):
 
     def test_approval_is_given(self) -> None:
         """
-        A question whether a tool may run is answered yes, for this once.
+        A request to use a tool is allowed, this one time.
         """
         self.settle()
-        results = watched(self.session.ask("hello"))
+        results = results_of(self.session.ask("hello"))
         self.settle()
         self.kiro.ask_approval()
         self.settle()
@@ -684,10 +687,10 @@ class JournalTests(SessionTestCase):
 
     def test_journal_before_terminal(self) -> None:
         """
-        What the journal says is the answer.
+        The answer is the one that the journal has.
         """
         self.settle()
-        results = watched(self.session.ask("hello"))
+        results = results_of(self.session.ask("hello"))
         self.settle()
         self.kiro.say("as it was drawn")
         self.settle()
@@ -699,17 +702,17 @@ class JournalTests(SessionTestCase):
 
 class EmptyJournalTests(SessionTestCase):
     """
-    Tests for a session whose journal does not say.
+    Tests for a session whose journal has no answer.
     """
 
     changes = MappingProxyType({"journal": MemoryJournal(None)})
 
     def test_terminal(self) -> None:
         """
-        What the terminal shows is the answer then.
+        The answer is the one that the terminal shows.
         """
         self.settle()
-        results = watched(self.session.ask("hello"))
+        results = results_of(self.session.ask("hello"))
         self.settle()
         self.kiro.say("as it was drawn")
         self.settle()
@@ -717,9 +720,9 @@ class EmptyJournalTests(SessionTestCase):
         self.assertEqual(results[0].source, "terminal")
 
 
-class SilenceTests(SessionTestCase):
+class QuietTests(SessionTestCase):
     """
-    Tests for a session that is known by its silence, and cannot forget.
+    Tests for a session that is known by its silence and cannot be cleared.
     """
 
     program = staticmethod(lambda: MemoryLine(lambda prompt: None))
@@ -727,8 +730,7 @@ class SilenceTests(SessionTestCase):
 
     def test_ready_when_quiet(self) -> None:
         """
-        It is idle when its prompt has stayed, and each output begins the wait
-        anew.
+        A session is idle when its prompt has stayed; each output restarts the wait.
         """
         self.settle()
         self.assertIs(self.session.state, SessionState.STARTING)
@@ -741,13 +743,13 @@ class SilenceTests(SessionTestCase):
 
     def test_turn_is_the_last(self) -> None:
         """
-        It is spent by its first turn, with an answer or without.
+        A session ends with its first turn, answered or not.
         """
         for aborted in (False, True):
             self.setUp()
             self.settle(0.5)
             reply = self.session.ask("two\nlines")
-            results = watched(reply)
+            results = results_of(reply)
             self.settle()
             self.assertEqual(self.kiro.typed, ["two lines"])
             if aborted:
@@ -765,7 +767,7 @@ class SilenceTests(SessionTestCase):
 
     def test_too_long(self) -> None:
         """
-        What cannot be typed is refused, and the session stays idle.
+        A prompt that cannot be typed is refused, and the session stays idle.
         """
         self.settle(0.5)
         with self.assertRaises(PromptTooLarge):

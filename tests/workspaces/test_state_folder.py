@@ -13,7 +13,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import CannotStart
-from kiroworkers.workspaces.state_folder import StateFolder, deserted
+from kiroworkers.workspaces.state_folder import StateFolder, lock_if_abandoned
 from tests.programs import environment
 
 
@@ -25,57 +25,57 @@ class StateFolderTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.top = Path(self.mktemp()).resolve()
         self.top.mkdir(parents=True)
-        self.given = self.top / "state"
+        self.configured = self.top / "state"
 
-    def refused(self, given: Path) -> str:
+    def refusal(self, configured: Path) -> str:
         with self.assertRaises(CannotStart) as raised:
-            StateFolder(given)
+            StateFolder(configured)
         return str(raised.exception)
 
-    def test_given(self) -> None:
+    def test_configured(self) -> None:
         """
-        A given folder is made for the user's eyes only, and kept.
+        A configured directory is created for its user only, and kept.
         """
-        folder = StateFolder(self.given)
-        self.assertEqual((folder.path, folder.temporary), (self.given, False))
-        self.assertEqual(stat.S_IMODE(self.given.stat().st_mode), 0o700)
+        folder = StateFolder(self.configured)
+        self.assertEqual((folder.path, folder.temporary), (self.configured, False))
+        self.assertEqual(stat.S_IMODE(self.configured.stat().st_mode), 0o700)
         folder.release()
-        self.assertTrue(self.given.exists())
+        self.assertTrue(self.configured.exists())
 
     def test_one_server(self) -> None:
         """
-        A folder is one server's, until that is gone.
+        A directory cannot be used by a second server until the first is gone.
         """
-        folder = StateFolder(self.given)
-        self.assertIn("another server uses it", self.refused(self.given))
+        folder = StateFolder(self.configured)
+        self.assertIn("another server uses it", self.refusal(self.configured))
         folder.release()
-        StateFolder(self.given).release()
+        StateFolder(self.configured).release()
 
-    def test_somebody_elses(self) -> None:
+    def test_not_empty(self) -> None:
         """
-        A folder with other things in it is refused: it will be emptied.
+        A directory with other files in it is refused, because it would be cleared.
         """
         (self.top / "precious").touch()
-        self.assertIn("not empty", self.refused(self.top))
+        self.assertIn("not empty", self.refusal(self.top))
         self.assertTrue((self.top / "precious").exists())
 
     def test_leftovers(self) -> None:
         """
-        What a server before left there can be removed.
+        What an earlier server left behind is cleared, and other files are kept.
         """
-        StateFolder(self.given).release()
-        (self.given / "work" / "worker1").mkdir(parents=True)
-        folder = StateFolder(self.given)
-        (self.given / "mine").mkdir()
-        folder.empty()
-        self.assertEqual([*(self.given / "work").iterdir()], [])
-        self.assertTrue((self.given / "mine").exists())
-        self.assertIn("another server", self.refused(self.given))
+        StateFolder(self.configured).release()
+        (self.configured / "work" / "worker1").mkdir(parents=True)
+        folder = StateFolder(self.configured)
+        (self.configured / "mine").mkdir()
+        folder.clear()
+        self.assertEqual([*(self.configured / "work").iterdir()], [])
+        self.assertTrue((self.configured / "mine").exists())
+        self.assertIn("another server", self.refusal(self.configured))
         folder.release()
 
-    def test_nobody_may_write(self) -> None:
+    def test_read_only(self) -> None:
         """
-        So can what an agent made so that nobody may write there.
+        A tree with read-only directories can be removed.
         """
         script = (
             "import os, sys, tempfile; from pathlib import Path\n"
@@ -83,16 +83,16 @@ class StateFolderTests(SynchronousTestCase):
             "if os.getuid() == 0: os.setuid(65534)\n"
             "top = Path(tempfile.mkdtemp()); (top / 'deep' / 'er').mkdir(parents=True)\n"
             "(top / 'deep' / 'er' / 'file').touch()\n"
-            "for each in (top / 'deep' / 'er', top / 'deep', top): each.chmod(0o555)\n"
+            "for folder in (top / 'deep' / 'er', top / 'deep', top): folder.chmod(0o555)\n"
             "remove_tree(top); sys.exit(top.exists())\n"
         )
-        done = subprocess.run([sys.executable, "-c", script], env=environment(), check=False)
-        self.assertEqual(done.returncode, 0)
+        completed = subprocess.run([sys.executable, "-c", script], env=environment(), check=False)
+        self.assertEqual(completed.returncode, 0)
 
     def test_temporary(self) -> None:
         """
-        Without one it is temporary, and those that dead servers left are removed;
-        one of a server that lives is not, nor what was never a server's.
+        Without a configured directory it is temporary, and those that dead servers left
+        are removed; those of living servers and of other programs are kept.
         """
         self.patch(tempfile, "tempdir", str(self.top))
         (self.top / "kiroworkers-other").mkdir()
@@ -107,15 +107,15 @@ class StateFolderTests(SynchronousTestCase):
         third.release()
 
 
-class DesertedTests(SynchronousTestCase):
+class LockIfAbandonedTests(SynchronousTestCase):
     """
-    Tests for `deserted`.
+    Tests for `lock_if_abandoned`.
     """
 
-    def test_deserted(self) -> None:
+    def test_abandoned(self) -> None:
         """
-        A folder is deserted when its server is gone, not when it lives, and not
-        when it was no server's.
+        A directory is abandoned if its server is gone, not if that lives or if it
+        never belonged to a server.
         """
         top = Path(self.mktemp()).resolve()
         top.mkdir(parents=True)
@@ -123,12 +123,12 @@ class DesertedTests(SynchronousTestCase):
         for path, expected in [
             (folder.path, False),
             (top, False),
-            # Another's temporary one may be where only that can see it.
+            # Another server's temporary directory may be visible to that server only.
             (top / "kiroworkers-of-a-container", False),
             (top / "elsewhere", False),
         ]:
-            with deserted(path) as found:
-                self.assertEqual(found, expected, path)
+            with lock_if_abandoned(path) as is_abandoned:
+                self.assertEqual(is_abandoned, expected, path)
         folder.release()
-        with deserted(folder.path) as found:
-            self.assertTrue(found)
+        with lock_if_abandoned(folder.path) as is_abandoned:
+            self.assertTrue(is_abandoned)

@@ -15,10 +15,10 @@ from kiroworkers.conversations.dialects.dialect import StateDir
 from kiroworkers.process.agent_process import Command
 from kiroworkers.workspaces.workspaces import Workdir, Workspace, Workspaces
 
-STORE = StateDir("TOOL_HOME", ".tool", copy=("config", "deep/er", "missing"), link=("auth",))
+STATE_DIR = StateDir("TOOL_HOME", ".tool", copy=("config", "deep/er", "missing"), link=("auth",))
 
 
-class RoomsTests(SynchronousTestCase):
+class WorkspacesTests(SynchronousTestCase):
     """
     Tests for `Workspaces`.
     """
@@ -27,11 +27,11 @@ class RoomsTests(SynchronousTestCase):
         self.folder = Path(self.mktemp()).resolve()
         self.state = self.folder / "state-dir"
         self.home = self.folder / "home"
-        for each in ("config", "deep/er", "auth"):
-            file = self.home / ".tool" / each
+        for name in ("config", "deep/er", "auth"):
+            file = self.home / ".tool" / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(f"my {each}")
-            file.chmod(0o600 if each == "auth" else 0o640)
+            file.write_text(f"my {name}")
+            file.chmod(0o600 if name == "auth" else 0o640)
         self.command = Command(
             "/bin/agent", ("chat",), {"HOME": str(self.home)}, self.home, (5, 80)
         )
@@ -52,7 +52,7 @@ class RoomsTests(SynchronousTestCase):
     def prepare(
         self, workspaces: Workspaces, worker: str = "worker1", *state_dirs: StateDir
     ) -> Workspace:
-        workspace = workspaces.take(worker, self.command, state_dirs)
+        workspace = workspaces.allocate(worker, self.command, state_dirs)
         workspace.prepare(self.started.append)
         return workspace
 
@@ -60,15 +60,17 @@ class RoomsTests(SynchronousTestCase):
         """
         A session that needs nothing of its own runs the command as it is.
         """
-        workspace = Workspaces(self.run_command, Workdir.SHARED).take("worker1", self.command, ())
+        workspace = Workspaces(self.run_command, Workdir.SHARED).allocate(
+            "worker1", self.command, ()
+        )
         workspace.prepare(self.started.append)
         workspace.release()
         self.assertEqual(self.started, [self.command])
 
     def test_per_worker(self) -> None:
         """
-        Sessions that live at the same time run in empty folders of their own, for
-        the user's eyes only; a folder that was left is free, and empty, again.
+        Sessions that live at the same time run in empty directories of their own,
+        accessible to the user only; a released one is used again, empty.
         """
         workspaces = self.open(Workdir.PER_WORKER)
         first = self.prepare(workspaces)
@@ -87,8 +89,8 @@ class RoomsTests(SynchronousTestCase):
 
     def test_removed(self) -> None:
         """
-        What a session leaves is removed by a program, so that nobody waits for it,
-        and the server's end waits for that.
+        A program removes what a session leaves, so that nothing waits for it but the
+        server when it stops.
         """
         workspaces = self.open(Workdir.PER_WORKER)
         removed: Deferred[tuple[bytes, bytes, int]] = Deferred()
@@ -106,62 +108,62 @@ class RoomsTests(SynchronousTestCase):
 
     def test_state(self) -> None:
         """
-        An agent's variable points at a folder of the session's own, which begins
-        with what is copied, modes and all, and what is linked; what the user does
-        not have is not there.
+        An agent's variable points to a directory of the session's own.  It starts with
+        the copied files, modes included, and the linked ones; those that the user
+        does not have are missing.
         """
-        self.prepare(self.open(), "worker1", STORE)
+        self.prepare(self.open(), "worker1", STATE_DIR)
         [command] = self.started
         self.assertEqual(command.folder, self.command.folder)
         own = Path(command.environment["TOOL_HOME"])
         self.assertEqual(own, self.state / "state" / "worker1" / "TOOL_HOME")
-        self.assertEqual({each.name for each in own.iterdir()}, {"config", "deep", "auth"})
-        for each, mode in [("config", 0o640), ("deep/er", 0o640), ("auth", 0o600)]:
-            self.assertEqual((own / each).read_text(), f"my {each}")
-            self.assertEqual(stat.S_IMODE((own / each).stat().st_mode), mode)
+        self.assertEqual({path.name for path in own.iterdir()}, {"config", "deep", "auth"})
+        for name, mode in [("config", 0o640), ("deep/er", 0o640), ("auth", 0o600)]:
+            self.assertEqual((own / name).read_text(), f"my {name}")
+            self.assertEqual(stat.S_IMODE((own / name).stat().st_mode), mode)
         (own / "config").write_text("spoilt")
         (own / "auth").write_text("renewed")
         self.assertEqual((self.home / ".tool" / "config").read_text(), "my config")
         self.assertEqual((self.home / ".tool" / "auth").read_text(), "renewed")
 
-    def test_each_its_own(self) -> None:
+    def test_state_is_not_shared(self) -> None:
         """
         Two sessions of one worker share no state, and the next one inherits none.
         """
         workspaces = self.open()
-        first = self.prepare(workspaces, "worker1", STORE)
-        self.prepare(workspaces, "worker1", STORE)
-        folders = [Path(each.environment["TOOL_HOME"]) for each in self.started]
+        first = self.prepare(workspaces, "worker1", STATE_DIR)
+        self.prepare(workspaces, "worker1", STATE_DIR)
+        folders = [Path(command.environment["TOOL_HOME"]) for command in self.started]
         self.assertEqual(len(set(folders)), 2)
         (folders[0] / "history").touch()
         first.release()
         self.assertFalse(folders[0].exists())
-        self.prepare(workspaces, "worker1", STORE)
+        self.prepare(workspaces, "worker1", STATE_DIR)
         self.assertEqual(self.started[-1].environment["TOOL_HOME"], str(folders[0]))
         self.assertFalse((folders[0] / "history").exists())
 
-    def test_where_the_users_is(self) -> None:
+    def test_source_of_state(self) -> None:
         """
-        The user's own folder is where the variable says, if it is set; where
-        nothing says where it is, the session's is empty.
+        The user's own directory is where the variable points, if it is set; without the
+        variable and a home, the session's directory is empty.
         """
         other = self.folder / "other"
         other.mkdir()
         (other / "config").write_text("another")
         workspaces = self.open()
-        for environment, found in [
+        for environment, names in [
             ({"HOME": str(self.home), "TOOL_HOME": str(other)}, ["config"]),
             ({}, []),
         ]:
             self.command = Command("/bin/agent", (), environment, self.home, (5, 80))
-            self.prepare(workspaces, "worker1", STORE)
+            self.prepare(workspaces, "worker1", STATE_DIR)
             own = Path(self.started[-1].environment["TOOL_HOME"])
-            self.assertEqual([each.name for each in own.iterdir()], found)
+            self.assertEqual([path.name for path in own.iterdir()], names)
 
-    def test_no_file(self) -> None:
+    def test_unusable_file(self) -> None:
         """
-        What is no file, or too large for a setting, is not copied: the session
-        does not start, says why, and leaves no room behind.
+        A file that is not regular or is too large is not copied: the session does not
+        start, the error names the file, and the workspace is released.
         """
         os.mkfifo(self.home / ".tool" / "pipe")
         (self.home / ".tool" / "large").write_bytes(bytes(1024**2 + 1))
@@ -171,12 +173,12 @@ class RoomsTests(SynchronousTestCase):
                 self.prepare(workspaces, "worker1", StateDir("TOOL_HOME", ".tool", copy=(name,)))
             self.assertIn(f".tool/{name}", str(raised.exception))
         self.assertEqual(self.started, [])
-        self.prepare(workspaces, "worker1", STORE)
+        self.prepare(workspaces, "worker1", STATE_DIR)
         self.assertIn("/state/worker1/", self.started[0].environment["TOOL_HOME"])
 
     def test_start_fails(self) -> None:
         """
-        A session that cannot be started leaves its room.
+        A session that cannot be started releases its workspace.
         """
         workspaces = self.open(Workdir.PER_WORKER)
 
@@ -184,22 +186,22 @@ class RoomsTests(SynchronousTestCase):
             raise OSError("no more processes")
 
         with self.assertRaises(OSError):
-            workspaces.take("worker1", self.command, ()).prepare(start)
+            workspaces.allocate("worker1", self.command, ()).prepare(start)
         self.prepare(workspaces)
         self.assertEqual(self.started[0].folder.name, "worker1")
 
     def test_names(self) -> None:
         """
-        A name that is no safe name of a folder is refused.
+        A worker's name that cannot safely name a directory is refused.
         """
         workspaces = self.open(Workdir.PER_WORKER)
         for name in ("", "..", "a/b", "worker1.2", "-rf", "x" * 101):
             with self.assertRaises(ValueError):
-                workspaces.take(name, self.command, ())
+                workspaces.allocate(name, self.command, ())
 
     def test_leftovers(self) -> None:
         """
-        What an earlier server left in the state folder is gone when rooms open.
+        What an earlier server left in the state directory is removed at the start.
         """
         workspaces = self.open()
         left = self.state / "state" / "worker9"

@@ -15,19 +15,18 @@ from kiroworkers.errors import CannotStart
 from kiroworkers.process.agent_process import Command
 from kiroworkers.workspaces.state_folder import StateFolder
 from kiroworkers.workspaces.worktrees import Worktrees
-from tests.programs import environment, git, new_repository
+from tests.programs import environment, folder_outside, git, new_repository
 
 
 class WorktreeTestCase(SynchronousTestCase):
     """
-    A repository, and a state folder.
+    Create a repository and a state directory.
     """
 
     def setUp(self) -> None:
         if shutil.which("git") is None:
             raise SkipTest("git is not installed")
-        self.folder = Path(self.mktemp()).resolve()
-        self.folder.mkdir(parents=True)
+        self.folder = folder_outside(self)
         self.repository = new_repository(self.folder / "repository", {"sub/file": "first\n"})
         self.state = StateFolder(self.folder / "state")
         self.addCleanup(self.state.release)
@@ -37,8 +36,8 @@ class WorktreeTestCase(SynchronousTestCase):
 
     def listed(self) -> list[Path]:
         lines = git(self.repository, "worktree", "list", "--porcelain").splitlines()
-        found = [Path(line[9:]) for line in lines if line.startswith("worktree ")]
-        return [each for each in found if each != self.repository]
+        paths = [Path(line[9:]) for line in lines if line.startswith("worktree ")]
+        return [path for path in paths if path != self.repository]
 
 
 class CheckoutTests(WorktreeTestCase):
@@ -48,12 +47,12 @@ class CheckoutTests(WorktreeTestCase):
 
     def command(self, *arguments: str, path: Path | None = None) -> list[str]:
         agent = Command("/bin/sh", arguments, {}, self.repository, (5, 80))
-        command = self.worktrees.command(path or self.path, agent)
+        command = self.worktrees.checkout_command(path or self.path, agent)
         return [command.executable, *command.arguments]
 
     def agent(self, script: str, **variables: str) -> str:
         """
-        What an agent prints that is a shell's `script`.
+        Run a shell's `script` as the agent, and return what it prints.
         """
         done = subprocess.run(
             self.command("-c", script),
@@ -66,15 +65,15 @@ class CheckoutTests(WorktreeTestCase):
 
     def test_made(self) -> None:
         """
-        The agent runs in the same folder of a checkout of HEAD, of its own.
+        The agent runs in the same directory of its own checkout of HEAD.
         """
         self.assertEqual(self.agent("pwd; cat file"), f"{self.path}/sub\nfirst")
         self.assertEqual(self.listed(), [self.path])
 
     def test_reset(self) -> None:
         """
-        Whatever the one before did there, the next one finds HEAD as it now is,
-        and nothing else.
+        Whatever the last session did to the checkout, the next one finds the files of
+        the current HEAD and no others.
         """
         for damage in [
             "echo other > file; touch new; mkdir -p ../deep/er; git add -A",
@@ -84,8 +83,8 @@ class CheckoutTests(WorktreeTestCase):
             "touch $(git rev-parse --git-dir)/index.lock",
         ]:
             self.agent(damage)
-            found = self.agent("cat file; cd ..; find . -type f | sort")
-            self.assertEqual(found, "first\n./.git\n./sub/file", damage)
+            output = self.agent("cat file; cd ..; find . -type f | sort")
+            self.assertEqual(output, "first\n./.git\n./sub/file", damage)
         (self.repository / "sub" / "file").write_text("second")
         git(self.repository, "commit", "-qam", "more")
         self.assertEqual(self.agent("cat file"), "second")
@@ -93,8 +92,8 @@ class CheckoutTests(WorktreeTestCase):
 
     def test_led_elsewhere(self) -> None:
         """
-        A checkout that was made to belong to another repository does that one no
-        harm.
+        A checkout that was changed to point to another repository does not harm that
+        one.
         """
         other = new_repository(self.folder / "other", {"file": "committed"})
         (other / "file").write_text("precious")
@@ -104,7 +103,7 @@ class CheckoutTests(WorktreeTestCase):
 
     def test_side_by_side(self) -> None:
         """
-        Sessions that start at once each get their own.
+        Sessions that start at the same time each get a checkout of their own.
         """
         paths = [self.path.with_name(f"worker{number}") for number in range(6)]
         programs = [
@@ -116,8 +115,8 @@ class CheckoutTests(WorktreeTestCase):
             )
             for path in paths
         ]
-        said = [program.communicate()[0] for program in programs]
-        self.assertEqual(said, [b"first\n"] * len(paths))
+        outputs = [program.communicate()[0] for program in programs]
+        self.assertEqual(outputs, [b"first\n"] * len(paths))
         self.assertEqual(set(self.listed()), set(paths))
 
     def test_hooks(self) -> None:
@@ -134,7 +133,7 @@ class CheckoutTests(WorktreeTestCase):
 
     def test_programs_of_the_configuration(self) -> None:
         """
-        What the repository's configuration runs gets no secret of the session.
+        Programs of the repository's configuration do not see the session's secrets.
         """
         stolen = self.folder / "stolen"
         git(self.repository, "config", "core.fsmonitor", f"sh -c 'env >> {stolen}'")
@@ -182,13 +181,12 @@ class WorktreesTests(WorktreeTestCase):
 
     def test_stale(self) -> None:
         """
-        At the start, those of servers that are gone are removed, and those that
-        this one finds in its own folder; not one of a server that lives, and not
-        the user's.
+        At the start, the worktrees of dead servers and those in this server's own
+        directory are removed; those of living servers and of the user are kept.
         """
         alive, dead = (StateFolder(self.folder / name) for name in ("alive", "dead"))
         self.addCleanup(alive.release)
-        # It is not there; it may be where only its server can see it.
+        # Its directory is missing here, but its server may see it.
         elsewhere = self.folder / "kiroworkers-abc" / "work" / "worker1"
         users = self.folder / "mine" / "work" / "tree"
         living = alive.path / "work" / "worker1"
@@ -202,11 +200,11 @@ class WorktreesTests(WorktreeTestCase):
 
     def test_removal(self) -> None:
         """
-        The repository forgets a worktree whose files are gone.
+        The record of a worktree whose files are gone is removed.
         """
         self.add(self.path)
         shutil.rmtree(self.path)
-        command = self.worktrees.removal(self.path)
+        command = self.worktrees.removal_command(self.path)
         subprocess.run(
             [command.executable, *command.arguments],
             cwd=command.folder,
@@ -215,9 +213,10 @@ class WorktreesTests(WorktreeTestCase):
         )
         self.assertEqual(self.listed(), [])
 
-    def test_not_to_be_had(self) -> None:
+    def test_unavailable(self) -> None:
         """
-        Without git, a repository or a commit, one line says so.
+        Without git, a repository or a commit, the server does not start, and one line
+        says why.
         """
         empty = self.folder / "empty"
         empty.mkdir()
@@ -229,14 +228,14 @@ class WorktreesTests(WorktreeTestCase):
         ]:
             with self.assertRaises(CannotStart) as raised:
                 Worktrees(folder, variables)
-            said = str(raised.exception)
-            self.assertTrue(said.startswith("kiroworkers: --workdir git-worktree: "), said)
-            self.assertIn(reason, said)
-            self.assertNotIn("\n", said)
+            message = str(raised.exception)
+            self.assertTrue(message.startswith("kiroworkers: --workdir git-worktree: "), message)
+            self.assertIn(reason, message)
+            self.assertNotIn("\n", message)
 
-    def test_variables_of_gits(self) -> None:
+    def test_git_variables(self) -> None:
         """
-        A variable that says where another repository is does not mislead.
+        Variables that point to another repository are ignored.
         """
         variables = environment(GIT_DIR="/nowhere", GIT_WORK_TREE="/nowhere")
         worktrees = Worktrees(self.repository, variables)
