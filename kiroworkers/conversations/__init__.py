@@ -1,10 +1,9 @@
 """
-How an agent talks, at a terminal or over pipes: bytes in, events out; prompts in,
-bytes out.
+Talk to an agent, on a terminal or over pipes: bytes in, events out; prompts in, bytes out.
 
-A `Dialect` is what is known of one agent, as data.  A `Conversation` follows one
-session by it.  Neither knows a clock, a file or a
-socket, so a recording of a session gives the same events however it is cut.
+A `Dialect` describes one agent as data.  A `Conversation` follows one session of that
+agent.  Neither uses a clock, a file or a socket, so a recording of a session gives the
+same events no matter where its bytes are cut.
 """
 
 from kiroworkers.conversations.acp.conversation import AcpConversation
@@ -22,12 +21,12 @@ from kiroworkers.conversations.events import (
     Answered,
     Cleared,
     Completion,
+    ComposerNotEmpty,
     Event,
     LateOutput,
     NeedsApproval,
     NeedsChoice,
     NeedsConfirmation,
-    NeedsEmptying,
     NotCleared,
     Overflowed,
     PromptLost,
@@ -39,17 +38,18 @@ from kiroworkers.conversations.events import (
 )
 from kiroworkers.conversations.terminal.bracketed_paste import BracketedPasteConversation
 from kiroworkers.conversations.terminal.line import LineConversation
+from kiroworkers.conversations.terminal.prompt_encoding import LineTooLong, UnsafePrompt
 from kiroworkers.conversations.terminal.screen import ScreenConversation
-from kiroworkers.conversations.terminal.typing import LineTooLong, UnsafePrompt
 
 
 def new_conversation(dialect: Dialect, max_output: int, folder: str = "/") -> Conversation:
     """
-    A conversation of the kind that `dialect` needs; it keeps at most
-    `max_output` bytes of a turn.
+    Return a new conversation of the kind that `dialect` needs.
 
     Args:
-        folder: where the agent works, as an absolute path.
+        dialect: The agent that the conversation is with.
+        max_output: The most bytes of output that a turn may have.
+        folder: The agent's working directory, as an absolute path.
     """
     readiness = dialect.readiness
     if isinstance(readiness, Acp):
@@ -67,6 +67,7 @@ __all__ = [
     "BadDialect",
     "Cleared",
     "Completion",
+    "ComposerNotEmpty",
     "Conversation",
     "Dialect",
     "Event",
@@ -77,7 +78,6 @@ __all__ = [
     "NeedsApproval",
     "NeedsChoice",
     "NeedsConfirmation",
-    "NeedsEmptying",
     "NotCleared",
     "Overflowed",
     "PromptLost",

@@ -1,15 +1,19 @@
 """
-One session, read truthfully: bytes to events, prompts to bytes.
+The interface of a conversation: bytes in, events out; prompts in, bytes out.
 
-A `Conversation` is fed what the agent writes and says what it means; it is asked
-what to write, and says the bytes.  How the end of a turn is known differs:
-`cycle` follows a line editor's marks, `line` waits for a prompt, `screen` looks
-at a screen, all three by pressing keys (`keyboard`); `acp` speaks a protocol.
-All give the same events, so whoever follows a session need not know which one
-it is.
+A `Conversation` follows one session of an agent.  It is fed the bytes that the agent
+writes and returns what they mean as events, and it turns prompts into the bytes to
+write.  The subclasses differ in how they know the end of a turn:
 
-None knows a clock.  One that must see silence says in `quiet_timeout` for how long,
-and is told by `on_quiet`.
+- `BracketedPasteConversation` follows the marks that a line editor writes;
+- `LineConversation` waits for a last line that looks like the prompt;
+- `ScreenConversation` reads the status markers on a screen;
+- `AcpConversation` speaks a protocol over pipes.
+
+All of them report the same events, so the caller need not know which one it has.
+
+None has a clock.  One that needs to know about silence returns a `quiet_timeout`, and
+the caller calls `on_quiet` when that many seconds have passed without output.
 """
 
 from __future__ import annotations
@@ -21,66 +25,69 @@ from kiroworkers.conversations.events import AgentFailure, Completion, Event, So
 
 class Conversation(ABC):
     """
-    Follows one session.
+    Follow one session of an agent.
 
-    The methods that return bytes say what to write, at once and as one piece;
-    each may be called only when its docstring says.
+    The methods that return bytes say what to write to the agent, at once and in one
+    piece.  Call each of them only in the situation that its docstring names.
+
+    Attributes:
+        completion: How this kind of conversation knows the end of a turn.
+        source: Where this kind of conversation reads the text of an answer.
+        slow_clear: Whether a clear may take as long as a start of the agent.
+        streaming: Set to True to get `TextChunk` events where producing them has a cost.
+        interrupt_can_race: Whether an interrupt may reach the agent after its answer, so
+            that it is read at the prompt and makes the agent draw another prompt.
+        sends_late: Whether output of a turn can arrive after the end of that turn.
     """
 
-    #: How this kind of conversation knows the end of a turn.
     completion: Completion
-    #: Where the text of an answer is read.
     source: Source = "terminal"
-    #: May a clear take as long as a start?
-    clears_as_it_starts = False
-    #: Report `TextChunk` events, where that costs something.
+    slow_clear = False
     streaming = False
-    #: May an interrupt and the answer cross, so that the interrupt is read at the
-    #: prompt, and draws another?
-    interrupts_cross = True
-    #: Can output of a turn arrive after the end of that turn?
+    interrupt_can_race = True
     sends_late = False
 
     @property
     @abstractmethod
     def at_prompt(self) -> bool:
         """
-        Is it proven that the agent waits for a prompt, with nothing typed yet?
+        Return whether the agent is known to wait for a prompt, with nothing typed yet.
         """
 
     @property
     @abstractmethod
     def can_clear(self) -> bool:
         """
-        Can the conversation be cleared?
+        Return whether the agent can be made to forget the conversation.
         """
 
     @property
     @abstractmethod
-    def last_seen(self) -> str:
+    def recent_output(self) -> str:
         """
-        The end of what the agent wrote, as plain text.
+        Return the end of what the agent wrote, as plain text.
         """
 
     @property
     @abstractmethod
     def failure(self) -> AgentFailure | None:
         """
-        What the agent says is wrong, if that is the last it said.
+        Return the failure that the agent reported, or None if it has gone on since.
         """
 
     @property
-    def lost(self) -> bool:
+    def desynchronized(self) -> bool:
         """
-        Did it print so much that it is not followed any more?
+        Return whether the agent printed so much that the session is no longer followed.
         """
         return False
 
     @property
     def quiet_timeout(self) -> float | None:
         """
-        After how many seconds without output `on_quiet` is to be called; None
-        while silence means nothing.
+        Return the seconds without output after which to call `on_quiet`.
+
+        None while silence means nothing.
         """
         return None
 
@@ -88,85 +95,91 @@ class Conversation(ABC):
 
     def data_to_send(self) -> bytes:
         """
-        What is to be written though nobody asked for it, since this was last called:
-        to be called when the program has started, and after each `feed` and `on_quiet`.
+        Return the bytes that the conversation itself wants written since the last call.
+
+        Call it when the program has started, and after each `feed` and `on_quiet`.
         """
         return b""
 
     @abstractmethod
     def ask(self, prompt: str) -> bytes:
         """
-        Submit `prompt`.  Only at the prompt.
+        Return the bytes that submit `prompt`.  Call it only at the prompt.
 
         Raises:
-            UnsafePrompt: if the agent would not take it as it is.
-            LineTooLong: if the agent cannot be given so much.
+            UnsafePrompt: If the agent would not take the prompt as it is.
+            LineTooLong: If the agent cannot be given a prompt of this length.
         """
 
     @abstractmethod
     def clear(self) -> bytes:
         """
-        Make the agent forget the conversation, if it `can_clear`.  Only at the
-        prompt.
+        Return the bytes that make the agent forget the conversation.
+
+        Call it only at the prompt, and only if the conversation `can_clear`.
         """
 
     def confirm_clear(self) -> bytes:
         """
-        The answer to `NeedsConfirmation`.
+        Return the bytes that answer `NeedsConfirmation` with yes.
         """
-        raise AssertionError("it does not ask")
+        raise AssertionError("this agent asks for no confirmation")
 
     @abstractmethod
     def deny(self) -> bytes:
         """
-        The next step towards an answer to `NeedsApproval` that lets no tool run.
+        Return the bytes of the next step towards denying what `NeedsApproval` asks for.
         """
 
     @abstractmethod
     def allow(self) -> bytes:
         """
-        The next step towards an answer to `NeedsApproval` that lets the tool run
-        this once.
+        Return the bytes of the next step towards allowing the tool this one time.
+
+        It is the positive answer to `NeedsApproval`, and never a permission for longer.
         """
 
     @abstractmethod
     def interrupt(self) -> bytes:
         """
-        Stop the running turn.  What it said is dropped; the next proven prompt
-        is only `Ready`.  Nothing to write when the prompt is already there; nor
-        while the prompt is not taken yet, when this would be no interrupt: then
-        again at `Submitted`.
+        Return the bytes that stop the running turn, and discard what it has printed.
+
+        The next prompt is then reported as `Ready`, without an answer.  The bytes are
+        empty if the prompt is already back, and also while the agent has not taken the
+        prompt yet, because the keys would not count as an interrupt: call this again at
+        `Submitted`.
         """
 
     def quit(self) -> bytes:
         """
-        Make the agent end; nothing to write where it is not told how.  Only at
-        the prompt.
+        Return the bytes that make the agent exit; empty if its dialect names none.
+
+        Call it only at the prompt.
         """
         return b""
 
-    def empty(self) -> bytes:
+    def empty_composer(self) -> bytes:
         """
-        The answer to `NeedsEmptying`.
+        Return the bytes that answer `ComposerNotEmpty`.
         """
-        raise AssertionError("there is nothing to empty")
+        raise AssertionError("this agent has no composer")
 
     # What was read.
 
     @abstractmethod
     def feed(self, data: bytes) -> list[Event]:
         """
-        The events in `data`, which may be cut anywhere.
+        Return the events in `data`, which may be cut at any byte.
         """
 
     def feed_stderr(self, data: bytes) -> None:
         """
-        The program wrote `data` beside the conversation, to standard error.
+        Take in `data` that the program wrote to standard error.
         """
         raise AssertionError("a terminal has one output")
 
     def on_quiet(self) -> list[Event]:
         """
-        The events in a silence of `quiet_timeout` seconds.
+        Return the events that follow from `quiet_timeout` seconds of silence.
         """
         return []

@@ -1,5 +1,5 @@
 """
-What happens in a conversation, as values.
+The events of a conversation, as immutable values.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from typing import Literal, TypeAlias
 
 from attrs import frozen
 
-#: How the end of a turn was known: by the line editor that reads again, by the
-#: agent's own sign that it is idle and a quiet moment, by a text that looks like
-#: the prompt and a quiet moment, or by the response of a protocol.
+#: How the end of a turn was known: ``prompt``, the line editor reads again;
+#: ``idle-sign``, the agent's own idle marker and a quiet moment; ``quiet``, a text that
+#: looks like the prompt and a quiet moment; ``response``, the response of a protocol.
 Completion: TypeAlias = Literal["prompt", "idle-sign", "quiet", "response"]
 
 #: Where the text of an answer was read.
@@ -20,28 +20,29 @@ Source: TypeAlias = Literal["terminal", "journal", "protocol"]
 @frozen
 class Ready:
     """
-    The agent shows its prompt: what is typed now is read by its line editor.
+    Reported when the agent shows its prompt and there is no answer to report.
     """
 
 
 @frozen
 class Submitted:
     """
-    The agent took the prompt and let go of the keys: everything before was
-    echo, and from now on an interrupt is a signal to it.
+    Reported when the agent has taken the prompt and started the turn.
+
+    What it printed before is echo.  From now on an interrupt reaches the turn.
     """
 
 
 @frozen
 class Answered:
     """
-    The turn is over and the prompt is back; `text` is all that was printed
-    between, as a reader would have seen it.
+    Reported when the turn is over and the prompt is back.
 
     Attributes:
-        completion: how that is known.
-        wrapped: the agent may have cut long lines, so that a line's end in
-            `text` need not be one of the answer's.
+        text: Everything that the turn printed, as plain text.
+        completion: How the end of the turn was known.
+        wrapped: Whether the agent may have cut long lines, so that a line break in `text`
+            need not be one of the answer's.
     """
 
     text: str
@@ -52,7 +53,7 @@ class Answered:
 @frozen
 class TextChunk:
     """
-    A piece of the answer, as soon as it is certain.
+    Reported for each part of the answer, as soon as that part can no longer change.
     """
 
     text: str
@@ -61,8 +62,10 @@ class TextChunk:
 @frozen
 class LateOutput:
     """
-    The agent sent `text` (empty for output that is no text) after the end of its
-    turn, before another prompt was submitted.
+    Reported when output of a turn arrives after its end and before the next prompt.
+
+    Attributes:
+        text: The output, or an empty string for output that is not text.
     """
 
     text: str
@@ -71,7 +74,10 @@ class LateOutput:
 @frozen
 class Working:
     """
-    The agent uses a tool, which it calls `what`.
+    Reported when the agent uses a tool.
+
+    Attributes:
+        what: The agent's name for what it does.
     """
 
     what: str
@@ -80,11 +86,12 @@ class Working:
 @frozen
 class NeedsApproval:
     """
-    The agent asks, in the words `question`, whether it may use a tool.
+    Reported when the agent asks whether it may use a tool.
 
     Attributes:
-        number: tells questions in the same words apart; one that is asked again
-            for each step towards its answer has the same.
+        question: The question in the agent's words.
+        number: An identifier that tells apart two questions in the same words.  A
+            question that is reported again for each step towards its answer keeps it.
     """
 
     question: str
@@ -94,8 +101,11 @@ class NeedsApproval:
 @frozen
 class NeedsChoice:
     """
-    The agent stops at a menu on its way to the first prompt: `question` is the
-    part of it that was recognized, and `keys` go towards its safe choice.
+    Reported when the agent stops at a menu before its first prompt.
+
+    Attributes:
+        question: The part of the menu that was recognized.
+        keys: The keys that lead to the menu's safe choice.
     """
 
     question: str
@@ -105,8 +115,12 @@ class NeedsChoice:
 @frozen
 class AgentFailure:
     """
-    The agent says why it cannot answer: a `kind` of trouble, the line `detail`
-    that proves it, and the seconds to wait where it names them.
+    Reported when the agent says why it cannot answer.
+
+    Attributes:
+        kind: What kind of failure it is, as a code such as ``throttled``.
+        detail: The line of the output that says so.
+        retry_after: The seconds to wait, where the agent names them.
     """
 
     kind: str
@@ -115,31 +129,35 @@ class AgentFailure:
 
 
 @frozen
-class NeedsEmptying:
+class ComposerNotEmpty:
     """
-    The turn was cancelled, and the agent put its prompt back into the composer.
+    Reported when a cancelled turn left its prompt in the agent's input field.
+
+    It must be erased with `Conversation.empty_composer` before anything is typed.
     """
 
 
 @frozen
 class NeedsConfirmation:
     """
-    The agent asks whether it should really clear the conversation.
+    Reported when the agent asks whether it should really clear the conversation.
     """
 
 
 @frozen
 class Cleared:
     """
-    The agent confirmed that it forgot the conversation, and shows its prompt.
+    Reported when the agent has confirmed a clear and shows its prompt.
     """
 
 
 @frozen
 class NotCleared:
     """
-    The agent shows its prompt after the clear command, but confirmed nothing;
-    `text` is what it said instead.
+    Reported when the agent shows its prompt after a clear without confirming it.
+
+    Attributes:
+        text: What the agent printed instead of the confirmation.
     """
 
     text: str
@@ -148,7 +166,10 @@ class NotCleared:
 @frozen
 class Overflowed:
     """
-    The turn printed more than `limit` bytes; the rest of it is not kept.
+    Reported when a turn has printed too much; the rest of its output is not kept.
+
+    Attributes:
+        limit: The number of bytes that may be kept of a turn.
     """
 
     limit: int
@@ -157,7 +178,7 @@ class Overflowed:
 @frozen
 class PromptLost:
     """
-    The prompt went away though nothing was typed.
+    Reported when the prompt went away although nothing was typed.
     """
 
 
@@ -170,7 +191,7 @@ Event: TypeAlias = (
     | Answered
     | NeedsApproval
     | NeedsChoice
-    | NeedsEmptying
+    | ComposerNotEmpty
     | AgentFailure
     | NeedsConfirmation
     | Cleared

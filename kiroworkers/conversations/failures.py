@@ -1,5 +1,5 @@
 """
-Why an agent gives no answer, by the words it says so in.
+Recognize why an agent gives no answer, by the words that it prints.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from kiroworkers.conversations.events import AgentFailure
 
-#: Every kind that a dialect may name.
+#: Every kind of failure that a dialect file may name.
 FAILURE_KINDS = (
     "login_required",
     "login_expired",
@@ -22,24 +22,24 @@ FAILURE_KINDS = (
     "model_gone",
 )
 
-#: Longest text that is quoted as a proof.
-_LONGEST_PROOF = 200
+#: The most characters of the agent's line that are quoted as a failure's detail.
+_MAX_DETAIL_LENGTH = 200
 
 _DURATION = re.compile(
     r"\b(?:in|after|for|wait) (\d{1,6}) ?(s|m|h)(?:ec(?:ond)?s?|in(?:ute)?s?|(?:ou)?rs?)?\b", re.I
 )
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600}
 
 
 @frozen
 class FailurePattern:
     """
-    A text that proves a trouble.
+    Represent a text by which a failure of the agent is recognized.
 
     Attributes:
-        kind: one of `FAILURE_KINDS`.
-        text: searched in plain text.
-        blocks: no prompt follows, because the agent waits for a choice.
+        kind: One of `FAILURE_KINDS`.
+        text: The pattern to search for in the agent's output as plain text.
+        blocks: Whether no prompt follows, because the agent waits for a choice.
     """
 
     kind: str
@@ -47,24 +47,25 @@ class FailurePattern:
     blocks: bool = False
 
 
-def find_failure(signs: Iterable[FailurePattern], text: str) -> AgentFailure | None:
+def find_failure(patterns: Iterable[FailurePattern], text: str) -> AgentFailure | None:
     """
-    The trouble that the first of `signs` finds in what an agent said; the line
-    that proves it is its detail.
+    Return the failure of the first of `patterns` that matches `text`, or None.
+
+    The whole line around the match becomes the failure's detail.
     """
-    for sign in signs:
-        found = sign.text.search(text)
-        if found is not None:
-            start = text.rfind("\n", 0, found.start()) + 1
-            end = text.find("\n", found.end())
+    for pattern in patterns:
+        match = pattern.text.search(text)
+        if match is not None:
+            start = text.rfind("\n", 0, match.start()) + 1
+            end = text.find("\n", match.end())
             line = text[start : end if end >= 0 else len(text)].strip()
-            return AgentFailure(sign.kind, line[:_LONGEST_PROOF], _patience(line))
+            return AgentFailure(pattern.kind, line[:_MAX_DETAIL_LENGTH], _seconds_to_wait(line))
     return None
 
 
-def _patience(line: str) -> int | None:
+def _seconds_to_wait(line: str) -> int | None:
     """
-    How long to wait, in whole seconds, where `line` says it.
+    Return the waiting time that `line` names, in whole seconds; None if it names none.
     """
-    found = _DURATION.search(line)
-    return int(found[1]) * _SECONDS[found[2].lower()] if found else None
+    match = _DURATION.search(line)
+    return int(match[1]) * _SECONDS_PER_UNIT[match[2].lower()] if match else None

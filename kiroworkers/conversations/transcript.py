@@ -1,12 +1,15 @@
-"""
-What a person looking at the terminal would have read, as plain text::
+r"""
+Turn terminal output into the plain text that a person would have read.
 
-    >>> plain(b"\\r\\xe2\\xa0\\x8b Thinking...\\x1b[2K\\x1b[1GDone.\\r\\n")
-    'Done.\\n'
+For example::
 
-Written for line interfaces, which print from top to bottom and rewrite at most
-the line they are on.  A rewritten line counts as its last writing; cursor
-movements between lines are not followed.  The cost is linear in the length.
+    >>> plain_text(b"\r\xe2\xa0\x8b Thinking...\x1b[2K\x1b[1GDone.\r\n")
+    'Done.\n'
+
+This is for interfaces that print from top to bottom and rewrite at most the line that
+the cursor is on.  Of a line that was rewritten only the last version counts; cursor
+movements between lines are not followed.  The cost is linear in the length of the
+output.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import re
 
 #: Erasing the line or going back to its first column: what follows replaces it.
-_LINE_AGAIN = re.compile(rb"\x1b\[(?:2K|1?G)")
+_RESTARTS_LINE = re.compile(rb"\x1b\[(?:2K|1?G)")
 
 #: CSI, OSC (ended by BEL or ST), DCS/SOS/PM/APC, charset and two-byte escapes.
 #: A string that is never ended is dropped up to the end of its line.
@@ -27,61 +30,65 @@ _ESCAPES = re.compile(
     rb"|[0-~]"
     rb")"
 )
-#: All but tab, newline and carriage return.
+#: All control characters except tab, newline and carriage return.
 _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\r"))
 
 
-#: Bytes that are read at once: what fits a cache is read fastest, and what a copy
-#: needs is bounded.
-_PIECE = 1 << 18
+#: The number of bytes to convert at once: small enough for a CPU cache, and a bound on
+#: the memory that the intermediate copies take.
+_BLOCK_SIZE = 1 << 18
 
 
-def plain(data: bytes | bytearray, piece: int = _PIECE) -> str:
-    """
-    The text in `data`, without escapes, its newlines as ``\\n``.  Bytes that
-    are not UTF-8 become U+FFFD.
+def plain_text(data: bytes | bytearray, block_size: int = _BLOCK_SIZE) -> str:
+    r"""
+    Return the text in `data`, without escape sequences and with ``\n`` as line ends.
+
+    Bytes that are not UTF-8 become U+FFFD.
 
     Args:
-        piece: so many bytes are read at once, where lines are not longer.
+        data: The output of a terminal, complete or cut anywhere.
+        block_size: The number of bytes to convert at once.  A longer line is still
+            converted as a whole.
     """
-    shown = []
+    blocks = []
     start = 0
     while start < len(data):
-        end = start + piece
+        end = start + block_size
         if end < len(data):
             end = data.rfind(b"\n", start, end) + 1
             if not end:
-                # One line that is longer.
+                # One line that is longer than a block.
                 end = data.find(b"\n", start) + 1 or len(data)
-                start = _last_writing(data, start, end)
-        # No character goes on behind the end of a line.
-        shown.append(_lines(data[start:end]).decode("utf-8", "replace"))
+                start = _last_version(data, start, end)
+        # A block ends with a line, so it never cuts a character in two.
+        blocks.append(_convert_lines(data[start:end]).decode("utf-8", "replace"))
         start = end
-    return "".join(shown)
+    return "".join(blocks)
 
 
-def _lines(data: bytes | bytearray) -> bytes:
+def _convert_lines(data: bytes | bytearray) -> bytes:
     """
-    What is shown of whole lines.
+    Return whole lines as they look at the end, without escape sequences.
     """
-    lines = _unescaped(data).split(b"\n")
+    lines = _without_escapes(data).split(b"\n")
     return b"\n".join(line.rstrip(b"\r").rpartition(b"\r")[2] for line in lines)
 
 
-def _last_writing(data: bytes | bytearray, start: int, end: int) -> int:
+def _last_version(data: bytes | bytearray, start: int, end: int) -> int:
     """
-    From where on the line between `start` and `end` is as good as all of it: it may be
-    rewritten thousands of times, and only the last one is shown.
+    Return where the last version of the line between `start` and `end` begins.
+
+    A line may be rewritten thousands of times, and only its last version is visible.
     """
-    behind = end
+    version_end = end
     while True:
-        again = data.rfind(b"\r", start, behind)
-        if again < 0:
+        position = data.rfind(b"\r", start, version_end)
+        if position < 0:
             return start
-        if _unescaped(data[again:behind]).strip(b"\r\n"):
-            return again
-        behind = again
+        if _without_escapes(data[position:version_end]).strip(b"\r\n"):
+            return position
+        version_end = position
 
 
-def _unescaped(data: bytes | bytearray) -> bytes:
-    return _ESCAPES.sub(b"", _LINE_AGAIN.sub(b"\r", data)).translate(None, _CONTROLS)
+def _without_escapes(data: bytes | bytearray) -> bytes:
+    return _ESCAPES.sub(b"", _RESTARTS_LINE.sub(b"\r", data)).translate(None, _CONTROLS)

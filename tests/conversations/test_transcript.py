@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.conversations.transcript import plain
+from kiroworkers.conversations.transcript import plain_text
 
 
-class PlainTests(SynchronousTestCase):
+class PlainTextTests(SynchronousTestCase):
     """
-    Tests for `plain`.
+    Tests for `plain_text`.
     """
 
     def test_escapes_vanish(self) -> None:
         """
-        Colours, titles, other strings and charset escapes leave only the text.
+        Colours, titles, other control strings and charset escapes are removed.
         """
         for data in [
             b"\x1b[38;5;141m> \x1b[0mred\x1b[0m\x1b[0m",
@@ -28,32 +28,32 @@ class PlainTests(SynchronousTestCase):
             b"\x1b(B> \x1b[<ured\x1b[=5u\x1b[4:3m",
             b"\x07> r\x08ed\x7f",
         ]:
-            self.assertEqual(plain(data), "> red")
+            self.assertEqual(plain_text(data), "> red")
 
     def test_rewritten_lines(self) -> None:
         """
-        A line that was rewritten counts as its last writing, however it went
-        back: by CR, by erasing, by moving to the first column.
+        Only the last version of a rewritten line counts, whether the cursor went back by
+        CR, by erasing, or by moving to the first column.
         """
-        self.assertEqual(plain(b"Think\rThought.\r\n"), "Thought.\n")
-        self.assertEqual(plain("\r⠋ Thinking...\x1b[2K\x1b[1GDone".encode()), "Done")
-        self.assertEqual(plain(b"1%\x1b[G2%\r\nnext"), "2%\nnext")
+        self.assertEqual(plain_text(b"Think\rThought.\r\n"), "Thought.\n")
+        self.assertEqual(plain_text("\r⠋ Thinking...\x1b[2K\x1b[1GDone".encode()), "Done")
+        self.assertEqual(plain_text(b"1%\x1b[G2%\r\nnext"), "2%\nnext")
 
     def test_newlines(self) -> None:
         """
-        CR LF, and a CR doubled by the terminal, are one newline.
+        CR LF is one newline, and so is CR CR LF, as a terminal may print it.
         """
-        self.assertEqual(plain(b"a\r\nb\r\r\nc\nd"), "a\nb\nc\nd")
+        self.assertEqual(plain_text(b"a\r\nb\r\r\nc\nd"), "a\nb\nc\nd")
 
-    def test_pieces(self) -> None:
+    def test_block_sizes(self) -> None:
         """
-        What is shown is the same however large the pieces are that are read at once,
-        also of a line that is longer than they are and was rewritten many times.
+        The text does not depend on the size of the blocks, even if a line is longer than a
+        block and was rewritten many times.
         """
         frames = "".join(f"\r{frame} Thinking..." for frame in "⠋⠙⠹").encode() * 9
         data = b"a\r\n" + frames + b"\x1b[2K\x1b[1GDone\r\x1b[0m\r\r\nb\xe2\ncd\r\r\x1b[K"
         for size in range(1, len(data) + 2):
-            self.assertEqual(plain(data, size), "a\nDone\nb\ufffd\ncd")
+            self.assertEqual(plain_text(data, size), "a\nDone\nb\ufffd\ncd")
 
     @given(
         st.lists(
@@ -73,27 +73,27 @@ class PlainTests(SynchronousTestCase):
         ).map(b"".join),
         st.integers(1, 20),
     )
-    def test_any_pieces(self, data: bytes, size: int) -> None:
+    def test_any_block_size(self, data: bytes, size: int) -> None:
         """
-        Anything reads the same in pieces of any size as at once.
+        Any data gives the same text in blocks of any size.
         """
-        self.assertEqual(plain(data, size), plain(data, len(data) + 1))
+        self.assertEqual(plain_text(data, size), plain_text(data, len(data) + 1))
 
     def test_not_utf8(self) -> None:
         """
         Bytes that are not UTF-8 are replaced, not refused.
         """
-        self.assertEqual(plain(b"a\xffb"), "a\ufffdb")
+        self.assertEqual(plain_text(b"a\xffb"), "a\ufffdb")
 
     def test_unended_strings(self) -> None:
         """
-        A title that is never ended costs its line, not the text after it.
+        A title that is never ended hides the rest of its line, but not the lines after it.
         """
-        self.assertEqual(plain(b"a\x1b]0;title\r\nb"), "a\nb")
+        self.assertEqual(plain_text(b"a\x1b]0;title\r\nb"), "a\nb")
 
     @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"])))
     def test_text_is_kept(self, text: str) -> None:
         """
         Text without control characters is kept as it is.
         """
-        self.assertEqual(plain(text.encode()), text)
+        self.assertEqual(plain_text(text.encode()), text)

@@ -1,3 +1,3 @@
 """
-Conversations over the Agent Client Protocol.
+Conversations over pipes, by the Agent Client Protocol.
 """

@@ -1,14 +1,14 @@
 """
-The Agent Client Protocol, version 1: JSON-RPC over the program's pipes.
+Talk to an agent by the Agent Client Protocol (ACP), version 1: JSON-RPC over pipes.
 
-Nothing is drawn and nothing is guessed: a prompt is a request, and its response
-is the end of the turn.  Each turn has a session of the protocol's own, which
-knows nothing of those before; that is the clear.  Source of the messages:
-agentclientprotocol.com, schema 1.19.
+Nothing is drawn and nothing is guessed: a prompt is a request, and its response is the
+end of the turn.  Each conversation is an ACP session, which knows nothing of the
+sessions before it, so a new session is how the agent is made to forget.  Source of the
+messages: agentclientprotocol.com, schema 1.19.
 
-The agent may ask, too: whether it may use a tool, which is told as
-`NeedsApproval`, and for things that we said we do not have, which is refused so
-that it need not wait.
+The agent may send requests, too.  It may ask whether it may use a tool, which is
+reported as `NeedsApproval`.  A request for a feature that this client does not offer is
+answered with an error, so that the agent need not wait.
 """
 
 from __future__ import annotations
@@ -38,42 +38,44 @@ from kiroworkers.conversations.events import (
     Working,
 )
 from kiroworkers.conversations.failures import find_failure
-from kiroworkers.conversations.transcript import plain
+from kiroworkers.conversations.transcript import plain_text
 
 PROTOCOL_VERSION = 1
 
-#: The error code of an agent that nobody is logged in to.
+#: ACP's error code for an agent that needs a login first.
 _LOGIN_REQUIRED = -32000
 
-#: How much is kept of what is no message, to say what was last seen.
-_LAST_SEEN = 8192
+#: The bytes that are kept of standard error and of lines that are not messages.
+_MAX_STDERR = 8192
 
-#: Most characters of a tool's name that are told.
-_LONGEST_TITLE = 200
+#: The most characters that are reported of a tool's title.
+_MAX_TITLE_LENGTH = 200
 
-#: JSON may need three bytes for one of the text (``\u00e9``), and some for what is
-#: around it.
-_ESCAPED = 3
-_ENVELOPE = 64 * 1024
+#: The most bytes that JSON needs for one byte of UTF-8 text (``\u00e9`` is 6 for 2), and
+#: an allowance in bytes for the message around the text.
+_MAX_ESCAPE_FACTOR = 3
+_MAX_ENVELOPE = 64 * 1024
 
-#: What is around a piece of text counts only where there is far more of it.
-_USUAL_ENVELOPE = 256
+#: An update with text counts towards the turn's size with the bytes of its text, or with
+#: its whole size divided by this number if that is more.
+_ENVELOPE_FACTOR = 256
 
-#: Most characters of a failure that are told.
-_LONGEST_WORDS = 300
+#: The most characters that are read of an error, and that are reported of a failure.
+_MAX_ERROR_LENGTH = 2000
+_MAX_DETAIL_LENGTH = 300
 
-#: The ends of a turn that are no answer, as the words of the one who asked.
-_STOPS: Mapping[str, str] = {
-    "max_tokens": "the model stopped at its longest answer",
-    "max_turn_requests": "the agent asked its model too often",
-    "refusal": "the model refused",
+#: The stop reasons that mean that there is no answer, and how each is reported.
+_STOP_REASONS: Mapping[str, str] = {
+    "max_tokens": "the model reached its maximum answer length",
+    "max_turn_requests": "the agent reached its limit of model requests in one turn",
+    "refusal": "the model refused to answer",
     "cancelled": "the agent cancelled the turn",
 }
 
 
 #: Updates that carry output of a turn. The others (available commands, modes, usage)
 #: may be sent at any time.
-_OUTPUT = {
+_OUTPUT_UPDATES = {
     "agent_message_chunk",
     "agent_thought_chunk",
     "tool_call",
@@ -82,44 +84,48 @@ _OUTPUT = {
 }
 
 
-class _Asked(Enum):
+class _RequestKind(Enum):
     """
-    What a request of ours was for.
+    Name what one of our requests is for.
     """
 
     INITIALIZE = auto()
-    SESSION = auto()
+    NEW_SESSION = auto()
     CLEAR = auto()
     PROMPT = auto()
-    CLOSE = auto()
+    CLOSE_SESSION = auto()
 
 
 class AcpConversation(Conversation):
     """
-    Follows one agent by its `dialect`, which works in `folder`; keeps at most
-    `max_output` bytes of a turn.
+    Follow one agent that speaks ACP.
+
+    Args:
+        dialect: The agent's dialect.
+        folder: The agent's working directory, as an absolute path.
+        max_output: The most bytes of output that a turn may have.
     """
 
     completion = "response"
     source = "protocol"
-    interrupts_cross = False
+    interrupt_can_race = False
     sends_late = True
-    clears_as_it_starts = True
+    slow_clear = True
 
     def __init__(self, dialect: Dialect, folder: str, max_output: int) -> None:
         self._dialect = dialect
         self._folder = folder
         self._max_output = max_output
-        self._reader = jsonrpc.Reader(_ESCAPED * max_output + _ENVELOPE)
-        self._numbers = 0
-        self._waiting: dict[int | str, _Asked] = {}
+        self._reader = jsonrpc.Reader(_MAX_ESCAPE_FACTOR * max_output + _MAX_ENVELOPE)
+        self._last_id = 0
+        self._pending_requests: dict[int | str, _RequestKind] = {}
         self._session = ""
-        self._sessions: set[str] = set()
-        self._ready = False
+        self._used_sessions: set[str] = set()
+        self._at_prompt = False
         self._prompted = False
-        self._closes = False
+        self._can_close_sessions = False
         self._data_to_send = self._request(
-            _Asked.INITIALIZE,
+            _RequestKind.INITIALIZE,
             "initialize",
             {
                 "protocolVersion": PROTOCOL_VERSION,
@@ -131,64 +137,97 @@ class AcpConversation(Conversation):
             },
         )
         self._submitted = True
+        # Whether the output of the running turn is still wanted.
         self._answering = False
-        self._said = StringIO()
+        self._text = StringIO()
         self._size = 0
-        self._permissions: deque[jsonrpc.Request] = deque()
+        self._permission_requests: deque[jsonrpc.Request] = deque()
         self._failure: AgentFailure | None = None
-        self._aside = bytearray()
+        self._stderr = bytearray()
 
     @property
     def at_prompt(self) -> bool:
-        return self._ready
+        """
+        Return whether there is a session in which no turn is running.
+        """
+        return self._at_prompt
 
     @property
     def can_clear(self) -> bool:
+        """
+        Return True: every agent can make a new session.
+        """
         return True
 
     @property
-    def last_seen(self) -> str:
-        return plain(bytes(self._aside[-_LAST_SEEN:])).strip()
+    def recent_output(self) -> str:
+        """
+        Return the end of standard error and of the lines that were not messages.
+        """
+        return plain_text(bytes(self._stderr[-_MAX_STDERR:])).strip()
 
     @property
     def failure(self) -> AgentFailure | None:
+        """
+        Return the failure that ended the last request, or None.
+
+        Before there is a session it may also come from standard error, where an agent
+        that cannot start says why.
+        """
         if self._failure is None and not self._session:
-            # An agent that does not even start says why beside the protocol.
-            return find_failure(self._dialect.failures, self.last_seen)
+            return find_failure(self._dialect.failures, self.recent_output)
         return self._failure
 
     # What to write.
 
     def data_to_send(self) -> bytes:
-        written, self._data_to_send = self._data_to_send, b""
-        return written
+        """
+        Return the requests and responses that the protocol demands since the last call.
+        """
+        data, self._data_to_send = self._data_to_send, b""
+        return data
 
     def ask(self, prompt: str) -> bytes:
-        assert self._ready, "a session takes one prompt at a time"
-        self._begin()
+        """
+        Return the request that submits `prompt`.  Call it only at the prompt.
+        """
+        assert self._at_prompt, "a session takes one prompt at a time"
+        self._start_request()
         self._submitted, self._answering = False, True
         self._prompted = True
         content = [{"type": "text", "text": prompt}]
         return self._request(
-            _Asked.PROMPT, "session/prompt", {"sessionId": self._session, "prompt": content}
+            _RequestKind.PROMPT, "session/prompt", {"sessionId": self._session, "prompt": content}
         )
 
     def clear(self) -> bytes:
-        assert self._ready, "a session is left only between two turns"
-        self._begin()
-        return self._new_session(_Asked.CLEAR)
+        """
+        Return the request for a new session.  Call it only at the prompt.
+        """
+        assert self._at_prompt, "a session is left only between two turns"
+        self._start_request()
+        return self._new_session(_RequestKind.CLEAR)
 
     def deny(self) -> bytes:
-        return self._decide("reject_once", "reject_always")
+        """
+        Return the response that denies the oldest request for a permission.
+        """
+        return self._answer_permission("reject_once", "reject_always")
 
     def allow(self) -> bytes:
-        # Never for longer than this once.
-        return self._decide("allow_once")
+        """
+        Return the response that grants the oldest request for a permission, once.
+        """
+        # Never allow_always.
+        return self._answer_permission("allow_once")
 
     def interrupt(self) -> bytes:
+        """
+        Return the messages that cancel the running turn; empty if none is running.
+        """
         self._answering = False
-        self._drop()
-        if self._ready:
+        self._discard_output()
+        if self._at_prompt:
             return b""
         return self._cancel_permissions() + jsonrpc.notification(
             "session/cancel", {"sessionId": self._session}
@@ -197,16 +236,19 @@ class AcpConversation(Conversation):
     # What was read.
 
     def feed(self, data: bytes) -> list[Event]:
+        """
+        Return the events in the messages that end in `data`.
+        """
         events: list[Event] = []
         for message, size in self._reader.feed(data):
             match message:
                 case jsonrpc.Notification("session/update", params):
-                    self._update(params, size, events)
+                    self._handle_update(params, size, events)
                     continue
                 case jsonrpc.Request():
-                    self._asked(message, events)
-                case jsonrpc.Response(id) if (asked := self._asked_for(id)) is not None:
-                    self._answered(asked, message, events)
+                    self._handle_request(message, events)
+                case jsonrpc.Response(id) if (kind := self._pop_request(id)) is not None:
+                    self._handle_response(kind, message, events)
                     continue
                 case jsonrpc.Garbage(start):
                     self.feed_stderr(start + b"\n")
@@ -214,14 +256,19 @@ class AcpConversation(Conversation):
         return events
 
     def feed_stderr(self, data: bytes) -> None:
-        self._aside += data
-        if len(self._aside) > 2 * _LAST_SEEN:
-            del self._aside[:-_LAST_SEEN]
-
-    def _update(self, params: Mapping[str, Any], size: int, events: list[Event]) -> None:
         """
-        Read an update of the turn.  Drop updates for a session that was left; report
-        output that follows the end of its turn.
+        Keep the end of `data`, for `recent_output` and `failure`.
+        """
+        self._stderr += data
+        if len(self._stderr) > 2 * _MAX_STDERR:
+            del self._stderr[:-_MAX_STDERR]
+
+    def _handle_update(self, params: Mapping[str, Any], size: int, events: list[Event]) -> None:
+        """
+        Handle an update of the turn.
+
+        Drop updates for a session that was left; report output that follows the end of
+        its turn.
         """
         update = params.get("update")
         if not self._answering or params.get("sessionId") != self._session:
@@ -235,11 +282,11 @@ class AcpConversation(Conversation):
         match update:
             case {"sessionUpdate": str(kind), "content": {"type": "text", "text": str(text)}}:
                 if kind == "agent_message_chunk":
-                    self._said.write(text)
+                    self._text.write(text)
                     events.append(TextChunk(text))
-                size = max(len(text.encode("utf-8", "surrogatepass")), size // _USUAL_ENVELOPE)
+                size = max(len(text.encode("utf-8", "surrogatepass")), size // _ENVELOPE_FACTOR)
             case {"sessionUpdate": "tool_call", "title": str(title)}:
-                events.append(Working(_shown(title, _LONGEST_TITLE)))
+                events.append(Working(_printable(title, _MAX_TITLE_LENGTH)))
         self._count(size, events)
 
     def _is_late(self, params: Mapping[str, Any]) -> bool:
@@ -248,178 +295,189 @@ class AcpConversation(Conversation):
         """
         match params:
             case {"sessionId": session, "update": {"sessionUpdate": str(kind)}}:
-                between_turns = self._ready and self._prompted
-                return between_turns and session == self._session and kind in _OUTPUT
+                between_turns = self._at_prompt and self._prompted
+                return between_turns and session == self._session and kind in _OUTPUT_UPDATES
         return False
 
-    def _asked(self, request: jsonrpc.Request, events: list[Event]) -> None:
+    def _handle_request(self, request: jsonrpc.Request, events: list[Event]) -> None:
         """
-        The agent waits for an answer.
+        Report a request for a permission; answer every other request with an error.
         """
         if request.method != "session/request_permission":
             self._data_to_send += jsonrpc.error(
-                request.id, jsonrpc.METHOD_NOT_FOUND, f"kiroworkers has no {request.method[:100]}"
+                request.id,
+                jsonrpc.METHOD_NOT_FOUND,
+                f"kiroworkers does not support {request.method[:100]}",
             )
         elif not self._answering or request.params.get("sessionId") != self._session:
             self._data_to_send += _cancelled(request)
         else:
-            self._permissions.append(request)
-            events.append(NeedsApproval(_title(request.params), str(request.id)))
+            self._permission_requests.append(request)
+            events.append(NeedsApproval(_tool_title(request.params), str(request.id)))
 
-    def _asked_for(self, id: int | str | None) -> _Asked | None:
+    def _pop_request(self, id: int | str | None) -> _RequestKind | None:
         """
-        What the response `id` is for; one without an id is for the only request
-        that waits.
-        """
-        if id is None and len(self._waiting) == 1:
-            [id] = self._waiting
-        return None if id is None else self._waiting.pop(id, None)
+        Return what the request `id` was for, and forget it; None if there is none.
 
-    def _answered(self, asked: _Asked, response: jsonrpc.Response, events: list[Event]) -> None:
+        A response without an id belongs to the only pending request.
         """
-        The agent answers what was asked.
+        if id is None and len(self._pending_requests) == 1:
+            [id] = self._pending_requests
+        return None if id is None else self._pending_requests.pop(id, None)
+
+    def _handle_response(
+        self, kind: _RequestKind, response: jsonrpc.Response, events: list[Event]
+    ) -> None:
+        """
+        Handle the response to a request of ours.
         """
         result, error = response.result, response.error
-        match asked:
-            case _Asked.CLOSE:
+        match kind:
+            case _RequestKind.CLOSE_SESSION:
                 pass
-            case _Asked.PROMPT:
-                self._ready = True
+            case _RequestKind.PROMPT:
+                self._at_prompt = True
                 events.append(self._end_turn(result, error))
-            case _Asked.CLEAR if error is not None:
-                self._ready = True
-                events.append(NotCleared(_words(error)))
+            case _RequestKind.CLEAR if error is not None:
+                self._at_prompt = True
+                events.append(NotCleared(_error_text(error)))
             case _ if error is not None:
-                self._failure = self._name(error)
+                self._failure = self._failure_from(error)
                 events.append(self._failure)
-            case _Asked.INITIALIZE:
-                self._greeted(result, events)
-            case _Asked.SESSION | _Asked.CLEAR:
-                self._entered(asked, result, events)
+            case _RequestKind.INITIALIZE:
+                self._initialized(result, events)
+            case _RequestKind.NEW_SESSION | _RequestKind.CLEAR:
+                self._session_created(kind, result, events)
 
-    def _greeted(self, result: Mapping[str, Any], events: list[Event]) -> None:
-        spoken = result.get("protocolVersion")
-        if spoken != PROTOCOL_VERSION:
+    def _initialized(self, result: Mapping[str, Any], events: list[Event]) -> None:
+        version = result.get("protocolVersion")
+        if version != PROTOCOL_VERSION:
             self._failure = AgentFailure(
-                "protocol", f"it speaks version {str(spoken)[:100]} of ACP, not 1"
+                "protocol",
+                f"the agent speaks ACP version {str(version)[:100]}, not {PROTOCOL_VERSION}",
             )
             events.append(self._failure)
             return
         match result:
             case {"agentCapabilities": {"sessionCapabilities": {"close": dict()}}}:
-                self._closes = True
-        self._data_to_send += self._new_session(_Asked.SESSION)
+                self._can_close_sessions = True
+        self._data_to_send += self._new_session(_RequestKind.NEW_SESSION)
 
-    def _entered(self, asked: _Asked, result: Mapping[str, Any], events: list[Event]) -> None:
+    def _session_created(
+        self, kind: _RequestKind, result: Mapping[str, Any], events: list[Event]
+    ) -> None:
         session = result.get("sessionId")
-        if not isinstance(session, str) or not session or session in self._sessions:
-            self._failure = AgentFailure(
-                "protocol", "it made no session that has a name of its own"
-            )
+        # A session with an id that was used before would remember that conversation.
+        if not isinstance(session, str) or not session or session in self._used_sessions:
+            self._failure = AgentFailure("protocol", "the agent returned no new session ID")
             events.append(self._failure)
             return
-        self._sessions.add(session)
-        if self._session and self._closes:
+        self._used_sessions.add(session)
+        if self._session and self._can_close_sessions:
             self._data_to_send += self._request(
-                _Asked.CLOSE, "session/close", {"sessionId": self._session}
+                _RequestKind.CLOSE_SESSION, "session/close", {"sessionId": self._session}
             )
         self._session = session
-        self._ready = True
+        self._at_prompt = True
         self._prompted = False
-        events.append(Ready() if asked is _Asked.SESSION else Cleared())
+        events.append(Ready() if kind is _RequestKind.NEW_SESSION else Cleared())
 
     def _end_turn(self, result: Mapping[str, Any], error: Mapping[str, Any] | None) -> Event:
         wanted, self._answering = self._answering, False
-        said, reason = self._text(), result.get("stopReason")
+        text, reason = self._take_text(), result.get("stopReason")
         self._data_to_send += self._cancel_permissions()
         if not wanted:
             return Ready()
         if error is not None:
-            self._failure = self._name(error)
+            self._failure = self._failure_from(error)
             return self._failure
         if reason == "end_turn":
-            return Answered(said, self.completion)
-        known = isinstance(reason, str) and reason in _STOPS
-        detail = _STOPS[str(reason)] if known else f"the turn ended with {str(reason)[:100]}"
-        self._failure = AgentFailure(str(reason) if known else "agent_error", detail)
+            return Answered(text, self.completion)
+        if isinstance(reason, str) and reason in _STOP_REASONS:
+            self._failure = AgentFailure(reason, _STOP_REASONS[reason])
+        else:
+            detail = f"the turn ended with stop reason {str(reason)[:100]}"
+            self._failure = AgentFailure("agent_error", detail)
         return self._failure
 
-    def _text(self) -> str:
-        text = self._said.getvalue()
-        self._drop()
-        return _whole(text)
+    def _take_text(self) -> str:
+        text = self._text.getvalue()
+        self._discard_output()
+        return _repair_surrogates(text)
 
-    def _name(self, error: Mapping[str, Any]) -> AgentFailure:
+    def _failure_from(self, error: Mapping[str, Any]) -> AgentFailure:
         """
-        The trouble that an error is.
+        Return the failure that an error object stands for.
         """
-        words = _words(error)
-        found = find_failure(self._dialect.failures, words)
-        if found is not None:
-            return found
+        text = _error_text(error)
+        failure = find_failure(self._dialect.failures, text)
+        if failure is not None:
+            return failure
         if error.get("code") == _LOGIN_REQUIRED:
-            return AgentFailure("login_required", words[:_LONGEST_WORDS])
-        return AgentFailure("agent_error", words[:_LONGEST_WORDS])
+            return AgentFailure("login_required", text[:_MAX_DETAIL_LENGTH])
+        return AgentFailure("agent_error", text[:_MAX_DETAIL_LENGTH])
 
-    # Steps of all this.
+    # Helpers.
 
-    def _begin(self) -> None:
+    def _start_request(self) -> None:
         """
-        Something is asked.
+        Reset the state of the previous turn, because a new request is about to be sent.
         """
-        self._ready = self._answering = False
+        self._at_prompt = self._answering = False
         self._failure = None
-        self._drop()
+        self._discard_output()
 
-    def _drop(self) -> None:
+    def _discard_output(self) -> None:
         """
-        What was said so far belongs to nobody.
+        Forget the output of the turn so far.
         """
         self._size = 0
-        self._said = StringIO()
+        self._text = StringIO()
 
     def _count(self, size: int, events: list[Event]) -> None:
         """
-        Text counts as text, everything else as it was written.
+        Add `size` bytes to the turn's size, and report when there are too many.
         """
         self._size += size
         if self._size > self._max_output:
             self._answering = False
-            self._drop()
+            self._discard_output()
             events.append(Overflowed(self._max_output))
 
-    def _request(self, asked: _Asked, method: str, params: Mapping[str, Any]) -> bytes:
-        self._numbers += 1
-        self._waiting[self._numbers] = asked
-        return jsonrpc.request(self._numbers, method, params)
+    def _request(self, kind: _RequestKind, method: str, params: Mapping[str, Any]) -> bytes:
+        self._last_id += 1
+        self._pending_requests[self._last_id] = kind
+        return jsonrpc.request(self._last_id, method, params)
 
-    def _new_session(self, asked: _Asked) -> bytes:
-        return self._request(asked, "session/new", {"cwd": self._folder, "mcpServers": []})
+    def _new_session(self, kind: _RequestKind) -> bytes:
+        return self._request(kind, "session/new", {"cwd": self._folder, "mcpServers": []})
 
-    def _decide(self, *kinds: str) -> bytes:
+    def _answer_permission(self, *kinds: str) -> bytes:
         """
-        Answer the oldest question for a tool with the first option of one of
-        `kinds`; without one, the tool is not run.
+        Answer the oldest request for a permission with an option of one of `kinds`.
+
+        The kinds are tried in their order.  Without a suitable option the request is
+        cancelled, so the tool does not run.
         """
-        if not self._permissions:
+        if not self._permission_requests:
             return b""
-        request = self._permissions.popleft()
+        request = self._permission_requests.popleft()
         options = request.params.get("options")
         for kind in kinds:
             for option in options if isinstance(options, list) else []:
                 match option:
-                    case {"kind": str(offered), "optionId": str(name)} if offered == kind:
-                        outcome = {"outcome": "selected", "optionId": name}
+                    case {"kind": str(option_kind), "optionId": str(id)} if option_kind == kind:
+                        outcome = {"outcome": "selected", "optionId": id}
                         return jsonrpc.result(request.id, {"outcome": outcome})
         return _cancelled(request)
 
     def _cancel_permissions(self) -> bytes:
         """
-        No to whatever is still asked.
+        Return the responses that cancel all requests for a permission.
         """
-        written = b"".join(map(_cancelled, self._permissions))
-        self._permissions.clear()
-        return written
+        responses = b"".join(map(_cancelled, self._permission_requests))
+        self._permission_requests.clear()
+        return responses
 
 
 def _late_text(update: Any) -> str:
@@ -431,13 +489,13 @@ def _late_text(update: Any) -> str:
             "sessionUpdate": "agent_message_chunk",
             "content": {"type": "text", "text": str(text)},
         }:
-            return _whole(text)
+            return _repair_surrogates(text)
     return ""
 
 
-def _whole(text: str) -> str:
+def _repair_surrogates(text: str) -> str:
     """
-    Join surrogates that were sent in two pieces; replace those without a partner.
+    Join surrogates that were sent in two chunks; replace those without a partner.
     """
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
@@ -446,29 +504,29 @@ def _cancelled(request: jsonrpc.Request) -> bytes:
     return jsonrpc.result(request.id, {"outcome": {"outcome": "cancelled"}})
 
 
-def _title(params: Mapping[str, Any]) -> str:
+def _tool_title(params: Mapping[str, Any]) -> str:
     match params:
         case {"toolCall": {"title": str(title)}}:
-            return _shown(title, _LONGEST_TITLE)
+            return _printable(title, _MAX_TITLE_LENGTH)
     return "a tool"
 
 
-def _shown(text: str, most: int) -> str:
+def _printable(text: str, max_length: int) -> str:
     """
-    The first so many characters of a text of the agent's, fit for a log.
+    Return the first `max_length` characters of an agent's text, safe to be logged.
     """
-    return plain(text[:most].encode("utf-8", "replace"))
+    return plain_text(text[:max_length].encode("utf-8", "replace"))
 
 
-def _words(error: Mapping[str, Any]) -> str:
+def _error_text(error: Mapping[str, Any]) -> str:
     """
-    An error in one line, as a dialect's troubles are looked for in it.
+    Return an error object as one line, in which a dialect's failures are looked for.
     """
     code, message, data = (error.get(name) for name in ("code", "message", "data"))
-    # What else stands there may be the request's, and so a client's.
+    # Other data may quote the request, and with it the words of a client.
     match data:
-        case str(more) | {"details": str(more)} | {"message": str(more)}:
-            words = f"{code}: {message} ({more})"
+        case str(details) | {"details": str(details)} | {"message": str(details)}:
+            text = f"{code}: {message} ({details})"
         case _:
-            words = f"{code}: {message}"
-    return " ".join(_shown(words, 2000).split())
+            text = f"{code}: {message}"
+    return " ".join(_printable(text, _MAX_ERROR_LENGTH).split())

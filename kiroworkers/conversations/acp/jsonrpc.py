@@ -1,8 +1,8 @@
 """
-JSON-RPC 2.0, one object a line: bytes to messages, messages to bytes.
+Read and write JSON-RPC 2.0 messages, one JSON object per line.
 
-An agent may print anything between its messages (a log, a banner): a line that
-is no message is told as such, and one that never ends is not kept.
+An agent may print anything between its messages, such as a log or a banner.  A line
+that is not a message is returned as `Garbage`, and a line that is too long is not kept.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
-#: The error code of a request that is not known; JSON-RPC 2.0, section 5.1.
+#: The error code for an unknown method; JSON-RPC 2.0, section 5.1.
 METHOD_NOT_FOUND = -32601
+
+#: The number of bytes that are kept of a line that is too long.
+_KEPT_OF_LONG_LINE = 200
 
 
 @frozen
 class Request:
     """
-    The other side asks, and waits for a response to `id`.
+    Represent a request of the other side, which waits for a response to `id`.
     """
 
     id: int | str
@@ -31,7 +34,7 @@ class Request:
 @frozen
 class Notification:
     """
-    The other side says something.
+    Represent a message of the other side that expects no response.
     """
 
     method: str
@@ -41,8 +44,12 @@ class Notification:
 @frozen
 class Response:
     """
-    The other side answers our request `id`, with a `result` or, where it failed,
-    an `error`.  Without an id it could not even read what it answers.
+    Represent the other side's response to one of our requests.
+
+    Attributes:
+        id: The request's id, or None if the other side could not even read the request.
+        result: The result; empty if there is an error.
+        error: The error object, or None if the request succeeded.
     """
 
     id: int | str | None
@@ -53,7 +60,11 @@ class Response:
 @frozen
 class Garbage:
     """
-    A line that is no message, or the `start` of one that was too long.
+    Represent a line that is not a message.
+
+    Attributes:
+        start: The line, or its first bytes if it was too long.
+        too_long: Whether the line was longer than the reader's limit.
     """
 
     start: bytes
@@ -65,52 +76,56 @@ Message: TypeAlias = Request | Notification | Response | Garbage
 
 class Reader:
     """
-    Reads messages; a line may have `limit` bytes.
+    Split a stream of bytes into messages.
+
+    Args:
+        limit: The most bytes that a line may have.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._become_idle = bytearray()
+        self._line = bytearray()
         self._skipping = False
 
     def feed(self, data: bytes) -> list[tuple[Message, int]]:
         """
-        The messages that end in `data`, which may be cut anywhere, each with the
-        bytes of its line.
-        """
-        found: list[tuple[Message, int]] = []
-        *ends, rest = data.split(b"\n")
-        for end in ends:
-            if self._add(end):
-                line = bytes(self._become_idle)
-                if line.strip():
-                    found.append((read_message(line), len(line) + 1))
-            elif not self._skipping:
-                found.append(self._too_long())
-            self._become_idle.clear()
-            self._skipping = False
-        if not self._add(rest) and not self._skipping:
-            found.append(self._too_long())
-            self._become_idle.clear()
-            self._skipping = True
-        return found
+        Return the messages that end in `data`, each with the size of its line in bytes.
 
-    def _add(self, piece: bytes) -> bool:
+        The data may be cut at any byte.
         """
-        Keep `piece` of a line, if that is wanted and not too much.
+        messages: list[tuple[Message, int]] = []
+        *line_ends, rest = data.split(b"\n")
+        for line_end in line_ends:
+            if self._append(line_end):
+                line = bytes(self._line)
+                if line.strip():
+                    messages.append((read_message(line), len(line) + 1))
+            elif not self._skipping:
+                messages.append(self._too_long())
+            self._line.clear()
+            self._skipping = False
+        if not self._append(rest) and not self._skipping:
+            messages.append(self._too_long())
+            self._line.clear()
+            self._skipping = True
+        return messages
+
+    def _append(self, part: bytes) -> bool:
         """
-        if self._skipping or len(self._become_idle) + len(piece) > self._limit:
+        Append `part` to the current line; return False if the line is too long for it.
+        """
+        if self._skipping or len(self._line) + len(part) > self._limit:
             return False
-        self._become_idle += piece
+        self._line += part
         return True
 
     def _too_long(self) -> tuple[Message, int]:
-        return Garbage(bytes(self._become_idle[:200]), too_long=True), self._limit
+        return Garbage(bytes(self._line[:_KEPT_OF_LONG_LINE]), too_long=True), self._limit
 
 
 def read_message(line: bytes) -> Message:
     """
-    The message in `line`.
+    Return the message in `line`, or `Garbage` if it holds none.
     """
     try:
         data = json.loads(line)
@@ -118,45 +133,45 @@ def read_message(line: bytes) -> Message:
         return Garbage(line)
     match data:
         case {"method": str(method), "id": int() | str() as id} if not isinstance(id, bool):
-            return Request(id, method, _table(data.get("params")))
+            return Request(id, method, _object(data.get("params")))
         case {"method": str(method)} if "id" not in data:
-            return Notification(method, _table(data.get("params")))
+            return Notification(method, _object(data.get("params")))
         case {"id": int() | str() | None as id, "error": error} if not isinstance(id, bool):
             return Response(id, {}, error if isinstance(error, dict) else {"message": error})
         case {"id": int() | str() as id} if "method" not in data and not isinstance(id, bool):
-            # Whatever it is, nothing more comes to that request.
-            return Response(id, _table(data.get("result")))
+            # Even without a result it is the only response that this request will get.
+            return Response(id, _object(data.get("result")))
     return Garbage(line)
 
 
-def _table(value: Any) -> Mapping[str, Any]:
+def _object(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
 def request(id: int, method: str, params: Mapping[str, Any]) -> bytes:
     """
-    The line that asks.
+    Return the line that sends a request.
     """
     return _line({"id": id, "method": method, "params": params})
 
 
 def notification(method: str, params: Mapping[str, Any]) -> bytes:
     """
-    The line that says something.
+    Return the line that sends a notification.
     """
     return _line({"method": method, "params": params})
 
 
 def result(id: int | str, value: Mapping[str, Any]) -> bytes:
     """
-    The line that answers the request `id`.
+    Return the line that answers the request `id` with a result.
     """
     return _line({"id": id, "result": value})
 
 
 def error(id: int | str, code: int, message: str) -> bytes:
     """
-    The line that says why the request `id` has no answer.
+    Return the line that answers the request `id` with an error.
     """
     return _line({"id": id, "error": {"code": code, "message": message}})
 

@@ -1,3 +1,3 @@
 """
-Dialects: what is known of each agent, one TOML file an agent.
+Dialects: descriptions of the agents, one TOML file for each.
 """

@@ -1,9 +1,9 @@
 """
-What is known of one agent's terminal, as data.
+Describe one agent, and how to talk to it, as data.
 
-Everything that a new version of an agent may change is in a dialect's file and
-nowhere else: the command and the flags each version knows, the environment, the
-marks around a prompt, the keys, the questions and their safe answers.
+Everything that a new version of an agent may change is in a dialect's file and nowhere
+else: the command and the flags that each version knows, the environment, the marks around
+a prompt, the keys, and the questions with their safe answers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 from attrs import field, frozen
 
-from kiroworkers.conversations.dialects.environment import passed
+from kiroworkers.conversations.dialects.environment import filter_environment
 from kiroworkers.conversations.failures import FailurePattern
 
 Version = tuple[int, ...]
@@ -22,14 +22,14 @@ Version = tuple[int, ...]
 #: Rows and columns of a terminal.
 Window = tuple[int, int]
 
-#: The form in which JSON survives the terminal: on one line, or a member a line
-#: where a line may be cut at the terminal's edge.
+#: The form in which JSON survives the agent's interface: ``compact``, on one line;
+#: ``lines``, with one member per line, where long lines may be cut.
 Layout: TypeAlias = Literal["compact", "lines"]
 
 
 def version_in(text: str) -> Version | None:
     """
-    The first version number in `text`, such as ``(2, 11, 0)``; None without one.
+    Return the first version number in `text`, such as ``(2, 11, 0)``, or None.
     """
     match = re.search(r"\b(\d+(?:\.\d+)+)\b", text)
     return tuple(map(int, match[1].split("."))) if match else None
@@ -38,7 +38,7 @@ def version_in(text: str) -> Version | None:
 @frozen
 class Flag:
     """
-    Arguments that are passed to versions from `since` up.
+    Represent arguments for the agent's versions from `since` up.
     """
 
     arguments: tuple[str, ...]
@@ -48,8 +48,11 @@ class Flag:
 @frozen
 class Menu:
     """
-    A menu, as plain text shows it, and the keys that go from there towards the
-    wanted choice.
+    Represent a menu of the agent, with its cursor at a certain choice.
+
+    Attributes:
+        question: The pattern by which the menu is recognized in plain text.
+        keys: What to press to get to, or to make, the wanted choice.
     """
 
     question: re.Pattern[str] = field(eq=False)
@@ -59,12 +62,13 @@ class Menu:
 @frozen
 class BracketedPastePrompt:
     """
-    A line editor brackets what it reads.
+    Represent a line editor that writes marks around what it reads.
 
     Attributes:
-        open: it starts reading.
-        ready: after `open`, proves that the prompt is drawn.
-        close: it stops reading; what was before is echo.
+        open: The mark that it writes when it starts to read.
+        ready: The pattern that proves, after `open`, that the prompt is drawn.
+        close: The mark that it writes when it stops reading.  Everything between the two
+            marks is prompt and echo.
     """
 
     open: bytes
@@ -75,8 +79,11 @@ class BracketedPastePrompt:
 @frozen
 class LinePrompt:
     """
-    A prompt is all there is: the last line matches `prompt`, and nothing more
-    comes for `quiet` seconds.
+    Represent a prompt on the last line, with nothing else that marks a turn's end.
+
+    Attributes:
+        prompt: The pattern for the last line.
+        quiet: The seconds without output after which the prompt is believed.
     """
 
     prompt: re.Pattern[str] = field(eq=False)
@@ -86,8 +93,12 @@ class LinePrompt:
 @frozen
 class Marker:
     """
-    A text on the screen, in the window's title, or in what the agent says of
-    its state (``OSC 7501``).  All that are given must be there.
+    Represent texts that show the agent's status; all that are given must be there.
+
+    Attributes:
+        screen: The pattern for the last rows of the screen.
+        title: The pattern for the window's title.
+        state: The pattern for what the agent says about its state by ``OSC 7501``.
     """
 
     screen: re.Pattern[str] | None = field(default=None, eq=False)
@@ -98,16 +109,18 @@ class Marker:
 @frozen
 class StatusMarkers:
     """
-    A full-screen program shows whether it is idle or busy.
+    Represent how a full-screen program shows whether it is idle or busy.
 
     Attributes:
-        quiet: seconds without output after which an idle sign is believed,
-            since some agents draw after it.
-        rows: the signs stand in the last so many rows that are not blank.
-        output: stands in the first row of a turn's output when the busy sign
-            comes up; the rows above it are echo.
-        wraps: the agent cuts long lines itself.  Where the terminal's edge cuts
-            one all the same, the two disagree on how wide its text is.
+        idle: Shown while the agent waits for a prompt.
+        busy: Shown while the agent works.
+        quiet: The seconds without output after which the idle marker is believed.  Some
+            agents still draw after it.
+        rows: How many of the last rows that are not blank may hold the markers.
+        output: The pattern for the first row of a turn's output at the moment when the
+            busy marker appears.  The rows above it are echo.
+        wraps: Whether the agent cuts long lines itself.  If the terminal's edge cuts one
+            all the same, the two disagree about the width of the text.
     """
 
     idle: Marker
@@ -121,25 +134,29 @@ class StatusMarkers:
 @frozen
 class Acp:
     """
-    It speaks the Agent Client Protocol over pipes, and has no terminal.
+    Represent an agent that speaks the Agent Client Protocol over pipes.
+
+    It has no terminal.
     """
 
 
 @frozen
 class Keys:
     """
-    What to type.
+    Hold what to type.
 
     Attributes:
-        paste_start, paste_end: around a bracketed paste; empty where the agent
-            knows none, and is given one line.
-        apart: the agent takes `submit` for a newline, or for what was typed
-            before, unless it comes a moment after the text; what `Clear` types is
-            submitted then, too.
-        interrupt: ends a turn.
-        empty: empties the composer, where an agent puts a cancelled prompt
-            back into it.
-        quit: ends the agent, typed at its prompt.
+        submit: Submits what was typed.
+        interrupt: Stops a turn.
+        paste_start: The mark at the beginning of a bracketed paste.  Empty if the agent
+            does not know bracketed paste and must be given a single line.
+        paste_end: The mark at the end of a bracketed paste, or empty.
+        empty: Empties the input field, where an agent puts a cancelled prompt back into
+            it.
+        quit: Makes the agent exit, typed at its prompt.
+        apart: Whether `submit` must be typed a moment after the text, because the agent
+            would otherwise take it for a newline, or submit only what was there before.
+            This also holds for what `Clear` types.
     """
 
     submit: bytes
@@ -154,8 +171,13 @@ class Keys:
 @frozen
 class Clear:
     """
-    How the agent forgets the conversation: what to type, the question it may
-    ask and the answer to it, and the text that confirms.
+    Hold how the agent is made to forget the conversation.
+
+    Attributes:
+        type: What to type.
+        done: The pattern for the text by which the agent confirms it.
+        question: The pattern for a question that the agent may ask first.
+        confirm: What to type to answer the question with yes.
     """
 
     type: bytes
@@ -167,7 +189,12 @@ class Clear:
 @frozen
 class Approval:
     """
-    How the agent asks whether it may use a tool, and the keys for either answer.
+    Hold how the agent asks whether it may use a tool, and what to answer.
+
+    Attributes:
+        question: The pattern for the question.
+        deny: The menus on the way to denying it, with the keys for each.
+        allow: The menus on the way to allowing the tool once.
     """
 
     question: re.Pattern[str] = field(eq=False)
@@ -178,14 +205,17 @@ class Approval:
 @frozen
 class StateDir:
     """
-    A folder in which the agent keeps what it knows, and where sessions at the same
-    time would meet: each gets its own.
+    Represent a directory in which the agent keeps state.
+
+    Sessions that run at the same time would get in each other's way there, so each
+    session gets a directory of its own.
 
     Attributes:
-        variable: says where it is.
-        default: where it is without, below the user's home.
-        copy: files of the user's own folder that the session's begins with.
-        link: files that stay the user's own, such as a login that is renewed.
+        variable: The environment variable that names the directory.
+        default: Where the directory is if the variable is not set, relative to the
+            user's home.
+        copy: Files of the user's directory to copy to the session's.
+        link: Files that stay the user's own, such as a login that the agent renews.
     """
 
     variable: str
@@ -197,27 +227,38 @@ class StateDir:
 @frozen
 class Dialect:
     """
-    One agent's terminal.
+    Represent an agent: how to start it, talk to it and understand it.
 
     Attributes:
-        name: the agent's name, as `/health` says it.
-        label: the same for people.
-        program: looked up on PATH; None for our own Python.
-        version_arguments: make `program` print its version; empty to not ask.
-        login_arguments: make `program` exit with 0 if somebody is logged in;
-            empty where it cannot be asked.
-        until: the first version that this dialect cannot drive.
-        pass_environment: names of the server's variables that it gets, or
-            patterns of names, beyond those that every agent does.
-        window: rows and columns of its terminal; None where it has none.
-        readiness: how the prompt, and with it the end of a turn, is known.
-        clear: None where the agent cannot forget; a turn is its last then.
-        answer_prefix: what every answer begins with; what was printed before
-            is the agent's own word, in which `failures` are looked for.  None where
-            the two cannot be told apart.  Searched in what came from the terminal
-            where `readiness` is a `BracketedPastePrompt`, else in what a reader would have seen.
-        journal: the folder, below the user's home, in which the agent keeps a
-            journal of each session; None without.
+        name: The agent's name, as `/health` reports it.
+        label: The agent's name for people.
+        program: The program to look up on PATH; None for this server's own Python.
+        arguments: The arguments for every version.
+        flags: The arguments for certain versions.
+        version_arguments: The arguments that make `program` print its version; empty if
+            it is not to be asked.
+        login_arguments: The arguments that make `program` exit with status 0 if somebody
+            is logged in; empty if it cannot be asked.
+        until: The first version that this dialect cannot drive; None for no limit.
+        set_environment: Variables to set for the agent.
+        pass_environment: Names, or patterns for names, of the server's variables that
+            the agent gets beyond those that every agent gets.
+        state_dirs: The directories that each session needs for itself.
+        window: Rows and columns of the terminal; None for an agent without a terminal.
+        readiness: How the prompt, and with it the end of a turn, is recognized.
+        keys: What to type.
+        clear: How to make the agent forget.  None if it cannot; a session then ends
+            with its first turn.
+        approval: How the agent asks for a tool; None if that is not known.
+        answer_prefix: The pattern for the beginning of every answer.  `failures` are only
+            looked for in a turn without it, because an answer may quote one.  None if
+            answers are not marked.  It is searched for in the terminal's raw output if
+            `readiness` is a `BracketedPastePrompt`, and in plain text otherwise.
+        layout: The form of JSON that survives the agent's interface.
+        journal: The directory, relative to the user's home, in which the agent keeps a
+            journal of each session; None if it keeps none.
+        menus: Menus before the first prompt, with the keys that lead to the safe choice.
+        failures: The texts by which a failure is recognized, in order of preference.
     """
 
     name: str
@@ -245,33 +286,41 @@ class Dialect:
     @property
     def transport(self) -> Literal["terminal", "acp"]:
         """
-        What its sessions are driven through.
+        Return what the agent's sessions are driven through.
         """
         return "terminal" if self.window else "acp"
 
     def command(self, version: Version | None) -> tuple[str, ...]:
         """
-        The arguments for `version`; for the newest that the dialect knows when
-        the version is not known.
+        Return the arguments for `version` of the agent.
+
+        If the version is unknown, they are those for the newest one that the dialect
+        knows.
         """
-        wanted = (
+        for_version = (
             argument
             for flag in self.flags
             if version is None or version >= flag.since
             for argument in flag.arguments
         )
-        return (*self.arguments, *wanted)
+        return (*self.arguments, *for_version)
 
     def environment(
         self,
         inherited: Mapping[str, str],
-        also: Iterable[str] = (),
-        of_others: Collection[str] = (),
+        extra_patterns: Iterable[str] = (),
+        foreign_patterns: Collection[str] = (),
     ) -> dict[str, str]:
         """
-        The session's environment, made from the server's own; `also` names, as
-        `pass_environment` does, what else to take from there, and `of_others` what
-        is not meant where everything is.
+        Return the environment of the agent's sessions.
+
+        Args:
+            inherited: The server's own environment.
+            extra_patterns: Names and patterns of variables to pass on, in addition to
+                `pass_environment`.
+            foreign_patterns: Names and patterns of variables that belong to other
+                agents, which a pattern for all variables does not include.
         """
-        wanted = (*self.pass_environment, *also)
-        return {**passed(inherited, wanted, of_others), **self.set_environment}
+        patterns = (*self.pass_environment, *extra_patterns)
+        passed = filter_environment(inherited, patterns, foreign_patterns)
+        return {**passed, **self.set_environment}

@@ -1,9 +1,9 @@
 """
-Reading dialects from TOML files, each checked before anything is started.
+Read dialects from TOML files, and validate them before anything is started.
 
-A file has the tables of `kiro-classic.toml`, which are explained there.  One
-that says ``extends = "kiro-classic"`` needs only those that differ; a table or
-list that it gives replaces the base's as a whole.
+`kiro-classic.toml` explains the tables of a file.  A file that says
+``extends = "kiro-classic"`` needs only the tables that differ.  A table or list that it
+gives replaces the one of the extended dialect as a whole.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from kiroworkers.json_schema import first_problem
 
 class BadDialect(ValueError):
     """
-    A dialect file is wrong; the message names the file, the key and the reason.
+    Raised when a dialect file is invalid; the message has the file, key and reason.
     """
 
 
-#: Seconds of quiet, and rows of signs, where a dialect does not say.
-_LINE_QUIET = 0.5
-_SIGN_QUIET = 0.2
-_SIGN_ROWS = 4
+#: Defaults: seconds of silence after a prompt or an idle marker, and rows for markers.
+_DEFAULT_LINE_QUIET = 0.5
+_DEFAULT_MARKER_QUIET = 0.2
+_DEFAULT_MARKER_ROWS = 4
 
 
 def _table(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> Any:
@@ -65,30 +65,30 @@ def _list(items: Any) -> Any:
 _TEXT = {"type": "string", "minLength": 1}
 _PATTERN = {**_TEXT, "format": "regular expression"}
 _BYTE_PATTERN = {**_TEXT, "format": "regular expression of bytes"}
-# What the system would not take.
+# NUL cannot be passed to a program.
 _ARGUMENTS = _list({"type": "string", "pattern": r"\A[^\x00]*\Z"})
 _VARIABLES = {
     "type": "object",
     "additionalProperties": {"type": "string", "pattern": r"\A[^\x00]*\Z"},
     "propertyNames": {"pattern": r"\A[^=\x00]+\Z"},
 }
-#: A path below a folder, and not out of it.
-_INSIDE = {**_TEXT, "format": "path inside the folder"}
+#: A relative path that stays inside its folder.
+_INNER_PATH = {**_TEXT, "format": "path inside the folder"}
 _VERSION = {**_TEXT, "pattern": r"^\d+(\.\d+)+$"}
 _QUIET = {"type": "number", "exclusiveMinimum": 0, "maximum": 60}
-_SIGN = {
+_MARKER = {
     **_table({}, dict.fromkeys(("screen", "title", "state"), _PATTERN)),
     "minProperties": 1,
 }
 _MENUS = _list(_table({"question": _PATTERN, "keys": _TEXT}))
 _KEYS = {"type": ["string", "array"], "minLength": 1, "items": _MENUS["items"]}
 
-#: The tables that say how the prompt is known; a dialect has one of them.
+#: The tables that say how the prompt is recognized; a dialect has exactly one of them.
 _READINESS = ("prompt", "line", "signs", "acp")
 
-#: The tables that only a terminal has, and those of them that it must have.
-_OF_TERMINALS = ("screen", "keys", "clear", "approval", "menu")
-_NEEDED_BY_TERMINALS = ("screen", "keys")
+#: The tables that only an agent on a terminal may have, and those that it must have.
+_TERMINAL_TABLES = ("screen", "keys", "clear", "approval", "menu")
+_REQUIRED_TERMINAL_TABLES = ("screen", "keys")
 
 _SCHEMA = _table(
     {
@@ -127,7 +127,7 @@ _SCHEMA = _table(
         "prompt": _table({"open": _TEXT, "ready": _BYTE_PATTERN, "close": _TEXT}),
         "line": _table({"prompt": _PATTERN}, {"quiet": _QUIET}),
         "signs": _table(
-            {"idle": _SIGN, "busy": _SIGN, "output": _PATTERN},
+            {"idle": _MARKER, "busy": _MARKER, "output": _PATTERN},
             {
                 "quiet": _QUIET,
                 "rows": {"type": "integer", "minimum": 1},
@@ -150,9 +150,9 @@ _SCHEMA = _table(
             _table(
                 {
                     "variable": {**_TEXT, "pattern": r"\A[A-Za-z_][A-Za-z0-9_]*\Z"},
-                    "default": _INSIDE,
+                    "default": _INNER_PATH,
                 },
-                dict.fromkeys(("copy", "link"), _list(_INSIDE)),
+                dict.fromkeys(("copy", "link"), _list(_INNER_PATH)),
             )
         ),
         "menu": _MENUS,
@@ -167,25 +167,25 @@ _SCHEMA = _table(
 _FORMATS = FormatChecker(())
 
 
-_NO_PATTERN = (re.error, OverflowError, RecursionError)
+_PATTERN_ERRORS = (re.error, OverflowError, RecursionError)
 
 
-@_FORMATS.checks("regular expression", _NO_PATTERN)
+@_FORMATS.checks("regular expression", _PATTERN_ERRORS)
 def _is_pattern(value: object) -> bool:
     return not isinstance(value, str) or bool(re.compile(value))
 
 
-@_FORMATS.checks("regular expression of bytes", _NO_PATTERN)
+@_FORMATS.checks("regular expression of bytes", _PATTERN_ERRORS)
 def _is_byte_pattern(value: object) -> bool:
     return not isinstance(value, str) or bool(re.compile(value.encode()))
 
 
 @_FORMATS.checks("path inside the folder", ValueError)
-def _is_inside(value: object) -> bool:
+def _is_inner_path(value: object) -> bool:
     if isinstance(value, str) and (
         value.startswith("/") or ".." in value.split("/") or "\0" in value
     ):
-        raise ValueError(f"{value!r} leads out of it")
+        raise ValueError(f"{value!r} leads outside")
     return True
 
 
@@ -194,57 +194,56 @@ _VALIDATOR = Draft202012Validator(_SCHEMA, format_checker=_FORMATS)
 
 def load_dialect(name: str) -> Dialect:
     """
-    The built-in dialect in the file `name`.toml.
+    Return the built-in dialect in the file `name`.toml.
     """
-    return _dialect(_tables(_builtin(name)))
+    return _build_dialect(_read_tables(_builtin(name)))
 
 
 def read_dialect(path: Path) -> Dialect:
     """
-    The dialect in a file of the user's.
+    Return the dialect in the file at `path`.
 
     Raises:
-        BadDialect: when the file cannot be one.
+        BadDialect: If the file cannot be read or is not a valid dialect.
     """
     try:
-        data = _tables(path)
+        data = _read_tables(path)
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise BadDialect(f"{path}: {problem}") from None
     except BadDialect as problem:
         raise BadDialect(f"{path}: {problem}") from None
-    unfit = first_problem(_VALIDATOR, data)
-    if unfit is not None:
-        raise BadDialect(f"{path}: {unfit.sentence}")
+    invalid = first_problem(_VALIDATOR, data)
+    if invalid is not None:
+        raise BadDialect(f"{path}: {invalid.sentence}")
     if sum(name in data for name in _READINESS) != 1:
-        raise BadDialect(
-            f"{path}: one of the tables {', '.join(_READINESS)} is needed, and one only"
-        )
-    named: set[str] = set()
-    for number, each in enumerate(data.get("state", ())):
-        files = [
-            str(PurePosixPath(file)) for file in (*each.get("copy", ()), *each.get("link", ()))
-        ]
-        if each["variable"] in named or len(files) > len(set(files)):
+        raise BadDialect(f"{path}: exactly one of the tables {', '.join(_READINESS)} is required")
+    variables: set[str] = set()
+    for number, table in enumerate(data.get("state", ())):
+        names = (*table.get("copy", ()), *table.get("link", ()))
+        paths = {str(PurePosixPath(name)) for name in names}
+        if table["variable"] in variables or len(names) > len(paths):
             raise BadDialect(f"{path}: state[{number}] names a variable or a file twice")
-        named.add(each["variable"])
+        variables.add(table["variable"])
     if "acp" in data:
-        odd = [name for name in _OF_TERMINALS if name in data]
-        if odd:
-            raise BadDialect(f"{path}: {odd[0]}: an agent that speaks ACP has no terminal")
+        for name in _TERMINAL_TABLES:
+            if name in data:
+                raise BadDialect(
+                    f"{path}: {name} is not allowed with acp: the agent has no terminal"
+                )
     else:
-        for name in _NEEDED_BY_TERMINALS:
+        for name in _REQUIRED_TERMINAL_TABLES:
             if name not in data:
-                raise BadDialect(f"{path}: {name} is missing")
-    return _dialect(data)
+                raise BadDialect(f"{path}: {name} is required")
+    return _build_dialect(data)
 
 
 def _builtin(name: str) -> Traversable:
     return files("kiroworkers.conversations.dialects").joinpath(f"{name}.toml")
 
 
-def _tables(source: Traversable) -> dict[str, Any]:
+def _read_tables(source: Traversable) -> dict[str, Any]:
     """
-    The tables of a file, laid over those of the one it `extends`.
+    Return the tables of a file, merged into those of the dialect that it extends.
     """
     data = tomllib.loads(source.read_text(encoding="utf-8"))
     base = data.pop("extends", None)
@@ -256,14 +255,15 @@ def _tables(source: Traversable) -> dict[str, Any]:
         or not _builtin(base).is_file()
     ):
         raise BadDialect(f"extends: there is no built-in dialect {base!r}")
-    below = _tables(_builtin(base))
+    base_tables = _read_tables(_builtin(base))
     replaced = set(_READINESS) if any(name in data for name in _READINESS) else set()
     if "acp" in data:
-        replaced.update(_OF_TERMINALS)
-    return {**{name: below[name] for name in below if name not in replaced}, **data}
+        replaced.update(_TERMINAL_TABLES)
+    kept = {name: table for name, table in base_tables.items() if name not in replaced}
+    return {**kept, **data}
 
 
-def _dialect(data: Mapping[str, Any]) -> Dialect:
+def _build_dialect(data: Mapping[str, Any]) -> Dialect:
     start, environment = data["start"], data["environment"]
     keys = data.get("keys", {"submit": "", "interrupt": ""})
     answer, screen = data.get("answer", {}), data.get("screen")
@@ -273,8 +273,8 @@ def _dialect(data: Mapping[str, Any]) -> Dialect:
         program=start.get("program"),
         arguments=tuple(start["arguments"]),
         flags=tuple(
-            Flag(tuple(each["arguments"]), version_in(each.get("since", "")) or ())
-            for each in start.get("flags", ())
+            Flag(tuple(flag["arguments"]), version_in(flag.get("since", "")) or ())
+            for flag in start.get("flags", ())
         ),
         version_arguments=tuple(start.get("version", ())),
         login_arguments=tuple(start.get("login", ())),
@@ -283,12 +283,12 @@ def _dialect(data: Mapping[str, Any]) -> Dialect:
         pass_environment=tuple(environment.get("pass", ())),
         state_dirs=tuple(
             StateDir(
-                each["variable"],
-                each["default"],
-                tuple(each.get("copy", ())),
-                tuple(each.get("link", ())),
+                state["variable"],
+                state["default"],
+                tuple(state.get("copy", ())),
+                tuple(state.get("link", ())),
             )
-            for each in data.get("state", ())
+            for state in data.get("state", ())
         ),
         window=None if screen is None else (screen["rows"], screen["columns"]),
         readiness=_readiness(data),
@@ -300,8 +300,8 @@ def _dialect(data: Mapping[str, Any]) -> Dialect:
         journal=answer.get("journal"),
         menus=_menus(data.get("menu", ())),
         failures=tuple(
-            FailurePattern(each["kind"], re.compile(each["text"]), each.get("blocks", False))
-            for each in data.get("trouble", ())
+            FailurePattern(table["kind"], re.compile(table["text"]), table.get("blocks", False))
+            for table in data.get("trouble", ())
         ),
     )
 
@@ -318,24 +318,24 @@ def _readiness(data: Mapping[str, Any]) -> BracketedPastePrompt | LinePrompt | S
     match data:
         case {"acp": _}:
             return Acp()
-        case {"prompt": cycle}:
-            ready = re.compile(cycle["ready"].encode())
-            return BracketedPastePrompt(cycle["open"].encode(), ready, cycle["close"].encode())
+        case {"prompt": prompt}:
+            ready = re.compile(prompt["ready"].encode())
+            return BracketedPastePrompt(prompt["open"].encode(), ready, prompt["close"].encode())
         case {"line": line}:
-            return LinePrompt(re.compile(line["prompt"]), line.get("quiet", _LINE_QUIET))
+            return LinePrompt(re.compile(line["prompt"]), line.get("quiet", _DEFAULT_LINE_QUIET))
         case _:
             signs = data["signs"]
             return StatusMarkers(
-                idle=_sign(signs["idle"]),
-                busy=_sign(signs["busy"]),
-                quiet=signs.get("quiet", _SIGN_QUIET),
-                rows=signs.get("rows", _SIGN_ROWS),
+                idle=_marker(signs["idle"]),
+                busy=_marker(signs["busy"]),
+                quiet=signs.get("quiet", _DEFAULT_MARKER_QUIET),
+                rows=signs.get("rows", _DEFAULT_MARKER_ROWS),
                 output=re.compile(signs["output"]),
                 wraps=signs.get("wraps", True),
             )
 
 
-def _sign(table: Mapping[str, str]) -> Marker:
+def _marker(table: Mapping[str, str]) -> Marker:
     return Marker(**{name: re.compile(pattern) for name, pattern in table.items()})
 
 
@@ -362,4 +362,4 @@ def _approval(table: Mapping[str, Any] | None) -> Approval | None:
 
 
 def _menus(tables: Iterable[Mapping[str, str]]) -> tuple[Menu, ...]:
-    return tuple(Menu(re.compile(each["question"]), each["keys"].encode()) for each in tables)
+    return tuple(Menu(re.compile(table["question"]), table["keys"].encode()) for table in tables)

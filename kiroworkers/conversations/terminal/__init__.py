@@ -1,3 +1,3 @@
 """
-Conversations on a terminal: line editors, prompts and screens.
+Conversations on a terminal: with line editors, line prompts and full screens.
 """

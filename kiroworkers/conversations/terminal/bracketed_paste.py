@@ -1,15 +1,15 @@
 """
-A line editor's terminal, exact to the byte.
+Follow the line editor of a classic interface, exactly to the byte.
 
-The line editor of a classic interface brackets what it reads: it writes
-`BracketedPastePrompt.open`, draws the prompt, and writes `BracketedPastePrompt.close` when Enter was pressed.
-So the stream alternates between *editing* (echo, never an answer) and *output*
-(what the agent says), and a turn is exact::
+The line editor brackets what it reads: it writes `BracketedPastePrompt.open` and draws
+the prompt, and it writes `BracketedPastePrompt.close` when Enter was pressed.  So the
+output alternates between *editing* (echo, never an answer) and *output* (what the agent
+prints), and a turn is exact::
 
     ask ──▶ echo ── close (Submitted) ──▶ output ── open, prompt (Answered)
 
-Nothing is guessed from silence.  A mark or a character cut in two by the end
-of a read is kept until the rest of it comes.
+Nothing is guessed from silence.  A mark or a character that the end of a read has cut
+in two is kept until the rest of it arrives.
 """
 
 from __future__ import annotations
@@ -22,130 +22,146 @@ from kiroworkers.conversations.events import (
     Submitted,
 )
 from kiroworkers.conversations.failures import find_failure
-from kiroworkers.conversations.terminal.keyboard import Expecting
-from kiroworkers.conversations.terminal.printed import LONGEST_START, PrintedConversation
-from kiroworkers.conversations.transcript import plain
+from kiroworkers.conversations.terminal.buffered import STARTUP_OUTPUT_SIZE, BufferedConversation
+from kiroworkers.conversations.terminal.conversation import Expecting
+from kiroworkers.conversations.transcript import plain_text
 
-#: A prompt with its parts and its hint is far shorter; what comes after this
-#: much is redrawn echo.
-_LONGEST_PROMPT = 4096
+#: The most bytes of a prompt with its parts and its hint.  It is far shorter; what comes
+#: after this many bytes is echo that is drawn again.
+_MAX_PROMPT_LENGTH = 4096
 
-#: A question is at the very end of what was printed.
-_LONGEST_QUESTION = 4096
+#: A question of the agent is within this many bytes at the end of the output.
+_MAX_QUESTION_LENGTH = 4096
 
 
-class BracketedPasteConversation(PrintedConversation):
+class BracketedPasteConversation(BufferedConversation):
     """
-    Follows the prompt cycles of a line editor.
+    Follow the prompt cycles of a line editor.
+
+    Args:
+        dialect: The agent's dialect.
+        prompt: The marks that the line editor writes around what it reads.
+        max_output: The most bytes of output that a turn may have.
     """
 
     completion = "prompt"
 
-    def __init__(self, dialect: Dialect, cycle: BracketedPastePrompt, max_output: int) -> None:
+    def __init__(self, dialect: Dialect, prompt: BracketedPastePrompt, max_output: int) -> None:
         super().__init__(dialect, max_output)
-        self._cycle = cycle
-        self._pending = b""
+        self._prompt = prompt
+        self._unread = b""
         self._editing = False
         self._at_prompt = False
         self._typed = False
-        self._choices = 0
+        self._choices_reported = 0
         self._blocked = False
-        # A prompt that was not drawn by now is not.
-        self._hopeless = False
+        # The line editor reads without a prompt: none was drawn where one is drawn.
+        self._no_prompt = False
 
     @property
     def at_prompt(self) -> bool:
+        """
+        Return whether the line editor has drawn its prompt, and nothing was typed yet.
+        """
         return self._at_prompt and not self._typed
 
-    def _touch(self) -> None:
+    def _invalidate_prompt(self) -> None:
         self._typed = True
 
-    def _drop(self) -> None:
-        super()._drop()
+    def _discard_output(self) -> None:
+        super()._discard_output()
         self._blocked = False
 
-    def _shown(self) -> str:
-        return plain(bytes(self._output[-_LONGEST_QUESTION:]))
+    def _text_since_input(self) -> str:
+        return plain_text(bytes(self._output[-_MAX_QUESTION_LENGTH:]))
 
     def feed(self, data: bytes) -> list[Event]:
+        """
+        Return the events in `data`, which may be cut at any byte.
+        """
         events: list[Event] = []
-        self._pending += data
-        while self._editing_step(events) if self._editing else self._output_step(events):
+        self._unread += data
+        while self._read_editing(events) if self._editing else self._read_output(events):
             pass
         return events
 
-    def _output_step(self, events: list[Event]) -> bool:
+    def _read_output(self, events: list[Event]) -> bool:
         """
-        Read output up to the next opening mark; False when more must come.
+        Read output up to the next opening mark; return False if that is not there yet.
         """
-        mark = self._cycle.open
-        end = self._pending.find(mark)
-        found = end >= 0
-        if not found:
-            end = len(self._pending) - _overlap(self._pending, mark)
-        self._keep(self._pending[:end], events)
-        self._tell(events)
-        self._pending = self._pending[end + len(mark) if found else end :]
-        self._editing = found
-        if not self._prefixed and (self._expecting is Expecting.ANSWER or not self._started):
-            self._look_for_menus(events)
-        return found
+        mark = self._prompt.open
+        end = self._unread.find(mark)
+        opened = end >= 0
+        if not opened:
+            end = len(self._unread) - _overlap(self._unread, mark)
+        self._append_output(self._unread[:end], events)
+        self._report_text(events)
+        self._unread = self._unread[end + len(mark) if opened else end :]
+        self._editing = opened
+        if not self._answer_started and (self._expecting is Expecting.ANSWER or not self._started):
+            self._find_menus(events)
+        return opened
 
-    def _look_for_menus(self, events: list[Event]) -> None:
+    def _find_menus(self, events: list[Event]) -> None:
         """
-        Is there something that waits for a key, so that no prompt will come?
+        Report a menu that waits for a key, because no prompt comes before its answer.
         """
-        if not self._started and len(self._output) <= LONGEST_START:
-            said = plain(self._output)
-            shown = sorted(
-                (found.end(), found[0], menu.keys)
+        if not self._started and len(self._output) <= STARTUP_OUTPUT_SIZE:
+            text = plain_text(self._output)
+            choices = sorted(
+                (match.end(), match[0], menu.keys)
                 for menu in self._dialect.menus
-                for found in menu.question.finditer(said)
+                for match in menu.question.finditer(text)
             )
-            events += [NeedsChoice(question, keys) for _, question, keys in shown[self._choices :]]
-            self._choices = len(shown)
+            events += [
+                NeedsChoice(question, keys)
+                for _, question, keys in choices[self._choices_reported :]
+            ]
+            self._choices_reported = len(choices)
         if not self._blocked:
-            said = self._own_words()
-            failure = find_failure((sign for sign in self._dialect.failures if sign.blocks), said)
+            text = self._text_before_answer()
+            blocking = (pattern for pattern in self._dialect.failures if pattern.blocks)
+            failure = find_failure(blocking, text)
             if failure is not None:
                 self._blocked = True
                 events.append(failure)
 
-    def _editing_step(self, events: list[Event]) -> bool:
+    def _read_editing(self, events: list[Event]) -> bool:
         """
-        Read a prompt and its echo up to the next closing mark; False when more
-        must come.
+        Read a prompt and its echo up to the next closing mark.
+
+        Return False if that mark is not there yet.
         """
-        mark = self._cycle.close
-        end = self._pending.find(mark)
-        found = end >= 0
+        mark = self._prompt.close
+        end = self._unread.find(mark)
+        closed = end >= 0
         if not self._at_prompt:
-            shown = self._pending[: min(end, _LONGEST_PROMPT) if found else _LONGEST_PROMPT]
-            if not self._hopeless and self._cycle.ready.search(shown):
+            drawn = self._unread[: min(end, _MAX_PROMPT_LENGTH) if closed else _MAX_PROMPT_LENGTH]
+            if not self._no_prompt and self._prompt.ready.search(drawn):
                 self._at_prompt = True
                 self._typed = False
                 answered = self._expecting is Expecting.ANSWER
-                events.append(self._prompted(plain(self._output) if answered else ""))
-            elif not found and len(self._pending) <= _LONGEST_PROMPT and not self._hopeless:
+                events.append(self._handle_prompt(plain_text(self._output) if answered else ""))
+            elif not closed and len(self._unread) <= _MAX_PROMPT_LENGTH and not self._no_prompt:
                 return False
             else:
-                # What comes now is no prompt any more, however it is cut.
-                self._hopeless = True
-        if found:
-            self._pending = self._pending[end + len(mark) :]
-            self._editing = self._hopeless = False
-            self._closed(events)
+                # What comes now is not a prompt any more, wherever it is cut.
+                self._no_prompt = True
+        if closed:
+            self._unread = self._unread[end + len(mark) :]
+            self._editing = self._no_prompt = False
+            self._handle_close(events)
         else:
-            self._pending = self._pending[len(self._pending) - _overlap(self._pending, mark) :]
-        return found
+            self._unread = self._unread[len(self._unread) - _overlap(self._unread, mark) :]
+        return closed
 
-    def _closed(self, events: list[Event]) -> None:
+    def _handle_close(self, events: list[Event]) -> None:
         """
-        The line editor stopped reading: because we pressed Enter, or not.
+        Report that the line editor stopped reading, with or without our Enter.
         """
-        strayed = self._at_prompt and not self._typed
+        lost = self._at_prompt and not self._typed
         self._at_prompt = False
-        if strayed:
+        if lost:
             events.append(PromptLost())
         elif self._unsubmitted:
             self._unsubmitted = False
@@ -154,7 +170,7 @@ class BracketedPasteConversation(PrintedConversation):
 
 def _overlap(data: bytes, mark: bytes) -> int:
     """
-    How many bytes at the end of `data` may be the beginning of `mark`.
+    Return how many bytes at the end of `data` may be the beginning of `mark`.
     """
     for length in range(min(len(mark) - 1, len(data)), 0, -1):
         if data.endswith(mark[:length]):

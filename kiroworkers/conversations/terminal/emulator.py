@@ -1,22 +1,22 @@
-"""
-The screen of a program that draws on all of it, as text.
+r"""
+Emulate the terminal of a full-screen program, and read its screen as text.
 
-pyte does the drawing, behind a filter: it takes out what pyte would print or
-trip over (private and coloured sequences, queries, device strings) and keeps
-what pyte does not (titles, the agent's own state, synchronized updates, the
-alternate screen).  Colours are not kept at all.
+pyte does the drawing, behind a filter.  The filter removes what pyte would print or fail
+on (private and coloured sequences, queries, device strings) and handles what pyte does
+not (titles, the agent's own state, synchronized updates, the alternate screen).  Colours
+are not kept at all.
 
-Rows have numbers that never change: the first row drawn is 0, and a row keeps
-its number when it scrolls up, so a row can be remembered and read later, or
-found to be gone::
+Every row has a number that never changes.  The first row drawn is 0, and a row keeps its
+number when it scrolls up, so a row can be remembered and read later, or found to be
+gone::
 
     >>> emulator = Emulator(rows=2, columns=20, history=100)
-    >>> emulator.feed(b"one\\r\\ntwo\\r\\nthree", lambda whole: None)
-    >>> emulator.text(emulator.first)
-    'one\\ntwo\\nthree'
+    >>> emulator.feed(b"one\r\ntwo\r\nthree", lambda complete: None)
+    >>> emulator.text_from(emulator.first_row)
+    'one\ntwo\nthree'
 
-The cost of reading is linear in the bytes and does not grow with the screen's
-width: only the cells that were drawn exist.
+The cost of reading is linear in the bytes and does not grow with the screen's width:
+only the cells that were drawn exist.
 """
 
 from __future__ import annotations
@@ -29,56 +29,61 @@ from typing import Any, TypeAlias
 
 import pyte
 
-from kiroworkers.conversations.terminal.grid import CONTINUED, Grid, text_of
+from kiroworkers.conversations.terminal.grid import CONTINUED, Grid, row_to_text
 
-#: Control sequences, control strings, two-character escapes; C1 controls, which
-#: no program of today sends as such.
+#: Control sequences, control strings, two-character escapes; C1 controls, which no
+#: program sends as such today.
 _SEQUENCE = re.compile(
-    r"\x1b\[(?P<private>[<-?]?)(?P<parameters>[0-9;:]*)(?P<between>[ -/]*)(?P<final>[@-~])"
-    r"|\x1b\](?P<operating>[^\x07\x1b]*)(?:\x07|\x1b\\)"
+    r"\x1b\[(?P<private>[<-?]?)(?P<parameters>[0-9;:]*)(?P<intermediate>[ -/]*)(?P<final>[@-~])"
+    r"|\x1b\](?P<command>[^\x07\x1b]*)(?:\x07|\x1b\\)"
     r"|\x1b[PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"
     r"|\x1b[ -/]+[0-~]"
     r"|\x1b(?P<escape>[0-OQ-WYZ\\`-~])"
     r"|[\x80-\x9f]"
 )
-#: A sequence that the end of a read may have cut, whose rest may still come.
-_CUT = re.compile(r"\x1b(?:\[[<-?]?[0-9;:]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]+)?\Z")
-#: A longer one is no sequence.
-_LONGEST_SEQUENCE = 65536
+#: A sequence that the end of a read may have cut, and whose rest may still come.
+_INCOMPLETE = re.compile(r"\x1b(?:\[[<-?]?[0-9;:]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]+)?\Z")
+#: The most characters of a sequence; what is longer is not a sequence.
+_MAX_SEQUENCE_LENGTH = 65536
 
 _LINES = re.compile("[^\\n]*\\n|[^\\n]+")
 
-#: What pyte understands: finals of control sequences, and escapes.
+#: What pyte understands: final characters of control sequences, and escapes.
 _FINALS = frozenset("@ABCDEFGHJKLMPXadefg`r")
 _ESCAPES = frozenset("78DHM")
-#: The same as another that pyte understands.
-_SAME = {"\x1bE": "\r\n", "\x1b[s": "\x1b7", "\x1b[u": "\x1b8"}
-#: The parameters of erasing; pyte trips over any other.
-_ERASING = {"J": frozenset({"", "0", "1", "2", "3"}), "K": frozenset({"", "0", "1", "2"})}
-_SCROLLS = frozenset("STLM")
-#: The finals that take two parameters; the others take one.
-_OF_TWO = frozenset("Hfr")
-#: What is no text, and moves nothing.
+#: Sequences that pyte does not understand, and what does the same.
+_EQUIVALENTS = {"\x1bE": "\r\n", "\x1b[s": "\x1b7", "\x1b[u": "\x1b8"}
+#: The parameters of the erasing sequences; pyte fails on any other.
+_ERASE_PARAMETERS = {"J": frozenset({"", "0", "1", "2", "3"}), "K": frozenset({"", "0", "1", "2"})}
+_SCROLL_FINALS = frozenset("STLM")
+#: The final characters that take two parameters; the others take one.
+_TWO_PARAMETER_FINALS = frozenset("Hfr")
+#: The control characters that are not text and move nothing.
 _CONTROLS = dict.fromkeys([*range(8), 14, 15, *range(16, 32), 127])
 #: The private mode that changes where text goes: automatic wrap.
-_MODES = frozenset({"7"})
-_ALTERNATE = frozenset({"47", "1047", "1049"})
-_SYNCHRONIZED = "2026"
+_PYTE_MODES = frozenset({"7"})
+_ALTERNATE_SCREEN_MODES = frozenset({"47", "1047", "1049"})
+_SYNCHRONIZED_UPDATE_MODE = "2026"
 
-Look: TypeAlias = Callable[[bool], None]
+#: Called when the screen can be inspected, with whether it is completely drawn.
+Inspect: TypeAlias = Callable[[bool], None]
 
-#: A synchronized update that is longer is drawn before it ends.
-_LONGEST_UPDATE = 4 * 1024**2
+#: The characters of a synchronized update after which it is drawn before its end.
+_MAX_UPDATE_LENGTH = 4 * 1024**2
 
 
 class Emulator:
     """
-    What a program drew on a terminal of this size, and at most `history`
-    characters of what scrolled off it.
+    Hold what a program has drawn on a terminal, and part of what has scrolled off it.
+
+    Args:
+        rows: The terminal's height.
+        columns: The terminal's width.
+        history: The most characters to keep of what has scrolled off.
 
     Attributes:
-        title: the window's title.
-        state: what the agent last said of itself by ``OSC 7501``.
+        title: The window's title.
+        state: What the agent last said about its state by ``OSC 7501``.
     """
 
     def __init__(self, rows: int, columns: int, history: int) -> None:
@@ -86,220 +91,228 @@ class Emulator:
         self.state = ""
         self._history: deque[tuple[str, bool]] = deque()
         self._history_size = 0
-        self._most_history = history
-        self._top = 0
-        self._grid = Grid(columns, rows, self._keep, self._forget)
+        self._max_history_size = history
+        self._top_row = 0
+        self._grid = Grid(columns, rows, self._scrolled_off, self._renumber)
         self._stream = pyte.Stream(self._grid)
-        self._main: tuple[Any, Any] | None = None
+        # The cells and the cursor of the main screen while the alternate one is shown.
+        self._main_screen: tuple[Any, Any] | None = None
         self._decode = getincrementaldecoder("utf-8")("replace").decode
-        self._pending = ""
+        self._incomplete = ""
         self._undrawn: list[str] = []
-        self._undrawn_size = 0
+        self._undrawn_length = 0
         self._updating = False
 
     @property
-    def wrapped(self) -> int:
+    def wrap_count(self) -> int:
         """
-        How many times the terminal's edge has cut a line so far.
+        Return how many times a line was cut at the terminal's edge so far.
         """
-        return self._grid.wrapped
+        return self._grid.wrap_count
 
     @property
     def updating(self) -> bool:
         """
-        Is a synchronized update under way, so that the screen is not whole?
+        Return whether a synchronized update is under way, so the screen is incomplete.
         """
         return self._updating
 
     @property
-    def first(self) -> int:
+    def first_row(self) -> int:
         """
-        The number of the first row that is still known.
+        Return the number of the first row that is still known.
         """
-        return self._top - len(self._history)
+        return self._top_row - len(self._history)
 
     @property
-    def top(self) -> int:
+    def top_row(self) -> int:
         """
-        The number of the screen's first row.
+        Return the number of the row at the top of the screen.
         """
-        return self._top
+        return self._top_row
 
     def rows(self) -> list[str]:
         """
-        The screen, row by row, without blanks at the ends of lines.
+        Return the rows of the screen, without blanks at their ends.
         """
         return [self._grid.row_text(row) for row in range(self._grid.lines)]
 
     def last_rows(self, count: int) -> list[str]:
         """
-        The last `count` rows of the screen that are not blank, from top to bottom.
+        Return the last `count` rows of the screen that are not blank, in their order.
         """
-        found: list[str] = []
+        texts: list[str] = []
         for row in range(self._grid.lines - 1, -1, -1):
             text = self._grid.row_text(row)
             if text:
-                found.append(text)
-                if len(found) == count:
+                texts.append(text)
+                if len(texts) == count:
                     break
-        return found[::-1]
+        return texts[::-1]
 
-    def text(self, start: int) -> str:
+    def text_from(self, start: int) -> str:
         """
-        The text from row `start` to the bottom; lines that the terminal's edge
-        has cut are whole.
+        Return the text from row number `start` to the bottom of the screen.
+
+        Lines that were cut at the terminal's edge are joined again.
         """
-        cut = [
-            (row in self._grid.buffer and CONTINUED in self._grid.buffer[row])
-            for row in range(self._grid.lines)
+        buffer = self._grid.buffer
+        continued_rows = [
+            row in buffer and CONTINUED in buffer[row] for row in range(self._grid.lines)
         ]
-        rows = [*self._history, *zip(self.rows(), cut, strict=True)][max(0, start - self.first) :]
+        rows = [*self._history, *zip(self.rows(), continued_rows, strict=True)]
+        rows = rows[max(0, start - self.first_row) :]
         return "".join(row + ("" if continued else "\n") for row, continued in rows).rstrip("\n")
 
-    def feed(self, data: bytes, look: Look) -> None:
+    def feed(self, data: bytes, inspect: Inspect) -> None:
         """
-        Draw `data`, which may be cut anywhere, and call `look` at each moment
-        at which the screen can be looked at, with whether it is whole: at the
-        end of a synchronized update it is; at a new title or state, and, where
-        an agent makes no such updates, before anything is erased and at the end
-        of a line, it may be half drawn.
+        Draw `data`, and call `inspect` at each moment when the screen can be inspected.
+
+        The screen is completely drawn at the end of a synchronized update.  It may be
+        half drawn at a new title or state, and, where the agent makes no such updates,
+        at the end of each line and before anything is erased.
+
+        Args:
+            data: Output of the program, which may be cut at any byte.
+            inspect: Called with whether the screen is completely drawn.
         """
-        text = self._pending + self._decode(data)
-        self._pending = ""
-        cut = _CUT.search(text, max(0, len(text) - _LONGEST_SEQUENCE))
-        if cut is not None:
-            text, self._pending = text[: cut.start()], text[cut.start() :]
+        text = self._incomplete + self._decode(data)
+        self._incomplete = ""
+        incomplete = _INCOMPLETE.search(text, max(0, len(text) - _MAX_SEQUENCE_LENGTH))
+        if incomplete is not None:
+            text, self._incomplete = text[: incomplete.start()], text[incomplete.start() :]
         position = 0
-        for found in _SEQUENCE.finditer(text):
-            self._plain(text[position : found.start()], look)
-            position = found.end()
-            if found["final"] is not None:
-                self._control(found, look)
-            elif found["operating"] is not None:
-                self._operate(found["operating"], look)
-            elif found["escape"] == "c":
+        for match in _SEQUENCE.finditer(text):
+            self._feed_text(text[position : match.start()], inspect)
+            position = match.end()
+            if match["final"] is not None:
+                self._control_sequence(match, inspect)
+            elif match["command"] is not None:
+                self._system_command(match["command"], inspect)
+            elif match["escape"] == "c":
                 self._draw()
-                self._forget()
+                self._renumber()
                 self._grid.reset()
-            elif found[0] in _SAME or found["escape"] in _ESCAPES:
-                self._later(_SAME.get(found[0], found[0]))
-        self._plain(text[position:], look)
+            elif match[0] in _EQUIVALENTS or match["escape"] in _ESCAPES:
+                self._queue(_EQUIVALENTS.get(match[0], match[0]))
+        self._feed_text(text[position:], inspect)
         if not self._updating:
             self._draw()
 
     def _draw(self) -> None:
         """
-        Draw what waits, perhaps for the end of a synchronized update.
+        Draw what was queued, for example until the end of a synchronized update.
         """
         text = "".join(self._undrawn)
         self._undrawn.clear()
-        self._undrawn_size = 0
+        self._undrawn_length = 0
         if text:
             self._stream.feed(text)
 
-    def _later(self, text: str) -> None:
+    def _queue(self, text: str) -> None:
         self._undrawn.append(text)
-        self._undrawn_size += len(text)
-        if self._undrawn_size > _LONGEST_UPDATE:
+        self._undrawn_length += len(text)
+        if self._undrawn_length > _MAX_UPDATE_LENGTH:
             self._draw()
 
-    def _plain(self, text: str, look: Look) -> None:
-        # An escape that begins no sequence is one of them.
+    def _feed_text(self, text: str, inspect: Inspect) -> None:
+        # This also removes an ESC that does not begin a sequence.
         text = text.translate(_CONTROLS)
         if self._updating:
-            self._later(text)
+            self._queue(text)
             return
         # Line by line, so that it does not matter where a read was cut.
         for line in _LINES.findall(text):
-            self._later(line)
+            self._queue(line)
             if line.endswith("\n"):
                 self._draw()
-                look(False)
+                inspect(False)
 
-    def _control(self, found: re.Match[str], look: Look) -> None:
-        private, parameters, final = found["private"], found["parameters"], found["final"]
+    def _control_sequence(self, match: re.Match[str], inspect: Inspect) -> None:
+        private, parameters, final = match["private"], match["parameters"], match["final"]
         if private == "?" and final in "hl":
             for mode in parameters.split(";"):
-                self._mode(mode, final == "h", look)
-        elif found[0] in _SAME:
-            self._later(_SAME[found[0]])
-        elif not private and final in _SCROLLS:
-            # Rows go that nobody is told of.
+                self._set_mode(mode, final == "h", inspect)
+        elif match[0] in _EQUIVALENTS:
+            self._queue(_EQUIVALENTS[match[0]])
+        elif not private and final in _SCROLL_FINALS:
+            # Rows are moved away without a call that reports them.
             self._draw()
-            self._forget()
+            self._renumber()
             if final in _FINALS:
-                self._later(f"\x1b[{_fitting(parameters, final)}{final}")
-        elif parameters not in _ERASING.get(final, {parameters}):
+                self._queue(f"\x1b[{_limited(parameters, final)}{final}")
+        elif parameters not in _ERASE_PARAMETERS.get(final, {parameters}):
             pass
-        elif not private and not found["between"] and final in _FINALS and ":" not in parameters:
+        elif (
+            not private and not match["intermediate"] and final in _FINALS and ":" not in parameters
+        ):
             if final in "JK" and not self._updating:
                 self._draw()
-                look(False)
-            self._later(f"\x1b[{_fitting(parameters, final)}{final}")
+                inspect(False)
+            self._queue(f"\x1b[{_limited(parameters, final)}{final}")
 
-    def _mode(self, mode: str, on: bool, look: Look) -> None:
-        if mode == _SYNCHRONIZED:
+    def _set_mode(self, mode: str, on: bool, inspect: Inspect) -> None:
+        if mode == _SYNCHRONIZED_UPDATE_MODE:
             self._draw()
             self._updating = on
             if not on:
-                look(True)
-        elif mode in _ALTERNATE:
+                inspect(True)
+        elif mode in _ALTERNATE_SCREEN_MODES:
             self._draw()
-            self._alternate(on)
-        elif mode in _MODES:
-            self._later(f"\x1b[?{mode}{'h' if on else 'l'}")
+            self._switch_screen(on)
+        elif mode in _PYTE_MODES:
+            self._queue(f"\x1b[?{mode}{'h' if on else 'l'}")
 
-    def _alternate(self, on: bool) -> None:
+    def _switch_screen(self, alternate: bool) -> None:
         grid = self._grid
-        if on and self._main is None:
-            self._main = (grid.buffer.copy(), grid.cursor)
-            self._forget()
+        if alternate and self._main_screen is None:
+            self._main_screen = (grid.buffer.copy(), grid.cursor)
+            self._renumber()
             grid.reset()
-        elif not on and self._main is not None:
-            self._forget()
+        elif not alternate and self._main_screen is not None:
+            self._renumber()
             grid.reset()
-            buffer, grid.cursor = self._main
+            buffer, grid.cursor = self._main_screen
             grid.buffer.update(buffer)
-            self._main = None
+            self._main_screen = None
         grid.dirty.update(range(grid.lines))
 
-    def _operate(self, command: str, look: Look) -> None:
+    def _system_command(self, command: str, inspect: Inspect) -> None:
         code, _, text = command.partition(";")
         if code in ("0", "2"):
             self._draw()
             self.title = text
-            look(False)
+            inspect(False)
         elif code == "7501":
             self._draw()
             self.state = text
-            look(False)
+            inspect(False)
 
-    def _keep(self, row: Any) -> None:
+    def _scrolled_off(self, row: Any) -> None:
         """
-        `row` scrolls off: kept, but for the alternate screen, where nothing is.
+        Keep `row`, which has scrolled off, unless it is of the alternate screen.
         """
-        self._top += 1
-        if self._main is not None:
+        self._top_row += 1
+        if self._main_screen is not None:
             return
-        text = text_of(row)
+        text = row_to_text(row)
         self._history.append((text, CONTINUED in row))
         self._history_size += len(text) + 1
-        while self._history_size > self._most_history:
+        while self._history_size > self._max_history_size:
             self._history_size -= len(self._history.popleft()[0]) + 1
 
-    def _forget(self) -> None:
+    def _renumber(self) -> None:
         """
-        All is erased: whatever is drawn now has new numbers.
+        Give all rows new numbers and forget the history, because the screen was erased.
         """
-        self._top += self._grid.lines
+        self._top_row += self._grid.lines
         self._history.clear()
         self._history_size = 0
 
 
-def _fitting(parameters: str, final: str) -> str:
+def _limited(parameters: str, final: str) -> str:
     """
-    As many of `parameters` as `final` takes, none of them too large: pyte trips
-    over more.
+    Return as many of `parameters` as `final` takes, none too large, for pyte's sake.
     """
-    kept = parameters.split(";")[: 2 if final in _OF_TWO else 1]
-    return ";".join(each if len(each) < 5 else "9999" for each in kept)
+    values = parameters.split(";")[: 2 if final in _TWO_PARAMETER_FINALS else 1]
+    return ";".join(value if len(value) < 5 else "9999" for value in values)

@@ -1,7 +1,8 @@
 """
-The cells of a screen: pyte's screen, as text without colours, with what a reader
-must know beside: which rows the terminal's edge has cut, which have scrolled off,
-and that all was erased.
+Keep the cells of a screen as text without colours.
+
+`Grid` is pyte's screen with what a reader of the text must know in addition: which rows
+were cut at the terminal's edge, which have scrolled off, and when everything was erased.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from pyte import modes
 from pyte.screens import Char
 from wcwidth import wcwidth
 
-#: In a row: the next one continues it, since the terminal's edge was reached.
+#: A column that a row has if the next row continues its line, which was cut at the edge.
 CONTINUED = -1
 
 
 class _Cells(dict[str, Char]):
     """
-    The cell of each character, made once.
+    Keep one cell for each character, so that each is made only once.
     """
 
     def __missing__(self, character: str) -> Char:
@@ -33,54 +34,62 @@ _CELLS = _Cells()
 _BLANK = _CELLS[" "]
 _SECOND_HALF = _CELLS[""]
 
-#: So many characters stand in one cell; no writing has more.
-_MOST_JOINED = 64
+#: The most characters in one cell; no script combines more.
+_MAX_CELL_LENGTH = 64
 
-#: What belongs to the character before it: a joiner with all that follows, the
-#: choice of the wide form, the colours of a skin.
-_JOINER = "\u200d"
-_EMOJI = "\ufe0f"
-_MODIFIERS = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
+#: Characters that belong to the one before them: a joiner with the character after it,
+#: the selector of an emoji's wide form, and skin tones.
+_ZERO_WIDTH_JOINER = "\u200d"
+_EMOJI_SELECTOR = "\ufe0f"
+_SKIN_TONES = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
 
 
-#: Runs of characters that take one column each (ASCII, lines, blocks, Braille),
-#: and whatever is between them.
+#: Runs of characters that take one column each (ASCII, box drawing, blocks, Braille),
+#: and the runs between them.
 _RUNS = re.compile("[ -~\u2500-\u259f\u2800-\u28ff]+|[^ -~\u2500-\u259f\u2800-\u28ff]+")
 _NARROW = re.compile("[ -~\u2500-\u259f\u2800-\u28ff]")
 
 
 class Grid(pyte.Screen):
     """
-    pyte's screen, which also knows which rows the terminal's edge has cut, and
-    tells of rows that leave it.
+    Extend pyte's screen: keep which rows were cut at the edge, and report lost rows.
 
     Args:
-        gone: called with each row that scrolls off the top.
-        erased: called when the whole screen is erased.
+        columns: The screen's width.
+        rows: The screen's height.
+        on_scrolled_off: Called with each row that scrolls off the top.
+        on_erased: Called when the whole screen is erased, or when rows are lost in
+            another way, so that no row is known to be where it was.
+
+    Attributes:
+        wrap_count: How many times a line was cut at the terminal's edge so far.
     """
 
     def __init__(
         self,
         columns: int,
         rows: int,
-        gone: Callable[[Any], None],
-        erased: Callable[[], None],
+        on_scrolled_off: Callable[[Any], None],
+        on_erased: Callable[[], None],
     ) -> None:
-        self._gone = gone
-        self._erased = erased
+        self._on_scrolled_off = on_scrolled_off
+        self._on_erased = on_erased
         self._texts: dict[int, str] = {}
-        self.wrapped = 0
+        self.wrap_count = 0
         super().__init__(columns, rows)
 
     def draw(self, data: str) -> None:
+        """
+        Draw the characters of `data` from the cursor on.
+        """
         # Not pyte's own: that takes 3 us for each character, composes accents,
-        # and drops the rest of a text after a character of no width.
+        # and drops the rest of a text after a character of zero width.
         for run in _RUNS.findall(data):
             if _NARROW.match(run):
                 self._draw_narrow(run)
             else:
                 for character in run:
-                    self._draw_any(character)
+                    self._draw_character(character)
 
     def _draw_narrow(self, data: str) -> None:
         while data:
@@ -97,14 +106,14 @@ class Grid(pyte.Screen):
             self.dirty.add(cursor.y)
             cursor.x = end
 
-    def _draw_any(self, character: str) -> None:
+    def _draw_character(self, character: str) -> None:
         width = wcwidth(character)
-        if width < 1 or character in _MODIFIERS:
-            self._join(character)
+        if width < 1 or character in _SKIN_TONES:
+            self._combine(character)
             return
-        before = self._cell_before()
-        if before is not None and before[1].data.endswith(_JOINER):
-            self._join(character)
+        previous = self._previous_cell()
+        if previous is not None and previous[1].data.endswith(_ZERO_WIDTH_JOINER):
+            self._combine(character)
             return
         self._make_room(width)
         cursor = self.cursor
@@ -121,7 +130,7 @@ class Grid(pyte.Screen):
     @staticmethod
     def _split_wide(line: Any, start: int, end: int) -> None:
         """
-        What is left of wide characters at the ends of what is drawn over.
+        Blank the halves that are left when `start` to `end` is drawn over wide characters.
         """
         if line.get(start) is _SECOND_HALF:
             line[start - 1] = _BLANK
@@ -130,13 +139,15 @@ class Grid(pyte.Screen):
 
     def _make_room(self, width: int) -> None:
         """
-        Wrap, if the terminal does, where less than `width` is left of the row.
+        Go to the next row where fewer than `width` columns are left of this one.
+
+        With automatic wrap turned off, go back to the last columns of the row instead.
         """
         cursor = self.cursor
         if cursor.x + width <= self.columns:
             self.buffer[cursor.y].pop(CONTINUED, None)
         elif modes.DECAWM in self.mode:
-            self.wrapped += 1
+            self.wrap_count += 1
             line = self.buffer[cursor.y]
             line[CONTINUED] = _SECOND_HALF
             # A wide character left the last column unused.
@@ -148,27 +159,27 @@ class Grid(pyte.Screen):
         else:
             cursor.x = self.columns - width
 
-    def _join(self, character: str) -> None:
+    def _combine(self, character: str) -> None:
         """
-        A character of no width belongs to the one before it.
+        Add a character that takes no column to the cell before the cursor.
         """
-        before = self._cell_before()
-        if before is None:
+        previous = self._previous_cell()
+        if previous is None:
             return
-        (row, column), cell = before
-        if len(cell.data) >= _MOST_JOINED:
+        (row, column), cell = previous
+        if len(cell.data) >= _MAX_CELL_LENGTH:
             return
         self.buffer[row][column] = Char(cell.data + character)
         self.dirty.add(row)
-        if character == _EMOJI and (row, column + 1) == (self.cursor.y, self.cursor.x):
-            # The wide form of a narrow character.
+        if character == _EMOJI_SELECTOR and (row, column + 1) == (self.cursor.y, self.cursor.x):
+            # The character before takes two columns in this form.
             if column + 1 < self.columns:
                 self.buffer[row][column + 1] = _SECOND_HALF
             self.cursor.x = min(column + 2, self.columns)
 
-    def _cell_before(self) -> tuple[tuple[int, int], Char] | None:
+    def _previous_cell(self) -> tuple[tuple[int, int], Char] | None:
         """
-        Where the character before the cursor is, and its cell; None without.
+        Return the row, column and cell of the character before the cursor, or None.
         """
         row, column = self.cursor.y, self.cursor.x - 1
         if column < 0 and row and CONTINUED in self.buffer[row - 1]:
@@ -180,73 +191,91 @@ class Grid(pyte.Screen):
         return (row, column), self.buffer[row].get(column, _BLANK)
 
     def index(self) -> None:
+        """
+        Move the cursor down a row; at the bottom, scroll.
+        """
         top, bottom = self.margins or (0, self.lines - 1)
         if self.cursor.y == bottom and top == 0:
-            # As on a terminal that scrolls back, even where rows below stay.
-            self._gone(self.buffer.pop(0, {}))
+            # As on a terminal with scrollback, even if there are rows below the margin.
+            self._on_scrolled_off(self.buffer.pop(0, {}))
             for row in sorted(row for row in self.buffer if row <= bottom):
                 self.buffer[row - 1] = self.buffer.pop(row)
             self._texts = {row - (row <= bottom): text for row, text in self._texts.items() if row}
             self.dirty = {row - (row <= bottom) for row in self.dirty if row}
         else:
             if self.cursor.y == bottom:
-                self._erased()
+                self._on_erased()
             super().index()
 
     def reverse_index(self) -> None:
+        """
+        Move the cursor up a row; at the top, scroll down.
+        """
         top, bottom = self.margins or (0, self.lines - 1)
-        # A row is made, and one at the bottom pushed out; those above stay.
+        # A blank row is inserted at the top, and the one at the bottom is pushed out.
         if self.cursor.y == top and (top == 0 or self.row_text(bottom)):
-            self._erased()
+            self._on_erased()
         super().reverse_index()
 
     def save_cursor(self) -> None:
+        """
+        Save the cursor in place of the one that was saved before.
+        """
         self.savepoints.clear()
         super().save_cursor()
 
     def restore_cursor(self) -> None:
+        """
+        Restore the saved cursor, and keep it saved.
+        """
         saved = list(self.savepoints)
         super().restore_cursor()
         self.savepoints[:] = saved
 
     def row_text(self, row: int) -> str:
         """
-        What stands in `row`, without blanks at its end.
+        Return the text of `row`, counted from the top, without blanks at its end.
         """
         if self.dirty:
-            for each in self.dirty:
-                self._texts.pop(each, None)
+            for dirty_row in self.dirty:
+                self._texts.pop(dirty_row, None)
             self.dirty.clear()
         if row not in self._texts:
-            self._texts[row] = text_of(self.buffer[row]) if row in self.buffer else ""
+            self._texts[row] = row_to_text(self.buffer[row]) if row in self.buffer else ""
         return self._texts[row]
 
     def delete_lines(self, count: int | None = None) -> None:
         """
-        Delete rows from the cursor's on; those below move up, blank ones as well.
+        Delete rows from the cursor's row on, and move up those below, blank ones as well.
         """
-        # pyte moves only rows that it has, and would leave what stood there.
+        # pyte moves only rows that exist, and would not overwrite one with a blank row.
         for row in range(self.cursor.y, self.lines):
             self.buffer[row]
         super().delete_lines(count)
 
     def erase_in_line(self, how: int = 0, private: bool = False) -> None:
-        # Not pyte's own: that fills what it erases, which costs as much as the
-        # screen is wide, each time it is read.
+        """
+        Erase the cursor's line: from the cursor on (0), up to it (1), or all of it (2).
+        """
+        # Not pyte's own: that fills what it erases with blanks, which makes each reading
+        # of the row cost as much as the screen is wide.
         cursor = self.cursor
         line = self.buffer[cursor.y]
         if how in (0, 2):
             line.pop(CONTINUED, None)
         start = cursor.x if how == 0 else 0
         end = cursor.x + 1 if how == 1 else self.columns
-        for column in [each for each in line if start <= each < end]:
+        for column in [column for column in line if start <= column < end]:
             del line[column]
         self.dirty.add(cursor.y)
 
     def erase_in_display(self, how: int = 0, *args: Any, **kwargs: Any) -> None:
+        """
+        Erase the screen: from the cursor on (0), up to it (1), or all of it (2 and 3).
+        """
         cursor = self.cursor
         if how in (2, 3) or (how == 0 and (cursor.y, cursor.x) == (0, 0)):
-            self._erased()
+            self._on_erased()
         start = cursor.y + 1 if how == 0 else 0
         erased = range(start, cursor.y if how == 1 else self.lines)
         for row in erased:
@@ -257,9 +286,11 @@ class Grid(pyte.Screen):
             self.erase_in_line(how)
 
 
-def text_of(row: Any) -> str:
+def row_to_text(row: Any) -> str:
     """
-    What stands in `row`, without blanks at its end, unless its line goes on.
+    Return the text of a row's cells.
+
+    Blanks at its end are left out, unless the next row continues the line.
     """
     last = max(row, default=-1)
     get = row.get

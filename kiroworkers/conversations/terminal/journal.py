@@ -1,10 +1,12 @@
 """
-The journal that Kiro keeps of a session: lines of JSON, each with a `kind`
-(``Prompt``, ``AssistantMessage``, ``ToolResults``) and `data`.
+Read the journal that Kiro keeps of a session.
 
-A screen shows an answer re-flowed; the journal has it as it was given.  The
-shape is known from tools of others that read it, so every line is read as one
-that may be something else.
+A journal has a JSON object per line, each with a `kind` (``Prompt``,
+``AssistantMessage``, ``ToolResults``) and `data`.  A screen shows an answer with its
+lines wrapped anew; the journal has it as the model gave it.
+
+The format is not documented and is known from third-party tools that read it.  So every
+line is read on the assumption that it may be something else.
 """
 
 from __future__ import annotations
@@ -14,31 +16,33 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def answer_in(lines: Iterable[str], prompt: str) -> str | None:
+def answer_from_journal(lines: Iterable[str], prompt: str) -> str | None:
     """
-    What was last answered to `prompt`; None when the last prompt is another, or
-    nothing was answered yet.
+    Return the last answer to `prompt` in the lines of a journal.
+
+    None if the journal's last prompt is a different one, or is not answered yet.
     """
-    asked = False
-    said: str | None = None
+    prompt_matches = False
+    answer: str | None = None
     for line in lines:
         match _entry(line):
             case {"kind": "Prompt", "data": data}:
-                asked = _text(data).split() == prompt.split()
-                said = None
+                prompt_matches = _text(data).split() == prompt.split()
+                answer = None
             case {"kind": "ToolResults"}:
-                said = None  # what was said before is not the last
-            case {"kind": "AssistantMessage", "data": data} if asked:
-                # A message that calls a tool is not the last one.
-                said = None if _calls_tool(data) else _text(data)
-    return said
+                # The turn goes on, so the message before was not the answer.
+                answer = None
+            case {"kind": "AssistantMessage", "data": data} if prompt_matches:
+                # After a message that calls a tool another one follows.
+                answer = None if _calls_tool(data) else _text(data)
+    return answer
 
 
 def _entry(line: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        return None  # a line that is being written, or none of Kiro's
+        return None  # a line that is still being written, or not an entry
 
 
 def _calls_tool(data: Any) -> bool:
@@ -53,7 +57,7 @@ def _calls_tool(data: Any) -> bool:
 
 def _text(data: Any) -> str:
     """
-    The text in a message: a string, an item of text, or a list of them.
+    Return the text of a message, which is a string, an item of text or a list of items.
     """
     match data:
         case str():

@@ -1,10 +1,10 @@
 """
-Any program that prints a prompt and reads a line.
+Follow any program that prints a prompt and reads a line.
 
-Nothing marks the end of a turn but a last line that looks like the prompt, and
-a moment without more.  So this can be deceived as no other kind can: by an
-answer that prints the prompt alone on a line and pauses there.  It is for
-programs that offer nothing better, and says `quiet` with each answer.
+The end of a turn is a last line that looks like the prompt, and a moment without more
+output; nothing else marks it.  So this kind of conversation can be deceived as no other
+can: by an answer that prints the prompt alone on a line and pauses there.  It is for
+programs that offer nothing better, and every answer says ``quiet`` as its completion.
 """
 
 from __future__ import annotations
@@ -13,22 +13,27 @@ from attrs import evolve
 
 from kiroworkers.conversations.dialects.dialect import Dialect, Keys, LinePrompt
 from kiroworkers.conversations.events import Event, PromptLost
-from kiroworkers.conversations.terminal.keyboard import Expecting
-from kiroworkers.conversations.terminal.printed import PrintedConversation
-from kiroworkers.conversations.terminal.typing import one_line
-from kiroworkers.conversations.transcript import plain
+from kiroworkers.conversations.terminal.buffered import BufferedConversation
+from kiroworkers.conversations.terminal.conversation import Expecting
+from kiroworkers.conversations.terminal.prompt_encoding import to_one_line
+from kiroworkers.conversations.transcript import plain_text
 
-#: A line that is longer is no prompt.
-_LONGEST_PROMPT = 4096
+#: A line of more bytes is not a prompt.
+_MAX_PROMPT_LENGTH = 4096
 
-#: The program asks for bracketed paste.
-_PASTE_WANTED = b"\x1b[?2004h"
-_PASTE_UNWANTED = b"\x1b[?2004l"
+#: By these the program turns bracketed paste on and off.
+_PASTE_ON = b"\x1b[?2004h"
+_PASTE_OFF = b"\x1b[?2004l"
 
 
-class LineConversation(PrintedConversation):
+class LineConversation(BufferedConversation):
     """
-    Waits for a last line that matches the prompt.
+    Wait for a last line that matches the prompt.
+
+    Args:
+        dialect: The agent's dialect.
+        line: The pattern of the prompt, and how long to wait after it.
+        max_output: The most bytes of output that a turn may have.
     """
 
     completion = "quiet"
@@ -36,84 +41,101 @@ class LineConversation(PrintedConversation):
     def __init__(self, dialect: Dialect, line: LinePrompt, max_output: int) -> None:
         super().__init__(dialect, max_output)
         self._line = line
-        self._asked = ""
-        # Before its first newline it may be the prompt that was there before.
-        self._answering = True
+        self._typed_prompt = ""
+        # Until the turn's first newline, the last line may be the previous prompt.
+        self._newline_seen = True
         self._looks_ready = False
         self._at_prompt = False
 
     @property
     def at_prompt(self) -> bool:
+        """
+        Return whether the last line is the prompt and was followed by silence.
+        """
         return self._at_prompt
 
     @property
     def quiet_timeout(self) -> float | None:
+        """
+        Return the dialect's `quiet` while the last line looks like a prompt, or None.
+        """
         return self._line.quiet if self._looks_ready and not self._at_prompt else None
 
     def ask(self, prompt: str) -> bytes:
+        """
+        Return the keys that submit `prompt`, as one line unless the program takes pastes.
+        """
         keys = super().ask(prompt)
-        self._asked = one_line(prompt)
-        # A terminal in line mode has taken the line when it is typed; nothing
-        # says so.
+        self._typed_prompt = to_one_line(prompt)
+        # A terminal in line mode has taken the line as soon as it is typed, and nothing
+        # is printed that says so.
         self._unsubmitted = False
-        self._answering = False
+        self._newline_seen = False
         return keys
 
-    def _keys(self) -> Keys:
+    def _prompt_keys(self) -> Keys:
         keys = self._dialect.keys
-        wanted = self._output.rfind(_PASTE_WANTED) > self._output.rfind(_PASTE_UNWANTED)
-        if not keys.paste_start and wanted:
+        paste_is_on = self._output.rfind(_PASTE_ON) > self._output.rfind(_PASTE_OFF)
+        if not keys.paste_start and paste_is_on:
             return evolve(keys, paste_start=b"\x1b[200~", paste_end=b"\x1b[201~")
         return keys
 
     def feed(self, data: bytes) -> list[Event]:
+        """
+        Return the events in `data`, which may be cut at any byte.
+        """
         events: list[Event] = []
-        self._answering = self._answering or b"\n" in data
-        self._keep(data, events)
+        self._newline_seen = self._newline_seen or b"\n" in data
+        self._append_output(data, events)
         start = self._output.rfind(b"\n") + 1
-        short = len(self._output) - start <= _LONGEST_PROMPT
-        last = plain(bytes(self._output[start:])) if short and self._answering else ""
-        self._looks_ready = bool(last) and self._line.prompt.search(last) is not None
+        short = len(self._output) - start <= _MAX_PROMPT_LENGTH
+        last_line = plain_text(bytes(self._output[start:])) if short and self._newline_seen else ""
+        self._looks_ready = bool(last_line) and self._line.prompt.search(last_line) is not None
         if self._at_prompt and not self._looks_ready:
             self._at_prompt = False
             events.append(PromptLost())
         return events
 
     def on_quiet(self) -> list[Event]:
+        """
+        Return what the prompt means that was followed by silence.
+        """
         if self.quiet_timeout is None:
             return []
         self._at_prompt = True
-        said = self._said() if self._expecting is Expecting.ANSWER else ""
-        return [self._prompted(said)]
+        text = self._turn_text() if self._expecting is Expecting.ANSWER else ""
+        return [self._handle_prompt(text)]
 
-    def _said(self) -> str:
+    def _turn_text(self) -> str:
         """
-        What was printed since the question, without its echo and the prompt.
+        Return what was printed since the prompt was typed, without echo and new prompt.
         """
-        text = plain(self._output)
-        text = text[_end_of_echo(text, self._asked) :]
+        text = plain_text(self._output)
+        text = text[_end_of_echo(text, self._typed_prompt) :]
         return text[: text.rfind("\n") + 1]
 
-    def _touch(self) -> None:
+    def _invalidate_prompt(self) -> None:
         self._at_prompt = self._looks_ready = False
 
-    def _shown(self) -> str:
-        return self.last_seen
+    def _text_since_input(self) -> str:
+        return self.recent_output
 
 
-def _end_of_echo(text: str, asked: str) -> int:
+def _end_of_echo(text: str, prompt: str) -> int:
     """
-    Where in `text` the echo of `asked` ends, with its line; 0 when there is none.
-    Line editors break lines as they like, and may draw the prompt before.
+    Return where in `text` the line ends that the echo of `prompt` ends in; 0 without echo.
+
+    White space is not compared, because line editors break lines where they like.  They
+    may also draw their own prompt before the echo.
     """
-    letters = "".join(asked.split())
+    letters = "".join(prompt.split())
     start = text.find(letters[0], 0, text.find("\n"))
-    at = 0
+    matched = 0
     for position in range(max(start, 0), len(text)):
-        if at == len(letters):
+        if matched == len(letters):
             return text.find("\n", position) + 1
         if not text[position].isspace():
-            if text[position] != letters[at]:
+            if text[position] != letters[matched]:
                 return 0
-            at += 1
+            matched += 1
     return 0

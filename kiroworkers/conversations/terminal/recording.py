@@ -1,11 +1,11 @@
 """
-Recordings of terminals: exact bytes with times, as an asciicast.
+Read and write recordings of terminals: the exact bytes with their times, as an asciicast.
 
-The format is asciicast v2 (https://docs.asciinema.org/manual/asciicast/v2/): a
-line with the terminal's size, then a line for each piece, ``[seconds, "o",
-text]`` for output and ``"i"`` for input, so any player of that format shows
-one.  Bytes that are not UTF-8 are kept as lone surrogates, as Python's
-``surrogateescape`` does, so reading a recording gives the very bytes again.
+The format is asciicast v2 (https://docs.asciinema.org/manual/asciicast/v2/): a line with
+the terminal's size, then a line for each chunk, ``[seconds, "o", text]`` for output and
+``"i"`` for input.  Any player of that format can show a recording.  Bytes that are not
+UTF-8 are kept as lone surrogates, as Python's ``surrogateescape`` does, so reading a
+recording returns exactly the bytes that were written.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ Direction = Literal["i", "o"]
 
 class BadRecording(ValueError):
     """
-    A recording cannot be read; the message names the line and the reason.
+    Raised when a recording cannot be read; the message says where and why.
     """
 
 
 @frozen
-class Piece:
+class Chunk:
     """
-    Bytes that came out of a terminal (`o`) or went in (`i`), and when, in
-    seconds from the recording's start.
+    Represent bytes that were read from or written to a terminal at once.
+
+    Attributes:
+        seconds: The time since the start of the recording.
+        direction: ``o`` for output of the terminal, ``i`` for input.
+        data: The bytes.
     """
 
     seconds: float
@@ -38,41 +42,49 @@ class Piece:
     data: bytes
 
 
-class Writer:
+class RecordingWriter:
     """
-    Makes the lines of a recording of a terminal of this size.
+    Format the lines of a recording.
+
+    Args:
+        rows: The terminal's height.
+        columns: The terminal's width.
+        command: The command that runs on the terminal.
     """
 
     def __init__(self, rows: int, columns: int, command: str = "") -> None:
         self._header = {"version": 2, "width": columns, "height": rows, "command": command}
         decoder = getincrementaldecoder("utf-8")
-        self._decoders = {each: decoder("surrogateescape") for each in ("i", "o")}
+        self._decoders = {direction: decoder("surrogateescape") for direction in ("i", "o")}
 
     def header(self) -> str:
         """
-        The first line.
+        Return the first line of the recording.
         """
         return json.dumps(self._header) + "\n"
 
-    def line(self, piece: Piece) -> str:
+    def line(self, chunk: Chunk) -> str:
         """
-        The line of `piece`; a character that it ends within belongs to the next.
+        Return the line of `chunk`; a character cut at its end goes to the next line.
         """
-        text = self._decoders[piece.direction].decode(piece.data)
-        return json.dumps([round(piece.seconds, 6), piece.direction, text]) + "\n"
+        text = self._decoders[chunk.direction].decode(chunk.data)
+        return self._line(chunk.seconds, chunk.direction, text)
 
-    def last_lines(self, seconds: float) -> str:
+    def closing_lines(self, seconds: float) -> str:
         """
-        What is left of characters that never ended.
+        Return the lines for incomplete characters that are left over at the end.
         """
-        left = ((each, decoder.decode(b"", True)) for each, decoder in self._decoders.items())
-        return "".join(json.dumps([round(seconds, 6), *each]) + "\n" for each in left if each[1])
+        rests = ((name, decoder.decode(b"", True)) for name, decoder in self._decoders.items())
+        return "".join(self._line(seconds, name, text) for name, text in rests if text)
+
+    @staticmethod
+    def _line(seconds: float, direction: str, text: str) -> str:
+        return json.dumps([round(seconds, 6), direction, text]) + "\n"
 
 
 def recorded_size(header: str) -> tuple[int, int] | None:
     """
-    The rows and columns of the terminal that was recorded, as the first line
-    says; None where it does not.
+    Return the rows and columns that the first line of a recording names, or None.
     """
     try:
         value = json.loads(header)
@@ -85,12 +97,12 @@ def recorded_size(header: str) -> tuple[int, int] | None:
             return None
 
 
-def read_recording(lines: Iterable[str]) -> Iterator[Piece]:
+def read_recording(lines: Iterable[str]) -> Iterator[Chunk]:
     """
-    The pieces of a recording.  A last line that was cut off is left out.
+    Yield the chunks of a recording, except a last line that was cut off.
 
     Raises:
-        BadRecording: for anything that is not one.
+        BadRecording: If the lines are not an asciicast of version 2.
     """
     number = 0
     for number, line in enumerate(lines, 1):
@@ -104,10 +116,10 @@ def read_recording(lines: Iterable[str]) -> Iterator[Piece]:
             case {"version": 2} if number == 1:
                 pass
             case [int() | float() as seconds, "i" | "o" as direction, str(text)] if number > 1:
-                yield Piece(float(seconds), direction, text.encode("utf-8", "surrogateescape"))
+                yield Chunk(float(seconds), direction, text.encode("utf-8", "surrogateescape"))
             case [int() | float(), str(), str()] if number > 1:
-                pass  # markers and resizes, which other recorders make
+                pass  # markers and resizes, which other recorders write
             case _:
                 raise BadRecording(f"line {number}: not an asciicast of version 2")
     if not number:
-        raise BadRecording("line 1: is missing")
+        raise BadRecording("the recording is empty")

@@ -1,16 +1,15 @@
 """
-A full-screen program, by the signs on its screen.
+Follow a full-screen program by the status markers on its screen.
 
-Such a program draws the same answer many times, and nothing it prints marks the
-end of a turn.  It shows whether it is idle or busy, though, and that is read
-from the rows where the signs stand and from nowhere else, since an answer may
-say anything.  A turn::
+Such a program draws the same answer many times, and nothing that it prints marks the end
+of a turn.  It shows whether it is idle or busy, though.  That is read from the rows that
+hold the markers and from nowhere else, since an answer may say anything.  A turn::
 
-    ask ──▶ the idle sign goes ── busy sign (Submitted) ──▶ idle sign, quiet (Answered)
+    ask ──▶ idle marker goes ── busy marker (Submitted) ──▶ idle marker, quiet (Answered)
 
-What was drawn above the first busy row is echo.  The answer is what stands from
-there on; if a part of it was erased or has scrolled away, it is unreadable, and
-that is said.
+Everything above the first busy row is echo.  The answer is what stands from that row on.
+If a part of it was erased or has scrolled away, the answer is unreadable and is reported
+as such.
 """
 
 from __future__ import annotations
@@ -20,283 +19,346 @@ from collections.abc import Iterable
 
 from kiroworkers.conversations.dialects.dialect import Dialect, Marker, Menu, StatusMarkers
 from kiroworkers.conversations.events import (
+    ComposerNotEmpty,
     Event,
     NeedsApproval,
     NeedsChoice,
-    NeedsEmptying,
     Overflowed,
     PromptLost,
     Submitted,
 )
 from kiroworkers.conversations.failures import find_failure
+from kiroworkers.conversations.terminal.conversation import Expecting, TerminalConversation
 from kiroworkers.conversations.terminal.emulator import Emulator
-from kiroworkers.conversations.terminal.keyboard import Expecting, KeyboardConversation
 
 
-class ScreenConversation(KeyboardConversation):
+class ScreenConversation(TerminalConversation):
     """
-    Looks at a screen.
+    Read the state of an agent from its screen.
+
+    Args:
+        dialect: The agent's dialect.
+        markers: The agent's status markers.
+        max_output: The most bytes of output that a turn may have.
     """
 
     completion = "idle-sign"
     asks_at_prompt = False
 
-    def __init__(self, dialect: Dialect, signs: StatusMarkers, max_output: int) -> None:
+    def __init__(self, dialect: Dialect, markers: StatusMarkers, max_output: int) -> None:
         super().__init__(dialect, max_output)
-        self._signs = signs
-        assert dialect.window is not None, "signs stand on a screen"
+        self._markers = markers
+        assert dialect.window is not None, "status markers need a screen"
         self._emulator = Emulator(*dialect.window, max_output)
-        self._unseen = False
+        # Whether something was drawn that was not inspected on a complete screen yet.
+        self._uninspected = False
         self._idle = self._busy = False
-        # Was the screen seen otherwise than idle since something was typed?
-        self._stirred = True
+        # Whether the screen was seen in another state than idle since something was typed.
+        self._left_idle = True
         self._at_prompt = False
-        self._output: int | None = None
-        self._wrapped = 0
-        self._printed = 0
-        # The menu that was told last, and the one at which keys were pressed.
+        # The number of the row in which the output of the turn begins.
+        self._output_row: int | None = None
+        self._wrap_count_before = 0
+        self._turn_size = 0
+        # The menu that was reported last, and the one at which keys were pressed last.
         self._last_menu: tuple[str, str] | None = None
-        self._pressed: tuple[str, str] | None = None
-        self._may_empty = False
-        # Enter is to follow what was typed, and when it does.
-        self._held = False
-        self._enter = b""
+        self._answered_menu: tuple[str, str] | None = None
+        self._expect_restored_prompt = False
+        # Whether Enter is still to follow what was typed, and the keys to send then.
+        self._enter_held = False
+        self._keys_to_send = b""
         self._blocked = False
-        self._lost = False
+        self._desynchronized = False
         self._rows_before: dict[int, str] = {}
 
     @property
     def at_prompt(self) -> bool:
+        """
+        Return whether the idle marker was shown and followed by silence.
+        """
         return self._at_prompt
 
     @property
-    def last_seen(self) -> str:
+    def recent_output(self) -> str:
+        """
+        Return the text of the whole screen.
+        """
         rows = self._emulator.rows()
         return "\n".join(rows).strip("\n")
 
     @property
     def wraps(self) -> bool:
-        return self._signs.wraps
+        """
+        Return whether the agent itself cuts long lines of its answer.
+        """
+        return self._markers.wraps
 
     @property
-    def lost(self) -> bool:
-        return self._lost
+    def desynchronized(self) -> bool:
+        """
+        Return whether a turn printed too much, so that the screen is no longer drawn.
+        """
+        return self._desynchronized
 
     @property
     def quiet_timeout(self) -> float | None:
-        if self._emulator.updating or self._lost:
+        """
+        Return the dialect's `quiet` while silence would mean something, or None.
+        """
+        if self._emulator.updating or self._desynchronized:
             return None
-        waits = self._held or self._unseen or self._proven or self._left_over
-        return self._signs.quiet if waits else None
+        waiting = (
+            self._enter_held or self._uninspected or self._idle_after_input or self._prompt_restored
+        )
+        return self._markers.quiet if waiting else None
 
     @property
-    def _proven(self) -> bool:
+    def _idle_after_input(self) -> bool:
         """
-        Is the agent idle, and was it otherwise since something was typed: busy,
-        if that was a question?
+        Return whether the agent has become idle since something was typed.
+
+        After a prompt it must also have been busy in between.
         """
-        asked = self._expecting is Expecting.ANSWER and self._unsubmitted
-        return self._idle and self._stirred and not self._at_prompt and not asked
+        unsubmitted = self._expecting is Expecting.ANSWER and self._unsubmitted
+        return self._idle and self._left_idle and not self._at_prompt and not unsubmitted
 
     @property
-    def _left_over(self) -> bool:
-        return self._may_empty and self._stirred and not self._busy and not self._idle
+    def _prompt_restored(self) -> bool:
+        """
+        Return whether the agent seems to have put a cancelled prompt back to be edited.
+        """
+        neither = not self._busy and not self._idle
+        return self._expect_restored_prompt and self._left_idle and neither
 
     def data_to_send(self) -> bytes:
-        keys, self._enter = self._enter, b""
+        """
+        Return the Enter that was held back, once it is due.
+        """
+        keys, self._keys_to_send = self._keys_to_send, b""
         return keys
 
     def ask(self, prompt: str) -> bytes:
-        return self._hold(super().ask(prompt))
+        """
+        Return the keys that type `prompt`, without Enter where that is sent apart.
+        """
+        return self._hold_enter(super().ask(prompt))
 
     def clear(self) -> bytes:
-        return self._hold(super().clear())
+        """
+        Return the keys of the clear command, without Enter where that is sent apart.
+        """
+        return self._hold_enter(super().clear())
 
-    def _hold(self, keys: bytes) -> bytes:
+    def _hold_enter(self, keys: bytes) -> bytes:
         """
-        `keys`, without Enter where that is to come apart.
+        Return `keys` without Enter, and send it later, if the dialect wants it apart.
         """
-        self._held = self._dialect.keys.apart
-        return keys.removesuffix(self._dialect.keys.submit) if self._held else keys
+        self._enter_held = self._dialect.keys.apart
+        return keys.removesuffix(self._dialect.keys.submit) if self._enter_held else keys
 
     def interrupt(self) -> bytes:
+        """
+        Return the keys that stop the running turn, and discard what it has printed.
+
+        Empty at the prompt, and while the agent has not taken the prompt yet.
+        """
         keys = super().interrupt()
-        self._may_empty = bool(keys and self._dialect.keys.empty)
+        self._expect_restored_prompt = bool(keys and self._dialect.keys.empty)
         return keys
 
-    def empty(self) -> bytes:
-        self._may_empty = False
-        return super().empty()
+    def empty_composer(self) -> bytes:
+        """
+        Return the keys that erase a cancelled prompt from the agent's input field.
+        """
+        self._expect_restored_prompt = False
+        return super().empty_composer()
 
-    def _keys_at(self, menus: Iterable[Menu]) -> bytes:
-        # However many events told of it, keys are pressed once at each place.
-        if self._last_menu is not None and self._pressed == self._last_menu:
+    def _keys_for_menu(self, menus: Iterable[Menu]) -> bytes:
+        # Several events may report the same menu; keys are pressed once for each position
+        # of its cursor.
+        if self._last_menu is not None and self._answered_menu == self._last_menu:
             return b""
-        self._pressed = self._last_menu
-        return super()._keys_at(menus)
+        self._answered_menu = self._last_menu
+        return super()._keys_for_menu(menus)
 
     def feed(self, data: bytes) -> list[Event]:
+        """
+        Return the events in `data`, which may be cut at any byte.
+        """
         events: list[Event] = []
-        if self._lost:
+        if self._desynchronized:
             return events
-        self._printed += len(data)
-        if self._expecting is Expecting.ANSWER and self._printed > self._max_output:
+        self._turn_size += len(data)
+        if self._expecting is Expecting.ANSWER and self._turn_size > self._max_output:
             # Drawing a flood would take longer than printing it.
-            self._lost = True
+            self._desynchronized = True
             return [Overflowed(self._max_output)]
-        self._unseen = True
-        self._emulator.feed(data, lambda whole: self._look(events, whole))
+        self._uninspected = True
+        self._emulator.feed(data, lambda complete: self._inspect(events, complete))
         return events
 
     def on_quiet(self) -> list[Event]:
+        """
+        Return the events that follow from the silence, or make a held Enter due.
+        """
         events: list[Event] = []
         if self.quiet_timeout is None:
             return events
-        if self._held:
-            self._held, self._enter = False, self._dialect.keys.submit
+        if self._enter_held:
+            self._enter_held, self._keys_to_send = False, self._dialect.keys.submit
             return events
-        self._look(events, whole=True)
-        if self._proven:
+        self._inspect(events, complete=True)
+        if self._idle_after_input:
             self._at_prompt = True
-            self._may_empty = False
-            said = self._said() if self._expecting is Expecting.ANSWER else ""
-            events.append(self._prompted(said))
-        elif self._left_over:
-            events.append(NeedsEmptying())
+            self._expect_restored_prompt = False
+            text = self._turn_text() if self._expecting is Expecting.ANSWER else ""
+            events.append(self._handle_prompt(text))
+        elif self._prompt_restored:
+            events.append(ComposerNotEmpty())
         return events
 
-    def _look(self, events: list[Event], whole: bool) -> None:
+    def _inspect(self, events: list[Event], complete: bool) -> None:
         """
-        What the screen shows now.  Keys are only pressed for a question on a
-        `whole` one: while it is half drawn, the cursor may be elsewhere.
+        Report what the screen shows now.
+
+        Menus are only reported when the screen is `complete`: while it is half drawn,
+        the menu's cursor may be elsewhere.
         """
-        self._unseen = not whole
-        rows = "\n".join(self._emulator.last_rows(self._signs.rows))
-        self._busy = self._shows(self._signs.busy, rows)
-        self._idle = not self._busy and self._shows(self._signs.idle, rows)
-        if not self._idle or self._confirms():
-            self._stirred = True
+        self._uninspected = not complete
+        rows = "\n".join(self._emulator.last_rows(self._markers.rows))
+        self._busy = self._shows(self._markers.busy, rows)
+        self._idle = not self._busy and self._shows(self._markers.idle, rows)
+        if not self._idle or self._clear_confirmed():
+            self._left_idle = True
         if self._at_prompt and not self._idle:
             self._at_prompt = False
             events.append(PromptLost())
         if self._busy and self._unsubmitted:
             self._unsubmitted = False
             events.append(Submitted())
-        if self._expecting is Expecting.ANSWER and self._output is None and self._busy:
-            self._output = self._first_row_of_output()
+        if self._expecting is Expecting.ANSWER and self._output_row is None and self._busy:
+            self._output_row = self._find_output_row()
         if self._busy or self._idle:
-            self._last_menu = self._pressed = None
-        elif whole:
-            self._look_for_questions(events)
+            self._last_menu = self._answered_menu = None
+        elif complete:
+            self._find_menus(events)
 
-    def _shows(self, sign: Marker, rows: str) -> bool:
+    def _shows(self, marker: Marker, rows: str) -> bool:
         emulator = self._emulator
-        texts = ((sign.screen, rows), (sign.title, emulator.title), (sign.state, emulator.state))
+        texts = (
+            (marker.screen, rows),
+            (marker.title, emulator.title),
+            (marker.state, emulator.state),
+        )
         return all(pattern is None or pattern.search(text) for pattern, text in texts)
 
-    def _first_row_of_output(self) -> int | None:
-        top, rows, before = self._emulator.top, self._emulator.rows(), self._rows_before
-        # When all was erased since, the rows have new numbers, and the same places.
-        moved = top - min(before) if before and max(before) < self._emulator.first else 0
-        for row in range(len(rows) - 1, -1, -1):
-            # What stands where it stood before is of another turn.
-            was = before.get(top + row - moved)
-            if rows[row] != was and self._signs.output.search(rows[row]):
-                return top + row
+    def _find_output_row(self) -> int | None:
+        top, rows, before = self._emulator.top_row, self._emulator.rows(), self._rows_before
+        # If everything was erased since, the rows have new numbers, but the same positions.
+        shift = top - min(before) if before and max(before) < self._emulator.first_row else 0
+        for position in range(len(rows) - 1, -1, -1):
+            # A row that has not changed belongs to an earlier turn.
+            unchanged = rows[position] == before.get(top + position - shift)
+            if not unchanged and self._markers.output.search(rows[position]):
+                return top + position
         return None
 
-    def _look_for_questions(self, events: list[Event]) -> None:
+    def _find_menus(self, events: list[Event]) -> None:
         """
-        Neither idle nor busy: is there something that waits for a key?
+        Report a menu that waits for a key, because the agent is neither idle nor busy.
         """
-        shown = self._shown()
+        text = self._text_since_input()
         if not self._started:
             for menu in self._dialect.menus:
-                found = menu.question.search(shown)
-                if found is not None:
-                    self._once(events, NeedsChoice(found[0].strip(), menu.keys), found[0])
+                match = menu.question.search(text)
+                if match is not None:
+                    choice = NeedsChoice(match[0].strip(), menu.keys)
+                    self._report_menu(events, choice, match[0])
                     return
         elif self._expecting is Expecting.ANSWER:
-            question = self._approval()
+            question = self._approval_question()
             if question is not None:
-                self._once(events, NeedsApproval(question), self._cursor(shown))
+                self._report_menu(events, NeedsApproval(question), self._menu_cursor(text))
                 return
-        self._last_menu = self._pressed = None
-        blocking = [sign for sign in self._dialect.failures if sign.blocks]
-        failure = find_failure(blocking, shown)
+        self._last_menu = self._answered_menu = None
+        blocking = [pattern for pattern in self._dialect.failures if pattern.blocks]
+        failure = find_failure(blocking, text)
         if failure is not None and not self._blocked:
             self._blocked = True
             events.append(failure)
 
-    def _once(self, events: list[Event], event: NeedsChoice | NeedsApproval, at: str) -> None:
+    def _report_menu(
+        self, events: list[Event], event: NeedsChoice | NeedsApproval, cursor: str
+    ) -> None:
         """
-        `event`, unless it was the last, with the cursor where it is now.
+        Report `event`, unless it was the last one and the menu's cursor has not moved.
         """
-        menu = (event.question, at)
+        menu = (event.question, cursor)
         if menu != self._last_menu:
             self._last_menu = menu
             events.append(event)
 
-    def _cursor(self, shown: str) -> str:
+    def _menu_cursor(self, text: str) -> str:
         """
-        Where in the menu of an approval the cursor is.
+        Return the part of `text` that shows where an approval menu's cursor is.
         """
         approval = self._dialect.approval
         assert approval is not None, "it asked"
-        found = (menu.question.search(shown) for menu in (*approval.deny, *approval.allow))
-        return next((each[0] for each in found if each is not None), "")
+        matches = (menu.question.search(text) for menu in (*approval.deny, *approval.allow))
+        return next((match[0] for match in matches if match is not None), "")
 
-    def _said(self) -> str | None:
+    def _turn_text(self) -> str | None:
         """
-        What stands on the screen since the turn began; None when not all of it
-        is known.
+        Return what the turn has printed, or None if a part of it is no longer known.
         """
-        if self._output is None or self._output < self._emulator.first:
+        if self._output_row is None or self._output_row < self._emulator.first_row:
             return None
-        if self.wraps and self._emulator.wrapped != self._wrapped:
+        if self.wraps and self._emulator.wrap_count != self._wrap_count_before:
             return None
-        return self._emulator.text(self._output)
+        return self._emulator.text_from(self._output_row)
 
-    def _own_words(self) -> str:
-        said = (self._said() or "") if self._started else self._shown()
+    def _text_before_answer(self) -> str:
+        text = (self._turn_text() or "") if self._started else self._text_since_input()
         prefix = self._dialect.answer_prefix
-        return "" if prefix is not None and prefix.search(said.encode()) else said
+        return "" if prefix is not None and prefix.search(text.encode()) else text
 
-    def _shown(self) -> str:
+    def _text_since_input(self) -> str:
         """
-        In a turn, what stands below the echo; else the rows that were not there
+        Return the new text on the screen.
+
+        In a turn it is what stands below the echo, else the rows that were not there
         before something was typed.
         """
         if self._expecting is Expecting.ANSWER:
-            return "" if self._output is None else self._emulator.text(self._output)
-        before = Counter(self._rows_before.values())
-        news: list[str] = []
+            return "" if self._output_row is None else self._emulator.text_from(self._output_row)
+        rows_before = Counter(self._rows_before.values())
+        new_rows: list[str] = []
         for row in self._emulator.rows():
-            if before[row] > 0:
-                before[row] -= 1
+            if rows_before[row] > 0:
+                rows_before[row] -= 1
             else:
-                news.append(row)
-        return "\n".join(news)
+                new_rows.append(row)
+        return "\n".join(new_rows)
 
-    def _confirms(self) -> bool:
+    def _clear_confirmed(self) -> bool:
         """
-        Is a clear confirmed?
+        Return whether the screen shows that the agent has cleared the conversation.
         """
         clear = self._dialect.clear
         return (
             self._expecting is Expecting.CLEAR
             and clear is not None
-            and clear.done.search(self._shown()) is not None
+            and clear.done.search(self._text_since_input()) is not None
         )
 
-    def _touch(self) -> None:
+    def _invalidate_prompt(self) -> None:
         self._at_prompt = False
-        # Where it was not idle, its idle sign will be news.
-        self._stirred = not self._idle
+        # An idle marker proves nothing if it is shown already, and is news otherwise.
+        self._left_idle = not self._idle
 
-    def _drop(self) -> None:
-        self._rows_before = dict(enumerate(self._emulator.rows(), self._emulator.top))
-        self._output = None
-        self._wrapped = self._emulator.wrapped
-        self._printed = 0
+    def _discard_output(self) -> None:
+        self._rows_before = dict(enumerate(self._emulator.rows(), self._emulator.top_row))
+        self._output_row = None
+        self._wrap_count_before = self._emulator.wrap_count
+        self._turn_size = 0
         self._blocked = False

@@ -1,8 +1,8 @@
 """
 Tests for `kiroworkers.conversations.acp.conversation`.
 
-What is written, and what the tests let an agent write, is checked against the
-protocol's own schema, by the package of its maintainers.
+What the conversation writes, and what the tests let an agent write, is validated against the
+schema of the protocol, with the package of its maintainers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.conversations.acp.test_jsonrpc import cut
 
 ACP = load_dialect("acp")
 
-#: The protocol's own types of what we write.
+#: The schema's types for the messages that the conversation writes.
 _WRITTEN: dict[str, type[BaseModel]] = {
     "initialize": schema.InitializeRequest,
     "session/new": schema.NewSessionRequest,
@@ -46,7 +46,7 @@ _WRITTEN: dict[str, type[BaseModel]] = {
 }
 _INITIALIZED = {"protocolVersion": 1, "agentCapabilities": {}, "authMethods": []}
 _CLOSES = {**_INITIALIZED, "agentCapabilities": {"sessionCapabilities": {"close": {}}}}
-_NAMELESS = AgentFailure("protocol", "it made no session that has a name of its own")
+_NO_SESSION_ID = AgentFailure("protocol", "the agent returned no new session ID")
 _OPTIONS = [
     {"optionId": "always", "name": "Always", "kind": "allow_always"},
     {"optionId": "yes", "name": "Yes", "kind": "allow_once"},
@@ -57,7 +57,7 @@ _NEVER = {"optionId": "never", "name": "Never", "kind": "reject_always"}
 
 def read(data: bytes) -> list[Any]:
     """
-    The messages that were written, each in accord with the protocol.
+    Parse the messages that were written, and validate each against the protocol.
     """
     messages = [json.loads(line) for line in data.splitlines()]
     for message in messages:
@@ -71,25 +71,25 @@ def read(data: bytes) -> list[Any]:
 
 class Agent:
     """
-    The other side of a conversation, written by hand.
+    The agent of a conversation, played by the test.
     """
 
     def __init__(self, max_output: int = 1000, greeting: Any = _INITIALIZED) -> None:
         self.conversation = new_conversation(ACP, max_output, "/home/work")
         [initialize] = read(self.conversation.data_to_send())
-        assert initialize["method"] == "initialize", "that comes first"
+        assert initialize["method"] == "initialize", "the first request"
         self.last_id = initialize["id"]
         self.events = self.result(greeting)
 
     def started(self) -> Agent:
         """
-        With a session of its own.
+        Complete the start, so that the conversation has a session.
         """
         [new] = self.data_to_send()
-        assert new["method"] == "session/new", "that comes next"
-        assert new["params"] == {"cwd": "/home/work", "mcpServers": []}, "that is what we want"
+        assert new["method"] == "session/new", "the second request"
+        assert new["params"] == {"cwd": "/home/work", "mcpServers": []}, new["params"]
         self.last_id = new["id"]
-        assert self.session("s1") == [Ready()], "it can be asked now"
+        assert self.session("s1") == [Ready()], "the session is ready"
         return self
 
     def data_to_send(self) -> list[Any]:
@@ -124,7 +124,7 @@ class Agent:
         params = {"sessionId": session, "toolCall": call, "options": options}
         return self.say(id=id, method="session/request_permission", params=params)
 
-    # What is asked of the conversation.
+    # What is sent to the agent.
 
     def ask(self, prompt: str = "What?") -> Any:
         [message] = read(self.conversation.ask(prompt))
@@ -144,8 +144,8 @@ class AcpTests(SynchronousTestCase):
 
     def test_start(self) -> None:
         """
-        It says who we are and what we do not have, then makes a session, and only
-        then it can be asked.
+        The conversation introduces itself, then makes a session, and only then is at the
+        prompt.
         """
         agent = Agent()
         self.assertEqual(agent.events, [])
@@ -157,17 +157,18 @@ class AcpTests(SynchronousTestCase):
 
     def test_other_version(self) -> None:
         """
-        An agent of another version of the protocol is not gone on with.
+        An agent that speaks another version of the protocol is a failure, and nothing more
+        is sent to it.
         """
         agent = Agent(greeting={"protocolVersion": 2})
         [event] = agent.events
         self.assertEqual(event, agent.conversation.failure)
-        self.assertEqual(event, AgentFailure("protocol", "it speaks version 2 of ACP, not 1"))
+        self.assertEqual(event, AgentFailure("protocol", "the agent speaks ACP version 2, not 1"))
         self.assertEqual(agent.data_to_send(), [])
 
     def test_login_required(self) -> None:
         """
-        An agent that nobody is logged in to says so when a session is wanted.
+        An agent without a login reports that when a session is requested.
         """
         agent = Agent()
         agent.last_id = agent.data_to_send()[0]["id"]
@@ -198,53 +199,54 @@ class AcpTests(SynchronousTestCase):
         self.assertEqual(agent.chunk("Much later."), [])
         self.assertEqual(agent.chunk("Nobody asked yet.", session="s2"), [])
 
-    def test_nameless_session(self) -> None:
+    def test_missing_session_id(self) -> None:
         """
-        A session without a name is none.
+        A session without an id is a failure.
         """
         agent = Agent()
         agent.last_id = agent.data_to_send()[0]["id"]
         [event] = agent.result({"sessionId": None})
-        self.assertEqual(event, _NAMELESS)
+        self.assertEqual(event, _NO_SESSION_ID)
         self.assertFalse(agent.conversation.at_prompt)
 
-    def test_same_session(self) -> None:
+    def test_used_session_id(self) -> None:
         """
-        Nor is one that there was before: it would know what was said in it.
+        A session id that was used before is a failure, because that session would remember
+        an earlier conversation.
         """
         agent = Agent(greeting=_CLOSES).started()
         for name in ("s2", "s1"):
             agent.clear()
             [event] = agent.session(name)
-        self.assertEqual(event, _NAMELESS)
+        self.assertEqual(event, _NO_SESSION_ID)
         self.assertFalse(agent.conversation.at_prompt)
 
-    def test_last_words(self) -> None:
+    def test_recent_output(self) -> None:
         """
-        What it writes to standard error, or what is no message, is what was last
-        seen, and may say what is wrong before there is a session.
+        Standard error, and lines that are not messages, are the recent output, and may
+        explain a failure before there is a session.
         """
         agent = Agent()
         agent.conversation.feed_stderr(b"\x1b[31mfetch failed\x1b[0m\n")
         agent.conversation.feed(b"no JSON\n")
-        self.assertEqual(agent.conversation.last_seen, "fetch failed\nno JSON")
+        self.assertEqual(agent.conversation.recent_output, "fetch failed\nno JSON")
         self.assertEqual(agent.conversation.failure, AgentFailure("network", "fetch failed"))
         agent.started()
         self.assertIs(agent.conversation.failure, None)
 
-    def test_bounded_words(self) -> None:
+    def test_recent_output_is_bounded(self) -> None:
         """
-        Of standard error only the end is kept.
+        Only the end of standard error is kept.
         """
         agent = Agent().started()
         for _ in range(1000):
             agent.conversation.feed_stderr(b"x" * 1000)
-        self.assertLessEqual(len(agent.conversation.last_seen), 8192)
+        self.assertLessEqual(len(agent.conversation.recent_output), 8192)
 
     def test_turn(self) -> None:
         """
-        The answer is what the agent said in pieces; thoughts and plans are not,
-        and the response is the end of it.
+        The answer consists of the message chunks, without thoughts and plans, and the
+        response is the end of the turn.
         """
         agent = Agent().started()
         message = agent.ask("What is 1 + 1?\n\x1b[31m")
@@ -265,7 +267,7 @@ class AcpTests(SynchronousTestCase):
     @given(st.lists(st.integers(0, 600)))
     def test_cut(self, places: list[int]) -> None:
         """
-        A turn is the same however its bytes arrive.
+        A turn is the same wherever its bytes are cut.
         """
         agent = Agent().started()
         agent.ask()
@@ -283,14 +285,13 @@ class AcpTests(SynchronousTestCase):
             for text in ("größer ", "🎉")
         ]
         lines.append({"id": agent.last_id, "result": {"stopReason": "end_turn"}})
-        data = b"".join(json.dumps(each, ensure_ascii=False).encode() + b"\n" for each in lines)
+        data = b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines)
         events = [e for piece in cut(data, places) for e in agent.conversation.feed(piece)]
         self.assertEqual(events[-1], Answered("größer 🎉", "response"))
 
-    def test_cut_pair(self) -> None:
+    def test_cut_surrogate_pair(self) -> None:
         """
-        A character that the agent cut in two is whole again; a half of one is not
-        passed on.
+        A character that the agent cut in two is joined again; half a character is replaced.
         """
         agent = Agent().started()
         agent.ask()
@@ -300,7 +301,7 @@ class AcpTests(SynchronousTestCase):
 
     def test_clear(self) -> None:
         """
-        A new session is the clear, and what comes late for the old one is nobody's.
+        A new session is the clear, and late output of the old session is ignored.
         """
         agent = Agent().started()
         agent.ask()
@@ -316,7 +317,7 @@ class AcpTests(SynchronousTestCase):
 
     def test_close(self) -> None:
         """
-        Where the agent can, it is told to close the session that was left.
+        An agent that can close sessions is told to close the one that was left.
         """
         agent = Agent(greeting=_CLOSES).started()
         agent.clear()
@@ -328,7 +329,7 @@ class AcpTests(SynchronousTestCase):
 
     def test_not_cleared(self) -> None:
         """
-        A session that cannot be had is told.
+        A new session that the agent refuses is reported as not cleared.
         """
         agent = Agent().started()
         agent.clear()
@@ -336,8 +337,8 @@ class AcpTests(SynchronousTestCase):
 
     def test_stop_reasons(self) -> None:
         """
-        Every other end of a turn is a trouble with its own name, and the next turn
-        is its own.
+        Every other stop reason is a failure of its own kind, and does not affect the next
+        turn.
         """
         for reason, kind in (
             ("max_tokens", "max_tokens"),
@@ -358,7 +359,8 @@ class AcpTests(SynchronousTestCase):
 
     def test_errors(self) -> None:
         """
-        A failure has its name by its code or its words, wherever those stand.
+        The kind of a failure is known by its code or its text, in whichever field the text
+        is.
         """
         for error, expected in (
             ((-32000, "Auth"), AgentFailure("login_required", "-32000: Auth")),
@@ -386,8 +388,8 @@ class AcpTests(SynchronousTestCase):
 
     def test_interrupt(self) -> None:
         """
-        A turn that is given up is cancelled, at once; whatever it ends with is
-        only the proof that it is over.
+        An interrupted turn is cancelled at once; however it ends, that end is only reported
+        as ready.
         """
         for end in ("cancelled", "end_turn"):
             agent = Agent().started()
@@ -406,7 +408,7 @@ class AcpTests(SynchronousTestCase):
 
     def test_deny(self) -> None:
         """
-        A tool is denied by the option for that, or by none.
+        A tool is denied by an option that rejects, or by cancelling where there is none.
         """
         for options, outcome in (
             (_OPTIONS, {"outcome": "selected", "optionId": "no"}),
@@ -418,8 +420,8 @@ class AcpTests(SynchronousTestCase):
             agent = Agent().started()
             agent.ask()
             self.assertEqual(agent.ask_permission("x", options), [NeedsApproval("rm -rf", "x")])
-            [said] = read(agent.conversation.deny())
-            self.assertEqual((said["id"], said["result"]["outcome"]), ("x", outcome))
+            [response] = read(agent.conversation.deny())
+            self.assertEqual((response["id"], response["result"]["outcome"]), ("x", outcome))
             self.assertEqual(agent.conversation.deny(), b"")
 
     def test_allow(self) -> None:
@@ -433,26 +435,28 @@ class AcpTests(SynchronousTestCase):
             agent = Agent().started()
             agent.ask()
             agent.ask_permission(0, options)
-            [said] = read(agent.conversation.allow())
-            self.assertEqual((said["id"], said["result"]["outcome"]), (0, outcome))
+            [response] = read(agent.conversation.allow())
+            self.assertEqual((response["id"], response["result"]["outcome"]), (0, outcome))
 
-    def test_second_question(self) -> None:
+    def test_two_questions(self) -> None:
         """
-        Questions at once are answered one by one, in their order.
+        Simultaneous questions are answered one by one, in their order.
         """
         agent = Agent().started()
         agent.ask()
         agent.ask_permission(1)
         agent.ask_permission(2)
         for number in (1, 2):
-            [said] = read(agent.conversation.allow())
-            self.assertEqual((said["id"], said["result"]["outcome"]["optionId"]), (number, "yes"))
+            [response] = read(agent.conversation.allow())
+            self.assertEqual(
+                (response["id"], response["result"]["outcome"]["optionId"]), (number, "yes")
+            )
         self.assertEqual(agent.data_to_send(), [])
 
-    def test_question_left(self) -> None:
+    def test_question_at_the_end(self) -> None:
         """
-        A question that is still asked when the turn ends is answered with no, as is
-        one of another session.
+        A question that is open when the turn ends is cancelled, and so is a question of
+        another session.
         """
         agent = Agent().started()
         agent.ask()
@@ -463,18 +467,23 @@ class AcpTests(SynchronousTestCase):
         agent.session("s2")
         agent.ask()
         self.assertEqual(agent.ask_permission(2, session="s1"), [])
-        said = {each["id"]: each["result"]["outcome"]["outcome"] for each in agent.data_to_send()}
-        self.assertEqual(said, {1: "cancelled", 2: "cancelled"})
+        outcomes = {
+            response["id"]: response["result"]["outcome"]["outcome"]
+            for response in agent.data_to_send()
+        }
+        self.assertEqual(outcomes, {1: "cancelled", 2: "cancelled"})
 
     def test_question_in_an_interrupt(self) -> None:
         """
-        A question that nobody waits for any more is answered with no.
+        An interrupt cancels open questions, and later ones of that turn.
         """
         agent = Agent().started()
         agent.ask()
         agent.ask_permission(1)
-        said, cancel = read(agent.conversation.interrupt())
-        self.assertEqual((said["id"], said["result"]["outcome"]["outcome"]), (1, "cancelled"))
+        response, cancel = read(agent.conversation.interrupt())
+        self.assertEqual(
+            (response["id"], response["result"]["outcome"]["outcome"]), (1, "cancelled")
+        )
         self.assertEqual(cancel["method"], "session/cancel")
         self.assertEqual(agent.ask_permission(2), [])
         [second] = agent.data_to_send()
@@ -482,18 +491,18 @@ class AcpTests(SynchronousTestCase):
 
     def test_unknown_request(self) -> None:
         """
-        What the agent asks for and we do not have is refused, so that it need not
+        A request for a feature that is not supported is refused, so that the agent need not
         wait.
         """
         agent = Agent().started()
         agent.ask()
         self.assertEqual(agent.say(id="f", method="fs/read_text_file", params={"path": "/x"}), [])
-        [said] = agent.data_to_send()
-        self.assertEqual((said["id"], said["error"]["code"]), ("f", -32601))
+        [response] = agent.data_to_send()
+        self.assertEqual((response["id"], response["error"]["code"]), ("f", -32601))
 
-    def test_strange_responses(self) -> None:
+    def test_unknown_ids(self) -> None:
         """
-        Answers to what was not asked change nothing.
+        Responses to requests that were never sent change nothing.
         """
         agent = Agent().started()
         agent.ask()
@@ -505,13 +514,16 @@ class AcpTests(SynchronousTestCase):
 
     def test_odd_responses(self) -> None:
         """
-        Whatever a response to the prompt holds, it is the end of the turn; so is an
-        error without an id, when nothing else waits.
+        Whatever a response to the prompt holds, it ends the turn; so does an error without
+        an id if no other request is pending.
         """
         for message, detail in (
-            ({}, "the turn ended with None"),
-            ({"result": None}, "the turn ended with None"),
-            ({"result": {"stopReason": {"x": "y" * 1000}}}, "the turn ended with {'x': 'yyy"),
+            ({}, "the turn ended with stop reason None"),
+            ({"result": None}, "the turn ended with stop reason None"),
+            (
+                {"result": {"stopReason": {"x": "y" * 1000}}},
+                "the turn ended with stop reason {'x': 'yyy",
+            ),
             ({"error": "boom"}, "None: boom"),
             ({"id": None, "error": {"code": -32700, "message": "Parse"}}, "-32700: Parse"),
         ):
@@ -526,7 +538,7 @@ class AcpTests(SynchronousTestCase):
 
     def test_titles(self) -> None:
         """
-        What the agent calls its tools is told in part, and as plain text.
+        The title of a tool is reported in part, and as plain text.
         """
         agent = Agent(max_output=10_000).started()
         agent.ask()
@@ -536,8 +548,8 @@ class AcpTests(SynchronousTestCase):
 
     def test_overflow(self) -> None:
         """
-        A turn that says too much is told once; its end is only the proof that it
-        is over.
+        A turn with too much output is reported once, and its end is then only reported as
+        ready.
         """
         agent = Agent(max_output=1000).started()
         agent.ask()
@@ -548,17 +560,17 @@ class AcpTests(SynchronousTestCase):
 
     def test_flood(self) -> None:
         """
-        So is one that floods with anything else, a line without an end included.
+        Other messages, and a line without an end, count as output too.
         """
         for flood in (b"{}\n" * 400, b"x" * 100_000, b'{"method": "log", "params": {}}\n' * 40):
             agent = Agent(max_output=1000).started()
             agent.ask()
             self.assertEqual(agent.conversation.feed(flood), [Overflowed(1000)])
 
-    def test_small_pieces(self) -> None:
+    def test_small_chunks(self) -> None:
         """
-        Text counts as text, thoughts as well: what is around its pieces does not,
-        unless there is far more of it.
+        Text counts by its length, thoughts as well; the JSON around it counts only where
+        there is far more of it.
         """
         agent = Agent(max_output=1000).started()
         agent.ask()
@@ -577,7 +589,7 @@ class AcpTests(SynchronousTestCase):
 
     def test_escapes(self) -> None:
         """
-        Text that JSON escapes may be as long as any.
+        Text that JSON escapes may be as long as any other.
         """
         agent = Agent(max_output=200_000).started()
         agent.ask()

@@ -45,7 +45,7 @@ READ = [
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     """
-    `data` in pieces.
+    Cut `data` into chunks at `places`.
     """
     ends = [0, *sorted(place for place in places if place < len(data)), len(data)]
     return [data[start:end] for start, end in pairwise(ends)]
@@ -59,24 +59,24 @@ class ReaderTests(SynchronousTestCase):
     @given(st.lists(st.integers(0, len(TEXT))))
     def test_cut(self, places: list[int]) -> None:
         """
-        Messages are the same however their bytes arrive, and their lines' sizes
-        are all that was written.
+        The messages are the same wherever the bytes are cut, and the sizes of their lines
+        add up to all that was written.
         """
         reader = Reader(1000)
-        found = [each for piece in cut(TEXT, places) for each in reader.feed(piece)]
-        self.assertEqual([message for message, _ in found], READ)
-        self.assertEqual(sum(size for _, size in found), len(TEXT) - len(b"\n"))
+        messages = [item for piece in cut(TEXT, places) for item in reader.feed(piece)]
+        self.assertEqual([message for message, _ in messages], READ)
+        self.assertEqual(sum(size for _, size in messages), len(TEXT) - len(b"\n"))
 
     @given(st.lists(st.integers(0, 400)))
     def test_too_long(self, places: list[int]) -> None:
         """
-        A line that is longer than the limit is told once, its rest is skipped, and
-        the next line is read.
+        A line longer than the limit is reported once, its rest is skipped, and the next
+        line is read.
         """
         reader = Reader(100)
         data = b"[" + b"1," * 150 + b"\n" + notification("after", {})
-        found = [each for piece in cut(data, places) for each in reader.feed(piece)]
-        [(garbage, size), (after, _)] = found
+        messages = [item for piece in cut(data, places) for item in reader.feed(piece)]
+        [(garbage, size), (after, _)] = messages
         assert isinstance(garbage, Garbage)
         self.assertTrue(garbage.too_long)
         self.assertLessEqual(len(garbage.start), 100)
@@ -85,11 +85,11 @@ class ReaderTests(SynchronousTestCase):
 
     def test_endless(self) -> None:
         """
-        Of a line that never ends nothing is kept.
+        A line that never ends is reported once, and is not kept.
         """
         reader = Reader(100)
-        told = [each for _ in range(1000) for each in reader.feed(b"x" * 1000)]
-        self.assertEqual(len(told), 1)
+        messages = [item for _ in range(1000) for item in reader.feed(b"x" * 1000)]
+        self.assertEqual(len(messages), 1)
 
 
 class MessageTests(SynchronousTestCase):
@@ -99,7 +99,7 @@ class MessageTests(SynchronousTestCase):
 
     def test_no_message(self) -> None:
         """
-        What is JSON, or nearly, but no message of the protocol is garbage.
+        JSON, or nearly JSON, that is not a message of the protocol is garbage.
         """
         for text in (
             "[]",
@@ -116,7 +116,7 @@ class MessageTests(SynchronousTestCase):
 
     def test_lenient(self) -> None:
         """
-        What is missing beside a message's name is nothing.
+        Parts that are missing beside the name of a method or the id are taken to be empty.
         """
         cases: list[tuple[Any, Any]] = [
             ({"id": 1, "method": "x"}, Request(1, "x", {})),

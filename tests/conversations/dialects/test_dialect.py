@@ -22,7 +22,7 @@ class KiroTests(SynchronousTestCase):
 
     def test_flags_by_version(self) -> None:
         """
-        A version is passed the flags it knows, and no tool is trusted by any.
+        Each version gets the flags that it knows, and no version trusts a tool.
         """
         for version, flags in [
             ("kiro-cli 1.24.0", ()),
@@ -37,7 +37,8 @@ class KiroTests(SynchronousTestCase):
 
     def test_environment(self) -> None:
         """
-        A session sees a plain terminal, and of the rest what is its own.
+        A session gets a plain terminal, and only such variables of the server's as are
+        named.
         """
         environment = self.kiro.environment({"HOME": "/h", "NO_COLOR": "1", "X": "x"}, ["X"])
         self.assertEqual(environment["TERM"], "xterm-256color")
@@ -47,7 +48,7 @@ class KiroTests(SynchronousTestCase):
 
     def test_offline_draws_the_same(self) -> None:
         """
-        The offline agent's dialect is Kiro's but for what starts it.
+        The offline agent's dialect differs from Kiro's only in what starts it.
         """
         offline = load_dialect("offline")
         self.assertEqual(offline.keys, self.kiro.keys)
@@ -68,7 +69,7 @@ class FileTests(SynchronousTestCase):
 
     def test_builtin(self) -> None:
         """
-        The built-in dialects pass the check that users' files must pass.
+        The built-in dialects are valid by the rules for users' files.
         """
         for name in ("kiro-classic", "kiro-tui", "q", "offline", "generic", "llm"):
             dialect = read_dialect(self.write(f'extends = "{name}"'))
@@ -76,7 +77,7 @@ class FileTests(SynchronousTestCase):
 
     def test_extends(self) -> None:
         """
-        A file takes what it does not give from the dialect it extends.
+        A file takes the tables that it does not give from the dialect that it extends.
         """
         dialect = read_dialect(
             self.write(
@@ -87,13 +88,13 @@ class FileTests(SynchronousTestCase):
         )
         self.assertEqual((dialect.name, dialect.program), ("mine", "my-kiro"))
         self.assertEqual(dialect.command(None), ("chat", "--fast"))
-        self.assertEqual([sign.kind for sign in dialect.failures], ["throttled"])
+        self.assertEqual([pattern.kind for pattern in dialect.failures], ["throttled"])
         self.assertEqual(dialect.keys, load_dialect("kiro-classic").keys)
 
     def test_environment(self) -> None:
         """
-        A file says which variables pass and which folders are a session's own;
-        without, only those pass that every agent gets.
+        A file names the variables to pass on and the directories that each session needs
+        for itself; by default only the variables are passed that every agent gets.
         """
         dialect = read_dialect(
             self.write(
@@ -106,7 +107,7 @@ class FileTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """
-        What is wrong is said with the file and the key.
+        An error names the file and the key.
         """
         for text, reason in [
             ("name = ", "Invalid value"),
@@ -126,12 +127,12 @@ class FileTests(SynchronousTestCase):
             ('extends = "q"\n[environment]\nset = {"A=B" = "x"}', "environment.set does not"),
             (
                 'extends = "acp"\n[keys]\nsubmit="x"\ninterrupt="y"',
-                "keys: an agent that speaks ACP",
+                "keys is not allowed with acp",
             ),
             (
                 'name = "x"\nlabel = "x"\n[start]\narguments = []\n[environment]\nset = {}\n'
                 '[line]\nprompt = "x"',
-                "screen is missing",
+                "screen is required",
             ),
             ('extends = "q"\n[environment]\nset = {}\nunset = ["X"]', "may not have 'unset'"),
             ('extends = "q"\n[environment]\nset = {}\npass = ["A B"]', "environment.pass[0] does"),
@@ -151,7 +152,7 @@ class FileTests(SynchronousTestCase):
             ('extends = "q"\nname = "odd\\n"', "name does not fit"),
             (
                 'extends = "q"\n[[state]]\nvariable = "X"\ndefault = "/x"',
-                "state[0].default must be a path inside the folder: '/x' leads out of it",
+                "state[0].default must be a path inside the folder: '/x' leads outside",
             ),
             (
                 'extends = "q"\n[[state]]\nvariable = "X"\ndefault = "x"\ncopy = ["a/../../b"]',
@@ -167,7 +168,7 @@ class FileTests(SynchronousTestCase):
 
     def test_acp(self) -> None:
         """
-        An agent that speaks ACP has no terminal, whatever it extends.
+        An agent that speaks ACP has no terminal, whatever its dialect extends.
         """
         dialect = read_dialect(self.write('extends = "kiro-classic"\n[acp]'))
         self.assertEqual((dialect.transport, dialect.window), ("acp", None))
@@ -176,7 +177,7 @@ class FileTests(SynchronousTestCase):
 
     def test_no_file(self) -> None:
         """
-        A file that is not there is said to be that.
+        An error about a missing file names the file.
         """
         with self.assertRaises(BadDialect) as raised:
             read_dialect(Path("/nowhere/mine.toml"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.conversations import load_dialect
-from kiroworkers.conversations.dialects.environment import passed
+from kiroworkers.conversations.dialects.environment import filter_environment
 
 #: Secrets, by the agent that may know them.
 SECRETS = {
@@ -20,68 +20,73 @@ SECRETS = {
     "llm": ("LLM_GEMINI_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"),
     "offline": (),
 }
-OTHERS = ("GITHUB_TOKEN", "DATABASE_URL", "SSH_AUTH_SOCK", "PGPASSWORD")
+UNRELATED = ("GITHUB_TOKEN", "DATABASE_URL", "SSH_AUTH_SOCK", "PGPASSWORD")
 
 
-class PassedTests(SynchronousTestCase):
+class FilterEnvironmentTests(SynchronousTestCase):
     """
-    Tests for `passed`.
+    Tests for `filter_environment`.
     """
 
     def test_baseline(self) -> None:
         """
-        Every agent knows whose it is, its language and the way to the network.
+        Every agent gets the variables for its user, its language and the network.
         """
         names = ("PATH", "HOME", "LC_ALL", "TZ", "XDG_CONFIG_HOME", "https_proxy", "SSL_CERT_FILE")
         inherited = dict.fromkeys(names, "x")
-        self.assertEqual(passed(inherited, ()), inherited)
+        self.assertEqual(filter_environment(inherited, ()), inherited)
 
     def test_named(self) -> None:
         """
-        What else there is passes by its name, or by a pattern.
+        Other variables are passed by their names, or by a pattern.
         """
         inherited = {"A": "1", "B_X": "2", "B_Y": "3", "AB": "4"}
-        self.assertEqual(set(passed(inherited, ["A", "B_*"])), {"A", "B_X", "B_Y"})
+        self.assertEqual(set(filter_environment(inherited, ["A", "B_*"])), {"A", "B_X", "B_Y"})
 
-    def test_own_room(self) -> None:
+    def test_terminal_variables(self) -> None:
         """
-        No pattern brings in the server's terminal and its folder, which are not
-        the session's.
+        No pattern passes on the variables of the server's terminal and folder, because a
+        session has its own.
         """
         inherited = dict.fromkeys(("COLUMNS", "LINES", "TMUX", "PWD", "OTHER"), "x")
-        self.assertEqual(set(passed(inherited, ["*", "COLUMNS"])), {"OTHER"})
+        self.assertEqual(set(filter_environment(inherited, ["*", "COLUMNS"])), {"OTHER"})
 
     def test_servers_own(self) -> None:
         """
-        The server's own variables pass by no pattern, and those of its offline
-        agent only by one of theirs.
+        No pattern passes on the server's own options, except that the offline agent's are
+        passed by a pattern of theirs.
         """
         inherited = dict.fromkeys(("KIROWORKERS_TOKEN_FILE", "KIROWORKERS_OFFLINE_DELAY"), "x")
-        self.assertEqual(passed(inherited, ["*", "KIRO*", "KIROWORKERS_*"]), {})
+        self.assertEqual(filter_environment(inherited, ["*", "KIRO*", "KIROWORKERS_*"]), {})
         self.assertEqual(
-            set(passed(inherited, ["KIROWORKERS_OFFLINE_*"])), {"KIROWORKERS_OFFLINE_DELAY"}
+            set(filter_environment(inherited, ["KIROWORKERS_OFFLINE_*"])),
+            {"KIROWORKERS_OFFLINE_DELAY"},
         )
 
 
 class DialectTests(SynchronousTestCase):
     """
-    The lists of the built-in dialects.
+    Tests for the variables of the built-in dialects.
     """
 
     def test_secrets(self) -> None:
         """
-        An agent gets its own secrets, and none that is only another's.
+        An agent gets its own secrets, and none that belong only to another agent.
         """
         known = {name for names in SECRETS.values() for name in names}
-        inherited = dict.fromkeys((*known, *OTHERS), "secret")
+        inherited = dict.fromkeys((*known, *UNRELATED), "secret")
         for name, own in SECRETS.items():
-            got = load_dialect(name).environment(inherited)
-            self.assertEqual({each for each in got if got[each] == "secret"}, set(own), name)
+            environment = load_dialect(name).environment(inherited)
+            self.assertEqual(
+                {variable for variable in environment if environment[variable] == "secret"},
+                set(own),
+                name,
+            )
 
     def test_any_program(self) -> None:
         """
-        A program of the operator's gets all but the server's own.
+        A program of the operator's choice gets everything except the server's own options.
         """
-        inherited = dict.fromkeys((*OTHERS, "KIROWORKERS_TOKEN_FILE"), "x")
-        got = load_dialect("generic").environment(inherited)
-        self.assertEqual(set(got), {*OTHERS, "TERM"})
+        inherited = dict.fromkeys((*UNRELATED, "KIROWORKERS_TOKEN_FILE"), "x")
+        environment = load_dialect("generic").environment(inherited)
+        self.assertEqual(set(environment), {*UNRELATED, "TERM"})

@@ -1,5 +1,5 @@
 """
-Tests for `kiroworkers.conversations.conversation`.
+Tests for `kiroworkers.conversations.terminal.bracketed_paste`.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ KIRO = load_dialect("kiro-classic")
 
 def printed(text: str) -> bytes:
     """
-    `text` as it comes out of a terminal.
+    Return `text` as a terminal prints it.
     """
     return text.replace("\n", "\r\n").encode()
 
 
-def prompt(shown: str = "") -> bytes:
+def prompt(text: str = "") -> bytes:
     """
-    A prompt cycle's beginning.
+    Return what the line editor prints when it starts to read.
     """
-    return LineEditor(shown or classic.prompt("dev", 16), "What next?").open()
+    return LineEditor(text or classic.prompt("dev", 16), "What next?").open()
 
 
 def echo(typed: str = "") -> bytes:
     """
-    What the line editor draws while `typed` is pasted and submitted.
+    Return what the line editor draws while `typed` is pasted and submitted.
     """
     editor = LineEditor(classic.prompt("dev", 16))
     editor.open()
@@ -59,25 +59,25 @@ def echo(typed: str = "") -> bytes:
     return printed(drawn.decode())
 
 
-def turn(said: str) -> bytes:
+def turn(answer: str) -> bytes:
     """
-    A turn's output, from the submit to the next prompt.
+    Return the output of a turn, from the submit to the next prompt.
     """
     return (
         printed(
             classic.SUBMITTED
             + next(classic.spinner())
             + classic.SPINNER_GONE
-            + classic.answer(said)
+            + classic.answer(answer)
             + classic.footer(2, 0.05)
         )
         + prompt()
     )
 
 
-class Recording:
+class Driver:
     """
-    A conversation, what was typed into it, and its events so far.
+    A conversation, with helpers to feed it.
     """
 
     def __init__(self, max_output: int = 1_000_000) -> None:
@@ -85,7 +85,7 @@ class Recording:
 
     def feed(self, data: bytes, cuts: Iterable[int] = ()) -> list[Event]:
         """
-        The events in `data`, cut at `cuts`.
+        Feed `data`, cut at `cuts`, and return the events.
         """
         events: list[Event] = []
         start = 0
@@ -94,9 +94,9 @@ class Recording:
             start = cut
         return events
 
-    def started(self) -> Recording:
+    def started(self) -> Driver:
         """
-        With its first prompt shown.
+        Show the first prompt.
         """
         assert self.feed(printed("Model: auto\n\n") + prompt()) == [Ready()], "it is ready"
         return self
@@ -109,48 +109,48 @@ class TurnTests(SynchronousTestCase):
 
     def test_start(self) -> None:
         """
-        The first prompt that is fully drawn, and nothing before it, is ready.
+        The conversation is ready when the first prompt is completely drawn, and not before.
         """
-        recording = Recording()
+        driver = Driver()
         cycle = prompt()
-        self.assertEqual(recording.feed(printed("> looks like one\n") + cycle[:-1]), [])
-        self.assertFalse(recording.conversation.at_prompt)
-        self.assertEqual(recording.feed(cycle[-1:]), [Ready()])
-        self.assertTrue(recording.conversation.at_prompt)
+        self.assertEqual(driver.feed(printed("> looks like one\n") + cycle[:-1]), [])
+        self.assertFalse(driver.conversation.at_prompt)
+        self.assertEqual(driver.feed(cycle[-1:]), [Ready()])
+        self.assertTrue(driver.conversation.at_prompt)
 
     def test_one_paste_one_enter(self) -> None:
         """
         A prompt is typed as one bracketed paste and one CR.
         """
-        recording = Recording().started()
-        typed = recording.conversation.ask("two\nlines é")
+        driver = Driver().started()
+        typed = driver.conversation.ask("two\nlines é")
         self.assertEqual(typed, "\x1b[200~two\nlines é\x1b[201~\r".encode())
-        self.assertFalse(recording.conversation.at_prompt)
+        self.assertFalse(driver.conversation.at_prompt)
 
     def test_turn(self) -> None:
         """
-        A turn is submitted after its echo and answered at the next prompt, with
-        all that was printed between and nothing of the echo.
+        A turn is submitted after its echo and answered at the next prompt, with everything
+        that was printed in between and nothing of the echo.
         """
-        recording = Recording().started()
-        recording.conversation.ask('say {"a": 1}')
-        self.assertEqual(recording.feed(echo('say {"a": 1}')), [Submitted()])
-        said = 'Sure:\n```json\n{"b": [1, 2]}\n```'
-        [answered] = recording.feed(turn(said))
+        driver = Driver().started()
+        driver.conversation.ask('say {"a": 1}')
+        self.assertEqual(driver.feed(echo('say {"a": 1}')), [Submitted()])
+        answer = 'Sure:\n```json\n{"b": [1, 2]}\n```'
+        [answered] = driver.feed(turn(answer))
         assert isinstance(answered, Answered)
         self.assertIn('> Sure:\njson\n{"b": [1, 2]}\n', answered.text)
         self.assertIn("Credits: 0.05", answered.text)
         self.assertNotIn('"a"', answered.text)
-        self.assertTrue(recording.conversation.at_prompt)
+        self.assertTrue(driver.conversation.at_prompt)
 
     def test_prompt_look_alike_in_an_answer(self) -> None:
         """
-        An answer that prints a prompt, even with its colours, ends no turn.
+        An answer that contains a prompt, even with its colours, does not end the turn.
         """
-        recording = Recording().started()
-        recording.conversation.ask("x")
+        driver = Driver().started()
+        driver.conversation.ask("x")
         fake = f"\r\x1b[K{classic.prompt('dev', 16)}\r\x1b[12C"
-        events = recording.feed(echo("x") + printed(f"first\n{fake}\n> last\n") + prompt())
+        events = driver.feed(echo("x") + printed(f"first\n{fake}\n> last\n") + prompt())
         self.assertEqual([type(event) for event in events], [Submitted, Answered])
         assert isinstance(events[1], Answered)
         self.assertIn("first", events[1].text)
@@ -159,14 +159,14 @@ class TurnTests(SynchronousTestCase):
     @given(st.data())
     def test_cuts_change_nothing(self, data: st.DataObject) -> None:
         """
-        However the bytes of a session are cut, the events are the same.
+        The events of a session are the same wherever its bytes are cut.
         """
-        said = 'ünï 🎉 ```json\n{"k": "\\u001b[?2004h"}\n```'
-        session = echo("frage ?") + turn(said)
+        answer = 'ünï 🎉 ```json\n{"k": "\\u001b[?2004h"}\n```'
+        session = echo("frage ?") + turn(answer)
         cuts = data.draw(st.lists(st.integers(0, len(session)), max_size=30))
-        whole, cut, by_byte = (Recording().started() for _ in range(3))
-        for recording in (whole, cut, by_byte):
-            recording.conversation.ask("frage ?")
+        whole, cut, by_byte = (Driver().started() for _ in range(3))
+        for driver in (whole, cut, by_byte):
+            driver.conversation.ask("frage ?")
         expected = whole.feed(session)
         self.assertEqual(len(expected), 2)
         self.assertEqual(cut.feed(session, cuts), expected)
@@ -175,21 +175,21 @@ class TurnTests(SynchronousTestCase):
     @given(st.recursive(st.text(), st.lists) | st.dictionaries(st.text(), st.text()))
     def test_fenced_json_is_exact(self, value: object) -> None:
         """
-        JSON that the agent printed in a fence comes back equal.
+        JSON that the agent printed in a code fence is read unchanged.
         """
         text = json.dumps({"value": value}, ensure_ascii=False)
         text = text.replace("&", "\\u0026").replace("`", "\\u0060")
         text = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
-        recording = Recording().started()
-        recording.conversation.ask("x")
-        events = recording.feed(echo("x") + turn(f"```json\n{text}\n```"))
+        driver = Driver().started()
+        driver.conversation.ask("x")
+        events = driver.feed(echo("x") + turn(f"```json\n{text}\n```"))
         answered = events[-1]
         assert isinstance(answered, Answered)
         self.assertIn(text, answered.text)
 
     def test_unsafe_prompts(self) -> None:
         """
-        What Enter would not submit, or submit as a command, is not typed.
+        A prompt that Enter would not submit, or would submit as a command, is not typed.
         """
         for unsafe in [
             "",
@@ -206,155 +206,155 @@ class TurnTests(SynchronousTestCase):
             "a\\",
             "a\\\n",
         ]:
-            recording = Recording().started()
+            driver = Driver().started()
             with self.assertRaises(UnsafePrompt):
-                recording.conversation.ask(unsafe)
-            self.assertTrue(recording.conversation.at_prompt)
+                driver.conversation.ask(unsafe)
+            self.assertTrue(driver.conversation.at_prompt)
 
     def test_too_much(self) -> None:
         """
-        A turn that prints more than may be kept overflows once, and its prompt
-        is then no answer.
+        A turn that prints too much is reported once, and its prompt is then only reported
+        as ready.
         """
-        recording = Recording(max_output=1000).started()
-        recording.conversation.ask("x")
-        events = recording.feed(echo("x") + b"y" * 900)
+        driver = Driver(max_output=1000).started()
+        driver.conversation.ask("x")
+        events = driver.feed(echo("x") + b"y" * 900)
         self.assertEqual(events, [Submitted()])
-        self.assertEqual(recording.feed(b"y" * 101), [Overflowed(1000)])
-        self.assertEqual(recording.feed(b"y" * 5000 + prompt()), [Ready()])
+        self.assertEqual(driver.feed(b"y" * 101), [Overflowed(1000)])
+        self.assertEqual(driver.feed(b"y" * 5000 + prompt()), [Ready()])
 
 
 class QuestionTests(SynchronousTestCase):
     """
-    Tests for approvals, clearing, interrupting and straying.
+    Tests for approvals, clearing, interrupting, and losing the prompt.
     """
 
     def setUp(self) -> None:
-        self.recording = Recording().started()
-        self.conversation = self.recording.conversation
+        self.driver = Driver().started()
+        self.conversation = self.driver.conversation
 
     def test_approval(self) -> None:
         """
-        A prompt behind an approval question is not the end of the turn; the
-        answer is what follows the denial too.
+        The prompt after an approval question does not end the turn, and the text after the
+        denial is part of the answer.
         """
         self.conversation.ask("x")
-        asked = printed("I will run: date\n" + classic.APPROVAL_QUESTION) + prompt()
-        submitted, approval = self.recording.feed(echo("x") + asked)
+        output = printed("I will run: date\n" + classic.APPROVAL_QUESTION) + prompt()
+        submitted, approval = self.driver.feed(echo("x") + output)
         self.assertEqual(submitted, Submitted())
         assert isinstance(approval, NeedsApproval)
         self.assertIn("Allow this action?", approval.question)
         self.assertEqual(self.conversation.deny(), b"n\r")
-        [answered] = self.recording.feed(echo("n") + turn("Then not."))
+        [answered] = self.driver.feed(echo("n") + turn("Then not."))
         assert isinstance(answered, Answered)
         self.assertIn("Then not.", answered.text)
 
     def test_talk_of_approval(self) -> None:
         """
-        An answer that quotes the question in its text asks for nothing.
+        An answer that quotes the approval question is an answer.
         """
         self.conversation.ask("x")
-        events = self.recording.feed(echo("x") + turn("It says: Allow this action? [y/n/t]:\nok"))
+        events = self.driver.feed(echo("x") + turn("It says: Allow this action? [y/n/t]:\nok"))
         self.assertIsInstance(events[-1], Answered)
 
     def test_clear(self) -> None:
         """
-        A clear is confirmed when asked, and done when the agent says so.
+        A clear is confirmed if the agent asks for that, and is done when the agent says so.
         """
         self.assertEqual(self.conversation.clear(), b"/clear\r")
-        asked = echo("/clear") + printed(classic.CLEAR_QUESTION) + prompt(classic.CLEAR_PROMPT)
-        self.assertEqual(self.recording.feed(asked), [NeedsConfirmation()])
+        output = echo("/clear") + printed(classic.CLEAR_QUESTION) + prompt(classic.CLEAR_PROMPT)
+        self.assertEqual(self.driver.feed(output), [NeedsConfirmation()])
         self.assertEqual(self.conversation.confirm_clear(), b"y\r")
         done = echo("y") + printed(classic.CLEAR_DONE) + prompt()
-        self.assertEqual(self.recording.feed(done), [Cleared()])
+        self.assertEqual(self.driver.feed(done), [Cleared()])
         self.assertTrue(self.conversation.at_prompt)
 
     def test_garbled_clear(self) -> None:
         """
-        The question is known in its garbled form too.
+        The question is recognized in the garbled form of some versions, too.
         """
         self.conversation.clear()
-        asked = echo("/clear") + printed("\x1b[38;5;11m> \x1b[39m244m/n]:\n\n")
-        asked += prompt(classic.CLEAR_PROMPT)
-        self.assertEqual(self.recording.feed(asked), [NeedsConfirmation()])
+        output = echo("/clear") + printed("\x1b[38;5;11m> \x1b[39m244m/n]:\n\n")
+        output += prompt(classic.CLEAR_PROMPT)
+        self.assertEqual(self.driver.feed(output), [NeedsConfirmation()])
 
     def test_clear_without_a_question(self) -> None:
         """
-        An agent that clears without asking has cleared.
+        An agent may clear without asking for confirmation.
         """
         self.conversation.clear()
         done = echo("/clear") + printed(classic.CLEAR_DONE) + prompt()
-        self.assertEqual(self.recording.feed(done), [Cleared()])
+        self.assertEqual(self.driver.feed(done), [Cleared()])
 
     def test_not_cleared(self) -> None:
         """
-        A prompt after a clear that confirmed nothing is said to be that.
+        A prompt after an unconfirmed clear is reported as not cleared.
         """
         self.conversation.clear()
-        events = self.recording.feed(echo("/clear") + printed("\nNot now.\n\n") + prompt())
+        events = self.driver.feed(echo("/clear") + printed("\nNot now.\n\n") + prompt())
         self.assertEqual(events, [NotCleared("Not now.")])
 
     def test_interrupt(self) -> None:
         """
-        After an interrupt the next prompt is only ready, whatever was said
+        After an interrupt the next prompt is only reported as ready, whatever was printed
         before it.
         """
         self.conversation.ask("x")
-        self.recording.feed(echo("x") + printed("half an answer"))
+        self.driver.feed(echo("x") + printed("half an answer"))
         self.assertEqual(self.conversation.interrupt(), b"\x03")
-        self.assertEqual(self.recording.feed(turn('{"late": 1}')), [Ready()])
+        self.assertEqual(self.driver.feed(turn('{"late": 1}')), [Ready()])
 
     def test_interrupt_too_early(self) -> None:
         """
-        While the line editor may still have the keys, an interrupt types
-        nothing; when it has let go, an interrupt is a signal.
+        An interrupt types nothing while the line editor may still read keys; once it has
+        stopped reading, an interrupt is a signal.
         """
         self.conversation.ask("x")
         self.assertEqual(self.conversation.interrupt(), b"")
-        shown = echo("x")
-        end = shown.index(b"\x1b[?2004l")
-        self.assertEqual(self.recording.feed(shown[:end]), [])
+        text = echo("x")
+        end = text.index(b"\x1b[?2004l")
+        self.assertEqual(self.driver.feed(text[:end]), [])
         self.assertEqual(self.conversation.interrupt(), b"")
-        self.assertEqual(self.recording.feed(shown[end:]), [Submitted()])
+        self.assertEqual(self.driver.feed(text[end:]), [Submitted()])
         self.assertEqual(self.conversation.interrupt(), b"\x03")
 
     def test_interrupt_too_late(self) -> None:
         """
-        When the prompt is already back, an interrupt types nothing: at the
-        prompt it could end the session.
+        An interrupt types nothing when the prompt is already back, because it could end the
+        session there.
         """
         self.conversation.ask("x")
-        self.recording.feed(echo("x") + turn("done"))
+        self.driver.feed(echo("x") + turn("done"))
         self.assertEqual(self.conversation.interrupt(), b"")
 
     def test_crossed_interrupt(self) -> None:
         """
-        An interrupt that arrives at the prompt makes it stray and come back.
+        An interrupt that arrives at the prompt makes the prompt go away and come back.
         """
         self.conversation.ask("x")
-        self.recording.feed(echo("x"))
+        self.driver.feed(echo("x"))
         self.conversation.interrupt()
         crossed = turn("done") + b"\x1b[?2004l\r\n" + printed(classic.EXIT_HINT) + prompt()
-        self.assertEqual(self.recording.feed(crossed), [Ready(), PromptLost(), Ready()])
+        self.assertEqual(self.driver.feed(crossed), [Ready(), PromptLost(), Ready()])
 
-    def test_stray(self) -> None:
+    def test_prompt_lost(self) -> None:
         """
-        A prompt that goes away though nothing was typed has strayed.
+        A prompt that goes away although nothing was typed is reported as lost.
         """
-        self.assertEqual(self.recording.feed(b"\x1b[?2004l\r\nnews\r\n"), [PromptLost()])
+        self.assertEqual(self.driver.feed(b"\x1b[?2004l\r\nnews\r\n"), [PromptLost()])
         self.assertFalse(self.conversation.at_prompt)
-        self.assertEqual(self.recording.feed(prompt()), [Ready()])
+        self.assertEqual(self.driver.feed(prompt()), [Ready()])
 
     def test_last_seen_is_bounded(self) -> None:
         """
         What is kept to say what was last seen does not grow.
         """
-        recording = Recording()
+        driver = Driver()
         for _ in range(100):
-            recording.feed(b"x" * 1000 + b"\r\n")
-        recording.feed(b"You are not logged in\r\n")
-        self.assertTrue(recording.conversation.last_seen.endswith("You are not logged in"))
-        self.assertLess(len(recording.conversation.last_seen), 20_000)
+            driver.feed(b"x" * 1000 + b"\r\n")
+        driver.feed(b"You are not logged in\r\n")
+        self.assertTrue(driver.conversation.recent_output.endswith("You are not logged in"))
+        self.assertLess(len(driver.conversation.recent_output), 20_000)
 
 
 class StartMenuTests(SynchronousTestCase):
@@ -367,59 +367,59 @@ class StartMenuTests(SynchronousTestCase):
 
     def test_safe_key(self) -> None:
         """
-        Enter is pressed only when the cursor is on the safe choice.
+        Enter is pressed only when the menu's cursor is on the safe choice.
         """
-        recording = Recording()
-        [down] = recording.feed(printed("Classic is being deprecated.\n\n" + self.first))
+        driver = Driver()
+        [down] = driver.feed(printed("Classic is being deprecated.\n\n" + self.first))
         assert isinstance(down, NeedsChoice)
         self.assertEqual(down.keys, b"\x1b[B")
-        self.assertEqual(recording.feed(printed("\x1b[2A\x1b[J")), [])
-        [enter] = recording.feed(printed(self.second))
+        self.assertEqual(driver.feed(printed("\x1b[2A\x1b[J")), [])
+        [enter] = driver.feed(printed(self.second))
         assert isinstance(enter, NeedsChoice)
         self.assertEqual(enter.keys, b"\r")
-        self.assertEqual(recording.feed(printed("Model: auto\n") + prompt()), [Ready()])
+        self.assertEqual(driver.feed(printed("Model: auto\n") + prompt()), [Ready()])
 
     @given(st.data())
     def test_cuts_change_nothing(self, data: st.DataObject) -> None:
         """
-        However the bytes of a start are cut, the events are the same.
+        The events of a start are the same wherever its bytes are cut.
         """
         start = printed(f"{self.first}\x1b[2A\x1b[J{self.second}\x1b[2A\x1b[JOn we go\n") + prompt()
         cuts = data.draw(st.lists(st.integers(0, len(start)), max_size=20))
-        expected = Recording().feed(start)
-        self.assertEqual([type(each) for each in expected], [NeedsChoice, NeedsChoice, Ready])
-        self.assertEqual(Recording().feed(start, cuts), expected)
-        self.assertEqual(Recording().feed(start, range(len(start))), expected)
+        expected = Driver().feed(start)
+        self.assertEqual([type(event) for event in expected], [NeedsChoice, NeedsChoice, Ready])
+        self.assertEqual(Driver().feed(start, cuts), expected)
+        self.assertEqual(Driver().feed(start, range(len(start))), expected)
 
     def test_only_at_the_start(self) -> None:
         """
-        A menu in an answer gets no key.
+        No key is pressed for a menu in an answer.
         """
-        recording = Recording().started()
-        recording.conversation.ask("x")
-        events = recording.feed(echo("x") + turn(self.first + self.second))
-        self.assertEqual([type(each) for each in events], [Submitted, Answered])
+        driver = Driver().started()
+        driver.conversation.ask("x")
+        events = driver.feed(echo("x") + turn(self.first + self.second))
+        self.assertEqual([type(event) for event in events], [Submitted, Answered])
 
 
-class TroubleTests(SynchronousTestCase):
+class FailureTests(SynchronousTestCase):
     """
     Tests for an agent that says why it cannot answer.
     """
 
-    def ask(self, said: bytes) -> list[Event]:
+    def ask(self, answer: bytes) -> list[Event]:
         """
-        The events of a turn in which `said` is printed.
+        Return the events of a turn that prints `answer`.
         """
-        recording = Recording().started()
-        recording.conversation.ask("x")
-        submitted, *events = recording.feed(echo("x") + said)
+        driver = Driver().started()
+        driver.conversation.ask("x")
+        submitted, *events = driver.feed(echo("x") + answer)
         self.assertEqual(submitted, Submitted())
         return events
 
     def test_kinds(self) -> None:
         """
-        The texts that Kiro is known to print have a name, behind their common
-        header too.
+        The failures that Kiro is known to print are recognized, also below their common
+        header.
         """
         header = "● Kiro is having trouble responding right now:\n   0: "
         for kind, text in [
@@ -440,7 +440,7 @@ class TroubleTests(SynchronousTestCase):
 
     def test_time(self) -> None:
         """
-        A time that the agent names is in the event, in seconds.
+        A waiting time that the agent names is reported in seconds.
         """
         for text, seconds in [
             ("Too many requests, please wait 30 seconds", 30),
@@ -453,21 +453,21 @@ class TroubleTests(SynchronousTestCase):
 
     def test_quoted(self) -> None:
         """
-        An answer that quotes a trouble is an answer.
+        An answer that quotes a failure is an answer.
         """
         [answered] = self.ask(turn("It printed: ThrottlingException. You are not logged in"))
         self.assertIsInstance(answered, Answered)
 
     def test_warned_then_answered(self) -> None:
         """
-        A trouble that an answer follows was none.
+        A failure that is followed by an answer is not reported.
         """
         [answered] = self.ask(printed("ThrottlingException, trying again\n") + turn("done"))
         self.assertIsInstance(answered, Answered)
 
     def test_no_prompt_follows(self) -> None:
         """
-        A trouble that waits for a choice is told without a prompt, and once.
+        A failure that waits for a choice is reported without a prompt, and once.
         """
         text = "The model you've selected is temporarily unavailable"
         events = self.ask(printed(f"{text}.\n❯ another\n") + printed("  a third\n"))

@@ -9,18 +9,21 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.conversations.terminal.journal import answer_in
+from kiroworkers.conversations.terminal.journal import answer_from_journal
 
 
 def entry(kind: str, *content: Any) -> str:
     """
-    A line of a journal.
+    Return a line of a journal.
     """
     return json.dumps({"version": "v1", "kind": kind, "data": {"content": list(content)}})
 
 
-def text(said: str) -> dict[str, str]:
-    return {"kind": "text", "data": said}
+def text(content: str) -> dict[str, str]:
+    """
+    Return an item of text in a message.
+    """
+    return {"kind": "text", "data": content}
 
 
 TOOL = {"kind": "toolUse", "data": {"name": "shell"}}
@@ -28,12 +31,12 @@ TOOL = {"kind": "toolUse", "data": {"name": "shell"}}
 
 class AnswerTests(SynchronousTestCase):
     """
-    Tests for `answer_in`.
+    Tests for `answer_from_journal`.
     """
 
     def test_answer(self) -> None:
         """
-        The answer to the last prompt is what was said last.
+        The answer to the last prompt is the last message after it.
         """
         lines = [
             entry("Prompt", text("old")),
@@ -43,12 +46,12 @@ class AnswerTests(SynchronousTestCase):
             entry("ToolResults", {"kind": "toolResult", "data": text("found")}),
             entry("AssistantMessage", text("It is "), text("this.")),
         ]
-        self.assertEqual(answer_in(lines, "two\r\nlines "), "It is this.")
+        self.assertEqual(answer_from_journal(lines, "two\r\nlines "), "It is this.")
 
     def test_another_prompt(self) -> None:
         """
-        A journal whose last prompt is another has no answer, nor has one in which
-        nothing was said yet.
+        A journal whose last prompt is a different one has no answer; neither has one
+        without messages after it.
         """
         lines = [
             entry("Prompt", text("mine")),
@@ -56,24 +59,24 @@ class AnswerTests(SynchronousTestCase):
             entry("Prompt", text("another")),
             entry("AssistantMessage", text("no")),
         ]
-        self.assertIs(answer_in(lines, "mine"), None)
-        self.assertIs(answer_in(lines[:1], "mine"), None)
-        self.assertIs(answer_in([], "mine"), None)
+        self.assertIs(answer_from_journal(lines, "mine"), None)
+        self.assertIs(answer_from_journal(lines[:1], "mine"), None)
+        self.assertIs(answer_from_journal([], "mine"), None)
 
     def test_not_the_last_message(self) -> None:
         """
-        What was said before a tool is used is no answer yet.
+        A message before the use of a tool is not the answer.
         """
         lines = [
             entry("Prompt", text("mine")),
             entry("AssistantMessage", text("I look."), TOOL),
             entry("ToolResults", {"kind": "toolResult", "data": text("found")}),
         ]
-        self.assertIs(answer_in(lines, "mine"), None)
+        self.assertIs(answer_from_journal(lines, "mine"), None)
 
     def test_other_shapes(self) -> None:
         """
-        Text is found in other shapes, too, and what is no entry is passed by.
+        Text is found in other shapes, too, and lines that are not entries are skipped.
         """
         lines = [
             "not JSON",
@@ -83,4 +86,4 @@ class AnswerTests(SynchronousTestCase):
             json.dumps({"kind": "AssistantMessage", "data": [{"type": "text", "text": "yes"}]}),
             '{"kind": "AssistantMessage", "data": {"conte',
         ]
-        self.assertEqual(answer_in(lines, "mine"), "yes")
+        self.assertEqual(answer_from_journal(lines, "mine"), "yes")

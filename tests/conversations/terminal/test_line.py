@@ -28,7 +28,7 @@ GENERIC = load_dialect("generic")
 
 def started(max_output: int = 100_000) -> Conversation:
     """
-    A conversation with its first prompt shown.
+    Return a conversation that shows its first prompt.
     """
     conversation = new_conversation(GENERIC, max_output)
     assert conversation.feed(b"Chatting with a model\r\n> ") == [], "nothing is certain yet"
@@ -43,7 +43,7 @@ class LineTests(SynchronousTestCase):
 
     def test_ready(self) -> None:
         """
-        A last line that matches the pattern is the prompt, once it is quiet.
+        A last line that matches the pattern is the prompt after a moment of silence.
         """
         conversation = new_conversation(GENERIC, 1000)
         conversation.feed(b"Hello\r\n> not yet")
@@ -57,8 +57,8 @@ class LineTests(SynchronousTestCase):
     @given(st.lists(st.integers(0, 60)))
     def test_turn(self, cuts: Iterable[int]) -> None:
         """
-        A turn is what was printed between the echo and the next prompt, however
-        the reads were cut.
+        The answer is what was printed between the echo and the next prompt, wherever the
+        bytes were cut.
         """
         conversation = started()
         self.assertEqual(conversation.ask("two\nlines"), b"two lines\r")
@@ -72,7 +72,7 @@ class LineTests(SynchronousTestCase):
 
     def test_echo_of_many_lines(self) -> None:
         """
-        An echo is no answer, however the program breaks its lines.
+        The echo is not part of the answer, wherever the program breaks its lines.
         """
         conversation = started()
         conversation.ask('Request: {"a": 1}\nEnd')
@@ -81,7 +81,7 @@ class LineTests(SynchronousTestCase):
 
     def test_without_echo(self) -> None:
         """
-        A program that does not echo is read the same way.
+        A program without an echo is read in the same way.
         """
         conversation = started()
         conversation.ask("hello")
@@ -90,7 +90,7 @@ class LineTests(SynchronousTestCase):
 
     def test_old_prompt(self) -> None:
         """
-        The prompt that was there before the question ends no turn.
+        The prompt that was there before the question does not end the turn.
         """
         conversation = started()
         conversation.ask("hello")
@@ -99,7 +99,7 @@ class LineTests(SynchronousTestCase):
 
     def test_pause_in_an_answer(self) -> None:
         """
-        A pause elsewhere than after a prompt ends no turn.
+        A pause that does not follow a prompt does not end the turn.
         """
         conversation = started()
         conversation.ask("hello")
@@ -108,7 +108,7 @@ class LineTests(SynchronousTestCase):
 
     def test_one_line(self) -> None:
         """
-        A prompt is typed as one line, or refused where a terminal would cut it.
+        A prompt is typed as one line, or refused if a terminal would cut that line.
         """
         conversation = started()
         with self.assertRaises(LineTooLong) as raised:
@@ -119,7 +119,7 @@ class LineTests(SynchronousTestCase):
 
     def test_paste_where_it_is_wanted(self) -> None:
         """
-        A program that asks for bracketed paste gets the prompt as it is.
+        A program that turns on bracketed paste gets the prompt with its newlines.
         """
         conversation = new_conversation(GENERIC, 1000)
         conversation.feed(b"\x1b[?2004h> ")
@@ -128,20 +128,20 @@ class LineTests(SynchronousTestCase):
 
     def test_overflow(self) -> None:
         """
-        A turn that prints too much is given up.
+        A turn that prints too much is reported.
         """
         conversation = started(max_output=1000)
         conversation.ask("hello")
         self.assertEqual(conversation.feed(b"\n" + b"x" * 1000), [Overflowed(1000)])
 
-    def test_strays(self) -> None:
+    def test_prompt_lost(self) -> None:
         """
-        A prompt that goes away though nothing was typed has strayed.
+        A prompt that goes away although nothing was typed is reported as lost.
         """
         self.assertEqual(started().feed(b"\r\nBye.\r\n"), [PromptLost()])
 
     def test_cannot_forget(self) -> None:
         """
-        There is no way to make it forget.
+        The conversation cannot be cleared.
         """
         self.assertFalse(started().can_clear)

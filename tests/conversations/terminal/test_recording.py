@@ -10,13 +10,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.conversations.terminal.recording import (
     BadRecording,
+    Chunk,
     Direction,
-    Piece,
-    Writer,
+    RecordingWriter,
     read_recording,
 )
 
-_DIRECTIONS: list[Direction] = ["i", "o"]
+DIRECTIONS: list[Direction] = ["i", "o"]
 
 
 class RecordingTests(SynchronousTestCase):
@@ -24,40 +24,40 @@ class RecordingTests(SynchronousTestCase):
     Tests for writing and reading recordings.
     """
 
-    @given(st.lists(st.tuples(st.sampled_from(_DIRECTIONS), st.binary()), max_size=20))
-    def test_exact(self, said: list[tuple[Direction, bytes]]) -> None:
+    @given(st.lists(st.tuples(st.sampled_from(DIRECTIONS), st.binary()), max_size=20))
+    def test_exact(self, recorded: list[tuple[Direction, bytes]]) -> None:
         """
-        Any bytes, cut anywhere, come back exactly in each direction.
+        Any bytes, cut anywhere, are read back exactly in each direction.
         """
-        writer = Writer(50, 1000)
-        pieces = [Piece(index / 10, *each) for index, each in enumerate(said)]
-        text = writer.header() + "".join(map(writer.line, pieces)) + writer.last_lines(99)
+        writer = RecordingWriter(50, 1000)
+        chunks = [Chunk(index / 10, *item) for index, item in enumerate(recorded)]
+        text = writer.header() + "".join(map(writer.line, chunks)) + writer.closing_lines(99)
         read = list(read_recording(text.splitlines(keepends=True)))
-        for direction in _DIRECTIONS:
+        for direction in DIRECTIONS:
             self.assertEqual(
-                b"".join(piece.data for piece in read if piece.direction == direction),
-                b"".join(data for each, data in said if each == direction),
+                b"".join(chunk.data for chunk in read if chunk.direction == direction),
+                b"".join(data for name, data in recorded if name == direction),
             )
 
     def test_line(self) -> None:
         """
-        A piece is a line that players of asciicasts know.
+        A chunk is written as a line that asciicast players can read.
         """
-        writer = Writer(50, 1000, "kiro-cli chat")
+        writer = RecordingWriter(50, 1000, "kiro-cli chat")
         self.assertEqual(
             writer.header(),
             '{"version": 2, "width": 1000, "height": 50, "command": "kiro-cli chat"}\n',
         )
-        self.assertEqual(writer.line(Piece(1.5, "o", b"\x1b[0m\xc3")), '[1.5, "o", "\\u001b[0m"]\n')
-        self.assertEqual(writer.line(Piece(2, "o", b"\xbc")), '[2, "o", "\\u00fc"]\n')
+        self.assertEqual(writer.line(Chunk(1.5, "o", b"\x1b[0m\xc3")), '[1.5, "o", "\\u001b[0m"]\n')
+        self.assertEqual(writer.line(Chunk(2, "o", b"\xbc")), '[2, "o", "\\u00fc"]\n')
 
     def test_wrong(self) -> None:
         """
-        What is no recording is refused, with the line.
+        Lines that are not a recording are refused, with the number of the line.
         """
-        header = Writer(50, 1000).header()
+        header = RecordingWriter(50, 1000).header()
         for lines, reason in [
-            ([], "line 1: is missing"),
+            ([], "the recording is empty"),
             (["x\n"], "line 1: not JSON"),
             (['{"version": 1}\n'], "line 1: not an asciicast of version 2"),
             ([header, "[1, 2]\n"], "line 2: not an asciicast of version 2"),
@@ -69,8 +69,12 @@ class RecordingTests(SynchronousTestCase):
 
     def test_cut_off(self) -> None:
         """
-        A last line that was not written to its end is left out; so are marks
-        that other recorders make.
+        An incomplete last line is skipped, and so are the markers of other recorders.
         """
-        lines = [Writer(50, 1000).header(), '[1, "m", "here"]\n', '[1, "o", "a"]\n', '[2, "o"']
-        self.assertEqual(list(read_recording(lines)), [Piece(1.0, "o", b"a")])
+        lines = [
+            RecordingWriter(50, 1000).header(),
+            '[1, "m", "here"]\n',
+            '[1, "o", "a"]\n',
+            '[2, "o"',
+        ]
+        self.assertEqual(list(read_recording(lines)), [Chunk(1.0, "o", b"a")])

@@ -29,8 +29,8 @@ from kiroworkers.conversations import (
     new_conversation,
 )
 
-_BESIDE = Path(__file__).parents[4] / "shared" / "recordings"
-FOLDER = Path(os.environ.get("KIROWORKERS_RECORDINGS", str(_BESIDE)))
+_DEFAULT_FOLDER = Path(__file__).parents[4] / "shared" / "recordings"
+FOLDER = Path(os.environ.get("KIROWORKERS_RECORDINGS", str(_DEFAULT_FOLDER)))
 
 #: A line that the probe's editor read, between two prompts.
 ONE_LINE: list[Event] = [Ready(), PromptLost(), Ready()]
@@ -52,9 +52,9 @@ EXPECTED: dict[str, list[Event]] = {
 }
 
 
-class Recordings(SynchronousTestCase):
+class RecordingsTestCase(SynchronousTestCase):
     """
-    Skips where there are none.
+    Skip the tests if there are no recordings.
     """
 
     def setUp(self) -> None:
@@ -62,15 +62,15 @@ class Recordings(SynchronousTestCase):
             raise SkipTest(f"there are no recordings in {FOLDER}")
 
 
-class ReplayTests(Recordings):
+class ReplayTests(RecordingsTestCase):
     """
-    The classic interface and its line editor, as they were captured.
+    Tests with recordings of the classic interface and its line editor.
     """
 
     def test_events(self) -> None:
         """
-        Each recording gives its events, whole, byte by byte, and however it is
-        cut.
+        Each recording gives its events, whether it is read as a whole, byte by byte, or in
+        any chunks.
         """
         random = Random(1)
         kiro = load_dialect("kiro-classic")
@@ -83,13 +83,13 @@ class ReplayTests(Recordings):
             for _ in range(50):
                 cuts = sorted(random.choices(range(len(data) + 1), k=random.randrange(20)))
                 conversation = new_conversation(kiro, 10**6)
-                pieces = [data[a:b] for a, b in pairwise([0, *cuts, len(data)])]
-                cut = [event for piece in pieces for event in conversation.feed(piece)]
+                chunks = [data[a:b] for a, b in pairwise([0, *cuts, len(data)])]
+                cut = [event for chunk in chunks for event in conversation.feed(chunk)]
                 self.assertEqual(cut, expected, (name, cuts))
 
-    def test_last_seen(self) -> None:
+    def test_recent_output(self) -> None:
         """
-        The text of a recording is what a reader saw.
+        The text of a recording is what a person saw.
         """
         kiro = load_dialect("kiro-classic")
         for name, seen in [
@@ -98,13 +98,13 @@ class ReplayTests(Recordings):
         ]:
             conversation = new_conversation(kiro, 10**6)
             conversation.feed((FOLDER / name).read_bytes())
-            self.assertEqual(conversation.last_seen, seen)
+            self.assertEqual(conversation.recent_output, seen)
 
     def test_panes(self) -> None:
         """
-        Screens of the classic interface: the start menu asks for the key of where
-        its cursor is, a missing login is known, and what only looks like a prompt
-        is none.
+        On screens of the classic interface, the start menu asks for the key that fits its
+        cursor, a missing login is recognized, and text that only looks like a prompt is not
+        one.
         """
         down, enter = b"\x1b[B", b"\r"
         for name, keys in [
@@ -131,10 +131,11 @@ class ReplayTests(Recordings):
         return conversation, conversation.feed(text.replace("\n", "\r\n").encode())
 
 
-class TuiTests(Recordings):
+class TuiTests(RecordingsTestCase):
     """
-    The full-screen interface, as it was captured.  The captures have no times,
-    so the test says where it was quiet.
+    Tests with recordings of the full-screen interface.
+
+    The recordings have no times, so each test says where there was silence.
     """
 
     def conversation(self, rows: int, columns: int) -> Conversation:
@@ -142,7 +143,7 @@ class TuiTests(Recordings):
 
     def cut(self, data: bytes, random: Random | None) -> list[bytes]:
         """
-        `data` in pieces: of one byte each, or cut at random.
+        Cut `data` into single bytes, or into random chunks.
         """
         if random is None:
             return [bytes([byte]) for byte in data]
@@ -150,13 +151,13 @@ class TuiTests(Recordings):
         return [data[a:b] for a, b in pairwise([0, *cuts, len(data)])]
 
     def follow(self, conversation: Conversation, data: bytes, random: Random | None) -> list[Event]:
-        events = [event for each in self.cut(data, random) for event in conversation.feed(each)]
+        events = [event for chunk in self.cut(data, random) for event in conversation.feed(chunk)]
         return events + conversation.on_quiet()
 
     def test_turn(self) -> None:
         """
-        A session of 2.0.1: it asks for consent, is ready, takes a question,
-        answers it; then somebody types.
+        A session of 2.0.1 asks for consent, is ready, takes a question and answers it; then
+        somebody types.
         """
         frames = self.frames((FOLDER / "tui/kiro-2.0.1-turn.raw").read_bytes())
         for random in [None, *map(Random, range(10))]:
@@ -181,8 +182,8 @@ class TuiTests(Recordings):
 
     def test_approval(self) -> None:
         """
-        A session that was asked to use a tool stops at a menu, whose cursor is
-        on yes; it is not idle.
+        A session that asks for a tool stops at a menu with its cursor on yes, and is not
+        idle.
         """
         data = (FOLDER / "tui/kiro-2.x-approval.raw").read_bytes()
         # It was recorded without the terminal's output post-processing.
@@ -202,7 +203,7 @@ class TuiTests(Recordings):
 
     def test_panes(self) -> None:
         """
-        The screens of 2.27 show the signs, too.
+        The screens of 2.27 show the markers, too.
         """
         for name, expected in [("tui-idle", [Ready()]), ("tui-busy", [])]:
             text = (FOLDER / f"panes/kiro-reply-guard__{name}.pane.txt").read_text()

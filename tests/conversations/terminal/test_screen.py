@@ -13,10 +13,10 @@ from kiroworkers.conversations import (
     AgentFailure,
     Answered,
     Cleared,
+    ComposerNotEmpty,
     Event,
     NeedsApproval,
     NeedsChoice,
-    NeedsEmptying,
     NotCleared,
     Overflowed,
     PromptLost,
@@ -38,15 +38,15 @@ ECHO = (RULE, '  Request: {"title": "mine"}', "")
 
 def drawn(*rows: str) -> bytes:
     """
-    A synchronized update that draws `rows` from the top, erasing nothing else.
+    Return a synchronized update that draws `rows` from the top and erases nothing else.
     """
     lines = "".join(f"\x1b[{n};1H\x1b[2K{row}" for n, row in enumerate((*rows, *[""] * 12), 1))
     return f"\x1b[?2026h{lines}\x1b[?2026l".encode()
 
 
-class Following:
+class Driver:
     """
-    A conversation that is idle, and what was seen of it since.
+    An idle conversation, with helpers to feed it.
     """
 
     def __init__(self, max_output: int = 100_000) -> None:
@@ -57,17 +57,17 @@ class Following:
     def feed(self, *rows: str) -> list[Event]:
         return self.conversation.feed(drawn(*rows))
 
-    def asked(self) -> Following:
+    def start_turn(self) -> Driver:
         """
-        With a prompt typed, taken, and a spinner turning.
+        Type a prompt, and show that the agent has taken it and is busy.
         """
         self.conversation.ask("one\ntwo")
-        assert self.feed(*TYPED) == [], "the composer holds it"
-        assert self.feed(*ECHO, *SPINNER, *BUSY) == [Submitted()], "it was taken"
+        assert self.feed(*TYPED) == [], "the prompt is in the composer"
+        assert self.feed(*ECHO, *SPINNER, *BUSY) == [Submitted()], "the agent took the prompt"
         return self
 
     def on_quiet(self) -> list[Event]:
-        assert self.conversation.quiet_timeout is not None, "silence is awaited"
+        assert self.conversation.quiet_timeout is not None, "the conversation waits for silence"
         return self.conversation.on_quiet()
 
 
@@ -78,7 +78,7 @@ class TurnTests(SynchronousTestCase):
 
     def test_start(self) -> None:
         """
-        The idle sign is believed after a quiet moment, once.
+        The idle marker is believed after a moment of silence, once.
         """
         conversation = new_conversation(TUI, 1000)
         self.assertEqual(conversation.feed(drawn("welcome")), [])
@@ -93,14 +93,14 @@ class TurnTests(SynchronousTestCase):
 
     def test_turn(self) -> None:
         """
-        A turn is answered when busy has become idle and quiet, with what stands
-        below the echo.
+        A turn is answered when the agent is idle again and silent, with the text below the
+        echo.
         """
-        following = Following().asked()
-        self.assertEqual(following.feed(*ECHO, "  Hey! 2+2", "", *BUSY), [])
-        self.assertIs(following.conversation.quiet_timeout, None)
-        self.assertEqual(following.feed(*ECHO, "  Hey! 2+2 = 4.", "", *IDLE), [])
-        [answered] = following.on_quiet()
+        driver = Driver().start_turn()
+        self.assertEqual(driver.feed(*ECHO, "  Hey! 2+2", "", *BUSY), [])
+        self.assertIs(driver.conversation.quiet_timeout, None)
+        self.assertEqual(driver.feed(*ECHO, "  Hey! 2+2 = 4.", "", *IDLE), [])
+        [answered] = driver.on_quiet()
         assert isinstance(answered, Answered)
         self.assertEqual((answered.completion, answered.wrapped), ("idle-sign", True))
         self.assertTrue(answered.text.startswith("  Hey! 2+2 = 4.\n"))
@@ -115,10 +115,10 @@ class TurnTests(SynchronousTestCase):
         conversation = new_conversation(apart, 100_000)
         conversation.feed(drawn(*IDLE))
         self.assertEqual(conversation.on_quiet(), [Ready()])
-        said = ("  Conversation cleared", "")
-        for type_it, drawn_then in (
+        cleared = ("  Conversation cleared", "")
+        for type_it, more_rows in (
             (partial(conversation.ask, "one"), ()),
-            (conversation.clear, said),
+            (conversation.clear, cleared),
         ):
             self.assertFalse(type_it().endswith(b"\r"))
             self.assertEqual(conversation.feed(drawn(*TYPED)), [])
@@ -129,61 +129,61 @@ class TurnTests(SynchronousTestCase):
             self.assertEqual(conversation.data_to_send(), b"")
             self.assertIs(conversation.quiet_timeout, None)
             conversation.feed(drawn(*ECHO, *SPINNER, *BUSY))
-            conversation.feed(drawn(*ECHO, "  4", *drawn_then, *IDLE))
+            conversation.feed(drawn(*ECHO, "  4", *more_rows, *IDLE))
             [end] = conversation.on_quiet()
             self.assertIsInstance(end, Answered | Cleared)
 
     def test_late_frames(self) -> None:
         """
-        What is drawn after the idle sign, before it is quiet, is of the answer.
+        What is drawn between the idle marker and the silence is part of the answer.
         """
-        following = Following().asked()
-        following.feed(*ECHO, "  first", "", *IDLE)
-        following.feed(*ECHO, "  first and last", "", *IDLE)
-        [answered] = following.on_quiet()
+        driver = Driver().start_turn()
+        driver.feed(*ECHO, "  first", "", *IDLE)
+        driver.feed(*ECHO, "  first and last", "", *IDLE)
+        [answered] = driver.on_quiet()
         assert isinstance(answered, Answered)
         self.assertIn("first and last", answered.text)
 
-    def test_old_idle_sign(self) -> None:
+    def test_old_idle_marker(self) -> None:
         """
-        The idle sign that was there when the prompt was typed ends no turn.
+        The idle marker that was there when the prompt was typed does not end the turn.
         """
-        following = Following()
-        following.conversation.ask("hello")
-        following.feed(*IDLE)
-        self.assertIs(following.conversation.quiet_timeout, None)
-        self.assertEqual(following.conversation.on_quiet(), [])
+        driver = Driver()
+        driver.conversation.ask("hello")
+        driver.feed(*IDLE)
+        self.assertIs(driver.conversation.quiet_timeout, None)
+        self.assertEqual(driver.conversation.on_quiet(), [])
 
     def test_idle_before_busy(self) -> None:
         """
-        An idle sign that comes back before the busy one ends no turn.
+        An idle marker that returns before the busy marker does not end the turn.
         """
-        following = Following()
-        following.conversation.ask("hello")
-        following.feed(*TYPED)
-        following.feed(*IDLE)
-        self.assertIs(following.conversation.quiet_timeout, None)
-        self.assertEqual(following.feed(*ECHO, *SPINNER, *BUSY), [Submitted()])
+        driver = Driver()
+        driver.conversation.ask("hello")
+        driver.feed(*TYPED)
+        driver.feed(*IDLE)
+        self.assertIs(driver.conversation.quiet_timeout, None)
+        self.assertEqual(driver.feed(*ECHO, *SPINNER, *BUSY), [Submitted()])
 
     def test_echo_that_looks_like_output(self) -> None:
         """
-        Text of a client's in the echo is never taken for the output's beginning.
+        A client's text in the echo is never taken for the beginning of the output.
         """
         echo = (RULE, '  Request: {"title": "x (esc to cancel)"}', "")
-        following = Following()
-        following.conversation.ask("hello")
-        following.feed(*TYPED)
-        following.feed(*echo, *BUSY)
-        following.feed(*echo, *SPINNER, *BUSY)
-        following.feed(*echo, "  I cannot", "", *IDLE)
-        [answered] = following.on_quiet()
+        driver = Driver()
+        driver.conversation.ask("hello")
+        driver.feed(*TYPED)
+        driver.feed(*echo, *BUSY)
+        driver.feed(*echo, *SPINNER, *BUSY)
+        driver.feed(*echo, "  I cannot", "", *IDLE)
+        [answered] = driver.on_quiet()
         assert isinstance(answered, Answered)
         self.assertNotIn("title", answered.text)
 
     def test_rows_with_new_numbers(self) -> None:
         """
-        Nor is it when a part of the screen was scrolled back meanwhile, so that all
-        rows have new numbers.
+        Nor is it when part of the screen was scrolled back meanwhile, so that all rows have
+        new numbers.
         """
         codex = evolve(load_dialect("codex"), window=(14, 90))
         composer = ("› Ask Codex to do anything", "", "  01234567-89ab-cdef-0123-456789abcdef")
@@ -213,34 +213,34 @@ class TurnTests(SynchronousTestCase):
 
     def test_output_of_another_turn(self) -> None:
         """
-        A row that stands where it stood before something was typed is none of
-        its output.
+        A row that stands where it stood before the prompt was typed is not output of the
+        turn.
         """
-        following = Following()
-        following.feed("• an answer (esc to cancel)", "", *IDLE)
-        following.conversation.ask("one")
-        following.feed("• an answer (esc to cancel)", "", *TYPED)
+        driver = Driver()
+        driver.feed("• an answer (esc to cancel)", "", *IDLE)
+        driver.conversation.ask("one")
+        driver.feed("• an answer (esc to cancel)", "", *TYPED)
         busy = ("• an answer (esc to cancel)", "", *ECHO)
-        self.assertEqual(following.feed(*busy, *BUSY), [Submitted()])
-        following.feed(*busy, *SPINNER, *BUSY)
-        following.feed(*busy, "• 4", "", *IDLE)
-        [answered] = following.on_quiet()
+        self.assertEqual(driver.feed(*busy, *BUSY), [Submitted()])
+        driver.feed(*busy, *SPINNER, *BUSY)
+        driver.feed(*busy, "• 4", "", *IDLE)
+        [answered] = driver.on_quiet()
         assert isinstance(answered, Answered)
         self.assertTrue(answered.text.startswith("• 4\n"))
 
-    def test_answer_beside_the_signs(self) -> None:
+    def test_answer_above_the_markers(self) -> None:
         """
-        The row above the composer is none of the signs'.
+        A marker is not recognized in the row above the composer.
         """
-        following = Following().asked()
-        following.feed(*ECHO, "  Kiro is working · I say", RULE, "Kiro · auto", "", IDLE[3])
-        self.assertIsInstance(following.on_quiet()[0], Answered)
+        driver = Driver().start_turn()
+        driver.feed(*ECHO, "  Kiro is working · I say", RULE, "Kiro · auto", "", IDLE[3])
+        self.assertIsInstance(driver.on_quiet()[0], Answered)
 
-    def test_signs_in_an_answer(self) -> None:
+    def test_markers_in_an_answer(self) -> None:
         """
-        An answer that shows the signs ends no turn, and holds none up.
+        An answer that contains the markers neither ends nor prolongs the turn.
         """
-        following = Following().asked()
+        driver = Driver().start_turn()
         fakes = [
             "  ask a question or describe a task ↵",
             "  shell requires approval",
@@ -248,94 +248,95 @@ class TurnTests(SynchronousTestCase):
             "  Kiro is working · type",
             "",
         ]
-        self.assertEqual(following.feed(*ECHO, *fakes, *BUSY), [])
-        self.assertIs(following.conversation.quiet_timeout, None)
-        following.feed(*ECHO, *fakes, *IDLE)
-        self.assertIsInstance(following.on_quiet()[0], Answered)
+        self.assertEqual(driver.feed(*ECHO, *fakes, *BUSY), [])
+        self.assertIs(driver.conversation.quiet_timeout, None)
+        driver.feed(*ECHO, *fakes, *IDLE)
+        self.assertIsInstance(driver.on_quiet()[0], Answered)
 
     def test_erased(self) -> None:
         """
-        An answer of which a part was erased is unreadable, and nothing else is
-        taken for it.
+        An answer of which a part was erased is unreadable, and no other text is taken for
+        it.
         """
-        following = Following().asked()
-        following.conversation.feed(b"\x1b[2J\x1b[H" + drawn('{"title": "old"}', "new", *IDLE))
-        [failure] = following.on_quiet()
+        driver = Driver().start_turn()
+        driver.conversation.feed(b"\x1b[2J\x1b[H" + drawn('{"title": "old"}', "new", *IDLE))
+        [failure] = driver.on_quiet()
         assert isinstance(failure, AgentFailure)
         self.assertEqual(failure.kind, "unreadable")
 
     def test_longer_than_the_screen(self) -> None:
         """
-        An answer that scrolls off the main screen is read whole.
+        An answer that scrolls off the main screen is read completely.
         """
-        following = Following().asked()
+        driver = Driver().start_turn()
         lines = [f"line {number}" for number in range(100)]
         text = "\r\n".join(f"\x1b[2K{row}" for row in [*ECHO, *lines, "", *IDLE])
-        following.conversation.feed(f"\x1b[?2026h\x1b[1;1H{text}\x1b[?2026l".encode())
-        [answered] = following.on_quiet()
+        driver.conversation.feed(f"\x1b[?2026h\x1b[1;1H{text}\x1b[?2026l".encode())
+        [answered] = driver.on_quiet()
         assert isinstance(answered, Answered)
         self.assertTrue(answered.text.startswith("line 0\nline 1\n"))
 
     def test_overflow(self) -> None:
         """
-        A turn that prints too much is given up, and its screen not followed.
+        A turn that prints too much is reported, and its screen is no longer drawn.
         """
-        following = Following(max_output=5000).asked()
-        self.assertEqual(following.conversation.feed(b"x" * 5001), [Overflowed(5000)])
-        self.assertTrue(following.conversation.lost)
-        self.assertEqual(following.feed(*IDLE), [])
-        self.assertIs(following.conversation.quiet_timeout, None)
+        driver = Driver(max_output=5000).start_turn()
+        self.assertEqual(driver.conversation.feed(b"x" * 5001), [Overflowed(5000)])
+        self.assertTrue(driver.conversation.desynchronized)
+        self.assertEqual(driver.feed(*IDLE), [])
+        self.assertIs(driver.conversation.quiet_timeout, None)
 
-    def test_strays(self) -> None:
+    def test_prompt_lost(self) -> None:
         """
-        A screen that is not idle any more, though nothing was typed, has strayed.
+        A screen that is no longer idle although nothing was typed is reported as a lost
+        prompt.
         """
-        following = Following()
-        self.assertEqual(following.feed(RULE, "Update now?"), [PromptLost()])
-        self.assertFalse(following.conversation.at_prompt)
-        following.feed(*IDLE)
-        self.assertEqual(following.on_quiet(), [Ready()])
+        driver = Driver()
+        self.assertEqual(driver.feed(RULE, "Update now?"), [PromptLost()])
+        self.assertFalse(driver.conversation.at_prompt)
+        driver.feed(*IDLE)
+        self.assertEqual(driver.on_quiet(), [Ready()])
 
 
 class CancelTests(SynchronousTestCase):
     """
-    Tests for `interrupt` and `empty`.
+    Tests for `interrupt` and `empty_composer`.
     """
 
     def test_cancel(self) -> None:
         """
-        A turn is interrupted by one key, and is over when it is idle and quiet.
+        One key interrupts a turn, which is over when the agent is idle and silent.
         """
-        following = Following().asked()
-        self.assertEqual(following.conversation.interrupt(), b"\x1b")
-        following.feed(*ECHO, "● Cancelled", "", *IDLE)
-        self.assertEqual(following.on_quiet(), [Ready()])
+        driver = Driver().start_turn()
+        self.assertEqual(driver.conversation.interrupt(), b"\x1b")
+        driver.feed(*ECHO, "● Cancelled", "", *IDLE)
+        self.assertEqual(driver.on_quiet(), [Ready()])
 
     def test_too_early(self) -> None:
         """
-        Before the prompt was taken there is nothing to interrupt.
+        An interrupt types nothing before the agent has taken the prompt.
         """
-        following = Following()
-        following.conversation.ask("hello")
-        self.assertEqual(following.conversation.interrupt(), b"")
-        following.feed(*TYPED)
-        self.assertEqual(following.feed(*ECHO, *SPINNER, *BUSY), [Submitted()])
-        self.assertEqual(following.conversation.interrupt(), b"\x1b")
+        driver = Driver()
+        driver.conversation.ask("hello")
+        self.assertEqual(driver.conversation.interrupt(), b"")
+        driver.feed(*TYPED)
+        self.assertEqual(driver.feed(*ECHO, *SPINNER, *BUSY), [Submitted()])
+        self.assertEqual(driver.conversation.interrupt(), b"\x1b")
 
     def test_prompt_put_back(self) -> None:
         """
-        A cancelled prompt that comes back into the composer is removed before
-        the agent counts as ready.
+        A cancelled prompt that returns to the composer is erased before the agent counts as
+        ready.
         """
-        following = Following().asked()
-        following.conversation.interrupt()
-        following.feed(*ECHO, "● Cancelled", "", *TYPED)
-        self.assertEqual(following.on_quiet(), [NeedsEmptying()])
-        self.assertFalse(following.conversation.at_prompt)
-        self.assertEqual(following.conversation.empty(), b"\x15")
-        self.assertIs(following.conversation.quiet_timeout, None)
-        following.feed(*ECHO, "● Cancelled", "", *IDLE)
-        self.assertEqual(following.on_quiet(), [Ready()])
+        driver = Driver().start_turn()
+        driver.conversation.interrupt()
+        driver.feed(*ECHO, "● Cancelled", "", *TYPED)
+        self.assertEqual(driver.on_quiet(), [ComposerNotEmpty()])
+        self.assertFalse(driver.conversation.at_prompt)
+        self.assertEqual(driver.conversation.empty_composer(), b"\x15")
+        self.assertIs(driver.conversation.quiet_timeout, None)
+        driver.feed(*ECHO, "● Cancelled", "", *IDLE)
+        self.assertEqual(driver.on_quiet(), [Ready()])
 
 
 class ClearTests(SynchronousTestCase):
@@ -344,93 +345,93 @@ class ClearTests(SynchronousTestCase):
     """
 
     def setUp(self) -> None:
-        self.following = Following().asked()
-        self.following.feed(*ECHO, "  Conversation cleared", "", *IDLE)
-        self.following.on_quiet()
+        self.driver = Driver().start_turn()
+        self.driver.feed(*ECHO, "  Conversation cleared", "", *IDLE)
+        self.driver.on_quiet()
 
     def test_confirmed(self) -> None:
         """
-        A clear is confirmed by words that were not there before, even where
-        the idle sign never went.
+        A clear is confirmed by text that was not there before, even if the idle marker
+        never went away.
         """
-        self.assertEqual(self.following.conversation.clear(), b"/clear\r")
-        self.following.feed(*ECHO, "  Conversation cleared", "Conversation cleared", *IDLE)
-        self.assertEqual(self.following.on_quiet(), [Cleared()])
+        self.assertEqual(self.driver.conversation.clear(), b"/clear\r")
+        self.driver.feed(*ECHO, "  Conversation cleared", "Conversation cleared", *IDLE)
+        self.assertEqual(self.driver.on_quiet(), [Cleared()])
 
-    def test_old_words(self) -> None:
+    def test_old_text(self) -> None:
         """
-        What an answer said before confirms nothing.
+        Text of an earlier answer does not confirm a clear.
         """
-        self.following.conversation.clear()
-        self.following.feed(*ECHO, "  Conversation cleared", "", *TYPED)
-        self.following.feed(*ECHO, "  Conversation cleared", "", *IDLE)
-        [event] = self.following.on_quiet()
+        self.driver.conversation.clear()
+        self.driver.feed(*ECHO, "  Conversation cleared", "", *TYPED)
+        self.driver.feed(*ECHO, "  Conversation cleared", "", *IDLE)
+        [event] = self.driver.on_quiet()
         self.assertIsInstance(event, NotCleared)
 
 
 class QuestionTests(SynchronousTestCase):
     """
-    Tests for menus and troubles.
+    Tests for menus and failures.
     """
 
     def approval(self, at: int) -> list[str]:
         choices = ("Yes, single permission", "Trust, always allow", "No (Tab to edit)")
-        menu = [f" {'❯' if n == at else ' '} {each}" for n, each in enumerate(choices)]
+        menu = [f" {'❯' if n == at else ' '} {choice}" for n, choice in enumerate(choices)]
         return [*ECHO, "↓ Shell rm -rf /", "", RULE, " shell requires approval", "", *menu, RULE]
 
     def test_deny(self) -> None:
         """
-        The cursor goes down to No, a row for each frame that shows it, and only
-        then Enter is pressed.
+        The menu's cursor is moved down to No, one row for each frame, and only then Enter
+        is pressed.
         """
-        following = Following().asked()
+        driver = Driver().start_turn()
         keys = []
         for at in (0, 0, 1, 2):
-            for event in following.feed(*self.approval(at)):
+            for event in driver.feed(*self.approval(at)):
                 self.assertEqual(event, NeedsApproval("shell requires approval"))
-                keys.append(following.conversation.deny())
+                keys.append(driver.conversation.deny())
         self.assertEqual(keys, [b"\x1b[B", b"\x1b[B", b"\r"])
 
     def test_allow(self) -> None:
         """
-        An approval that the operator allows is given once, and for this once.
+        A tool that the operator allows is allowed once.
         """
-        following = Following().asked()
-        self.assertEqual(len(following.feed(*self.approval(0))), 1)
-        self.assertEqual(following.conversation.allow(), b"\r")
+        driver = Driver().start_turn()
+        self.assertEqual(len(driver.feed(*self.approval(0))), 1)
+        self.assertEqual(driver.conversation.allow(), b"\r")
 
-    def test_asked_again(self) -> None:
+    def test_second_approval(self) -> None:
         """
         A second question for a tool in the same turn is answered, too.
         """
-        following = Following().asked()
+        driver = Driver().start_turn()
         for _ in range(2):
-            [event] = following.feed(*self.approval(0))
+            [event] = driver.feed(*self.approval(0))
             self.assertEqual(event, NeedsApproval("shell requires approval"))
-            self.assertEqual(following.conversation.allow(), b"\r")
-            self.assertEqual(following.feed(*ECHO, *SPINNER, *BUSY), [])
+            self.assertEqual(driver.conversation.allow(), b"\r")
+            self.assertEqual(driver.feed(*ECHO, *SPINNER, *BUSY), [])
 
     def test_one_key_for_a_screen(self) -> None:
         """
-        When a read holds two screens, a key is pressed at the last, once.
+        If two screens are read at once, a key is pressed only for the last one.
         """
-        following = Following().asked()
+        driver = Driver().start_turn()
         data = drawn(*self.approval(1)) + drawn(*self.approval(2))
-        events = following.conversation.feed(data)
-        self.assertEqual([following.conversation.deny() for _ in events], [b"\r", b""])
+        events = driver.conversation.feed(data)
+        self.assertEqual([driver.conversation.deny() for _ in events], [b"\r", b""])
 
     def test_half_drawn(self) -> None:
         """
-        Where an agent draws in pieces, no key is pressed before it is quiet.
+        If an agent makes no synchronized updates, no key is pressed before it is silent.
         """
-        following = Following().asked()
+        driver = Driver().start_turn()
         rows = "\r\n".join(self.approval(0))
-        self.assertEqual(following.conversation.feed(f"\x1b[1;1H{rows}\x1b[J".encode()), [])
-        self.assertEqual(following.on_quiet(), [NeedsApproval("shell requires approval")])
+        self.assertEqual(driver.conversation.feed(f"\x1b[1;1H{rows}\x1b[J".encode()), [])
+        self.assertEqual(driver.on_quiet(), [NeedsApproval("shell requires approval")])
 
     def test_start_menu(self) -> None:
         """
-        A menu at the start is answered by the keys for where its cursor is.
+        A menu at the start is answered with the keys that fit its cursor.
         """
         conversation = new_conversation(TUI, 1000)
         rows = ("Warning: trust all tools mode", " ❯ No, exit", "   Yes, I accept")
@@ -440,27 +441,27 @@ class QuestionTests(SynchronousTestCase):
         rows = ("Warning: trust all tools mode", "   No, exit", " ❯ Yes, I accept")
         self.assertEqual(conversation.feed(drawn(*rows)), [NeedsChoice("❯ Yes, I accept", b"\r")])
 
-    def test_trouble(self) -> None:
+    def test_failure(self) -> None:
         """
-        A failure in the place of an answer has a name; an answer with an object
-        that talks of one is an answer.
+        A failure in place of an answer is recognized; an answer that mentions a failure is
+        an answer.
         """
         words = "Too many requests, please wait 30 seconds"
-        following = Following().asked()
-        following.feed(*ECHO, words, "", *IDLE)
-        self.assertEqual(following.on_quiet(), [AgentFailure("throttled", words, 30)])
+        driver = Driver().start_turn()
+        driver.feed(*ECHO, words, "", *IDLE)
+        self.assertEqual(driver.on_quiet(), [AgentFailure("throttled", words, 30)])
         for row in ('  {"a": 1}', "• Well"):
-            following = Following().asked()
-            following.feed(*ECHO, row, words, "", *IDLE)
-            self.assertIsInstance(following.on_quiet()[0], Answered, row)
+            driver = Driver().start_turn()
+            driver.feed(*ECHO, row, words, "", *IDLE)
+            self.assertIsInstance(driver.on_quiet()[0], Answered, row)
 
-    def test_trouble_that_waits(self) -> None:
+    def test_failure_that_blocks(self) -> None:
         """
-        A failure that waits for a choice is told once.
+        A failure that waits for a choice is reported once.
         """
-        following = Following().asked()
+        driver = Driver().start_turn()
         words = "The model you've selected is temporarily unavailable"
-        [failure] = following.feed(*ECHO, words, " ❯ the dearest one")
+        [failure] = driver.feed(*ECHO, words, " ❯ the dearest one")
         assert isinstance(failure, AgentFailure)
         self.assertEqual(failure.kind, "model_gone")
-        self.assertEqual(following.feed(*ECHO, words, " ❯ the dearest one", ""), [])
+        self.assertEqual(driver.feed(*ECHO, words, " ❯ the dearest one", ""), [])
