@@ -1,12 +1,12 @@
 """
-A conversation that is to go on, in the terms of OpenAI's chat completions: what a
-body asks for, the prompt made of it, and the reply in what an agent said.
+Conversations in the format of OpenAI's chat completions.
 
-Nothing here knows how the question travels.
+A request body becomes a `ChatRequest`, which makes the prompt for an agent and finds the
+reply in the agent's answer.  Nothing here knows how the prompt reaches an agent.
 """
 
-from kiroworkers.chat.body import Chat, accept
-from kiroworkers.chat.piecewise import ReplyReader
-from kiroworkers.chat.usage import tokens_in
+from kiroworkers.chat.reply_reader import ReplyReader
+from kiroworkers.chat.request import ChatRequest, parse_request
+from kiroworkers.chat.usage import estimate_tokens
 
-__all__ = ["Chat", "ReplyReader", "accept", "tokens_in"]
+__all__ = ["ChatRequest", "ReplyReader", "estimate_tokens", "parse_request"]

@@ -1,12 +1,13 @@
 """
-A client's own JSON Schema, which must not cost the server more than it is worth.
+Accept and apply a client's own JSON Schema without letting it cost the server too much.
 
-It is checked without looking anything up elsewhere, and in a bounded number of
-steps: references to references can double the work with every line of a schema.
-A regular expression may take for ever on one string, so none is ever tried.
+Validation looks nothing up elsewhere and takes a bounded number of steps: references to
+references can double the work with every line of a schema.  A regular expression can take
+forever on one string, so none is ever tried.
 
-What names a dialect would be checked by that dialect's validator, which knows
-nothing of these limits.  So the name is left out, and refused further inside.
+A schema that names its dialect with ``$schema`` would be checked by that dialect's
+validator, which knows nothing of these limits.  So the name is dropped at the top and
+rejected further inside.
 """
 
 from __future__ import annotations
@@ -23,17 +24,20 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from kiroworkers.errors import InvalidInput
-from kiroworkers.json_schema import Problem, first_problem
+from kiroworkers.json_schema import Problem, first_problem, panics_as_errors
 
-#: Of the schema as JSON, in characters; and of keywords applied to one answer.
-_LONGEST = 30_000
-_MOST_STEPS = 20_000
+#: Maximum length of a schema as text, in characters.
+_MAX_LENGTH = 30_000
 
-#: So many values in a list of the schema, each compared with the answer, are a step.
-_COMPARED = 100
+#: Maximum number of steps of one validation.  A step is a keyword applied to a value.
+_MAX_STEPS = 20_000
 
-#: Keywords that need a regular expression, or look around where no step is counted.
-_REFUSED = (
+#: Items of a list in the schema that count as one more step, since each of them is compared
+#: with the value.
+_ITEMS_PER_STEP = 100
+
+#: Keywords that need a regular expression, or that search where no step is counted.
+_UNSUPPORTED = (
     "patternProperties",
     "unevaluatedProperties",
     "unevaluatedItems",
@@ -41,67 +45,85 @@ _REFUSED = (
     "$id",
     "$schema",
 )
-_UNTRIED = ("pattern", "format")
 
-#: Where schemas stand under names, and where values stand that are no schemas.
-_BY_NAME = ("properties", "$defs", "definitions", "dependentSchemas")
+#: Keywords that are accepted and not checked.
+_UNCHECKED = ("pattern", "format")
+
+#: Keywords whose value maps names to schemas.
+_MAPS_OF_SCHEMAS = ("properties", "$defs", "definitions", "dependentSchemas")
+
+#: Keywords whose value is not a schema, whatever it looks like.
 _VALUES = ("enum", "const", "default", "examples")
 
+#: References to the schema itself and to its definitions.
 _REFERENCE = re.compile(r"#(/(\$defs|definitions)/[^/]+)?")
 
 
 class _TooManySteps(Exception):
-    pass
+    """
+    Raised when a validation has taken `_MAX_STEPS`.
+    """
 
 
 def accept_schema(schema: Any, field: str) -> Mapping[str, Any]:
     """
-    The `schema` in `field` of a request, of an object.
+    Return a client's `schema`, without the name of its dialect.
+
+    Args:
+        schema: Parsed JSON.
+        field: The schema's path in the request, for the error.
 
     Raises:
-        InvalidInput: when it is none, or asks too much.
+        InvalidInput: This is not a JSON Schema of an object, or it is too large or uses what
+            is not supported.
     """
     if not isinstance(schema, dict):
         raise InvalidInput(field, f"{field} must be an object")
     if schema.get("type", "object") != "object":
-        raise InvalidInput(field, f"{field} must be of type object")
-    found = {name: value for name, value in schema.items() if name != "$schema"}
+        raise InvalidInput(field, f"{field} must have the type object")
+    accepted = {name: value for name, value in schema.items() if name != "$schema"}
     try:
-        if len(str(found)) > _LONGEST:
-            raise InvalidInput(field, f"{field} is longer than {_LONGEST} characters")
-        Draft202012Validator.check_schema(found)
-        _check_keywords(found, field)
-    except SchemaError as problem:
-        path = ".".join(map(str, problem.absolute_path))
-        sentence = f"{field} is no JSON Schema: {path or 'it'}: {problem.message[:200]}"
-        raise InvalidInput(field, sentence) from None
+        if len(str(accepted)) > _MAX_LENGTH:
+            raise InvalidInput(field, f"{field} is longer than {_MAX_LENGTH} characters")
+        with panics_as_errors():
+            Draft202012Validator.check_schema(accepted)
+            _check_keywords(accepted, field)
+    except SchemaError as error:
+        path = ".".join(map(str, error.absolute_path))
+        where = f" at {path}" if path else ""
+        message = f"{field} is not a valid JSON Schema{where}: {error.message[:200]}"
+        raise InvalidInput(field, message) from None
     except RecursionError:
         raise InvalidInput(field, f"{field} is nested too deeply") from None
-    return found
+    return accepted
 
 
 def problem_with(answer: Any, schema: Mapping[str, Any]) -> Problem | None:
     """
-    Why `answer` does not fit the accepted `schema`; None when it does.
+    Return why `answer` does not fit `schema`, or None if it does.
+
+    Args:
+        answer: Parsed JSON.
+        schema: A schema that was accepted by `accept_schema`.
     """
     steps = 0
 
-    def counted(apply: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+    def counting(apply: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
         def step(validator: Any, value: Any, *others: Any) -> Iterator[Any]:
             nonlocal steps
             steps += 1
             if isinstance(value, list):
-                steps += len(value) // _COMPARED
-            if steps > _MOST_STEPS:
+                steps += len(value) // _ITEMS_PER_STEP
+            if steps > _MAX_STEPS:
                 raise _TooManySteps
             yield from apply(validator, value, *others) or ()
 
         return step
 
     keywords = {
-        name: counted(apply)
+        name: counting(apply)
         for name, apply in {**Draft202012Validator.VALIDATORS, "uniqueItems": _unique}.items()
-    } | dict.fromkeys(_UNTRIED, lambda *_: ())
+    } | dict.fromkeys(_UNCHECKED, lambda *_: ())
     validator = extend(Draft202012Validator, keywords)(dict(schema), registry=Registry())
     try:
         return first_problem(validator, answer)
@@ -111,7 +133,9 @@ def problem_with(answer: Any, schema: Mapping[str, Any]) -> Problem | None:
 
 def _unique(_: Any, wanted: bool, value: Any, schema: Any) -> Iterator[ValidationError]:
     """
-    As the library's, which compares each item with each other one.
+    Yield an error if items of a list are equal.
+
+    The implementation of jsonschema compares each item with every other one.
     """
     if wanted and isinstance(value, list) and len(set(map(_comparable, value))) < len(value):
         yield ValidationError("its items are not unique")
@@ -119,11 +143,11 @@ def _unique(_: Any, wanted: bool, value: Any, schema: Any) -> Iterator[Validatio
 
 def _comparable(value: Any) -> Hashable:
     """
-    Equal for values that JSON Schema takes for the same.
+    Return a key that is equal for two values if JSON Schema considers them equal.
     """
     match value:
         case dict():
-            return frozenset((name, _comparable(each)) for name, each in value.items())
+            return frozenset((name, _comparable(item)) for name, item in value.items())
         case list():
             return tuple(map(_comparable, value))
         case bool():
@@ -134,36 +158,35 @@ def _comparable(value: Any) -> Hashable:
 
 def _check_keywords(schema: Mapping[str, Any], field: str) -> None:
     """
-    Raises:
-        InvalidInput: when something in `schema` is not supported.
+    Raise `InvalidInput` if `schema` uses a keyword or a reference that is not supported.
     """
-    places = list(_subschemas(schema))
-    for keyword in _REFUSED:
-        if any(keyword in place for place in places):
+    subschemas = list(_subschemas(schema))
+    for keyword in _UNSUPPORTED:
+        if any(keyword in subschema for subschema in subschemas):
             raise InvalidInput(field, f"{field} uses {keyword}, which is not supported")
     resolver = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
-    for place in places:
-        reference = place.get("$ref")
+    for subschema in subschemas:
+        reference = subschema.get("$ref")
         if isinstance(reference, str):
             try:
                 if not _REFERENCE.fullmatch(reference):
                     raise LookupError
                 resolver.lookup(reference)
             except (Unresolvable, LookupError):
-                sentence = f"{field} refers to {reference[:100]!r}, which is not in its $defs"
-                raise InvalidInput(field, sentence) from None
+                message = f"{field} refers to {reference[:100]!r}, which is not in its $defs"
+                raise InvalidInput(field, message) from None
 
 
 def _subschemas(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """
-    `schema` and all that are in it, by the places where there can be one.
+    Yield `schema` and every schema inside it.
     """
     yield schema
     for keyword, value in schema.items():
         if keyword in _VALUES:
             continue
-        if keyword in _BY_NAME and isinstance(value, dict):
+        if keyword in _MAPS_OF_SCHEMAS and isinstance(value, dict):
             value = list(value.values())
-        for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, dict):
-                yield from _subschemas(each)
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict):
+                yield from _subschemas(item)

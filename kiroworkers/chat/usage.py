@@ -1,16 +1,16 @@
 """
-How many tokens a text may be: an estimate, because no agent tells.
+An estimate of token counts, because agents do not report them.
 """
 
 from __future__ import annotations
 
-#: What tokenizers make of English, roughly; of other scripts they make more tokens,
-#: whose characters have more bytes, too.
+#: Roughly what tokenizers make of English.  Other scripts need more tokens per character,
+#: but also more bytes.
 _BYTES_PER_TOKEN = 4
 
 
-def tokens_in(text: str) -> int:
+def estimate_tokens(text: str) -> int:
     """
-    One for every four bytes of UTF-8 begun.
+    Return the estimated number of tokens in `text`: one per four bytes of UTF-8, rounded up.
     """
     return -(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN)

@@ -1,3 +1,3 @@
 """
-Requests that outlive their connection, and answers that are given again.
+Run requests that outlive their connection, and replay responses under idempotency keys.
 """

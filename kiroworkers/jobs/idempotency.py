@@ -1,5 +1,5 @@
 """
-One turn for all that ask the same under the same key.
+Execute requests with the same idempotency key once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kiroworkers.errors import (
     AgentRefused,
     AnswerSchemaMismatch,
     AnswerUnreadable,
-    KeyMismatch,
+    IdempotencyKeyMismatch,
     OutputTooLong,
     WorkError,
 )
@@ -25,7 +25,8 @@ from kiroworkers.jobs.job import IdempotencyKey, StoredResponse
 from kiroworkers.jobs.store import JobStore
 from kiroworkers.pool.progress import OnProgress, Progress
 
-#: What cost a turn and would cost another: all else may well go better next time.
+#: Failures that are stored: each cost a turn, and another attempt would cost another.  The
+#: rest may well succeed next time.
 CACHEABLE_FAILURES: tuple[type[WorkError], ...] = (
     AgentRefused,
     AnswerSchemaMismatch,
@@ -33,29 +34,38 @@ CACHEABLE_FAILURES: tuple[type[WorkError], ...] = (
     OutputTooLong,
 )
 
-#: Asks, and tells the watch what becomes of it.
+#: Executes a request, and calls the given function with each step of its progress.
 Execute = Callable[[OnProgress | None], Coroutine[Deferred[Any], Any, StoredResponse]]
 
 
 @define(eq=False)
-class _Shared:
+class _Execution:
     """
-    A request that runs, and who waits for it.
+    Hold a request that is being executed, and the clients that wait for its response.
+
+    Attributes:
+        fingerprint: Identifies what is asked.
+        waiters: A Deferred for each client, with the client's progress callback.
+        task: Fires with the response.
     """
 
     fingerprint: str
-    waiting: dict[Deferred[StoredResponse], OnProgress | None] = field(factory=dict)
-    turn: Deferred[StoredResponse] | None = None
+    waiters: dict[Deferred[StoredResponse], OnProgress | None] = field(factory=dict)
+    task: Deferred[StoredResponse] | None = None
 
     def on_progress(self, progress: Progress) -> None:
-        for on_progress in list(self.waiting.values()):
+        for on_progress in list(self.waiters.values()):
             if on_progress is not None:
                 on_progress(progress)
 
 
 class IdempotencyCache:
     """
-    Asks each request once, and keeps what was said in `store`.
+    Execute each request once per idempotency key, and replay the stored response.
+
+    Args:
+        clock: Tells the time.
+        store: Keeps the responses.
     """
 
     _log = Logger()
@@ -63,67 +73,92 @@ class IdempotencyCache:
     def __init__(self, clock: IReactorTime, store: JobStore) -> None:
         self._clock = clock
         self._store = store
-        self._shared: dict[IdempotencyKey, _Shared] = {}
+        self._executions: dict[IdempotencyKey, _Execution] = {}
 
-    def job(self, key: IdempotencyKey, fingerprint: str) -> str | None:
+    def find_job(self, key: IdempotencyKey, fingerprint: str) -> str | None:
         """
-        The id of the job that was made under `key`.
+        Return the id of the job that was created under `key`, or None.
 
         Raises:
-            KeyMismatch: when something else was asked under it.
+            IdempotencyKeyMismatch: The key was used for a request with another fingerprint.
         """
-        self._check(key, fingerprint)
-        record = self._store.record(key)
+        self._check_fingerprint(key, fingerprint)
+        record = self._store.find_record(key)
         return None if record is None else record.job
 
-    async def ask(
-        self, key: IdempotencyKey, fingerprint: str, asking: Execute, on_progress: OnProgress | None
+    async def run(
+        self,
+        key: IdempotencyKey,
+        fingerprint: str,
+        execute: Execute,
+        on_progress: OnProgress | None,
     ) -> tuple[StoredResponse, bool]:
         """
-        What is, or was, said to the request of `fingerprint` under `key`; and is
-        it another's?  Who is cancelled leaves; the last one gives the turn up.
+        Return the response to the request under `key`, executing it if necessary.
+
+        If the same request is being executed, wait for its response.  A caller that is
+        cancelled stops waiting, and when the last one is cancelled, so is the execution.
+
+        Args:
+            key: The idempotency key.
+            fingerprint: Identifies what is asked.
+            execute: Executes the request.
+            on_progress: Called with each step of the execution.
+
+        Returns:
+            The response, and whether another request with this key caused it.
 
         Raises:
-            KeyMismatch: when something else was asked under `key`.
+            IdempotencyKeyMismatch: The key was used for a request with another fingerprint.
         """
-        self._check(key, fingerprint)
-        record = self._store.record(key)
-        if record is not None and record.said is not None:
-            return record.said, True
-        shared = self._shared.get(key)
-        joins = shared is not None
-        if shared is None:
-            shared = self._shared[key] = _Shared(fingerprint)
-        waiter: Deferred[StoredResponse] = Deferred(lambda gone: self._leave(key, gone))
-        shared.waiting[waiter] = on_progress
-        if not joins:
-            shared.turn = Deferred.fromCoroutine(asking(shared.on_progress))
-            shared.turn.addBoth(self._said, key, shared)
-        return await waiter, joins
+        self._check_fingerprint(key, fingerprint)
+        record = self._store.find_record(key)
+        if record is not None and record.response is not None:
+            return record.response, True
+        execution = self._executions.get(key)
+        joined = execution is not None
+        if execution is None:
+            execution = self._executions[key] = _Execution(fingerprint)
+        waiter: Deferred[StoredResponse] = Deferred(lambda waiter: self._leave(key, waiter))
+        execution.waiters[waiter] = on_progress
+        if not joined:
+            execution.task = Deferred.fromCoroutine(execute(execution.on_progress))
+            execution.task.addBoth(self._finish, key, execution)
+        return await waiter, joined
 
-    def _check(self, key: IdempotencyKey, fingerprint: str) -> None:
-        known = self._shared.get(key) or self._store.record(key)
+    def _check_fingerprint(self, key: IdempotencyKey, fingerprint: str) -> None:
+        known = self._executions.get(key) or self._store.find_record(key)
         if known is not None and known.fingerprint != fingerprint:
-            raise KeyMismatch()
+            raise IdempotencyKeyMismatch()
 
-    def _said(self, said: StoredResponse | Failure, key: IdempotencyKey, shared: _Shared) -> None:
-        if self._shared.get(key) is shared:
-            del self._shared[key]
-        if isinstance(said, StoredResponse) and said.cacheable:
+    def _finish(
+        self, response: StoredResponse | Failure, key: IdempotencyKey, execution: _Execution
+    ) -> None:
+        """
+        Store `response` if it is cacheable, and give it to every client that waits.
+        """
+        if self._executions.get(key) is execution:
+            del self._executions[key]
+        if isinstance(response, StoredResponse) and response.cacheable:
             try:
-                self._store.keep(key, shared.fingerprint, said, self._clock.seconds())
+                self._store.save_response(
+                    key, execution.fingerprint, response, self._clock.seconds()
+                )
             except Exception:
-                # Who waits has an answer all the same.
-                self._log.failure("an answer is not kept")
-        waiting, shared.waiting = shared.waiting, {}
-        for each in waiting:
-            each.callback(said)
+                # The clients that wait get the response anyway.
+                self._log.failure("cannot save a response under its idempotency key")
+        waiters, execution.waiters = execution.waiters, {}
+        for waiter in waiters:
+            waiter.callback(response)
 
-    def _leave(self, key: IdempotencyKey, gone: Deferred[StoredResponse]) -> None:
-        shared = self._shared[key]
-        del shared.waiting[gone]
-        if not shared.waiting:
-            # Who comes now begins anew.
-            del self._shared[key]
-            assert shared.turn is not None, "it runs"
-            shared.turn.cancel()
+    def _leave(self, key: IdempotencyKey, waiter: Deferred[StoredResponse]) -> None:
+        """
+        Remove a cancelled `waiter`, and cancel the execution if it was the last one.
+        """
+        execution = self._executions[key]
+        del execution.waiters[waiter]
+        if not execution.waiters:
+            # The next request with this key starts another execution.
+            del self._executions[key]
+            assert execution.task is not None, "it was set when the first client came"
+            execution.task.cancel()

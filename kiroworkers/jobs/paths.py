@@ -1,5 +1,5 @@
 """
-The file that jobs are kept in.
+Locate the database file of the jobs.
 """
 
 from __future__ import annotations
@@ -15,22 +15,33 @@ _FILE = "jobs.sqlite3"
 
 def jobs_file(state: Path) -> Path:
     """
-    The file below the state folder of a server; its folder is there then.
+    Return the path of the jobs' database in the state folder `state`.
+
+    The database's own folder is created if it does not exist, readable for the user only.
     """
     folder = state / JOBS
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder / _FILE
 
 
-def default_folder(environ: Mapping[str, str], endpoint: str, port: int) -> Path | None:
+def default_state_dir(environ: Mapping[str, str], endpoint: str, port: int) -> Path | None:
     """
-    The state folder of a server that was given none, by where it listens: below
-    ``$XDG_STATE_HOME`` or ``~/.local/state``.  None where the next server could not
-    know it: on a port that is taken as it comes, or without a home.
+    Return the state folder of a server without --state-dir, derived from its endpoint.
+
+    The folder is below ``$XDG_STATE_HOME`` or ``~/.local/state``.
+
+    Args:
+        environ: The environment variables.
+        endpoint: The Twisted endpoint description that the server listens on.
+        port: The port; 0 if the system chooses one.
+
+    Returns:
+        The folder, or None if the next server could not find it again: on a port that the
+        system chooses, or without a home directory.
     """
-    given, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
-    # The XDG specification: what is not absolute is to be ignored.
-    base = Path(given) if given.startswith("/") else Path(home, ".local", "state")
+    state_home, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
+    # The XDG specification says to ignore a relative path.
+    base = Path(state_home) if state_home.startswith("/") else Path(home, ".local", "state")
     if port == 0 or not base.is_absolute():
         return None
     return base / "kiroworkers" / re.sub(r"[^A-Za-z0-9.=_-]+", "-", endpoint)

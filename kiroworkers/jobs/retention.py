@@ -1,5 +1,5 @@
 """
-Results do not stay for ever.
+Delete results and idempotency records when they expire.
 """
 
 from __future__ import annotations
@@ -10,14 +10,22 @@ from twisted.logger import Logger
 
 from kiroworkers.jobs.store import JobStore
 
-#: Each round forgets what comes to its end within this part of the time to live.
-_COALESCED = 1 / 60
+#: The fraction of the time to live for which expired records may stay, so that those
+#: that expire at about the same time are deleted together.
+_SLACK = 1 / 60
 
 
 class Retention(Service):
     """
-    Forgets what is in `store` when it is `ttl` seconds old.  Looks when the oldest
-    is due, and where there is nothing, not before that could be.
+    Delete ended jobs and stored responses that are older than their time to live.
+
+    The store is queried only when its oldest record expires, or, if it has none, when a
+    record made now could expire.
+
+    Args:
+        clock: Tells the time and schedules the queries.
+        store: Holds the records.  It must be open when the service starts.
+        ttl: The time to live of a record, in seconds.
     """
 
     _log = Logger()
@@ -26,27 +34,33 @@ class Retention(Service):
         self._clock = clock
         self._store = store
         self._ttl = ttl
-        self._alarm: IDelayedCall | None = None
+        self._timer: IDelayedCall | None = None
 
     def startService(self) -> None:
+        """
+        Delete what has expired, and schedule the next time.
+        """
         super().startService()
-        self._look()
+        self._delete_expired()
 
     def stopService(self) -> None:
+        """
+        Stop deleting.
+        """
         super().stopService()
-        if self._alarm is not None and self._alarm.active():
-            self._alarm.cancel()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
 
-    def _look(self) -> None:
+    def _delete_expired(self) -> None:
         now = self._clock.seconds()
-        wait = self._ttl * (1 + _COALESCED)
+        delay = self._ttl * (1 + _SLACK)
         try:
-            self._store.forget(now - self._ttl)
+            self._store.delete_expired(now - self._ttl)
             oldest = self._store.oldest()
             if oldest is not None:
                 left = oldest + self._ttl - now
-                # Where there is more to forget already, nobody else has to wait for it.
-                wait = left + self._ttl * _COALESCED if left > 0 else 0.0
+                # If more has expired already, continue after other events are handled.
+                delay = left + self._ttl * _SLACK if left > 0 else 0.0
         except Exception:
-            self._log.failure("old results are not forgotten")
-        self._alarm = self._clock.callLater(wait, self._look)
+            self._log.failure("cannot delete expired jobs and responses")
+        self._timer = self._clock.callLater(delay, self._delete_expired)

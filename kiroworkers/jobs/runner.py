@@ -1,11 +1,11 @@
 """
-Jobs, asked one after the other of each agent.
+Run jobs, each agent's in fair order.
 
-A job is asked at least once: one that a server did not finish is asked again by
-the next.  It waits in the store, not in the pool: the pool is given no more jobs
-at a time than it has workers, so that requests of clients that wait for their
-answers still find room in its queue.  Whatever makes the pool refuse a job for
-now, a full queue or an agent that nobody is logged in to, it waits.
+A job runs at least once: a job that a server did not finish is run again by the next
+one.  Jobs wait in the store rather than in the pool.  A pool is given no more jobs at a
+time than it has workers, so that its queue still has space for the requests of clients
+that wait for their answers.  A job waits as long as its pool rejects it temporarily, such
+as for a full queue or an agent that is not logged in.
 """
 
 from __future__ import annotations
@@ -40,53 +40,62 @@ from kiroworkers.pool.fair_queue import FairQueue
 from kiroworkers.pool.progress import Progress, Started
 from kiroworkers.tasks import Task
 
-#: What a step of priority is worth, in seconds of arrival.
+#: Seconds of earlier arrival that one step of priority is worth.
 _HEAD_START = 60.0
 
-#: A job that was running when so many servers ended may be why.
-_MOST_ATTEMPTS = 10
+#: The most attempts of a job.  A job that was running when so many servers ended may be
+#: the reason why they did.
+_MAX_ATTEMPTS = 10
 
-#: Seconds for which nothing is asked of a pool that refused a job: at least, at
-#: most, and where it did not say.
-_SHORTEST_REST, _LONGEST_REST, _USUAL_REST = 1, 300, 60
+#: Seconds for which an agent gets no jobs after its pool rejected one: the least, the
+#: most, and the number if the pool did not suggest one.
+_MIN_PAUSE, _MAX_PAUSE, _DEFAULT_PAUSE = 1, 300, 60
 
-#: What a failure is for those who ask after a job.
-Describe = Callable[[WorkError], StoredResponse]
+#: Returns the response that reports an error to a client.
+ErrorResponse = Callable[[WorkError], StoredResponse]
 
 
 @define(eq=False)
 class _AgentQueue:
     """
-    The jobs for one agent.
+    Hold the unfinished jobs of one agent.
 
     Attributes:
-        turns: what is asked, by the job's id.
-        stop_dispatch: until when nothing is.
+        group: The agent and its pool.
+        waiting: The ids of the jobs that wait.
+        running: The execution of each running job, by the job's id.
+        pause: The end of a pause during which no job is started; None without a pause.
     """
 
     group: AgentGroup
     waiting: FairQueue[str] = field(factory=lambda: FairQueue(_HEAD_START))
-    turns: dict[str, Deferred[float | None]] = field(factory=dict)
-    stop_dispatch: IDelayedCall | None = None
+    running: dict[str, Deferred[float | None]] = field(factory=dict)
+    pause: IDelayedCall | None = None
 
     @property
-    def has_room(self) -> bool:
+    def can_start(self) -> bool:
+        """
+        Return whether a job waits and may be started now.
+        """
         return (
-            self.stop_dispatch is None
+            self.pause is None
             and len(self.waiting) > 0
-            and len(self.turns) < self.group.pool.worker_pool.scale.max_workers
+            and len(self.running) < self.group.dispatcher.worker_pool.autoscale_policy.max_workers
         )
 
 
 class JobRunner(Service):
     """
-    Has the jobs in `store` asked.
+    Run the jobs in a store.
 
     Args:
-        store: open when the service starts.
-        describe: tells what a `WorkError` means to a client.
-        limit: so many jobs may be unfinished.
-        on_ended: told of each job that has ended.
+        clock: Tells the time and schedules calls.
+        groups: The agents and their pools.
+        tasks: The tasks by their names.
+        store: Holds the jobs.  It must be open when the service starts.
+        error_response: Returns the response that reports an error to a client.
+        limit: The most unfinished jobs.
+        on_ended: Called with each job that has ended.
     """
 
     _log = Logger()
@@ -97,190 +106,214 @@ class JobRunner(Service):
         groups: AgentGroups,
         tasks: Mapping[str, Task],
         store: JobStore,
-        describe: Describe,
+        error_response: ErrorResponse,
         limit: int,
         on_ended: Callable[[Job], None],
     ) -> None:
         self._clock = clock
         self._tasks = tasks
         self._store = store
-        self._describe = describe
+        self._error_response = error_response
         self._limit = limit
         self._on_ended = on_ended
         self._queues = {group.name: _AgentQueue(group) for group in groups}
-        self._dispatch_stopped = False
+        self._stopping = False
 
     def startService(self) -> None:
+        """
+        Queue the unfinished jobs in the store, and start as many as the pools can run.
+        """
         super().startService()
         for job in self._store.unfinished():
             if job.agent not in self._queues:
-                self._end(job.id, InvalidInput("agent", f"The agent {job.agent} serves no more"))
-            elif job.state == "running" and job.attempts >= _MOST_ATTEMPTS:
-                self._end(job.id, SessionLost("the server ended each time", job.attempts))
+                self._fail(
+                    job.id, InvalidInput("agent", f"This server no longer runs agent {job.agent}")
+                )
+            elif job.state == "running" and job.attempts >= _MAX_ATTEMPTS:
+                self._fail(job.id, SessionLost("the server stopped each time", job.attempts))
             else:
-                self._store.waits(job.id)
-                self._add(job)
-        for queue_of_agent in self._queues.values():
-            self._feed(queue_of_agent)
+                self._store.requeue(job.id)
+                self._enqueue(job)
+        for queue in self._queues.values():
+            self._start_jobs(queue)
 
     def stop_dispatch(self) -> None:
         """
-        Begin no turn.  What waits, in the pool or here, stays in the store.
+        Start no more jobs, and accept none.
+
+        Jobs that wait, here or in a pool, stay in the store.  Running ones continue.
         """
-        self._dispatch_stopped = True
-        for queue_of_agent in self._queues.values():
-            if queue_of_agent.stop_dispatch is not None:
-                queue_of_agent.stop_dispatch.cancel()
-                queue_of_agent.stop_dispatch = None
-            for id, turn in list(queue_of_agent.turns.items()):
+        self._stopping = True
+        for queue in self._queues.values():
+            if queue.pause is not None:
+                queue.pause.cancel()
+                queue.pause = None
+            for id, execution in list(queue.running.items()):
                 job = self._store.get(id)
                 if job is None or job.state == "queued":
-                    turn.cancel()
+                    execution.cancel()
 
     def stopService(self) -> None:
+        """
+        Leave all unfinished jobs to the next server.
+        """
         super().stopService()
         self.requeue_running()
 
     def requeue_running(self) -> None:
         """
-        What still runs stays in the store, too.
+        Stop dispatching, and cancel the running jobs so that the next server runs them.
         """
         self.stop_dispatch()
-        for queue_of_agent in self._queues.values():
-            for turn in list(queue_of_agent.turns.values()):
-                turn.cancel()
+        for queue in self._queues.values():
+            for execution in list(queue.running.values()):
+                execution.cancel()
 
     def accept(self, job: Job, key: IdempotencyKey | None = None, fingerprint: str = "") -> Job:
         """
-        Take on `job`, which has no id yet.  When this returns, it will be asked.
+        Store a new job, and return it with its id and its time of creation.
+
+        Once this has returned, the job will be run even if the server is restarted.
+
+        Args:
+            job: The job, without an id.
+            key: The idempotency key of the request, if it had one.
+            fingerprint: Identifies what was asked under the key.
 
         Raises:
-            TooManyJobs: when it cannot be taken on.
-            ShuttingDown: likewise.
+            TooManyJobs: The limit of unfinished jobs is reached.
+            ShuttingDown: The server accepts no more jobs.
         """
-        if self._dispatch_stopped:
+        if self._stopping:
             raise ShuttingDown()
         if self._store.count_unfinished() >= self._limit:
-            raise TooManyJobs(self._limit, _USUAL_REST)
+            raise TooManyJobs(self._limit, _DEFAULT_PAUSE)
         job = evolve(job, id=token_urlsafe(16), created=self._clock.seconds())
         self._store.add(job, key, fingerprint)
-        self._feed(self._add(job))
+        self._start_jobs(self._enqueue(job))
         return self.find(job.id) or job
 
     def find(self, id: str) -> Job | None:
         """
-        The job of this id.
+        Return the job `id`, or None if there is none.
         """
         return self._store.get(id)
 
     def cancel(self, job: Job) -> None:
         """
-        Give up `job`, which is unfinished.
+        Cancel an unfinished job, whether it waits or runs.
         """
-        queue_of_agent = self._queues[job.agent]
-        queue_of_agent.waiting.remove(job.id)
-        self._ended(job.id, "cancelled", None)
-        turn = queue_of_agent.turns.get(job.id)
-        if turn is not None:
-            turn.cancel()
+        queue = self._queues[job.agent]
+        queue.waiting.remove(job.id)
+        self._end(job.id, "cancelled", None)
+        execution = queue.running.get(job.id)
+        if execution is not None:
+            execution.cancel()
 
-    def _add(self, job: Job) -> _AgentQueue:
-        queue_of_agent = self._queues[job.agent]
-        queue_of_agent.waiting.add(job.id, job.client, job.priority, job.created)
-        return queue_of_agent
+    def _enqueue(self, job: Job) -> _AgentQueue:
+        queue = self._queues[job.agent]
+        queue.waiting.add(job.id, job.client, job.priority, job.created)
+        return queue
 
-    def _feed(self, queue_of_agent: _AgentQueue) -> None:
+    def _start_jobs(self, queue: _AgentQueue) -> None:
         """
-        Begin as many turns as there is room for.
+        Start as many jobs as the pool has workers for.
         """
-        while not self._dispatch_stopped and queue_of_agent.has_room:
-            id = queue_of_agent.waiting.next()
+        while not self._stopping and queue.can_start:
+            id = queue.waiting.pop()
             job = self._store.get(id)
-            assert job is not None and job.unfinished, "it waits"
-            turn = Deferred.fromCoroutine(self._turn(queue_of_agent.group, job))
-            queue_of_agent.turns[id] = turn
-            turn.addBoth(self._turned, queue_of_agent, job)
+            assert job is not None and job.unfinished, "it was waiting"
+            execution = Deferred.fromCoroutine(self._run(queue.group, job))
+            queue.running[id] = execution
+            execution.addBoth(self._on_run_finished, queue, job)
 
-    def _turned(self, again: float | Failure | None, queue_of_agent: _AgentQueue, job: Job) -> None:
+    def _on_run_finished(
+        self, retry_delay: float | Failure | None, queue: _AgentQueue, job: Job
+    ) -> None:
         """
-        The turn of `job` is over; or it is to be asked `again`, in so many seconds.
-        """
-        del queue_of_agent.turns[job.id]
-        queue_of_agent.waiting.release(job.client)
-        if isinstance(again, Failure):
-            # It stays in the store as it is, and the next server asks it again.
-            self._log.failure("a fault with the job {id}", again, id=job.id)
-            again = None
-        if again is not None and not self._dispatch_stopped:
-            queue_of_agent.waiting.put_back(job.id, job.client, job.priority)
-            if queue_of_agent.stop_dispatch is None:
-                queue_of_agent.stop_dispatch = self._clock.callLater(
-                    again, self._rested, queue_of_agent
-                )
-        # Not now: many that end at once would end inside each other.
-        self._clock.callLater(0, self._feed, queue_of_agent)
+        Release the place of `job`, and queue it again if it is to be retried.
 
-    def _rested(self, queue_of_agent: _AgentQueue) -> None:
-        queue_of_agent.stop_dispatch = None
-        self._feed(queue_of_agent)
-
-    async def _turn(self, group: AgentGroup, job: Job) -> float | None:
+        Args:
+            retry_delay: Seconds after which to retry, None if the job has ended, or an
+                unexpected failure.
+            queue: The job's queue.
+            job: The job that was run.
         """
-        Ask `job`.  None when it has ended, else the seconds until it can be asked
-        again.
+        del queue.running[job.id]
+        queue.waiting.end_turn(job.client)
+        if isinstance(retry_delay, Failure):
+            # The job stays in the store as it is, and the next server runs it again.
+            self._log.failure("job {id}: internal error", retry_delay, id=job.id)
+            retry_delay = None
+        if retry_delay is not None and not self._stopping:
+            queue.waiting.put_back(job.id, job.client, job.priority)
+            if queue.pause is None:
+                queue.pause = self._clock.callLater(retry_delay, self._end_pause, queue)
+        # Not immediately: many jobs that end at once would recurse.
+        self._clock.callLater(0, self._start_jobs, queue)
+
+    def _end_pause(self, queue: _AgentQueue) -> None:
+        queue.pause = None
+        self._start_jobs(queue)
+
+    async def _run(self, group: AgentGroup, job: Job) -> float | None:
+        """
+        Run `job`, and record its end if it has ended.
+
+        Returns:
+            None if the job has ended, or else the seconds after which to retry it.
         """
 
         def on_progress(progress: Progress) -> None:
             if isinstance(progress, Started):
                 try:
-                    self._store.started(job.id)
+                    self._store.mark_started(job.id)
                 except Exception:
-                    # The pool could not go on; the job can.
-                    self._log.failure("that the job {id} began is not noted", id=job.id)
+                    # An exception would stop the dispatcher; the job can go on without this.
+                    self._log.failure("job {id}: cannot record that it started", id=job.id)
 
         options = RequestOptions(job.timeout, job.priority, job.client, job.task)
         try:
             task = self._tasks.get(job.task)
             if task is None:
                 raise UnknownTask(job.task)
-            # The task may be another one by now.
-            outcome = await execute(group, task, task.accept(job.payload), options, on_progress)
+            # The task may have changed since the job was accepted.
+            result = await execute(group, task, task.accept(job.payload), options, on_progress)
         except CancelledError:
-            found = self._store.get(job.id)
-            if found is not None and found.unfinished:
-                self._store.waits(job.id)
+            stored = self._store.get(job.id)
+            if stored is not None and stored.unfinished:
+                self._store.requeue(job.id)
                 return 0
-        except WorkError as problem:
-            again = _retry_delay(problem, job)
-            if again is None:
-                self._end(job.id, problem)
+        except WorkError as error:
+            delay = _retry_delay(error, job)
+            if delay is None:
+                self._fail(job.id, error)
                 return None
-            self._store.waits(job.id)
-            return again
+            self._store.requeue(job.id)
+            return delay
         except Exception:
-            self._log.failure("a fault while asking the job {id}", id=job.id)
-            fault = {"error": "The server has a fault", "code": "fault"}
-            self._ended(job.id, "failed", StoredResponse(500, fault))
+            self._log.failure("job {id}: internal error", id=job.id)
+            body = {"error": "Internal server error", "code": "fault"}
+            self._end(job.id, "failed", StoredResponse(500, body))
         else:
-            self._ended(job.id, "done", StoredResponse(200, outcome.found.value))
+            self._end(job.id, "done", StoredResponse(200, result.parsed.value))
         return None
 
-    def _end(self, id: str, problem: WorkError) -> None:
-        self._ended(id, "failed", self._describe(problem))
+    def _fail(self, id: str, error: WorkError) -> None:
+        self._end(id, "failed", self._error_response(error))
 
-    def _ended(self, id: str, state: JobState, said: StoredResponse | None) -> None:
-        self._store.ended(id, state, said, self._clock.seconds())
+    def _end(self, id: str, state: JobState, response: StoredResponse | None) -> None:
+        self._store.mark_ended(id, state, response, self._clock.seconds())
         job = self._store.get(id)
-        assert job is not None, "it was there a moment ago"
+        assert job is not None, "it was in the store a moment ago"
         self._on_ended(job)
 
 
-def _retry_delay(problem: WorkError, job: Job) -> float | None:
+def _retry_delay(error: WorkError, job: Job) -> float | None:
     """
-    In how many seconds `job`, refused for this reason, can be asked again; None
-    when that would change nothing.
+    Return the seconds after which to retry `job`, or None if `error` is final.
     """
-    match problem:
+    match error:
         case DeadlineUnachievable() if job.timeout is not None:
             return None
         case NoWorkerFree(retry_after=seconds) | DeadlineUnachievable(retry_after=seconds):
@@ -291,5 +324,5 @@ def _retry_delay(problem: WorkError, job: Job) -> float | None:
             seconds = None
         case _:
             return None
-    wanted = _USUAL_REST if seconds is None else seconds
-    return float(min(max(wanted, _SHORTEST_REST), _LONGEST_REST))
+    delay = _DEFAULT_PAUSE if seconds is None else seconds
+    return float(min(max(delay, _MIN_PAUSE), _MAX_PAUSE))

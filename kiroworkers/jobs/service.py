@@ -1,5 +1,5 @@
 """
-All that has to do with jobs, put together.
+Assemble the services that accept, run, report and expire jobs.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from twisted.logger import Logger
 from kiroworkers.errors import CannotStart, InvalidSetting
 from kiroworkers.jobs.idempotency import IdempotencyCache
 from kiroworkers.jobs.job import Job
-from kiroworkers.jobs.paths import default_folder, jobs_file
+from kiroworkers.jobs.paths import default_state_dir, jobs_file
 from kiroworkers.jobs.retention import Retention
-from kiroworkers.jobs.runner import Describe, JobRunner
+from kiroworkers.jobs.runner import ErrorResponse, JobRunner
 from kiroworkers.jobs.ssrf import CallbackHosts
 from kiroworkers.jobs.store import JobStore
 from kiroworkers.jobs.webhook_sender import WebhookSender
@@ -26,20 +26,30 @@ from kiroworkers.settings import Settings, inherited_environment
 from kiroworkers.tasks import Task
 from kiroworkers.workspaces.state_folder import StateFolder
 
-#: A shorter secret could be guessed.
-_SHORTEST = 16
+#: Characters; a shorter secret could be guessed.
+_MIN_SECRET_LENGTH = 16
 
 
 class JobService(MultiService):
     """
-    Takes jobs on, has them asked, and tells their ends.
+    Own the store of jobs and the services that work on it.
 
     Attributes:
-        hosts: who may be called back; None while nobody is.
+        callback_hosts: Decides which webhooks may be called; None if none are.
+        store: Holds jobs and responses.
+        idempotency: Executes requests once per idempotency key.
+        runner: Accepts and runs jobs.
 
     Args:
-        describe: what a `WorkError` means to a client.
-        shown: a job as its client reads it.
+        reactor: Tells the time, schedules and connects.
+        settings: Limits, and where to keep jobs.
+        groups: The agents and their pools.
+        tasks: The tasks by their names.
+        error_response: Returns the response that reports an error to a client.
+        job_json: Returns a job as its client reads it.
+
+    Raises:
+        InvalidSetting: The secret for webhooks cannot be read or is too short.
     """
 
     _log = Logger()
@@ -50,90 +60,102 @@ class JobService(MultiService):
         settings: Settings,
         groups: AgentGroups,
         tasks: Mapping[str, Task],
-        describe: Describe,
-        shown: Callable[[Job], Mapping[str, Any]],
+        error_response: ErrorResponse,
+        job_json: Callable[[Job], Mapping[str, Any]],
     ) -> None:
         super().__init__()
         self._settings = settings
         self._folder: StateFolder | None = None
-        self._callbacks: Webhooks | None = None
-        self.hosts: CallbackHosts | None = None
+        self._webhooks: Webhooks | None = None
+        self.callback_hosts: CallbackHosts | None = None
         self.store = JobStore()
-        self.once = IdempotencyCache(reactor, self.store)
+        self.idempotency = IdempotencyCache(reactor, self.store)
         if settings.callback_secret_file is not None:
             secret = read_secret(settings.callback_secret_file)
-            self.hosts = CallbackHosts(settings.callback_hosts)
-            poster = WebhookSender(reactor, self.hosts)
-            self._callbacks = Webhooks(reactor, self.store, poster.post, shown, secret)
-            self._callbacks.setServiceParent(self)
+            self.callback_hosts = CallbackHosts(settings.callback_hosts)
+            sender = WebhookSender(reactor, self.callback_hosts)
+            self._webhooks = Webhooks(reactor, self.store, sender.post, job_json, secret)
+            self._webhooks.setServiceParent(self)
         self.runner = JobRunner(
-            reactor, groups, tasks, self.store, describe, settings.max_jobs, self._ended
+            reactor,
+            groups,
+            tasks,
+            self.store,
+            error_response,
+            settings.max_jobs,
+            self._schedule_webhook,
         )
         self.runner.setServiceParent(self)
         Retention(reactor, self.store, settings.job_ttl).setServiceParent(self)
 
     def open(self, state: Path | None) -> None:
         """
-        Have what an earlier server left, below `state` or, without one, where
-        servers that listen here have it.  Blocks.
+        Open the store, with the jobs that an earlier server left.  This blocks.
+
+        Args:
+            state: The state folder.  If None, use the default folder of this endpoint, or
+                keep jobs in memory if that folder cannot be used.
 
         Raises:
-            CannotStart: when it cannot be had from `state`.
+            CannotStart: `state` cannot be used, or the database is not usable.
         """
         if state is None:
-            state = self._usual_state()
+            state = self._open_default_state()
         try:
             file = None if state is None else jobs_file(state)
-        except OSError as problem:
-            raise CannotStart(f"kiroworkers: --state-dir: {problem}") from None
+        except OSError as error:
+            raise CannotStart(f"kiroworkers: --state-dir: {error}") from None
         self.store.open(file)
-        if self._callbacks is None:
-            self.store.call_nobody()
+        if self._webhooks is None:
+            self.store.cancel_webhooks()
 
     def close(self) -> None:
         """
-        Nobody asks after jobs any more.
+        Close the store, and release the default state folder if it was used.
         """
         self.store.close()
         if self._folder is not None:
             self._folder.release()
 
-    def _usual_state(self) -> Path | None:
+    def _open_default_state(self) -> Path | None:
+        """
+        Return the default state folder, locked for this server, or None if there is none.
+        """
         settings = self._settings
         port = settings.port if not settings.listen else -1
-        folder = default_folder(inherited_environment(), settings.endpoint, port)
+        folder = default_state_dir(inherited_environment(), settings.endpoint, port)
         if folder is None:
             return None
         try:
             folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._folder = StateFolder(folder)
-        except (OSError, CannotStart) as problem:
+        except (OSError, CannotStart) as error:
             self._log.warn(
-                "jobs end with this server, since {folder} cannot be had ({problem}); "
-                "give --state-dir",
+                "jobs will not survive a restart, because {folder} cannot be used ({error}); "
+                "set --state-dir",
                 folder=folder,
-                problem=problem,
+                error=error,
             )
             return None
         return self._folder.path
 
-    def _ended(self, job: Job) -> None:
-        if self._callbacks is not None:
-            self._callbacks.tell(job)
+    def _schedule_webhook(self, job: Job) -> None:
+        if self._webhooks is not None:
+            self._webhooks.schedule(job)
 
 
 def read_secret(path: Path) -> bytes:
     """
-    The secret in the file `path`, without the white space around it.
+    Return the secret in the file at `path`, without the white space around it.
 
     Raises:
-        InvalidSetting: when it is none.
+        InvalidSetting: The file cannot be read, or the secret is too short.
     """
     name = "--callback-secret-file"
     try:
         secret = path.read_bytes().strip()
-    except OSError as problem:
-        raise InvalidSetting(name, str(path), str(problem)) from None
-    if len(secret) < _SHORTEST:
-        raise InvalidSetting(name, str(path), f"has fewer than {_SHORTEST} characters")
+    except OSError as error:
+        raise InvalidSetting(name, str(path), str(error)) from None
+    if len(secret) < _MIN_SECRET_LENGTH:
+        raise InvalidSetting(name, str(path), f"must have at least {_MIN_SECRET_LENGTH} characters")
     return secret

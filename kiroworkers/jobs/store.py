@@ -1,12 +1,13 @@
 """
-Where jobs and kept answers live: SQLite.
+Store jobs and responses in SQLite.
 
-It is called in the reactor's thread, where each call takes less than a millisecond
-(measured on a virtual disk: 0.03 to 0.13 ms for a commit, and 4 to 20 ms for one in
-a hundred, at a checkpoint): ``synchronous=NORMAL`` leaves it to the system when the
-log of a commit reaches the disk.  So what is committed outlives the process, however
-it ends; a loss of power may take the last moments.  With ``FULL`` a commit takes ten
-times that.
+The store is called in the reactor's thread, where each call takes less than a
+millisecond.  Measured on a virtual disk, a commit takes 0.03 to 0.13 ms, and one in a
+hundred, at a checkpoint, takes 4 to 20 ms.
+
+``synchronous=NORMAL`` leaves it to the operating system when the log of a commit reaches
+the disk.  What is committed survives the end of the process, however it ends, but a loss
+of power may lose the last moments.  With ``FULL`` a commit takes ten times as long.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from kiroworkers.jobs.job import (
     Webhook,
 )
 
-#: What brings the schema from each version to the next.  Only ever added to.
+#: The scripts that migrate the schema from each version to the next.  New ones are only
+#: ever appended.
 _MIGRATIONS: Sequence[str] = (
     """
     CREATE TABLE jobs (
@@ -73,13 +75,15 @@ _COLUMNS = (
     "id, client, agent, task, asked, created, priority, timeout, state, attempts, ended, "
     "said, callback, tries, due, number"
 )
-_OVER = "ended IS NOT NULL AND due IS NULL"
+_EXPIRABLE = "ended IS NOT NULL AND due IS NULL"
 _UNFINISHED = "state IN ('queued', 'running')"
 
 
 class JobStore:
     """
-    The jobs, and what is kept under keys.  To be opened before it is used.
+    Store jobs, and the responses and jobs of idempotency keys.
+
+    Call `open` before anything else.
     """
 
     def __init__(self) -> None:
@@ -87,10 +91,14 @@ class JobStore:
 
     def open(self, file: Path | None) -> None:
         """
-        Have what is in `file`; without one, in memory.
+        Open the database, and create or migrate its tables.
+
+        Args:
+            file: The path of the database; None keeps it in memory.
 
         Raises:
-            CannotStart: when it cannot be had.
+            CannotStart: The file cannot be opened, is no database, or was written by a
+                newer server.
         """
         try:
             db = sqlite3.connect(":memory:" if file is None else file, isolation_level=None)
@@ -98,13 +106,13 @@ class JobStore:
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA foreign_keys = ON")
             _migrate(db)
-        except (sqlite3.Error, ValueError) as problem:
-            raise CannotStart(f"kiroworkers: the jobs in {file}: {problem}") from None
+        except (sqlite3.Error, ValueError) as error:
+            raise CannotStart(f"kiroworkers: cannot open the jobs in {file}: {error}") from None
         self._db = db
 
     def close(self) -> None:
         """
-        Use it no more.
+        Close the database, if it is open.
         """
         if self._db is not None:
             self._db.close()
@@ -114,7 +122,12 @@ class JobStore:
 
     def add(self, job: Job, key: IdempotencyKey | None = None, fingerprint: str = "") -> None:
         """
-        `job`, which is new, by `key` where there is one.
+        Add a new job, and record it under its idempotency key.
+
+        Args:
+            job: The job, with an id of its own.
+            key: The idempotency key, if the request had one.
+            fingerprint: Identifies what was asked under the key.
         """
         callback = job.callback or Webhook("")
         row = {
@@ -122,7 +135,7 @@ class JobStore:
             "client": job.client,
             "agent": job.agent,
             "task": job.task,
-            "asked": _written(job.payload),
+            "asked": _to_json(job.payload),
             "created": job.created,
             "priority": job.priority,
             "timeout": job.timeout,
@@ -131,10 +144,10 @@ class JobStore:
             "callback": callback.url or None,
         }
         marks = ", ".join("?" for _ in row)
-        with self._all_or_nothing():
-            self._do(f"INSERT INTO jobs ({', '.join(row)}) VALUES ({marks})", *row.values())
+        with self._transaction():
+            self._execute(f"INSERT INTO jobs ({', '.join(row)}) VALUES ({marks})", *row.values())
             if key is not None:
-                self._do(
+                self._execute(
                     "INSERT OR REPLACE INTO keys (client, task, word, fingerprint, job) "
                     "VALUES (?, ?, ?, ?, ?)",
                     *(key.client, key.task, key.key, fingerprint, job.id),
@@ -142,29 +155,33 @@ class JobStore:
 
     def get(self, id: str) -> Job | None:
         """
-        The job of this id.
+        Return the job `id`, or None if there is none.
         """
-        return next(self._jobs("id = ?", id), None)
+        return next(self._select_jobs("id = ?", id), None)
 
     def unfinished(self) -> list[Job]:
         """
-        The jobs that wait or run, in the order in which they came.
+        Return the jobs that are queued or running, oldest first.
         """
-        return list(self._jobs(f"{_UNFINISHED} ORDER BY number"))
+        return list(self._select_jobs(f"{_UNFINISHED} ORDER BY number"))
 
     def count_unfinished(self) -> int:
         """
-        How many those are.
+        Return the number of jobs that are queued or running.
         """
-        return self._number(f"SELECT COUNT(*) FROM jobs WHERE {_UNFINISHED}")
+        return self._count(f"SELECT COUNT(*) FROM jobs WHERE {_UNFINISHED}")
 
-    def listed(self, client: str | None, before: int | None, limit: int) -> list[Job]:
+    def list_jobs(self, client: str | None, before: int | None, limit: int) -> list[Job]:
         """
-        At most so many jobs, of all clients or of one, the newest first; those
-        with numbers `before` that.  What they ask and came to is left out.
+        Return jobs without their payloads and responses, newest first.
+
+        Args:
+            client: The client whose jobs to return; None for all clients.
+            before: Only jobs with a smaller number than this; None for the newest.
+            limit: The most jobs to return.
         """
         return list(
-            self._jobs(
+            self._select_jobs(
                 "(?1 IS NULL OR client = ?1) AND (?2 IS NULL OR number < ?2) "
                 "ORDER BY number DESC LIMIT ?3",
                 *(client, before, limit),
@@ -174,170 +191,204 @@ class JobStore:
 
     def position(self, job: Job) -> int:
         """
-        The place of a job that waits among those for the same agent, by arrival;
-        1 is the first.
+        Return a queued job's place by arrival among those for its agent; 1 is the first.
         """
-        return 1 + self._number(
+        return 1 + self._count(
             f"SELECT COUNT(*) FROM jobs WHERE {_UNFINISHED} AND state = 'queued' "
             "AND agent = ? AND number < ?",
             *(job.agent, job.number),
         )
 
-    def started(self, id: str) -> None:
+    def mark_started(self, id: str) -> None:
         """
-        A worker is asked.
+        Record that a worker was asked to do the job `id`: it is running.
         """
-        self._do("UPDATE jobs SET state = 'running', attempts = attempts + 1 WHERE id = ?", id)
+        self._execute("UPDATE jobs SET state = 'running', attempts = attempts + 1 WHERE id = ?", id)
 
-    def waits(self, id: str) -> None:
+    def requeue(self, id: str) -> None:
         """
-        A worker is to be asked later.
+        Record that the job `id` is to be run later: it is queued again.
         """
-        self._do("UPDATE jobs SET state = 'queued' WHERE id = ?", id)
+        self._execute("UPDATE jobs SET state = 'queued' WHERE id = ?", id)
 
-    def ended(self, id: str, state: JobState, said: StoredResponse | None, now: float) -> None:
+    def mark_ended(
+        self, id: str, state: JobState, response: StoredResponse | None, now: float
+    ) -> None:
         """
-        Nothing more is to be done but to call back, where that was wanted.
+        Record the end of the job `id`; its webhook, if it has one, is due at once.
+
+        Args:
+            id: The job's id.
+            state: Its final state.
+            response: The answer or the error; None for a job that was cancelled.
+            now: The current time in seconds since the epoch.
         """
-        self._do(
+        self._execute(
             "UPDATE jobs SET state = ?, said = ?, ended = ?, "
             "due = CASE WHEN callback IS NULL THEN NULL ELSE ? END WHERE id = ?",
-            *(state, None if said is None else _written_said(said), now, now, id),
+            *(state, None if response is None else _response_to_json(response), now, now, id),
         )
 
-    def remove(self, id: str) -> None:
+    def delete(self, id: str) -> None:
         """
-        There is no such job.
+        Delete the job `id`, and its idempotency key with it.
         """
-        self._do("DELETE FROM jobs WHERE id = ?", id)
+        self._execute("DELETE FROM jobs WHERE id = ?", id)
 
-    # Callbacks.
+    # Webhooks.
 
-    def to_call_back(self) -> list[Job]:
+    def pending_webhooks(self) -> list[Job]:
         """
-        The jobs whose ends are still to be told, in the order in which they are due.
+        Return the jobs whose webhooks are still to be called, in the order in which they are due.
         """
-        return list(self._jobs("due IS NOT NULL ORDER BY due"))
+        return list(self._select_jobs("due IS NOT NULL ORDER BY due"))
 
-    def called_back(self, id: str, due: float | None) -> None:
+    def record_webhook_attempt(self, id: str, due: float | None) -> None:
         """
-        It was tried to tell; once more when it is `due`.
-        """
-        self._do("UPDATE jobs SET tries = tries + 1, due = ? WHERE id = ?", due, id)
+        Record an attempt to call the webhook of the job `id`.
 
-    def call_nobody(self) -> None:
+        Args:
+            id: The job's id.
+            due: When to try again, in seconds since the epoch; None for never.
         """
-        Nothing is to be told any more.
-        """
-        self._do("UPDATE jobs SET due = NULL WHERE due IS NOT NULL")
+        self._execute("UPDATE jobs SET tries = tries + 1, due = ? WHERE id = ?", due, id)
 
-    # Keys.
+    def cancel_webhooks(self) -> None:
+        """
+        Record that no pending webhook is to be called any more.
+        """
+        self._execute("UPDATE jobs SET due = NULL WHERE due IS NOT NULL")
 
-    def record(self, key: IdempotencyKey) -> IdempotencyRecord | None:
+    # Idempotency keys.
+
+    def find_record(self, key: IdempotencyKey) -> IdempotencyRecord | None:
         """
-        What was asked under `key`.
+        Return what was asked under `key`, or None if nothing was.
         """
-        found = self._do(
+        row = self._execute(
             "SELECT fingerprint, job, said FROM keys WHERE client = ? AND task = ? AND word = ?",
             *(key.client, key.task, key.key),
         ).fetchone()
-        if found is None:
+        if row is None:
             return None
-        fingerprint, job, said = found
-        return IdempotencyRecord(fingerprint, job, _read_said(said))
+        fingerprint, job, response = row
+        return IdempotencyRecord(fingerprint, job, _response_from_json(response))
 
-    def keep(self, key: IdempotencyKey, fingerprint: str, said: StoredResponse, now: float) -> None:
+    def save_response(
+        self, key: IdempotencyKey, fingerprint: str, response: StoredResponse, now: float
+    ) -> None:
         """
-        Keep what was `said` under `key`.
+        Save the response to the request under `key`.
+
+        Args:
+            key: The idempotency key.
+            fingerprint: Identifies what was asked.
+            response: The response.
+            now: The current time in seconds since the epoch.
         """
-        self._do(
+        self._execute(
             "INSERT OR REPLACE INTO keys (client, task, word, fingerprint, said, kept) "
             "VALUES (?, ?, ?, ?, ?, ?)",
-            *(key.client, key.task, key.key, fingerprint, _written_said(said), now),
+            *(key.client, key.task, key.key, fingerprint, _response_to_json(response), now),
         )
 
-    # Age.
+    # Expiry.
 
     def oldest(self) -> float | None:
         """
-        When that was which is to go first.
+        Return when the oldest record that can expire was made, or None if there is none.
+
+        The time is in seconds since the epoch: the end of a job, or when a response was
+        saved.
         """
-        [found] = self._do(
-            f"SELECT MIN(at) FROM (SELECT MIN(ended) AS at FROM jobs WHERE {_OVER} "
+        oldest: float | None
+        [oldest] = self._execute(
+            f"SELECT MIN(at) FROM (SELECT MIN(ended) AS at FROM jobs WHERE {_EXPIRABLE} "
             "UNION ALL SELECT MIN(kept) FROM keys WHERE kept IS NOT NULL)"
         ).fetchone()
-        oldest: float | None = found
         return oldest
 
-    def forget(self, until: float, limit: int = 100) -> None:
+    def delete_expired(self, until: float, limit: int = 100) -> None:
         """
-        Forget what ended or was kept up to then, but not more than so much at once.
-        A job whose end is still to be told stays.
+        Delete old jobs and responses.
+
+        A job whose webhook is still to be called stays.
+
+        Args:
+            until: Delete what ended or was saved up to this time, in seconds since the epoch.
+            limit: The most jobs, and the most responses, to delete in one call.
         """
-        with self._all_or_nothing():
-            self._do(
+        with self._transaction():
+            self._execute(
                 "DELETE FROM jobs WHERE number IN "
-                f"(SELECT number FROM jobs WHERE {_OVER} AND ended <= ? LIMIT ?)",
+                f"(SELECT number FROM jobs WHERE {_EXPIRABLE} AND ended <= ? LIMIT ?)",
                 *(until, limit),
             )
-            self._do(
+            self._execute(
                 "DELETE FROM keys WHERE (client, task, word) IN "
                 "(SELECT client, task, word FROM keys WHERE kept <= ? LIMIT ?)",
                 *(until, limit),
             )
 
-    def _jobs(self, where: str, *values: Any, columns: str = _COLUMNS) -> Iterator[Job]:
-        return map(_job, self._do(f"SELECT {columns} FROM jobs WHERE {where}", *values))
+    def _select_jobs(self, where: str, *values: Any, columns: str = _COLUMNS) -> Iterator[Job]:
+        return map(
+            _job_from_row, self._execute(f"SELECT {columns} FROM jobs WHERE {where}", *values)
+        )
 
-    def _number(self, question: str, *values: Any) -> int:
-        [number] = self._do(question, *values).fetchone()
+    def _count(self, query: str, *values: Any) -> int:
+        [number] = self._execute(query, *values).fetchone()
         return int(number)
 
-    def _do(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        assert self._db is not None, "it is open"
+    def _execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        assert self._db is not None, "open() was called"
         return self._db.execute(statement, values)
 
     @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        self._do("BEGIN IMMEDIATE")
+    def _transaction(self) -> Iterator[None]:
+        self._execute("BEGIN IMMEDIATE")
         try:
             yield
         except BaseException:
-            self._do("ROLLBACK")
+            self._execute("ROLLBACK")
             raise
-        self._do("COMMIT")
+        self._execute("COMMIT")
 
 
 def _migrate(db: sqlite3.Connection) -> None:
     """
-    Bring the schema up to date, a version at a time.
+    Migrate the schema to the current version, one version at a time.
 
     Raises:
-        ValueError: when it is of a newer server.
+        ValueError: The schema is that of a newer server.
     """
     [version] = db.execute("PRAGMA user_version").fetchone()
     if version > len(_MIGRATIONS):
-        raise ValueError(f"they are of a newer server (version {version} of the schema)")
+        raise ValueError(f"they were written by a newer server (schema version {version})")
     for number, script in enumerate(_MIGRATIONS[version:], version + 1):
         db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
 
 
-def _job(row: tuple[Any, ...]) -> Job:
-    named = dict(zip(_COLUMNS.split(", "), row, strict=True))
-    url, tries, due = (named.pop(each) for each in ("callback", "tries", "due"))
-    named["payload"] = json.loads(named.pop("asked"))
-    named["said"] = _read_said(named["said"])
-    return Job(**named, callback=None if url is None else Webhook(url, tries, due))
+def _job_from_row(row: tuple[Any, ...]) -> Job:
+    """
+    Return the job in a row of `_COLUMNS`.
+    """
+    fields = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    url, tries, due = (fields.pop(column) for column in ("callback", "tries", "due"))
+    fields["payload"] = json.loads(fields.pop("asked"))
+    fields["response"] = _response_from_json(fields.pop("said"))
+    return Job(**fields, callback=None if url is None else Webhook(url, tries, due))
 
 
-def _written(value: Any) -> str:
-    # In ASCII, since lone surrogates are no UTF-8.
+def _to_json(value: Any) -> str:
+    # ASCII, because a lone surrogate cannot be encoded as UTF-8.
     return json.dumps(value, separators=(",", ":"))
 
 
-def _written_said(said: StoredResponse) -> str:
-    return _written({"status": said.status, "body": said.body, "headers": dict(said.headers)})
+def _response_to_json(response: StoredResponse) -> str:
+    return _to_json(
+        {"status": response.status, "body": response.body, "headers": dict(response.headers)}
+    )
 
 
-def _read_said(text: str | None) -> StoredResponse | None:
+def _response_from_json(text: str | None) -> StoredResponse | None:
     return None if text is None else StoredResponse(**json.loads(text), cacheable=True)

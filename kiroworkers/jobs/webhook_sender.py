@@ -1,5 +1,5 @@
 """
-A POST to where a client said, but not to everywhere.
+Post webhooks to the hosts that may be called.
 """
 
 from __future__ import annotations
@@ -27,21 +27,27 @@ from zope.interface import implementer
 from kiroworkers import __version__
 from kiroworkers.jobs.ssrf import CallbackHosts
 
-#: Seconds for all of one call.
-_PATIENCE = 10.0
+#: Seconds for a whole call: resolving, connecting, sending and the response's headers.
+_TIMEOUT = 10.0
 
 
 class TargetRefused(Exception):
     """
-    The host is not called.
+    Raised when a webhook's host must not be called.
     """
 
 
 class WebhookSender:
     """
-    Posts to the hosts that may be called.  A name is resolved once, and what is
-    connected to is one of the addresses that were looked at: by another answer,
-    the name could not lead elsewhere.  Redirects are not followed.
+    Post to the hosts that may be called.
+
+    A host name is resolved once, and the connection goes to one of the addresses that
+    were checked, so that a second DNS answer cannot lead it elsewhere (DNS rebinding).
+    Redirects are not followed.
+
+    Args:
+        reactor: Resolves names and connects.
+        hosts: Decides which hosts and addresses may be called.
     """
 
     def __init__(self, reactor: Any, hosts: CallbackHosts) -> None:
@@ -50,60 +56,76 @@ class WebhookSender:
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes, tries: int) -> Deferred[int]:
         """
-        As `callbacks.Post`.  Each try takes another one of the host's addresses.
+        Post `body` to `url`; this is a `webhooks.Post`.
+
+        Args:
+            url: The URL to post to.
+            headers: The headers of the request, besides the usual ones.
+            body: The body of the request.
+            tries: The number of earlier attempts.  Each attempt uses the next one of the
+                host's addresses.
+
+        Returns:
+            A Deferred that fires with the status of the response.  It fails with
+            `TargetRefused` if the host must not be called, and with a timeout after ten
+            seconds.
         """
         posted = Deferred.fromCoroutine(self._post(url, headers, body, tries))
-        return posted.addTimeout(_PATIENCE, self._reactor)
+        return posted.addTimeout(_TIMEOUT, self._reactor)
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes, tries: int) -> int:
-        refusal = self._hosts.refuses(url)
-        if refusal is not None:
-            raise TargetRefused(refusal)
+        problem = self._hosts.url_problem(url)
+        if problem is not None:
+            raise TargetRefused(problem)
         uri = URI.fromBytes(url.encode("ascii"))
         host = uri.host.decode("ascii")
         if host.lower() != urlsplit(url).hostname:
-            raise TargetRefused("the URL could be read in two ways")
-        addresses = self._hosts.chosen(host, await self._resolved(host, uri.port))
+            raise TargetRefused("the URL is ambiguous: its host can be read in two ways")
+        addresses = self._hosts.allowed_addresses(host, await self._resolve(host, uri.port))
         if not addresses:
-            raise TargetRefused(f"{host} has no address, or one that is not public")
-        way = _PinnedEndpoint(self._reactor, addresses[tries % len(addresses)])
-        agent = Agent.usingEndpointFactory(self._reactor, way)
-        said = Headers({"User-Agent": [f"kiroworkers/{__version__}"]})
+            raise TargetRefused(f"{host} has no address, or has one that is not public")
+        endpoint = _PinnedEndpoint(self._reactor, addresses[tries % len(addresses)])
+        agent = Agent.usingEndpointFactory(self._reactor, endpoint)
+        request_headers = Headers({"User-Agent": [f"kiroworkers/{__version__}"]})
         for name, value in headers.items():
-            said.addRawHeader(name, value)
-        sending = FileBodyProducer(
+            request_headers.addRawHeader(name, value)
+        producer = FileBodyProducer(
             BytesIO(body), Cooperator(scheduler=lambda step: self._reactor.callLater(0, step))
         )
-        response: IResponse = await agent.request(b"POST", url.encode("ascii"), said, sending)
-        # What else there is to say is of no interest.
-        way.hang_up()
+        response: IResponse = await agent.request(
+            b"POST", url.encode("ascii"), request_headers, producer
+        )
+        # The body of the response is of no interest.
+        endpoint.abort()
         status: int = response.code
         return status
 
-    def _resolved(self, host: str, port: int) -> Deferred[Sequence[str]]:
-        found: Deferred[Sequence[str]] = Deferred()
-        self._reactor.nameResolver.resolveHostName(_Addresses(found), host, port)
-        return found
+    def _resolve(self, host: str, port: int) -> Deferred[Sequence[str]]:
+        resolved: Deferred[Sequence[str]] = Deferred()
+        self._reactor.nameResolver.resolveHostName(_AddressCollector(resolved), host, port)
+        return resolved
 
 
 @implementer(IAgentEndpointFactory, IStreamClientEndpoint)
 class _PinnedEndpoint:
     """
-    Leads to one IP address, whatever the URL says; TLS is with whom it says.
+    Connect to one IP address, whatever the host of the URL resolves to.
+
+    TLS still verifies the certificate against the host of the URL.
     """
 
     def __init__(self, reactor: Any, address: str) -> None:
         self._reactor = reactor
         self._address = address
         self._endpoint: Any = None
-        self._connection: Any = None
+        self._protocol: Any = None
 
     def endpointForURI(self, uri: URI) -> Any:
-        # Not `HostnameEndpoint`: it would resolve once more.
-        kind = TCP6ClientEndpoint if ":" in self._address else TCP4ClientEndpoint
-        self._endpoint = kind(self._reactor, self._address, uri.port)
+        # `HostnameEndpoint` would resolve the name a second time.
+        endpoint_class = TCP6ClientEndpoint if ":" in self._address else TCP4ClientEndpoint
+        self._endpoint = endpoint_class(self._reactor, self._address, uri.port)
         if uri.scheme == b"https":
-            # Not before: it takes a moment, and most servers call nobody.
+            # Imported here because it is slow, and most servers send no webhooks.
             from twisted.internet.ssl import optionsForClientTLS
 
             tls = optionsForClientTLS(uri.host.decode("ascii"))
@@ -112,27 +134,29 @@ class _PinnedEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Any:
         connecting = self._endpoint.connect(protocolFactory)
-        return connecting.addCallback(self._connected)
+        return connecting.addCallback(self._on_connected)
 
-    def hang_up(self) -> None:
+    def abort(self) -> None:
         """
-        Not by `loseConnection`: TLS would wait until the other side agrees to it.
-        """
-        self._connection.transport.abortConnection()
+        Abort the connection.
 
-    def _connected(self, protocol: Any) -> Any:
-        self._connection = protocol
+        With `loseConnection`, TLS would wait until the other side closes as well.
+        """
+        self._protocol.transport.abortConnection()
+
+    def _on_connected(self, protocol: Any) -> Any:
+        self._protocol = protocol
         return protocol
 
 
 @implementer(IResolutionReceiver)
-class _Addresses:
+class _AddressCollector:
     """
-    Collects what a name resolves to.
+    Collect the addresses that a host name resolves to.
     """
 
-    def __init__(self, found: Deferred[Sequence[str]]) -> None:
-        self._found = found
+    def __init__(self, resolved: Deferred[Sequence[str]]) -> None:
+        self._resolved = resolved
         self._addresses: list[str] = []
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
@@ -143,5 +167,5 @@ class _Addresses:
         self._addresses.append(host)
 
     def resolutionComplete(self) -> None:
-        if not self._found.called:
-            self._found.callback(self._addresses)
+        if not self._resolved.called:
+            self._resolved.callback(self._addresses)

@@ -1,4 +1,5 @@
 """
-The door: routes, status codes and what a browser may do.  It decides nothing
-about sessions.
+Serve the HTTP API: routes, authorization, status codes and rules for browsers.
+
+Sessions and queueing are the business of `kiroworkers.pool`.
 """

@@ -1,5 +1,5 @@
 """
-Who a client is by its address, and what this machine is called.
+Identify clients by their network address, and recognise the names of this machine.
 """
 
 from __future__ import annotations
@@ -12,24 +12,26 @@ from twisted.internet.address import UNIXAddress
 #: Names of this machine.
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
-#: Bits of an IPv6 address that say whose it is; the rest is for its owner to choose.
-_OWNED = 64
+#: Bits of an IPv6 address that identify a network; its owner chooses the rest freely.
+_NETWORK_BITS = 64
 
-#: What is in a URL beside a name and a port.
-_MORE = frozenset("/?#@\\")
+#: Characters that end or precede the host in a URL, so that no host contains them.
+_DELIMITERS = frozenset("/?#@\\")
 
 
 def host_of(address: object) -> str:
     """
-    The IP address in `address`; ``unix`` for whoever uses a socket in the file system.
+    Return the IP address in `address`, or ``unix`` for a UNIX domain socket.
     """
     return "unix" if isinstance(address, UNIXAddress) else str(getattr(address, "host", ""))
 
 
 def rate_key(host: str) -> str:
     """
-    What stands for everybody who can send from the IP address `host` at will: an
-    IPv4 address, or a network of IPv6.
+    Return the key under which requests from `host` are counted.
+
+    The key covers every address that one client can send from: a single IPv4 address,
+    or a whole /64 network of IPv6.  A `host` that is no IP address is its own key.
     """
     try:
         address = ip_address(host.partition("%")[0])
@@ -41,13 +43,13 @@ def rate_key(host: str) -> str:
         return str(address.ipv4_mapped)
     if address.is_loopback:
         return str(address)
-    bits = 128 - _OWNED
-    return f"{IPv6Address(int(address) >> bits << bits)}/{_OWNED}"
+    bits = 128 - _NETWORK_BITS
+    return f"{IPv6Address(int(address) >> bits << bits)}/{_NETWORK_BITS}"
 
 
 def is_local(host: str) -> bool:
     """
-    Is the client at `host` on this machine?
+    Return whether the client at `host` is on this machine.
     """
     if host == "unix":
         return True
@@ -57,12 +59,18 @@ def is_local(host: str) -> bool:
         return False
 
 
-def name_in(authority: str) -> str | None:
+def hostname_of(authority: str) -> str | None:
     """
-    The name or the IP address in a Host header or behind the ``//`` of a URL, in
-    lower case; None where there is none, or more.
+    Return the host name or IP address in `authority`, in lower case and without a port.
+
+    Args:
+        authority: The value of a Host header, or what follows ``//`` in a URL.
+
+    Returns:
+        The name without a trailing dot, or None if `authority` has no host or has
+        user information, a path, a query or a fragment.
     """
-    if _MORE & set(authority):
+    if _DELIMITERS & set(authority):
         return None
     try:
         name = urlsplit(f"//{authority}").hostname

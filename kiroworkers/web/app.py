@@ -1,5 +1,5 @@
 """
-The routes: what can be asked, and how it is answered.
+Serve the routes of the HTTP API.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.body import json_body
 from kiroworkers.web.errors import (
     INTERNAL_ERROR,
-    as_http_error,
     error_json,
     handle_failures,
+    http_error_from,
     log_internal_error,
     respond,
-    respond_in_text,
+    respond_stored,
+    respond_text,
     respond_to_http_error,
-    respond_with,
 )
 from kiroworkers.web.events import EventStream, wants_events
 from kiroworkers.web.headers import answer_headers, set_agent_header
 from kiroworkers.web.jobs import JobRoutes
 from kiroworkers.web.openai.routes import OpenAIRoutes
-from kiroworkers.web.openapi import document
+from kiroworkers.web.openapi import build_document
 from kiroworkers.web.openapi.routes import routes_of
 from kiroworkers.web.operator import OperatorRoutes
 from kiroworkers.web.pages import Pages
@@ -64,7 +64,14 @@ from kiroworkers.web.views import (
 
 class Application:
     """
-    Answers with the `tasks`, through the pools of the `groups`.
+    Serve the HTTP API: tasks, jobs, health, documentation, operator and OpenAI routes.
+
+    Args:
+        clock: Tells the time.
+        groups: The agents and their pools.
+        tasks: The tasks by their names.  They may change while the server runs.
+        authorizer: Decides which requests are allowed.
+        job_service: Stores and runs jobs.
     """
 
     app = Klein()
@@ -90,15 +97,17 @@ class Application:
 
     def resource(self) -> Resource:
         """
-        All of it, to be served.
+        Return the resource that serves all routes.
         """
-        return _Shielded(self.app.resource())
+        return _RootResource(self.app.resource())
 
     @app.route("/health", methods=["GET"])
     def health(self, request: IRequest) -> bytes:
         """
-        The server and each worker; asks nothing of any session.  What it says of
-        one agent is said of the first.
+        Report the state of the server, its agents and every worker.
+
+        The request uses no session.  The agent, pool and queue at the top level are those
+        of the default agent.
         """
         self._authorizer.authorize(request, "watch")
         now = self._clock.seconds()
@@ -111,9 +120,9 @@ class Application:
                 "version": __version__,
                 **agents_json(self._groups),
                 "workers": {
-                    each.name: worker_json(each, group.name, now)
+                    worker.name: worker_json(worker, group.name, now)
                     for group in self._groups
-                    for each in group.pool.worker_pool.snapshots()
+                    for worker in group.dispatcher.worker_pool.snapshots()
                 },
             },
         )
@@ -121,42 +130,45 @@ class Application:
     @app.route("/ready", methods=["GET"])
     def ready(self, request: IRequest) -> bytes:
         """
-        200 while a worker can take work, now or after its turn; else 503.  A worker
-        of any agent, or of that of ``?agent=NAME``.
+        Report whether a worker can take work: 200 if so, else 503.
+
+        A worker counts if it can take work now or after its current turn.  Workers of all
+        agents count, or only those of ``?agent=NAME``.
         """
-        chosen = self._groups.chosen(queried_agent(request))
-        found = {each.name: readiness_json(each) for each in chosen}
-        telling = [each for each in found.values() if each["ready"]] or [*found.values()]
-        workers = [name for each in telling for name in each["workers"]]
-        body = {**telling[0], "workers": workers, "agents": found}
+        groups = self._groups.select(queried_agent(request))
+        agents = {group.name: readiness_json(group) for group in groups}
+        # If no agent is ready, the first one's reason is given.
+        decisive = [agent for agent in agents.values() if agent["ready"]] or [*agents.values()]
+        workers = [name for agent in decisive for name in agent["workers"]]
+        body = {**decisive[0], "workers": workers, "agents": agents}
         return respond(request, 200 if body["ready"] else 503, body)
 
     @app.route("/operator", branch=True)
     def operator(self, request: IRequest) -> Resource:
         """
-        What needs the operator's word.
+        Serve the routes for operators.
         """
         return self._operator.app.resource()
 
     @app.route("/v1", branch=True)
     def openai(self, request: IRequest) -> Resource:
         """
-        What clients of OpenAI's API ask.
+        Serve the routes of the OpenAI API.
         """
         return self._openai.app.resource()
 
     @app.route("/kiro", methods=["GET"])
     def catalogue(self, request: IRequest) -> bytes:
         """
-        Every task, with its schemas and an example; and who can be asked.
+        List the tasks with their schemas and examples, and the names of the agents.
         """
-        tasks = [_described(each) for each in self._tasks.values()]
+        tasks = [_task_json(task) for task in self._tasks.values()]
         return respond(request, 200, {"tasks": tasks, "agents": self._groups.names})
 
     @app.route("/kiro/<name>", methods=["POST"])
     async def answer(self, request: IRequest, name: str) -> bytes:
         """
-        One request to one task.
+        Run a task with the JSON body as its input, and return the answer.
         """
         client = self._authorizer.authorize(request, "ask")
         raw = wants_raw(request)
@@ -170,26 +182,26 @@ class Application:
         payload = task.accept(json_body(request))
         options = request_options(request, client, name, task.limits.timeout)
         if wants_job(request):
-            return self._jobs.accept(request, group.name, payload, options)
+            return self._jobs.create(request, group.name, payload, options)
 
-        async def asking(on_progress: OnProgress | None) -> StoredResponse:
-            return await _said(group, task, payload, options, on_progress, raw)
+        async def run_task(on_progress: OnProgress | None) -> StoredResponse:
+            return await _execute(group, task, payload, options, on_progress, raw)
 
-        def said(on_progress: OnProgress | None = None) -> Awaitable[StoredResponse]:
-            return self._jobs.said(request, payload, options, asking, on_progress)
+        def run_once(on_progress: OnProgress | None = None) -> Awaitable[StoredResponse]:
+            return self._jobs.run_once(request, payload, options, run_task, on_progress)
 
         if wants_events(request):
-            await self._stream(request, said)
+            await self._stream(request, run_once)
             return b""
-        found = await said()
-        if raw and found.status == 200:
-            return respond_in_text(request, found)
-        return respond_with(request, found)
+        response = await run_once()
+        if raw and response.status == 200:
+            return respond_text(request, response)
+        return respond_stored(request, response)
 
     @app.route("/", methods=["GET"])
     def start(self, request: IRequest) -> bytes:
         """
-        Leads people to the page that describes the API.
+        Redirect to the documentation of the API.
         """
         request.redirect(b"docs")
         return b""
@@ -197,44 +209,49 @@ class Application:
     @app.route("/docs", methods=["GET"])
     def docs(self, request: IRequest) -> bytes:
         """
-        This API, described for people.
+        Show the documentation of the API as an HTML page.
         """
         return self._pages.docs(request, self._description())
 
     @app.route("/docs/<name>", methods=["GET"])
     def asset(self, request: IRequest, name: str) -> bytes:
         """
-        What a page needs besides itself.
+        Return a file that the documentation page loads.
         """
         return self._pages.asset(request, name)
 
     @app.route("/openapi.json", methods=["GET"])
     def openapi(self, request: IRequest) -> bytes:
         """
-        This API, described for programs.
+        Return the OpenAPI description of the API.
         """
         return respond(request, 200, self._description())
 
     @app.route("/jobs", methods=["GET"])
     def jobs(self, request: IRequest) -> bytes:
         """
-        The client's jobs, the newest first.
+        List jobs, newest first.
+
+        A client sees its own jobs, and an operator those of all clients.  Results are left
+        out; retrieve a job to read its result.
         """
-        return self._jobs.listed(request)
+        return self._jobs.list_page(request)
 
     @app.route("/jobs/<id>", methods=["GET"])
     def job(self, request: IRequest, id: str) -> bytes:
         """
-        One job: its state, and what it came to.
+        Retrieve a job.
+
+        It has a ``result`` if it is done, and an ``error`` if it failed.
         """
-        return self._jobs.shown(request, id)
+        return self._jobs.retrieve(request, id)
 
     @app.route("/jobs/<id>", methods=["DELETE"])
     def cancel(self, request: IRequest, id: str) -> bytes:
         """
-        Give a job up, or forget one that has ended.
+        Cancel an unfinished job, or delete one that has ended.
         """
-        return self._jobs.removed(request, id)
+        return self._jobs.cancel_or_delete(request, id)
 
     def _description(self) -> dict[str, Any]:
         routes = (
@@ -242,53 +259,54 @@ class Application:
             *routes_of(OperatorRoutes.app, "/operator"),
             *routes_of(OpenAIRoutes.app, "/v1"),
         )
-        return document(
+        return build_document(
             routes,
             self._tasks,
             self._groups.names,
             needs_token=bool(self._authorizer.tokens),
-            calls_back=self._job_service.hosts is not None,
+            has_callbacks=self._job_service.callback_hosts is not None,
         )
 
     async def _stream(
-        self, request: IRequest, said: Callable[[OnProgress], Awaitable[StoredResponse]]
+        self, request: IRequest, run: Callable[[OnProgress], Awaitable[StoredResponse]]
     ) -> None:
         """
-        Tell the client what becomes of its request, and at last the answer.
+        Call `run`, and stream its progress and at last the answer or the error.
         """
         stream = EventStream(self._clock, request)
         try:
-            found = await said(stream.on_progress)
-            if found.status == 200:
-                stream.send("answer", found.body)
+            response = await run(stream.on_progress)
+            if response.status == 200:
+                stream.send("answer", response.body)
             else:
-                stream.send("error", {"status": found.status, **found.body})
-        except WorkError as problem:
-            status, body = error_json(problem)
+                stream.send("error", {"status": response.status, **response.body})
+        except WorkError as error:
+            status, body = error_json(error)
             stream.send("error", {"status": status, **body})
         except CancelledError:
-            raise  # The client is gone.
+            raise  # The client hung up.
         except Exception:
             log_internal_error(self._log, request, Failure())
-            body = {"error": INTERNAL_ERROR.sentence, "code": INTERNAL_ERROR.code}
+            body = {"error": INTERNAL_ERROR.message, "code": INTERNAL_ERROR.code}
             stream.send("error", {"status": INTERNAL_ERROR.status, **body})
         finally:
             stream.close()
 
     def _group_for(self, request: IRequest, task: Task) -> AgentGroup:
-        asked_for = requested_agent(request)
-        if asked_for is not None:
-            return self._groups.named(asked_for, "X-Agent")
-        return self._groups.default if task.agent is None else self._groups.named(task.agent)
+        name = requested_agent(request)
+        if name is not None:
+            return self._groups.find(name, "X-Agent")
+        return self._groups.default if task.agent is None else self._groups.find(task.agent)
 
 
 handle_failures(Application.app, Application._log)
 
 
-class _Shielded(Resource):
+class _RootResource(Resource):
     """
-    Klein's resource, with the few things it raises before its own error
-    handlers are asked (a Host header that is no host) answered as well.
+    Wrap Klein's resource to answer errors that it raises before it calls its handlers.
+
+    A Host header that is no valid host raises one, for example.
     """
 
     isLeaf = True
@@ -300,11 +318,11 @@ class _Shielded(Resource):
     def render(self, request: Any) -> Any:
         try:
             return self._inner.render(request)
-        except HTTPException as problem:
-            return respond_to_http_error(request, as_http_error(request, problem))
+        except HTTPException as error:
+            return respond_to_http_error(request, http_error_from(request, error))
 
 
-async def _said(
+async def _execute(
     group: AgentGroup,
     task: Task,
     payload: Mapping[str, Any],
@@ -313,22 +331,24 @@ async def _said(
     raw: bool,
 ) -> StoredResponse:
     """
-    What is said to a request; with the agent's own text, where it is to be `raw`.
+    Execute `task`, and return the response: the answer, or the error that prevented it.
+
+    With `raw`, the body also has the agent's own text.
     """
     try:
-        outcome = await execute(group, task, payload, options, on_progress)
-    except WorkError as problem:
-        status, body = error_json(problem, group.pool.queue())
-        match problem:
+        result = await execute(group, task, payload, options, on_progress)
+    except WorkError as error:
+        status, body = error_json(error, group.dispatcher.queue())
+        match error:
             case UnusableAnswer(evidence=Evidence(text=text)) if raw:
                 body["text"] = text
-        return StoredResponse(status, body, cacheable=isinstance(problem, CACHEABLE_FAILURES))
-    value = outcome.found.value
-    said = {"answer": value, "text": outcome.answer.reply.text} if raw else value
-    return StoredResponse(200, said, answer_headers(outcome), cacheable=True)
+        return StoredResponse(status, body, cacheable=isinstance(error, CACHEABLE_FAILURES))
+    answer = result.parsed.value
+    body = {"answer": answer, "text": result.turn.reply.text} if raw else answer
+    return StoredResponse(200, body, answer_headers(result), cacheable=True)
 
 
-def _described(task: Task) -> dict[str, Any]:
+def _task_json(task: Task) -> dict[str, Any]:
     return {
         "name": task.name,
         "title": task.title,

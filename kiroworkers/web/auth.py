@@ -1,11 +1,12 @@
 """
-Who may do what.
+Decide what each request may do.
 
-With tokens, a request bears one that is good for what it wants.  Without, whoever
-the door lets in may ask and watch; to operate, it must also come from this
-machine, to a name of it, from no page of another origin and through no proxy
-that says what it is.  One that does not cannot be told from a local client: a
-proxy needs tokens.
+If the server has tokens, a request must carry one whose scopes include what it wants to
+do.  Without tokens, every client that can connect may use and watch the server.  To
+operate it, a request must also come directly from this machine: to one of the machine's
+own names, not from a page of another origin, and not through a proxy that says it is
+one.  A proxy that does not say so cannot be told from a local client, so a server
+behind a proxy needs tokens.
 """
 
 from __future__ import annotations
@@ -14,61 +15,71 @@ from collections.abc import Sequence
 
 from twisted.web.iweb import IRequest
 
-from kiroworkers.web.addresses import LOOPBACK, host_of, is_local, name_in, rate_key
+from kiroworkers.web.addresses import LOOPBACK, host_of, hostname_of, is_local, rate_key
 from kiroworkers.web.errors import HttpError
 from kiroworkers.web.rate_limiter import RateLimiter
 from kiroworkers.web.tokens import ApiToken, find_token
 
-#: What proxies add.
-_FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
+#: Headers that proxies add.
+_PROXY_HEADERS = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
 
 #: Methods that only read.
-_READING = (b"GET", b"HEAD")
+_READ_METHODS = (b"GET", b"HEAD")
 
 
 class Authorizer:
     """
-    Lets requests in.
+    Authorize requests by their token, or by where they come from.
 
     Attributes:
-        tokens: who has tokens; none at all means that none are needed.
+        tokens: The tokens that are accepted.  If empty, no request needs a token.
 
     Args:
-        rates: how often a client may be let in, and a stranger may try; None
-            for any number.  Who only watches, or reads what there is (a job, the models),
-            is not counted: whoever waits for a job looks again and again.
+        rate_limiter: Limits how often each client may send requests, and how often an
+            address may send wrong tokens.  None for no limit.  Reading (the health, a
+            job, the models) is not counted, because a client that waits for a job
+            polls it.
     """
 
-    def __init__(self, tokens: Sequence[ApiToken] = (), rates: RateLimiter | None = None) -> None:
+    def __init__(
+        self, tokens: Sequence[ApiToken] = (), rate_limiter: RateLimiter | None = None
+    ) -> None:
         self.tokens = tuple(tokens)
-        self._rates = rates
+        self._rate_limiter = rate_limiter
 
     def authorize(self, request: IRequest, scope: str) -> str:
         """
-        Let `request` do what `scope` stands for; whose share of the pool it uses.
+        Return the client that sent `request`, if it may do what `scope` allows.
+
+        The client is the name of its token, or else its address.  The request counts
+        towards the client's rate.
+
+        Args:
+            request: The request to authorize.
+            scope: One of `tokens.SCOPES`.
 
         Raises:
-            HttpError: when it may not.
+            HttpError: The request is not allowed, or the client sends too many.
         """
         host = host_of(request.getClientAddress())
         if self.tokens:
             try:
-                client = self._token(request, scope).name
+                client = self._authenticate(request, scope).name
             except HttpError:
                 self._count(rate_key(host))
                 raise
-            counted = f"token {client}"
+            key = f"token {client}"
         else:
             if scope == "operate":
-                _refuse_strangers(request, host)
-            client, counted = host, rate_key(host)
-        if scope != "watch" and request.method not in _READING:
-            self._count(counted)
+                _require_direct_local(request, host)
+            client, key = host, rate_key(host)
+        if scope != "watch" and request.method not in _READ_METHODS:
+            self._count(key)
         return client
 
     def is_operator(self, request: IRequest) -> bool:
         """
-        May `request`, which was let in, do what operators may, too?
+        Return whether an authorized `request` also has an operator's rights.
         """
         try:
             self.require_operator(request)
@@ -78,58 +89,69 @@ class Authorizer:
 
     def require_operator(self, request: IRequest) -> None:
         """
-        Let `request`, which was let in, do what operators may, too.  It counts once.
+        Check that an authorized `request` also has an operator's rights.
+
+        This does not count towards the client's rate a second time.
 
         Raises:
-            HttpError: when it may not.
+            HttpError: The request has only the rights of other clients.
         """
         if self.tokens:
-            self._token(request, "operate")
+            self._authenticate(request, "operate")
         else:
-            _refuse_strangers(request, host_of(request.getClientAddress()))
+            _require_direct_local(request, host_of(request.getClientAddress()))
 
-    def _count(self, client: str) -> None:
-        wait = self._rates.take(client) if self._rates is not None else 0
+    def _count(self, key: str) -> None:
+        wait = self._rate_limiter.take(key) if self._rate_limiter is not None else 0
         if wait:
             raise HttpError(
                 429, "rate_limited", f"Too many requests, try again in {wait} s", retry_after=wait
             )
 
-    def _token(self, request: IRequest, scope: str) -> ApiToken:
-        kind, _, token = (request.getHeader(b"authorization") or b"").partition(b" ")
-        if kind.lower() != b"bearer" or not token.strip():
+    def _authenticate(self, request: IRequest, scope: str) -> ApiToken:
+        scheme, _, text = (request.getHeader(b"authorization") or b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not text.strip():
             raise HttpError(
                 401,
                 "no_token",
-                "Send a token, with the header Authorization: Bearer …",
+                "Send a token in the header Authorization: Bearer …",
                 {"WWW-Authenticate": "Bearer"},
             )
-        bearer = find_token(token.strip().decode("utf-8", "surrogateescape"), self.tokens)
-        if bearer is None:
+        token = find_token(text.strip().decode("utf-8", "surrogateescape"), self.tokens)
+        if token is None:
             raise HttpError(
                 401,
                 "wrong_token",
-                "Nobody has this token",
+                "Unknown token",
                 {"WWW-Authenticate": 'Bearer error="invalid_token"'},
             )
-        if not bearer.may(scope):
-            raise HttpError(403, "wrong_scope", f"The token of {bearer.name} may not {scope}")
-        return bearer
+        if not token.allows(scope):
+            raise HttpError(
+                403, "wrong_scope", f"The token {token.name!r} does not have the scope {scope!r}"
+            )
+        return token
 
 
-def _refuse_strangers(request: IRequest, client: str) -> None:
+def _require_direct_local(request: IRequest, client: str) -> None:
     """
+    Check that `request` comes directly from this machine.
+
     Raises:
-        HttpError: when `request` may not be of somebody on this machine.
+        HttpError: The request may come from somewhere else.
     """
     host = (request.getHeader(b"host") or b"").decode("latin-1")
     origin = (request.getHeader(b"origin") or b"").decode("latin-1")
-    if client != "unix" and not (is_local(client) and name_in(host) in LOOPBACK):
-        why = "it does not come from this machine"
+    if client != "unix" and not (is_local(client) and hostname_of(host) in LOOPBACK):
+        reason = "this one does not come from this machine"
     elif origin and origin.partition("://")[2] != host:
-        why = "it comes from another origin's page"
-    elif any(request.getHeader(name) is not None for name in _FORWARDED):
-        why = "it comes through a proxy"
+        reason = "this one comes from a page of another origin"
+    elif any(request.getHeader(name) is not None for name in _PROXY_HEADERS):
+        reason = "this one comes through a proxy"
     else:
         return
-    raise HttpError(403, "operators_only", f"To operate, this needs a token (--token-file): {why}")
+    raise HttpError(
+        403,
+        "operators_only",
+        "Operator requests need a token (see --token-file) unless they come directly from this "
+        f"machine: {reason}",
+    )

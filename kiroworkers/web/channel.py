@@ -1,12 +1,13 @@
 """
-A connection before there is a request: how long one may take to come and how
-large it may be.  No worker is asked before a request is there as a whole, so
-who sends slowly, or without end, holds none.
+Bound the time and the size of a request while it is received.
+
+No worker is used before a request has been received as a whole, so a client that sends
+slowly or without end cannot occupy one.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
@@ -14,160 +15,203 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
 from kiroworkers.web.addresses import host_of
-from kiroworkers.web.errors import HttpError, whole_response
+from kiroworkers.web.errors import HttpError, raw_error_response
 from kiroworkers.web.headers import cors_headers
+from kiroworkers.web.limits import RequestLimits
 
-if TYPE_CHECKING:
-    from kiroworkers.web.site import ApiSite
+#: The most digits of a Content-Length that is read as a number.
+_MAX_LENGTH_DIGITS = 18
 
-#: Of the length of a body that could be.
-_DIGITS = 18
+#: Seconds that a client has to read its last response before the connection is aborted.
+_LINGER_TIMEOUT = 5
 
-#: Seconds that a client has to take its last response before it is cut off.
-_LINGER = 5
+
+class LimitedSite(Protocol):
+    """
+    Define what a `Channel` reads from the site that it belongs to.
+
+    Attributes:
+        limits: The limits on each request.
+        timeOut: Seconds that a connection may be idle between requests.
+    """
+
+    limits: RequestLimits
+    timeOut: Any
 
 
 class Channel(HTTPChannel):
     """
-    Refuses in JSON what is no request, is too large or comes too slowly.
+    Receive requests, and reject in JSON those that are malformed, too large or too slow.
     """
 
-    site: ApiSite
+    site: LimitedSite
 
-    _alarm: IDelayedCall | None = None
-    _refused = False
+    _timer: IDelayedCall | None = None
+    _rejected = False
     _lost = False
 
     def dataReceived(self, data: bytes) -> None:
-        if not self._refused:
+        """
+        Parse data, and start the timer if it begins a request.
+        """
+        if not self._rejected:
             if not self._handlingRequest:
-                self._expect_rest()
+                self._start_receive_timer()
             super().dataReceived(data)
 
     def lineReceived(self, line: bytes) -> None:
-        if not self._refused:
+        """
+        Parse a line, and start the timer if it begins a request.
+        """
+        if not self._rejected:
             super().lineReceived(line)
-            if self.requests and not (self._handlingRequest or self._refused):
-                # Begun behind another request, in what came with it.
-                self._expect_rest()
+            if self.requests and not (self._handlingRequest or self._rejected):
+                # This request began in the same data as the end of the one before.
+                self._start_receive_timer()
 
     def rawDataReceived(self, data: bytes) -> None:
-        if not self._refused:
+        """
+        Parse a piece of a body, unless the request was rejected.
+        """
+        if not self._rejected:
             super().rawDataReceived(data)
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        self.refuse(self._too_large_a_head())
+        """
+        Reject a request whose first line or header is too long.
+        """
+        self.reject(self._head_too_large())
 
     def headerReceived(self, line: bytes) -> bool:
+        """
+        Parse a header, and return whether it was accepted.
+        """
         name, _, value = line.partition(b":")
-        if name.lower() == b"content-length" and len(value.strip()) > _DIGITS:
-            # Python makes no number of thousands of digits, and Twisted does not expect that.
-            self.refuse_body()
+        if name.lower() == b"content-length" and len(value.strip()) > _MAX_LENGTH_DIGITS:
+            # Python refuses to parse thousands of digits, which Twisted does not expect.
+            self.reject_body()
             return False
         received: bool = super().headerReceived(line)
         return received
 
     def allHeadersReceived(self) -> None:
-        # Before a client that asks whether it may send is told to go on.
-        if self.length is not None and self.length > self.site.rules.max_body:
-            self.refuse_body()
+        """
+        Reject a request that announces too large a body, or receive the body.
+        """
+        # Checked before a client that sent "Expect: 100-continue" is told to continue.
+        if self.length is not None and self.length > self.site.limits.max_body:
+            self.reject_body()
             return
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
-        if not self._refused:
-            self._silence_alarm()
-            # Twisted stops this one now, and has it go on with the response's end.
+        """
+        Stop the timer, and process the request.
+        """
+        if not self._rejected:
+            self._stop_timer()
+            # Twisted pauses this timeout now, and resumes it when the response ends.
             self.setTimeout(self.site.timeOut)
             super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
+        """
+        Continue with the next request, and start its timer if it has begun.
+        """
         if self._dataBuffer and self.persistent:
-            # The next request has begun to come.
-            self._expect_rest()
+            # The first bytes of the next request are here.
+            self._start_receive_timer()
         super().requestDone(request)
 
     def loseConnection(self) -> None:
+        """
+        Close the connection, and abort it if the client does not read its response.
+        """
         super().loseConnection()
-        if self._alarm is None and not self._lost:
+        if self._timer is None and not self._lost:
             # Twisted would wait for ever for a client that does not read.
-            self._alarm = self.callLater(self.site.timeOut, self._cut)
+            self._timer = self.callLater(self.site.timeOut, self._abort)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Stop the timer, and cancel the request.
+        """
         self._lost = True
-        self._silence_alarm()
+        self._stop_timer()
         super().connectionLost(reason)
 
-    def refuse(self, refusal: HttpError) -> None:
+    def reject(self, error: HttpError) -> None:
         """
-        Answer at once, whatever has come of a request, and read no more.
+        Send `error` at once, however much of a request was received, and read no more.
         """
-        if self._refused:
+        if self._rejected:
             return
-        self._refused = True
-        self._silence_alarm()
+        self._rejected = True
+        self._stop_timer()
         self.setTimeout(None)
-        assert self.transport is not None, "there is a client"
+        assert self.transport is not None, "the channel is connected"
         self._log.info(
-            "{client}: refused before there was a request: {code}",
+            "{client}: rejected an incomplete request: {code}",
             client=host_of(self.transport.getPeer()),
-            code=refusal.code,
+            code=error.code,
         )
         headers = self.requests[-1].requestHeaders if self.requests else None
         origin = (headers.getRawHeaders(b"origin", [b""])[0] if headers else b"").decode("latin-1")
         self.transport.write(
-            whole_response(refusal, cors_headers(origin, self.site.rules.cors_origins))
+            raw_error_response(error, cors_headers(origin, self.site.limits.cors_origins))
         )
         if self.isSecure():
             self.loseConnection()
             return
-        # Who is still sending when a connection closes may lose what was said to it.
+        # A client that is still sending when the connection closes may lose the response.
         getattr(self.transport, "loseWriteConnection", self.transport.loseConnection)()
-        self._alarm = self.callLater(_LINGER, self._cut)
+        self._timer = self.callLater(_LINGER_TIMEOUT, self._abort)
 
-    def refuse_body(self) -> None:
+    def reject_body(self) -> None:
         """
-        Refuse a body that is too large.
+        Reject a request whose body is too large.
         """
-        most = self.site.rules.max_body
-        self.refuse(HttpError(413, "too_large", f"The body is larger than {most} bytes"))
+        limit = self.site.limits.max_body
+        self.reject(HttpError(413, "too_large", f"The body is larger than {limit} bytes"))
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        # Twisted's one word for all that it does not understand.
+        # Twisted calls this for every request that it cannot parse.
         if (
             self._receivedHeaderSize > self.totalHeadersSize
             or self._receivedHeaderCount > self.maxHeaders
         ):
-            self.refuse(self._too_large_a_head())
+            self.reject(self._head_too_large())
         else:
-            self.refuse(HttpError(400, "bad_request", "This is no request of HTTP/1.1"))
+            self.reject(HttpError(400, "bad_request", "Not a valid HTTP/1.1 request"))
 
-    def _too_large_a_head(self) -> HttpError:
+    def _head_too_large(self) -> HttpError:
         if not self.requests:
             return HttpError(414, "path_too_long", "The path is too long")
-        return HttpError(431, "headers_too_large", "The headers are too large, or too many")
+        return HttpError(431, "headers_too_large", "The headers are too large or too many")
 
-    def _expect_rest(self) -> None:
+    def _start_receive_timer(self) -> None:
         """
-        From now on the rest of a request has to come, however lively the client.
+        Reject the request unless the rest of it is received in time.
+
+        Further data does not restart the timer.
         """
-        if self._alarm is None:
+        if self._timer is None:
             self.setTimeout(None)
-            self._alarm = self.callLater(self.site.rules.receive_timeout, self._give_up)
+            self._timer = self.callLater(self.site.limits.receive_timeout, self._reject_slow)
 
-    def _give_up(self) -> None:
-        self._alarm = None
-        limit = self.site.rules.receive_timeout
-        self.refuse(
-            HttpError(408, "too_slow", f"The request did not come within {limit:g} seconds")
+    def _reject_slow(self) -> None:
+        self._timer = None
+        limit = self.site.limits.receive_timeout
+        self.reject(
+            HttpError(408, "too_slow", f"The request was not received within {limit:g} seconds")
         )
 
-    def _cut(self) -> None:
-        self._alarm = None
+    def _abort(self) -> None:
+        self._timer = None
         transport: Any = self.transport
         transport.abortConnection()
 
-    def _silence_alarm(self) -> None:
-        alarm, self._alarm = self._alarm, None
-        if alarm is not None:
-            alarm.cancel()
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()

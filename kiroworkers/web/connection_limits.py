@@ -1,6 +1,5 @@
 """
-The connections of clients: never more than there may be, and known, so that the
-last answers reach them.
+Limit how many connections clients may have, and close them in order at shutdown.
 """
 
 from __future__ import annotations
@@ -14,99 +13,109 @@ from twisted.internet.protocol import Protocol
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
 from kiroworkers.web.addresses import host_of, is_local, rate_key
-from kiroworkers.web.errors import HttpError, whole_response
+from kiroworkers.web.errors import HttpError, raw_error_response
 
-#: Seconds after which one who found the server full may try again.
-_FULL_GUESS = 5
+#: Seconds after which a client that was rejected is advised to try again.
+_RETRY_AFTER = 5
 
-#: Seconds that a client has to take what is written to it when the server ends.
-_PATIENCE = 2.0
+#: Seconds that clients have to read their last responses when the server stops.
+_CLOSE_TIMEOUT = 2.0
 
 
 class ConnectionLimiter(WrappingFactory):
     """
-    Passes connections on to `factory`, and knows those that are open.
+    Pass connections on to a factory, up to a limit, and keep track of the open ones.
 
     Args:
-        most: how many there may be.
-        most_of_one: how many of one address, or of one network of IPv6; 0 for
-            any number.  Clients on this machine are not counted: a proxy is one.
+        factory: Builds the protocol of each accepted connection.
+        max_connections: The most connections that may be open at a time.
+        max_per_address: The most connections of one IPv4 address or one /64 network of
+            IPv6; 0 for no limit.  It does not apply to clients on this machine, because
+            one of them may be a proxy.
     """
 
     noisy = False
 
-    def __init__(self, factory: IProtocolFactory, most: int, most_of_one: int) -> None:
+    def __init__(
+        self, factory: IProtocolFactory, max_connections: int, max_per_address: int
+    ) -> None:
         super().__init__(factory)
-        self._most = most
-        self._most_of_one = most_of_one
-        self._owners: Counter[str] = Counter()
+        self._max_connections = max_connections
+        self._max_per_address = max_per_address
+        self._per_address: Counter[str] = Counter()
         self._closed: Deferred[None] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """
-        Who is one too many is told so.
+        Return a protocol for a new connection: one that answers 503 if it is over a limit.
         """
-        owner = rate_key(host_of(addr))
-        if len(self.protocols) >= self._most:
-            return _TurnedAway(f"All {self._most} connections are taken")
-        if 0 < self._most_of_one <= self._owners[owner] and not is_local(host_of(addr)):
-            return _TurnedAway(f"All {self._most_of_one} connections of {owner} are taken")
+        key = rate_key(host_of(addr))
+        if len(self.protocols) >= self._max_connections:
+            return _RejectedConnection(f"All {self._max_connections} connections are in use")
+        if 0 < self._max_per_address <= self._per_address[key] and not is_local(host_of(addr)):
+            return _RejectedConnection(
+                f"All {self._max_per_address} connections of {key} are in use"
+            )
         return super().buildProtocol(addr)
 
     def registerProtocol(self, connection: ProtocolWrapper) -> None:
         """
-        A connection is open.
+        Count `connection`, which has been opened.
         """
         super().registerProtocol(connection)
-        self._owners[rate_key(host_of(connection.getPeer()))] += 1
+        self._per_address[rate_key(host_of(connection.getPeer()))] += 1
 
     def close(self, clock: IReactorTime) -> Deferred[None]:
         """
-        Close every connection when what was written to it is sent; fires when
-        all are closed.
+        Close every connection as soon as what was written to it is sent.
+
+        After two seconds, abort the connections that are still open.
+
+        Returns:
+            A Deferred that fires with None when all connections are closed.
         """
         if not self.protocols:
             return succeed(None)
         closed: Deferred[None] = Deferred()
         self._closed = closed
-        alarm = clock.callLater(_PATIENCE, self._give_up)
+        timer = clock.callLater(_CLOSE_TIMEOUT, self._abort_all)
         for connection in list(self.protocols):
             connection.loseConnection()
 
-        def done(_: None) -> None:
-            if alarm.active():
-                alarm.cancel()
+        def stop_timer(_: None) -> None:
+            if timer.active():
+                timer.cancel()
 
-        return closed.addCallback(done)
+        return closed.addCallback(stop_timer)
 
     def unregisterProtocol(self, connection: ProtocolWrapper) -> None:
         """
-        A connection is closed.
+        Stop counting `connection`, which has been closed.
         """
         super().unregisterProtocol(connection)
-        owner = rate_key(host_of(connection.getPeer()))
-        self._owners[owner] -= 1
-        if not self._owners[owner]:
-            del self._owners[owner]
+        key = rate_key(host_of(connection.getPeer()))
+        self._per_address[key] -= 1
+        if not self._per_address[key]:
+            del self._per_address[key]
         if self._closed is not None and not self.protocols:
             closed, self._closed = self._closed, None
             closed.callback(None)
 
-    def _give_up(self) -> None:
+    def _abort_all(self) -> None:
         for connection in list(self.protocols):
             connection.abortConnection()
 
 
-class _TurnedAway(Protocol):
+class _RejectedConnection(Protocol):
     """
-    A connection that is not taken.
+    Answer a connection over the limit with 503, and close it.
     """
 
-    def __init__(self, why: str) -> None:
-        self._why = why
+    def __init__(self, message: str) -> None:
+        self._message = message
 
     def connectionMade(self) -> None:
-        assert self.transport is not None, "there is a client"
-        refusal = HttpError(503, "too_many_connections", self._why, retry_after=_FULL_GUESS)
-        self.transport.write(whole_response(refusal))
+        assert self.transport is not None, "it has just been connected"
+        error = HttpError(503, "too_many_connections", self._message, retry_after=_RETRY_AFTER)
+        self.transport.write(raw_error_response(error))
         self.transport.loseConnection()

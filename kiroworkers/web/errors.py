@@ -1,7 +1,8 @@
 """
-Failures as HTTP: the one place that knows which status each has.
+Turn errors into HTTP responses; no other module knows the status of an error.
 
-The body is always ``{"error": "one sentence", "code": "machine_word", …}``.
+The body is always ``{"error": "one sentence", "code": "machine_word", …}``, except for
+clients of the OpenAI API, which get that API's format.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from kiroworkers.errors import (
     AnswerUnreadable,
     DeadlineUnachievable,
     Evidence,
+    IdempotencyKeyMismatch,
     InvalidInput,
-    KeyMismatch,
     NoWorkerFree,
     OutputTooLong,
     PromptTooLarge,
@@ -43,10 +44,10 @@ from kiroworkers.errors import (
 from kiroworkers.jobs.job import StoredResponse
 from kiroworkers.pool.dispatcher import QueueSnapshot
 from kiroworkers.web.headers import SECURITY_HEADERS, set_headers
-from kiroworkers.web.openai.errors import is_openai, openai_error, tell_retries
+from kiroworkers.web.openai.errors import is_openai_request, openai_error, set_should_retry
 from kiroworkers.web.views import queue_json
 
-#: Every `WorkError`: its status and its code.
+#: The status and the code of every `WorkError`.
 STATUS: Mapping[type[WorkError], tuple[int, str]] = {
     UnknownTask: (404, "unknown_task"),
     InvalidInput: (400, "invalid_input"),
@@ -54,7 +55,7 @@ STATUS: Mapping[type[WorkError], tuple[int, str]] = {
     NoWorkerFree: (503, "all_workers_busy"),
     DeadlineUnachievable: (503, "no_time_left"),
     TooManyJobs: (503, "too_many_jobs"),
-    KeyMismatch: (409, "idempotency_mismatch"),
+    IdempotencyKeyMismatch: (409, "idempotency_mismatch"),
     ShuttingDown: (503, "shutting_down"),
     RequestTimedOut: (504, "timed_out"),
     SessionLost: (502, "session_lost"),
@@ -67,83 +68,92 @@ STATUS: Mapping[type[WorkError], tuple[int, str]] = {
 
 _JSON = b"application/json; charset=utf-8"
 
-#: When to ask again, in seconds, where the agent did not say.
-_AGENT_GUESS = 60
+#: Seconds after which to retry when an agent is unavailable and did not say for how long.
+_AGENT_RETRY_AFTER = 60
 
-#: What a shutting-down server advises, in seconds: it may be back by then.
-_RESTART_GUESS = 10
+#: Seconds after which to retry when the server shuts down; by then it may be back.
+_RESTART_RETRY_AFTER = 10
 
 
 @frozen
 class HttpError(Exception):
     """
-    A request that HTTP alone already refuses; worth to be sent again after
-    `retry_after` seconds, where that is known.
+    Raised when a request is rejected for a reason that no `WorkError` covers.
+
+    Attributes:
+        status: The HTTP status.
+        code: The machine-readable code.
+        message: The sentence for people.
+        headers: Additional headers of the response.
+        retry_after: Seconds after which the request may succeed; None if unknown.
     """
 
     status: int
     code: str
-    sentence: str
+    message: str
     headers: Mapping[str, str] = Factory(dict)
     retry_after: int | None = None
 
     def __str__(self) -> str:
-        return self.sentence
+        return self.message
 
 
-#: What a fault of ours is told as.
-INTERNAL_ERROR = HttpError(500, "fault", "The server has a fault")
+#: What a client learns about an unexpected exception.
+INTERNAL_ERROR = HttpError(500, "fault", "Internal server error")
 
 
 def respond(request: IRequest, status: int, body: Mapping[str, Any]) -> bytes:
     """
-    `body` as the JSON response of `request`, to be returned from a route.
+    Set the status and headers of a JSON response, and return `body` encoded.
     """
-    # Twisted has no phrase for some.
+    # Twisted knows no phrase for some statuses.
     request.setResponseCode(status, _phrase(status))
     request.setHeader(b"content-type", _JSON)
-    text = _as_json(body)
-    request.setHeader(b"content-length", str(len(text)).encode())
-    return text
+    content = _encoded(body)
+    request.setHeader(b"content-length", str(len(content)).encode())
+    return content
 
 
-def respond_to_http_error(request: IRequest, refusal: HttpError) -> bytes:
+def respond_to_http_error(request: IRequest, error: HttpError) -> bytes:
     """
-    The response to what HTTP refused.
+    Set the status and headers of the response to `error`, and return its body.
     """
-    headers, body = _told(refusal)
+    headers, body = _headers_and_body(error)
     for name, value in headers.items():
         request.setHeader(name.encode(), value.encode())
-    return _respond_with_error(request, refusal.status, body)
+    return _respond_with_error(request, error.status, body)
 
 
-def whole_response(refusal: HttpError, more: Mapping[bytes, bytes] | None = None) -> bytes:
+def raw_error_response(error: HttpError, headers: Mapping[bytes, bytes] | None = None) -> bytes:
     """
-    The last response of a connection, with its head and `more` headers, where
-    there is no request that could have one.
+    Return a complete HTTP response for a connection that has no request to answer.
+
+    Args:
+        error: The error to report.
+        headers: Headers to add to the usual ones.
     """
-    headers, body = _told(refusal)
-    text = _as_json(body)
+    error_headers, body = _headers_and_body(error)
+    content = _encoded(body)
     lines = {
         **SECURITY_HEADERS,
-        **{name.encode(): value.encode() for name, value in headers.items()},
-        **(more or {}),
+        **{name.encode(): value.encode() for name, value in error_headers.items()},
+        **(headers or {}),
         b"Date": datetimeToString(),
         b"Content-Type": _JSON,
-        b"Content-Length": str(len(text)).encode(),
+        b"Content-Length": str(len(content)).encode(),
         b"Connection": b"close",
     }
-    status = f"HTTP/1.1 {refusal.status} ".encode() + _phrase(refusal.status)
+    status = f"HTTP/1.1 {error.status} ".encode() + _phrase(error.status)
     head = [status, *(name + b": " + value for name, value in lines.items())]
-    return b"\r\n".join((*head, b"", text))
+    return b"\r\n".join((*head, b"", content))
 
 
-def _told(refusal: HttpError) -> tuple[dict[str, str], dict[str, Any]]:
-    headers = dict(refusal.headers)
-    body: dict[str, Any] = {"error": refusal.sentence, "code": refusal.code}
-    if refusal.retry_after is not None:
-        body["retryAfter"] = refusal.retry_after
-        headers["Retry-After"] = str(refusal.retry_after)
+def _headers_and_body(error: HttpError) -> tuple[dict[str, str], dict[str, Any]]:
+    headers = dict(error.headers)
+    body: dict[str, Any] = {"error": error.message, "code": error.code}
+    if error.retry_after is not None:
+        body["retryAfter"] = error.retry_after
+        headers["Retry-After"] = str(error.retry_after)
     return headers, body
 
 
@@ -151,60 +161,67 @@ def _phrase(status: int) -> bytes:
     return HTTPStatus(status).phrase.encode()
 
 
-def _as_json(body: Mapping[str, Any]) -> bytes:
+def _encoded(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode() + b"\n"
 
 
 def respond_to_work_error(
-    request: IRequest, problem: WorkError, queue: QueueSnapshot | None = None
+    request: IRequest, error: WorkError, queue: QueueSnapshot | None = None
 ) -> bytes:
     """
-    The response to a request that got no answer, as `error_json`.
+    Set the status and headers of the response to `error`, and return its body.
+
+    Args:
+        request: The request that failed.
+        error: The reason.
+        queue: The queue that the request was for, as in `error_json`.
     """
-    return respond_with(request, StoredResponse(*error_json(problem, queue)))
+    return respond_stored(request, StoredResponse(*error_json(error, queue)))
 
 
-def respond_with(request: IRequest, said: StoredResponse) -> bytes:
+def respond_stored(request: IRequest, response: StoredResponse) -> bytes:
     """
-    The response that is `said`.
+    Set the status and headers of `response`, and return its body encoded.
     """
-    if "retryAfter" in said.body and said.status >= 400:
-        request.setHeader(b"retry-after", str(said.body["retryAfter"]).encode())
-    set_headers(request, said.headers)
-    if said.status >= 400:
-        return _respond_with_error(request, said.status, said.body)
-    return respond(request, said.status, said.body)
+    if "retryAfter" in response.body and response.status >= 400:
+        request.setHeader(b"retry-after", str(response.body["retryAfter"]).encode())
+    set_headers(request, response.headers)
+    if response.status >= 400:
+        return _respond_with_error(request, response.status, response.body)
+    return respond(request, response.status, response.body)
 
 
-def respond_in_text(request: IRequest, said: StoredResponse) -> bytes:
+def respond_text(request: IRequest, response: StoredResponse) -> bytes:
     """
-    The response that has the text in `said`, and nothing else.
+    Respond with the field ``text`` of the body of `response` alone, as plain text.
     """
-    set_headers(request, said.headers)
-    # A lone surrogate is no character, and has no bytes.
-    text = str(said.body["text"]).encode("utf-8", "replace")
+    set_headers(request, response.headers)
+    # A lone surrogate cannot be encoded.
+    content = str(response.body["text"]).encode("utf-8", "replace")
     request.setHeader(b"content-type", b"text/plain; charset=utf-8")
-    request.setHeader(b"content-length", str(len(text)).encode())
-    return text
+    request.setHeader(b"content-length", str(len(content)).encode())
+    return content
 
 
 def _respond_with_error(request: IRequest, status: int, body: Mapping[str, Any]) -> bytes:
-    if is_openai(request):
-        tell_retries(request, status)
+    if is_openai_request(request):
+        set_should_retry(request, status)
         body = openai_error(status, body)
     return respond(request, status, body)
 
 
-def error_json(
-    problem: WorkError, queue: QueueSnapshot | None = None
-) -> tuple[int, dict[str, Any]]:
+def error_json(error: WorkError, queue: QueueSnapshot | None = None) -> tuple[int, dict[str, Any]]:
     """
-    The status and the body of a request that got no answer, with the `queue` that
-    it was for as it is then, where it may be worth to come back.
+    Return the status and the JSON body that report `error` to a client.
+
+    Args:
+        error: The reason why a request got no answer.
+        queue: The queue that the request was for.  It is included in the body if the
+            client may retry.
     """
-    status, code = STATUS[type(problem)]
-    body: dict[str, Any] = {"error": str(problem), "code": code}
-    match problem:
+    status, code = STATUS[type(error)]
+    body: dict[str, Any] = {"error": str(error), "code": code}
+    match error:
         case InvalidInput(field=field) if field:
             body["field"] = field
         case (
@@ -215,14 +232,14 @@ def error_json(
             body["retryAfter"] = seconds
         case AgentUnavailable(kind=kind, retry_after=seconds):
             body["code"] = kind
-            body["retryAfter"] = _AGENT_GUESS if seconds is None else seconds
+            body["retryAfter"] = _AGENT_RETRY_AFTER if seconds is None else seconds
         case AgentRefused(kind=kind):
             body["code"] = kind
         case ShuttingDown():
-            body["retryAfter"] = _RESTART_GUESS
+            body["retryAfter"] = _RESTART_RETRY_AFTER
         case AnswerSchemaMismatch(reasons=reasons) if reasons:
             body["reasons"] = reasons
-    match problem:
+    match error:
         case UnusableAnswer(evidence=Evidence(worker=worker, request=number)):
             body["worker"], body["request"] = worker, number
     if "retryAfter" in body and queue is not None:
@@ -232,59 +249,62 @@ def error_json(
 
 def handle_failures(app: Klein, log: Logger) -> None:
     """
-    Have every failure of the routes of `app` answered here.
+    Register error handlers that turn every failure of the routes of `app` into a response.
+
+    Args:
+        app: The application whose routes may fail.
+        log: Where unexpected exceptions are logged.
     """
 
     def on_work_error(self: Any, request: IRequest, failure: Failure) -> bytes:
         assert isinstance(failure.value, WorkError), "registered for these only"
         return respond_to_work_error(request, failure.value)
 
-    def on_refusal(self: Any, request: IRequest, failure: Failure) -> bytes:
+    def on_http_error(self: Any, request: IRequest, failure: Failure) -> bytes:
         assert isinstance(failure.value, HttpError), "registered for these only"
         return respond_to_http_error(request, failure.value)
 
     def on_http_exception(self: Any, request: IRequest, failure: Failure) -> bytes:
         assert isinstance(failure.value, HTTPException), "registered for these only"
-        return respond_to_http_error(request, as_http_error(request, failure.value))
+        return respond_to_http_error(request, http_error_from(request, failure.value))
 
-    def on_fault(self: Any, request: IRequest, failure: Failure) -> bytes:
+    def on_exception(self: Any, request: IRequest, failure: Failure) -> bytes:
         log_internal_error(log, request, failure)
         return respond_to_http_error(request, INTERNAL_ERROR)
 
     app.handle_errors(WorkError)(on_work_error)
-    app.handle_errors(HttpError)(on_refusal)
+    app.handle_errors(HttpError)(on_http_error)
     app.handle_errors(HTTPException)(on_http_exception)
-    app.handle_errors(Exception)(on_fault)
+    app.handle_errors(Exception)(on_exception)
 
 
 def log_internal_error(log: Logger, request: IRequest, failure: Failure) -> None:
     """
-    Log where and of what kind a fault of ours is, but not what it says: that may
-    quote the client.
+    Log the type and the traceback of an unexpected exception.
+
+    Its message is left out, because it may quote what a client sent.
     """
     log.error(
-        "a fault while answering {path!r}: {kind}\n{where}",
+        "internal error while answering {path!r}: {kind}\n{traceback}",
         path=request.path,
         kind=failure.type,
-        where="".join(format_tb(failure.getTracebackObject())),
+        traceback="".join(format_tb(failure.getTracebackObject())),
     )
 
 
-def as_http_error(request: IRequest, problem: HTTPException) -> HttpError:
+def http_error_from(request: IRequest, error: HTTPException) -> HttpError:
     """
-    What the router could not make sense of, in our words.
+    Return the `HttpError` for an exception that the router raised.
     """
-    headers = dict(problem.get_headers())
+    headers = dict(error.get_headers())
     allow = {"Allow": headers["Allow"]} if "Allow" in headers else {}
     path = request.path.decode("ascii", "replace")
-    match problem.code:
+    match error.code:
         case 404:
-            return HttpError(404, "not_found", f"There is nothing at {path}")
+            return HttpError(404, "not_found", f"Not found: {path}")
         case 405:
-            sentence = f"{path} takes {allow.get('Allow', 'another method')}"
-            return HttpError(405, "wrong_method", sentence, allow)
+            message = f"{path} accepts only {allow.get('Allow', 'other methods')}"
+            return HttpError(405, "wrong_method", message, allow)
         case code if code is not None and code < 500:
-            return HttpError(
-                400, "bad_request", problem.description or "The request makes no sense"
-            )
+            return HttpError(400, "bad_request", error.description or "Malformed request")
     return INTERNAL_ERROR

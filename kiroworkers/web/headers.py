@@ -1,6 +1,5 @@
 """
-What a response says in its headers: of the answer in it, who gave it and how that
-is known; and to browsers, what they may do with it.
+Build the response headers: those that describe an answer, and those for browsers.
 """
 
 from __future__ import annotations
@@ -11,10 +10,11 @@ from urllib.parse import quote
 from twisted.web.iweb import IRequest
 
 from kiroworkers.execution import ExecutionResult
-from kiroworkers.web.addresses import LOOPBACK, name_in
+from kiroworkers.web.addresses import LOOPBACK, hostname_of
 
-#: What every response says: it is what its type says it is, nobody keeps a copy
-#: of it, it is no page and in no page's frame, and names no version of what runs.
+#: Headers of every response.  They forbid browsers to guess another content type, to
+#: store the response, to load anything from it and to show it in a frame, and they
+#: reveal no version.
 SECURITY_HEADERS = {
     b"Server": b"kiroworkers",
     b"X-Content-Type-Options": b"nosniff",
@@ -23,8 +23,8 @@ SECURITY_HEADERS = {
     b"Content-Security-Policy": b"default-src 'none'; frame-ancestors 'none'",
 }
 
-#: What pages of other origins may read besides `ANSWER_HEADERS`.
-_EXPOSED = (
+#: Headers that pages of other origins may read besides `ANSWER_HEADERS`.
+_EXPOSED_HEADERS = (
     b"Idempotency-Replayed",
     b"Location",
     b"Preference-Applied",
@@ -32,10 +32,10 @@ _EXPOSED = (
     b"X-Should-Retry",
 )
 
-#: So many fields are named in a header.
-_MOST_FIELDS = 20
+#: The most fields that one header names.
+_MAX_FIELDS = 20
 
-#: Every header, as pages of other origins may read it.
+#: The names of all headers that describe an answer.
 ANSWER_HEADERS = tuple(
     b"X-Kiroworkers-" + name
     for name in (
@@ -56,25 +56,33 @@ ANSWER_HEADERS = tuple(
 
 def allows_origin(origin: str, allowed: Sequence[str]) -> bool:
     """
-    May pages of `origin` call, by what --cors-origin allows?
+    Return whether pages of `origin` may call the API.
+
+    Args:
+        origin: The value of the Origin header, such as ``https://app.example``.
+        allowed: The values of --cors-origin: origins, ``loopback`` or ``*``.
     """
     if "*" in allowed or origin in allowed:
         return True
-    return "loopback" in allowed and name_in(origin.partition("://")[2]) in LOOPBACK
+    return "loopback" in allowed and hostname_of(origin.partition("://")[2]) in LOOPBACK
 
 
 def cors_headers(origin: str, allowed: Sequence[str]) -> dict[bytes, bytes]:
     """
-    What a browser is told for a page of `origin` (empty: there is none).
+    Return the CORS headers of the response to a page of `origin`.
+
+    Args:
+        origin: The value of the Origin header; empty if the request has none.
+        allowed: The values of --cors-origin: origins, ``loopback`` or ``*``.
     """
     headers = {} if tuple(allowed) == ("*",) else {b"Vary": b"Origin"}
     if not (origin and allows_origin(origin, allowed)):
         return headers
     return headers | {
         b"Access-Control-Allow-Origin": b"*" if "*" in allowed else origin.encode("latin-1"),
-        b"Access-Control-Expose-Headers": b", ".join((*_EXPOSED, *ANSWER_HEADERS)),
+        b"Access-Control-Expose-Headers": b", ".join((*_EXPOSED_HEADERS, *ANSWER_HEADERS)),
         b"Access-Control-Allow-Methods": b"GET, POST, PUT, DELETE, OPTIONS",
-        # OpenAI's client sends many of its own.  The star is for all but the first.
+        # OpenAI's client sends many of its own.  The star does not cover Authorization.
         b"Access-Control-Allow-Headers": b"Authorization, *",
         b"Access-Control-Max-Age": b"600",
     }
@@ -82,49 +90,52 @@ def cors_headers(origin: str, allowed: Sequence[str]) -> dict[bytes, bytes]:
 
 def set_agent_header(request: IRequest, name: str) -> None:
     """
-    Which agent answers.
+    Name the agent that answers in the response's headers.
     """
     set_headers(request, {"Agent": name})
 
 
-def answer_headers(outcome: ExecutionResult) -> dict[str, str]:
+def answer_headers(result: ExecutionResult) -> dict[str, str]:
     """
-    Which worker answered, in how many attempts; how the end of its turn was
-    known, and where the text was read; how many questions of tools there were; was
-    it joined across lines that were cut, and which fields were brought into form?
+    Return the headers that describe an answer, by their names without ``X-Kiroworkers-``.
+
+    They name the worker, the number of attempts, how the end of the turn was detected
+    and where the text was read.  If there were any, they also give the number of
+    repairs and of tool requests that were denied or allowed, whether lines that the
+    terminal had cut were joined again, and the fields that were normalised.
     """
-    answer = outcome.answer
-    reply = answer.reply
-    told = {
-        "Worker": answer.worker,
-        "Attempts": str(answer.attempts),
+    turn = result.turn
+    reply = turn.reply
+    headers = {
+        "Worker": turn.worker,
+        "Attempts": str(turn.attempts),
         "Completion": reply.completion,
         "Source": reply.source,
     }
     if reply.repairs:
-        told["Repairs"] = str(reply.repairs)
-    for name, questions in (("Tools-Denied", reply.denied), ("Tools-Allowed", reply.allowed)):
-        if questions:
-            told[name] = str(len(questions))
-    if outcome.found.rejoined:
-        told["Rejoined"] = "1"
-    fields = [*dict.fromkeys(each.field for each in outcome.found.normalized)]
+        headers["Repairs"] = str(reply.repairs)
+    for name, requests in (("Tools-Denied", reply.denied), ("Tools-Allowed", reply.allowed)):
+        if requests:
+            headers[name] = str(len(requests))
+    if result.parsed.rejoined:
+        headers["Rejoined"] = "1"
+    fields = [*dict.fromkeys(change.field for change in result.parsed.normalized)]
     if fields:
-        # A file of the user's may name a field as it likes.
-        told["Normalised"] = ", ".join(map(quote, fields[:_MOST_FIELDS]))
-    return told
+        # A task file may give a field any name, with characters that no header can hold.
+        headers["Normalised"] = ", ".join(map(quote, fields[:_MAX_FIELDS]))
+    return headers
 
 
-def set_headers(request: IRequest, told: Mapping[str, str]) -> None:
+def set_headers(request: IRequest, headers: Mapping[str, str]) -> None:
     """
-    Say it in the headers of the response.
+    Set `headers`, named without ``X-Kiroworkers-``, on the response to `request`.
     """
-    for name, value in told.items():
+    for name, value in headers.items():
         request.setHeader(f"X-Kiroworkers-{name}".encode(), value.encode())
 
 
 def set_usage_headers(request: IRequest) -> None:
     """
-    The numbers of tokens are estimates.
+    Say in the response's headers that its numbers of tokens are estimates.
     """
     set_headers(request, {"Usage": "estimated"})

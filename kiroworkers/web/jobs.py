@@ -1,5 +1,5 @@
 """
-The routes of jobs, and what a request says of being asked once.
+Serve the routes of jobs, and run requests once per idempotency key.
 """
 
 from __future__ import annotations
@@ -26,39 +26,53 @@ from kiroworkers.web.views import milliseconds
 _CALLBACK = "X-Callback"
 _KEY = "Idempotency-Key"
 
-#: A page of jobs: by default, and at most.
-_PAGE, _LARGEST_PAGE = 50, 200
+#: The number of jobs on a page: by default, and at most.
+_DEFAULT_LIMIT, _MAX_LIMIT = 50, 200
 
-#: The longest that a client is told to wait before it asks again, in seconds.
-_LONGEST_WAIT = 30
+#: The longest time for which clients are advised to wait before they poll again, in seconds.
+_MAX_RETRY_AFTER = 30
 
 
 class JobRoutes:
     """
-    Jobs as clients see them: each its own, and operators all.
+    Handle requests for jobs: a client sees its own, and an operator sees all.
     """
 
     def __init__(self, job_service: JobService, authorizer: Authorizer) -> None:
         self._job_service = job_service
         self._authorizer = authorizer
 
-    def accept(
+    def create(
         self, request: IRequest, agent: str, payload: Mapping[str, Any], options: RequestOptions
     ) -> bytes:
         """
-        202, and where to ask for the answer.
+        Create a job, and respond with 202 and the job's location.
+
+        If a job was created under the same idempotency key, respond with that one instead.
+
+        Args:
+            request: The request for the job.
+            agent: The name of the agent to use.
+            payload: The input, as the task accepted it.
+            options: The request's client, task, priority and timeout.
+
+        Raises:
+            InvalidInput: A header is invalid.
+            IdempotencyKeyMismatch: The key was used for a different request.
+            TooManyJobs: The limit of unfinished jobs is reached.
+            ShuttingDown: The server accepts no more jobs.
         """
-        callback = self._callback(request)
-        key = _key_of(request, options)
-        fingerprint = _fingerprint(request, payload, callback)
+        url = self._callback_url(request)
+        key = _idempotency_key(request, options)
+        fingerprint = _fingerprint(request, payload, url)
         job = None
         if key is not None:
-            id = self._job_service.once.job(key, fingerprint)
+            id = self._job_service.idempotency.find_job(key, fingerprint)
             job = None if id is None else self._job_service.runner.find(id)
         if job is not None:
             request.setHeader(b"idempotency-replayed", b"true")
         else:
-            new = Job(
+            new_job = Job(
                 id="",
                 client=options.client,
                 agent=agent,
@@ -67,107 +81,133 @@ class JobRoutes:
                 created=0.0,
                 priority=options.priority,
                 timeout=options.timeout,
-                callback=None if callback is None else Webhook(callback),
+                callback=None if url is None else Webhook(url),
             )
-            job = self._job_service.runner.accept(new, key, fingerprint)
+            job = self._job_service.runner.accept(new_job, key, fingerprint)
         location = _location(job)
         request.setHeader(b"location", location.encode())
         request.setHeader(b"preference-applied", b"respond-async")
-        self._tell_wait(request, job)
+        self._set_retry_after(request, job)
         return respond(request, 202, {"id": job.id, "state": job.state, "location": location})
 
-    async def said(
+    async def run_once(
         self,
         request: IRequest,
         payload: Mapping[str, Any],
         options: RequestOptions,
-        asking: Execute,
+        execute: Execute,
         on_progress: OnProgress | None = None,
     ) -> StoredResponse:
         """
-        What is said to a request that waits for it, asked once under its key.
+        Return the response to a request whose client waits for it.
+
+        Requests with the same idempotency key are executed once and share the response.
+        Without a key, the request is always executed.
+
+        Args:
+            request: The request.
+            payload: The input, as the task accepted it.
+            options: The request's client and task.
+            execute: Executes the request.
+            on_progress: Called with each step of the execution.
+
+        Raises:
+            InvalidInput: A header is invalid.
+            IdempotencyKeyMismatch: The key was used for a different request.
         """
         if header(request, _CALLBACK) is not None:
-            raise InvalidInput(_CALLBACK, f"{_CALLBACK} goes with Prefer: respond-async")
-        key = _key_of(request, options)
+            raise InvalidInput(_CALLBACK, f"{_CALLBACK} requires Prefer: respond-async")
+        key = _idempotency_key(request, options)
         if key is None:
-            return await asking(on_progress)
+            return await execute(on_progress)
         fingerprint = _fingerprint(request, payload)
-        said, replayed = await self._job_service.once.ask(key, fingerprint, asking, on_progress)
+        response, replayed = await self._job_service.idempotency.run(
+            key, fingerprint, execute, on_progress
+        )
         if replayed:
             request.setHeader(b"idempotency-replayed", b"true")
-        return said
+        return response
 
-    def listed(self, request: IRequest) -> bytes:
+    def list_page(self, request: IRequest) -> bytes:
         """
-        A page of jobs, the newest first, without what they came to.
+        Respond with a page of jobs, newest first, without their results.
+
+        The field ``next`` of the response is the path of the next page, or null.
         """
         client = self._authorizer.authorize(request, "ask")
         limit = _limit(request)
         before = request.args.get(b"before")
         number = None
         if before is not None:
-            number = self._owned(request, client, before[0].decode("utf-8", "replace")).number
+            number = self._find(request, client, before[0].decode("utf-8", "replace")).number
         owner = None if self._authorizer.is_operator(request) else client
-        found = self._job_service.store.listed(owner, number, limit + 1)
-        page = found[:limit]
-        more = f"/jobs?limit={limit}&before={page[-1].id}" if len(found) > limit else None
-        jobs = [{**job_json(each), "client": each.client} for each in page]
-        for each in jobs:
-            each.pop("result", None)
-            each.pop("error", None)
-        return respond(request, 200, {"jobs": jobs, "next": more})
+        jobs = self._job_service.store.list_jobs(owner, number, limit + 1)
+        page = jobs[:limit]
+        next_path = f"/jobs?limit={limit}&before={page[-1].id}" if len(jobs) > limit else None
+        items = [{**job_json(job), "client": job.client} for job in page]
+        for item in items:
+            item.pop("result", None)
+            item.pop("error", None)
+        return respond(request, 200, {"jobs": items, "next": next_path})
 
-    def shown(self, request: IRequest, id: str) -> bytes:
+    def retrieve(self, request: IRequest, id: str) -> bytes:
         """
-        One job.
+        Respond with the job `id`, and with its position if it is queued.
         """
-        job = self._owned(request, self._authorizer.authorize(request, "ask"), id)
+        job = self._find(request, self._authorizer.authorize(request, "ask"), id)
         body = job_json(job)
         if job.state == "queued":
             body["position"] = self._job_service.store.position(job)
-        self._tell_wait(request, job)
+        self._set_retry_after(request, job)
         return respond(request, 200, body)
 
-    def removed(self, request: IRequest, id: str) -> bytes:
+    def cancel_or_delete(self, request: IRequest, id: str) -> bytes:
         """
-        Cancel a job that is unfinished: 200.  Forget one that has ended: 204.
+        Cancel the job `id` and respond with it (200), or delete it if it has ended (204).
         """
-        job = self._owned(request, self._authorizer.authorize(request, "ask"), id)
+        job = self._find(request, self._authorizer.authorize(request, "ask"), id)
         if job.unfinished:
             self._job_service.runner.cancel(job)
             return respond(request, 200, job_json(self._job_service.runner.find(id) or job))
-        self._job_service.store.remove(id)
+        self._job_service.store.delete(id)
         request.setResponseCode(204)
         return b""
 
-    def _owned(self, request: IRequest, client: str, id: str) -> Job:
+    def _find(self, request: IRequest, client: str, id: str) -> Job:
+        """
+        Return the job `id` if `client` may see it.
+
+        Raises:
+            HttpError: There is no such job, or it is another client's (404 in both cases).
+        """
         job = self._job_service.runner.find(id)
         if job is None or not (job.client == client or self._authorizer.is_operator(request)):
-            raise HttpError(404, "unknown_job", "There is no such job of yours")
+            raise HttpError(404, "unknown_job", "Job not found")
         return job
 
-    def _callback(self, request: IRequest) -> str | None:
+    def _callback_url(self, request: IRequest) -> str | None:
         url = header(request, _CALLBACK)
         if url is None:
             return None
-        if self._job_service.hosts is None:
-            why = "is not served here: that needs --callback-secret-file"
+        if self._job_service.callback_hosts is None:
+            problem: str | None = (
+                "this server sends no callbacks (--callback-secret-file is not set)"
+            )
         else:
-            why = self._job_service.hosts.refuses(url) or ""
-        if why:
-            raise InvalidInput(_CALLBACK, f"{_CALLBACK}: {why}")
+            problem = self._job_service.callback_hosts.url_problem(url)
+        if problem is not None:
+            raise InvalidInput(_CALLBACK, f"{_CALLBACK}: {problem}")
         return str(url)
 
-    def _tell_wait(self, request: IRequest, job: Job) -> None:
+    def _set_retry_after(self, request: IRequest, job: Job) -> None:
         if job.unfinished:
             position = self._job_service.store.position(job) if job.state == "queued" else 1
-            request.setHeader(b"retry-after", b"%d" % min(position, _LONGEST_WAIT))
+            request.setHeader(b"retry-after", b"%d" % min(position, _MAX_RETRY_AFTER))
 
 
 def job_json(job: Job) -> dict[str, Any]:
     """
-    A job, and what it came to.
+    Return a job as clients read it, with its result or error if it has ended.
     """
     body = {
         "id": job.id,
@@ -179,11 +219,11 @@ def job_json(job: Job) -> dict[str, Any]:
         "ended": None if job.ended is None else milliseconds(job.ended),
         "attempts": job.attempts,
     }
-    if job.said is not None:
+    if job.response is not None:
         if job.state == "done":
-            body["result"] = job.said.body
+            body["result"] = job.response.body
         else:
-            body["error"] = {"status": job.said.status, **job.said.body}
+            body["error"] = {"status": job.response.status, **job.response.body}
     return body
 
 
@@ -191,35 +231,38 @@ def _location(job: Job) -> str:
     return f"/jobs/{job.id}"
 
 
-def _key_of(request: IRequest, options: RequestOptions) -> IdempotencyKey | None:
+def _idempotency_key(request: IRequest, options: RequestOptions) -> IdempotencyKey | None:
     """
-    The key of `request`, with quotes around it or without.
+    Return the idempotency key of `request`, which may be quoted, or None.
 
     Raises:
-        InvalidInput: when it can be none.
+        InvalidInput: The key is too long or has characters that are not allowed.
     """
-    key = header(request, _KEY)
-    if key is None:
+    value = header(request, _KEY)
+    if value is None:
         return None
-    found = re.fullmatch(r'"([!#-\[\]-~]{1,255})"|([!#-\[\]-~]{1,255})', key)
-    if found is None:
-        raise InvalidInput(_KEY, f"{_KEY} must be 1 to 255 printable ASCII characters, no spaces")
-    return IdempotencyKey(options.client, options.label, found[1] or found[2])
+    match = re.fullmatch(r'"([!#-\[\]-~]{1,255})"|([!#-\[\]-~]{1,255})', value)
+    if match is None:
+        raise InvalidInput(
+            _KEY,
+            f"{_KEY} must be 1 to 255 printable ASCII characters without spaces, quotes or "
+            "backslashes",
+        )
+    return IdempotencyKey(options.client, options.label, match[1] or match[2])
 
 
 def _fingerprint(request: IRequest, payload: Mapping[str, Any], callback: str | None = None) -> str:
     """
-    By what two requests are known to be the same: what they ask of whom, and how
-    they want to hear.
+    Return a digest that is equal for requests that ask for the same thing in the same way.
     """
-    same = [payload, requested_agent(request), wants_job(request), callback]
+    parts = [payload, requested_agent(request), wants_job(request), callback]
     if wants_raw(request):
-        same.append("raw")
-    return sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+        parts.append("raw")
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _limit(request: IRequest) -> int:
-    text = request.args.get(b"limit", [b"%d" % _PAGE])[0]
-    if not re.fullmatch(rb"[0-9]{1,3}", text) or not 1 <= int(text) <= _LARGEST_PAGE:
-        raise InvalidInput("limit", f"limit must be a whole number from 1 to {_LARGEST_PAGE}")
+    text = request.args.get(b"limit", [b"%d" % _DEFAULT_LIMIT])[0]
+    if not re.fullmatch(rb"[0-9]{1,3}", text) or not 1 <= int(text) <= _MAX_LIMIT:
+        raise InvalidInput("limit", f"limit must be a whole number from 1 to {_MAX_LIMIT}")
     return int(text)

@@ -1,5 +1,5 @@
 """
-Where the server listens, and who may reach it there.
+Listen on the server's port, and refuse to expose an unprotected server to other machines.
 """
 
 from __future__ import annotations
@@ -20,60 +20,89 @@ from kiroworkers.settings import Settings
 
 class Listener(Service):
     """
-    Listens before anything else starts, or says in one line why it cannot.
+    Listen on the configured endpoint before anything else starts.
+
+    If that is impossible, `privilegedStartService` raises `CannotStart` with a message
+    of one line.
+
+    Args:
+        reactor: Provides the endpoint.
+        settings: Name the endpoint, and whether other machines may reach it.
+        factory: Builds the protocol of each connection.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, settings: Settings, door: IProtocolFactory) -> None:
+    def __init__(self, reactor: Any, settings: Settings, factory: IProtocolFactory) -> None:
         self._reactor = reactor
         self._settings = settings
-        self._door = door
+        self._factory = factory
         self._port: IListeningPort | None = None
 
     def privilegedStartService(self) -> None:
+        """
+        Start to listen, while the process still has its privileges.
+
+        Raises:
+            CannotStart: The endpoint is invalid or in use, or other machines can reach it
+                although clients need no token.
+        """
         description = self._settings.endpoint
         try:
             endpoint = serverFromString(self._reactor, description)
-        except (ValueError, TypeError, KeyError, IndexError) as problem:
-            raise CannotStart(f"kiroworkers: --listen {description}: {problem}") from None
-        listening = endpoint.listen(self._door)
-        failed: list[Failure] = []
-        listening.addCallbacks(self._listens, failed.append)
-        if failed:
-            why = getattr(failed[0].value, "socketError", failed[0].value)
-            raise CannotStart(f"kiroworkers: cannot listen on {description}: {why}")
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise CannotStart(f"kiroworkers: --listen {description}: {error}") from None
+        listening = endpoint.listen(self._factory)
+        failures: list[Failure] = []
+        listening.addCallbacks(self._on_listening, failures.append)
+        if failures:
+            reason = getattr(failures[0].value, "socketError", failures[0].value)
+            raise CannotStart(f"kiroworkers: cannot listen on {description}: {reason}")
         if self._port is None:
-            raise CannotStart(f"kiroworkers: --listen {description}: did not listen at once")
+            raise CannotStart(
+                f"kiroworkers: --listen {description}: it did not start listening at once"
+            )
         host = getattr(self._port.getHost(), "host", None)
         if host is not None and not self._settings.open_to_others:
             try:
-                refuse_others("--listen", host)
-            except InvalidSetting as problem:
+                require_loopback("--listen", host)
+            except InvalidSetting as error:
                 self._port.stopListening()
-                raise CannotStart(f"kiroworkers: {problem}") from None
+                raise CannotStart(f"kiroworkers: {error}") from None
 
     def stopService(self) -> Deferred[None]:
+        """
+        Stop listening.
+
+        Returns:
+            A Deferred that fires with None when the port is closed.
+        """
         super().stopService()
         port, self._port = self._port, None
         if port is None:
             return succeed(None)
         return maybeDeferred(port.stopListening).addCallback(lambda _: None)
 
-    def _listens(self, port: IListeningPort) -> None:
+    def _on_listening(self, port: IListeningPort) -> None:
         self._port = port
-        self._log.info("listening on {where}", where=port.getHost())
+        self._log.info("listening on {address}", address=port.getHost())
 
 
-def refuse_others(name: str, host: str) -> None:
+def require_loopback(name: str, host: str) -> None:
     """
+    Check that only this machine can reach `host`.
+
+    Args:
+        name: The option that `host` comes from, for the error message.
+        host: An IP address, with or without a zone.
+
     Raises:
-        InvalidSetting: when other machines can reach `host`.
+        InvalidSetting: Other machines can reach `host`.
     """
     if not ip_address(host.partition("%")[0]).is_loopback:
         raise InvalidSetting(
             name,
             host,
-            "other machines can reach it, and nobody is asked who they are; "
-            "bind a loopback address, give --token-file, or say --insecure",
+            "other machines can reach this address, and clients need no token; "
+            "bind a loopback address, set --token-file, or pass --insecure",
         )

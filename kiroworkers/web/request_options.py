@@ -1,5 +1,5 @@
 """
-What a request says in its headers of how it wants to be treated.
+Read from a request's headers and query how the client wants it to be handled.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from twisted.web.iweb import IRequest
 
 from kiroworkers.errors import InvalidInput
 from kiroworkers.pool.dispatcher import RequestOptions
-from kiroworkers.pool.fair_queue import LEAST_URGENT, MOST_URGENT, USUAL
+from kiroworkers.pool.fair_queue import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY
 
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.I)
 
@@ -19,65 +19,77 @@ _ASYNC = re.compile(r"(?:^|,)\s*respond-async\s*(?=$|[,;])", re.I)
 
 
 def request_options(
-    request: IRequest, client: str, label: str, at_most: float | None = None
+    request: IRequest, client: str, label: str, max_timeout: float | None = None
 ) -> RequestOptions:
     """
-    The terms of `request`: ``X-Request-Timeout`` (seconds), ``Prefer: wait=N``
-    (seconds, RFC 7240) and ``X-Priority`` (0 to 9).
+    Return the timeout and priority of `request`.
+
+    The timeout is the shortest of ``X-Request-Timeout`` (seconds), ``Prefer: wait=N``
+    (seconds, RFC 7240) and `max_timeout`.  If ``wait`` is followed, the response gets the
+    header ``Preference-Applied``; with ``respond-async`` it is ignored.  The priority is
+    ``X-Priority`` (0 to 9).
 
     Args:
-        at_most: seconds that what it asks for may take.
+        request: The request to read.
+        client: The client that sent it, as `Authorizer.authorize` returned it.
+        label: The name of what is asked for, such as a task's.
+        max_timeout: The most seconds that it may take; None for no limit.
 
     Raises:
-        InvalidInput: naming the header that makes no sense.
+        InvalidInput: A header is invalid; the error names it.
     """
     timeout = _timeout(request)
-    waits = None if wants_job(request) else _WAIT.search(header(request, "Prefer") or "")
-    if waits is not None and int(waits[1]) > 0:
-        preferred = float(waits[1])
+    wait = None if wants_job(request) else _WAIT.search(header(request, "Prefer") or "")
+    if wait is not None and int(wait[1]) > 0:
+        preferred = float(wait[1])
         if timeout is None or preferred <= timeout:
             timeout = preferred
-            request.setHeader(b"preference-applied", b"wait=" + waits[1].encode())
-    if at_most is not None:
-        timeout = at_most if timeout is None else min(timeout, at_most)
+            request.setHeader(b"preference-applied", b"wait=" + wait[1].encode())
+    if max_timeout is not None:
+        timeout = max_timeout if timeout is None else min(timeout, max_timeout)
     return RequestOptions(timeout, _priority(request), client, label)
 
 
 def wants_job(request: IRequest) -> bool:
     """
-    Does the client prefer to ask for the answer later (RFC 7240)?
+    Return whether the client prefers a job whose answer it fetches later.
+
+    It says so with ``Prefer: respond-async`` (RFC 7240).
     """
     return _ASYNC.search(header(request, "Prefer") or "") is not None
 
 
 def requested_agent(request: IRequest) -> str | None:
     """
-    The agent that `request` is for, by ``X-Agent``; None where it says none.
+    Return the agent that ``X-Agent`` names, or None without that header.
     """
     return header(request, "X-Agent")
 
 
 def queried_agent(request: IRequest) -> str | None:
     """
-    The agent that ``?agent=NAME`` is about; None for all.
+    Return the agent that ``?agent=NAME`` names, or None, which stands for all agents.
+
+    Raises:
+        InvalidInput: The query has ``agent`` more than once.
     """
-    found = request.args.get(b"agent", [])
-    if len(found) > 1:
-        raise InvalidInput("agent", "agent may stand only once in the query")
-    return found[0].decode("utf-8", "replace") if found else None
+    names = request.args.get(b"agent", [])
+    if len(names) > 1:
+        raise InvalidInput("agent", "agent must appear only once in the query")
+    return names[0].decode("utf-8", "replace") if names else None
 
 
 def wants_raw(request: IRequest) -> bool:
     """
-    Is what the agent said to be shown instead of the answer, by ``?raw=1``?
+    Return whether ``?raw=1`` asks for the agent's own text instead of the parsed answer.
 
     Raises:
-        InvalidInput: when it says neither that nor ``raw=0``.
+        InvalidInput: ``raw`` is neither 0 nor 1, or appears more than once.
     """
-    found: list[bytes] = request.args.get(b"raw", [b"0"])
-    if found not in ([b"0"], [b"1"]):
-        raise InvalidInput("raw", "raw must be 0 or 1, once")
-    return found == [b"1"]
+    values: list[bytes] = request.args.get(b"raw", [b"0"])
+    if values not in ([b"0"], [b"1"]):
+        raise InvalidInput("raw", "raw must be 0 or 1, and appear only once")
+    return values == [b"1"]
 
 
 def _timeout(request: IRequest) -> float | None:
@@ -90,7 +102,7 @@ def _timeout(request: IRequest) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise InvalidInput(name, f"{name} must be a number of seconds above 0")
+        raise InvalidInput(name, f"{name} must be a positive number of seconds")
     return seconds
 
 
@@ -98,17 +110,19 @@ def _priority(request: IRequest) -> int:
     name = "X-Priority"
     text = header(request, name)
     if text is None:
-        return USUAL
+        return DEFAULT_PRIORITY
     if not re.fullmatch("[0-9]", text):
         raise InvalidInput(
-            name, f"{name} must be from {LEAST_URGENT} to {MOST_URGENT}, the most urgent"
+            name, f"{name} must be a digit from {MIN_PRIORITY} (least urgent) to {MAX_PRIORITY}"
         )
     return int(text)
 
 
 def header(request: IRequest, name: str) -> str | None:
     """
-    The header `name`, whatever its bytes are.
+    Return the value of the header `name` without surrounding white space, or None.
+
+    It is decoded as Latin-1, so that every sequence of bytes is accepted.
     """
     value = request.getHeader(name.encode())
     return None if value is None else value.decode("latin-1").strip()

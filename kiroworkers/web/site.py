@@ -1,7 +1,8 @@
 """
-A request before any route sees it: its body bounded, its host and its origin
-judged, its path and method made sense of.  Whatever is refused here is refused
-in JSON.
+Check each request before it is routed.
+
+The site bounds the body, validates the method and the path, and checks the Host and
+Origin headers.  Every rejection is a JSON response.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.web import http
 from twisted.web.iweb import IAccessLogFormatter
@@ -18,75 +18,62 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 from zope.interface import provider
 
-from kiroworkers.web.addresses import LOOPBACK, host_of, name_in
+from kiroworkers.web.addresses import LOOPBACK, host_of, hostname_of
 from kiroworkers.web.channel import Channel
 from kiroworkers.web.errors import HttpError, respond_to_http_error
 from kiroworkers.web.headers import SECURITY_HEADERS, allows_origin, cors_headers
+from kiroworkers.web.limits import RequestLimits
 
-#: Others are no methods, or only look like one to the router.
+#: Anything else is no method, or only looks like one to the router.
 _METHOD = re.compile(rb"[A-Z]+")
 
-#: Those that change nothing and cost nothing.
-_HARMLESS = (b"GET", b"HEAD", b"OPTIONS")
+#: Methods that change nothing and cost nothing, so that any page may send them.
+_SAFE_METHODS = (b"GET", b"HEAD", b"OPTIONS")
 
-#: Seconds that a connection may be silent between requests.
-_SILENCE = 60
+#: Seconds that a connection may be idle between requests.
+_IDLE_TIMEOUT = 60
 
-#: Seconds in which a response is given to the kernel.
-_LOGGED_AFTER = 0.01
-
-
-@frozen
-class RequestLimits:
-    """
-    What the door lets in.
-
-    Attributes:
-        max_body: bytes of a body.
-        receive_timeout: seconds from a request's first byte to its last.
-        cors_origins: whose pages may call from a browser.
-        hosts: what else the server is called, besides the names of this machine
-            and the address that was reached.
-        any_host: does it answer to any name?
-    """
-
-    max_body: int
-    receive_timeout: float
-    cors_origins: tuple[str, ...] = ()
-    hosts: tuple[str, ...] = ()
-    any_host: bool = False
+#: Seconds after a response until its log line is written; by then the kernel has the
+#: response.
+_LOG_DELAY = 0.01
 
 
 class BoundedRequest(Request):
     """
-    A request whose body ends where it is longer than the rules allow.
+    Represent a request that is rejected when it exceeds the site's `RequestLimits`.
     """
 
-    _received = 0
+    _body_length = 0
 
     @property
-    def _door(self) -> ApiSite:
+    def _limits(self) -> RequestLimits:
         # Twisted sets `site` only when it processes the request.
         channel: Any = self.channel
-        door: ApiSite = channel.site
-        return door
+        limits: RequestLimits = channel.site.limits
+        return limits
 
     def handleContentChunk(self, data: bytes) -> None:
-        self._received += len(data)
-        if self._received <= self._door.rules.max_body:
+        """
+        Store a piece of the body, or reject the request if the body is too large.
+        """
+        self._body_length += len(data)
+        if self._body_length <= self._limits.max_body:
             super().handleContentChunk(data)
         else:
             channel: Any = self.channel
-            channel.refuse_body()
+            channel.reject_body()
 
     def process(self) -> None:
+        """
+        Check the request, and answer it with an error or pass it to its route.
+        """
         try:
-            self._tell_browser()
-            self._judge()
-            self._judge_host()
-            self._judge_origin()
-        except HttpError as refusal:
-            self._refuse(refusal)
+            self._set_browser_headers()
+            self._check_request_line()
+            self._check_host()
+            self._check_origin()
+        except HttpError as error:
+            self._reject(error)
             return
         if self.method == b"OPTIONS":
             self.setResponseCode(204)
@@ -94,107 +81,123 @@ class BoundedRequest(Request):
             return
         super().process()
 
-    def _judge(self) -> None:
+    def _check_request_line(self) -> None:
         if not _METHOD.fullmatch(self.method):
-            raise HttpError(405, "wrong_method", "Nothing here takes that method")
+            raise HttpError(405, "wrong_method", "No path here accepts this method")
         try:
             self.uri.decode("ascii")
             unquote_to_bytes(self.path).decode("utf-8")
         except UnicodeDecodeError:
             raise HttpError(400, "bad_path", "The path is not UTF-8") from None
         if not self.path.startswith(b"/") and (self.method, self.path) != (b"OPTIONS", b"*"):
-            raise HttpError(400, "bad_path", "The path does not begin with /")
+            raise HttpError(400, "bad_path", "The path must begin with /")
 
-    def _judge_host(self) -> None:
+    def _check_host(self) -> None:
         """
-        A page of another site may have been led here by a name of its own.
+        Reject a request for a host name that is not this server's.
+
+        Such a name may belong to another site that resolves it to this server, so that
+        the site's pages can read the responses (DNS rebinding).
         """
-        said = self.requestHeaders.getRawHeaders(b"host", [])
-        if len(said) > 1 or (not said and self.clientproto == b"HTTP/1.1"):
-            raise HttpError(400, "bad_host", "Send one header Host")
-        if not all(each.isascii() for each in said):
-            raise HttpError(400, "bad_host", "The header Host is not ASCII")
-        rules = self._door.rules
-        # No browser reaches a socket in the file system; a proxy may, for one.
+        hosts = self.requestHeaders.getRawHeaders(b"host", [])
+        if len(hosts) > 1 or (not hosts and self.clientproto == b"HTTP/1.1"):
+            raise HttpError(400, "bad_host", "Send exactly one Host header")
+        if not all(host.isascii() for host in hosts):
+            raise HttpError(400, "bad_host", "The Host header is not ASCII")
+        limits = self._limits
+        # No browser connects to a UNIX domain socket; a proxy may, on behalf of one.
         private = host_of(self.getClientAddress()) == "unix"
-        if rules.any_host or (private and not rules.hosts):
+        if limits.any_host or (private and not limits.hosts):
             return
-        name = name_in("".join(each.decode("ascii") for each in said))
-        if name not in {*LOOPBACK, *rules.hosts, host_of(self.getHost())}:
+        name = hostname_of("".join(host.decode("ascii") for host in hosts))
+        if name not in {*LOOPBACK, *limits.hosts, host_of(self.getHost())}:
             raise HttpError(
                 403,
                 "wrong_host",
-                "This server does not answer to this name in the header Host "
-                "(see --allow-host; with --token-file any will do)",
+                "This server does not serve the host in the Host header "
+                "(see --allow-host; with --token-file, any host is served)",
             )
 
-    def _judge_origin(self) -> None:
+    def _check_origin(self) -> None:
         """
-        A page may not spend or change anything behind its reader's back.
+        Reject a request by which a page of another origin would change or spend something.
         """
         origin = self._origin()
-        if self.method in _HARMLESS or not origin:
+        if self.method in _SAFE_METHODS or not origin:
             return
-        # A page of this server's own is no stranger; its host was judged before.
-        own = origin.partition("://")[2] == (self.getHeader(b"host") or b"").decode("latin-1")
-        if not own and not allows_origin(origin, self._door.rules.cors_origins):
+        # This server's own pages are allowed; the Host header was checked before.
+        same_origin = origin.partition("://")[2] == (self.getHeader(b"host") or b"").decode(
+            "latin-1"
+        )
+        if not same_origin and not allows_origin(origin, self._limits.cors_origins):
             raise HttpError(
-                403, "wrong_origin", "Pages of this origin may not ask (see --cors-origin)"
+                403, "wrong_origin", "Requests from this origin are not allowed (see --cors-origin)"
             )
 
     def _origin(self) -> str:
         return (self.getHeader(b"origin") or b"").decode("latin-1")
 
-    def _refuse(self, refusal: HttpError) -> None:
-        body = respond_to_http_error(self, refusal)
+    def _reject(self, error: HttpError) -> None:
+        body = respond_to_http_error(self, error)
         if self.method != b"HEAD":
             self.write(body)
         self.finish()
 
-    def _tell_browser(self) -> None:
-        headers = cors_headers(self._origin(), self._door.rules.cors_origins)
+    def _set_browser_headers(self) -> None:
+        headers = cors_headers(self._origin(), self._limits.cors_origins)
         for name, value in {**SECURITY_HEADERS, **headers}.items():
             self.setHeader(name, value)
 
 
 class ApiSite(Site):
     """
-    Serves `resource` by the `rules`.
+    Serve a resource to requests that meet the limits.
+
+    Attributes:
+        limits: The `RequestLimits` that each request must meet.
     """
 
-    # Twisted's own chooses between versions of HTTP, and this is the one that we speak.
+    # Twisted's own protocol negotiates the version of HTTP; this site only speaks 1.1.
     protocol: Any = Channel
     requestFactory = BoundedRequest
 
-    def __init__(self, clock: IReactorTime, resource: IResource, rules: RequestLimits) -> None:
-        super().__init__(resource, timeout=_SILENCE, logFormatter=log_line, reactor=clock)
-        self.rules = rules
+    def __init__(self, clock: IReactorTime, resource: IResource, limits: RequestLimits) -> None:
+        super().__init__(resource, timeout=_IDLE_TIMEOUT, logFormatter=log_line, reactor=clock)
+        self.limits = limits
         self.displayTracebacks = False
-        # Nothing here takes a form, and a large one takes long to read.
+        # No route accepts a form, and parsing a large one takes long.
         self._parsePOSTFormSubmission = False
         self._clock = clock
         self._unlogged: list[http.Request] = []
 
     def log(self, request: http.Request) -> None:
         """
-        Log that `request` was answered, when its response is on its way: writing a line
-        takes a fifth of the time that passes between an answer and its client.
+        Write the access log line of `request` shortly after its response is on its way.
+
+        Writing a line takes a fifth of the time that a response needs to reach its
+        client, so the client does not wait for it.
         """
         if not self._unlogged:
-            self._clock.callLater(_LOGGED_AFTER, self._log_all)
+            self._clock.callLater(_LOG_DELAY, self._log_all)
         self._unlogged.append(request)
 
     def _log_all(self) -> None:
         requests, self._unlogged = self._unlogged, []
-        for each in requests:
-            super().log(each)
+        for request in requests:
+            super().log(request)
 
     def stopFactory(self) -> None:
+        """
+        Write the log lines that are still due, and close the log.
+        """
         self._log_all()
         super().stopFactory()
 
     def getResourceFor(self, request: Request) -> IResource:
-        # Twisted has just said its own name and version.
+        """
+        Return the resource for `request`, without naming Twisted in its response.
+        """
+        # Twisted has just set this header to its own name and version.
         request.setHeader(b"Server", SECURITY_HEADERS[b"Server"])
         resource: IResource = super().getResourceFor(request)
         return resource
@@ -203,17 +206,18 @@ class ApiSite(Site):
 @provider(IAccessLogFormatter)
 def log_line(timestamp: str, request: Any) -> str:
     """
-    A line of the log in the combined format, without what clients may have put
-    into the queries of URLs.
+    Return an access log line in the combined format.
+
+    It leaves out the queries of URLs, which may hold what clients want to keep private.
     """
     referrer = (request.getHeader(b"referer") or b"-").partition(b"?")[0]
     agent = request.getHeader(b"user-agent") or b"-"
-    said = b" ".join((request.method, request.path, request.clientproto))
+    request_line = b" ".join((request.method, request.path, request.clientproto))
     return (
-        f'"{host_of(request.getClientAddress())}" - - {timestamp} "{_plain(said)}" '
-        f'{request.code} {request.sentLength or "-"} "{_plain(referrer)}" "{_plain(agent)}"'
+        f'"{host_of(request.getClientAddress())}" - - {timestamp} "{_escaped(request_line)}" '
+        f'{request.code} {request.sentLength or "-"} "{_escaped(referrer)}" "{_escaped(agent)}"'
     )
 
 
-def _plain(said: bytes) -> str:
-    return said.decode("latin-1").replace('"', "'").encode("unicode_escape").decode("ascii")
+def _escaped(text: bytes) -> str:
+    return text.decode("latin-1").replace('"', "'").encode("unicode_escape").decode("ascii")

@@ -1,7 +1,7 @@
 """
-Tokens that requests bear: who they belong to, and what they are good for.
+Read the tokens that authorize requests, with their names and scopes, from a file.
 
-A file has one token a line::
+The file has one token per line::
 
     # name     scopes          token
     backend    ask             f3b1c9…
@@ -20,79 +20,90 @@ from attrs import field, frozen
 
 from kiroworkers.errors import InvalidSetting
 
-#: What a token may be good for: to ask tasks, to see the server's health, and to
-#: control it, which includes seeing.
+#: The scopes of a token: to run tasks, to read the server's health, and to operate the
+#: server, which includes reading its health.
 SCOPES = ("ask", "watch", "operate")
 
-#: Shorter tokens could be guessed.
-_SHORTEST = 16
+#: Characters; a shorter token could be guessed.
+_MIN_LENGTH = 16
 
 
 @frozen
 class ApiToken:
     """
-    Who has a token, and its scopes.  The token itself is not kept.
+    Hold the name and the scopes of a token, but only a digest of the token itself.
+
+    Attributes:
+        name: The client that the token belongs to.
+        scopes: What the token allows, from `SCOPES`.
+        digest: The token's SHA-256 digest.
     """
 
     name: str
     scopes: frozenset[str]
     digest: bytes = field(repr=False)
 
-    def may(self, scope: str) -> bool:
+    def allows(self, scope: str) -> bool:
         """
-        Is the token good for `scope`?
+        Return whether the token allows what `scope` stands for.
         """
         return scope in self.scopes or (scope == "watch" and "operate" in self.scopes)
 
 
 def read_tokens(path: Path) -> list[ApiToken]:
     """
-    The tokens in the file `path`.
+    Return the tokens in the file at `path`.
 
     Raises:
-        InvalidSetting: naming the line that is wrong, but no token.
+        InvalidSetting: The file cannot be read, has no token or has an invalid line.  The
+            message names the line but shows no token.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise InvalidSetting("--token-file", str(path), str(problem)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSetting("--token-file", str(path), str(error)) from None
     tokens: list[ApiToken] = []
     for number, line in enumerate(lines, 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
-        wrong = _wrong(words, tokens)
-        if wrong is not None:
-            raise InvalidSetting("--token-file", str(path), f"line {number}: {wrong}")
+        problem = _problem(words, tokens)
+        if problem is not None:
+            raise InvalidSetting("--token-file", str(path), f"line {number}: {problem}")
         name, scopes, token = words
         tokens.append(ApiToken(name, frozenset(scopes.split(",")), _digest(token)))
     if not tokens:
-        raise InvalidSetting("--token-file", str(path), "has no token")
+        raise InvalidSetting("--token-file", str(path), "contains no token")
     return tokens
 
 
 def find_token(token: str, tokens: Sequence[ApiToken]) -> ApiToken | None:
     """
-    Whose `token` is.  Takes the same time whichever it is.
+    Return the entry of `tokens` for `token`, or None if it is unknown.
+
+    The comparison takes the same time for every token, so that timing reveals nothing.
     """
     digest = _digest(token)
-    found = [each for each in tokens if hmac.compare_digest(each.digest, digest)]
-    return found[0] if found else None
+    matches = [known for known in tokens if hmac.compare_digest(known.digest, digest)]
+    return matches[0] if matches else None
 
 
-def _wrong(words: Sequence[str], before: Sequence[ApiToken]) -> str | None:
+def _problem(words: Sequence[str], previous: Sequence[ApiToken]) -> str | None:
+    """
+    Return what is wrong with the line of these `words`, or None.
+    """
     if len(words) != 3:
         return "must be a name, scopes and a token"
     name, scopes, token = words
-    if any(each.name == name for each in before):
-        return f"the name {name!r} is taken"
-    unknown = [each for each in scopes.split(",") if each not in SCOPES]
+    if any(earlier.name == name for earlier in previous):
+        return f"the name {name!r} is already in use"
+    unknown = [scope for scope in scopes.split(",") if scope not in SCOPES]
     if unknown:
-        return f"{unknown[0]!r} is no scope; there are {', '.join(SCOPES)}"
-    if len(token) < _SHORTEST or not token.isascii():
-        return f"a token must have at least {_SHORTEST} ASCII characters"
-    if any(each.digest == _digest(token) for each in before):
-        return "the token is another's"
+        return f"unknown scope {unknown[0]!r}; the scopes are {', '.join(SCOPES)}"
+    if len(token) < _MIN_LENGTH or not token.isascii():
+        return f"a token must have at least {_MIN_LENGTH} ASCII characters"
+    if any(earlier.digest == _digest(token) for earlier in previous):
+        return "the token is already in use"
     return None
 
 

@@ -1,5 +1,5 @@
 """
-The pools, their workers and their requests, as JSON says them.
+Render pools, workers and requests as the JSON that clients read.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from kiroworkers.pool.dispatcher import Dispatcher, QueueSnapshot, RequestSnapsh
 from kiroworkers.pool.worker import WorkerSnapshot
 
 
-def pool_json(pool: Dispatcher) -> dict[str, Any]:
+def pool_json(dispatcher: Dispatcher) -> dict[str, Any]:
     """
-    What the pool does: `serving`, `paused`, `draining`, an outage by its kind, or
-    `trying`, when the next request shows whether the outage is over.
+    Return the state of a pool and its numbers of workers.
+
+    The state is ``serving``, ``paused``, ``draining``, the kind of failure for which the
+    circuit breaker is open, or ``trying`` if the breaker lets the next request through
+    as a probe.
     """
-    scale, circuit_breaker = pool.worker_pool.scale, pool.worker_pool.circuit_breaker.snapshot()
-    limits = {"workers": scale.workers, "maxWorkers": scale.max_workers}
-    if pool.draining:
+    worker_pool = dispatcher.worker_pool
+    policy, circuit_breaker = worker_pool.autoscale_policy, worker_pool.circuit_breaker.snapshot()
+    limits = {"workers": policy.workers, "maxWorkers": policy.max_workers}
+    if dispatcher.draining:
         return {"state": "draining", "detail": "The server is shutting down", **limits}
     if circuit_breaker is not None:
         return {
@@ -28,58 +32,65 @@ def pool_json(pool: Dispatcher) -> dict[str, Any]:
             "retryAfter": circuit_breaker.retry_after,
             **limits,
         }
-    if pool.paused:
+    if dispatcher.paused:
         return {"state": "paused", "detail": "An operator paused the pool", **limits}
     return {"state": "serving", "detail": None, **limits}
 
 
 def queue_json(queue: QueueSnapshot) -> dict[str, Any]:
     """
-    A queue.
+    Return the length and the limit of a queue.
     """
     return {"length": queue.length, "limit": queue.limit}
 
 
 def agent_json(group: AgentGroup) -> dict[str, Any]:
     """
-    Who answers, how the pool is, and how many wait there.
+    Return the agent of a group, the state of its pool, and its queue.
     """
     agent = group.agent
     return {
         "agentDetail": f"{agent.dialect.label} ({agent.reason})",
         "transport": agent.dialect.transport,
-        "pool": pool_json(group.pool),
-        "queue": queue_json(group.pool.queue()),
+        "pool": pool_json(group.dispatcher),
+        "queue": queue_json(group.dispatcher.queue()),
     }
 
 
 def readiness_json(group: AgentGroup) -> dict[str, Any]:
     """
-    Whether a worker can take work, now or after its turn, or why not; and those
-    that are healthy.
+    Return whether a worker of `group` can take work, now or after its current turn.
+
+    The result also names the healthy workers and, if none can take work, the reason.
     """
-    state = pool_json(group.pool)
-    healthy = [each.name for each in group.pool.worker_pool.snapshots() if each.healthy]
+    state = pool_json(group.dispatcher)
+    healthy = [worker.name for worker in group.dispatcher.worker_pool.snapshots() if worker.healthy]
     if healthy and state["state"] in ("serving", "trying"):
         return {"ready": True, "workers": healthy}
-    why = {"serving": ("No worker is ready", "not_ready")}
-    sentence, code = why.get(state["state"], (state["detail"], state["state"]))
-    return {"ready": False, "error": sentence, "code": code, "workers": healthy}
+    if state["state"] == "serving":
+        message, code = "No worker is ready", "not_ready"
+    else:
+        message, code = state["detail"], state["state"]
+    return {"ready": False, "error": message, "code": code, "workers": healthy}
 
 
 def agents_json(groups: Iterable[AgentGroup]) -> dict[str, Any]:
     """
-    The first group, and each by its name.
+    Return the state of every group by its name, with the first group's at the top level.
     """
-    found = {each.name: agent_json(each) for each in groups}
-    first = next(iter(found))
-    return {"agent": first, **found[first], "agents": found}
+    agents = {group.name: agent_json(group) for group in groups}
+    first = next(iter(agents))
+    return {"agent": first, **agents[first], "agents": agents}
 
 
 def worker_json(worker: WorkerSnapshot, agent: str, now: float) -> dict[str, Any]:
     """
-    A worker of `agent` at the time `now`, with the consumers' names for what they
-    read.
+    Return the state of a worker; the names of the fields are part of the public API.
+
+    Args:
+        worker: The worker's snapshot.
+        agent: The name of the worker's agent.
+        now: The current time in seconds since the epoch.
     """
     return {
         "agent": agent,
@@ -102,7 +113,12 @@ def worker_json(worker: WorkerSnapshot, agent: str, now: float) -> dict[str, Any
 
 def request_json(request: RequestSnapshot, agent: str, now: float) -> dict[str, Any]:
     """
-    A request to `agent` at the time `now`, without what it asks.
+    Return the state of a request, without its input.
+
+    Args:
+        request: The request's snapshot.
+        agent: The name of the agent that it is for.
+        now: The current time in seconds since the epoch.
     """
     return {
         "id": request.number,
@@ -120,6 +136,6 @@ def request_json(request: RequestSnapshot, agent: str, now: float) -> dict[str, 
 
 def milliseconds(seconds: float) -> int:
     """
-    A duration or a time in seconds, in whole milliseconds.
+    Return a duration or a time in seconds as whole milliseconds.
     """
     return int(seconds * 1000)

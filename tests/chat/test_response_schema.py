@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kiroworkers.chat.response_schema import accept_schema, problem_with
 from kiroworkers.errors import InvalidInput
 
-#: Where another validator than ours is known.
+#: Dialects for which jsonschema would choose another validator.
 _DIALECTS = (
     "https://json-schema.org/draft/2019-09/schema",
     "https://json-schema.org/draft/2020-12/schema",
@@ -29,7 +29,7 @@ class SchemaTests(SynchronousTestCase):
 
     def test_fits(self) -> None:
         """
-        An answer is checked, by references inside the schema, too.
+        An answer is checked by the schema and by references inside it.
         """
         schema: Any = {
             "type": "object",
@@ -56,7 +56,8 @@ class SchemaTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        What is no schema, of no object, or needs what is not to be had, is refused.
+        An invalid schema, one of another type than object, and one that needs what is not
+        supported are rejected.
         """
         deep: Any = {}
         for _ in range(5000):
@@ -90,7 +91,7 @@ class SchemaTests(SynchronousTestCase):
 
     def test_patterns(self) -> None:
         """
-        A pattern, which could take for ever, is not tried.
+        A pattern could take forever, so it is not tried.
         """
         schema = {"properties": {"x": {"type": "string", "pattern": "(a+)+$"}}}
         self.assertIsNone(self.sentence({"x": "a" * 60 + "!"}, **schema))
@@ -110,15 +111,15 @@ class SchemaTests(SynchronousTestCase):
 
     def test_numbers(self) -> None:
         """
-        Numbers that cannot be divided fit nothing, which is no fault.
+        A number that is too large to divide fits no `multipleOf`, and causes no exception.
         """
         schema = {"properties": {"x": {"multipleOf": 0.1}}}
         self.assertIsNone(self.sentence({"x": 10}, **schema))
-        self.assertIn("too large a number", self.sentence({"x": 10**400}, **schema) or "")
+        self.assertIn("a number that is too large", self.sentence({"x": 10**400}, **schema) or "")
 
     def test_unique(self) -> None:
         """
-        Whether the items of a list are unique is known in one round.
+        The uniqueness of a long list's items is checked in one pass.
         """
         schema = {"properties": {"x": {"uniqueItems": True}}}
         many = [{"number": number} for number in range(20_000)]
@@ -131,7 +132,7 @@ class SchemaTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """
-        A schema that doubles the work again and again, or has no end, is given up.
+        Validation stops if a schema doubles the work again and again, or has no end.
         """
         doubling: Any = {
             f"d{number}": {"allOf": [{"$ref": f"#/$defs/d{number + 1}"}] * 2}

@@ -1,5 +1,5 @@
 """
-What tests of jobs share.
+Helpers for tests of jobs.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from kiroworkers.web.errors import error_json
 from kiroworkers.web.jobs import job_json
 
 
-def desk_in(
+def job_service_in(
     reactor: Any, groups: AgentGroups, tasks: Mapping[str, Task], **flags: str
 ) -> JobService:
     """
-    A desk that keeps jobs in memory, and runs.
+    Return a running service that keeps jobs in memory.
     """
     settings = Settings.read({"port": "0", **flags}, {})
     job_service = JobService(
@@ -34,13 +34,13 @@ def desk_in(
 
 def new_job(id: str, **fields: Any) -> Job:
     """
-    A job for a story.
+    Return a job of the task generate-story.
     """
-    usual = {
+    defaults = {
         "client": "ann",
         "agent": "kiro",
         "task": "generate-story",
         "payload": {"idea": id},
         "created": 1000.0,
     }
-    return Job(id=id, **{**usual, **fields})
+    return Job(id=id, **{**defaults, **fields})

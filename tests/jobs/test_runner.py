@@ -1,5 +1,5 @@
 """
-Tests for `kiroworkers.jobs.runner`, `once` and `retention`, on a pool in memory.
+Tests for `kiroworkers.jobs.runner`, `idempotency` and `retention`, on a pool in memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
 from kiroworkers.conversations import AgentFailure, load_dialect
-from kiroworkers.errors import KeyMismatch, ShuttingDown, TooManyJobs
+from kiroworkers.errors import IdempotencyKeyMismatch, ShuttingDown, TooManyJobs
 from kiroworkers.jobs.idempotency import IdempotencyCache
 from kiroworkers.jobs.job import IdempotencyKey, Job, StoredResponse
 from kiroworkers.jobs.retention import Retention
@@ -29,7 +29,7 @@ from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.errors import error_json
 from tests import fakekiro
 from tests.jobs.support import new_job
-from tests.memory import pool_in
+from tests.memory import dispatcher_in
 
 
 class RunnerTests(SynchronousTestCase):
@@ -45,31 +45,31 @@ class RunnerTests(SynchronousTestCase):
 
     def begin(self) -> None:
         """
-        A server.
+        Start a server, with the jobs of the last one.
         """
         self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: self.reply(prompt)))
-        self.pool = pool_in(self.reactor, workers=1, backlog=1)
+        self.dispatcher = dispatcher_in(self.reactor, workers=1, backlog=1)
         agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {})
         self.store = JobStore()
         self.store.open(self.file)
         self.addCleanup(self.store.close)
         self.runner = JobRunner(
             self.reactor,
-            AgentGroups([AgentGroup(agent, self.pool)]),
+            AgentGroups([AgentGroup(agent, self.dispatcher)]),
             builtin_tasks(),
             self.store,
             lambda problem: StoredResponse(*error_json(problem)),
             3,
             self.ended.append,
         )
-        self.pool.startService()
+        self.dispatcher.startService()
         self.reactor.advance(0)
         self.runner.startService()
         self.reactor.advance(0)
 
     def accept(self, idea: str, **fields: Any) -> str:
         """
-        The id of a new job, whose turn began if it is the first.
+        Accept a job and return its id; if it is the only one, it has started.
         """
         fields = {"agent": self.pool_name, **fields}
         id = self.runner.accept(new_job("", payload={"idea": idea}, **fields)).id
@@ -87,70 +87,67 @@ class RunnerTests(SynchronousTestCase):
 
     def busy(self) -> None:
         """
-        Whoever is asked from now on takes its time.
+        Let turns that start from now on take for ever.
         """
         self.reply = lambda prompt: None
 
     def test_done(self) -> None:
         """
-        A job is asked, and has its answer.
+        A job runs, and ends with its answer.
         """
         job = self.job(self.accept("An idea"))
         self.assertEqual((job.state, job.attempts), ("done", 1))
-        assert job.said is not None
-        self.assertEqual((job.said.status, job.said.body["title"]), (200, "An idea"))
+        assert job.response is not None
+        self.assertEqual((job.response.status, job.response.body["title"]), (200, "An idea"))
         self.assertEqual(self.ended, [job])
         self.assertNotEqual(self.accept("x"), self.accept("x"))
 
-    def test_not_noted(self) -> None:
+    def test_start_not_recorded(self) -> None:
         """
-        That a job began is not noted when the disk is full; it has its answer.
+        A job whose start cannot be recorded, because the disk is full, gets its answer.
         """
 
         def fail(id: str) -> None:
             raise OperationalError("database or disk is full")
 
-        self.patch(self.store, "started", fail)
+        self.patch(self.store, "mark_started", fail)
         job = self.job(self.accept("An idea"))
-        self.assertEqual((job.state, [*self.pool.requests()]), ("done", []))
+        self.assertEqual((job.state, [*self.dispatcher.requests()]), ("done", []))
         self.assertEqual(len(self.flushLoggedErrors(OperationalError)), 1)
 
     def test_failed(self) -> None:
         """
-        One that gets no answer that fits has failed, for the reason that a client
-        would be told.
+        A job without a valid answer fails, with the error that a client would get.
         """
         self.reply = lambda prompt: "I would rather not."
         job = self.job(self.accept("An idea"))
-        assert job.said is not None
-        self.assertEqual((job.state, job.said.status), ("failed", 502))
-        self.assertEqual(job.said.body["code"], "answer_unfit")
+        assert job.response is not None
+        self.assertEqual((job.state, job.response.status), ("failed", 502))
+        self.assertEqual(job.response.body["code"], "answer_unfit")
 
     def test_in_turn(self) -> None:
         """
-        The pool is given as many jobs as it has workers; the others wait, and
-        their turns come by fair share and priority.
+        As many jobs run as the pool has workers; the others wait, and start by fair share
+        and priority.
         """
         self.busy()
         first = self.accept("first", priority=0)
-        stop_dispatch = [
+        waiting = [
             self.accept("second", priority=0),
             self.accept("of another", client="bob", priority=0),
         ]
-        self.assertEqual(len([*self.pool.requests()]), 1)
-        self.assertEqual([self.job(each).state for each in (first, *stop_dispatch)],
+        self.assertEqual(len([*self.dispatcher.requests()]), 1)
+        self.assertEqual([self.job(id).state for id in (first, *waiting)],
                          ["running", "queued", "queued"])  # fmt: skip
         self.reply = fakekiro.answer_text
         self.runner.cancel(self.job(first))
         self.reactor.pump([1] * 10)
-        self.assertEqual(
-            [each.id for each in self.ended], [first, stop_dispatch[1], stop_dispatch[0]]
-        )
-        self.assertEqual([each.state for each in self.ended], ["cancelled", "done", "done"])
+        self.assertEqual([job.id for job in self.ended], [first, waiting[1], waiting[0]])
+        self.assertEqual([job.state for job in self.ended], ["cancelled", "done", "done"])
 
     def test_cancelled_while_waiting(self) -> None:
         """
-        A job that is cancelled before its turn is never asked.
+        A job that is cancelled while it waits never runs.
         """
         self.busy()
         self.accept("first")
@@ -161,7 +158,7 @@ class RunnerTests(SynchronousTestCase):
 
     def test_bounded(self) -> None:
         """
-        Only so many jobs may be unfinished.
+        The number of unfinished jobs is limited.
         """
         self.busy()
         first = self.accept("1")
@@ -174,10 +171,10 @@ class RunnerTests(SynchronousTestCase):
 
     def test_refused_for_now(self) -> None:
         """
-        A job that the pool refuses, since its queue is full or the agent cannot
-        answer anybody, waits and is asked later.
+        A job that the pool rejects temporarily, because its queue is full or the agent
+        has an outage, waits and runs later.
         """
-        self.pool.worker_pool.record_failure(AgentFailure("throttled", "slow down", 20))
+        self.dispatcher.worker_pool.record_failure(AgentFailure("throttled", "slow down", 20))
         id = self.accept("An idea")
         self.assertEqual((self.job(id).state, self.job(id).attempts), ("queued", 0))
         self.reactor.pump([1] * 19)
@@ -187,8 +184,8 @@ class RunnerTests(SynchronousTestCase):
 
     def test_stopping(self) -> None:
         """
-        A runner that rests takes no job, and begins none; what the next one finds
-        unfinished is asked again.
+        A runner that is stopping accepts and starts no job; the next one runs what it
+        finds unfinished.
         """
         self.busy()
         first, second = self.accept("first"), self.accept("second")
@@ -198,16 +195,16 @@ class RunnerTests(SynchronousTestCase):
         self.assertEqual(self.job(first).state, "running")
         self.runner.stopService()
         self.reactor.advance(0)
-        self.assertEqual([self.job(each).state for each in (first, second)], ["queued"] * 2)
+        self.assertEqual([self.job(id).state for id in (first, second)], ["queued"] * 2)
         self.reply = fakekiro.answer_text
         self.begin()
         self.reactor.pump([0] * 10)
-        self.assertEqual([(each.id, each.attempts) for each in self.ended],
+        self.assertEqual([(job.id, job.attempts) for job in self.ended],
                          [(first, 2), (second, 1)])  # fmt: skip
 
-    def test_finishes_while_resting(self) -> None:
+    def test_finishes_while_stopping(self) -> None:
         """
-        A turn that runs when the server is told to stop is still finished.
+        A job that runs when the server begins to stop is still finished.
         """
         self.busy()
         id = self.accept("An idea")
@@ -217,31 +214,31 @@ class RunnerTests(SynchronousTestCase):
         self.reactor.advance(0)
         self.assertEqual(self.job(id).state, "done")
 
-    def test_poisonous(self) -> None:
+    def test_given_up(self) -> None:
         """
-        A job that was running at the ends of ten servers is not asked again; nor
-        is one for an agent that serves no more.
+        A job that was running when ten servers ended fails, and so does one for an agent
+        that is no longer there.
         """
         self.store.add(new_job("poison", agent=self.pool_name))
         self.store.add(new_job("orphan", agent="gone"))
         for _ in range(10):
-            self.store.started("poison")
+            self.store.mark_started("poison")
         self.begin()
         self.reactor.advance(0)
-        self.assertEqual([each.state for each in self.ended], ["failed", "failed"])
-        codes = [each.said.body["code"] for each in self.ended if each.said is not None]
+        self.assertEqual([job.state for job in self.ended], ["failed", "failed"])
+        codes = [job.response.body["code"] for job in self.ended if job.response is not None]
         self.assertEqual(codes, ["session_lost", "invalid_input"])
 
     def test_unknown_task(self) -> None:
         """
-        A job for a task that there is no more has failed.
+        A job for a task that no longer exists fails.
         """
         job = self.job(self.accept("x", task="write-poem"))
-        assert job.said is not None
-        self.assertEqual((job.state, job.said.status), ("failed", 404))
+        assert job.response is not None
+        self.assertEqual((job.state, job.response.status), ("failed", 404))
 
 
-class OnceTests(SynchronousTestCase):
+class IdempotencyCacheTests(SynchronousTestCase):
     """
     Tests for `IdempotencyCache`.
     """
@@ -252,7 +249,7 @@ class OnceTests(SynchronousTestCase):
         self.store = JobStore()
         self.store.open(None)
         self.addCleanup(self.store.close)
-        self.once = IdempotencyCache(Clock(), self.store)
+        self.cache = IdempotencyCache(Clock(), self.store)
         self.turns: list[Deferred[StoredResponse]] = []
         self.on_progress: OnProgress | None
 
@@ -264,50 +261,50 @@ class OnceTests(SynchronousTestCase):
     def ask(
         self, fingerprint: str = "print", on_progress: OnProgress = lambda _: None
     ) -> Deferred[tuple[StoredResponse, bool]]:
-        return Deferred.fromCoroutine(self.once.ask(self.key, fingerprint, self.turn, on_progress))
+        return Deferred.fromCoroutine(self.cache.run(self.key, fingerprint, self.turn, on_progress))
 
     def test_shared(self) -> None:
         """
-        All that ask the same while the first runs share its turn and what is told
-        of it; who comes later is given the same.
+        Requests that come while the first one runs share its turn and its progress; later
+        ones get the same response.
         """
-        told: list[list[Progress]] = [[], []]
-        waiting = [self.ask(on_progress=each.append) for each in told]
+        progress: list[list[Progress]] = [[], []]
+        waiting = [self.ask(on_progress=steps.append) for steps in progress]
         assert self.on_progress is not None
         self.on_progress(Retrying("x"))
-        self.assertEqual(told, [[Retrying("x")]] * 2)
-        said = StoredResponse(200, {"title": "x"}, {"Worker": "worker1"}, cacheable=True)
-        self.turns[0].callback(said)
-        found = [self.successResultOf(each) for each in (*waiting, self.ask())]
-        self.assertEqual(found, [(said, False), (said, True), (said, True)])
+        self.assertEqual(progress, [[Retrying("x")]] * 2)
+        response = StoredResponse(200, {"title": "x"}, {"Worker": "worker1"}, cacheable=True)
+        self.turns[0].callback(response)
+        results = [self.successResultOf(waiter) for waiter in (*waiting, self.ask())]
+        self.assertEqual(results, [(response, False), (response, True), (response, True)])
         self.assertEqual(len(self.turns), 1)
 
     def test_mismatch(self) -> None:
         """
-        Another request under the same key is refused, while the first runs and
-        after it.
+        Another request under the same key is rejected, while the first one runs and
+        afterwards.
         """
         self.ask()
-        self.failureResultOf(self.ask("another"), KeyMismatch)
+        self.failureResultOf(self.ask("another"), IdempotencyKeyMismatch)
         self.turns[0].callback(StoredResponse(200, {}, cacheable=True))
-        self.failureResultOf(self.ask("another"), KeyMismatch)
-        with self.assertRaises(KeyMismatch):
-            self.once.job(self.key, "another")
+        self.failureResultOf(self.ask("another"), IdempotencyKeyMismatch)
+        with self.assertRaises(IdempotencyKeyMismatch):
+            self.cache.find_job(self.key, "another")
 
-    def test_not_kept(self) -> None:
+    def test_not_cacheable(self) -> None:
         """
-        What cost nothing is told to all that wait, and is asked anew afterwards.
+        A response that is not cacheable goes to all that wait, but not to later requests.
         """
         waiting = [self.ask(), self.ask()]
         self.turns[0].callback(StoredResponse(503, {}))
-        self.assertEqual([self.successResultOf(each)[0].status for each in waiting], [503, 503])
+        self.assertEqual([self.successResultOf(waiter)[0].status for waiter in waiting], [503, 503])
         self.ask("another")
         self.assertEqual(len(self.turns), 2)
 
     def test_given_up(self) -> None:
         """
-        The turn is given up when the last that waits for it is gone, and not
-        before; who comes then begins anew.
+        The execution is cancelled when the last request that waits for it is, and not
+        before; the next request starts another one.
         """
         waiting = [self.ask(), self.ask()]
         waiting[0].cancel()
@@ -322,7 +319,7 @@ class OnceTests(SynchronousTestCase):
 
     def test_disk_full(self) -> None:
         """
-        An answer that cannot be kept is given, and that is logged.
+        A response that cannot be saved is still given, and the failure is logged.
         """
         waiting = self.ask()
         self.store.close()
@@ -332,12 +329,12 @@ class OnceTests(SynchronousTestCase):
 
     def test_fault(self) -> None:
         """
-        A fault is everybody's.
+        An unexpected failure goes to all that wait.
         """
         waiting = [self.ask(), self.ask()]
         self.turns[0].errback(ZeroDivisionError())
-        for each in waiting:
-            self.failureResultOf(each, ZeroDivisionError)
+        for waiter in waiting:
+            self.failureResultOf(waiter, ZeroDivisionError)
 
 
 class RetentionTests(SynchronousTestCase):
@@ -347,8 +344,8 @@ class RetentionTests(SynchronousTestCase):
 
     def test_forgets(self) -> None:
         """
-        What is kept is there for its time, and gone soon after; between, nothing
-        is looked for.
+        A response stays for its time to live and is deleted soon after; until then the
+        store is not queried.
         """
         clock, store = Clock(), JobStore()
         store.open(None)
@@ -357,13 +354,15 @@ class RetentionTests(SynchronousTestCase):
         retention.startService()
         key = IdempotencyKey("ann", "generate-story", "k1")
         clock.advance(10)
-        store.keep(key, "print", StoredResponse(200, {}), clock.seconds())
-        store.keep(evolve(key, key="k2"), "print", StoredResponse(200, {}), clock.seconds() + 30)
+        store.save_response(key, "print", StoredResponse(200, {}), clock.seconds())
+        store.save_response(
+            evolve(key, key="k2"), "print", StoredResponse(200, {}), clock.seconds() + 30
+        )
         clock.advance(59)
-        self.assertIsNotNone(store.record(key))
+        self.assertIsNotNone(store.find_record(key))
         clock.pump([1] * 10)
-        self.assertIsNone(store.record(key))
-        self.assertIsNotNone(store.record(evolve(key, key="k2")))
+        self.assertIsNone(store.find_record(key))
+        self.assertIsNotNone(store.find_record(evolve(key, key="k2")))
         [timer] = clock.getDelayedCalls()
         self.assertEqual(timer.getTime(), 101)
         retention.stopService()

@@ -1,5 +1,5 @@
 """
-Tests for `kiroworkers.jobs.service` and `place`.
+Tests for `kiroworkers.jobs.service` and `paths`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import InvalidSetting
-from kiroworkers.jobs.paths import default_folder, jobs_file
+from kiroworkers.jobs.paths import default_state_dir, jobs_file
 from kiroworkers.jobs.service import read_secret
 from kiroworkers.workspaces.state_folder import StateFolder
 
 
-class PlaceTests(SynchronousTestCase):
+class PathTests(SynchronousTestCase):
     """
     Tests for where jobs are kept.
     """
 
-    def test_usual(self) -> None:
+    def test_default(self) -> None:
         """
-        Each place to listen at has a folder of its own, for the user; one that
-        the next server could not know has none.
+        Each endpoint has a folder of its own, below the user's; one that the next server
+        could not find again has none.
         """
         for environ, expected in [
             ({"HOME": "/home/a"}, "/home/a/.local/state/kiroworkers/tcp-8080-interface=127.0.0.1"),
@@ -32,25 +32,25 @@ class PlaceTests(SynchronousTestCase):
             ({"HOME": "/home/a", "XDG_STATE_HOME": "s"},
              "/home/a/.local/state/kiroworkers/tcp-8080-interface=127.0.0.1"),
         ]:  # fmt: skip
-            found = default_folder(environ, "tcp:8080:interface=127.0.0.1", 8080)
-            self.assertEqual(found, Path(expected))
-        self.assertIsNone(default_folder({"HOME": "/home/a"}, "tcp:0:interface=127.0.0.1", 0))
-        self.assertIsNone(default_folder({}, "tcp:8080", 8080))
+            folder = default_state_dir(environ, "tcp:8080:interface=127.0.0.1", 8080)
+            self.assertEqual(folder, Path(expected))
+        self.assertIsNone(default_state_dir({"HOME": "/home/a"}, "tcp:0:interface=127.0.0.1", 0))
+        self.assertIsNone(default_state_dir({}, "tcp:8080", 8080))
         self.assertEqual(
-            default_folder({"HOME": "/h"}, "unix:/run/../k.sock", -1),
+            default_state_dir({"HOME": "/h"}, "unix:/run/../k.sock", -1),
             Path("/h/.local/state/kiroworkers/unix-run-..-k.sock"),
         )
 
-    def test_stays(self) -> None:
+    def test_survives_clearing(self) -> None:
         """
-        Jobs stay when a state folder is emptied, and are for the user's eyes only.
+        Jobs stay when a state folder is cleared, and only the user can read them.
         """
         folder = StateFolder(Path(self.mktemp()))
         self.addCleanup(folder.release)
         file = jobs_file(folder.path)
         file.touch()
         (folder.path / "work" / "worker1").mkdir(parents=True)
-        folder.empty()
+        folder.clear()
         self.assertEqual(jobs_file(folder.path), file)
         self.assertTrue(file.exists())
         self.assertEqual([*(folder.path / "work").iterdir()], [])
@@ -64,8 +64,8 @@ class SecretTests(SynchronousTestCase):
 
     def test_read(self) -> None:
         """
-        White space around the secret is no part of it; one that could be guessed
-        is refused, and not told.
+        White space around the secret is ignored; a secret that could be guessed is
+        rejected, and the error does not show it.
         """
         file = Path(self.mktemp())
         file.write_text("  a secret of the tests\n")

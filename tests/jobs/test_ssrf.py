@@ -9,15 +9,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from kiroworkers.jobs.ssrf import CallbackHosts
 
 
-class HostsTests(SynchronousTestCase):
+class CallbackHostsTests(SynchronousTestCase):
     """
     Tests for `CallbackHosts`.
     """
 
-    def test_usual(self) -> None:
+    def test_default(self) -> None:
         """
-        Without a list, any public address may be called, and no other, however it
-        is written.
+        Without a list, public addresses may be called and others may not, in whatever
+        notation.
         """
         hosts = CallbackHosts(())
         for address in [
@@ -25,7 +25,7 @@ class HostsTests(SynchronousTestCase):
             "2606:2800:21f:cb07:6820:80da:af6b:8b2c",
             "64:ff9b::5db8:d70e",
         ]:
-            self.assertEqual(hosts.chosen("x.example", [address]), [address])
+            self.assertEqual(hosts.allowed_addresses("x.example", [address]), [address])
         for address in [
             "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0",
             "100.64.0.1", "224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fc00::1",
@@ -33,27 +33,27 @@ class HostsTests(SynchronousTestCase):
             "ff02::1", "2001:0:53aa:64c:0:0:80ff:fffe", "::127.0.0.1", "::ffff:0:127.0.0.1",
             "64:ff9b:1::7f00:1", "5f00::1", "4000::1",
         ]:  # fmt: skip
-            self.assertEqual(hosts.chosen("x.example", [address]), (), address)
-        self.assertEqual(hosts.chosen("x.example", ["93.184.215.14", "10.0.0.1"]), ())
+            self.assertEqual(hosts.allowed_addresses("x.example", [address]), (), address)
+        self.assertEqual(hosts.allowed_addresses("x.example", ["93.184.215.14", "10.0.0.1"]), ())
 
     def test_listed(self) -> None:
         """
-        What is listed may be called wherever it is, and nothing else.
+        Listed hosts may be called whatever their address, and no others.
         """
         hosts = CallbackHosts(["Hooks.example.com", "*.inner.example", "127.0.0.1"])
         for host in ["hooks.example.com", "a.inner.example", "127.0.0.1"]:
-            self.assertIsNone(hosts.refuses(f"http://{host}:1/x"))
-            self.assertEqual(hosts.chosen(host, ["10.0.0.1"]), ["10.0.0.1"])
+            self.assertIsNone(hosts.url_problem(f"http://{host}:1/x"))
+            self.assertEqual(hosts.allowed_addresses(host, ["10.0.0.1"]), ["10.0.0.1"])
         for host in ["example.com", "inner.example", "127.0.0.2", "127.0.0.1.example.com"]:
-            self.assertIn("not among --callback-hosts", hosts.refuses(f"https://{host}/") or "")
+            self.assertIn("not in --callback-hosts", hosts.url_problem(f"https://{host}/") or "")
 
     def test_urls(self) -> None:
         """
-        A URL that is none, or whose address is not public, is refused with a reason.
+        An invalid URL, or one with an address that is not public, is rejected with a reason.
         """
         hosts = CallbackHosts(())
         for url in ["https://hooks.example.com/a?b=c", "http://93.184.215.14:81/"]:
-            self.assertIsNone(hosts.refuses(url))
+            self.assertIsNone(hosts.url_problem(url))
         for url, reason in [
             ("", "URL"),
             ("hooks.example.com", "URL"),
@@ -67,7 +67,7 @@ class HostsTests(SynchronousTestCase):
             ("http://x.example\\@y.example/", "backslashes"),
             ("http://x.example/#y", "fragment"),
             ("http://user:word@x.example/", "credentials"),
-            ("http://127.0.0.1/", "no public address"),
-            ("http://[::ffff:10.0.0.1]/", "no public address"),
+            ("http://127.0.0.1/", "not a public address"),
+            ("http://[::ffff:10.0.0.1]/", "not a public address"),
         ]:
-            self.assertIn(reason, hosts.refuses(url) or "", url)
+            self.assertIn(reason, hosts.url_problem(url) or "", url)

@@ -33,106 +33,106 @@ class StoreTests(SynchronousTestCase):
         self.addCleanup(store.close)
         return store
 
-    def found(self, id: str) -> Job:
+    def stored(self, id: str) -> Job:
         job = self.store.get(id)
         assert job is not None
         return job
 
     def test_kept(self) -> None:
         """
-        What was added is there for the next who opens the file, though nobody
-        closed it, with every field as it was.
+        A job is in the file for the next store that opens it, even if the first one was
+        not closed, with every field as it was.
         """
         job = new_job(
             "a", payload={"idea": "\ud800é"}, priority=9, timeout=1.5, callback=Webhook("http://x/")
         )
         self.store.add(job, KEY, "print")
         self.store = self.opened()
-        self.assertEqual(self.found("a"), evolve(job, number=1))
-        record = self.store.record(KEY)
+        self.assertEqual(self.stored("a"), evolve(job, number=1))
+        record = self.store.find_record(KEY)
         assert record is not None
         self.assertEqual((record.fingerprint, record.job), ("print", "a"))
-        self.assertIsNone(self.store.record(evolve(KEY, client="bob")))
+        self.assertIsNone(self.store.find_record(evolve(KEY, client="bob")))
 
     def test_life(self) -> None:
         """
-        A job is unfinished until it has ended, and counts how often it was asked.
+        A job is unfinished until it has ended, and counts its attempts.
         """
         for id in ("a", "b", "c"):
             self.store.add(new_job(id))
-        self.assertEqual([self.store.position(self.found(id)) for id in "abc"], [1, 2, 3])
-        self.store.started("a")
-        self.store.started("a")
-        self.assertEqual(self.store.position(self.found("c")), 2)
-        self.store.waits("a")
-        self.assertEqual((self.found("a").state, self.found("a").attempts), ("queued", 2))
-        said = StoredResponse(200, {"title": "x"}, cacheable=True)
-        self.store.ended("b", "done", said, 5.0)
-        self.assertEqual((self.found("b").said, self.found("b").ended), (said, 5.0))
-        self.assertEqual([each.id for each in self.store.unfinished()], ["a", "c"])
+        self.assertEqual([self.store.position(self.stored(id)) for id in "abc"], [1, 2, 3])
+        self.store.mark_started("a")
+        self.store.mark_started("a")
+        self.assertEqual(self.store.position(self.stored("c")), 2)
+        self.store.requeue("a")
+        self.assertEqual((self.stored("a").state, self.stored("a").attempts), ("queued", 2))
+        response = StoredResponse(200, {"title": "x"}, cacheable=True)
+        self.store.mark_ended("b", "done", response, 5.0)
+        self.assertEqual((self.stored("b").response, self.stored("b").ended), (response, 5.0))
+        self.assertEqual([job.id for job in self.store.unfinished()], ["a", "c"])
         self.assertEqual(self.store.count_unfinished(), 2)
 
     def test_listed(self) -> None:
         """
-        Jobs are listed by page, the newest first, of one client or of all.
+        Jobs are listed by page, newest first, of one client or of all.
         """
         for id, client in [("a", "ann"), ("b", "bob"), ("c", "ann")]:
             self.store.add(new_job(id, client=client))
-        self.assertEqual([each.id for each in self.store.listed(None, None, 2)], ["c", "b"])
-        self.assertEqual([each.id for each in self.store.listed(None, 2, 2)], ["a"])
-        self.assertEqual([each.id for each in self.store.listed("ann", None, 9)], ["c", "a"])
+        self.assertEqual([job.id for job in self.store.list_jobs(None, None, 2)], ["c", "b"])
+        self.assertEqual([job.id for job in self.store.list_jobs(None, 2, 2)], ["a"])
+        self.assertEqual([job.id for job in self.store.list_jobs("ann", None, 9)], ["c", "a"])
 
     def test_callbacks(self) -> None:
         """
-        The end of a job is to be told from then on, until there is no next time.
+        A webhook is pending from the end of its job until no further attempt is due.
         """
         self.store.add(new_job("a", callback=Webhook("http://x/")))
         self.store.add(new_job("b"))
         for id in ("a", "b"):
-            self.store.ended(id, "cancelled", None, 5.0)
-        [told] = self.store.to_call_back()
-        self.assertEqual(told.callback, Webhook("http://x/", 0, 5.0))
-        self.store.called_back("a", 9.0)
-        self.assertEqual(self.found("a").callback, Webhook("http://x/", 1, 9.0))
-        self.store.called_back("a", None)
-        self.assertEqual(self.store.to_call_back(), [])
+            self.store.mark_ended(id, "cancelled", None, 5.0)
+        [pending] = self.store.pending_webhooks()
+        self.assertEqual(pending.callback, Webhook("http://x/", 0, 5.0))
+        self.store.record_webhook_attempt("a", 9.0)
+        self.assertEqual(self.stored("a").callback, Webhook("http://x/", 1, 9.0))
+        self.store.record_webhook_attempt("a", None)
+        self.assertEqual(self.store.pending_webhooks(), [])
 
-    def test_forgotten(self) -> None:
+    def test_expired(self) -> None:
         """
-        What is old is forgotten, a job's key with it; what is unfinished or still
-        to be told is not.
+        Old jobs, their keys and old responses are deleted; unfinished jobs and those with
+        a pending webhook are not.
         """
         self.store.add(new_job("old"), KEY, "print")
         self.store.add(new_job("untold", callback=Webhook("http://x/")))
         self.store.add(new_job("waits"))
         other = evolve(KEY, key="k2")
-        self.store.keep(other, "print", StoredResponse(200, {}), 4.0)
+        self.store.save_response(other, "print", StoredResponse(200, {}), 4.0)
         self.assertEqual(self.store.oldest(), 4.0)
         for id in ("old", "untold"):
-            self.store.ended(id, "cancelled", None, 5.0)
-        self.store.forget(4.0)
-        self.assertIsNone(self.store.record(other))
-        self.assertIsNotNone(self.store.record(KEY))
+            self.store.mark_ended(id, "cancelled", None, 5.0)
+        self.store.delete_expired(4.0)
+        self.assertIsNone(self.store.find_record(other))
+        self.assertIsNotNone(self.store.find_record(KEY))
         self.assertEqual(self.store.oldest(), 5.0)
-        self.store.forget(5.0)
-        self.assertIsNone(self.store.record(KEY))
+        self.store.delete_expired(5.0)
+        self.assertIsNone(self.store.find_record(KEY))
         self.assertEqual(
-            [each.id for each in self.store.listed(None, None, 9)], ["waits", "untold"]
+            [job.id for job in self.store.list_jobs(None, None, 9)], ["waits", "untold"]
         )
         self.assertIsNone(self.store.oldest())
 
-    def test_forgotten_by_and_by(self) -> None:
+    def test_expired_in_batches(self) -> None:
         """
-        Not more than so much is forgotten at once.
+        The number of records that one call deletes is limited.
         """
         for id in ("a", "b", "c"):
             self.store.add(new_job(id))
-            self.store.ended(id, "cancelled", None, 5.0)
-            self.store.keep(evolve(KEY, key=id), "print", StoredResponse(200, {}), 5.0)
-        self.store.forget(5.0, limit=2)
-        self.assertEqual([each.id for each in self.store.listed(None, None, 9)], ["c"])
+            self.store.mark_ended(id, "cancelled", None, 5.0)
+            self.store.save_response(evolve(KEY, key=id), "print", StoredResponse(200, {}), 5.0)
+        self.store.delete_expired(5.0, limit=2)
+        self.assertEqual([job.id for job in self.store.list_jobs(None, None, 9)], ["c"])
         self.assertEqual(self.store.oldest(), 5.0)
-        self.store.forget(5.0, limit=2)
+        self.store.delete_expired(5.0, limit=2)
         self.assertIsNone(self.store.oldest())
 
     def test_all_or_nothing(self) -> None:
@@ -142,13 +142,13 @@ class StoreTests(SynchronousTestCase):
         self.store.add(new_job("a"))
         with self.assertRaises(sqlite3.IntegrityError):
             self.store.add(new_job("a"), KEY, "print")
-        self.assertIsNone(self.store.record(KEY))
+        self.assertIsNone(self.store.find_record(KEY))
         self.store.add(new_job("b"), KEY, "print")
 
     def test_versions(self) -> None:
         """
-        The file says which version of the schema it has; one of a newer server, or
-        one that is no database, is left alone.
+        The file records the version of its schema; a file of a newer server, or one that is
+        no database, is rejected.
         """
         self.store.close()
         db = sqlite3.connect(self.file)
@@ -157,7 +157,7 @@ class StoreTests(SynchronousTestCase):
         db.close()
         with self.assertRaises(CannotStart) as raised:
             self.opened()
-        self.assertIn("of a newer server", str(raised.exception))
+        self.assertIn("by a newer server", str(raised.exception))
         self.file.write_text("This is no database, however long it may be." * 100)
         with self.assertRaises(CannotStart):
             self.opened()

@@ -1,5 +1,5 @@
 """
-Tests for `kiroworkers.jobs.webhooks` and `post`, on a clock.
+Tests for `kiroworkers.jobs.webhooks` and `webhook_sender`, on a clock.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kiroworkers.jobs.webhooks import Webhooks, signature
 from tests.jobs.support import new_job
 
 
-class CallbacksTests(SynchronousTestCase):
+class WebhooksTests(SynchronousTestCase):
     """
     Tests for `Webhooks`.
     """
@@ -50,29 +50,29 @@ class CallbacksTests(SynchronousTestCase):
 
     def end(self, id: str) -> Job:
         self.store.add(new_job(id, callback=Webhook("http://x.example/")))
-        self.store.ended(id, "cancelled", None, self.clock.seconds())
+        self.store.mark_ended(id, "cancelled", None, self.clock.seconds())
         job = self.store.get(id)
         assert job is not None
-        self.callbacks.tell(job)
+        self.callbacks.schedule(job)
         self.clock.advance(0)
         return job
 
-    def test_told(self) -> None:
+    def test_delivered(self) -> None:
         """
-        The job is posted, signed; once that was heard, no more.
+        The job is posted with a signature, and once only if the call succeeds.
         """
         self.end("a")
         [(url, headers, body, status)] = self.calls
         self.assertEqual((url, json.loads(body)["state"]), ("http://x.example/", "cancelled"))
         self.assertEqual(headers["X-Kiroworkers-Signature"], signature(b"secret", body))
         status.callback(204)
-        self.assertEqual(self.store.to_call_back(), [])
+        self.assertEqual(self.store.pending_webhooks(), [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_again(self) -> None:
+    def test_retried(self) -> None:
         """
-        A call in vain, by its status, a redirect or an error, is made again, each
-        time after twice as long, ten times in all.
+        A call that fails, by its status, a redirect or an error, is made again, each time
+        after twice as long, ten times in all.
         """
         self.end("a")
         delay = 2.0
@@ -88,20 +88,20 @@ class CallbacksTests(SynchronousTestCase):
             self.clock.advance(0.1)
             delay *= 2
         self.assertEqual(len(self.calls), 10)
-        self.assertEqual(self.store.to_call_back(), [])
+        self.assertEqual(self.store.pending_webhooks(), [])
 
     def test_gone(self) -> None:
         """
-        Who is gone is not called again.
+        A receiver that answers 410 is not called again.
         """
         self.end("a")
         self.calls[0][-1].callback(410)
-        self.assertEqual(self.store.to_call_back(), [])
+        self.assertEqual(self.store.pending_webhooks(), [])
 
     def test_next_server(self) -> None:
         """
-        What was not told when the server stopped is told by the next one, when it
-        is due.
+        Calls that are outstanding when a server stops are made by the next one when they
+        are due.
         """
         self.end("under way")
         self.end("due later")
@@ -110,13 +110,15 @@ class CallbacksTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.callbacks = self.started()
         self.clock.advance(0)
-        self.assertEqual([json.loads(each[2])["id"] for each in self.calls[2:]], ["under way"])
+        self.assertEqual(
+            [json.loads(body)["id"] for _, _, body, _ in self.calls[2:]], ["under way"]
+        )
         self.clock.advance(2)
         self.assertEqual(json.loads(self.calls[3][2])["id"], "due later")
 
     def test_bounded(self) -> None:
         """
-        Only so many are called at the same time.
+        The number of calls at a time is limited.
         """
         for number in range(10):
             self.end(str(number))
@@ -126,18 +128,18 @@ class CallbacksTests(SynchronousTestCase):
 
     def test_forgotten(self) -> None:
         """
-        The end of a job that is forgotten is told to nobody.
+        The webhook of a job that was deleted is not called again.
         """
         self.end("a")
-        self.store.remove("a")
+        self.store.delete("a")
         self.calls[0][-1].callback(500)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 @implementer(IHostnameResolver)
-class Names:
+class StaticResolver:
     """
-    Every name has these addresses; or, without any, none for ever.
+    Resolve every name to the same addresses or, if there are none, never.
     """
 
     def __init__(self, *addresses: str) -> None:
@@ -153,15 +155,15 @@ class Names:
     ) -> IHostResolution:
         resolution = HostResolution(hostName)
         resolutionReceiver.resolutionBegan(resolution)
-        for each in self.addresses:
-            kind = IPv6Address if ":" in each else IPv4Address
-            resolutionReceiver.addressResolved(kind("TCP", each, portNumber))
+        for address in self.addresses:
+            kind = IPv6Address if ":" in address else IPv4Address
+            resolutionReceiver.addressResolved(kind("TCP", address, portNumber))
         if self.addresses:
             resolutionReceiver.resolutionComplete()
         return resolution
 
 
-class PosterTests(SynchronousTestCase):
+class WebhookSenderTests(SynchronousTestCase):
     """
     Tests for `WebhookSender`.
     """
@@ -170,14 +172,14 @@ class PosterTests(SynchronousTestCase):
         self.reactor = MemoryReactorClock()
 
     def post(self, *addresses: str, listed: tuple[str, ...] = (), tries: int = 0) -> Deferred[int]:
-        self.reactor.installNameResolver(Names(*addresses))
+        self.reactor.installNameResolver(StaticResolver(*addresses))
         poster = WebhookSender(self.reactor, CallbackHosts(listed))
         return poster.post("http://x.example:81/a", {"X-A": "b"}, b"{}", tries)
 
-    def test_looked_at(self) -> None:
+    def test_checked_address(self) -> None:
         """
-        The connection is to the very address that was looked at; the next try takes
-        the next.
+        The connection goes to an address that was checked; the next attempt uses the next
+        address.
         """
         self.post("93.184.215.14", "93.184.215.15")
         self.post("93.184.215.14", "93.184.215.15", tries=1)
@@ -193,11 +195,11 @@ class PosterTests(SynchronousTestCase):
         self.failureResultOf(self.post("10.0.0.1", listed=("y.example",)), TargetRefused)
         self.assertEqual(self.reactor.tcpClients, [])
         self.post("10.0.0.1", listed=("x.example",))
-        self.assertEqual([each[0] for each in self.reactor.tcpClients], ["10.0.0.1"])
+        self.assertEqual([host for host, *_ in self.reactor.tcpClients], ["10.0.0.1"])
 
     def test_hangs_up(self) -> None:
         """
-        Nobody who is called can keep the connection, however much is still to come.
+        The connection is closed after the response's headers, however much is to follow.
         """
         for end in (b"Content-Length: 0\r\n\r\n", b"Content-Length: 1000\r\n\r\nand so on"):
             posted = self.post("93.184.215.14")
@@ -211,9 +213,9 @@ class PosterTests(SynchronousTestCase):
             self.assertEqual(self.successResultOf(posted), 200)
             self.assertTrue(transport.disconnected)
 
-    def test_patience(self) -> None:
+    def test_timeout(self) -> None:
         """
-        Who takes too long, to be found or to answer, is given up.
+        A call fails if the name resolution or the response takes too long.
         """
         for addresses in [(), ("93.184.215.14",)]:
             posted = self.post(*addresses)

@@ -28,8 +28,8 @@ from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.errors import STATUS
 from kiroworkers.web.tokens import read_tokens
 from tests import fakekiro
-from tests.jobs.support import desk_in
-from tests.memory import pool_in
+from tests.jobs.support import job_service_in
+from tests.memory import dispatcher_in
 
 
 def leaves(kind: type[WorkError]) -> Iterator[type[WorkError]]:
@@ -39,8 +39,8 @@ def leaves(kind: type[WorkError]) -> Iterator[type[WorkError]]:
     derived = kind.__subclasses__()
     if not derived:
         yield kind
-    for each in derived:
-        yield from leaves(each)
+    for subclass in derived:
+        yield from leaves(subclass)
 
 
 class StatusTests(SynchronousTestCase):
@@ -66,17 +66,17 @@ class ApplicationTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reply: Callable[[str], str | None] = fakekiro.answer_text
         self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: self.reply(prompt)))
-        self.pool = pool_in(self.reactor, backlog=0)
+        self.dispatcher = dispatcher_in(self.reactor, backlog=0)
         agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {})
         self.authorizer = Authorizer()
         self.tasks = {**builtin_tasks()}
-        groups = AgentGroups([AgentGroup(agent, self.pool)])
-        self.job_service = desk_in(self.reactor, groups, self.tasks)
+        groups = AgentGroups([AgentGroup(agent, self.dispatcher)])
+        self.job_service = job_service_in(self.reactor, groups, self.tasks)
         application = Application(
             self.reactor, groups, self.tasks, self.authorizer, self.job_service
         )
         self.client: Any = StubTreq(application.resource())
-        self.pool.startService()
+        self.dispatcher.startService()
         self.reactor.advance(0)
 
     def request(self, method: str, path: str, **kwargs: Any) -> tuple[Any, Any]:
@@ -162,8 +162,8 @@ class ApplicationTests(SynchronousTestCase):
 
     def test_refusals(self) -> None:
         """
-        What cannot be answered is refused with a status, a code and a sentence,
-        and no worker is asked.
+        An invalid request is rejected with a status, a code and a message, and no worker
+        is asked.
         """
         story = "/kiro/generate-story"
         json_type = {"content-type": "application/json"}
@@ -201,21 +201,21 @@ class ApplicationTests(SynchronousTestCase):
 
     def test_field(self) -> None:
         """
-        A refused field is named.
+        The error names the field that is invalid.
         """
         _, body = self.request("POST", "/kiro/generate-test", json={"story": {"title": 3}})
         self.assertEqual(body["field"], "story.title")
 
     def test_allowed_methods(self) -> None:
         """
-        A wrong method is told the right ones in the Allow header, too.
+        The response to a wrong method lists the right ones in the Allow header.
         """
         response, _ = self.request("GET", "/kiro/generate-story")
         self.assertIn("POST", response.headers.getRawHeaders("allow")[0])
 
     def test_unfit_answer(self) -> None:
         """
-        A session that answers with nothing that fits is a bad gateway.
+        A request whose answers do not match the schema gets 502.
         """
         self.reply = lambda prompt: "I would rather not."
         response, body = self.request("POST", "/kiro/generate-story", json={"idea": "x"})
@@ -224,21 +224,21 @@ class ApplicationTests(SynchronousTestCase):
 
     def test_reference(self) -> None:
         """
-        An answer that does not fit is told with the worker and the number under which
-        it stands in the log, which does not quote it.
+        The error about an unusable answer names the worker and the request's number, by
+        which the log refers to the answer without quoting it.
         """
         self.reply = lambda prompt: "I would rather not."
         with capturedLogs() as logs:
             _, body = self.request("POST", "/kiro/generate-story", json={"idea": "x"})
-        told = f"{body['worker']}: its answer to request {body['request']} is of no use"
-        said = [eventAsText(each, includeTimestamp=False) for each in logs]
-        self.assertTrue(any(told in each for each in said), said)
-        self.assertFalse(any("rather" in each for each in said), said)
+        expected = f"{body['worker']}: the answer to request {body['request']} is unusable"
+        lines = [eventAsText(event, includeTimestamp=False) for event in logs]
+        self.assertTrue(any(expected in line for line in lines), lines)
+        self.assertFalse(any("rather" in line for line in lines), lines)
 
     def test_raw(self) -> None:
         """
-        With raw=1 an operator sees what the agent said: alone where it fits, beside
-        the reasons where it does not.
+        With raw=1 an operator gets the agent's own text: alone if the answer is valid,
+        and beside the error if it is not.
         """
         response, text = self.get_text("POST", "/kiro/generate-story?raw=1", json={"idea": "x"})
         self.assertEqual(response.code, 200)
@@ -253,7 +253,7 @@ class ApplicationTests(SynchronousTestCase):
 
     def test_raw_is_for_operators(self) -> None:
         """
-        Who may only ask sees no raw text, and no session is asked.
+        A client with the scope ask alone gets no raw text, and no session is asked.
         """
         token = "asker-asker-asker"
         file = Path(self.mktemp())
@@ -275,7 +275,7 @@ class ApplicationTests(SynchronousTestCase):
         """
         response, page = self.get_text("GET", "/docs")
         self.assertIn("/kiro/generate-story", page)
-        self.assertIn("<b>kiro</b>: answers come from", page)
+        self.assertIn("Agent <b>kiro</b>: Kiro CLI", page)
         self.assertEqual(re.findall(r'(?:src|href)="(?:https?:)?//', page), [])
         policy = response.headers.getRawHeaders("content-security-policy")[-1]
         self.assertNotIn("unsafe", policy)
@@ -296,8 +296,8 @@ class ApplicationTests(SynchronousTestCase):
 
     def test_normalised(self) -> None:
         """
-        The response says which fields of the answer were brought into form, by
-        names that a header can hold, and nothing where none was.
+        A header names the fields of the answer that were normalised, percent-encoded; it
+        is absent if there are none.
         """
         name = "X-Kiroworkers-Normalised"
         response, _ = self.request("POST", "/kiro/generate-story", json={"idea": "x"})
@@ -312,8 +312,8 @@ class ApplicationTests(SynchronousTestCase):
 
     def test_limits(self) -> None:
         """
-        A task's own deadline holds where the client's is not the shorter, and a
-        longer prompt than it takes is refused.
+        A task's own timeout applies unless the client's is shorter, and a prompt that is
+        longer than the task allows is rejected.
         """
         self.reply = lambda prompt: None
         task = self.tasks["generate-story"]
@@ -332,30 +332,30 @@ class ApplicationTests(SynchronousTestCase):
         self.tasks["generate-story"] = evolve(task, limits=TaskLimits(prompt=100))
         response, body = self.request("POST", "/kiro/generate-story", json={"idea": "x"})
         self.assertEqual((response.code, body["code"]), (400, "invalid_input"))
-        self.assertIn("too long a prompt", body["error"])
+        self.assertIn("prompt too long", body["error"])
 
     def test_tasks_change(self) -> None:
         """
-        A request that runs is answered by the task that it began with.
+        A running request keeps the task that it started with.
         """
         self.reply = lambda prompt: None
         body = {"idea": "x"}
         pending = self.client.post("http://localhost/kiro/generate-story", json=body)
         self.client.flush()
         self.reactor.advance(0)
-        payload = next(each for each in self.reactor.programs if each.answering)
+        program = next(program for program in self.reactor.programs if program.answering)
         del self.tasks["generate-story"]
         response, _ = self.request("POST", "/kiro/generate-story", json=body)
         self.assertEqual(response.code, 404)
-        payload.say(fakekiro.answer_text(payload.typed[0]))
+        program.say(fakekiro.answer_text(program.typed[0]))
         self.reactor.advance(0)
         self.client.flush()
         self.assertEqual(self.successResultOf(pending).code, 200)
 
     def test_busy(self) -> None:
         """
-        With all workers busy the refusal says when to come again, in the words
-        the consumers know.
+        If all workers are busy, the error says when to retry, with the message that its
+        consumers know.
         """
         self.reply = lambda prompt: None
         for _ in range(2):
@@ -372,26 +372,26 @@ class ApplicationTests(SynchronousTestCase):
         """
         A stopped pool answers 503, and is not ready.
         """
-        self.pool.stopService()
+        self.dispatcher.stopService()
         response, body = self.request("POST", "/kiro/generate-story", json={"idea": "x"})
         self.assertEqual((response.code, body["code"]), (503, "shutting_down"))
         self.assertEqual(self.request("GET", "/ready")[0].code, 503)
 
     def test_fault(self) -> None:
         """
-        A fault of ours is logged with its place, and told as one; what it says is in
-        neither, since it may quote the client.
+        An unexpected exception is logged with its traceback and answered with 500; its
+        message is in neither, because it may quote the client.
         """
 
         def submit(prompt: str, *more: object) -> None:
             raise ZeroDivisionError(prompt)
 
-        self.patch(self.pool, "submit", submit)
+        self.patch(self.dispatcher, "submit", submit)
         with capturedLogs() as logged:
             response, body = self.request("POST", "/kiro/generate-story", json={"idea": "hush"})
-        self.assertEqual((response.code, body), (500, {"error": "The server has a fault",
+        self.assertEqual((response.code, body), (500, {"error": "Internal server error",
                                                        "code": "fault"}))  # fmt: skip
-        [text] = [eventAsText(each) for each in logged if each["log_level"] is LogLevel.error]
+        [text] = [eventAsText(event) for event in logged if event["log_level"] is LogLevel.error]
         self.assertIn("ZeroDivisionError", text)
         self.assertIn("in submit", text)
         self.assertNotIn("hush", text)
@@ -408,9 +408,9 @@ class MixedTests(SynchronousTestCase):
         self.groups = AgentGroups(
             AgentGroup(
                 Agent(load_dialect(dialect), "chosen", "/bin/kiro", (), {}, name),
-                pool_in(self.reactor, workers=1, backlog=backlog, called=called),
+                dispatcher_in(self.reactor, workers=1, backlog=backlog, name_prefix=prefix),
             )
-            for name, dialect, backlog, called in [
+            for name, dialect, backlog, prefix in [
                 ("kiro", "kiro-classic", 1, "worker"),
                 ("tui", "kiro-tui", 3, "tui-worker"),
             ]
@@ -424,11 +424,11 @@ class MixedTests(SynchronousTestCase):
             self.groups,
             tasks,
             Authorizer(),
-            desk_in(self.reactor, self.groups, tasks),
+            job_service_in(self.reactor, self.groups, tasks),
         )
         self.client: Any = StubTreq(application.resource())
         for group in self.groups:
-            group.pool.startService()
+            group.dispatcher.startService()
         self.reactor.advance(0)
 
     def request(self, method: str, path: str, **kwargs: Any) -> tuple[Any, Any]:
@@ -451,8 +451,8 @@ class MixedTests(SynchronousTestCase):
 
     def test_who_answers(self) -> None:
         """
-        The request says who answers, else the task, else it is the first; the
-        response says who did, and the prompt is laid out for that one.
+        The agent is the request's, else the task's, else the first one; the response
+        names it, and the prompt is laid out for it.
         """
         for agent, task, name, worker in [
             (None, "generate-story", "kiro", "worker1"),
@@ -462,18 +462,17 @@ class MixedTests(SynchronousTestCase):
         ]:
             response, body = self.story(agent, task)
             self.assertEqual((response.code, body["title"]), (200, "x"), body)
-            told = [response.headers.getRawHeaders(f"x-kiroworkers-{each}")[0]
-                    for each in ("agent", "worker")]  # fmt: skip
-            self.assertEqual(told, [name, worker])
+            values = [response.headers.getRawHeaders(f"x-kiroworkers-{header}")[0]
+                      for header in ("agent", "worker")]  # fmt: skip
+            self.assertEqual(values, [name, worker])
         for program, layout in zip(self.reactor.programs, ("on one line", "a line of its own"),
                                    strict=True):  # fmt: skip
-            payload = [each for each in program.typed if "Task:" in each]
-            self.assertEqual((len(payload), all(layout in each for each in payload)), (2, True))
+            prompts = [text for text in program.typed if "Task:" in text]
+            self.assertEqual((len(prompts), all(layout in text for text in prompts)), (2, True))
 
     def test_unknown(self) -> None:
         """
-        An agent that does not answer here is refused by the name of the header or
-        the field, with those that do.
+        The error about an unknown agent names the header or field, and the known agents.
         """
         pool = "/operator/workers"
         for field, (response, body) in [
@@ -492,26 +491,26 @@ class MixedTests(SynchronousTestCase):
 
     def test_busy(self) -> None:
         """
-        A request that is refused is told of the queue of those it was for.
+        The error about a full queue describes the queue of the agent that was asked.
         """
         self.reply = lambda prompt: None
         for group in self.groups:
-            group.pool.pause()
-        for agent, room in [("kiro", 1), ("tui", 3)]:
-            for _ in range(room):
+            group.dispatcher.pause()
+        for agent, limit in [("kiro", 1), ("tui", 3)]:
+            for _ in range(limit):
                 self.client.post("http://127.0.0.1/kiro/generate-story", json={"idea": "x"},
                                  headers={"X-Agent": agent})  # fmt: skip
                 self.client.flush()
             response, body = self.story(agent)
             self.assertEqual((response.code, body["code"]), (503, "all_workers_busy"))
-            self.assertEqual(body["queue"], {"length": room, "limit": room})
+            self.assertEqual(body["queue"], {"length": limit, "limit": limit})
 
     def test_outage(self) -> None:
         """
-        An outage of one agent is no other's: the server stays ready, and says who
-        can and who cannot.
+        An outage of one agent does not affect the others: the server stays ready, and
+        reports which agents are.
         """
-        self.tui.pool.worker_pool.record_failure(AgentFailure("throttled", "slow down", None))
+        self.tui.dispatcher.worker_pool.record_failure(AgentFailure("throttled", "slow down", None))
         self.assertEqual(self.story()[0].code, 200)
         response, body = self.story("tui")
         self.assertEqual((response.code, body["code"]), (503, "throttled"))
@@ -530,11 +529,11 @@ class MixedTests(SynchronousTestCase):
 
     def test_nobody_ready(self) -> None:
         """
-        When nobody can take work, the first agent's reason is told, and each
-        other's beside it.
+        If no agent is ready, the response has the first agent's reason at the top level,
+        and the others' beside it.
         """
-        self.kiro.pool.pause()
-        self.tui.pool.worker_pool.record_failure(AgentFailure("throttled", "slow down", None))
+        self.kiro.dispatcher.pause()
+        self.tui.dispatcher.worker_pool.record_failure(AgentFailure("throttled", "slow down", None))
         response, body = self.request("GET", "/ready")
         self.assertEqual((response.code, body["code"], body["ready"]), (503, "paused", False))
         self.assertEqual(body["workers"], ["worker1", "tui-worker1"])
@@ -542,22 +541,22 @@ class MixedTests(SynchronousTestCase):
 
     def test_health(self) -> None:
         """
-        Health says of each worker whose it is, and of each agent what it says of
-        the first.
+        Health names the agent of each worker, and reports on every agent what it reports
+        on the first.
         """
         health = self.request("GET", "/health")[1]
         whose = {name: worker["agent"] for name, worker in health["workers"].items()}
         self.assertEqual(whose, {"worker1": "kiro", "tui-worker1": "tui"})
         self.assertEqual(health["agent"], "kiro")
         self.assertEqual(list(health["agents"]), ["kiro", "tui"])
-        shown = {name: health[name] for name in health["agents"]["kiro"]}
-        self.assertEqual(health["agents"]["kiro"], shown)
+        first = {name: health[name] for name in health["agents"]["kiro"]}
+        self.assertEqual(health["agents"]["kiro"], first)
         self.assertIn("full-screen", health["agents"]["tui"]["agentDetail"])
         self.assertEqual(health["agents"]["tui"]["queue"], {"length": 0, "limit": 3})
 
     def test_catalogue(self) -> None:
         """
-        The catalogue says who can be asked, and whom a task names.
+        The catalogue lists the agents, and the agent that each task names.
         """
         _, body = self.request("GET", "/kiro")
         self.assertEqual(body["agents"], ["kiro", "tui"])
@@ -566,11 +565,11 @@ class MixedTests(SynchronousTestCase):
 
     def test_operator(self) -> None:
         """
-        What an operator says is for all, or for the one that is named.
+        An operator's request applies to all agents, or only to the one that it names.
         """
 
         def paused() -> list[bool]:
-            return [group.pool.paused for group in self.groups]
+            return [group.dispatcher.paused for group in self.groups]
 
         _, body = self.request("POST", "/operator/pause?agent=tui")
         self.assertEqual((paused(), list(body["agents"])), ([False, True], ["tui"]))
@@ -584,7 +583,7 @@ class MixedTests(SynchronousTestCase):
 
     def test_queue(self) -> None:
         """
-        Requests are listed in the order in which they came, whoever is asked.
+        Requests are listed in the order of arrival across agents.
         """
         self.reply = lambda prompt: None
         for agent in ("tui", "kiro", "tui"):
@@ -593,30 +592,37 @@ class MixedTests(SynchronousTestCase):
             self.client.flush()
             self.reactor.advance(0.1)
         _, body = self.request("GET", "/operator/queue")
-        listed = [(each["agent"], each["state"]) for each in body["requests"]]
+        requests = [(item["agent"], item["state"]) for item in body["requests"]]
         expected = [("tui", "running"), ("kiro", "running"), ("tui", "waiting")]
-        self.assertEqual(listed, expected)
+        self.assertEqual(requests, expected)
         _, body = self.request("GET", "/operator/queue?agent=kiro")
-        self.assertEqual([each["agent"] for each in body["requests"]], ["kiro"])
+        self.assertEqual([item["agent"] for item in body["requests"]], ["kiro"])
 
     def test_workers(self) -> None:
         """
-        The number of workers is changed for one agent, the first where none is
-        named; a worker is found whosever it is.
+        The number of workers is changed for one agent, the first one by default; a worker
+        is found by its name, whichever agent it has.
         """
 
         def names() -> list[list[str]]:
-            return [[each.name for each in group.pool.worker_pool.workers] for group in self.groups]
+            return [
+                [worker.name for worker in group.dispatcher.worker_pool.workers]
+                for group in self.groups
+            ]
 
         for query, body in [("", {"agent": "tui"}), ("?agent=tui", {})]:
             self.request("PUT", f"/operator/workers{query}", json={"workers": 2, **body})
             self.assertEqual(names(), [["worker1"], ["tui-worker1", "tui-worker2"]])
         self.request("PUT", "/operator/workers", json={"workers": 3})
-        self.assertEqual([len(each) for each in names()], [3, 2])
+        self.assertEqual([len(workers) for workers in names()], [3, 2])
         response, body = self.request("POST", "/operator/workers/tui-worker2/drain")
         self.assertEqual((response.code, body["worker"]["agent"]), (202, "tui"))
-        drained = [each.name for group in self.groups for each in group.pool.worker_pool.workers
-                   if each.drained]  # fmt: skip
+        drained = [
+            worker.name
+            for group in self.groups
+            for worker in group.dispatcher.worker_pool.workers
+            if worker.drained
+        ]
         self.assertEqual(drained, ["tui-worker2"])
         response, body = self.request("POST", "/operator/workers/tui-worker3/drain")
         self.assertEqual((response.code, body["code"]), (404, "unknown_worker"))

@@ -28,17 +28,17 @@ class LimitTests(SynchronousTestCase):
         return protocol, transport
 
     def refused(self, transport: StringTransport) -> bool:
-        said = transport.value()
-        self.assertEqual(transport.disconnecting, bool(said))
-        if said:
-            self.assertTrue(said.startswith(b"HTTP/1.1 503 Service Unavailable\r\n"))
-            self.assertIn(b"\r\nRetry-After: 5\r\n", said)
-            self.assertIn(b'"code":"too_many_connections","retryAfter":5}', said)
-        return bool(said)
+        output = transport.value()
+        self.assertEqual(transport.disconnecting, bool(output))
+        if output:
+            self.assertTrue(output.startswith(b"HTTP/1.1 503 Service Unavailable\r\n"))
+            self.assertIn(b"\r\nRetry-After: 5\r\n", output)
+            self.assertIn(b'"code":"too_many_connections","retryAfter":5}', output)
+        return bool(output)
 
-    def test_most(self) -> None:
+    def test_limit(self) -> None:
         """
-        One too many is told so and closed; when another one ends there is room.
+        A connection over the limit gets 503 and is closed; one that ends makes space.
         """
         connections = ConnectionLimiter(Factory.forProtocol(Protocol), 2, 0)
         address = IPv4Address("TCP", "192.0.2.1", 1)
@@ -48,9 +48,10 @@ class LimitTests(SynchronousTestCase):
         first.connectionLost(Failure(ConnectionDone()))
         self.assertFalse(self.refused(self.connect(connections, address)[1]))
 
-    def test_most_of_one(self) -> None:
+    def test_limit_per_address(self) -> None:
         """
-        One address, or network, cannot take the room of all; this machine can.
+        The limit per address applies to an IPv4 address and an IPv6 network, but not to
+        this machine.
         """
         connections = ConnectionLimiter(Factory.forProtocol(Protocol), 100, 1)
         for address, refused in [
@@ -67,7 +68,7 @@ class LimitTests(SynchronousTestCase):
         ]:
             _, transport = self.connect(connections, address)
             self.assertEqual(self.refused(transport), refused, address)
-        for each in list(connections.protocols):
-            each.connectionLost(Failure(ConnectionDone()))
+        for protocol in list(connections.protocols):
+            protocol.connectionLost(Failure(ConnectionDone()))
         _, transport = self.connect(connections, IPv4Address("TCP", "192.0.2.1", 1))
         self.assertFalse(self.refused(transport))

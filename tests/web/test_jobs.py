@@ -22,8 +22,8 @@ from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.rate_limiter import RateLimiter
 from kiroworkers.web.tokens import read_tokens
 from tests import fakekiro
-from tests.jobs.support import desk_in
-from tests.memory import pool_in
+from tests.jobs.support import job_service_in
+from tests.memory import dispatcher_in
 
 STORY = "/kiro/generate-story"
 ASYNC = {"Prefer": "respond-async"}
@@ -41,15 +41,15 @@ class JobsTests(SynchronousTestCase):
 
     def begin(self, authorizer: Authorizer) -> None:
         """
-        A server.
+        Start a server.
         """
         self.authorizer = authorizer
-        self.pool = pool_in(self.reactor, workers=1)
+        self.dispatcher = dispatcher_in(self.reactor, workers=1)
         agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {})
-        groups, tasks = AgentGroups([AgentGroup(agent, self.pool)]), builtin_tasks()
+        groups, tasks = AgentGroups([AgentGroup(agent, self.dispatcher)]), builtin_tasks()
         secret = Path(self.mktemp())
         secret.write_text("a secret of the tests")
-        self.job_service = desk_in(
+        self.job_service = job_service_in(
             self.reactor, groups, tasks, **{
                 "max-jobs": "3",
                 "callback-secret-file": str(secret),
@@ -59,7 +59,7 @@ class JobsTests(SynchronousTestCase):
         self.addCleanup(self.job_service.close)
         application = Application(self.reactor, groups, tasks, self.authorizer, self.job_service)
         self.client: Any = StubTreq(application.resource())
-        self.pool.startService()
+        self.dispatcher.startService()
         self.reactor.advance(0)
 
     def send(self, method: str, path: str, **kwargs: Any) -> Any:
@@ -69,7 +69,7 @@ class JobsTests(SynchronousTestCase):
 
     def received(self, pending: Any) -> tuple[Any, Any]:
         """
-        The response, and its body.
+        Return the response and its body.
         """
         self.reactor.advance(0)
         self.client.flush()
@@ -94,14 +94,14 @@ class JobsTests(SynchronousTestCase):
     @property
     def prompts(self) -> int:
         """
-        How many prompts were typed.
+        The number of prompts that were typed.
         """
         typed = [line for program in self.reactor.programs for line in program.typed]
         return len([line for line in typed if line.startswith("Task: ")])
 
     def bear(self) -> Callable[[str], dict[str, str]]:
         """
-        Have tokens; what makes the header of each.
+        Require tokens, and return a function from a token's name to its header.
         """
         file = Path(self.mktemp())
         names = {"ann": "ask", "bob": "ask", "admin": "ask,operate", "eye": "watch"}
@@ -109,25 +109,25 @@ class JobsTests(SynchronousTestCase):
         self.authorizer.tokens = tuple(read_tokens(file))
         return lambda name: {"Authorization": f"Bearer {name:x<20}"}
 
-    def test_looking_counts_for_nobody(self) -> None:
+    def test_reading_is_not_counted(self) -> None:
         """
-        To look at jobs counts for nobody, and is no attempt of a stranger: who may,
-        sees as much each time.
+        Listing jobs counts neither towards the client's rate nor as a failed attempt, and
+        shows the same jobs each time.
         """
         rates = RateLimiter(self.reactor, per_minute=1, burst=2)
-        self.begin(Authorizer(rates=rates))
+        self.begin(Authorizer(rate_limiter=rates))
         bear = self.bear()
         self.order(**bear("ann"))
         for left in (1, 0):
             _, body = self.request("GET", "/jobs", headers=bear("admin"))
-            self.assertEqual([each["client"] for each in body["jobs"]], ["ann"], left)
+            self.assertEqual([job["client"] for job in body["jobs"]], ["ann"], left)
         self.request("GET", "/jobs", headers=bear("ann"))
         self.assertEqual(len(rates), 1)
 
     def test_order(self) -> None:
         """
-        A request that prefers to be answered later gets 202 and a place to ask,
-        where its answer is then.
+        A request with respond-async gets 202 and the location at which its answer can be
+        fetched.
         """
         self.reply = lambda prompt: None
         response, body = self.order()
@@ -142,20 +142,20 @@ class JobsTests(SynchronousTestCase):
             self.assertEqual(self.header(response, name), value)
         response, second = self.order(Prefer="return=minimal, Respond-Async; x=1, wait=5")
         self.assertEqual((response.code, second["state"]), (202, "queued"))
-        _, shown = self.request("GET", second["location"])
-        self.assertEqual((shown["state"], shown["position"], shown["attempts"]), ("queued", 1, 0))
+        _, job = self.request("GET", second["location"])
+        self.assertEqual((job["state"], job["position"], job["attempts"]), ("queued", 1, 0))
         self.reply = fakekiro.answer_text
         [program] = self.reactor.programs
         program.say(fakekiro.answer_text(program.typed[-1]) or "")
         self.reactor.pump([1] * 5)
-        for each in (body, second):
-            response, done = self.request("GET", each["location"])
+        for accepted in (body, second):
+            response, done = self.request("GET", accepted["location"])
             self.assertEqual((done["state"], done["result"]["title"]), ("done", "An idea"))
             self.assertIsNone(self.header(response, "retry-after"))
 
     def test_failed(self) -> None:
         """
-        A job that failed has the error that the request would have got.
+        A failed job has the error that the request itself would have got.
         """
         self.reply = lambda prompt: "I would rather not."
         _, body = self.order()
@@ -166,13 +166,13 @@ class JobsTests(SynchronousTestCase):
 
     def test_removed(self) -> None:
         """
-        DELETE gives up a job that is unfinished, and forgets one that has ended.
+        DELETE cancels an unfinished job, and deletes one that has ended.
         """
         self.reply = lambda prompt: None
         _, body = self.order()
         response, job = self.request("DELETE", body["location"])
         self.assertEqual((response.code, job["state"]), (200, "cancelled"))
-        self.assertEqual(list(self.pool.requests()), [])
+        self.assertEqual(list(self.dispatcher.requests()), [])
         response, nothing = self.request("DELETE", body["location"])
         self.assertEqual((response.code, nothing), (204, None))
         for method in ("GET", "DELETE"):
@@ -181,21 +181,21 @@ class JobsTests(SynchronousTestCase):
 
     def test_pages(self) -> None:
         """
-        The list has pages, the newest job first, and no answers.
+        Jobs are listed by page, newest first and without results.
         """
         ids = [self.order(str(number))[1]["id"] for number in range(5)]
-        found, path = [], "/jobs?limit=2"
+        listed, path = [], "/jobs?limit=2"
         while path:
             _, page = self.request("GET", path)
             self.assertLessEqual(len(page["jobs"]), 2)
-            found += [each["id"] for each in page["jobs"]]
-            self.assertFalse(any("result" in each for each in page["jobs"]))
+            listed += [job["id"] for job in page["jobs"]]
+            self.assertFalse(any("result" in job for job in page["jobs"]))
             path = page["next"]
-        self.assertEqual(found, ids[::-1])
+        self.assertEqual(listed, ids[::-1])
 
     def test_owners(self) -> None:
         """
-        A job is its client's alone; an operator sees all.
+        A client sees its own jobs only, and an operator sees all.
         """
         bear = self.bear()
         response, body = self.order(**bear("ann"))
@@ -210,14 +210,14 @@ class JobsTests(SynchronousTestCase):
         listed = {}
         for name in ("ann", "bob", "admin"):
             _, page = self.request("GET", "/jobs", headers=bear(name))
-            listed[name] = [each["client"] for each in page["jobs"]]
+            listed[name] = [job["client"] for job in page["jobs"]]
         self.assertEqual(listed, {"ann": ["ann"], "bob": ["bob"], "admin": ["bob", "ann"]})
 
-    def test_looking(self) -> None:
+    def test_polling(self) -> None:
         """
-        Who looks how far a job is spends nothing of the rate at which it may ask.
+        Polling a job does not count towards the client's rate.
         """
-        self.authorizer._rates = RateLimiter(self.reactor, per_minute=1, burst=2)
+        self.authorizer._rate_limiter = RateLimiter(self.reactor, per_minute=1, burst=2)
         _, job = self.order()
         for path in (job["location"], "/jobs") * 5:
             self.assertEqual(self.request("GET", path)[0].code, 200)
@@ -227,7 +227,7 @@ class JobsTests(SynchronousTestCase):
 
     def test_full(self) -> None:
         """
-        One job too many is refused, with a time to come again.
+        A job over the limit is rejected, with a time after which to retry.
         """
         self.reply = lambda prompt: None
         for _ in range(3):
@@ -238,7 +238,7 @@ class JobsTests(SynchronousTestCase):
 
     def test_refusals(self) -> None:
         """
-        What makes no sense is refused, the field named, and nobody is asked.
+        An invalid header or query is rejected by name, and no agent is asked.
         """
         hook = "https://hooks.example.com/x"
         for headers, field in [
@@ -261,17 +261,17 @@ class JobsTests(SynchronousTestCase):
 
     def test_no_callbacks(self) -> None:
         """
-        Without a secret to sign with, nobody is called back.
+        Callbacks are rejected if the server has no secret to sign them with.
         """
-        self.job_service.hosts = None
+        self.job_service.callback_hosts = None
         response, body = self.order(**{"X-Callback": "https://hooks.example.com/x"})
         self.assertEqual((response.code, body["field"]), (400, "X-Callback"))
         self.assertIn("--callback-secret-file", body["error"])
 
     def test_key(self) -> None:
         """
-        The same request under the same key gets the same answer, with its headers,
-        for one turn; so do a stream and one with the key in quotes.
+        The same request under the same key, quoted or not, gets the same answer and
+        headers for one turn.
         """
         first, story = self.ask(**{"Idempotency-Key": "k1"})
         self.assertIsNone(self.header(first, "idempotency-replayed"))
@@ -286,8 +286,8 @@ class JobsTests(SynchronousTestCase):
 
     def test_key_of_another(self) -> None:
         """
-        Another body, or another way to hear of it, is a mismatch; another task or
-        another client's key is another key.
+        Another body or another preference under the same key is a mismatch; each task and
+        each client has keys of its own.
         """
         bear = self.bear()
         key = {"Idempotency-Key": "k1"}
@@ -304,10 +304,10 @@ class JobsTests(SynchronousTestCase):
 
     def test_key_of_failures(self) -> None:
         """
-        A failure that cost a turn is given again; one that cost none is not.
+        A failure that cost a turn is replayed; one that cost none is not.
         """
         key = {"Idempotency-Key": "k1"}
-        self.pool.stopService()
+        self.dispatcher.stopService()
         self.assertEqual(self.ask(**key)[0].code, 503)
         self.setUp()
         self.reply = lambda prompt: "I would rather not."
@@ -319,8 +319,8 @@ class JobsTests(SynchronousTestCase):
 
     def test_key_while_it_runs(self) -> None:
         """
-        Who asks the same while it runs waits for the same turn, which goes on when
-        the first hangs up.
+        The same request made meanwhile waits for the same turn, which continues when the
+        first client hangs up.
         """
         self.reply = lambda prompt: None
         key = {"Idempotency-Key": "k1"}
@@ -342,7 +342,8 @@ class JobsTests(SynchronousTestCase):
 
     def test_key_of_a_job(self) -> None:
         """
-        The same order under the same key is the same job, until that is forgotten.
+        The same request for a job under the same key returns the same job until that is
+        deleted.
         """
         key = {"Idempotency-Key": "k1"}
         _, job = self.order(**key)

@@ -26,32 +26,32 @@ class ChunkStreamTests(SynchronousTestCase):
         self.clock = Clock()
         self.request: Any = DummyRequest([b"v1"])
 
-    def stream(self, piecewise: bool = True) -> ChunkStream:
+    def stream(self, incremental: bool = True) -> ChunkStream:
         completion = Completion("chatcmpl-1", 1, "kiro")
-        stream = ChunkStream(self.clock, self.request, completion, piecewise)
+        stream = ChunkStream(self.clock, self.request, completion, incremental)
         self.addCleanup(stream.close)
         return stream
 
     def sent(self) -> list[str]:
         """
-        The texts that were sent, and what else was, as it is.
+        Return the texts and the finish reason that were sent, and other events as they are.
         """
-        found = []
+        sent: list[str] = []
         for event in b"".join(self.request.written).decode().split("\n\n")[:-1]:
             try:
                 [choice] = json.loads(event.removeprefix("data: "))["choices"]
-                found.append(choice["delta"].get("content", choice["finish_reason"]))
+                sent.append(choice["delta"].get("content", choice["finish_reason"]))
             except ValueError:
-                found.append(event)
-        return found
+                sent.append(event)
+        return sent
 
-    def test_pieces(self) -> None:
+    def test_incremental(self) -> None:
         """
-        What is said is sent at once, and what is left at the end.
+        Text is sent as the agent produces it, and the rest at the end.
         """
         stream = self.stream()
         stream.on_progress(Started("worker1", 1))
-        self.assertFalse(stream.begun)
+        self.assertFalse(stream.started)
         stream.on_progress(PartialText('{"reply": "One'))
         self.assertEqual(self.sent(), ["", "One"])
         self.assertTrue(stream.finish("One two", None))
@@ -59,54 +59,54 @@ class ChunkStreamTests(SynchronousTestCase):
 
     def test_whole(self) -> None:
         """
-        What is not read piecewise is sent at the end, even where it is empty.
+        Without incremental reading the reply is sent at the end, even if it is empty.
         """
-        stream = self.stream(piecewise=False)
+        stream = self.stream(incremental=False)
         stream.on_progress(PartialText('{"reply": "One"}'))
-        self.assertFalse(stream.begun)
+        self.assertFalse(stream.started)
         self.assertTrue(stream.finish("", None))
         self.assertEqual(self.sent(), ["", "stop", "data: [DONE]"])
 
     def test_hidden_retry(self) -> None:
         """
-        While nothing was sent, the next attempt is read as the first was.
+        If nothing was sent yet, the next attempt is read like the first.
         """
         stream = self.stream()
         stream.on_progress(PartialText('{"reply": "'))
-        stream.on_progress(Retrying("its session died"))
+        stream.on_progress(Retrying("the session ended"))
         stream.on_progress(PartialText('{"reply": "One"}'))
         self.assertTrue(stream.finish("One", None))
         self.assertEqual(self.sent(), ["", "One", "stop", "data: [DONE]"])
 
-    def test_same_again(self) -> None:
+    def test_visible_retry(self) -> None:
         """
-        After something was sent, an answer that begins with it goes on.
+        If text was sent, an answer that begins with it continues the stream.
         """
         stream = self.stream()
         stream.on_progress(PartialText('{"reply": "One t'))
-        stream.on_progress(Retrying("its session died"))
+        stream.on_progress(Retrying("the session ended"))
         stream.on_progress(PartialText('{"reply": "One two"}'))
         self.assertTrue(stream.finish("One two", None))
         self.assertEqual(self.sent(), ["", "One t", "wo", "stop", "data: [DONE]"])
 
-    def test_taken_back(self) -> None:
+    def test_retracted(self) -> None:
         """
-        One that does not is not sent.
+        If text was sent, an answer that does not begin with it is not sent.
         """
         stream = self.stream()
         stream.on_progress(PartialText('{"reply": "One'))
-        stream.on_progress(Retrying("its session died"))
+        stream.on_progress(Retrying("the session ended"))
         self.assertFalse(stream.finish("Two", None))
         self.assertEqual(self.sent(), ["", "One"])
 
-    def test_alive(self) -> None:
+    def test_keep_alive(self) -> None:
         """
-        Silence is broken by comments until it is closed.
+        Comments are sent in times of silence until the stream is closed.
         """
         stream = self.stream()
         self.clock.pump([14, 1, 15])
         self.assertEqual(self.sent(), [": alive"] * 2)
-        self.assertTrue(stream.begun)
+        self.assertTrue(stream.started)
         stream.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -118,12 +118,18 @@ class ErrorTests(SynchronousTestCase):
 
     def test_format(self) -> None:
         """
-        An error keeps all that it says, under OpenAI's names.
+        An error keeps all of its fields, under OpenAI's names.
         """
-        for status, kind in [
+        for status, error_type in [
             *((400, "invalid_request_error"), (401, "authentication_error")),
             *((403, "permission_error"), (429, "rate_limit_error"), (503, "server_error")),
         ]:
             body = {"error": "No", "code": "no", "field": "n", "retryAfter": 2}
-            expected = {"message": "No", "type": kind, "param": "n", "code": "no", "retryAfter": 2}
+            expected = {
+                "message": "No",
+                "type": error_type,
+                "param": "n",
+                "code": "no",
+                "retryAfter": 2,
+            }
             self.assertEqual(openai_error(status, body), {"error": expected})

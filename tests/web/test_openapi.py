@@ -1,6 +1,7 @@
 """
-Tests for `kiroworkers.web.openapi`: the description itself; what a server does of it
-is tried in `tests.test_openapi`.
+Tests for `kiroworkers.web.openapi`.
+
+They check the document itself; `tests.end_to_end.test_openapi` checks a server against it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import kiroworkers.web
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.web.app import Application
 from kiroworkers.web.openai.routes import OpenAIRoutes
-from kiroworkers.web.openapi import document
-from kiroworkers.web.openapi.failures import MEANING, codes
+from kiroworkers.web.openapi import build_document
+from kiroworkers.web.openapi.failures import MEANINGS, codes_by_status
 from kiroworkers.web.openapi.routes import Route, routes_of
 from kiroworkers.web.openapi.task_schemas import with_nulls
 from kiroworkers.web.operator import OperatorRoutes
@@ -32,34 +33,106 @@ ROUTES = (
 )
 
 
-def described(**more: Any) -> dict[str, Any]:
+#: What a document with everything in it is made with.
+EVERYTHING: Any = {"needs_token": True, "has_callbacks": True}
+
+#: Keywords whose value is a list of schemas for the same value.
+COMBINATORS = ("anyOf", "allOf", "oneOf")
+
+
+def document_of(**options: Any) -> dict[str, Any]:
     """
-    The description of a server with the built-in tasks.
+    Return the document of a server with the built-in tasks.
     """
-    return document(ROUTES, more.pop("tasks", builtin_tasks()), ["kiro", "gemini"], **more)
+    tasks = options.pop("tasks", builtin_tasks())
+    return build_document(ROUTES, tasks, ["kiro", "gemini"], **options)
 
 
 def references(value: Any) -> Iterator[str]:
     """
-    Every place that `value` refers to.
+    Yield every reference in `value`.
     """
     if isinstance(value, dict):
         if isinstance(value.get("$ref"), str):
             yield value["$ref"]
-        for each in value.values():
-            yield from references(each)
+        for item in value.values():
+            yield from references(item)
     if isinstance(value, list | tuple):
-        for each in value:
-            yield from references(each)
+        for item in value:
+            yield from references(item)
 
 
-def at(value: Any, place: str) -> Any:
+def at(value: Any, location: str) -> Any:
     """
-    What stands in `value` at a `place` such as ``#/a/b``.
+    Return what `value` has at a `location` such as ``#/a/b``.
     """
-    for step in place.removeprefix("#").split("/")[1:]:
+    for step in location.removeprefix("#").split("/")[1:]:
         value = value[step]
     return value
+
+
+def document_texts(document: Any) -> Iterator[tuple[str, str]]:
+    """
+    Yield the location and the text of every summary and description that a document must
+    have; the text is empty where there is none.
+    """
+    info, components = document["info"], document["components"]
+    yield from (("info.summary", info["summary"]), ("info.description", info["description"]))
+    for tag in document["tags"]:
+        yield f"tag {tag['name']}", tag.get("description", "")
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            yield from operation_texts(operation, f"{method} {path}")
+    for name, schema in components["schemas"].items():
+        yield f"schema {name}", schema.get("description", "")
+        yield from property_texts(schema, name)
+    for kind in ("parameters", "headers", "responses", "securitySchemes"):
+        for name, component in components[kind].items():
+            yield f"{kind} {name}", component.get("description", "")
+            for example, value in component.get("examples", {}).items():
+                yield f"{kind} {name} {example}", value.get("summary", "")
+
+
+def operation_texts(operation: Any, location: str) -> Iterator[tuple[str, str]]:
+    """
+    Yield the texts of an operation, as `document_texts`.
+    """
+    yield f"{location} summary", operation.get("summary", "")
+    if "description" in operation:
+        yield f"{location} description", operation["description"]
+    if "requestBody" in operation:
+        yield f"{location} body", operation["requestBody"].get("description", "")
+    for status, response in operation["responses"].items():
+        if "$ref" in response:
+            continue
+        yield f"{location} {status}", response.get("description", "")
+        for name, link in response.get("links", {}).items():
+            yield f"{location} {status} {name}", link.get("description", "")
+        for media_type, content in response.get("content", {}).items():
+            yield from property_texts(content["schema"], f"{location} {status} {media_type}")
+
+
+def property_texts(
+    schema: Any, location: str, described: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, str]]:
+    """
+    Yield the texts of the properties of `schema`, at any depth, as `document_texts`.
+
+    Those in `described` need none: they were described beside a branch that restricts them.
+    """
+    if not isinstance(schema, dict):
+        return
+    properties = schema.get("properties", {})
+    for name, inner in properties.items():
+        if "description" in inner or name not in described:
+            yield f"{location}.{name}", inner.get("description", "")
+        yield from property_texts(inner, f"{location}.{name}")
+    described |= {name for name, inner in properties.items() if "description" in inner}
+    for keyword in COMBINATORS:
+        for branch in schema.get(keyword, ()):
+            yield from property_texts(branch, f"{location}({keyword})", described)
+    for keyword in ("items", "additionalProperties"):
+        yield from property_texts(schema.get(keyword), f"{location}[]")
 
 
 class RoutesTests(SynchronousTestCase):
@@ -67,17 +140,22 @@ class RoutesTests(SynchronousTestCase):
     Tests for the route table.
     """
 
-    def test_read_back(self) -> None:
+    def test_docstrings(self) -> None:
         """
-        A route's path, method and docstring are read; one that leads on is left out.
+        A route has its path, its method and the text of its handler's docstring; a route
+        to another application is left out.
         """
         app = Klein()
 
         @app.route("/things/<id>", methods=["DELETE"])
         def forget(request: Any, id: str) -> bytes:
             """
-            Forgets it.  It is `gone`
+            Delete it.  It is ``gone``
             then.
+
+            Args:
+                request: The request.
+                id: What to delete.
             """
             return b""
 
@@ -85,30 +163,71 @@ class RoutesTests(SynchronousTestCase):
         def others(request: Any) -> Any:
             return None
 
-        route = Route("/x/things/{id}", "DELETE", "forget", "Forgets it.", "It is gone then.")
+        route = Route("/x/things/{id}", "DELETE", "forget", "Delete it.", "It is `gone` then.")
         self.assertEqual([*routes_of(app, "/x")], [route])
+
+
+class TextTests(SynchronousTestCase):
+    """
+    Tests for the summaries and descriptions.
+    """
+
+    def test_complete(self) -> None:
+        """
+        Every property, parameter, header, response, tag and operation is described.
+        """
+        texts = [*document_texts(document_of(**EVERYTHING))]
+        self.assertEqual([location for location, text in texts if not text.strip()], [])
+
+    def test_sentences(self) -> None:
+        """
+        Every summary and description consists of sentences that are not questions.
+        """
+        for location, text in document_texts(document_of(**EVERYTHING)):
+            self.assertTrue(text.endswith("."), f"{location}: {text}")
+            self.assertNotRegex(text, r"\?(\s|$)", location)
+
+    def test_walk(self) -> None:
+        """
+        A property without a description is found wherever it is, but for one that a branch
+        only restricts.
+        """
+        bare: Any = {"type": "object", "properties": {"bare": {}}}
+        told: Any = {"properties": {"told": {"description": "It."}}}
+        for schema in (
+            bare,
+            {"items": bare},
+            {"additionalProperties": bare},
+            {"anyOf": [told, bare]},
+            {"properties": {"told": {**bare, "description": "It."}}},
+        ):
+            missing = [place for place, text in property_texts(schema, "x") if not text]
+            self.assertEqual(len(missing), 1, schema)
+        restricted = {**told, "anyOf": [{"properties": {"told": {"type": "string"}}}]}
+        self.assertEqual([*property_texts(restricted, "x")], [("x.told", "It.")])
 
 
 class DocumentTests(SynchronousTestCase):
     """
-    Tests for the description.
+    Tests for the document.
     """
 
     def test_all_paths(self) -> None:
         """
-        It has every route but those of pages, and a path for each task.
+        The document has every route but those of the page, and a path for each task.
         """
         tasks = {f"/kiro/{name}" for name in builtin_tasks()}
-        pages = {"/", "/docs/{name}", "/kiro/{name}"}
-        self.assertEqual({*described()["paths"]}, {each.path for each in ROUTES} - pages | tasks)
+        undocumented = {"/", "/docs/{name}", "/kiro/{name}"}
+        paths = {route.path for route in ROUTES} - undocumented | tasks
+        self.assertEqual({*document_of()["paths"]}, paths)
 
     def test_references(self) -> None:
         """
-        Every reference leads somewhere.
+        Every reference has a target.
         """
-        found = described(calls_back=True, needs_token=True)
-        for each in {*references(found)}:
-            self.assertIsNotNone(at(found, each), each)
+        document = document_of(**EVERYTHING)
+        for reference in {*references(document)}:
+            self.assertIsNotNone(at(document, reference), reference)
 
     def test_names(self) -> None:
         """
@@ -116,28 +235,28 @@ class DocumentTests(SynchronousTestCase):
         """
         names = [
             operation["operationId"]
-            for operations in described()["paths"].values()
+            for operations in document_of()["paths"].values()
             for operation in operations.values()
         ]
         self.assertEqual(len(names), len({*names}))
 
     def test_schemas(self) -> None:
         """
-        Every schema is one, and every example fits its own.
+        Every schema is valid, and every example fits its schema.
         """
-        found = described()
-        for name, schema in found["components"]["schemas"].items():
+        document = document_of()
+        for name, schema in document["components"]["schemas"].items():
             Draft202012Validator.check_schema(schema)
             self.assertRegex(name, r"^[a-zA-Z0-9._-]+$")
-        for operations in found["paths"].values():
+        for operations in document["paths"].values():
             for operation in operations.values():
                 for content in operation.get("requestBody", {}).get("content", {}).values():
-                    whole = {**found, **content["schema"]}
+                    whole = {**document, **content["schema"]}
                     Draft202012Validator(whole).validate(content["example"])
 
     def test_own_references(self) -> None:
         """
-        A task's schema that refers to itself does so in its place in the description.
+        A task's schema that refers to itself does so at its place in the document.
         """
         task = builtin_tasks()["generate-story"]
         schema = {
@@ -145,37 +264,39 @@ class DocumentTests(SynchronousTestCase):
             "properties": {"tree": {"$ref": "#/$defs/tree"}},
             "$defs": {"tree": {"type": "object", "properties": {"of": {"$ref": "#/$defs/tree"}}}},
         }
-        found = described(tasks={"plant": evolve(task, name="plant", answer_schema=schema)})
-        place = "#/components/schemas/plant.answer/$defs/tree"
-        answer = found["components"]["schemas"]["plant.answer"]
-        self.assertEqual(answer["properties"]["tree"], {"$ref": place})
-        self.assertEqual(at(found, place)["properties"]["of"], {"$ref": place})
+        document = document_of(tasks={"plant": evolve(task, name="plant", answer_schema=schema)})
+        location = "#/components/schemas/plant.answer/$defs/tree"
+        answer = document["components"]["schemas"]["plant.answer"]
+        self.assertEqual(answer["properties"]["tree"], {"$ref": location})
+        self.assertEqual(at(document, location)["properties"]["of"], {"$ref": location})
 
     def test_security(self) -> None:
         """
-        A token is asked for where the server wants one, for what each operation needs.
+        If the server requires tokens, each operation names the scope that it needs.
         """
-        open_to_all, closed = described(), described(needs_token=True)
-        health = closed["paths"]["/health"]["get"]
+        without_tokens, with_tokens = document_of(), document_of(needs_token=True)
+        health = with_tokens["paths"]["/health"]["get"]
         self.assertEqual(health["security"], [{"token": ["watch"]}])
         self.assertIn("401", health["responses"])
-        self.assertNotIn("security", closed["paths"]["/ready"]["get"])
-        self.assertNotIn("securitySchemes", open_to_all["components"])
-        self.assertNotIn("401", open_to_all["paths"]["/health"]["get"]["responses"])
+        self.assertNotIn("security", with_tokens["paths"]["/ready"]["get"])
+        self.assertNotIn("securitySchemes", without_tokens["components"])
+        self.assertNotIn("401", without_tokens["paths"]["/health"]["get"]["responses"])
 
     def test_callbacks(self) -> None:
         """
-        Callbacks are described where the server calls back.
+        The callback header is described only if the server sends callbacks.
         """
-        self.assertNotIn("Callback", described()["components"]["parameters"])
-        self.assertIn("Callback", described(calls_back=True)["components"]["parameters"])
+        self.assertNotIn("Callback", document_of()["components"]["parameters"])
+        self.assertIn("Callback", document_of(has_callbacks=True)["components"]["parameters"])
 
     def test_agents(self) -> None:
         """
-        Agents are chosen from those that answer.
+        The agents to choose from are those of the server.
         """
-        agent = described()["components"]["parameters"]["Agent"]
-        self.assertEqual(agent["schema"]["enum"], ["kiro", "gemini"])
+        components = document_of()["components"]
+        self.assertEqual(components["parameters"]["Agent"]["schema"]["enum"], ["kiro", "gemini"])
+        models = components["schemas"]["Chat"]["properties"]["model"]["enum"]
+        self.assertEqual(models, ["kiro", "gemini", "default", "kiroworkers"])
 
 
 class NullsTests(SynchronousTestCase):
@@ -185,7 +306,7 @@ class NullsTests(SynchronousTestCase):
 
     def test_as_tasks_accept(self) -> None:
         """
-        Null is accepted where a task takes it for nothing, at any depth, and nowhere else.
+        Null is accepted in place of an optional property, at any depth, and nowhere else.
         """
         task = builtin_tasks()["generate-story"]
         published = Draft202012Validator(with_nulls(task.input_schema))
@@ -202,25 +323,33 @@ class NullsTests(SynchronousTestCase):
 
     def test_kinds(self) -> None:
         """
-        Whatever an optional property is said to be, null may stand in its place.
+        Whatever the schema of an optional property is, null is accepted in its place.
         """
         for schema in ({"enum": ["a"]}, {"$ref": "#/$defs/a"}, {"type": ["string", "integer"]}, {}):
             whole = {"properties": {"x": schema}, "$defs": {"a": {"const": 1}}}
             self.assertTrue(Draft202012Validator(with_nulls(whole)).is_valid({"x": None}), schema)
 
+    def test_description(self) -> None:
+        """
+        The description of an optional property stays beside its name.
+        """
+        schema = {"properties": {"x": {"enum": ["a"], "description": "It."}}}
+        nullable = {"anyOf": [{"enum": ["a"]}, {"type": "null"}], "description": "It."}
+        self.assertEqual(with_nulls(schema), {"properties": {"x": nullable}})
 
-class RefusalsTests(SynchronousTestCase):
+
+class FailuresTests(SynchronousTestCase):
     """
     Tests for the codes of failures.
     """
 
     def test_complete(self) -> None:
         """
-        Every refusal in the code of the door is described, with its status.
+        Every `HttpError` that the package raises is documented with its status and code.
         """
-        described = codes()
-        self.assertEqual({*described}, {*MEANING})
-        found = []
+        documented = codes_by_status()
+        self.assertEqual({*documented}, {*MEANINGS})
+        raised = []
         for path in Path(kiroworkers.web.__file__).parent.rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 match node:
@@ -228,7 +357,17 @@ class RefusalsTests(SynchronousTestCase):
                         func=ast.Name(id="HttpError"),
                         args=[ast.Constant(value=int(status)), ast.Constant(value=str(code)), *_],
                     ):
-                        found.append((status, code))
-        self.assertIn((403, "wrong_host"), found)
-        for status, code in found:
-            self.assertIn(code, described[status])
+                        raised.append((status, code))
+        self.assertIn((403, "wrong_host"), raised)
+        for status, code in raised:
+            self.assertIn(code, documented[status])
+
+    def test_agent_failures(self) -> None:
+        """
+        An agent's failure has the code of its kind, under the status that clients get.
+        """
+        documented = codes_by_status()
+        self.assertIn("login_required", documented[503])
+        self.assertNotIn("login_required", documented[502])
+        self.assertIn("context_full", documented[502])
+        self.assertNotIn("context_full", documented[503])

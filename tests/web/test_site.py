@@ -1,5 +1,5 @@
 """
-Tests for `kiroworkers.web.site` and `channel`: what the door lets in.
+Tests for `kiroworkers.web.site` and `channel`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from kiroworkers.web.site import ApiSite, RequestLimits
+from kiroworkers.web.limits import RequestLimits
+from kiroworkers.web.site import ApiSite
 
-RULES = RequestLimits(max_body=100, receive_timeout=10)
+LIMITS = RequestLimits(max_body=100, receive_timeout=10)
 
 
-class Inner(Resource):
+class FakeResource(Resource):
     """
-    Answers when it is told to.
+    Answer at once, except for ``/slow``, which the test answers.
     """
 
     isLeaf = True
@@ -42,20 +43,20 @@ class Inner(Resource):
         return b"yes"
 
 
-class DoorTestCase(SynchronousTestCase):
+class SiteTestCase(SynchronousTestCase):
     """
-    A door with one client, in memory.
+    Base of tests with a site and one client in memory.
     """
 
-    def open(self, rules: RequestLimits = RULES) -> None:
+    def open(self, limits: RequestLimits = LIMITS) -> None:
         self.clock = Clock()
-        self.inner = Inner()
-        self.door = ApiSite(self.clock, self.inner, rules)
+        self.resource = FakeResource()
+        self.site = ApiSite(self.clock, self.resource, limits)
         self.connect()
 
     def connect(self) -> None:
         self.transport = StringTransport()
-        self.channel = self.door.buildProtocol(None)
+        self.channel = self.site.buildProtocol(None)
         self.channel.makeConnection(self.transport)
 
     def send(self, data: bytes) -> None:
@@ -63,14 +64,14 @@ class DoorTestCase(SynchronousTestCase):
 
     def status(self) -> int:
         """
-        That of the first response, 0 while there is none.
+        Return the status of the first response, or 0 if there is none yet.
         """
-        said = self.transport.value().removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return int(said.split()[1]) if said else 0
+        output = self.transport.value().removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return int(output.split()[1]) if output else 0
 
     def code(self) -> tuple[int, str]:
         """
-        The status of a refusal, and its code.
+        Return the status and the code of an error.
         """
         head, _, body = self.transport.value().partition(b"\r\n\r\n")
         self.assertIn(b"X-Content-Type-Options: nosniff", head)
@@ -78,7 +79,7 @@ class DoorTestCase(SynchronousTestCase):
 
     def request(self, *headers: str, method: str = "GET") -> int:
         """
-        The status of a whole request on a connection of its own.
+        Send a request on a new connection, and return the status of its response.
         """
         self.connect()
         self.send("\r\n".join((f"{method} / HTTP/1.1", *headers, "", "")).encode("latin-1"))
@@ -87,27 +88,27 @@ class DoorTestCase(SynchronousTestCase):
 
 class Log(StringIO):
     """
-    A file that can still be read when it is closed.
+    Keep what was written after the file is closed.
     """
 
     def close(self) -> None:
         pass
 
 
-class LogTests(DoorTestCase):
+class LogTests(SiteTestCase):
     """
-    Tests for the log of what was answered.
+    Tests for the access log.
     """
 
     def setUp(self) -> None:
         self.open()
         self.log = Log()
-        self.door.startFactory()
-        self.door.logFile = self.log
+        self.site.startFactory()
+        self.site.logFile = self.log
 
-    def test_afterwards(self) -> None:
+    def test_delayed(self) -> None:
         """
-        A line is written soon after its response, and not before it.
+        A line is written shortly after its response, and not before.
         """
         self.send(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
         self.assertEqual(self.status(), 200)
@@ -115,9 +116,9 @@ class LogTests(DoorTestCase):
         self.clock.advance(0.01)
         self.assertIn("GET /a", self.log.getvalue())
 
-    def test_all(self) -> None:
+    def test_every_request(self) -> None:
         """
-        Every request has its line, in order.
+        Every request has a line, in order.
         """
         for path in (b"a", b"b", b"c"):
             self.send(b"GET /" + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -125,25 +126,25 @@ class LogTests(DoorTestCase):
         lines = self.log.getvalue().splitlines()
         self.assertEqual([line.split()[6] for line in lines], ["/a", "/b", "/c"])
 
-    def test_end(self) -> None:
+    def test_shutdown(self) -> None:
         """
-        What was answered just before the server stops is logged, too, and but once.
+        A request that was answered just before the server stops is logged, once.
         """
         self.send(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        self.door.stopFactory()
+        self.site.stopFactory()
         self.assertEqual(self.log.getvalue().count("GET /a"), 1)
         self.clock.advance(1)
         self.assertEqual(self.log.getvalue().count("GET /a"), 1)
 
 
-class HostTests(DoorTestCase):
+class HostTests(SiteTestCase):
     """
-    Tests for the names that the server answers to.
+    Tests for the Host header.
     """
 
     def test_defaults(self) -> None:
         """
-        It answers to names of this machine and to the address that was reached.
+        By default the names of this machine and the address of the connection are accepted.
         """
         self.open()
         reached = self.transport.getHost().host
@@ -156,25 +157,25 @@ class HostTests(DoorTestCase):
 
     def test_allowed(self) -> None:
         """
-        It answers to the names that it was given, and to no others then.
+        Configured names are accepted, and no others.
         """
-        self.open(evolve(RULES, hosts=("kiro.example", "fe80::1")))
+        self.open(evolve(LIMITS, hosts=("kiro.example", "fe80::1")))
         hosts = ["Kiro.Example:8080", "[fe80::1]", "localhost", "a.kiro.example"]
-        found = [self.request(f"Host: {host}") for host in hosts]
-        self.assertEqual(found, [200, 200, 200, 403])
+        statuses = [self.request(f"Host: {host}") for host in hosts]
+        self.assertEqual(statuses, [200, 200, 200, 403])
 
     def test_any(self) -> None:
         """
-        Where any name will do, it still has to be one.
+        If any name is accepted, it still has to be valid.
         """
-        self.open(evolve(RULES, any_host=True))
+        self.open(evolve(LIMITS, any_host=True))
         self.assertEqual(self.request("Host: whatever"), 200)
         self.assertEqual(self.request("Host: \xff"), 400)
 
     def test_missing(self) -> None:
         """
-        A request has one Host; only HTTP/1.0 knew none, and then it is no name that
-        the server answers to.
+        A request must have one Host header; an HTTP/1.0 request may have none, but is
+        rejected as well.
         """
         self.open()
         self.assertEqual(self.request(), 400)
@@ -185,17 +186,17 @@ class HostTests(DoorTestCase):
         self.assertEqual(self.code(), (403, "wrong_host"))
 
 
-class OriginTests(DoorTestCase):
+class OriginTests(SiteTestCase):
     """
-    Tests for what pages may do.
+    Tests for the Origin header.
     """
 
-    def test_strange(self) -> None:
+    def test_rejected(self) -> None:
         """
-        What a page of an origin that is not allowed would change is refused, and
-        what it would read is not given to it.
+        A page of an origin that is not allowed cannot change anything, and its browser
+        does not let it read responses.
         """
-        self.open(evolve(RULES, cors_origins=("https://app.example",)))
+        self.open(evolve(LIMITS, cors_origins=("https://app.example",)))
         for origin in ("https://evil.example", "null", "http://localhost:3000", "\xff", "http://["):
             headers = ("Host: localhost", f"Origin: {origin}")
             for method in ("POST", "PUT", "DELETE", "PATCH"):
@@ -203,14 +204,14 @@ class OriginTests(DoorTestCase):
                 self.assertEqual(self.code(), (403, "wrong_origin"))
             self.assertEqual(self.request(*headers), 200)
             self.assertNotIn(b"Access-Control", self.transport.value())
-        self.assertEqual(self.inner.seen, 5)
+        self.assertEqual(self.resource.seen, 5)
 
     def test_allowed(self) -> None:
         """
-        A page of an allowed origin may ask, and so may one of the server's own and
-        whoever is no page.
+        Pages of allowed origins and of the server itself may send POST, and so may clients
+        without an origin.
         """
-        self.open(evolve(RULES, cors_origins=("https://app.example", "loopback")))
+        self.open(evolve(LIMITS, cors_origins=("https://app.example", "loopback")))
         for headers in (
             ["Origin: https://app.example"],
             ["Origin: http://127.0.0.1:3000"],
@@ -221,36 +222,35 @@ class OriginTests(DoorTestCase):
         self.open()
         own = ("Host: localhost:8080", "Origin: http://localhost:8080")
         self.assertEqual(self.request(*own, method="POST"), 200)
-        self.open(evolve(RULES, cors_origins=("*",)))
+        self.open(evolve(LIMITS, cors_origins=("*",)))
         self.assertEqual(self.request("Host: localhost", "Origin: null", method="POST"), 200)
 
     def test_headers(self) -> None:
         """
-        A page of an allowed origin may send whatever headers its client does (OpenAI's
-        has ten of its own), and reads whether to send a request again.
+        A page of an allowed origin may send all headers, such as the ten of OpenAI's
+        client, and may read whether to retry.
         """
-        self.open(evolve(RULES, cors_origins=("loopback",)))
-        payload = (
+        self.open(evolve(LIMITS, cors_origins=("loopback",)))
+        preflight = (
             "Access-Control-Request-Method: POST",
             "Access-Control-Request-Headers: authorization,x-stainless-lang",
         )
         origin = "Origin: http://localhost:3000"
-        self.assertEqual(self.request("Host: localhost", origin, *payload, method="OPTIONS"), 204)
-        said = self.transport.value()
-        # Not among what a star stands for.
-        self.assertIn(b"\r\nAccess-Control-Allow-Headers: Authorization, *\r\n", said)
-        self.assertIn(b"X-Should-Retry", said)
+        self.assertEqual(self.request("Host: localhost", origin, *preflight, method="OPTIONS"), 204)
+        output = self.transport.value()
+        # The star does not cover it.
+        self.assertIn(b"\r\nAccess-Control-Allow-Headers: Authorization, *\r\n", output)
+        self.assertIn(b"X-Should-Retry", output)
 
 
-class SlowTests(DoorTestCase):
+class SlowRequestTests(SiteTestCase):
     """
-    Tests for requests that take long to come.
+    Tests for requests that are received slowly.
     """
 
     def test_head(self) -> None:
         """
-        A client that goes on sending headers has so much time, and no more with
-        each byte.
+        The time for a request is not extended by sending more headers.
         """
         self.open()
         self.send(b"GET / HTTP/1.1\r\n")
@@ -261,11 +261,11 @@ class SlowTests(DoorTestCase):
         self.clock.advance(1)
         self.assertEqual(self.code(), (408, "too_slow"))
         self.assertTrue(self.transport.disconnecting)
-        self.assertEqual(self.inner.seen, 0)
+        self.assertEqual(self.resource.seen, 0)
 
     def test_body(self) -> None:
         """
-        The time is that of the body, too.
+        The time for a request includes its body.
         """
         for head in (b"Content-Length: 50\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"):
             self.open()
@@ -274,33 +274,33 @@ class SlowTests(DoorTestCase):
             self.send(b"5\r\nabcde\r\n")
             self.clock.advance(1)
             self.assertEqual(self.code(), (408, "too_slow"))
-            self.assertEqual(self.inner.seen, 0)
+            self.assertEqual(self.resource.seen, 0)
 
-    def test_answer_takes_long(self) -> None:
+    def test_slow_response(self) -> None:
         """
-        An answer may take longer than its request.
+        A response may take longer than the time for a request.
         """
         self.open()
         self.send(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
         self.clock.advance(1000)
         self.assertEqual((self.status(), self.transport.disconnecting), (0, False))
-        self.inner.waiting.pop().finish()
+        self.resource.waiting.pop().finish()
         self.assertEqual(self.status(), 200)
 
     def test_next_request(self) -> None:
         """
-        The time of a request begins with its own first byte, or with the answer
-        before it, and a connection without one is closed without a word.
+        The time for a request begins with its first byte or with the response before it,
+        and an idle connection is closed without a response.
         """
         whole = b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n"
         self.open()
         self.send(whole + whole[:10])
         self.clock.advance(100)
-        self.inner.waiting.pop().finish()
+        self.resource.waiting.pop().finish()
         self.clock.advance(9)
         self.send(whole[10:])
         self.clock.advance(100)
-        self.inner.waiting.pop().finish()
+        self.resource.waiting.pop().finish()
         self.transport.clear()
         self.clock.advance(59)
         self.assertFalse(self.transport.disconnecting)
@@ -309,7 +309,7 @@ class SlowTests(DoorTestCase):
 
     def test_pipelined(self) -> None:
         """
-        The rest of a request that came with the one before has its time, too.
+        The time also applies to a request that began in the data of the one before.
         """
         self.open()
         self.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\n")
@@ -318,9 +318,9 @@ class SlowTests(DoorTestCase):
         self.clock.advance(10)
         self.assertEqual(self.code(), (408, "too_slow"))
 
-    def test_does_not_read(self) -> None:
+    def test_client_does_not_read(self) -> None:
         """
-        A client that does not read its last response is cut off.
+        The connection of a client that does not read its last response is aborted.
         """
         self.open()
         self.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -328,9 +328,9 @@ class SlowTests(DoorTestCase):
         self.clock.advance(60)
         self.assertTrue(self.transport.disconnected)
 
-    def test_leaves(self) -> None:
+    def test_client_disconnects(self) -> None:
         """
-        A client that leaves leaves no timer.
+        No timer is left when a client disconnects.
         """
         for sent in (b"", b"GET / HTTP", b"POST / HTTP/1.1\r\nContent-Length: 101\r\n\r\n"):
             self.open()
@@ -339,14 +339,14 @@ class SlowTests(DoorTestCase):
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class LargeTests(DoorTestCase):
+class LargeRequestTests(SiteTestCase):
     """
     Tests for requests that are too large.
     """
 
     def test_head(self) -> None:
         """
-        A path or headers that are too large are refused as what they are.
+        A path or headers that are too large, and malformed ones, are rejected.
         """
         begin = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
         for sent, code in [
@@ -361,18 +361,18 @@ class LargeTests(DoorTestCase):
         ]:
             self.open()
             self.send(sent + b"\r\n")
-            # Nothing more is made of what comes then.
+            # What follows is ignored.
             self.send(b"\r\n\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             self.assertEqual(self.code(), code, sent[:40])
-            self.assertEqual(self.inner.seen, 0)
+            self.assertEqual(self.resource.seen, 0)
 
     def test_announced(self) -> None:
         """
-        A body that says it is too large is refused before it comes, and a client
-        that asks whether it may send is told no.
+        A body that is announced as too large is rejected before it is sent, also if the
+        client expects 100 Continue.
         """
         for length in (b"101", b"9" * 18, b"9" * 5000):
-            self.open(evolve(RULES, cors_origins=("*",)))
+            self.open(evolve(LIMITS, cors_origins=("*",)))
             head = b"POST / HTTP/1.1\r\nHost: localhost\r\nOrigin: http://a.example\r\n"
             self.send(head + b"Expect: 100-continue\r\nContent-Length: " + length + b"\r\n\r\n")
             self.assertEqual(self.code(), (413, "too_large"))
@@ -380,7 +380,7 @@ class LargeTests(DoorTestCase):
 
     def test_streamed(self) -> None:
         """
-        One that does not say so is refused as soon as it is.
+        A chunked body is rejected as soon as it is too large.
         """
         self.open()
         head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -388,14 +388,14 @@ class LargeTests(DoorTestCase):
         self.assertEqual(self.status(), 0)
         self.send(b"ffffff\r\n" + b"x" * 21)
         self.assertEqual(self.code(), (413, "too_large"))
-        # All of it in one piece, its end included.
+        # The whole body in one piece.
         self.open()
         self.send(head + b"65\r\n" + b"x" * 101 + b"\r\n0\r\n\r\n")
-        self.assertEqual((self.code(), self.inner.seen), ((413, "too_large"), 0))
+        self.assertEqual((self.code(), self.resource.seen), ((413, "too_large"), 0))
 
     def test_fits(self) -> None:
         """
-        The largest body that may come does.
+        A body of the largest size is accepted.
         """
         self.open()
         head = b"POST / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
@@ -405,15 +405,14 @@ class LargeTests(DoorTestCase):
         self.assertEqual(self.status(), 200)
 
 
-class SayingTests(DoorTestCase):
+class SecurityHeaderTests(SiteTestCase):
     """
-    Tests for what every response says.
+    Tests for the headers of every response.
     """
 
     def test_headers(self) -> None:
         """
-        Every response tells browsers to take it as it is, keep no copy and show it
-        in no frame, and names no version of what runs.
+        Every response has the security headers, and names no version of the software.
         """
         self.open()
         for headers, method in [
@@ -423,7 +422,7 @@ class SayingTests(DoorTestCase):
             (["nonsense"], "GET"),
         ]:
             self.request(*headers, method=method)
-            said = self.transport.value()
+            output = self.transport.value()
             for line in (
                 b"Server: kiroworkers\r\n",
                 b"X-Content-Type-Options: nosniff\r\n",
@@ -431,5 +430,5 @@ class SayingTests(DoorTestCase):
                 b"Referrer-Policy: no-referrer\r\n",
                 b"Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n",
             ):
-                self.assertEqual(said.count(line), 1, said)
-            self.assertNotIn(b"Twisted", said)
+                self.assertEqual(output.count(line), 1, output)
+            self.assertNotIn(b"Twisted", output)

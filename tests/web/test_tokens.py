@@ -26,15 +26,15 @@ class TokenTests(SynchronousTestCase):
 
     def test_read(self) -> None:
         """
-        Each line is a name, scopes and a token, which is not shown.
+        Each line has a name, scopes and a token, which `repr` does not show.
         """
         path = self.file(f"# a comment\n\nme  ask,watch  {TOKEN}\nyou operate {TOKEN}2\n")
         me, you = read_tokens(path)
         self.assertEqual((me.name, me.scopes), ("me", {"ask", "watch"}))
         self.assertNotIn(TOKEN, repr(me))
-        self.assertEqual([me.may(scope) for scope in ("ask", "watch", "operate")],
+        self.assertEqual([me.allows(scope) for scope in ("ask", "watch", "operate")],
                          [True, True, False])  # fmt: skip
-        self.assertEqual([you.may(scope) for scope in ("ask", "watch", "operate")],
+        self.assertEqual([you.allows(scope) for scope in ("ask", "watch", "operate")],
                          [False, True, True])  # fmt: skip
         self.assertIs(find_token(TOKEN, [me, you]), me)
         for wrong in ("", TOKEN[:-1], TOKEN + "3", "\udcff"):
@@ -42,14 +42,14 @@ class TokenTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """
-        A line that is wrong is named, and its token is not.
+        The error names the invalid line, and does not show its token.
         """
         for text, reason in [
-            ("", "has no token"),
+            ("", "contains no token"),
             (f"me ask\n{TOKEN}", "line 1: must be a name, scopes and a token"),
-            (f"me ask {TOKEN}\nme ask {TOKEN}2", "line 2: the name 'me' is taken"),
-            (f"me ask {TOKEN}\nyou ask {TOKEN}", "line 2: the token is another's"),
-            (f"me ask,fly {TOKEN}", "'fly' is no scope"),
+            (f"me ask {TOKEN}\nme ask {TOKEN}2", "line 2: the name 'me' is already in use"),
+            (f"me ask {TOKEN}\nyou ask {TOKEN}", "line 2: the token is already in use"),
+            (f"me ask,fly {TOKEN}", "unknown scope 'fly'"),
             ("me ask short", "at least 16"),
             ("me ask " + "ä" * 20, "ASCII"),
         ]:
@@ -60,7 +60,7 @@ class TokenTests(SynchronousTestCase):
 
     def test_no_file(self) -> None:
         """
-        A file that cannot be read is named.
+        The error names a file that cannot be read.
         """
         with self.assertRaises(InvalidSetting) as raised:
             read_tokens(Path("/no/such/tokens"))

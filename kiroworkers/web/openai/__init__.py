@@ -1,3 +1,3 @@
 """
-The door for clients of OpenAI's API: chat completions and models.
+The part of the API that is compatible with OpenAI's: chat completions and models.
 """

@@ -1,7 +1,7 @@
 """
-A reply as a chat completion: whole, or in chunks.
+Chat completions and their chunks, as JSON.
 
-How many tokens it took is estimated, which ``system_fingerprint`` says, too.
+Agents do not report token counts, so these are estimated; ``system_fingerprint`` says so.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from attrs import frozen
 
 from kiroworkers import __version__
-from kiroworkers.chat import tokens_in
+from kiroworkers.chat import estimate_tokens
 
 _FINGERPRINT = f"kiroworkers-{__version__}, usage estimated"
 
@@ -20,7 +20,12 @@ _FINGERPRINT = f"kiroworkers-{__version__}, usage estimated"
 @frozen
 class Completion:
     """
-    One to be given, made at the time `created` (seconds since the epoch).
+    Make the JSON of one completion, whole or in chunks.
+
+    Attributes:
+        id: Identifier of the completion.
+        created: When the request arrived, in seconds since the epoch.
+        model: The model that the client asked for.
     """
 
     id: str
@@ -29,26 +34,33 @@ class Completion:
 
     def whole(self, content: str, usage: Mapping[str, Any]) -> dict[str, Any]:
         """
-        All of it at once.
+        Return the whole completion.
         """
         message = {"role": "assistant", "content": content, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
-        return {**self._head("chat.completion"), "choices": [choice], "usage": usage}
+        return {**self._common("chat.completion"), "choices": [choice], "usage": usage}
 
-    def piece(self, delta: Mapping[str, Any], finish: str | None = None) -> dict[str, Any]:
+    def chunk(self, delta: Mapping[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         """
-        A chunk; the last with a reply has a reason to `finish`.
-        """
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return {**self._head("chat.completion.chunk"), "choices": [choice]}
+        Return a chunk of the reply.
 
-    def ending(self, usage: Mapping[str, Any]) -> dict[str, Any]:
+        Args:
+            delta: What the chunk adds to the message.
+            finish_reason: Why the reply ends with this chunk; None if it goes on.
         """
-        The chunk that has no reply but the usage.
-        """
-        return {**self._head("chat.completion.chunk"), "choices": [], "usage": usage}
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return {**self._common("chat.completion.chunk"), "choices": [choice]}
 
-    def _head(self, kind: str) -> dict[str, Any]:
+    def usage_chunk(self, usage: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Return the chunk that follows the reply and has the usage only.
+        """
+        return {**self._common("chat.completion.chunk"), "choices": [], "usage": usage}
+
+    def _common(self, kind: str) -> dict[str, Any]:
+        """
+        Return the fields that a completion and its chunks have in common.
+        """
         return {
             "id": self.id,
             "object": kind,
@@ -58,15 +70,18 @@ class Completion:
         }
 
 
-def estimated_usage(messages: Iterable[Mapping[str, Any]], content: str) -> dict[str, int]:
+def estimate_usage(messages: Iterable[Mapping[str, Any]], content: str) -> dict[str, int]:
     """
-    The tokens of the client's `messages` and of the reply's `content`, without our
-    own part of the prompt.
+    Return the estimated token counts of a completion.
+
+    Args:
+        messages: The client's messages.  What the server adds to the prompt is not counted.
+        content: The reply.
     """
-    payload = sum(tokens_in(each.get("content", "")) for each in messages)
-    replied = tokens_in(content)
+    prompt_tokens = sum(estimate_tokens(message.get("content", "")) for message in messages)
+    completion_tokens = estimate_tokens(content)
     return {
-        "prompt_tokens": payload,
-        "completion_tokens": replied,
-        "total_tokens": payload + replied,
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
     }

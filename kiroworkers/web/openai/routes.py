@@ -1,5 +1,5 @@
 """
-The routes below ``/v1``.
+The routes below ``/v1``, which are compatible with OpenAI's API.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 
-from kiroworkers.chat import Chat, accept
+from kiroworkers.chat import ChatRequest, parse_request
 from kiroworkers.errors import WorkError
 from kiroworkers.execution import execute
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
@@ -31,18 +31,33 @@ from kiroworkers.web.errors import (
     respond_to_work_error,
 )
 from kiroworkers.web.headers import answer_headers, set_agent_header, set_headers, set_usage_headers
-from kiroworkers.web.openai.completion import Completion, estimated_usage
+from kiroworkers.web.openai.completion import Completion, estimate_usage
 from kiroworkers.web.openai.errors import openai_error
 from kiroworkers.web.openai.stream import ChunkStream
 from kiroworkers.web.request_options import request_options
 
-#: Names of whichever agent is the first, where no agent has them.
-DEFAULTS = ("default", "kiroworkers")
+#: Models that stand for the default agent, unless an agent has that name.
+DEFAULT_MODELS = ("default", "kiroworkers")
+
+#: Longest name of an unknown model that an error quotes, in characters.
+_MAX_QUOTED_NAME = 100
+
+#: The error of a stream whose text was sent and is not the beginning of the valid answer.
+_RETRACTED = openai_error(
+    502,
+    {
+        "error": "The agent was asked again and gave a different answer after part of the first "
+        "one had been sent",
+        "code": "taken_back",
+    },
+)
 
 
 class OpenAIRoutes:
     """
-    Asks an agent of the `groups`; a model is a group's name.
+    Serve chat completions and the list of models.
+
+    Each agent is a model with the agent's name.
     """
 
     app = Klein()
@@ -52,114 +67,117 @@ class OpenAIRoutes:
         self._clock = clock
         self._groups = groups
         self._authorizer = authorizer
-        self._began = int(clock.seconds())
+        self._started_at = int(clock.seconds())
         self._numbers = count(1)
 
     @app.route("/models", methods=["GET"])
     def models(self, request: IRequest) -> bytes:
         """
-        Who can be asked.
+        List models.
+
+        Each agent is a model; ``default`` and ``kiroworkers`` are aliases of the default agent.
         """
         self._authorizer.authorize(request, "ask")
-        names = dict.fromkeys((*self._groups.names, *DEFAULTS))
-        data = [self._described(name) for name in names]
-        return respond(request, 200, {"object": "list", "data": data})
+        names = dict.fromkeys((*self._groups.names, *DEFAULT_MODELS))
+        models = [self._model_json(name) for name in names]
+        return respond(request, 200, {"object": "list", "data": models})
 
     @app.route("/models/<name>", methods=["GET"])
     def model(self, request: IRequest, name: str) -> bytes:
         """
-        One of them.
+        Retrieve a model.
         """
         self._authorizer.authorize(request, "ask")
-        self._group_of(name)
-        return respond(request, 200, self._described(name))
+        self._find_group(name)
+        return respond(request, 200, self._model_json(name))
 
     @app.route("/chat/completions", methods=["POST"])
     async def complete(self, request: IRequest) -> bytes:
         """
-        The reply to a conversation, in a fresh one of the agent's.
+        Create a chat completion.
+
+        The agent answers in a fresh conversation: all that it knows is in ``messages``.
         """
         client = self._authorizer.authorize(request, "ask")
-        chat = accept(json_body(request))
-        group = self._group_of(chat.model)
+        chat = parse_request(json_body(request))
+        group = self._find_group(chat.model)
         set_agent_header(request, group.name)
         set_usage_headers(request)
         options = request_options(request, client, "chat")
         now = self._clock.seconds()
-        number = f"chatcmpl-{int(now * 1000):x}-{next(self._numbers)}"
-        completion = Completion(number, int(now), chat.model)
+        identifier = f"chatcmpl-{int(now * 1000):x}-{next(self._numbers)}"
+        completion = Completion(identifier, int(now), chat.model)
         if chat.streams:
             return await self._stream(request, group, chat, options, completion)
         try:
-            outcome = await execute(group, chat, {}, options)
-        except WorkError as problem:
-            return respond_to_work_error(request, problem, group.pool.queue())
-        set_headers(request, answer_headers(outcome))
-        content = chat.content(outcome.found.value)
-        usage = estimated_usage(chat.messages, content)
+            result = await execute(group, chat, {}, options)
+        except WorkError as error:
+            return respond_to_work_error(request, error, group.dispatcher.queue())
+        set_headers(request, answer_headers(result))
+        content = chat.content(result.parsed.value)
+        usage = estimate_usage(chat.messages, content)
         return respond(request, 200, completion.whole(content, usage))
 
     async def _stream(
         self,
         request: IRequest,
         group: AgentGroup,
-        chat: Chat,
+        chat: ChatRequest,
         options: RequestOptions,
         completion: Completion,
     ) -> bytes:
-        # A terminal is only read line by line, and a reply is one line of JSON.
-        piecewise = chat.is_read_piecewise and group.agent.dialect.transport == "acp"
-        stream = ChunkStream(self._clock, request, completion, piecewise)
+        # A terminal is read line by line, and a reply is one line of JSON.
+        incremental = chat.can_stream_incrementally and group.agent.dialect.transport == "acp"
+        stream = ChunkStream(self._clock, request, completion, incremental)
         try:
-            outcome = await execute(group, chat, {}, options, stream.on_progress)
-            content = chat.content(outcome.found.value)
-            usage = estimated_usage(chat.messages, content) if chat.tells_usage else None
+            result = await execute(group, chat, {}, options, stream.on_progress)
+            content = chat.content(result.parsed.value)
+            usage = estimate_usage(chat.messages, content) if chat.includes_usage else None
             if not stream.finish(content, usage):
-                stream.fail(_TAKEN_BACK)
-        except WorkError as problem:
-            if not stream.begun:
-                return respond_to_work_error(request, problem, group.pool.queue())
-            stream.fail(openai_error(*error_json(problem, group.pool.queue())))
+                stream.fail(_RETRACTED)
+        except WorkError as error:
+            if not stream.started:
+                return respond_to_work_error(request, error, group.dispatcher.queue())
+            stream.fail(openai_error(*error_json(error, group.dispatcher.queue())))
         except CancelledError:
-            # The client hung up.
+            # The client closed the connection.
             raise
         except Exception:
-            if not stream.begun:
+            if not stream.started:
                 raise
             log_internal_error(self._log, request, Failure())
-            body = {"error": INTERNAL_ERROR.sentence, "code": INTERNAL_ERROR.code}
+            body = {"error": INTERNAL_ERROR.message, "code": INTERNAL_ERROR.code}
             stream.fail(openai_error(INTERNAL_ERROR.status, body))
         finally:
             stream.close()
         return b""
 
-    def _group_of(self, model: str) -> AgentGroup:
+    def _find_group(self, model: str) -> AgentGroup:
+        """
+        Return the group of the agent that `model` names.
+
+        Raises:
+            HttpError: There is no such model.
+        """
         for group in self._groups:
             if group.name == model:
                 return group
-        if model in DEFAULTS:
+        if model in DEFAULT_MODELS:
             return self._groups.default
-        names = ", ".join((*self._groups.names, DEFAULTS[0]))
+        names = ", ".join((*self._groups.names, DEFAULT_MODELS[0]))
         raise HttpError(
-            404, "model_not_found", f"There is no model {model[:100]!r}; there are {names}"
+            404,
+            "model_not_found",
+            f"Unknown model {model[:_MAX_QUOTED_NAME]!r}; the models are {names}",
         )
 
-    def _described(self, name: str) -> dict[str, Any]:
+    def _model_json(self, name: str) -> dict[str, Any]:
         return {
             "id": name,
             "object": "model",
-            "created": self._began,
+            "created": self._started_at,
             "owned_by": "kiroworkers",
         }
 
-
-#: Why a stream ends whose beginning was no answer's.
-_TAKEN_BACK = openai_error(
-    502,
-    {
-        "error": "The agent took back what it had said, and then said something else",
-        "code": "taken_back",
-    },
-)
 
 handle_failures(OpenAIRoutes.app, OpenAIRoutes._log)

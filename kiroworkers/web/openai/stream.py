@@ -1,9 +1,8 @@
 """
-A chat completion as it comes: server-sent events without names, whose data are
-chunks, and at last ``[DONE]``.
+A chat completion as a stream: server-sent events whose data are chunks, then ``[DONE]``.
 
-Nothing is sent before there is something to say, so that a request that is refused
-meanwhile has a status of its own.
+Nothing is sent before there is something to say, so a request that fails earlier still
+gets an HTTP status of its own.
 """
 
 from __future__ import annotations
@@ -19,97 +18,112 @@ from kiroworkers.chat import ReplyReader
 from kiroworkers.pool.progress import PartialText, Progress, Retrying
 from kiroworkers.web.openai.completion import Completion
 
-#: Seconds without a chunk until a comment is sent: proxies end what is silent.
-_KEEP_ALIVE = 15.0
+#: Seconds of silence after which a comment is sent; proxies close silent connections.
+_KEEP_ALIVE_INTERVAL = 15.0
 
 
 class ChunkStream:
     """
-    Tells the client of `request` the reply.  Whoever makes one closes it.
+    Send a reply to a client in chunks.
+
+    Whoever creates a stream must close it.
 
     Attributes:
-        begun: was anything sent?
+        started: Whether anything was sent.
 
     Args:
-        piecewise: is the reply given out as it is said?  What was given out is
-            never taken back: where an agent is asked again, the next answer must begin
-            with it, or the stream fails.
+        clock: Times the keep-alive comments.
+        request: The request to respond to.
+        completion: Makes the chunks.
+        incremental: Whether to send the reply while the agent produces it.  Text that was
+            sent cannot be taken back: if the agent is asked again, its next answer must begin
+            with that text, or the stream fails.
     """
 
     def __init__(
-        self, clock: IReactorTime, request: IRequest, completion: Completion, piecewise: bool
+        self, clock: IReactorTime, request: IRequest, completion: Completion, incremental: bool
     ) -> None:
-        self.begun = False
+        self.started = False
         self._clock = clock
         self._request = request
         self._completion = completion
-        self._reader = ReplyReader() if piecewise else None
-        self._given = ""
-        self._alive = clock.callLater(_KEEP_ALIVE, self._say_alive)
+        self._reader = ReplyReader() if incremental else None
+        self._sent = ""
+        self._keep_alive = clock.callLater(_KEEP_ALIVE_INTERVAL, self._send_keep_alive)
 
     def on_progress(self, progress: Progress) -> None:
         """
-        As `sessions.progress.Watch`.
+        Send what is new of the reply, as the `OnProgress` callback of the request.
         """
         match progress:
             case PartialText(text) if self._reader is not None:
-                self._give(self._reader.feed(text))
+                self._send_text(self._reader.feed(text))
             case Retrying() if self._reader is not None:
-                self._reader = None if self._given else ReplyReader()
+                self._reader = None if self._sent else ReplyReader()
 
     def finish(self, content: str, usage: Mapping[str, Any] | None) -> bool:
         """
-        Send what is left of `content`, and the end.  False, and nothing is sent, when
-        what was sent is not its beginning.
+        Send the rest of the reply and the end of the stream.
+
+        Args:
+            content: The whole reply.
+            usage: Token counts to send at the end; None to send none.
+
+        Returns:
+            False if the text that was sent is not the beginning of `content`; nothing is sent
+            then.
         """
-        if not content.startswith(self._given):
+        if not content.startswith(self._sent):
             return False
-        self._give(content[len(self._given) :])
-        self._begin()
-        self._send(self._completion.piece({}, "stop"))
+        self._send_text(content[len(self._sent) :])
+        self._send_role()
+        self._send(self._completion.chunk({}, "stop"))
         if usage is not None:
-            self._send(self._completion.ending(usage))
+            self._send(self._completion.usage_chunk(usage))
         self._write(b"data: [DONE]\n\n")
         return True
 
     def fail(self, body: Mapping[str, Any]) -> None:
         """
-        Send an error's `body` as the last event.
+        Send the error `body` as the last event.
         """
         self._send(body)
 
     def close(self) -> None:
         """
-        Send no more.
+        Stop sending keep-alive comments.
         """
-        if self._alive.active():
-            self._alive.cancel()
+        if self._keep_alive.active():
+            self._keep_alive.cancel()
 
-    def _give(self, text: str) -> None:
+    def _send_text(self, text: str) -> None:
         if text:
-            self._begin()
-            self._given += text
-            self._send(self._completion.piece({"content": text}))
+            self._send_role()
+            self._sent += text
+            self._send(self._completion.chunk({"content": text}))
 
-    def _begin(self) -> None:
-        if not self._given:
-            self._send(self._completion.piece({"role": "assistant", "content": ""}))
+    def _send_role(self) -> None:
+        """
+        Send the chunk that opens the message, unless text has followed it already.
+        """
+        if not self._sent:
+            self._send(self._completion.chunk({"role": "assistant", "content": ""}))
 
     def _send(self, data: Mapping[str, Any]) -> None:
         self._write(b"data: " + json.dumps(data, separators=(",", ":")).encode() + b"\n\n")
 
     def _write(self, data: bytes) -> None:
-        if not self.begun:
-            self.begun = True
+        if not self.started:
+            self.started = True
             self._request.setResponseCode(200)
             self._request.setHeader(b"content-type", b"text/event-stream")
             self._request.setHeader(b"cache-control", b"no-store")
-            # Proxies that collect responses (nginx) pass this one on.
+            # Keeps nginx from buffering the response.
             self._request.setHeader(b"x-accel-buffering", b"no")
         self._request.write(data)
-        if self._alive.active():
-            self._alive.reset(_KEEP_ALIVE)
+        if self._keep_alive.active():
+            self._keep_alive.reset(_KEEP_ALIVE_INTERVAL)
 
-    def _say_alive(self) -> None:
+    def _send_keep_alive(self) -> None:
         self._write(b": alive\n\n")
-        self._alive = self._clock.callLater(_KEEP_ALIVE, self._say_alive)
+        self._keep_alive = self._clock.callLater(_KEEP_ALIVE_INTERVAL, self._send_keep_alive)

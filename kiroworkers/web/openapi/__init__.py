@@ -1,11 +1,11 @@
 """
-The API, described for programs: OpenAPI 3.1.
+The OpenAPI 3.1 document that describes the server's API.
 
-The paths come from the route table, the tasks' schemas from the tasks, and the codes
-of failures from the map that answers with them; `operations` and `schemas` say the
-rest.  Source of the form: the OpenAPI Specification 3.1.1.
+Paths come from the route table, the schemas of tasks from the tasks, and the codes of
+failures from the table that maps errors to responses.  `operations` and `schemas` add
+what those do not know.  Source of the format: the OpenAPI Specification 3.1.1.
 """
 
-from kiroworkers.web.openapi.document import document
+from kiroworkers.web.openapi.document import build_document
 
-__all__ = ["document"]
+__all__ = ["build_document"]

@@ -1,5 +1,5 @@
 """
-The description, put together.
+Assemble the OpenAPI document.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 from kiroworkers import __version__
 from kiroworkers.tasks import Task
 from kiroworkers.web.openai.errors import is_openai_path
-from kiroworkers.web.openai.routes import DEFAULTS
-from kiroworkers.web.openapi.failures import MEANING, codes
+from kiroworkers.web.openai.routes import DEFAULT_MODELS
+from kiroworkers.web.openapi.failures import MEANINGS, codes_by_status
 from kiroworkers.web.openapi.operations import (
     HEADERS,
     JSON,
@@ -20,49 +20,65 @@ from kiroworkers.web.openapi.operations import (
     TAGS,
     Operation,
     ResponseDoc,
-    task,
+    task_operation,
 )
 from kiroworkers.web.openapi.routes import Route
-from kiroworkers.web.openapi.schemas import CHAT, SCHEMAS, Schema, or_null, record, ref
+from kiroworkers.web.openapi.schemas import (
+    CHAT,
+    SCHEMAS,
+    Schema,
+    choice,
+    integer,
+    or_null,
+    record,
+    ref,
+)
 from kiroworkers.web.openapi.task_schemas import schemas_of
 
-_ABOUT = (
-    "Warm sessions of terminal agents that answer with typed JSON. Failures are JSON as well: "
-    "`error` is a sentence, `code` a word for programs."
+_DESCRIPTION = (
+    "kiroworkers keeps sessions of terminal AI agents ready and returns their answers as JSON that "
+    "fits a schema. Failures are JSON, too: `error` is a sentence for people, and `code` is a word "
+    "for programs."
 )
 
-#: The route of each task, and what is variable in it.
-_TASK, _NAME = "answer", "{name}"
+#: The route that serves all tasks, and the variable part of its path.
+_TASK_ROUTE, _TASK_NAME = "answer", "{name}"
 
-#: Routes that only lead to pages, or away.
-_OF_PAGES = ("start", "asset")
+#: Routes that only serve the files of the API page, or redirect to it.
+_UNDOCUMENTED_ROUTES = ("start", "asset")
+
+_RETRY_HEADERS = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
 
 
-def document(
+def build_document(
     routes: Iterable[Route],
     tasks: Mapping[str, Task],
     agents: Sequence[str],
     needs_token: bool = False,
-    calls_back: bool = False,
+    has_callbacks: bool = False,
 ) -> dict[str, Any]:
     """
-    The API that has these `routes`, `tasks` and names of `agents`.
+    Return the OpenAPI document of a server.
 
     Args:
-        needs_token: must a request bear one?
-        calls_back: can it ask to be called back?
+        routes: The routes of the server.
+        tasks: The tasks by name.
+        agents: Names of the agents; the first is the default.
+        needs_token: Whether requests must have a token.
+        has_callbacks: Whether the server calls the URL in ``X-Callback``.
     """
     paths: dict[str, dict[str, Any]] = {}
-    absent = set() if calls_back else {"Callback"}
+    unsupported = set() if has_callbacks else {"Callback"}
     for route in routes:
-        if route.name in _OF_PAGES:
+        if route.name in _UNDOCUMENTED_ROUTES:
             continue
-        named = {each.name: each for each in tasks.values()} if route.name == _TASK else {"": None}
-        for name, each in named.items():
-            path = route.path if each is None else route.path.replace(_NAME, name)
-            found = _operation(route, each, needs_token, absent)
-            paths.setdefault(path, {})[route.method.lower()] = found
-    parameters = {name: each for name, each in PARAMETERS.items() if name not in absent}
+        for task in tasks.values() if route.name == _TASK_ROUTE else (None,):
+            path = route.path if task is None else route.path.replace(_TASK_NAME, task.name)
+            operation = _operation(route, task, needs_token, unsupported)
+            paths.setdefault(path, {})[route.method.lower()] = operation
+    parameters = {
+        name: parameter for name, parameter in PARAMETERS.items() if name not in unsupported
+    }
     for name in ("Agent", "AgentQuery"):
         parameters[name] = {**parameters[name], "schema": {"type": "string", "enum": [*agents]}}
     components: dict[str, Any] = {
@@ -81,8 +97,8 @@ def document(
             "token": {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "A token of --token-file that is good for what the operation needs: "
-                "ask, watch or operate.",
+                "description": "A token from the server's `--token-file`, with the scope that the "
+                "operation needs: `ask`, `watch` or `operate`.",
             }
         }
     return {
@@ -90,75 +106,85 @@ def document(
         "info": {
             "title": "kiroworkers",
             "version": __version__,
-            "summary": "A pool of terminal agents",
-            "description": _ABOUT,
+            "summary": "A pool of terminal AI agents behind an HTTP API.",
+            "description": _DESCRIPTION,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "tags": [{"name": name, "description": each} for name, each in TAGS.items()],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": paths,
         "components": components,
     }
 
 
 def _operation(
-    route: Route, about: Task | None, needs_token: bool, absent: set[str]
+    route: Route, task: Task | None, needs_token: bool, unsupported: set[str]
 ) -> dict[str, Any]:
-    if about is None:
+    """
+    Return the operation object of `route`, or of `task` at the route of tasks.
+    """
+    if task is None:
         operation, name = OPERATIONS[route.name], route.name
         summary, description = route.summary, route.description
     else:
-        name = f"ask-{about.name}"
-        answer, body = ref(f"{about.name}.answer"), ref(f"{about.name}.input")
-        operation = task(answer, body, about.example_input)
-        summary, description = about.title, about.description
-    found: dict[str, Any] = {
+        name = f"ask-{task.name}"
+        answer, body = ref(f"{task.name}.answer"), ref(f"{task.name}.input")
+        operation = task_operation(answer, body, task.example_input)
+        summary, description = task.title.rstrip(".") + ".", task.description
+    documented: dict[str, Any] = {
         "operationId": name,
         "tags": [operation.tag],
         "summary": summary,
-        "description": description,
+        **({"description": description} if description else {}),
         "parameters": [
-            {"$ref": f"#/components/parameters/{each}"}
-            for each in operation.parameters
-            if each not in absent
+            {"$ref": f"#/components/parameters/{parameter}"}
+            for parameter in operation.parameters
+            if parameter not in unsupported
         ],
         "responses": {
-            **{str(code): _response(each, about) for code, each in operation.responses.items()},
-            **_failures_of(operation, route.path, needs_token),
+            **{
+                str(status): _response(response, task)
+                for status, response in operation.responses.items()
+            },
+            **_failure_references(operation, route.path, needs_token),
         },
     }
     if operation.body is not None:
         content: dict[str, Any] = {"schema": operation.body}
         if operation.example is not None:
             content["example"] = operation.example
-        found["requestBody"] = {"required": True, "content": {JSON: content}}
+        documented["requestBody"] = {
+            "description": "The request, as JSON.",
+            "required": True,
+            "content": {JSON: content},
+        }
     if needs_token and operation.scope is not None:
-        found["security"] = [{"token": [operation.scope]}]
-    return found
+        documented["security"] = [{"token": [operation.scope]}]
+    return documented
 
 
-def _response(response: ResponseDoc, about: Task | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"description": response.description}
+def _response(response: ResponseDoc, task: Task | None) -> dict[str, Any]:
+    documented: dict[str, Any] = {"description": response.description}
     if response.headers:
-        found["headers"] = {
+        documented["headers"] = {
             name: {"$ref": f"#/components/headers/{name}"} for name in response.headers
         }
     if response.content:
-        found["content"] = {
-            kind: {"schema": schema, **_example(schema, about)}
-            for kind, schema in response.content.items()
+        documented["content"] = {
+            media_type: {"schema": schema, **_example(schema, task)}
+            for media_type, schema in response.content.items()
         }
     if response.links:
-        found["links"] = response.links
-    return found
+        documented["links"] = response.links
+    return documented
 
 
-def _example(schema: Schema, about: Task | None) -> dict[str, Any]:
-    if about is None or schema != ref(f"{about.name}.answer"):
+def _example(schema: Schema, task: Task | None) -> dict[str, Any]:
+    if task is None or schema != ref(f"{task.name}.answer"):
         return {}
-    return {"example": about.example_answer}
+    return {"example": task.example_answer}
 
 
-def _failures_of(operation: Operation, path: str, needs_token: bool) -> dict[str, Any]:
+def _failure_references(operation: Operation, path: str, needs_token: bool) -> dict[str, Any]:
     prefix = "openai-" if is_openai_path(path) else ""
     return {
         str(status): {"$ref": f"#/components/responses/{prefix}{status}"}
@@ -167,30 +193,37 @@ def _failures_of(operation: Operation, path: str, needs_token: bool) -> dict[str
     }
 
 
-def _failures(prefix: str, kind: str) -> dict[str, Any]:
+def _failures(prefix: str, schema: str) -> dict[str, Any]:
     """
-    A response for every status that a failure can have.
+    Return a response component for every status of a failure.
+
+    Args:
+        prefix: What the names of the components begin with.
+        schema: Name of the schema component of the body.
     """
     return {
         f"{prefix}{status}": {
-            "description": f"{MEANING[status]} Codes: {', '.join(found)}.",
-            "content": {JSON: {"schema": ref(kind)}},
-            **({"headers": _RETRY} if status in (429, 503) else {}),
+            "description": f"{MEANINGS[status]} Codes: {', '.join(f'`{code}`' for code in codes)}.",
+            "content": {JSON: {"schema": ref(schema)}},
+            **({"headers": _RETRY_HEADERS} if status in (429, 503) else {}),
         }
-        for status, found in codes().items()
+        for status, codes in codes_by_status().items()
     }
 
 
-_RETRY = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
-
-
 def _chat(agents: Sequence[str]) -> dict[str, Any]:
-    names = [*dict.fromkeys((*agents, *DEFAULTS))]
-    model = {"type": "string", "enum": names, "description": "Who is to answer."}
+    """
+    Return the schema of a chat completion request, with the models that there are.
+    """
+    models = [*dict.fromkeys((*agents, *DEFAULT_MODELS))]
+    model = {**CHAT["properties"]["model"], "enum": models}
     return {**CHAT, "properties": {**CHAT["properties"], "model": model}}
 
 
 def _workers(agents: Sequence[str]) -> dict[str, Any]:
-    number = {"type": "integer", "minimum": 1, "maximum": 512}
-    agent = or_null({"type": "string", "enum": [*agents]})
-    return record(("agent",), workers=number, agent=agent)
+    return record(
+        "A new size for a worker pool.",
+        ("agent",),
+        workers=integer("Number of workers.", minimum=1, maximum=512),
+        agent=or_null(choice("Name of the agent; null or absent for the default agent.", *agents)),
+    )

@@ -1,5 +1,5 @@
 """
-Every code that a failure can have, by the status that it comes with.
+Every status and code that a failure can have.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from kiroworkers.conversations.failures import FAILURE_KINDS
 from kiroworkers.errors import AgentRefused, AgentUnavailable
 from kiroworkers.web.errors import STATUS
 
-#: Those that no `WorkError` has.
-_OF_HTTP: Mapping[int, tuple[str, ...]] = {
+#: Codes of failures that are not a `WorkError`, by status.
+_HTTP_CODES: Mapping[int, tuple[str, ...]] = {
     400: ("invalid_json", "bad_request", "bad_host", "bad_path"),
     401: ("no_token", "wrong_token"),
     403: ("wrong_scope", "operators_only", "wrong_host", "wrong_origin"),
@@ -27,36 +27,57 @@ _OF_HTTP: Mapping[int, tuple[str, ...]] = {
     503: ("too_many_connections",),
 }
 
-#: What each of the statuses means.
-MEANING: Mapping[int, str] = {
-    400: "Something in the request is wrong, and `field` says where.",
-    401: "The request needs a token that is known here.",
-    403: "The request may not do this, or comes from where it may not.",
-    404: "There is no such thing.",
-    405: "The path takes another method.",
-    408: "The request came too slowly.",
-    409: "The key was used for another request.",
-    413: "The body, or the prompt that it makes, is too large.",
+#: Reasons for which an agent rejects one request.  They are the codes of `AgentRefused`;
+#: most of them are stop reasons of the Agent Client Protocol.
+_REFUSAL_KINDS = (
+    "context_full",
+    "refusal",
+    "max_tokens",
+    "max_turn_requests",
+    "cancelled",
+    "agent_error",
+    "approval_denied",
+)
+
+#: What each status means, for the author of a client.
+MEANINGS: Mapping[int, str] = {
+    400: "The request is invalid; `field` names the field, header or parameter.",
+    401: "The token is missing or unknown.",
+    403: "The token lacks the required scope, or the `Host` or `Origin` header is not allowed.",
+    404: "The path, task, job, worker or model does not exist.",
+    405: "The path does not support this method; the `Allow` header lists those that it supports.",
+    408: "The request was not received in time.",
+    409: "The `Idempotency-Key` was used for a different request.",
+    413: "The request body is too large, or the prompt made from it is.",
     414: "The path is too long.",
-    415: "The body does not say that it is JSON.",
-    429: "Too many requests: ask again after `Retry-After` seconds.",
-    431: "The headers are too large, or too many.",
-    500: "The server has a fault, which its log tells.",
-    502: "The agent gave no answer that fits, or lost it.",
-    503: "Nobody can answer now: ask again after `Retry-After` seconds.",
-    504: "The answer did not come in time.",
+    415: "The `Content-Type` is not `application/json`.",
+    429: "The client has sent too many requests; retry after `Retry-After` seconds.",
+    431: "The headers are too large, or there are too many.",
+    500: "Internal server error; the server's log has the details.",
+    502: "The agent gave no valid answer, refused the request, or ended while answering.",
+    503: "The server or the agent cannot take the request now; retry after `Retry-After` seconds.",
+    504: "No answer was given before the deadline.",
 }
 
 
-def codes() -> dict[int, tuple[str, ...]]:
+def codes_by_status() -> dict[int, tuple[str, ...]]:
     """
-    The codes of every status.
+    Return the codes of every status, in the order of the statuses.
     """
-    found: dict[int, list[str]] = {}
-    for kind, (status, code) in STATUS.items():
-        # The kinds of trouble are codes of their own.
-        more = FAILURE_KINDS if issubclass(kind, AgentUnavailable | AgentRefused) else ()
-        found.setdefault(status, []).extend((code, *more))
-    for status, others in _OF_HTTP.items():
-        found.setdefault(status, []).extend(others)
-    return {status: tuple(dict.fromkeys(each)) for status, each in sorted(found.items())}
+    codes: dict[int, list[str]] = {}
+    for error, (status, code) in STATUS.items():
+        codes.setdefault(status, []).extend(_codes_of(error, code))
+    for status, http_codes in _HTTP_CODES.items():
+        codes.setdefault(status, []).extend(http_codes)
+    return {status: tuple(dict.fromkeys(codes[status])) for status in sorted(codes)}
+
+
+def _codes_of(error: type, code: str) -> tuple[str, ...]:
+    """
+    Return the codes that clients see for an `error` which the server maps to `code`.
+    """
+    if issubclass(error, AgentRefused):
+        return _REFUSAL_KINDS
+    if issubclass(error, AgentUnavailable):
+        return tuple(kind for kind in FAILURE_KINDS if kind not in _REFUSAL_KINDS)
+    return (code,)

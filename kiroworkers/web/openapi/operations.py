@@ -1,5 +1,5 @@
 """
-What each route takes and gives, beside what stands in the route table.
+What each route takes and returns, as far as the route table does not say.
 """
 
 from __future__ import annotations
@@ -9,61 +9,74 @@ from typing import Any
 
 from attrs import Factory, frozen
 
-from kiroworkers.pool.fair_queue import LEAST_URGENT, MOST_URGENT
+from kiroworkers.pool.fair_queue import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY
 from kiroworkers.web.headers import ANSWER_HEADERS
-from kiroworkers.web.openapi.schemas import COUNT, TEXT, Schema, ref
+from kiroworkers.web.openapi.schemas import COUNT, STRING, Schema, any_object, ref, string
 
 JSON = "application/json"
-EVENTS = "text/event-stream"
+EVENT_STREAM = "text/event-stream"
 
-#: What any request may be refused with.
-_COMMON_HEADERS = (400, 403, 408, 413, 414, 429, 431, 503)
+#: Statuses with which any request may fail.
+_COMMON_FAILURES = (400, 403, 408, 413, 414, 429, 431, 503)
 
-#: What one that costs a turn may fail with besides.
-_OF_TURNS = (415, 502, 504)
+#: Statuses with which a request that is given to an agent may fail besides.
+_AGENT_FAILURES = (415, 502, 504)
 
+#: Groups of operations, in the order in which the API page shows them.
 TAGS: Mapping[str, str] = {
-    "Tasks": "One question each, and an answer that fits its schema.",
-    "Jobs": "Requests whose answers are asked for later.",
-    "OpenAI": "For clients of OpenAI's API: each call is one fresh conversation.",
-    "Watching": "How the server is.",
-    "Operating": "What needs the operator's word.",
-    "Description": "This API, described.",
+    "Tasks": "Send a request to a task and get an answer that fits the task's schema.",
+    "Jobs": "Manage asynchronous requests, whose results are fetched later.",
+    "OpenAI": "Use clients of OpenAI's API. Each call is one turn in a fresh conversation.",
+    "Monitoring": "Check the health and the readiness of the server.",
+    "Operator": "Manage pools and workers while the server runs.",
+    "Documentation": "Read this documentation.",
 }
 
-_MEANINGS = {
-    "Agent": "The agent that answered.",
-    "Worker": "The worker that answered.",
-    "Attempts": "How many workers it took.",
-    "Repairs": "How often the agent was asked to put its answer right.",
-    "Completion": "How the end of the answer was known.",
-    "Source": "Where the answer was read.",
-    "Rejoined": "1 where lines that the terminal had cut were joined.",
-    "Normalised": "The fields that were brought into the schema's form.",
-    "Tools-Denied": "How many uses of tools were denied.",
-    "Tools-Allowed": "How many uses of tools were allowed.",
-    "Usage": "estimated: so are the numbers of tokens.",
+_ANSWER_HEADER_DESCRIPTIONS = {
+    "Agent": "Name of the agent that answered.",
+    "Worker": "Name of the worker that answered.",
+    "Attempts": "Number of attempts: 2 if the first worker failed or gave no valid answer.",
+    "Repairs": "Number of times the agent was told to correct its answer. Absent if 0.",
+    "Completion": "How the server knew that the answer was complete: `prompt`, `idle-sign`, "
+    "`response` or `quiet`.",
+    "Source": "Where the server read the answer: `terminal`, `protocol` or `journal`.",
+    "Rejoined": "1 if lines that the terminal had cut were joined. Absent otherwise.",
+    "Normalised": "Fields whose values were converted to fit the schema, separated by commas. "
+    "Absent if there are none.",
+    "Tools-Denied": "Number of tool uses that were denied. Absent if 0.",
+    "Tools-Allowed": "Number of tool uses that were allowed. Absent if 0.",
+    "Usage": "Always `estimated`: the token counts are estimates.",
 }
 
-#: By the names of the components.
+#: Header components by name.
 HEADERS: Mapping[str, Any] = {
     **{
         name.decode(): {
-            "description": _MEANINGS[name.decode().removeprefix("X-Kiroworkers-")],
-            "schema": TEXT,
+            "description": _ANSWER_HEADER_DESCRIPTIONS[
+                name.decode().removeprefix("X-Kiroworkers-")
+            ],
+            "schema": STRING,
         }
         for name in ANSWER_HEADERS
     },
     "Idempotency-Replayed": {
-        "description": "true where the answer is that of an earlier request with the same key.",
+        "description": "`true` if the response repeats that of an earlier request with the same "
+        "`Idempotency-Key`. Absent otherwise.",
         "schema": {"const": "true"},
     },
-    "Location": {"description": "The path of the job.", "schema": TEXT},
-    "Preference-Applied": {"description": "What of Prefer was followed.", "schema": TEXT},
-    "Retry-After": {"description": "Seconds after which to ask again.", "schema": COUNT},
+    "Location": {"description": "Path of the job.", "schema": STRING},
+    "Preference-Applied": {
+        "description": "The part of the request's `Prefer` header that was honoured.",
+        "schema": STRING,
+    },
+    "Retry-After": {
+        "description": "Seconds to wait before the next request.",
+        "schema": COUNT,
+    },
 }
 
-_OF_ANSWERS = [name for name in HEADERS if name.startswith("X-") and not name.endswith("Usage")]
+#: Headers of every answer of an agent.
+_ANSWER_HEADERS = [name for name in HEADERS if name.startswith("X-") and not name.endswith("Usage")]
 
 
 def _header(name: str, description: str, schema: Schema, **more: Any) -> dict[str, Any]:
@@ -80,67 +93,82 @@ def _path(name: str, description: str, **more: Any) -> dict[str, Any]:
         "in": "path",
         "required": True,
         "description": description,
-        "schema": TEXT,
+        "schema": STRING,
         **more,
     }
 
 
-#: By the names of the components.  ``Agent`` and ``AgentQuery`` choose from the
-#: names that answer here.
+#: Parameter components by name.  `build_document` adds to ``Agent`` and ``AgentQuery``
+#: the names of the agents that there are.
 PARAMETERS: Mapping[str, dict[str, Any]] = {
-    "Agent": _header("X-Agent", "Who is to answer.", TEXT),
+    "Agent": _header(
+        "X-Agent", "Agent that answers. By default the task's agent, or the first.", STRING
+    ),
     "Timeout": _header(
         "X-Request-Timeout",
-        "Seconds that the answer may take, the wait included.",
+        "Maximum time for the request in seconds, its time in the queue included. It can only "
+        "shorten the server's own limit.",
         {"type": "number", "exclusiveMinimum": 0},
     ),
     "Priority": _header(
         "X-Priority",
-        f"From {LEAST_URGENT} to {MOST_URGENT}, the most urgent.",
-        {"type": "integer", "minimum": 0, "maximum": 9},
+        f"Priority from {MIN_PRIORITY} to {MAX_PRIORITY}; {MAX_PRIORITY} is the most urgent. "
+        f"The default is {DEFAULT_PRIORITY}.",
+        {"type": "integer", "minimum": MIN_PRIORITY, "maximum": MAX_PRIORITY},
     ),
     "Prefer": _header(
         "Prefer",
-        "respond-async to get a job at once; wait=N for a deadline of N seconds (RFC 7240).",
-        TEXT,
-        examples={"later": {"value": "respond-async"}, "deadline": {"value": "wait=30"}},
+        "`respond-async` to get a job at once instead of waiting for the answer (tasks only), or "
+        "`wait=N` to wait at most N seconds for it. See RFC 7240.",
+        STRING,
+        examples={
+            "later": {"summary": "Get a job.", "value": "respond-async"},
+            "deadline": {"summary": "Wait at most 30 seconds.", "value": "wait=30"},
+        },
     ),
     "IdempotencyKey": _header(
         "Idempotency-Key",
-        "The same key and body get the same answer, and cost one turn.",
+        "Unique value chosen by the client. Requests with the same key and the same body run once "
+        "and get the same response.",
         {"type": "string", "pattern": r"^[!#-\[\]-~]{1,255}$"},
     ),
     "Callback": _header(
         "X-Callback",
-        "With respond-async: the URL that is told of the job's end, signed with HMAC-SHA256.",
+        "URL to which the server sends the job when it has ended, signed with HMAC-SHA256. "
+        "Requires `Prefer: respond-async`.",
         {"type": "string", "format": "uri"},
     ),
     "Raw": _query(
         "raw",
-        "For operators: 1 to see what the agent said, as text, where the answer comes at once.",
+        "1 to get the agent's own words as plain text instead of the JSON answer. For operators "
+        "only. Ignored for jobs.",
         {"type": "string", "enum": ["0", "1"]},
     ),
-    "AgentQuery": _query("agent", "Only this agent.", TEXT),
+    "AgentQuery": _query("agent", "Name of an agent, to restrict the request to it.", STRING),
     "Limit": _query(
         "limit",
-        "So many jobs, at most.",
+        "Maximum number of jobs on the page.",
         {"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
     ),
-    "Before": _query("before", "The id of a job: those that are older.", TEXT),
-    "Id": _path("id", "The id of a job."),
-    "Worker": _path("name", "The name of a worker.", example="worker1"),
-    "Model": _path("name", "The name of an agent, or default.", example="default"),
+    "Before": _query(
+        "before", "Identifier of a job. The page starts with the next older one.", STRING
+    ),
+    "Id": _path("id", "Identifier of the job."),
+    "Worker": _path("name", "Name of the worker.", example="worker1"),
+    "Model": _path("name", "Name of the model: an agent's name, or `default`.", example="default"),
 }
 
 
 @frozen
 class ResponseDoc:
     """
-    One that is no failure of the usual form.
+    Describe a response that does not have the usual format of failures.
 
     Attributes:
-        content: schemas by media types.
-        headers: the names of components.
+        description: A sentence about the response.
+        content: The schema of the body by media type.
+        headers: Names of header components.
+        links: OpenAPI links by name.
     """
 
     description: str
@@ -152,12 +180,16 @@ class ResponseDoc:
 @frozen
 class Operation:
     """
-    What one route takes and gives.
+    Describe what a route takes and returns.
 
     Attributes:
-        scope: what a token must be good for; None where none is needed.
-        parameters: the names of components.
-        example: of the body.
+        tag: A key of `TAGS`.
+        scope: The scope that a token needs; None if the route needs no token.
+        responses: Responses by status, without failures of the usual format.
+        parameters: Names of parameter components.
+        body: The schema of the request body; None if the route takes none.
+        example: An example of the request body.
+        more_failures: Statuses of failures besides the common ones.
     """
 
     tag: str
@@ -171,88 +203,115 @@ class Operation:
     @property
     def failures(self) -> tuple[int, ...]:
         """
-        The statuses of failures.
+        Return the statuses of the failures that have the usual format.
         """
-        of_scope = () if self.scope is None else (401,)
-        return tuple(sorted({*_COMMON_HEADERS, *of_scope, *self.more_failures} - {*self.responses}))
+        unauthorized = () if self.scope is None else (401,)
+        statuses = {*_COMMON_FAILURES, *unauthorized, *self.more_failures}
+        return tuple(sorted(statuses - {*self.responses}))
 
 
 def _json(description: str, schema: Schema, *headers: str, **links: Any) -> ResponseDoc:
     return ResponseDoc(description, {JSON: schema}, headers, links)
 
 
-def _asking_for(what: Schema, description: str) -> ResponseDoc:
+def _answer(description: str, schema: Schema) -> ResponseDoc:
+    """
+    Describe the answer of a task in each of its formats.
+    """
     return ResponseDoc(
         description,
         {
-            JSON: what,
-            "text/plain": {"type": "string", "description": "With raw=1: what the agent said."},
-            # Of what type: tools take this for the schema of all the text, or of an event.
-            EVENTS: {
-                "description": "With Accept: text/event-stream. Events, each with one line of "
-                "JSON: queued (position, estimate), started (worker, attempt), text (text), "
-                "retry (reason), and at last answer (the answer) or error (the error and its "
-                "status).",
+            JSON: schema,
+            "text/plain": string("The agent's own words, if the request has `raw=1`."),
+            # Without a type: tools would take it for the schema of the whole stream.
+            EVENT_STREAM: {
+                "description": "Server-sent events, if the request has `Accept: "
+                "text/event-stream`. The data of each event is one JSON object: `queued` "
+                "(`position`, and `estimate` in seconds), `started` (`worker`, `attempt`), `text` "
+                "(`text`, a piece of the agent's words), `retry` (`reason`; discard the text so "
+                "far), and at the end either `answer` (the answer) or `error` (the error with its "
+                "`status`).",
             },
         },
-        (*_OF_ANSWERS, "Idempotency-Replayed", "Preference-Applied"),
+        (*_ANSWER_HEADERS, "Idempotency-Replayed", "Preference-Applied"),
     )
 
 
-def _link(operation: str) -> dict[str, Any]:
-    return {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
+def _job_link(operation: str, description: str) -> dict[str, Any]:
+    return {
+        "operationId": operation,
+        "description": description,
+        "parameters": {"id": "$response.body#/id"},
+    }
 
 
-def task(answer: Schema, body: Schema, example: Mapping[str, Any]) -> Operation:
+def task_operation(answer: Schema, body: Schema, example: Mapping[str, Any]) -> Operation:
     """
-    What the route of a task takes and gives.
+    Describe the route of a task.
+
+    Args:
+        answer: The schema of the answer.
+        body: The schema of the request body.
+        example: An example of the request body.
     """
     accepted = _json(
-        "With Prefer: respond-async: a job was made.",
+        "The job, if the request has `Prefer: respond-async`.",
         ref("Accepted"),
         "Location",
         "Preference-Applied",
         "Retry-After",
         "Idempotency-Replayed",
-        job=_link("job"),
-        cancel=_link("cancel"),
+        job=_job_link("job", "Retrieve the job."),
+        cancel=_job_link("cancel", "Cancel the job."),
     )
     return Operation(
         "Tasks",
         "ask",
-        {200: _asking_for(answer, "The answer."), 202: accepted},
+        {200: _answer("The answer.", answer), 202: accepted},
         ("Agent", "Timeout", "Priority", "Prefer", "IdempotencyKey", "Callback", "Raw"),
         body,
         example,
-        (404, 409, *_OF_TURNS),
+        (404, 409, *_AGENT_FAILURES),
     )
 
 
-_CHUNKS = {"description": "With stream: chunks, as OpenAI's API has them, then [DONE]."}
-_ALL = _json("The agents, as they are now.", ref("Agents"))
+_CHUNKS = {
+    "description": "Server-sent events, if `stream` is true: chunks as in OpenAI's API, then "
+    "`[DONE]`."
+}
 _BY_AGENT = ("AgentQuery",)
-_ON_WORKER = Operation(
-    "Operating",
+_WORKER_OPERATION = Operation(
+    "Operator",
     "operate",
-    {202: _json("It will be done.", ref("WorkerAction"))},
+    {202: _json("The operation was started.", ref("WorkerAction"))},
     ("Worker", "AgentQuery"),
     more_failures=(404,),
 )
-_ON_POOLS = Operation("Operating", "operate", {200: _ALL}, _BY_AGENT)
+_POOL_OPERATION = Operation(
+    "Operator",
+    "operate",
+    {200: _json("The agents and their pools.", ref("Agents"))},
+    _BY_AGENT,
+)
 
-#: By the names of the routes; that of tasks is made for each of them by `task`.
+#: Operations by the name of the route's handler.  Those of tasks are made by
+#: `task_operation`.
 OPERATIONS: Mapping[str, Operation] = {
-    "health": Operation("Watching", "watch", {200: _json("It runs.", ref("Health"))}),
+    "health": Operation(
+        "Monitoring", "watch", {200: _json("The state of the server.", ref("Health"))}
+    ),
     "ready": Operation(
-        "Watching",
+        "Monitoring",
         None,
         {
-            200: _json("A worker can take work.", ref("Readiness")),
-            503: _json("None can.", ref("Readiness")),
+            200: _json("At least one worker can take requests.", ref("Readiness")),
+            503: _json("No worker can take requests.", ref("Readiness")),
         },
         _BY_AGENT,
     ),
-    "catalogue": Operation("Tasks", None, {200: _json("The tasks.", ref("Catalogue"))}),
+    "catalogue": Operation(
+        "Tasks", None, {200: _json("The tasks and the agents.", ref("Catalogue"))}
+    ),
     "jobs": Operation(
         "Jobs",
         "ask",
@@ -271,50 +330,58 @@ OPERATIONS: Mapping[str, Operation] = {
         "Jobs",
         "ask",
         {
-            200: _json("It was unfinished, and is cancelled.", ref("Job")),
-            204: ResponseDoc("It had ended, and is forgotten."),
+            200: _json("The job was unfinished and has been cancelled.", ref("Job")),
+            204: ResponseDoc("The job had ended and has been deleted."),
         },
         ("Id",),
         more_failures=(404,),
     ),
-    "openapi": Operation("Description", None, {200: _json("The description.", {"type": "object"})}),
+    "openapi": Operation(
+        "Documentation",
+        None,
+        {200: _json("The document.", any_object("An OpenAPI 3.1 document."))},
+    ),
     "docs": Operation(
-        "Description", None, {200: ResponseDoc("A page for people.", {"text/html": TEXT})}
+        "Documentation", None, {200: ResponseDoc("The page.", {"text/html": STRING})}
     ),
     "queue": Operation(
-        "Operating", "operate", {200: _json("The requests.", ref("Requests"))}, _BY_AGENT
+        "Operator", "operate", {200: _json("The requests.", ref("Requests"))}, _BY_AGENT
     ),
-    "pause": _ON_POOLS,
-    "resume": _ON_POOLS,
-    "renew": _ON_POOLS,
+    "pause": _POOL_OPERATION,
+    "resume": _POOL_OPERATION,
+    "renew": _POOL_OPERATION,
     "set_workers": Operation(
-        "Operating",
+        "Operator",
         "operate",
-        {202: _json("The agent will have so many.", ref("Agents"))},
+        {
+            202: _json(
+                "The number was changed; workers start or stop in the background.", ref("Agents")
+            )
+        },
         _BY_AGENT,
         ref("Workers"),
         {"workers": 2},
         (415,),
     ),
-    "drain": _ON_WORKER,
-    "restart": _ON_WORKER,
-    "models": Operation("OpenAI", "ask", {200: _json("Who can be asked.", ref("Models"))}),
+    "drain": _WORKER_OPERATION,
+    "restart": _WORKER_OPERATION,
+    "models": Operation("OpenAI", "ask", {200: _json("The models.", ref("Models"))}),
     "model": Operation(
-        "OpenAI", "ask", {200: _json("It.", ref("Model"))}, ("Model",), more_failures=(404,)
+        "OpenAI", "ask", {200: _json("The model.", ref("Model"))}, ("Model",), more_failures=(404,)
     ),
     "complete": Operation(
         "OpenAI",
         "ask",
         {
             200: ResponseDoc(
-                "The reply; in chunks of server-sent events where stream is true.",
-                {JSON: ref("ChatCompletion"), EVENTS: _CHUNKS},
-                (*_OF_ANSWERS, "X-Kiroworkers-Usage"),
+                "The completion.",
+                {JSON: ref("ChatCompletion"), EVENT_STREAM: _CHUNKS},
+                (*_ANSWER_HEADERS, "X-Kiroworkers-Usage"),
             )
         },
         ("Timeout", "Priority", "Prefer"),
         ref("Chat"),
         {"model": "default", "messages": [{"role": "user", "content": "What can you do?"}]},
-        (404, *_OF_TURNS),
+        (404, *_AGENT_FAILURES),
     ),
 }

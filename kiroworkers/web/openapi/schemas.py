@@ -1,5 +1,8 @@
 """
-What the server says and takes, as JSON Schema; what the tasks say and take is theirs.
+JSON Schemas of everything the server sends and receives, except the tasks' own.
+
+The functions that make a schema take its description first, so that no field can be
+left without one.
 """
 
 from __future__ import annotations
@@ -9,164 +12,332 @@ from typing import Any, TypeAlias
 
 Schema: TypeAlias = Mapping[str, Any]
 
-TEXT: Schema = {"type": "string"}
-FLAG: Schema = {"type": "boolean"}
+#: Schemas without a description, for parameters and headers, which have one themselves.
+STRING: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 
+#: Keywords beside which adding "null" to `type` would not be enough to allow null.
+_RESTRICTING = {"enum", "const", "not", "allOf", "anyOf", "oneOf"}
 
-def record(optional: Iterable[str] = (), **properties: Schema) -> dict[str, Any]:
+
+def string(description: str, **keywords: Any) -> dict[str, Any]:
     """
-    An object with these `properties`, all of which are there but the `optional` ones.
+    Return the schema of a string.
+    """
+    return {"type": "string", "description": description, **keywords}
+
+
+def choice(description: str, *values: str) -> dict[str, Any]:
+    """
+    Return the schema of a string that is one of `values`.
+    """
+    return string(description, enum=[*values])
+
+
+def constant(description: str, value: Any) -> dict[str, Any]:
+    """
+    Return the schema of the one `value`.
+    """
+    return {"const": value, "description": description}
+
+
+def boolean(description: str) -> dict[str, Any]:
+    """
+    Return the schema of true or false.
+    """
+    return {"type": "boolean", "description": description}
+
+
+def integer(description: str, **keywords: Any) -> dict[str, Any]:
+    """
+    Return the schema of a whole number.
+    """
+    return {"type": "integer", "description": description, **keywords}
+
+
+def count(description: str) -> dict[str, Any]:
+    """
+    Return the schema of a whole number that is not negative.
+    """
+    return integer(description, minimum=0)
+
+
+def timestamp(description: str, null: str | None = None) -> dict[str, Any]:
+    """
+    Return the schema of a time in milliseconds since the Unix epoch.
+
+    Args:
+        description: Ends without a period; the unit is appended.
+        null: When the value is null instead, such as "until the job ends"; None for never.
+    """
+    sentence = f"{description}, in milliseconds since the Unix epoch"
+    return (
+        integer(f"{sentence}.") if null is None else or_null(integer(f"{sentence}; null {null}."))
+    )
+
+
+def duration(description: str, zero: str | None = None) -> dict[str, Any]:
+    """
+    Return the schema of a duration in milliseconds.
+
+    Args:
+        description: Ends without a period; the unit is appended.
+        zero: When the value is 0, such as "while there is no session"; None to say nothing.
+    """
+    sentence = f"{description}, in milliseconds"
+    return integer(f"{sentence}." if zero is None else f"{sentence}; 0 {zero}.")
+
+
+def array(description: str, items: Schema, **keywords: Any) -> dict[str, Any]:
+    """
+    Return the schema of a list whose items fit `items`.
+    """
+    return {"type": "array", "description": description, "items": items, **keywords}
+
+
+def mapping(description: str, values: Schema) -> dict[str, Any]:
+    """
+    Return the schema of an object with arbitrary names, whose values fit `values`.
+    """
+    return {"type": "object", "description": description, "additionalProperties": values}
+
+
+def any_object(description: str) -> dict[str, Any]:
+    """
+    Return the schema of an object whose properties are described elsewhere.
+    """
+    return {"type": "object", "description": description}
+
+
+def record(
+    description: str, optional: Iterable[str] = (), /, **properties: Schema
+) -> dict[str, Any]:
+    """
+    Return the schema of an object with these `properties`.
+
+    Args:
+        description: A sentence about the object.
+        optional: Names of the properties that may be absent; all others are required.
+        properties: The schema of each property.
     """
     required = [name for name in properties if name not in {*optional}]
-    return {"type": "object", "required": required, "properties": properties}
+    return {
+        "type": "object",
+        "description": description,
+        "required": required,
+        "properties": properties,
+    }
 
 
-def list_of(schema: Schema) -> dict[str, Any]:
+def ref(name: str, description: str | None = None) -> dict[str, Any]:
     """
-    A list of what fits `schema`.
-    """
-    return {"type": "array", "items": schema}
+    Return a reference to the schema component `name`.
 
-
-def map_of(schema: Schema) -> dict[str, Any]:
+    Args:
+        name: As in `SCHEMAS`.
+        description: What the value means in this place; None to leave that to the component.
     """
-    An object with names for what fits `schema`.
-    """
-    return {"type": "object", "additionalProperties": schema}
-
-
-def ref(name: str) -> dict[str, Any]:
-    """
-    The component `name`.
-    """
-    return {"$ref": f"#/components/schemas/{name}"}
+    reference = {"$ref": f"#/components/schemas/{name}"}
+    return reference if description is None else {**reference, "description": description}
 
 
 def or_null(schema: Schema) -> dict[str, Any]:
     """
-    What fits `schema`, or null.
+    Return a schema that accepts null besides what `schema` accepts.
     """
     kind = schema.get("type")
-    if kind is None or {"enum", "const", "not", "allOf", "anyOf", "oneOf"} & schema.keys():
-        return {"anyOf": [schema, {"type": "null"}]}
+    if kind is None or _RESTRICTING & schema.keys():
+        branch = {key: value for key, value in schema.items() if key != "description"}
+        nullable: dict[str, Any] = {"anyOf": [branch, {"type": "null"}]}
+        if "description" in schema:
+            # Readers and tools look for it beside the property's name, not in a branch.
+            nullable["description"] = schema["description"]
+        return nullable
     kinds = [kind] if isinstance(kind, str) else kind
     return {**schema, "type": [*dict.fromkeys((*kinds, "null"))]}
 
 
-def time(what: str) -> dict[str, Any]:
-    """
-    Since the epoch, in milliseconds.
-    """
-    return {"type": "integer", "description": f"{what}, in ms since the epoch."}
+_JOB_STATES = ("queued", "running", "done", "failed", "cancelled")
 
+_JOB_STATE = choice(
+    "`queued` and `running` jobs are unfinished; `done`, `failed` and `cancelled` jobs have ended.",
+    *_JOB_STATES,
+)
 
-def duration(what: str) -> dict[str, Any]:
-    """
-    In milliseconds.
-    """
-    return {"type": "integer", "description": f"{what}, in ms."}
-
-
-_STATES = ("queued", "running", "done", "failed", "cancelled")
-
-_QUEUE = record(length=COUNT, limit=COUNT)
+_QUEUE = record(
+    "A queue of requests that wait for a worker.",
+    length=count("Number of requests waiting now."),
+    limit=count("Maximum number of requests that may wait (`--backlog`)."),
+)
 
 _POOL = record(
+    "State and size of an agent's worker pool.",
     ("retryAfter",),
-    state={
-        "type": "string",
-        "description": "serving, paused, draining, trying, or the kind of trouble that keeps "
-        "every session from answering.",
-    },
-    detail=or_null(TEXT),
-    retryAfter={**COUNT, "description": "Seconds until it may be over."},
-    workers=COUNT,
-    maxWorkers=COUNT,
+    state=string(
+        "`serving`; `paused` by an operator; `draining` while the server shuts down; the kind of "
+        "outage that keeps every session from answering, such as `login_required` or `throttled`; "
+        "or `trying` when the next request will show whether the outage is over."
+    ),
+    detail=or_null(string("Reason for the state, in a sentence; null while `serving`.")),
+    retryAfter=count(
+        "Seconds until the agent is tried again. Present only during an outage; 0 if it may be "
+        "tried now."
+    ),
+    workers=count("Minimum number of workers."),
+    maxWorkers=count(
+        "Maximum number of workers. Equal to `workers` if the pool does not grow on demand."
+    ),
 )
 
 _AGENT = {
-    "agentDetail": {**TEXT, "description": "Which program answers, and why that one."},
-    "transport": {"type": "string", "enum": ["terminal", "acp"]},
-    "pool": ref("Pool"),
-    "queue": ref("Queue"),
+    "agentDetail": string("The program that answers, and why it was chosen."),
+    "transport": choice(
+        "How the server talks to the program: through a `terminal`, or by the Agent Client "
+        "Protocol (`acp`).",
+        "terminal",
+        "acp",
+    ),
+    "pool": ref("Pool", "State and size of the agent's worker pool."),
+    "queue": ref("Queue", "The agent's queue of waiting requests."),
 }
 
 _AGENTS = {
-    "agent": {**TEXT, "description": "The first agent: who answers where nobody is named."},
+    "agent": string(
+        "Name of the agent that `agentDetail`, `transport`, `pool` and `queue` describe: the first "
+        "in `agents`, which is the default agent unless the request asked for another."
+    ),
     **_AGENT,
-    "agents": map_of(ref("Agent")),
+    "agents": mapping("The agents by name.", ref("Agent")),
 }
 
-_WORKER = record(
-    agent=TEXT,
-    pid=or_null({"type": "integer"}),
-    busy=FLAG,
-    status={"type": "string", "enum": ["idle", "busy"]},
-    state=TEXT,
-    healthy={**FLAG, "description": "Can it take work, now or after its turn?"},
-    lastActivity=time("When its session last did something"),
-    idleTime=duration("For how long it has been idle"),
-    age=duration("For how long its session has run"),
-    answered={**COUNT, "description": "Answers of its session."},
-    starts={**COUNT, "description": "Sessions that it has started."},
-    consecutiveFailures=COUNT,
-    lastError=or_null(TEXT),
-    lastScreen=or_null(TEXT),
-    nextStart=or_null(duration("Until it starts a session again")),
-)
+_WORKER = {
+    "agent": string("Name of the agent that the worker runs."),
+    "pid": or_null(integer("Process ID of the session; null while there is no session.")),
+    "busy": boolean("Whether the worker cannot take a request right now."),
+    "status": choice("The same as `busy`, as a word.", "idle", "busy"),
+    "state": string(
+        "State of the session: `starting`, `idle`, `busy`, `clearing` (discarding the last "
+        "conversation), `interrupting` or `settling` (recovering from an aborted request), "
+        "`stopping` or `gone`. Without a session: `waiting` for the next start, `failed` after "
+        "repeated failures (tried again from time to time), `held` while the agent has an outage, "
+        "`drained` by an operator, or `ended` for good."
+    ),
+    "healthy": boolean("Whether the worker can take a request, now or after its current one."),
+    "lastActivity": timestamp(
+        "When the session last produced output or received a request, or when it ended"
+    ),
+    "idleTime": duration("How long the session has been idle", zero="while it is not idle"),
+    "age": duration("How long the session has been running", zero="while there is none"),
+    "answered": count("Number of answers the worker has given since the server started."),
+    "starts": count("Number of sessions the worker has started since the server started."),
+    "consecutiveFailures": count(
+        "Number of sessions in a row that ended by themselves soon after they started."
+    ),
+    "lastError": or_null(
+        string("Why a session last ended unexpectedly; null if that has not happened.")
+    ),
+    "lastScreen": or_null(
+        string(
+            "Text on the terminal of the last session, if it never became ready; null otherwise."
+        )
+    ),
+    "nextStart": timestamp("When the next session starts", null="if no start is scheduled"),
+}
 
 _READINESS = {
-    "ready": FLAG,
-    "workers": {**list_of(TEXT), "description": "Those that are healthy."},
-    "error": TEXT,
-    "code": TEXT,
+    "ready": boolean(
+        "Whether at least one worker can take a request, now or after its current one."
+    ),
+    "workers": array("Names of the healthy workers.", STRING),
+    "error": string("Why no worker can take a request. Absent if `ready` is true."),
+    "code": string("Machine-readable form of `error`. Absent if `ready` is true."),
+}
+
+#: What an error may say besides its sentence, its code and its field.
+_ERROR_DETAILS = {
+    "reasons": array(
+        "Why the agent's answers were rejected, one reason per attempt. Only with code "
+        "`answer_unfit`.",
+        STRING,
+    ),
+    "retryAfter": count("Seconds to wait before trying again. Only if a retry may succeed."),
+    "queue": ref("Queue", "The agent's queue of waiting requests, if a retry may succeed."),
+    "worker": string(
+        "Name of the worker that gave the last unusable answer, as in the server's log."
+    ),
+    "request": count("Number of the request in the server's log, if its answer was unusable."),
 }
 
 _ERROR = record(
-    ("field", "reasons", "retryAfter", "queue", "worker", "request", "text"),
-    error={**TEXT, "description": "One sentence for people."},
-    code={**TEXT, "description": "One word for programs."},
-    field={**TEXT, "description": "The path of the field, or the header, that is wrong."},
-    reasons={**list_of(TEXT), "description": "Why no answer fitted, for each attempt."},
-    retryAfter={**COUNT, "description": "Seconds after which to ask again."},
-    queue=ref("Queue"),
-    worker={**TEXT, "description": "Who answered last: its name in the server's log."},
-    request={**COUNT, "description": "The number of the request in the server's log."},
-    text={**TEXT, "description": "What the agent said, for operators who ask with raw=1."},
+    "Why a request failed.",
+    ("field", *_ERROR_DETAILS, "text", "status"),
+    error=string("One sentence for people. Its wording may change."),
+    code=string("One word for programs. It does not change."),
+    field=string("Dotted path of the invalid field, or name of the invalid header or parameter."),
+    **_ERROR_DETAILS,
+    text=string("The agent's own words. Only for operators who ask with `raw=1`."),
+    status=integer("HTTP status of the failure. Only in a job and in an `error` event."),
 )
 
+_LOCATION = string("Path of the job.")
+
 _JOB = {
-    "id": TEXT,
-    "task": TEXT,
-    "agent": TEXT,
-    "state": {"type": "string", "enum": [*_STATES]},
-    "location": {**TEXT, "description": "The path of the job."},
-    "created": time("When it was taken"),
-    "ended": or_null(time("When it ended")),
-    "attempts": COUNT,
+    "id": string("Random identifier of the job."),
+    "task": string("Name of the task."),
+    "agent": string("Name of the agent that answers."),
+    "state": _JOB_STATE,
+    "location": _LOCATION,
+    "created": timestamp("When the job was accepted"),
+    "ended": timestamp("When the job ended", null="while it is unfinished"),
+    "attempts": count("Number of times the job was given to an agent."),
 }
 
-#: Of OpenAI's own API; more of its fields are taken and ignored.
-_PART = {
+#: Chat completions follow OpenAI's API reference; its other fields are accepted and ignored.
+_CONTENT_PART = {
     "anyOf": [
-        record(type={"const": "text"}, text=TEXT),
-        record(type={"const": "refusal"}, refusal=TEXT),
+        record(
+            "A piece of text.",
+            type=constant("Always `text`.", "text"),
+            text=string("The text."),
+        ),
+        record(
+            "An earlier refusal of the assistant.",
+            type=constant("Always `refusal`.", "refusal"),
+            refusal=string("The text of the refusal."),
+        ),
     ]
 }
 
-_CONTENT = {"anyOf": [TEXT, list_of(_PART)]}
+_CONTENT = {"anyOf": [STRING, {"type": "array", "items": _CONTENT_PART}]}
 
-_CALL = record(id=TEXT, function=record(name=TEXT, arguments=TEXT))
+_TOOL_CALL = record(
+    "A function call that the assistant made.",
+    id=string("Identifier of the call."),
+    function=record(
+        "The function that was called.",
+        name=string("Name of the function."),
+        arguments=string("Arguments of the call, as JSON text."),
+    ),
+)
 
 _MESSAGE = {
     **record(
+        "A message of a conversation.",
         ("name", "tool_call_id", "tool_calls", "content"),
-        role={"type": "string", "enum": ["system", "developer", "user", "assistant", "tool"]},
-        content=or_null(_CONTENT),
-        name=or_null(TEXT),
-        tool_call_id={"description": "Of a tool's message; which call it answers."},
-        tool_calls={"description": "Of an assistant's message; what it asked of tools."},
+        role=choice("Who wrote the message.", "system", "developer", "user", "assistant", "tool"),
+        content={
+            **or_null(_CONTENT),
+            "description": "The text, as a string or as a list of parts with `type` `text` or "
+            "`refusal`. Null or absent only in an assistant's message that has `tool_calls`.",
+        },
+        name=or_null(string("Name of the author. Null is the same as absent.")),
+        tool_call_id={
+            "description": "Identifier of the call that a message with role `tool` answers."
+        },
+        tool_calls={
+            "description": "Function calls in a message with role `assistant`: objects with `id` "
+            "and `function` (`name` and `arguments`). Ignored in other messages."
+        },
     ),
     "anyOf": [
         {"required": ["content"], "properties": {"content": _CONTENT}},
@@ -174,136 +345,252 @@ _MESSAGE = {
             "required": ["tool_calls"],
             "properties": {
                 "role": {"const": "assistant"},
-                "tool_calls": {**list_of(_CALL), "minItems": 1},
+                "tool_calls": {"type": "array", "items": _TOOL_CALL, "minItems": 1},
             },
         },
     ],
 }
 
-_FORMAT = {
+_RESPONSE_FORMAT = {
+    "description": "Format of the reply: an object whose `type` is `text` (the default), "
+    "`json_object`, or `json_schema` with the schema of an object in `json_schema.schema`. "
+    "Null is the same as absent.",
     "anyOf": [
-        record(type={"enum": ["text", "json_object"]}),
         record(
-            type={"const": "json_schema"},
-            json_schema=record(schema={"type": "object", "description": "Of an object."}),
+            "Text, or any JSON object.",
+            type={
+                "enum": ["text", "json_object"],
+                "description": "`text` for plain text, `json_object` for any JSON object.",
+            },
         ),
-    ]
+        record(
+            "A JSON object that fits a schema.",
+            type=constant("Always `json_schema`.", "json_schema"),
+            json_schema=record(
+                "The schema and its settings; all settings are ignored.",
+                schema=any_object("JSON Schema of an object, at most 30,000 characters long."),
+            ),
+        ),
+    ],
 }
 
 _STOP = {"type": "string", "minLength": 1}
 
-#: Of a chat completion; `document` says which models there are.
+#: The request body of a chat completion, for servers of any agent; `build_document` lists
+#: the models of one server.
 CHAT = record(
+    "A request for the next message of a conversation. Fields of OpenAI's API that are not listed "
+    "here and only tune a model, such as `temperature`, are accepted and ignored.",
     ("response_format", "stream", "stream_options", "stop", "n"),
-    model=TEXT,
-    messages={**list_of(ref("ChatMessage")), "minItems": 1},
-    response_format=or_null(_FORMAT),
-    stream=or_null(FLAG),
-    stream_options=or_null({"type": "object", "properties": {"include_usage": {}}}),
-    stop=or_null({"anyOf": [_STOP, {**list_of(_STOP), "maxItems": 4}]}),
-    n=or_null({"const": 1}),
-)
-
-_USAGE = record(prompt_tokens=COUNT, completion_tokens=COUNT, total_tokens=COUNT)
-
-_COMPLETION = record(
-    id=TEXT,
-    object={"const": "chat.completion"},
-    created={"type": "integer"},
-    model=TEXT,
-    system_fingerprint=TEXT,
-    choices=list_of(
-        record(
-            index=COUNT,
-            message=record(role={"const": "assistant"}, content=TEXT, refusal={"type": "null"}),
-            logprobs={"type": "null"},
-            finish_reason={"const": "stop"},
+    model=string("Name of the agent that answers, or `default` for the default agent."),
+    messages=array(
+        "The conversation so far, oldest message first.", ref("ChatMessage"), minItems=1
+    ),
+    response_format=or_null(_RESPONSE_FORMAT),
+    stream=or_null(
+        boolean(
+            "Whether to send the reply as server-sent events. Null or absent is the same as false."
         )
     ),
-    usage={**_USAGE, "description": "Estimated: agents do not tell it."},
+    stream_options=or_null(
+        {
+            "type": "object",
+            "description": "Options for a stream. Null is the same as absent.",
+            "properties": {
+                "include_usage": {
+                    "description": "If true, the stream ends with a chunk that has the `usage`."
+                }
+            },
+        }
+    ),
+    stop=or_null(
+        {
+            "description": "Text that ends the reply, which is cut before it, or up to 4 such "
+            "texts. Applies to plain text only. Null is the same as absent.",
+            "anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": 4}],
+        }
+    ),
+    n=or_null(constant("Number of replies: always 1. Null is the same as absent.", 1)),
 )
 
-#: By the names that a document has for them.
+_COMPLETION = record(
+    "The reply to a chat completion request.",
+    id=string("Identifier of the completion."),
+    object=constant("Always `chat.completion`.", "chat.completion"),
+    created=integer("When the request arrived, in seconds since the Unix epoch."),
+    model=string("The model that was requested."),
+    system_fingerprint=string("Version of the server, and a note that `usage` is estimated."),
+    choices=array(
+        "The reply, as a list with one item.",
+        record(
+            "A reply.",
+            index=count("Index in the list: always 0."),
+            message=record(
+                "The assistant's message.",
+                role=constant("Always `assistant`.", "assistant"),
+                content=string("The reply: text, or JSON text if a JSON format was requested."),
+                refusal={"type": "null", "description": "Always null."},
+            ),
+            logprobs={"type": "null", "description": "Always null."},
+            finish_reason=constant("Always `stop`.", "stop"),
+        ),
+    ),
+    usage=record(
+        "Estimated token counts, one token per four bytes of text; agents do not report theirs.",
+        prompt_tokens=count("Estimated tokens of the request's messages."),
+        completion_tokens=count("Estimated tokens of the reply."),
+        total_tokens=count("Sum of `prompt_tokens` and `completion_tokens`."),
+    ),
+)
+
+_TASK = record(
+    "A task, as it can be called.",
+    name=string("Name of the task, as in its path."),
+    title=string("What the task does, in a few words."),
+    description=string("What the task does, in a sentence or more."),
+    method=constant("HTTP method: always `POST`.", "POST"),
+    path=string("Path of the task."),
+    agent=or_null(
+        string("Agent that answers if a request names none; null for the server's default agent.")
+    ),
+    limits=record(
+        "Limits of each request to the task.",
+        timeout=or_null(
+            {
+                "type": "number",
+                "description": "Maximum time for a request, its time in the queue included, in "
+                "seconds; null for the server's limit.",
+            }
+        ),
+        prompt=or_null(
+            integer("Maximum length of the prompt, in characters; null for no limit of the task.")
+        ),
+    ),
+    input=any_object("JSON Schema of the request body."),
+    answer=any_object("JSON Schema of the answer."),
+    example=record(
+        "An example of a request and its answer.",
+        input=any_object("A request body."),
+        answer=any_object("Its answer."),
+    ),
+)
+
+_REQUEST = record(
+    "A request that is waiting or running, without its contents.",
+    id=count("Number of the request in the server's log."),
+    agent=string("Name of the agent that answers."),
+    task=string("Name of the task, or `chat` for a chat completion."),
+    client=string("Name of the client's token, or the client's address if there are no tokens."),
+    priority=integer("Priority, from 0 to 9; 9 is the most urgent."),
+    state=choice("`waiting` for a worker, or `running` on one.", "waiting", "running"),
+    worker=or_null(string("Name of the worker that runs the request; null while it waits.")),
+    attempts=count("Number of times the request was given to a worker."),
+    age=duration("Time since the request arrived"),
+    timeLeft=duration("Time until the request's deadline"),
+)
+
+#: Every schema component except those that `build_document` makes for one server.
 SCHEMAS: Mapping[str, Schema] = {
     "Error": _ERROR,
     "Queue": _QUEUE,
     "Pool": _POOL,
-    "Agent": record(**_AGENT),
-    "Agents": record(**_AGENTS),
-    "Worker": _WORKER,
+    "Agent": record("An agent, its worker pool and its queue.", **_AGENT),
+    "Agents": record("The agents, or the one that was asked for, as they are now.", **_AGENTS),
+    "Worker": record("A worker and its session.", **_WORKER),
     "Health": record(
-        status={"const": "running"},
-        timestamp=time("Now"),
-        version=TEXT,
+        "The state of the server, its agents and its workers.",
+        status=constant("Always `running`.", "running"),
+        timestamp=timestamp("The server's current time"),
+        version=string("Version of the server."),
         **_AGENTS,
-        workers=map_of(ref("Worker")),
+        workers=mapping("The workers of all agents by name.", ref("Worker")),
     ),
     "Readiness": record(
+        "Whether the server can take requests.",
         ("error", "code"),
         **_READINESS,
-        agents=map_of(record(("error", "code"), **_READINESS)),
+        agents=mapping("The readiness of each agent by name.", ref("AgentReadiness")),
+    ),
+    "AgentReadiness": record(
+        "Whether one agent can take requests.", ("error", "code"), **_READINESS
     ),
     "Catalogue": record(
-        tasks=list_of(
-            record(
-                name=TEXT,
-                title=TEXT,
-                description=TEXT,
-                method={"const": "POST"},
-                path=TEXT,
-                agent=or_null(TEXT),
-                limits=record(
-                    timeout=or_null({"type": "number"}), prompt=or_null({"type": "integer"})
-                ),
-                input={"type": "object"},
-                answer={"type": "object"},
-                example=record(input={"type": "object"}, answer={"type": "object"}),
-            )
-        ),
-        agents=list_of(TEXT),
+        "The tasks and agents of the server.",
+        tasks=array("The tasks.", ref("Task")),
+        agents=array("Names of the agents; the first is the default.", STRING),
     ),
+    "Task": _TASK,
     "Accepted": record(
-        id=TEXT, state={"type": "string", "enum": [*_STATES]}, location=_JOB["location"]
+        "A job that was accepted.",
+        id=_JOB["id"],
+        state=_JOB_STATE,
+        location=_LOCATION,
     ),
     "Job": record(
+        "A job and its outcome.",
         ("result", "error", "position"),
         **_JOB,
-        position={**COUNT, "description": "Of one that waits: the first is 1."},
-        result={"type": "object", "description": "Of one that is done: the answer."},
-        error={**ref("Error"), "description": "Of one that failed; and its status."},
+        position=count(
+            "Position among the agent's queued jobs by arrival; 1 is the first. Present only while "
+            "`queued`."
+        ),
+        result=any_object("The task's answer. Present only if `done`."),
+        error=ref("Error", "Why the job failed, with the HTTP `status`. Present only if `failed`."),
+    ),
+    "ListedJob": record(
+        "A job in a list, without its outcome.",
+        **_JOB,
+        client=string("Name of the client's token, or the client's address without tokens."),
     ),
     "Jobs": record(
-        jobs=list_of(record(**_JOB, client=TEXT)),
-        next={**or_null(TEXT), "description": "The path of the next page."},
+        "A page of jobs.",
+        jobs=array("The jobs, newest first.", ref("ListedJob")),
+        next=or_null(string("Path of the next page; null on the last page.")),
     ),
+    "QueuedRequest": _REQUEST,
     "Requests": record(
+        "The agents, and the requests that are waiting or running.",
         **_AGENTS,
-        requests=list_of(
-            record(
-                id=COUNT,
-                agent=TEXT,
-                task=TEXT,
-                client=TEXT,
-                priority={"type": "integer"},
-                state={"type": "string", "enum": ["waiting", "running"]},
-                worker=or_null(TEXT),
-                attempts=COUNT,
-                age=duration("Since it came"),
-                timeLeft=duration("Until its deadline"),
-            )
+        requests=array("The requests, in order of arrival.", ref("QueuedRequest")),
+    ),
+    "WorkerAction": record(
+        "The worker that the operation applies to.",
+        worker=ref(
+            "NamedWorker", "The worker as it is now; the operation may still be in progress."
         ),
     ),
-    "WorkerAction": record(worker={**_WORKER, "required": ["name", *_WORKER["required"]]}),
+    "NamedWorker": record(
+        "A worker and its session.", name=string("Name of the worker."), **_WORKER
+    ),
     "ChatMessage": _MESSAGE,
     "ChatCompletion": _COMPLETION,
-    "Model": record(id=TEXT, object={"const": "model"}, created={"type": "integer"}, owned_by=TEXT),
-    "Models": record(object={"const": "list"}, data=list_of(ref("Model"))),
+    "Model": record(
+        "An agent, as a model of OpenAI's API.",
+        id=string("Name of the model: an agent's name, or an alias of the default agent."),
+        object=constant("Always `model`.", "model"),
+        created=integer("When the server started, in seconds since the Unix epoch."),
+        owned_by=string("Always `kiroworkers`."),
+    ),
+    "Models": record(
+        "The models.",
+        object=constant("Always `list`.", "list"),
+        data=array("The models, one per agent, and the aliases of the default.", ref("Model")),
+    ),
     "OpenAIError": record(
+        "Why a request failed, in the format of OpenAI's API.",
         error=record(
-            message=TEXT,
-            type=TEXT,
-            param=or_null(TEXT),
-            code=TEXT,
-        )
+            "The error.",
+            ("reasons", "retryAfter", "queue", "worker", "request"),
+            message=string("One sentence for people. Its wording may change."),
+            type=string(
+                "Kind of error: `invalid_request_error`, `authentication_error`, "
+                "`permission_error`, `rate_limit_error` or `server_error`."
+            ),
+            param=or_null(
+                string("Dotted path of the invalid field, or name of the invalid header; or null.")
+            ),
+            code=string("One word for programs. It does not change."),
+            **_ERROR_DETAILS,
+        ),
     ),
 }

@@ -1,5 +1,5 @@
 """
-The tasks' own schemas, as a document has them.
+The schemas of tasks, as components of an OpenAPI document.
 """
 
 from __future__ import annotations
@@ -10,62 +10,76 @@ from typing import Any
 from kiroworkers.tasks import Task
 from kiroworkers.web.openapi.schemas import or_null
 
-#: Where a schema has others: under names, or in a list or alone.
-_BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_WITHIN = ("items", "prefixItems", "additionalProperties", "anyOf", "allOf", "oneOf", "not")
-_CONDITIONS = ("if", "then", "else", "contains", "propertyNames")
-_MORE_WITHIN = (*_CONDITIONS, "unevaluatedProperties", "unevaluatedItems")
+#: Keywords whose value maps names to schemas.
+_MAPS_OF_SCHEMAS = (
+    "properties",
+    "patternProperties",
+    "$defs",
+    "definitions",
+    "dependentSchemas",
+)
+
+#: Keywords whose value is a schema or a list of schemas.
+_SCHEMAS = (
+    *("items", "prefixItems", "additionalProperties", "anyOf", "allOf", "oneOf", "not"),
+    *("if", "then", "else", "contains", "propertyNames"),
+    *("unevaluatedProperties", "unevaluatedItems"),
+)
 
 
 def schemas_of(tasks: Mapping[str, Task]) -> dict[str, Any]:
     """
-    The input and the answer of each of the `tasks`, by the names of the components.
+    Return the schema components of `tasks`: ``NAME.input`` and ``NAME.answer`` of each.
     """
-    found = {}
-    for name, each in tasks.items():
+    components = {}
+    for name, task in tasks.items():
         for kind, schema in (
-            ("input", with_nulls(each.input_schema)),
-            ("answer", each.answer_schema),
+            ("input", with_nulls(task.input_schema)),
+            ("answer", task.answer_schema),
         ):
             key = f"{name}.{kind}"
-            found[key] = _moved(schema, f"#/components/schemas/{key}")
-    return found
+            component = _rebase_references(schema, f"#/components/schemas/{key}")
+            components[key] = {"description": f"The {kind} of the task `{name}`.", **component}
+    return components
 
 
 def with_nulls(schema: Any) -> Any:
     """
-    `schema`, of which optional properties may also be null: tasks take that as if
-    they were not there.
+    Return a copy of `schema` whose optional properties may also be null.
+
+    Tasks treat null in place of an optional property as if the property were absent.
     """
     if not isinstance(schema, Mapping):
         return schema
-    found = dict(schema)
-    for key, value in schema.items():
-        if key in _BY_NAME and isinstance(value, Mapping):
-            found[key] = {name: with_nulls(each) for name, each in value.items()}
-        elif key in _WITHIN or key in _MORE_WITHIN:
-            many = isinstance(value, list)
-            found[key] = [with_nulls(each) for each in value] if many else with_nulls(value)
+    copy = dict(schema)
+    for keyword, value in schema.items():
+        if keyword in _MAPS_OF_SCHEMAS and isinstance(value, Mapping):
+            copy[keyword] = {name: with_nulls(subschema) for name, subschema in value.items()}
+        elif keyword in _SCHEMAS:
+            if isinstance(value, list):
+                copy[keyword] = [with_nulls(subschema) for subschema in value]
+            else:
+                copy[keyword] = with_nulls(value)
     required = schema.get("required", ())
-    properties = found.get("properties", {})
-    for name, each in properties.items():
-        if name not in required and isinstance(each, Mapping):
-            properties[name] = or_null(each)
-    return found
+    properties = copy.get("properties", {})
+    for name, subschema in properties.items():
+        if name not in required and isinstance(subschema, Mapping):
+            properties[name] = or_null(subschema)
+    return copy
 
 
-def _moved(schema: Any, place: str) -> Any:
+def _rebase_references(schema: Any, location: str) -> Any:
     """
-    `schema`, whose references to itself lead to its `place` in a document.
+    Return `schema` with references to itself turned into references to its `location`.
     """
     match schema:
         case Mapping():
             return {
-                key: place + each[1:]
-                if key == "$ref" and isinstance(each, str) and each[:2] in ("#", "#/")
-                else _moved(each, place)
-                for key, each in schema.items()
+                key: location + value[1:]
+                if key == "$ref" and isinstance(value, str) and value[:2] in ("#", "#/")
+                else _rebase_references(value, location)
+                for key, value in schema.items()
             }
         case list():
-            return [_moved(each, place) for each in schema]
+            return [_rebase_references(item, location) for item in schema]
     return schema

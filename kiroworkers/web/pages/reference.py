@@ -1,6 +1,7 @@
 """
-A description in OpenAPI's form, as people read it: a table of fields for each schema,
-a command line for each operation.
+Prepare an OpenAPI document for the API page.
+
+Each schema becomes a table of fields, and each operation gets a command line.
 """
 
 from __future__ import annotations
@@ -12,144 +13,177 @@ from typing import Any
 
 from attrs import frozen
 
-#: A schema that refers to itself goes on for ever.
-_DEEPEST = 6
+#: Levels of nested fields that are shown.  A schema that contains itself has no end.
+_MAX_DEPTH = 6
 
 _METHODS = ("get", "post", "put", "delete")
+
+#: How the page words the keywords that clients are likely to violate.
+_CONSTRAINTS = (
+    ("minimum", "at least {}"),
+    ("exclusiveMinimum", "above {}"),
+    ("maximum", "at most {}"),
+    ("exclusiveMaximum", "below {}"),
+    ("minLength", "{} or more characters"),
+    ("maxLength", "at most {} characters"),
+    ("minItems", "{} or more items"),
+    ("maxItems", "at most {} items"),
+)
 
 
 @frozen
 class FieldRow:
     """
-    A field of an object, by its dotted path.
+    Hold a row in a table of fields.
+
+    Attributes:
+        path: The field's dotted path; ``[]`` stands for the items of a list.
+        type: The field's type and constraints in words.
+        required: Whether the field is always there.
+        description: What the field means.
+        link: Name of the shared schema of the field or of its items; None if it has none.
     """
 
     path: str
-    kind: str
+    type: str
     required: bool
     description: str
+    link: str | None = None
 
 
 @frozen
 class OperationView:
     """
-    One operation.
+    Hold an operation, with references resolved.
 
     Attributes:
-        id: of its place in the page.
-        parts: the schemas of its body and of its responses, each with a title.
-        example: of its body, as text.
+        id: The operation's id, which is also its anchor on the page.
+        method: The HTTP method, in lower case.
+        path: The path, with its variable parts in braces.
+        spec: The OpenAPI operation object.
+        parameters: The parameter objects.
+        body: The schema of the request body; None if there is none.
+        responses: The response objects by status.
+        example: An example of the request body, as JSON text; None if there is none.
     """
 
     id: str
     method: str
     path: str
-    about: Mapping[str, Any]
+    spec: Mapping[str, Any]
     parameters: tuple[Mapping[str, Any], ...]
     body: Mapping[str, Any] | None
     responses: Mapping[str, Mapping[str, Any]]
     example: str | None
 
     @property
-    def tries(self) -> bool:
+    def can_try(self) -> bool:
         """
-        Can it be tried with nothing but a body?
+        Return whether the page can send the operation's example as it is.
         """
         return self.example is not None and "{" not in self.path
 
 
 class ApiReference:
     """
-    Reads `description`, a document of OpenAPI 3.1.
+    Give the API page the parts of an OpenAPI 3.1 document.
+
+    Attributes:
+        info: The document's info object.
+        needs_token: Whether the server requires tokens.
+
+    Args:
+        document: An OpenAPI document, as `build_document` makes it.
     """
 
-    def __init__(self, description: Mapping[str, Any]) -> None:
-        self._description = description
-        self.info = description["info"]
-        self.needs_token = "securitySchemes" in description["components"]
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
+        self.info = document["info"]
+        self.needs_token = "securitySchemes" in document["components"]
 
     def groups(self) -> Iterator[tuple[Mapping[str, Any], list[OperationView]]]:
         """
-        Each tag, and its operations.
+        Yield each tag object and its operations, those that can be tried first.
         """
-        shown = [
-            self._shown(path, method, operation)
-            for path, operations in self._description["paths"].items()
-            for method, operation in operations.items()
+        operations = [
+            self._operation_view(path, method, spec)
+            for path, specs in self._document["paths"].items()
+            for method, spec in specs.items()
             if method in _METHODS
         ]
-        # What can be tried comes first.
-        shown.sort(key=lambda each: not each.tries)
-        for tag in self._description["tags"]:
-            yield tag, [each for each in shown if each.about["tags"] == [tag["name"]]]
+        operations.sort(key=lambda operation: not operation.can_try)
+        for tag in self._document["tags"]:
+            yield tag, [view for view in operations if view.spec["tags"] == [tag["name"]]]
 
     def schemas(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """
-        The schemas that operations share, by their names.
+        Yield the name and the schema of each component that operations share.
         """
-        for name, schema in self._description["components"]["schemas"].items():
+        for name, schema in self._document["components"]["schemas"].items():
             if _is_shared(name):
                 yield name, schema
 
-    def shared(self, schema: Mapping[str, Any]) -> str | None:
+    def shared_name(self, schema: Mapping[str, Any]) -> str | None:
         """
-        The name of the shared schema that `schema` refers to; None where it is none.
+        Return the name of the shared component that `schema` refers to, or None.
         """
         name = str(schema.get("$ref", "")).rpartition("/")[2]
         return name if name and _is_shared(name) else None
 
     def failures(self) -> Iterator[tuple[str, str]]:
         """
-        The statuses of failures, and what each means.
+        Yield each status of a failure, and what it means.
         """
-        for status, response in self._description["components"]["responses"].items():
+        for status, response in self._document["components"]["responses"].items():
             if status.isdigit():
                 yield status, response["description"]
 
     def fields(self, schema: Mapping[str, Any]) -> list[FieldRow]:
         """
-        What stands in an object that fits `schema`.
+        Return a row for each field of an object that fits `schema`, nested ones included.
         """
         return [*self._fields(schema, "", 0)]
 
-    def kind(self, schema: Mapping[str, Any]) -> str:
+    def type_of(self, schema: Mapping[str, Any]) -> str:
         """
-        What fits `schema`, in a few words.
+        Return the type and the constraints of `schema` in words.
         """
         if "$ref" in schema:
             return str(schema["$ref"]).rpartition("/")[2]
         if "const" in schema:
             return json.dumps(schema["const"])
         if "enum" in schema:
-            return " | ".join(json.dumps(each) for each in schema["enum"])
+            return " | ".join(json.dumps(value) for value in schema["enum"])
         for key in ("anyOf", "oneOf"):
             if key in schema and "type" not in schema:
-                return " or ".join(dict.fromkeys(self.kind(each) for each in schema[key]))
-        kinds = schema.get("type", "anything")
-        words = [
-            self._word(each, schema) for each in ([kinds] if isinstance(kinds, str) else kinds)
+                return " or ".join(dict.fromkeys(self.type_of(branch) for branch in schema[key]))
+        types = schema.get("type", "anything")
+        names = [
+            self._type_name(name, schema) for name in ([types] if isinstance(types, str) else types)
         ]
-        return " or ".join(words) + _bounds(schema)
+        return ", ".join([" or ".join(names), *_constraints(schema)])
 
-    def resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    def resolve(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
         """
-        `schema`, or the component that it refers to.
+        Return the component that `schema` refers to, or `schema` if it is no reference.
         """
-        found: Any = schema
-        if "$ref" in schema:
-            found = self._description
-            for step in schema["$ref"].removeprefix("#/").split("/"):
-                found = found[step.replace("~1", "/").replace("~0", "~")]
-        return found  # type: ignore[no-any-return]
+        if "$ref" not in schema:
+            return schema
+        target: Any = self._document
+        for step in schema["$ref"].removeprefix("#/").split("/"):
+            target = target[step.replace("~1", "/").replace("~0", "~")]
+        return target  # type: ignore[no-any-return]
 
-    def command(self, operation: OperationView) -> str:
+    def curl_command(self, operation: OperationView) -> str:
         """
-        How to ask with curl.
+        Return a shell command that sends the operation's example.
+
+        The command expects the server's address in ``$BASE`` and a token in ``$TOKEN``.
         """
         words = ["curl"]
         if operation.method != "get":
             words += ["-X", operation.method.upper()]
-        if self.needs_token and operation.about.get("security"):
+        if self.needs_token and operation.spec.get("security"):
             words += ["-H", '"Authorization: Bearer $TOKEN"']
         url = "$BASE" + operation.path
         if operation.example is None:
@@ -159,74 +193,91 @@ class ApiReference:
             [*words, f'"{url}"', "\\\n  -H 'Content-Type: application/json' -d", quote(example)]
         )
 
-    def _shown(self, path: str, method: str, operation: Mapping[str, Any]) -> OperationView:
-        content = operation.get("requestBody", {}).get("content", {})
+    def _operation_view(self, path: str, method: str, spec: Mapping[str, Any]) -> OperationView:
+        content = spec.get("requestBody", {}).get("content", {})
         body = content.get("application/json")
         example = body.get("example") if body else None
         return OperationView(
-            id=operation["operationId"],
+            id=spec["operationId"],
             method=method,
             path=path,
-            about=operation,
-            parameters=tuple(map(self.resolved, operation["parameters"])),
+            spec=spec,
+            parameters=tuple(map(self.resolve, spec["parameters"])),
             body=body["schema"] if body else None,
             responses={
-                status: self.resolved(each) for status, each in operation["responses"].items()
+                status: self.resolve(response) for status, response in spec["responses"].items()
             },
             example=None if example is None else json.dumps(example, indent=2, ensure_ascii=False),
         )
 
     def _fields(self, schema: Mapping[str, Any], prefix: str, depth: int) -> Iterator[FieldRow]:
+        """
+        Yield the rows of the fields of `schema`, whose paths begin with `prefix`.
+        """
         if depth == 0:
-            schema = self.resolved(schema)
+            schema = self.resolve(schema)
         required = schema.get("required", ())
-        for name, each in schema.get("properties", {}).items():
+        for name, field in schema.get("properties", {}).items():
             path = f"{prefix}{name}"
-            description = str(each.get("description", ""))
-            yield FieldRow(path, self.kind(each), name in required, description)
-            if depth < _DEEPEST:
-                yield from self._fields(each, f"{path}.", depth + 1)
+            yield FieldRow(
+                path,
+                self.type_of(field),
+                name in required,
+                str(field.get("description", "")),
+                self._link_of(field),
+            )
+            if depth < _MAX_DEPTH:
+                yield from self._fields(field, f"{path}.", depth + 1)
         items = schema.get("items")
-        if isinstance(items, Mapping) and depth < _DEEPEST:
+        if isinstance(items, Mapping) and depth < _MAX_DEPTH:
             yield from self._fields(items, f"{prefix.removesuffix('.')}[].", depth + 1)
 
-    def _word(self, kind: str, schema: Mapping[str, Any]) -> str:
-        if kind == "array":
+    def _link_of(self, schema: Mapping[str, Any]) -> str | None:
+        """
+        Return the name of the shared component that `schema`, its items or values refer to.
+        """
+        for inner in (schema, schema.get("items"), schema.get("additionalProperties")):
+            if isinstance(inner, Mapping):
+                name = self.shared_name(inner)
+                if name is not None:
+                    return name
+        return None
+
+    def _type_name(self, name: str, schema: Mapping[str, Any]) -> str:
+        """
+        Return the JSON type `name` of `schema` in words, with the type of what it contains.
+        """
+        if name == "array":
             items = schema.get("items")
-            return f"list of {self.kind(items)}" if isinstance(items, Mapping) else "list"
-        others = schema.get("additionalProperties")
-        if kind == "object" and isinstance(others, Mapping) and others:
-            return f"map of {self.kind(others)}"
-        return kind
+            return f"list of {self._nested_type(items)}" if isinstance(items, Mapping) else "list"
+        values = schema.get("additionalProperties")
+        if name == "object" and isinstance(values, Mapping) and values:
+            return f"map of {self._nested_type(values)}"
+        return name
+
+    def _nested_type(self, schema: Mapping[str, Any]) -> str:
+        """
+        Return the type of `schema` in words, with its constraints in parentheses.
+        """
+        name, _, constraints = self.type_of(schema).partition(", ")
+        return f"{name} ({constraints})" if constraints else name
 
 
 def _is_shared(name: str) -> bool:
     """
-    Is the schema `name` no task's?
+    Return whether the schema component `name` does not belong to a task.
     """
     return "." not in name
 
 
-def _bounds(schema: Mapping[str, Any]) -> str:
+def _constraints(schema: Mapping[str, Any]) -> list[str]:
     """
-    What else must hold, for what people are likely to trip over.
+    Return in words what a value must satisfy besides its type, and its default.
     """
-    words = []
-    for key, word in (
-        ("minimum", "at least"),
-        ("exclusiveMinimum", "above"),
-        ("maximum", "at most"),
-        ("exclusiveMaximum", "below"),
-        ("minLength", "characters: at least"),
-        ("maxLength", "characters: at most"),
-        ("minItems", "items: at least"),
-        ("maxItems", "items: at most"),
-    ):
-        if key in schema:
-            words.append(f"{word} {schema[key]}")
+    words = [text.format(schema[key]) for key, text in _CONSTRAINTS if key in schema]
     if "pattern" in schema:
         pattern = schema["pattern"]
         words.append("not blank" if pattern == r"\S" else f"matches {pattern}")
     if "default" in schema:
         words.append(f"default {json.dumps(schema['default'])}")
-    return "".join(f", {each}" for each in words)
+    return words

@@ -1,10 +1,10 @@
 "use strict";
 
-/* Sends what stands in a form of the page, and shows what came back. */
+/* Send a form's text to the server as JSON, and show the response below the form. */
 
-const TOLD = ["X-Kiroworkers-Agent", "X-Kiroworkers-Worker", "X-Kiroworkers-Attempts"];
+const WAITING = "Waiting for the response…";
 
-function request(form) {
+function sendRequest(form) {
   const headers = { "Content-Type": "application/json" };
   const token = document.getElementById("token");
   if (token !== null && token.value !== "") {
@@ -12,11 +12,11 @@ function request(form) {
   }
   const method = form.dataset.method.toUpperCase();
   const body = form.querySelector("textarea").value;
-  // Relative to the page: a proxy may have it below a path of its own.
+  // Relative to the page, because a proxy may serve both below another path.
   return fetch(form.dataset.path.slice(1), { method, headers, body });
 }
 
-function shown(text) {
+function prettyPrinted(text) {
   try {
     return JSON.stringify(JSON.parse(text), null, 2);
   } catch {
@@ -24,25 +24,27 @@ function shown(text) {
   }
 }
 
-async function send(form) {
+async function tryOperation(form) {
   const outcome = form.querySelector(".outcome");
   const answer = form.querySelector(".answer");
   const button = form.querySelector("button");
-  const began = performance.now();
+  const started = performance.now();
   button.disabled = true;
-  outcome.textContent = "waiting for an answer";
+  outcome.textContent = WAITING;
   try {
-    const response = await request(form);
-    answer.textContent = shown(await response.text());
-    const seconds = ((performance.now() - began) / 1000).toFixed(2);
-    const told = TOLD.map((name) => response.headers.get(name)).filter((each) => each !== null);
-    const [agent, worker, attempts] = told;
-    const who = agent === undefined ? "" : ` by ${agent}${worker ? `, ${worker}` : ""}`;
-    const tries = attempts > 1 ? `, ${attempts} attempts` : "";
-    outcome.textContent = `${response.status} in ${seconds} s${who}${tries}`;
-  } catch (problem) {
+    const response = await sendRequest(form);
+    answer.textContent = prettyPrinted(await response.text());
+    const seconds = ((performance.now() - started) / 1000).toFixed(2);
+    const header = (name) => response.headers.get(`X-Kiroworkers-${name}`);
+    const agent = header("Agent");
+    const worker = header("Worker");
+    const attempts = header("Attempts");
+    const source = agent === null ? "" : ` from ${agent}${worker === null ? "" : `, ${worker}`}`;
+    const retries = attempts > 1 ? `, ${attempts} attempts` : "";
+    outcome.textContent = `${response.status} in ${seconds} s${source}${retries}`;
+  } catch (error) {
     answer.textContent = "";
-    outcome.textContent = `no response: ${problem.message}`;
+    outcome.textContent = `No response: ${error.message}`;
   } finally {
     answer.hidden = answer.textContent === "";
     button.disabled = false;
@@ -52,6 +54,6 @@ async function send(form) {
 for (const form of document.querySelectorAll("form.try")) {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    send(form);
+    tryOperation(form);
   });
 }

@@ -1,5 +1,5 @@
 """
-Tests for `kiroworkers.chat.body`, `form` and `usage`.
+Tests for `kiroworkers.chat.request`, `reply_format` and `usage`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.chat import Chat, accept, tokens_in
+from kiroworkers.chat import ChatRequest, estimate_tokens, parse_request
 from kiroworkers.errors import AnswerSchemaMismatch, InvalidInput
 
-#: What a terminal could take for something else than text.
+#: Text that a terminal could take for a command or a control sequence.
 HOSTILE = "!ls\n/quit\n@file\n\x1b[201~\r```\\\u202e\ud800 😀"
 
-#: What bodies and schemas are made of.
+#: Names in random bodies and schemas.
 KEYWORDS = st.sampled_from(
     [
         "model",
@@ -68,40 +68,43 @@ JSON = st.recursive(
 )
 
 
-def chat_of(*messages: Any, **others: Any) -> Chat:
+def chat_of(*messages: Any, **others: Any) -> ChatRequest:
     """
-    The accepted request with these messages.
+    Return the accepted request with these messages.
     """
-    return accept({"model": "kiro", "messages": list(messages), **others})
+    return parse_request({"model": "kiro", "messages": list(messages), **others})
 
 
-def saying(content: Any) -> dict[str, Any]:
+def user_message(content: Any) -> dict[str, Any]:
     """
-    A message of the user.
+    Return a message of the user.
     """
     return {"role": "user", "content": content}
 
 
 class AcceptTests(SynchronousTestCase):
     """
-    Tests for `accept`.
+    Tests for `parse_request`.
     """
 
-    def refusal(self, **changes: Any) -> InvalidInput:
-        body = {"model": "kiro", "messages": [saying("Hi")], **changes}
-        problem: InvalidInput = self.assertRaises(InvalidInput, accept, body)
+    def error_for(self, **changes: Any) -> InvalidInput:
+        body = {"model": "kiro", "messages": [user_message("Hi")], **changes}
+        problem: InvalidInput = self.assertRaises(InvalidInput, parse_request, body)
         return problem
 
     def test_messages(self) -> None:
         """
-        Messages keep their roles and names; text parts are joined; what else they
-        have is left out.
+        Messages keep their roles and names, text parts are joined, and unknown fields are
+        left out.
         """
-        told = {"id": "1", "name": "add", "arguments": "{}"}
+        accepted_call = {"id": "1", "name": "add", "arguments": "{}"}
         call = {"id": "1", "function": {"name": "add", "arguments": "{}"}, "type": "function"}
         chat = chat_of(
             {"role": "developer", "content": "Be brief", "weight": 1},
-            {**saying([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]), "name": "x"},
+            {
+                **user_message([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]),
+                "name": "x",
+            },
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "content": "42", "tool_call_id": "1"},
         )
@@ -110,16 +113,16 @@ class AcceptTests(SynchronousTestCase):
             [
                 {"role": "developer", "content": "Be brief"},
                 {"role": "user", "name": "x", "content": "ab"},
-                {"role": "assistant", "tool_calls": [told]},
+                {"role": "assistant", "tool_calls": [accepted_call]},
                 {"role": "tool", "content": "42", "tool_call_id": "1"},
             ],
         )
 
     def test_ignored(self) -> None:
         """
-        What only tunes a model, what is null and what nobody knows is ignored.
+        Fields that only tune a model, null and unknown fields are ignored.
         """
-        plain = chat_of(saying("Hi"))
+        plain = chat_of(user_message("Hi"))
         others = {
             "temperature": 2,
             "max_tokens": 5,
@@ -134,13 +137,13 @@ class AcceptTests(SynchronousTestCase):
             "modalities": ["text"],
             "response_format": {"type": "text"},
         }
-        self.assertEqual(chat_of(saying("Hi"), **others), plain)
+        self.assertEqual(chat_of(user_message("Hi"), **others), plain)
         without = {"tools": [{"type": "function"}], "tool_choice": "none"}
-        self.assertEqual(chat_of(saying("Hi"), **without), plain)
+        self.assertEqual(chat_of(user_message("Hi"), **without), plain)
 
     def test_refused(self) -> None:
         """
-        What is wrong, or cannot be done, is refused by the name of its field.
+        A field that is invalid or not supported is rejected by name.
         """
         image = {"type": "image_url", "image_url": {"url": "data:"}}
         cases: list[tuple[str, dict[str, Any]]] = [
@@ -151,15 +154,15 @@ class AcceptTests(SynchronousTestCase):
             ("messages[0]", {"messages": ["Hi"]}),
             ("messages[0].role", {"messages": [{"role": "robot", "content": ""}]}),
             ("messages[0].role", {"messages": [{"role": ["user"], "content": ""}]}),
-            ("messages[0].name", {"messages": [{**saying("Hi"), "name": 1}]}),
+            ("messages[0].name", {"messages": [{**user_message("Hi"), "name": 1}]}),
             ("messages[0].content", {"messages": [{"role": "user"}]}),
-            ("messages[0].content", {"messages": [saying(1)]}),
+            ("messages[0].content", {"messages": [user_message(1)]}),
             (
                 "messages[0].content[1]",
-                {"messages": [saying([{"type": "text", "text": ""}, image])]},
+                {"messages": [user_message([{"type": "text", "text": ""}, image])]},
             ),
-            ("messages[0].content[0]", {"messages": [saying([{"type": "text"}])]}),
-            ("messages[0].content[0]", {"messages": [saying(["Hi"])]}),
+            ("messages[0].content[0]", {"messages": [user_message([{"type": "text"}])]}),
+            ("messages[0].content[0]", {"messages": [user_message(["Hi"])]}),
             ("n", {"n": 2}),
             ("n", {"n": True}),
             ("tools", {"tools": [{}]}),
@@ -184,19 +187,19 @@ class AcceptTests(SynchronousTestCase):
             ),
         ]
         for field, changes in cases:
-            problem = self.refusal(**changes)
+            problem = self.error_for(**changes)
             self.assertEqual(problem.field, field, problem)
             self.assertIn(field.partition(".")[0], problem.reason)
-        self.assertIn("image_url", self.refusal(messages=[saying([image])]).reason)
-        self.assertRaises(InvalidInput, accept, [])
+        self.assertIn("image_url", self.error_for(messages=[user_message([image])]).reason)
+        self.assertRaises(InvalidInput, parse_request, [])
 
     @given(JSON)
     def test_anything(self, body: Any) -> None:
         """
-        Whatever a body is, it is accepted, and then makes a prompt, or refused.
+        Any JSON is either rejected or accepted as a request that makes a prompt.
         """
         try:
-            chat = accept(body)
+            chat = parse_request(body)
         except InvalidInput as problem:
             self.assertTrue(problem.reason)
         else:
@@ -205,13 +208,13 @@ class AcceptTests(SynchronousTestCase):
     @given(st.dictionaries(KEYWORDS, JSON, max_size=4))
     def test_any_schema(self, schema: Any) -> None:
         """
-        So it is with whatever is a schema, which any object can then be checked by.
+        Any JSON is either rejected as a schema or accepted as one that can check an object.
         """
         form = {"type": "json_schema", "json_schema": {"schema": schema}}
         with contextlib.suppress(InvalidInput):
-            chat = chat_of(saying("Hi"), response_format=form)
+            chat = chat_of(user_message("Hi"), response_format=form)
             with contextlib.suppress(AnswerSchemaMismatch):
-                chat.answer({}, '{"type": "object", "x": [1, null, "x", {}]}', False)
+                chat.parse_answer({}, '{"type": "object", "x": [1, null, "x", {}]}', False)
 
 
 class PromptTests(SynchronousTestCase):
@@ -221,14 +224,14 @@ class PromptTests(SynchronousTestCase):
 
     def test_data(self) -> None:
         """
-        Client text stands in it as JSON alone: no line begins with what means
-        something to a terminal, and the conversation can be read back.
+        Client text enters the prompt only as JSON: no line begins with what a terminal takes
+        for a command, and the conversation can be read back.
         """
         schema = {"type": "object", "title": HOSTILE}
         form: Any = {"type": "json_schema", "json_schema": {"schema": schema}}
         others: Any
         for others in ({}, {"response_format": form}):
-            chat = chat_of({**saying(HOSTILE), "name": HOSTILE}, **others)
+            chat = chat_of({**user_message(HOSTILE), "name": HOSTILE}, **others)
             lines = chat.prompt({}, "compact").split("\n")
             for line in lines:
                 self.assertNotIn(line[:1], ("!", "/", "@", ""))
@@ -241,45 +244,46 @@ class PromptTests(SynchronousTestCase):
 
 class ContentTests(SynchronousTestCase):
     """
-    Tests for the reply in what an agent said.
+    Tests for the reply that an agent's output holds.
     """
 
-    def content(self, chat: Chat, said: str) -> str:
-        return chat.content(chat.answer({}, said, False).value)
+    def content(self, chat: ChatRequest, output: str) -> str:
+        return chat.content(chat.parse_answer({}, output, False).value)
 
     def test_text(self) -> None:
         """
-        Text is what the member says, to the character; anything else is unfit.
+        A text reply is exactly the string in the object; other output is a mismatch.
         """
-        chat = chat_of(saying("Hi"))
-        said = 'So:\n```json\n{"reply": " **a**\\n\\u0060b\\u0060 "}\n```'
-        self.assertEqual(self.content(chat, said), " **a**\n`b` ")
+        chat = chat_of(user_message("Hi"))
+        output = 'So:\n```json\n{"reply": " **a**\\n\\u0060b\\u0060 "}\n```'
+        self.assertEqual(self.content(chat, output), " **a**\n`b` ")
         for wrong in ("Hello", '{"reply": 1}', '{"reply": "a", "b": 1}'):
-            self.assertRaises(AnswerSchemaMismatch, chat.answer, {}, wrong, False)
+            self.assertRaises(AnswerSchemaMismatch, chat.parse_answer, {}, wrong, False)
 
     def test_stop(self) -> None:
         """
-        A reply ends before the first of the words to stop at.
+        A text reply is cut before the first stop string in it.
         """
-        chat = chat_of(saying("Hi"), stop=["END", "."])
+        chat = chat_of(user_message("Hi"), stop=["END", "."])
         self.assertEqual(self.content(chat, '{"reply": "One. Two END"}'), "One")
         self.assertEqual(self.content(chat, '{"reply": "One"}'), "One")
-        self.assertFalse(chat.is_read_piecewise)
+        self.assertFalse(chat.can_stream_incrementally)
 
     def test_object(self) -> None:
         """
-        An object is the last that is said.
+        A JSON reply is the last object in the output.
         """
-        chat = chat_of(saying("Hi"), response_format={"type": "json_object"})
+        chat = chat_of(user_message("Hi"), response_format={"type": "json_object"})
         self.assertEqual(
             self.content(chat, 'No {"a": 1} but {"a": {"b": "é"}}'), '{"a": {"b": "é"}}'
         )
-        self.assertRaises(AnswerSchemaMismatch, chat.answer, {}, "[1]", False)
+        self.assertRaises(AnswerSchemaMismatch, chat.parse_answer, {}, "[1]", False)
 
     def test_tokens(self) -> None:
         """
         Tokens are estimated from bytes.
         """
         self.assertEqual(
-            [tokens_in(each) for each in ("", "a", "abcd", "abcde", "\ud800éé")], [0, 1, 1, 2, 2]
+            [estimate_tokens(text) for text in ("", "a", "abcd", "abcde", "\ud800éé")],
+            [0, 1, 1, 2, 2],
         )
