@@ -1,6 +1,7 @@
 """
-Everything pip needs to know.  `pyproject.toml` names the build system and the
-tools' settings; the metadata stands here.
+Define the package's metadata, dependencies and entry points.
+
+The build system and the settings of development tools are in `pyproject.toml`.
 """
 
 from pathlib import Path
@@ -30,38 +31,48 @@ setup(
             "web/pages/*.js",
         ]
     },
+    entry_points={"console_scripts": ["kiroworkers = kiroworkers.cli.main:main"]},
     install_requires=[
         "attrs>=23.1",
-        # The language of prompts; 3.1.6 mends escapes from its sandbox.
+        # Templates of prompts; 3.1.6 fixes escapes from the sandbox.
         "jinja2>=3.1.6",
         "jsonschema>=4.20",
-        # Knows in a microsecond that an answer fits; jsonschema, which says why one does
-        # not, takes seventy, a tenth of all that an instant turn costs.
+        # Accepts a valid answer in a microsecond.  jsonschema, which explains why another is
+        # invalid, takes seventy, which is a tenth of the cost of an instant turn.
         "jsonschema-rs>=0.60",
         "klein>=24.8",
         "psutil>=6.0",
         "pyte>=0.8.2",
-        # What jsonschema resolves references with; those of others are checked first.
+        # Resolves references for jsonschema; those in clients' schemas are checked first.
         "referencing>=0.31",
-        # TLS for callbacks to https; with 24.7 the tests of the web room fail.
+        # TLS for callbacks to https; the tests of the web package fail with 24.7.
         "twisted[tls]>=25.5",
         "wcwidth>=0.2.6",
     ],
     extras_require={
-        # For `kiroworkers.client` (treq) and `python -m kiroworkers.ask` (rich); a server needs neither.
+        # For `kiroworkers.client` (treq) and `kiroworkers ask` (rich); a server needs neither.
         "client": ["rich>=13.7", "treq>=24.9", "twisted[tls]>=25.5"],
-        # What `python -m bench` measures beside the server.
+        # An alternative that `python -m bench` compares the server with.
         "bench": ["pexpect>=4.9"],
-        # Real agents that the tests drive, where they are installed.
+        # A real agent, which the tests drive if it is installed.
         "agents": ["llm>=0.36"],
-        # Clients of OpenAI's API that the tests ask with, where they are installed; and what
-        # asks whatever the description of our own API allows.
+        # Clients of OpenAI's API, and a generator of requests from our own OpenAPI document;
+        # the tests use them if they are installed.
         "clients": ["langchain-openai>=0.3", "openai>=1.60", "schemathesis>=4.32"],
-        # The protocol package has the schema that ours is checked against.
-        "test": ["agent-client-protocol>=0.12", "hypothesis>=6.100", "rich>=13.7", "treq>=24.9"],
+        "test": [
+            # Has the schema that the ACP tests check messages against.
+            "agent-client-protocol>=0.12",
+            # Measures the processes that tests start, if an environment variable asks for it.
+            "coverage>=7.13",
+            "hypothesis>=6.100",
+            "rich>=13.7",
+            "treq>=24.9",
+        ],
         "dev": [
             "mypy>=1.15",
             "mypy-zope>=1.0.11",
+            # Runs everything that must pass (noxfile.py).
+            "nox>=2024.10.9",
             "ruff>=0.9",
             "towncrier>=24.8",
             "types-jsonschema",

@@ -1,5 +1,5 @@
 """
-From settings to pools: what a session is started with, and all that keeps it.
+Assemble the agents, their pools of workers and their sessions from the settings.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kiroworkers.pool.recycling import RecyclePolicy
 from kiroworkers.pool.worker import Supervisor, Worker
 from kiroworkers.process import agent_process
 from kiroworkers.process.login_check import check_login
-from kiroworkers.process.memory import held_by, is_free
+from kiroworkers.process.memory import has_free_memory, memory_by_group
 from kiroworkers.process.watchdog import Watchdog
 from kiroworkers.session.journal import JournalFolder
 from kiroworkers.session.session import Reset, Session, SessionTimeouts
@@ -35,11 +35,14 @@ from kiroworkers.workspaces.workspaces import Workspaces
 
 class Assembly:
     """
-    Puts together what `settings` ask for, around the `reactor`.
+    Make the parts of one server, as its settings ask for.
 
     Args:
-        watchdog: who ends the sessions of a server that was killed.
-        workspaces: where sessions run, from `folder` on.
+        reactor: The reactor that everything runs on.
+        settings: The settings of the server.
+        watchdog: Ends the sessions if the server is killed.
+        workspaces: Prepares the folders that sessions run in.
+        folder: The folder of --repo-path.
     """
 
     def __init__(
@@ -58,27 +61,27 @@ class Assembly:
 
     def groups(self) -> Iterator[AgentGroup]:
         """
-        The agents that are wanted, in their order, each with a pool that is not started.
+        Yield the agents in the order of --agent, each with a pool that is not started yet.
 
         Raises:
-            CannotStart: when one is not to be had.
+            CannotStart: If an agent is not available on this machine.
         """
         settings = self._settings
-        for number, wanted in enumerate(isolate_env(wanted_agents(settings))):
-            agent = choose_agent(wanted, inherited_environment(), read_version)
-            # The first's workers have the names that they have without others.
-            called = f"{agent.name}-worker" if number else "worker"
+        for number, spec in enumerate(isolate_env(agent_specs(settings))):
+            agent = choose_agent(spec, inherited_environment(), read_version)
+            # The workers of the first agent are named as if there were no other agent.
+            prefix = f"{agent.name}-worker" if number else "worker"
             workers = settings.workers_of(settings.agent[number])
-            yield AgentGroup(agent, self._new_pool(agent, workers, called))
+            yield AgentGroup(agent, self._new_dispatcher(agent, workers, prefix))
 
-    def _new_pool(self, agent: Agent, workers: int, called: str) -> Dispatcher:
-        settings, chance = self._settings, Random()
+    def _new_dispatcher(self, agent: Agent, workers: int, prefix: str) -> Dispatcher:
+        settings, rng = self._settings, Random()
         new_session = self._new_session(agent)
-        restarts = BackoffPolicy(
+        backoff = BackoffPolicy(
             delay=settings.restart_delay,
             max_delay=settings.restart_max_delay,
             burst=settings.start_limit_burst,
-            long_life=settings.start_limit_interval,
+            stable_after=settings.start_limit_interval,
         )
         recycling = RecyclePolicy(
             max_requests=settings.max_requests,
@@ -88,7 +91,7 @@ class Assembly:
         )
 
         def new_worker(name: str, supervisor: Supervisor) -> Worker:
-            return Worker(name, self._reactor, chance, new_session, restarts, recycling, supervisor)
+            return Worker(name, self._reactor, rng, new_session, backoff, recycling, supervisor)
 
         return Dispatcher(
             self._reactor,
@@ -101,24 +104,22 @@ class Assembly:
             ),
             QueuePolicy(settings.backlog, settings.queue_timeout, settings.request_timeout),
             LoginPolicy(self._login_check(agent), settings.check_interval),
-            is_free,
-            called,
+            has_free_memory,
+            prefix,
         )
 
-    def monitor(self, pool: Dispatcher) -> HealthMonitor:
+    def new_monitor(self, dispatcher: Dispatcher) -> HealthMonitor:
         """
-        Who looks after the sessions of `pool`.
+        Return the health monitor for the workers of `dispatcher`.
         """
         settings = self._settings
-        allowed = settings.startup_timeout, settings.request_timeout, settings.cancel_timeout
+        timeouts = settings.startup_timeout, settings.request_timeout, settings.cancel_timeout
         return HealthMonitor(
             self._reactor,
-            pool.worker_pool,
+            dispatcher.worker_pool,
             settings.check_interval,
-            HealthLimits(
-                idle=settings.idle_timeout, unsettled=sum(allowed) + settings.stop_timeout
-            ),
-            held_by,
+            HealthLimits(idle=settings.idle_timeout, stuck=sum(timeouts) + settings.stop_timeout),
+            memory_by_group,
         )
 
     def _login_check(self, agent: Agent) -> LoginCheck | None:
@@ -130,7 +131,7 @@ class Assembly:
 
     def _new_session(self, agent: Agent) -> Callable[..., Session]:
         settings = self._settings
-        limits = SessionTimeouts(
+        timeouts = SessionTimeouts(
             startup=settings.startup_timeout,
             cancel=settings.cancel_timeout,
             stop=settings.stop_timeout,
@@ -146,24 +147,24 @@ class Assembly:
         def new_session(
             name: str, on_idle: Callable[[], None], on_gone: Callable[[str], None]
         ) -> Session:
-            workspace = self._workspaces.take(name, command, agent.dialect.state_dirs)
+            workspace = self._workspaces.allocate(name, command, agent.dialect.state_dirs)
 
             def launch(program: agent_process.AgentProcess) -> None:
                 workspace.prepare(partial(agent_process.start, self._reactor, program))
 
-            def gone(reason: str) -> None:
+            def release(reason: str) -> None:
                 workspace.release()
                 on_gone(reason)
 
             return Session(
                 name,
                 self._reactor,
-                new_conversation(agent.dialect, settings.max_output, str(workspace.works_in)),
+                new_conversation(agent.dialect, settings.max_output, str(workspace.cwd)),
                 launch,
                 self._watchdog,
-                limits,
+                timeouts,
                 on_idle,
-                gone,
+                release,
                 settings.allow_tools,
                 _journal(agent.dialect, workspace.command, settings.max_output),
                 Reset(settings.reset),
@@ -172,24 +173,24 @@ class Assembly:
         return new_session
 
 
-def wanted_agents(settings: Settings) -> list[AgentSpec]:
+def agent_specs(settings: Settings) -> list[AgentSpec]:
     """
-    The agents that `settings` ask for.
+    Return the agents that `settings` ask for, in the order of --agent.
     """
-    # Among several agents the command is that of `acp`.
-    passed = settings.pass_env
-    several = any(each.agent == "acp" for each in settings.agent)
+    # Where `acp` is among them, --agent-command is the command of `acp`.
+    pass_env = settings.pass_env
+    has_acp = any(count.agent == "acp" for count in settings.agent)
     return [
-        AgentSpec(each.agent, settings.agent_command, settings.prompt_pattern, passed)
-        if each.agent == "acp" or not several
-        else AgentSpec(each.agent, pass_env=passed)
-        for each in settings.agent
+        AgentSpec(count.agent, settings.agent_command, settings.prompt_pattern, pass_env)
+        if count.agent == "acp" or not has_acp
+        else AgentSpec(count.agent, pass_env=pass_env)
+        for count in settings.agent
     ]
 
 
 def _journal(dialect: Dialect, command: agent_process.Command, limit: int) -> JournalFolder | None:
     """
-    Where a session that runs `command` writes down what it answers.
+    Return where a session that runs `command` keeps its journal, or None if it keeps none.
     """
     folder, home = dialect.journal, command.environment.get("HOME")
     if not folder or not home:

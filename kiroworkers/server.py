@@ -1,5 +1,5 @@
 """
-The server as a whole: what starts and stops, and in which order.
+Start and stop the whole server, its parts in the right order.
 """
 
 from __future__ import annotations
@@ -32,26 +32,29 @@ from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.connection_limits import ConnectionLimiter
 from kiroworkers.web.errors import error_json
 from kiroworkers.web.jobs import job_json
+from kiroworkers.web.limits import RequestLimits
 from kiroworkers.web.listener import Listener
 from kiroworkers.web.rate_limiter import RateLimiter
-from kiroworkers.web.site import ApiSite, RequestLimits
+from kiroworkers.web.site import ApiSite
 from kiroworkers.web.tokens import read_tokens
 from kiroworkers.workspaces.workspaces import Workdir, Workspaces, runner
 from kiroworkers.workspaces.worktrees import Worktrees
 
-#: The exit status of a server that had to refuse what it had taken.
-_CUT_SHORT = 1
+#: The exit status of a server that stopped before it finished every accepted request.
+_UNFINISHED_REQUESTS = 1
 
-#: Python looks for garbage after so many new objects, at ten times as many and at a
-#: hundred times.  By default it looks so often at all that thousands of waiting
-#: requests hold that each answer costs a third more (``python -m bench queue``).
-_COLLECTED = (10_000, 10, 10)
+#: The thresholds of Python's garbage collector: it runs after this many new objects, and
+#: each older generation every tenth time.  With the defaults it scans what thousands of
+#: waiting requests hold so often that each answer costs a third more
+#: (``python -m bench queue``).
+_GC_THRESHOLDS = (10_000, 10, 10)
 
 
 class Server(MultiService):
     """
-    Everything, in the order in which it starts: the port first, so that a port
-    that is taken leaves no session behind.
+    Run everything that serves requests, from the port to the agents' processes.
+
+    The port comes first, so that a server whose port is taken starts no session.
     """
 
     _log = Logger()
@@ -64,97 +67,107 @@ class Server(MultiService):
         self._groups: AgentGroups | None = None
         self._tasks: Catalogue | None = None
         self._workspaces: Workspaces | None = None
-        self._needs_rooms = False
+        self._needs_state_dir = False
         self._job_service: JobService | None = None
         self._connections: ConnectionLimiter | None = None
-        self._authorizer = Authorizer(rates=rates_of(reactor, settings))
-        # Made before anything else registers, so that it is the last to be called.
-        self._status = 0
-        atexit.register(self._leave)
+        self._authorizer = Authorizer(rate_limiter=new_rate_limiter(reactor, settings))
+        # Registered before anything else registers, so that it is called last.
+        self._exit_status = 0
+        atexit.register(self._exit_with_status)
 
     def privilegedStartService(self) -> None:
+        """
+        Put the server together and open its port.
+
+        Raises:
+            CannotStart: If an agent, a task file or the address cannot be used.
+            InvalidSetting: If the file of tokens is no longer valid.
+        """
         # Here, not in `__init__`: the current folder, the environment and PATH
         # are those of the process that will run.
         settings = self._settings
         folder = settings.repo_path or Path.cwd()
-        self._workspaces = workspaces = self._new_rooms(folder)
+        self._workspaces = workspaces = self._new_workspaces(folder)
         assembly = Assembly(self._reactor, settings, self._watchdog, workspaces, folder)
         self._groups = groups = AgentGroups(assembly.groups())
         state_dirs = any(group.agent.dialect.state_dirs for group in groups)
-        self._needs_rooms = state_dirs or workspaces.workdir is not Workdir.SHARED
+        self._needs_state_dir = state_dirs or workspaces.workdir is not Workdir.SHARED
         check = partial(check_tasks, groups=groups, longest=settings.request_timeout)
         self._tasks = Catalogue(settings.tasks, check)
         try:
-            self._renew_tasks()
-        except BadTask as problem:
-            raise CannotStart(f"kiroworkers: {problem}") from None
-        self._renew_tokens()
+            self._reload_tasks()
+        except BadTask as error:
+            raise CannotStart(f"kiroworkers: {error}") from None
+        self._reload_tokens()
         self._job_service = job_service = JobService(
             self._reactor,
             settings,
             groups,
             self._tasks,
-            lambda problem: StoredResponse(*error_json(problem)),
+            lambda error: StoredResponse(*error_json(error)),
             job_json,
         )
         application = Application(self._reactor, groups, self._tasks, self._authorizer, job_service)
-        door = ApiSite(self._reactor, application.resource(), rules_of(settings))
+        site = ApiSite(self._reactor, application.resource(), request_limits(settings))
         self._connections = ConnectionLimiter(
-            door, settings.max_connections, settings.max_connections_per_address
+            site, settings.max_connections, settings.max_connections_per_address
         )
         listener = Listener(self._reactor, settings, self._connections)
-        pools = [group.pool for group in groups]
-        for service in (listener, *pools, *map(assembly.monitor, pools), job_service):
+        dispatchers = [group.dispatcher for group in groups]
+        monitors = map(assembly.new_monitor, dispatchers)
+        for service in (listener, *dispatchers, *monitors, job_service):
             service.setServiceParent(self)
-        signals = Signals(self._reactor, self._reactor.stop, self._hurry, self._renew)
+        signals = Signals(self._reactor, self._reactor.stop, self._stop_now, self._reload)
         self._reactor.callWhenRunning(signals.install)
         super().privilegedStartService()
+        shared = workspaces.workdir is Workdir.SHARED
         for group in groups:
-            announce = self._log.warn if group.name == "offline" else self._log.info
-            announce(
-                "{whose}answers come from {label} ({reason}); sessions run in {folder}{how}",
-                whose="" if len(pools) == 1 else f"{group.name}: ",
+            log = self._log.warn if group.name == "offline" else self._log.info
+            log(
+                "{group}answers come from {label} ({reason}); sessions run in {folder}{workdir}",
+                group="" if len(dispatchers) == 1 else f"{group.name}: ",
                 label=group.agent.dialect.label,
                 reason=group.agent.reason,
                 folder=folder,
-                how=""
-                if workspaces.workdir is Workdir.SHARED
-                else f" (--workdir {settings.workdir})",
+                workdir="" if shared else f" (--workdir {settings.workdir})",
             )
-        self._note_strangers(groups)
+        self._warn_of_unknown_agents(groups)
 
     def startService(self) -> None:
-        # Not before: the user may be another one then, who has to own it.
+        """
+        Open the state folder and the store of jobs, and start the sessions.
+        """
+        # Not before: twistd has only now changed to the user who is to own the files.
         assert self._workspaces is not None and self._job_service is not None, (
-            "they were chosen before"
+            "privilegedStartService made them"
         )
-        given = self._settings.state_dir
-        if self._needs_rooms or given is not None:
-            self._workspaces.open(given)
-        self._job_service.open(None if given is None else self._workspaces.path)
-        gc.set_threshold(*_COLLECTED)
+        state_dir = self._settings.state_dir
+        if self._needs_state_dir or state_dir is not None:
+            self._workspaces.open(state_dir)
+        self._job_service.open(None if state_dir is None else self._workspaces.path)
+        gc.set_threshold(*_GC_THRESHOLDS)
         super().startService()
 
     def stopService(self) -> Deferred[None]:
+        """
+        Finish accepted requests, within --graceful-timeout, and stop everything.
+        """
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        """
-        Finish what was taken, say so to whoever asked, then end everything.
-        """
         if self._groups is not None and self._connections is not None:
             if self._job_service is not None:
                 self._job_service.runner.stop_dispatch()
-            waiting = self._requests()
-            if waiting:
-                self._log.info("stopping: {n} request(s) to finish", n=waiting)
+            unfinished = self._count_requests()
+            if unfinished:
+                self._log.info("stopping: {n} request(s) to finish", n=unfinished)
             await self._groups.drain(self._settings.graceful_timeout)
             if self._job_service is not None:
                 self._job_service.runner.requeue_running()
-            # Jobs are not refused, but left to the next server.
-            if self._requests():
-                self._status = _CUT_SHORT
-                self._log.warn("stopping: requests that were not finished are refused")
+            # Only requests whose clients wait are left: the next server runs the jobs.
+            if self._count_requests():
+                self._exit_status = _UNFINISHED_REQUESTS
+                self._log.warn("stopping: unfinished requests are refused")
         stopped = maybeDeferred(super().stopService)
         if self._connections is not None:
             await self._connections.close(self._reactor)
@@ -165,77 +178,80 @@ class Server(MultiService):
             await self._workspaces.close()
         self._watchdog.stop()
 
-    def _requests(self) -> int:
+    def _count_requests(self) -> int:
         """
-        How many requests wait or run.
+        Return the number of requests that wait or run.
         """
-        assert self._groups is not None, "there are some"
-        return sum(1 for group in self._groups for _ in group.pool.requests())
+        assert self._groups is not None, "privilegedStartService made them"
+        return sum(1 for group in self._groups for _ in group.dispatcher.requests())
 
-    def _hurry(self) -> None:
+    def _stop_now(self) -> None:
         """
-        Stop, and wait for nobody.
+        Stop without waiting for the requests that run.
         """
-        assert self._groups is not None, "signals are taken when all runs"
-        self._groups.hurry()
+        assert self._groups is not None, "signals are handled once the server runs"
+        self._groups.stop_now()
 
-    def _renew(self) -> None:
+    def _reload(self) -> None:
         """
-        Read the tokens and the tasks again, and have new sessions, one at a time.
+        Reload the tokens and the tasks, and replace every session, one at a time.
         """
-        assert self._groups is not None, "signals are taken when all runs"
+        assert self._groups is not None, "signals are handled once the server runs"
         try:
-            self._renew_tokens()
-        except InvalidSetting as problem:
-            self._log.error("the tokens stay as they were: {problem}", problem=problem)
+            self._reload_tokens()
+        except InvalidSetting as error:
+            self._log.error("the tokens were not reloaded: {error}", error=error)
         try:
-            self._renew_tasks()
-        except BadTask as problem:
-            self._log.error("the tasks stay as they were: {problem}", problem=problem)
-        self._groups.renew("SIGHUP")
+            self._reload_tasks()
+        except BadTask as error:
+            self._log.error("the tasks were not reloaded: {error}", error=error)
+        self._groups.restart_workers("SIGHUP")
 
-    def _renew_tokens(self) -> None:
+    def _reload_tokens(self) -> None:
         if self._settings.token_file is not None:
             self._authorizer.tokens = tuple(read_tokens(self._settings.token_file))
 
-    def _renew_tasks(self) -> None:
-        assert self._tasks is not None, "they are made before they are read"
+    def _reload_tasks(self) -> None:
+        assert self._tasks is not None, "privilegedStartService made it"
         replaced = self._tasks.read()
         if self._settings.tasks is not None:
-            for each in replaced:
-                self._log.warn("{task.source} replaces the built-in task {task.name}", task=each)
+            for task in replaced:
+                self._log.warn("{task.source} replaces the built-in task {task.name}", task=task)
             self._log.info("tasks: {names}", names=", ".join(self._tasks))
 
-    def _leave(self) -> None:
+    def _exit_with_status(self) -> None:
         """
-        Tell who started the server how it ended; twistd has no way to.
+        Exit with the server's own status, unless that is 0: twistd cannot be given one.
         """
-        if self._status:
+        if self._exit_status:
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(self._status)
+            os._exit(self._exit_status)
 
-    def _new_rooms(self, folder: Path) -> Workspaces:
+    def _new_workspaces(self, folder: Path) -> Workspaces:
         workdir = Workdir(self._settings.workdir)
         worktrees = None
         if workdir is Workdir.GIT_WORKTREE:
             worktrees = Worktrees(folder, inherited_environment())
         return Workspaces(runner(self._reactor), workdir, worktrees)
 
-    def _note_strangers(self, groups: AgentGroups) -> None:
+    def _warn_of_unknown_agents(self, groups: AgentGroups) -> None:
         """
-        Say which agents the operator named in vain.
+        Log the agents that --pass-env names and that this server does not run.
         """
-        named = {each.rpartition(":")[0] for each in self._settings.pass_env} - {""}
-        for name in sorted(named - {*groups.names}):
-            self._log.warn("--pass-env names the agent {name}, which does not serve", name=name)
+        names = {pattern.rpartition(":")[0] for pattern in self._settings.pass_env} - {""}
+        for name in sorted(names - {*groups.names}):
+            self._log.warn(
+                "--pass-env names the agent {name}, which this server does not run", name=name
+            )
 
 
-def rules_of(settings: Settings) -> RequestLimits:
+def request_limits(settings: Settings) -> RequestLimits:
     """
-    What the door of a server with these `settings` lets in.
+    Return the limits that `settings` set for requests, their origins and host names.
     """
-    # A page that gave this address a name of its own has no token to send.
+    # With tokens any name is safe: a page that gave this address a name of its own (DNS
+    # rebinding) has no token to send.
     return RequestLimits(
         max_body=settings.max_body,
         receive_timeout=settings.receive_timeout,
@@ -245,29 +261,32 @@ def rules_of(settings: Settings) -> RequestLimits:
     )
 
 
-def rates_of(clock: IReactorTime, settings: Settings) -> RateLimiter | None:
+def new_rate_limiter(clock: IReactorTime, settings: Settings) -> RateLimiter | None:
     """
-    How often clients may ask by these `settings`; None for any number.
+    Return the limiter of each client's requests, or None if `settings` set no limit.
     """
     return RateLimiter(clock, settings.rate, settings.rate_burst) if settings.rate else None
 
 
 def check_tasks(tasks: Mapping[str, Task], groups: AgentGroups, longest: float) -> None:
     """
-    Does every agent that a task names answer here, and can every limit hold?
+    Check that this server can serve `tasks`.
 
     Args:
-        longest: seconds that any request may take.
+        tasks: The tasks by name.
+        groups: The agents that the server runs.
+        longest: The deadline of any request, in seconds.
 
     Raises:
-        BadTask: if not.
+        BadTask: If a task names an agent that the server does not run, or a deadline
+            above `longest`.
     """
     for task in tasks.values():
         if task.agent is not None and task.agent not in groups.names:
             raise BadTask(
                 task.source,
-                f"agent: {task.agent!r} does not answer here, only {', '.join(groups.names)}; "
-                "name it with --agent",
+                f"agent: this server does not run {task.agent!r}, only {', '.join(groups.names)}; "
+                "add it with --agent",
             )
         if task.limits.timeout is not None and task.limits.timeout > longest:
             raise BadTask(

@@ -1,531 +1,355 @@
 """
-Every knob: its name, default, unit and meaning, in one table.
+Define every option of the server: its name, default, type and help text, in one table.
 
-The table is the class `Settings`.  The command line's options, the names of
-the environment variables and the list in README.rst are all made from it::
+The table is the class `Settings`.  The command line's options, the names of the
+environment variables and the list in README.rst are all made from it::
 
     >>> Settings.read({"workers": "3"}, {"PORT": "9000"}).port
     9000
 
-A flag beats `KIROWORKERS_<NAME>`, which beats `PORT` and `REPO_PATH`, which
-beat the default.  This is the only module that reads the environment.
+A flag takes precedence over `KIROWORKERS_<NAME>`, which takes precedence over `PORT`
+and `REPO_PATH`, which take precedence over the default.
+
+No other module of the server reads the environment of its process.  (The commands in
+`kiroworkers.cli`, the offline agent, and the program that makes git checkouts run in
+processes of their own and read theirs.)
 """
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
-from attrs import field, fields, frozen
+from attrs import fields, frozen
 
 from kiroworkers.errors import InvalidSetting
+from kiroworkers.option_types import (
+    AgentCount,
+    address,
+    agent_counts,
+    boolean,
+    byte_size,
+    choice,
+    file,
+    folder,
+    host_patterns,
+    hosts,
+    int_range,
+    new_folder,
+    option,
+    origins,
+    seconds,
+    variables,
+    worker_count,
+)
 
-T = TypeVar("T")
-
-_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-_BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
-
-#: The seed's own names of two variables, kept beside ours.
-_PLAIN_NAMES = {"port": "PORT", "repo_path": "REPO_PATH"}
-
-
-def int_range(least: int, most: int | None = None) -> Callable[[str], int]:
-    """
-    Reads a whole number between `least` and `most`.
-    """
-
-    def read(text: str) -> int:
-        if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-            raise ValueError("must be a whole number")
-        number = int(text)
-        if number < least or (most is not None and number > most):
-            upper = "" if most is None else f" and at most {most}"
-            raise ValueError(f"must be at least {least}{upper}")
-        return number
-
-    return read
-
-
-def seconds(text: str) -> float:
-    """
-    Reads a duration: seconds, or a number with `s`, `m` or `h`.
-    """
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+)([smh]?)", text)
-    if match is None:
-        raise ValueError("must be a number of seconds, such as 30, 0.5 or 5m")
-    number = float(match[1]) * _SECONDS[match[2]]
-    if not 0 < number <= 1e9 or not math.isfinite(number):
-        raise ValueError("must be more than 0 seconds and at most 1e9")
-    return number
-
-
-def choice(*words: str) -> Callable[[str], str]:
-    """
-    Reads one of `words`.
-    """
-
-    def read(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
-        return text
-
-    return read
-
-
-def byte_size(text: str) -> int:
-    """
-    Reads a number of bytes, or a number with `k`, `m` or `g` (powers of 1024).
-    """
-    match = re.fullmatch(r"([0-9]{1,15})([kmg]?)(?:i?b)?", text.lower())
-    if match is None or int(match[1]) == 0:
-        raise ValueError("must be a number of bytes, such as 65536, 512k or 8MiB")
-    return int(match[1]) * _BYTES[match[2]]
-
-
-def folder(text: str) -> Path:
-    """
-    Reads the path of a folder that is there.
-    """
-    path = Path(text).expanduser().absolute()
-    if not path.is_dir():
-        raise ValueError("is not a folder")
-    return path
-
-
-def new_folder(text: str) -> Path:
-    """
-    Reads the path of a folder that is there or can be made.
-    """
-    path = Path(text).expanduser().absolute()
-    if not path.parent.is_dir():
-        raise ValueError("is in no folder")
-    if path.exists() and not path.is_dir():
-        raise ValueError("is not a folder")
-    return path
-
-
-def file(text: str) -> Path:
-    """
-    Reads the path of a file that is there.
-    """
-    path = Path(text).expanduser().absolute()
-    if not path.is_file():
-        raise ValueError("is not a file")
-    return path
-
-
-def address(text: str) -> str:
-    """
-    Reads an IP address.
-    """
-    try:
-        ip_address(text)
-    except ValueError:
-        raise ValueError("must be an IP address, such as 127.0.0.1 or ::1") from None
-    return text
-
-
-def boolean(text: str) -> bool:
-    """
-    Reads yes or no.
-    """
-    words = {"1": True, "true": True, "yes": True, "on": True}
-    words |= {"": False, "0": False, "false": False, "no": False, "off": False}
-    if text.lower() not in words:
-        raise ValueError("must be yes or no")
-    return words[text.lower()]
-
-
-def origins(text: str) -> tuple[str, ...]:
-    """
-    Reads the origins that browsers may call from: `loopback`, `*`, `none`, or
-    a list such as `https://a.example,https://b.example:8443`.
-    """
-    found = tuple(part.strip() for part in text.split(",") if part.strip())
-    if found == ("none",):
-        return ()
-    for origin in found:
-        if origin not in ("*", "loopback") and not re.fullmatch(
-            r"[a-z][a-z0-9+.-]*://[^/\s,]+", origin
-        ):
-            raise ValueError("must be loopback, none, * or origins such as https://a.example")
-    return found
-
-
-def hosts(text: str) -> tuple[str, ...]:
-    """
-    Reads names and addresses of a server, with commas: `kiro.example,10.0.0.5`.
-    A port behind one is ignored.
-    """
-    return tuple(_host(part.strip()) for part in text.split(",") if part.strip())
-
-
-def _host(text: str) -> str:
-    wrong = ValueError("must be names or addresses, such as kiro.example,10.0.0.5")
-    try:
-        return str(ip_address(text))
-    except ValueError:
-        pass
-    try:
-        name = urlsplit(f"//{text}").hostname or ""
-    except ValueError:
-        raise wrong from None
-    if "/" in text or not re.fullmatch(r"[a-z0-9_.:-]+", name):
-        raise wrong
-    return name.removesuffix(".")
-
-
-#: Reads how many workers an agent has.
-workers_of_one = int_range(1, 512)
-
-
-@frozen
-class AgentCount:
-    """
-    An agent and its workers.
-
-    Attributes:
-        agent: `auto`, a name or a dialect file.
-        workers: how many; 0 for as many as --workers says.
-    """
-
-    agent: str
-    workers: int = 0
-
-
-def agent_counts(text: str) -> tuple[AgentCount, ...]:
-    """
-    Reads agents, each with its number of workers or without: `kiro=2,q`.
-    """
-    found = tuple(_staffing(part.strip()) for part in text.split(",") if part.strip())
-    if not found:
-        raise ValueError("names no agent")
-    return found
-
-
-def _staffing(text: str) -> AgentCount:
-    agent, equals, count = text.rpartition("=")
-    if not equals or text.endswith(".toml"):
-        return AgentCount(_absolute(text))
-    if not agent:
-        raise ValueError(f"{text}: names no agent")
-    try:
-        return AgentCount(_absolute(agent), workers_of_one(count))
-    except ValueError as problem:
-        raise ValueError(f"{text}: the number of workers {problem}") from None
-
-
-def variables(text: str) -> tuple[str, ...]:
-    """
-    Reads a list of variables' names or shell patterns of names, each for every
-    agent or, as in `kiro:GITHUB_TOKEN`, for one.
-    """
-    found = tuple(part.strip() for part in text.split(",") if part.strip())
-    for each in found:
-        if not re.fullmatch(r"([a-z0-9][a-z0-9-]*:)?[A-Za-z0-9_*?\[\]!-]+", each):
-            raise ValueError("must be names or patterns such as GITHUB_TOKEN, NPM_* or kiro:TOKEN")
-        if each.rpartition(":")[2].startswith("KIROWORKERS_"):
-            raise ValueError("the server's own variables are passed to no agent")
-    return found
-
-
-def _absolute(agent: str) -> str:
-    """
-    A dialect file by its whole path, since a server may run in another folder.
-    """
-    return str(Path(agent).expanduser().absolute()) if agent.endswith(".toml") else agent
-
-
-def host_patterns(text: str) -> tuple[str, ...]:
-    """
-    Reads a list of hosts' names, addresses or shell patterns of them.
-    """
-    found = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not all(re.fullmatch(r"[A-Za-z0-9.:*?_-]+", each) for each in found):
-        raise ValueError("must be hosts or patterns such as hooks.example.com,*.example.org")
-    return found
-
-
-def option(default: T, shown: str, read: Callable[[str], T], meaning: str) -> T:
-    """
-    A field of `Settings`: its default, how that default is shown, how a text
-    is read, and what it means.
-    """
-    metadata = {"shown": shown, "read": read, "meaning": meaning}
-    # attrs' own convention: a field is typed as what it will hold.
-    return field(default=default, metadata=metadata)
+#: Well-known names of two variables, accepted besides KIROWORKERS_PORT and
+#: KIROWORKERS_REPO_PATH.
+_SHORT_VARIABLES = {"port": "PORT", "repo_path": "REPO_PATH"}
 
 
 @frozen(kw_only=True)
 class Settings:
     """
-    What the operator chose.  Durations are in seconds, sizes in bytes.
+    Hold what the operator configured.
+
+    Durations are in seconds, sizes in bytes.  The help text of each option says what it
+    does.
     """
 
     port: int = option(
-        8080, "8080", int_range(0, 65535), "TCP port to listen on; 0 takes a free one."
+        8080, "8080", int_range(0, 65535), "TCP port to listen on; 0 picks a free port."
     )
     interface: str = option(
         "127.0.0.1",
         "127.0.0.1",
         address,
-        "Address to bind with --port.  Anything but loopback needs --token-file or --insecure.",
+        "IP address to bind together with --port. Any address but loopback needs --token-file "
+        "or --insecure.",
     )
     listen: str = option(
         "",
         "",
         str,
-        "A Twisted endpoint string instead of --port and --interface, such as "
+        "Twisted endpoint string to listen on instead of --port and --interface, such as "
         "unix:/run/kiroworkers.sock or systemd:domain=INET:index=0.",
     )
     insecure: bool = option(
         False,
         "no",
         boolean,
-        "Serve on an address that other machines can reach without --token-file: whoever "
-        "reaches the port can ask.",
+        "Serve on an address that other machines can reach without --token-file: anybody who "
+        "can reach the port can send requests.",
     )
     repo_path: Path | None = option(
-        None, "the current folder", folder, "Folder in which the sessions run."
+        None, "the current folder", folder, "Folder in which the agents' sessions run."
     )
     agent: tuple[AgentCount, ...] = option(
         (AgentCount("auto"),),
         "auto",
         agent_counts,
-        "Who answers: kiro (by its version, kiro-classic or kiro-acp), kiro-tui, q, llm, "
-        "codex, gemini, gemini-acp, opencode-acp, offline (built in, by rules), a dialect "
-        "file (.toml), or auto: Kiro when kiro-cli is on PATH, else offline.  NAME=COUNT "
-        "gives it so many workers.  Several, by the flag again or with commas, serve side "
-        "by side, each with a queue of its own.",
+        "Agent that answers: kiro (kiro-classic or kiro-acp, depending on its version), "
+        "kiro-tui, q, llm, codex, gemini, gemini-acp, opencode-acp, acp (with --agent-command), "
+        "offline (built in, works by rules), a dialect file (.toml), or auto: Kiro if kiro-cli "
+        "is on PATH, otherwise offline. NAME=COUNT sets the agent's number of workers. To run "
+        "several agents side by side, each with its own queue, repeat the option or separate "
+        "them with commas.",
     )
     tasks: Path | None = option(
         None,
         "",
         folder,
-        "Folder of task files (.toml), served beside the built-in ones; one of the same name "
-        "replaces a built-in.  Read again at SIGHUP.",
+        "Folder of task files (.toml) to serve in addition to the built-in tasks. A task with "
+        "the name of a built-in task replaces it. Reloaded on SIGHUP.",
     )
     agent_command: str = option(
         "",
         "",
         str,
-        "Any program that prints a prompt and reads a line, with its arguments, "
-        "instead of --agent; with --agent acp, one that speaks ACP.",
+        "Program to run instead of --agent, with its arguments: any program that prints a "
+        "prompt and reads a line. With --agent acp, a program that speaks ACP.",
     )
     prompt_pattern: str = option(
         "",
         "",
         str,
-        "With --agent-command: a regular expression that its prompt matches, alone "
-        "on the last line; ^> $ without.",
+        "With --agent-command: regular expression that matches the program's prompt, alone on "
+        "the last line. Without this option it is ^> $.",
     )
     allow_tools: bool = option(
         False,
         "no",
         boolean,
-        "Say yes, this once, each time the agent asks whether it may use a tool.  The "
-        "prompt holds text of clients.",
+        "Allow an agent to use a tool each time it asks, for that one use. Keep in mind that "
+        "prompts contain text from clients.",
     )
     pass_env: tuple[str, ...] = option(
         (),
         "",
         variables,
-        "Variables of the server that agents get besides their own: names or patterns, with "
-        "commas, each for every agent or, as in kiro:GITHUB_TOKEN, for the one of that name.",
+        "Environment variables that agents inherit from the server in addition to those of "
+        "their dialect: comma-separated names or patterns. A prefix, as in kiro:GITHUB_TOKEN, "
+        "passes one to that agent only.",
     )
     workdir: str = option(
         "shared",
         "shared",
         choice("shared", "per-worker", "git-worktree"),
-        "Where sessions run: in --repo-path (shared), each in an empty folder (per-worker) or "
-        "each in a checkout of what is HEAD in --repo-path (git-worktree).",
+        "Where sessions run: in --repo-path (shared), each in an empty folder (per-worker), or "
+        "each in a checkout of the HEAD of --repo-path (git-worktree).",
     )
     state_dir: Path | None = option(
         None,
         "",
         new_folder,
-        "Where jobs are kept, and folders of --workdir and of agents that need their own.  "
-        "Without, those are temporary, and jobs are below $XDG_STATE_HOME/kiroworkers.",
+        "Folder for jobs, and for the folders that --workdir and some agents need. Without it, "
+        "those folders are temporary and jobs are stored below $XDG_STATE_HOME/kiroworkers.",
     )
     token_file: Path | None = option(
         None,
         "",
         file,
-        "Tokens that requests must bear, one a line: a name, its scopes (ask, watch, "
-        "operate, with commas) and the token.",
+        "File of tokens, one of which each request must then carry. Each line has a name, "
+        "scopes (ask, watch, operate; comma-separated) and a token. Reloaded on SIGHUP.",
     )
     workers: int = option(
-        2, "2", workers_of_one, "Sessions kept warm, of each agent that has no COUNT."
+        2, "2", worker_count, "Number of warm sessions of each agent that has no COUNT of its own."
     )
     max_workers: int = option(
         0,
         "0",
         int_range(0, 512),
-        "Workers at most: more are started under load and end after it; 0 never starts more.",
+        "Maximum number of workers of each agent: more are started under load and stopped after "
+        "it. 0 disables autoscaling.",
     )
     min_spare: int = option(
         1,
         "1",
         int_range(0, 512),
-        "With --max-workers: fewer idle workers than this, and more are started.",
+        "With --max-workers: start workers while fewer than this many are idle.",
     )
     max_spare: int = option(
         2,
         "2",
         int_range(0, 512),
-        "With --max-workers: never fewer idle workers than this for a whole "
-        "--check-interval, and those above it end.",
+        "With --max-workers: number of workers that may stay idle for a whole --check-interval; "
+        "any more are stopped.",
     )
     backlog: int = option(
         32,
         "32",
         int_range(0, 1_000_000),
-        "Requests that may wait for a worker; 0 refuses at once when all are busy.",
+        "Maximum number of requests that wait for a worker. With 0, requests get 503 as soon "
+        "as all workers are busy.",
     )
     queue_timeout: float = option(
-        30.0, "30", seconds, "Longest wait for a worker; then 503 with Retry-After."
+        30.0,
+        "30",
+        seconds,
+        "Longest time that a request waits for a worker (seconds); after that it gets 503 with "
+        "Retry-After.",
     )
     request_timeout: float = option(
         120.0,
         "120",
         seconds,
-        "Deadline of a request, its wait included; then 504.  Keep it below your "
-        "client's own time-out.",
+        "Deadline of a request, including its wait (seconds); after that it gets 504. Keep it "
+        "below your client's own timeout.",
     )
     max_jobs: int = option(
         1000,
         "1000",
         int_range(0, 1_000_000),
-        "Jobs (Prefer: respond-async) that may be unfinished; one more gets 503.",
+        "Maximum number of unfinished jobs (Prefer: respond-async); one more gets 503.",
     )
     job_ttl: float = option(
-        3600.0,
-        "1h",
-        seconds,
-        "How long what a job came to, or what was said under an Idempotency-Key, is kept.",
+        3600.0, "1h", seconds, "Retention of job results and idempotency records (seconds)."
     )
     callback_secret_file: Path | None = option(
         None,
         "",
         file,
-        "A secret of 16 characters at least that callbacks are signed with; without, "
-        "nobody is called back.",
+        "File with the secret that callbacks are signed with, at least 16 characters long. "
+        "Without it, callbacks are disabled.",
     )
     callback_hosts: tuple[str, ...] = option(
         (),
         "",
         host_patterns,
-        "The only hosts that are called back, wherever they are: names, addresses or patterns, "
-        "with commas.  Without: any whose addresses are all public.",
+        "Hosts that callbacks may go to, private ones included: comma-separated names, "
+        "addresses or patterns. Without it, any host whose addresses are all public.",
     )
     reset: str = option(
         "clear",
         "clear",
         choice("clear", "recycle", "none"),
-        "What keeps a request from earlier ones: clear (the agent forgets the "
-        "conversation), recycle (a new process for each) or none.",
+        "What isolates a request from earlier ones: clear (the agent clears its conversation), "
+        "recycle (each request gets a new process) or none (the conversation continues).",
     )
-    startup_timeout: float = option(60.0, "60", seconds, "From a session's start to its prompt.")
+    startup_timeout: float = option(
+        60.0, "60", seconds, "Longest time from the start of a session to its prompt (seconds)."
+    )
     cancel_timeout: float = option(
         10.0,
         "10",
         seconds,
-        "For the prompt to come back after an interrupt or a clear; then the session is replaced.",
+        "Longest time for the prompt to return after an interrupt or a clear (seconds); after "
+        "that the session is replaced.",
     )
-    stop_timeout: float = option(5.0, "5", seconds, "From a session's SIGTERM to its SIGKILL.")
-    check_interval: float = option(60.0, "60", seconds, "The health monitor's round.")
+    stop_timeout: float = option(
+        5.0, "5", seconds, "Time between SIGTERM and SIGKILL when a session is stopped (seconds)."
+    )
+    check_interval: float = option(60.0, "60", seconds, "Interval between health checks (seconds).")
     idle_timeout: float = option(
         300.0,
         "300",
         seconds,
-        "Renew a session idle for longer: one at a time, and only while another is ready.",
+        "Replace a session that has been idle for longer than this (seconds); one at a time, "
+        "and only while another is ready.",
     )
     max_requests: int = option(
-        50, "50", int_range(1), "Renew a session after so many answers, and up to a fifth more."
+        50,
+        "50",
+        int_range(1),
+        "Replace a session after this many answers, plus up to a fifth more at random.",
     )
-    max_age: float = option(3600.0, "3600", seconds, "Renew a session that is older.")
+    max_age: float = option(
+        3600.0, "3600", seconds, "Replace a session that is older than this (seconds)."
+    )
     memory_max: int = option(
         2 * 1024**3,
         "2GiB",
         byte_size,
-        "Renew a session that holds more memory, its children included; looked at "
-        "every --check-interval.",
+        "Replace a session that uses more memory than this, including its child processes; "
+        "measured every --check-interval.",
     )
     restart_delay: float = option(
         5.0,
         "5",
         seconds,
-        "From a session's unexpected end to its successor's start.  It doubles while "
-        "sessions end without an answer within --start-limit-interval.",
+        "Delay before a session that ended unexpectedly is restarted (seconds). It doubles "
+        "while sessions end without an answer within --start-limit-interval.",
     )
     restart_max_delay: float = option(
         300.0,
         "300",
         seconds,
-        "Longest such delay, and from one probe of a failed worker to the next.",
+        "Upper limit of the restart delay, and interval between the restarts of a failed worker "
+        "(seconds).",
     )
     start_limit_burst: int = option(
-        5, "5", int_range(1), "So many such ends in a row, and the worker has failed."
+        5, "5", int_range(1), "Number of failed starts in a row after which a worker has failed."
     )
     start_limit_interval: float = option(
-        300.0, "300", seconds, "A session that lives for longer ends such a row."
+        300.0,
+        "300",
+        seconds,
+        "A session that ends without an answer sooner than this (seconds) is a failed start.",
     )
     graceful_timeout: float = option(
         130.0,
         "130",
         seconds,
-        "After SIGTERM: how long requests that were taken may go on.",
+        "Time after SIGTERM in which accepted requests may finish (seconds).",
     )
     allow_host: tuple[str, ...] = option(
         (),
         "",
         hosts,
-        "What the server may be called in Host besides localhost, 127.0.0.1, ::1 and the address "
-        "that was reached: names or addresses, with commas.  Without it, a server with "
-        "--token-file or --insecure answers to any name.",
+        "Names that the Host header may give the server besides localhost, 127.0.0.1, ::1 and "
+        "the address that the client connected to: comma-separated names or addresses. Without "
+        "it, a server with --token-file or --insecure accepts any name.",
     )
     cors_origin: tuple[str, ...] = option(
         (),
         "none",
         origins,
-        "Origins whose pages may call from a browser: none, loopback (localhost, 127.0.0.1 and "
-        "::1 on any port), * (any), or a list with commas.  What pages of others POST, PUT or "
-        "DELETE is refused.",
+        "Origins whose pages may call the server from a browser: none, loopback (localhost, "
+        "127.0.0.1 and ::1 on any port), * (any), or a comma-separated list. POST, PUT and "
+        "DELETE requests from pages of other origins are rejected.",
     )
     rate: int = option(
         0,
         "0",
         int_range(0, 1_000_000),
-        "Requests a minute that a client (by its token, else by its address) may begin, then "
-        "429 with Retry-After; a GET is not counted; 0 for any number.",
+        "Maximum number of requests per minute and client (by its token, otherwise by its "
+        "address); more get 429 with Retry-After. GET requests do not count. 0 means no limit.",
     )
     rate_burst: int = option(
-        10, "10", int_range(1, 1_000_000), "With --rate: so many requests may come at once."
+        10,
+        "10",
+        int_range(1, 1_000_000),
+        "With --rate: number of requests that a client may send at once.",
     )
     max_connections: int = option(
-        1000, "1000", int_range(1), "Connections at most; one more gets 503 and is closed."
+        1000,
+        "1000",
+        int_range(1),
+        "Maximum number of open connections; one more gets 503 and is closed.",
     )
     max_connections_per_address: int = option(
         100,
         "100",
         int_range(0),
-        "Connections at most of one address, or of one /64 network of IPv6, but for those of "
-        "this machine; 0 for any number.",
+        "Maximum number of open connections per address (IPv6: per /64 network), except those "
+        "from this machine. 0 means no limit.",
     )
     receive_timeout: float = option(
-        30.0, "30", seconds, "From a request's first byte to its last; then 408."
+        30.0,
+        "30",
+        seconds,
+        "Longest time from a request's first byte to its last (seconds); after that it gets 408.",
     )
     max_body: int = option(
-        1024**2, "1MiB", byte_size, "Largest request body; a larger one gets 413."
+        1024**2, "1MiB", byte_size, "Maximum size of a request body; a larger one gets 413."
     )
     max_output: int = option(
-        8 * 1024**2, "8MiB", byte_size, "Most that a session may print in one turn; then 502."
+        8 * 1024**2,
+        "8MiB",
+        byte_size,
+        "Maximum output of a session in one turn; with more, the request gets 502.",
     )
 
     @classmethod
@@ -533,115 +357,135 @@ class Settings:
         cls, flags: Mapping[str, str | None], environ: Mapping[str, str] | None = None
     ) -> Settings:
         """
-        The settings that `flags` (by option name, without dashes in front; None
-        where not given) and `environ` (default: this process's own) ask for.
+        Return the settings that the command line and the environment ask for.
+
+        Args:
+            flags: Texts by option name, without the leading dashes; None for an option that
+                was not given.
+            environ: The environment; this process's own by default.
 
         Raises:
-            InvalidSetting: naming the flag or the variable as it was spelt.
+            InvalidSetting: If a text is not valid.  It names the flag or the variable as the
+                operator spelt it.
         """
         environ = os.environ if environ is None else environ
-        found: dict[str, Any] = {}
-        for each in options():
-            for spelt, text in (
-                (each.flag, flags.get(each.flag.removeprefix("--"))),
-                (each.variable, environ.get(each.variable)),
-                (_PLAIN_NAMES.get(each.name, ""), environ.get(_PLAIN_NAMES.get(each.name, ""))),
-            ):
+        values: dict[str, Any] = {}
+        for row in options():
+            texts = {row.flag: flags.get(row.flag.removeprefix("--"))}
+            texts |= {variable: environ.get(variable) for variable in row.variables}
+            for spelling, text in texts.items():
                 if text is not None:
                     try:
-                        found[each.name] = each.read(text)
-                    except ValueError as problem:
-                        raise InvalidSetting(spelt, text, str(problem)) from None
+                        values[row.name] = row.read(text)
+                    except ValueError as error:
+                        raise InvalidSetting(spelling, text, str(error)) from None
                     break
-        settings = cls(**found)
-        settings._check()
+        settings = cls(**values)
+        settings._check_consistency()
         return settings
 
-    def _check(self) -> None:
+    def _check_consistency(self) -> None:
         """
+        Check that the options do not contradict each other.
+
         Raises:
-            InvalidSetting: where two knobs contradict each other.
+            InvalidSetting: If two of them do.
         """
-        for each in self.agent:
-            if 0 < self.max_workers < self.workers_of(each):
-                said = f"--agent {each.agent}={each.workers}"
-                if not each.workers:
-                    said = f"--workers, {self.workers}"
-                raise InvalidSetting("--max-workers", str(self.max_workers), f"is below {said}")
+        for agent in self.agent:
+            if 0 < self.max_workers < self.workers_of(agent):
+                minimum = f"--agent {agent.agent}={agent.workers}"
+                if not agent.workers:
+                    minimum = f"--workers, {self.workers}"
+                raise InvalidSetting("--max-workers", str(self.max_workers), f"is below {minimum}")
         if self.max_spare < self.min_spare:
             raise InvalidSetting(
                 "--max-spare", str(self.max_spare), f"is below --min-spare, {self.min_spare}"
             )
 
-    def workers_of(self, agent_counts: AgentCount) -> int:
+    def workers_of(self, agent: AgentCount) -> int:
         """
-        How many workers the agent has.
+        Return the number of workers that `agent` starts with.
         """
-        return agent_counts.workers or self.workers
+        return agent.workers or self.workers
 
     @property
     def open_to_others(self) -> bool:
         """
-        May other machines reach the server?
+        Return whether the operator allows an address that other machines can reach.
         """
         return self.insecure or self.token_file is not None
 
     @property
     def endpoint(self) -> str:
         """
-        Where to listen, as a Twisted endpoint string.
+        Return the Twisted endpoint string to listen on.
         """
         if self.listen:
             return self.listen
         kind = "tcp6" if ":" in self.interface else "tcp"
         host = self.interface.replace(":", r"\:")
-        # What may be connected at once may come at once: who finds no room among those
-        # that are not accepted yet tries again after a second.
+        # As many connections as may be open may arrive at once.  One that finds the
+        # kernel's queue of connections full is tried again only after a second.
         return f"{kind}:{self.port}:interface={host}:backlog={self.max_connections}"
 
 
 @frozen
 class Option:
     """
-    One row of the table, as `--help`, the environment and the docs need it.
+    Hold one row of the table, as ``--help``, the environment and README.rst need it.
+
+    Attributes:
+        name: The name of the field of `Settings`.
+        default_text: The default as the operator would write it; empty to show none.
+        read: The reader of the option's text, which raises `ValueError`.
+        help_text: What the option does, in sentences for the operator.
     """
 
     name: str
-    shown: str
+    default_text: str
     read: Callable[[str], Any]
-    meaning: str
+    help_text: str
 
     @property
     def flag(self) -> str:
+        """
+        Return the flag, such as ``--queue-timeout``.
+        """
         return "--" + self.name.replace("_", "-")
 
     @property
-    def variable(self) -> str:
-        return "KIROWORKERS_" + self.name.upper()
-
-    @property
     def variables(self) -> tuple[str, ...]:
-        plain = _PLAIN_NAMES.get(self.name)
-        return (self.variable, plain) if plain else (self.variable,)
+        """
+        Return the names of the environment variables, in order of precedence.
+        """
+        variable = "KIROWORKERS_" + self.name.upper()
+        short = _SHORT_VARIABLES.get(self.name)
+        return (variable, short) if short else (variable,)
 
     @property
     def is_boolean(self) -> bool:
+        """
+        Return whether the flag stands alone, without a value.
+        """
         return self.read is boolean
 
     @property
     def is_repeatable(self) -> bool:
+        """
+        Return whether the flag may be given more than once.
+        """
         return self.read is agent_counts
 
 
 def options() -> tuple[Option, ...]:
     """
-    The whole table, in the order of `Settings`.
+    Return the whole table, in the order of `Settings`.
     """
-    return tuple(Option(name=each.name, **each.metadata) for each in fields(Settings))
+    return tuple(Option(name=row.name, **row.metadata) for row in fields(Settings))
 
 
 def inherited_environment() -> dict[str, str]:
     """
-    This process's environment, for the programs it starts.
+    Return a copy of this process's environment.
     """
     return dict(os.environ)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+import kiroworkers
 from kiroworkers.errors import InvalidSetting
-from kiroworkers.settings import AgentCount, Settings, options
+from kiroworkers.option_types import AgentCount
+from kiroworkers.settings import Settings, options
 
 
 class ReadTests(SynchronousTestCase):
@@ -27,13 +29,13 @@ class ReadTests(SynchronousTestCase):
 
     def test_order(self) -> None:
         """
-        A flag beats our variable, which beats the seed's.
+        A flag takes precedence over KIROWORKERS_PORT, and that over PORT.
         """
-        seed = {"PORT": "1"}
-        ours = {**seed, "KIROWORKERS_PORT": "2"}
-        self.assertEqual(Settings.read({}, seed).port, 1)
-        self.assertEqual(Settings.read({}, ours).port, 2)
-        self.assertEqual(Settings.read({"port": "3"}, ours).port, 3)
+        short = {"PORT": "1"}
+        both = {**short, "KIROWORKERS_PORT": "2"}
+        self.assertEqual(Settings.read({}, short).port, 1)
+        self.assertEqual(Settings.read({}, both).port, 2)
+        self.assertEqual(Settings.read({"port": "3"}, both).port, 3)
 
     def test_units(self) -> None:
         """
@@ -47,7 +49,7 @@ class ReadTests(SynchronousTestCase):
 
     def test_folder(self) -> None:
         """
-        REPO_PATH is a folder that is there.
+        REPO_PATH is a folder that exists.
         """
         here = str(Path(__file__).parent)
         self.assertEqual(Settings.read({}, {"REPO_PATH": here}).repo_path, Path(here))
@@ -64,7 +66,7 @@ class ReadTests(SynchronousTestCase):
 
     def test_errors_name_the_flag(self) -> None:
         """
-        A value that cannot be is refused in the words the operator used.
+        An invalid value is refused by the name of its flag, with the reason.
         """
         for flag, value, reason in [
             ("workers", "0", "at least 1"),
@@ -84,8 +86,8 @@ class ReadTests(SynchronousTestCase):
             ("rate-burst", "0", "at least 1"),
             ("max-connections", "0", "at least 1"),
             ("max-workers", "1", "below --workers, 2"),
-            ("agent", "", "names no agent"),
-            ("agent", "q,=2", "=2: names no agent"),
+            ("agent", "", "must name an agent"),
+            ("agent", "q,=2", "=2: must name an agent"),
             ("agent", "kiro,q=0", "q=0: the number of workers must be at least 1"),
             ("agent", "q=two", "q=two: the number of workers must be a whole number"),
             ("agent", "q=", "q=: the number of workers must be a whole number"),
@@ -94,9 +96,9 @@ class ReadTests(SynchronousTestCase):
             ("reset", "sometimes", "clear, recycle or none"),
             ("pass-env", "A,B C", "names or patterns"),
             ("pass-env", "Kiro:TOKEN", "names or patterns"),
-            ("pass-env", "kiro:KIROWORKERS_TOKEN_FILE", "no agent"),
+            ("pass-env", "kiro:KIROWORKERS_TOKEN_FILE", "server's own"),
             ("workdir", "tmp", "shared, per-worker or git-worktree"),
-            ("state-dir", "/no/such/folder", "in no folder"),
+            ("state-dir", "/no/such/folder", "parent folder does not exist"),
             ("state-dir", __file__, "not a folder"),
             ("token-file", "/no/such/file", "not a file"),
             ("max-jobs", "-1", "at least 0"),
@@ -129,14 +131,14 @@ class ReadTests(SynchronousTestCase):
             AgentCount(str(Path("a=2.toml").absolute()), 4),
         )
         self.assertEqual(settings.agent, expected)
-        self.assertEqual([settings.workers_of(each) for each in settings.agent], [1, 3, 4])
+        self.assertEqual([settings.workers_of(agent) for agent in settings.agent], [1, 3, 4])
         named = Settings.read({"agent": "a=2.toml"}, {}).agent
         self.assertEqual(named, (AgentCount(expected[2].agent),))
 
     def test_most_workers(self) -> None:
         """
-        No agent has more workers than --max-workers; what nobody uses does not
-        count.
+        No agent may have more workers than --max-workers; --workers counts only
+        where an agent uses it.
         """
         for agent, workers, reason in [
             ("kiro,q=3", "1", "below --agent q=3"),
@@ -175,26 +177,48 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(Settings.read({}, {}).cors_origin, ())
 
 
-class KnobTests(SynchronousTestCase):
+class EnvironmentTests(SynchronousTestCase):
     """
-    Tests for the table itself.
+    Tests for who reads the environment.
+    """
+
+    def test_only_here(self) -> None:
+        """
+        In the server's process, no other module reads the environment.
+        """
+        root = Path(kiroworkers.__file__).parent
+        readers = {
+            path.relative_to(root)
+            for path in root.rglob("*.py")
+            if "os.environ" in path.read_text(encoding="utf-8")
+        }
+        other_processes = {Path("workspaces/git_checkout.py")}
+        others = {path for path in readers if path.parts[0] not in ("cli", "offline")}
+        self.assertEqual(others - other_processes, {Path("settings.py")})
+
+
+class OptionTests(SynchronousTestCase):
+    """
+    Tests for the table of options.
     """
 
     def test_every_default_reads_as_itself(self) -> None:
         """
-        What is shown as a default means that default when it is given.
+        Each default is shown as a text that, when it is given, means that default.
         """
         default = Settings()
-        for knob in options():
-            if knob.shown and knob.name != "repo_path":
-                self.assertEqual(knob.read(knob.shown), getattr(default, knob.name), knob.name)
+        for option in options():
+            if option.default_text and option.name != "repo_path":
+                self.assertEqual(
+                    option.read(option.default_text), getattr(default, option.name), option.name
+                )
 
-    def test_readme_lists_every_knob(self) -> None:
+    def test_readme_lists_every_option(self) -> None:
         """
-        README.rst names every flag with its default.
+        README.rst lists every flag with its default and help text.
         """
         readme = Path(__file__).parents[1] / "README.rst"
         text = " ".join(readme.read_text(encoding="utf-8").split())
-        for knob in options():
-            row = f"``{knob.flag}`` - {knob.shown or '-'} - {knob.meaning}"
+        for option in options():
+            row = f"``{option.flag}`` - {option.default_text or '-'} - {option.help_text}"
             self.assertTrue(" ".join(row.split()) in text, row)

@@ -1,16 +1,17 @@
 """
-Tests for `kiroworkers.tap` and `server`: what can be told before anything runs.
+Tests for what `kiroworkers.tap` and `kiroworkers.server` check before anything runs.
 """
 
 from __future__ import annotations
 
 from attrs import evolve
 from twisted.python.usage import UsageError
+from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]
 from twisted.trial.unittest import SynchronousTestCase
 
+from kiroworkers.option_types import AgentCount
 from kiroworkers.pool.agent_groups import AgentGroups
 from kiroworkers.server import check_tasks
-from kiroworkers.settings import AgentCount
 from kiroworkers.tap import Options
 from kiroworkers.tasks import BadTask, builtin_tasks
 from kiroworkers.tasks.task import TaskLimits
@@ -24,7 +25,7 @@ class OptionsTests(SynchronousTestCase):
 
     def test_agents(self) -> None:
         """
-        The flag may be given again, and names another agent.
+        --agent may be repeated, and adds an agent each time.
         """
         options = Options()
         options.parseOptions(["--agent", "kiro=2", "--agent=offline,q"])
@@ -33,11 +34,29 @@ class OptionsTests(SynchronousTestCase):
 
     def test_not_twice(self) -> None:
         """
-        It may not name the same one again.
+        --agent may not name the same agent twice.
         """
         with self.assertRaises(UsageError) as raised:
             Options().parseOptions(["--agent", "q=2", "--agent", "q=1"])
         self.assertIn("another agent named q", str(raised.exception))
+
+    def test_usage_errors(self) -> None:
+        """
+        Below twistd, an invalid option ends the process with the usage line and the
+        reason, not with the whole help text.
+        """
+        options = Options()
+        options.parent = ServerOptions()
+        options.parent.subCommand = "kiroworkers"
+        for arguments, reason in [
+            (["--workers", "0"], "--workers: '0': must be at least 1 and at most 512"),
+            (["--wrokers", "2"], "option --wrokers not recognized"),
+        ]:
+            with self.assertRaises(SystemExit) as raised:
+                options.parseOptions(arguments)
+            usage, error = str(raised.exception.code).splitlines()
+            self.assertEqual(usage, "Usage: twistd [options] kiroworkers [options] (see --help)")
+            self.assertEqual(error, f"kiroworkers: {reason}")
 
 
 class TaskTests(SynchronousTestCase):
@@ -47,7 +66,7 @@ class TaskTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """
-        A task for an agent that does not answer here, or with more time than any
+        A task for an agent that the server does not run, or with more time than any
         request has, is refused by its file.
         """
         groups = AgentGroups([group_in("kiro"), group_in("offline")])
@@ -55,7 +74,7 @@ class TaskTests(SynchronousTestCase):
         good = evolve(story, agent="offline", limits=TaskLimits(timeout=120))
         check_tasks({"a": story, "b": good}, groups, 120)
         for wrong, reason in [
-            (evolve(story, agent="q"), "agent: 'q' does not answer here, only kiro, offline;"),
+            (evolve(story, agent="q"), "agent: this server does not run 'q', only kiro, offline;"),
             (evolve(story, limits=TaskLimits(timeout=121)), "limits.timeout: is above"),
         ]:
             with self.assertRaises(BadTask) as raised:

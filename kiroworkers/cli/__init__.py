@@ -1,3 +1,3 @@
 """
-The subcommands of ``kiroworkers``.
+Implement the ``kiroworkers`` command: `main` and a module for each subcommand.
 """

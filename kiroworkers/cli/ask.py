@@ -1,9 +1,9 @@
 """
-Ask a running server: ``python -m kiroworkers.ask generate-story idea="Export feature"``.
+Send a request to a running server: ``kiroworkers ask generate-story idea="Export feature"``.
 
-Prints the answer as JSON, and nothing else, to standard output.  What becomes of the
-request meanwhile is shown on standard error, where that is a terminal; Ctrl-C gives
-the request up.  Needs ``pip install 'kiroworkers[client]'``.
+The answer is printed as JSON to standard output, and nothing else is.  If standard error
+is a terminal, it shows the progress of the request.  Ctrl-C cancels the request.
+Needs ``pip install 'kiroworkers[client]'``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -43,39 +43,42 @@ try:
         Unavailable,
         Watch,
     )
-except ModuleNotFoundError as missing:
-    raise SystemExit(f"{missing.name} is missing: pip install 'kiroworkers[client]'") from None
+except ModuleNotFoundError as error:
+    raise SystemExit(f"{error.name} is missing: pip install 'kiroworkers[client]'") from None
 
-_URL = "http://127.0.0.1:8080"
+_DEFAULT_URL = "http://127.0.0.1:8080"
 
-_EXITS = """\
+_EPILOG = """\
 exit status:
   0    answered
-  1    refused, or failed
-  2    the command line makes no sense
-  3    nobody can answer now, or nothing listens there: try again
-  4    no answer in time
-  130  given up by Ctrl-C
+  1    refused or failed
+  2    the command line is invalid, or there is no such task
+  3    no worker can answer now, or no server listens there: try again later
+  4    there was no answer in time
+  130  cancelled by Ctrl-C
 
 environment:
-  KIROWORKERS_URL    where the server listens
-  KIROWORKERS_TOKEN  the token to bear, where there is no --token-file
+  KIROWORKERS_URL    the address of the server
+  KIROWORKERS_TOKEN  the token to send, if there is no --token-file
 """
 
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
-_REFUSED, _USAGE, _BUSY, _LATE = 1, 2, 3, 4
+_FAILED, _USAGE_ERROR, _UNAVAILABLE, _TIMED_OUT = 1, 2, 3, 4
 
 
 class InvalidArguments(Exception):
     """
-    What is wrong with the command line, in one sentence.
+    Raised when the command line is invalid; the message says why.
     """
 
 
-class Told:
+class ProgressReporter:
     """
-    Keeps what became of a request, as one line at a time for `show`.
+    Describe the events of a request, in one line each.
+
+    Args:
+        show: Called with each line.
     """
 
     def __init__(self, show: Callable[[str], object]) -> None:
@@ -85,33 +88,36 @@ class Told:
 
     def watch(self, event: Queued | Started | Said | Retrying | Postponed) -> None:
         """
-        As a `client.Watch`.
+        Show an event; to be passed to the client as `watch`.
         """
         match event:
             case Queued(position, seconds):
                 self._show(f"waiting: number {position} in the queue, about {seconds:.0f} s")
             case Started(worker):
                 self._worker, self._length = worker, 0
-                self._show(f"{worker} is asked")
+                self._show(f"{worker} has the request")
             case Said(text):
                 self._length += len(text)
-                self._show(f"{self._worker} answers: {self._length} characters")
+                self._show(f"{self._worker} is answering: {self._length} characters")
             case Retrying(reason):
                 self._length = 0
-                self._show(f"asked once more: {reason}")
+                self._show(f"trying again: {reason}")
             case Postponed(reason, seconds):
-                self._show(f"{reason}; once more in {seconds:.0f} s")
+                self._show(f"{reason}; trying again in {seconds:.0f} s")
 
 
-def input_of(pairs: Sequence[str], source: str | None) -> dict[str, Any]:
+def build_input(pairs: Sequence[str], source: str | None) -> dict[str, Any]:
     """
-    The input of a task: the object in the file `source` (``-``: standard input),
-    with the members of `pairs`, each ``name=text`` or ``name:=json``.
+    Return the input of a task, put together from a file and from arguments.
+
+    Args:
+        pairs: Members, each ``name=text`` or ``name:=json``; they replace those of the file.
+        source: The path of a file with a JSON object, or ``-`` for standard input.
 
     Raises:
-        Unusable: saying which makes no sense.
+        InvalidArguments: If an argument or the file is not valid.
     """
-    found: dict[str, Any] = {} if source is None else _object_in(source)
+    members: dict[str, Any] = {} if source is None else _read_object(source)
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name.removesuffix(":"):
@@ -121,106 +127,111 @@ def input_of(pairs: Sequence[str], source: str | None) -> dict[str, Any]:
             value = json.loads(text) if name.endswith(":") else text
         except UnicodeEncodeError:
             raise InvalidArguments(f"{name} is not UTF-8") from None
-        except (ValueError, RecursionError) as problem:
-            raise InvalidArguments(f"{name}= takes JSON: {problem}") from None
-        found[name.removesuffix(":")] = value
-    return found
+        except (ValueError, RecursionError) as error:
+            raise InvalidArguments(f"{name}= takes JSON: {error}") from None
+        members[name.removesuffix(":")] = value
+    return members
 
 
-def _object_in(source: str) -> dict[str, Any]:
+def _read_object(source: str) -> dict[str, Any]:
     name = "standard input" if source == "-" else source
     if source == "-" and sys.stdin is None:
         raise InvalidArguments("--input: there is no standard input")
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        found = json.loads(data)
-    except OSError as problem:
-        raise InvalidArguments(f"--input: {problem}") from None
-    except (ValueError, RecursionError) as problem:
-        raise InvalidArguments(f"--input: {name} is not JSON: {problem}") from None
-    if not isinstance(found, dict):
-        raise InvalidArguments(f"--input: {name} holds no JSON object")
-    return found
+        value = json.loads(data)
+    except OSError as error:
+        raise InvalidArguments(f"--input: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidArguments(f"--input: {name} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidArguments(f"--input: {name} does not hold a JSON object")
+    return value
 
 
-def _token(given: argparse.Namespace) -> str | None:
-    if given.token_file is None:
+def _read_token(options: argparse.Namespace) -> str | None:
+    if options.token_file is None:
         return os.environ.get("KIROWORKERS_TOKEN") or None
     try:
-        token = Path(given.token_file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise InvalidArguments(f"--token-file: {problem}") from None
+        token = Path(options.token_file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidArguments(f"--token-file: {error}") from None
     if len(token.split()) != 1:
         raise InvalidArguments(
-            f"--token-file: {given.token_file} must hold one token, and nothing else"
+            f"--token-file: {options.token_file} must hold one token and nothing else"
         )
     return token
 
 
-def _known(task: str, tasks: Mapping[str, Any]) -> None:
-    """
-    Raises:
-        Unusable: where `task` is none of the server's `tasks`.
-    """
-    if task not in tasks:
-        near = difflib.get_close_matches(task, tasks, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise InvalidArguments(f"there is no task named {task!r}, but {', '.join(tasks)}{hint}")
+def _check_task_exists(name: str, tasks: Mapping[str, Any]) -> None:
+    if name not in tasks:
+        similar = difflib.get_close_matches(name, tasks, 1)
+        hint = f"; did you mean {similar[0]}?" if similar else ""
+        raise InvalidArguments(
+            f"the server has no task named {name!r}, only {', '.join(tasks)}{hint}"
+        )
 
 
-async def _ask(kiro: Kiro, given: argparse.Namespace, body: dict[str, Any]) -> Answer[Any]:
-    _known(given.task, await kiro.tasks())
+async def _ask(kiro: Kiro, options: argparse.Namespace, body: dict[str, Any]) -> Answer[Any]:
+    _check_task_exists(options.task, await kiro.tasks())
     terms = Terms(
-        timeout=given.timeout,
-        priority=given.priority,
-        agent=given.agent,
-        patience=given.patience,
+        timeout=options.timeout,
+        priority=options.priority,
+        agent=options.agent,
+        patience=options.patience,
     )
-    with _shown(given.verbose) as watch:
+    with _progress(options.verbose) as watch:
         terms["watch"] = watch
-        return await kiro.ask(given.task, body, **terms)
+        return await kiro.ask(options.task, body, **terms)
 
 
-def _shown(verbose: bool) -> AbstractContextManager[Watch | None]:
+def _progress(verbose: bool) -> AbstractContextManager[Watch | None]:
     """
-    What shows a request while it runs: a line that changes on a terminal, else
-    lines where they are wanted.
+    Return what shows the progress of a request.
+
+    That is one line that changes if standard error is a terminal, and many lines if
+    `verbose`; otherwise nothing.
     """
     if verbose:
-        return nullcontext(Told(_say).watch)
-    return _Line() if sys.stderr.isatty() else nullcontext(None)
+        return nullcontext(ProgressReporter(_print_error).watch)
+    return _StatusLine() if sys.stderr.isatty() else nullcontext(None)
 
 
-class _Line(AbstractContextManager[Watch]):
+class _StatusLine(AbstractContextManager[Watch]):
     """
-    One line on the terminal, which goes when the request ends.
+    Show the progress of a request in one line of the terminal, and remove it in the end.
     """
 
     def __init__(self) -> None:
-        self._status = Console(stderr=True).status(Text("asking"))
+        self._status = Console(stderr=True).status(Text("sending the request"))
 
     def __enter__(self) -> Watch:
         self._status.start()
-        return Told(lambda line: self._status.update(Text(plain(line)))).watch
+        show = self._status.update
+        return ProgressReporter(lambda line: show(Text(strip_controls(line)))).watch
 
     def __exit__(self, *_: object) -> None:
         self._status.stop()
 
 
-def _say(line: str) -> None:
-    print(plain(line), file=sys.stderr, flush=True)
+def _print_error(line: str) -> None:
+    print(strip_controls(line), file=sys.stderr, flush=True)
 
 
-def plain(line: str) -> str:
+def strip_controls(line: str) -> str:
     """
-    `line` without what would control a terminal: it may hold an agent's words.
+    Return `line` with spaces for control characters.
+
+    It may hold an agent's words, which must not control the user's terminal.
     """
-    return _CONTROLS.sub(" ", line)
+    return _CONTROL_CHARACTERS.sub(" ", line)
 
 
-def _printed(value: Any, raw: bool) -> bytes:
+def _encode_json(value: Any, raw: bool) -> bytes:
     """
-    `value` as UTF-8; a lone surrogate as the escape that it came in.
+    Return `value` as JSON in UTF-8, on one line if `raw`.
+
+    A lone surrogate, which UTF-8 does not allow, stays the escape that it came as.
     """
     layout: dict[str, Any] = {"separators": (",", ":")} if raw else {"indent": 2}
     text = json.dumps(value, ensure_ascii=False, **layout)
@@ -236,107 +247,129 @@ def _seconds(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "python -m kiroworkers.ask",
+        "kiroworkers ask",
         description=__doc__,
-        epilog=_EXITS,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("task", help="such as generate-story")
+    parser.add_argument("task", help="name of the task, such as generate-story")
     parser.add_argument(
-        "input", nargs="*", metavar="name=text", help="of the task's input; name:=json for others"
+        "input",
+        nargs="*",
+        metavar="name=text",
+        help="member of the task's input; name:=json for a value that is not text",
     )
-    parser.add_argument("--input", dest="source", metavar="FILE", help="the input; - for stdin")
-    parser.add_argument("--url", help=f"where the server listens [KIROWORKERS_URL, else {_URL}]")
-    parser.add_argument("--token-file", metavar="FILE", help="holds the token to bear")
-    parser.add_argument("--agent", help="who is to answer; the task's, or the first, without")
+    parser.add_argument(
+        "--input",
+        dest="source",
+        metavar="FILE",
+        help="file with the input, as a JSON object; - for standard input",
+    )
+    parser.add_argument(
+        "--url", help=f"address of the server [default: KIROWORKERS_URL, or {_DEFAULT_URL}]"
+    )
+    parser.add_argument("--token-file", metavar="FILE", help="file with the token to send")
+    parser.add_argument(
+        "--agent", help="agent that is to answer [default: the task's, or the server's first]"
+    )
     parser.add_argument(
         "--priority", type=int, choices=range(10), metavar="0-9", help="9 is the most urgent"
     )
-    parser.add_argument("--timeout", type=_seconds, metavar="S", help="longest wait, in s")
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="S", help="longest wait for the answer (seconds)"
+    )
     parser.add_argument(
         "--patience",
         type=_seconds,
         default=0.0,
         metavar="S",
-        help="try again for so many s while nobody can answer [0]",
+        help="how long to try again while no worker can answer (seconds) [default: 0]",
     )
     parser.add_argument("--raw", action="store_true", help="print the answer on one line")
-    parser.add_argument("-v", "--verbose", action="store_true", help="tell on stderr, in lines")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="print the progress to standard error"
+    )
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """
-    Ask as the command line says, and exit.
+    Send the request that the command line describes, print the answer, and exit.
+
+    Args:
+        arguments: The arguments; by default those of this process.
+
+    Raises:
+        SystemExit: Always, with the exit status.
     """
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as this runs
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - stays open as long as the process
     parser = _parser()
     if sys.stdout is None:
         parser.error("there is no standard output")
-    given = parser.parse_intermixed_args(arguments)
-    url = given.url or os.environ.get("KIROWORKERS_URL") or _URL
+    options = parser.parse_intermixed_args(arguments)
+    url = options.url or os.environ.get("KIROWORKERS_URL") or _DEFAULT_URL
     try:
-        body = input_of(given.input, given.source)
-        kiro = Kiro(url, _token(given))
-    except (InvalidArguments, ValueError) as problem:
-        parser.error(str(problem))
-    react(_run, (_ask(kiro, given, body), given.raw))
+        body = build_input(options.input, options.source)
+        kiro = Kiro(url, _read_token(options))
+    except (InvalidArguments, ValueError) as error:
+        parser.error(str(error))
+    react(_run, (_ask(kiro, options, body), options.raw))
 
 
-async def _run(reactor: Any, asking: Any, raw: bool) -> None:
+async def _run(reactor: Any, request: Coroutine[Any, Any, Answer[Any]], raw: bool) -> None:
     """
-    Print the answer that `asking` gives.
+    Print the answer to `request`.
 
     Raises:
-        SystemExit: with the status.
+        SystemExit: If there is no answer, or it cannot be printed; with the exit status.
     """
-    answer: Deferred[Answer[Any]] = Deferred.fromCoroutine(asking)
-    stopped: list[int] = []
+    pending: Deferred[Answer[Any]] = Deferred.fromCoroutine(request)
+    received_signals: list[int] = []
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopped.append(number)
-        # A handler runs anywhere between two instructions: only take note here.
-        reactor.callFromThread(answer.cancel)
+    def cancel(number: int, frame: FrameType | None) -> None:
+        received_signals.append(number)
+        # A handler runs between any two instructions: leave the rest to the reactor.
+        reactor.callFromThread(pending.cancel)
 
-    def install() -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            # A shell has what it starts in the background ignore Ctrl-C.
-            if signal.getsignal(each) != signal.SIG_IGN:
-                signal.signal(each, stop)
+    def install_handlers() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Shells let programs that they start in the background ignore Ctrl-C.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, cancel)
 
-    # The reactor installs handlers of its own at its start.
-    reactor.callWhenRunning(install)
+    # Only once the reactor runs, because it installs its own handlers when it starts.
+    reactor.callWhenRunning(install_handlers)
     try:
-        found = await answer
+        answer = await pending
     except CancelledError:
-        raise SystemExit(128 + stopped[0]) from None
-    except InvalidArguments as problem:
-        _say(str(problem))
-        raise SystemExit(_USAGE) from None
-    except KiroError as problem:
-        _say(_described(problem))
-        raise SystemExit(_status(problem)) from None
+        raise SystemExit(128 + received_signals[0]) from None
+    except InvalidArguments as error:
+        _print_error(str(error))
+        raise SystemExit(_USAGE_ERROR) from None
+    except KiroError as error:
+        _print_error(_describe(error))
+        raise SystemExit(_status_for(error)) from None
     try:
         with os.fdopen(sys.stdout.fileno(), "wb", closefd=False) as output:
-            output.write(_printed(found.value, raw))
-    except OSError as problem:
-        _say(f"the answer cannot be printed: {problem}")
-        raise SystemExit(_REFUSED) from None
+            output.write(_encode_json(answer.value, raw))
+    except OSError as error:
+        _print_error(f"cannot print the answer: {error}")
+        raise SystemExit(_FAILED) from None
 
 
-def _described(problem: KiroError) -> str:
-    again = "" if problem.retry_after is None else f" (in {problem.retry_after:g} s)"
-    return f"{problem} [{problem.code}]{again}"
+def _describe(error: KiroError) -> str:
+    retry = "" if error.retry_after is None else f" (retry in {error.retry_after:g} s)"
+    return f"{error} [{error.code}]{retry}"
 
 
-def _status(problem: KiroError) -> int:
-    match problem:
+def _status_for(error: KiroError) -> int:
+    match error:
         case Unavailable():
-            return _BUSY
+            return _UNAVAILABLE
         case TimedOut():
-            return _LATE
-    return _REFUSED
+            return _TIMED_OUT
+    return _FAILED
 
 
 if __name__ == "__main__":

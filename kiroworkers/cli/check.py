@@ -1,10 +1,10 @@
 """
-A smoke check of a running server: ``python -m kiroworkers.check URL``.
+Check that a running server works: ``kiroworkers check URL``.
 
-Asks what a client would ask: health, each endpoint once, as many requests at
-once as there are workers, and one more.  Prints a line for each check, and
-exits with 0 when all is well, with 1 when anything is not.  Each request is a
-turn of a real agent, and is paid for like one.
+It requests what a client would: the health, each built-in task once, as many answers at
+the same time as there are workers, and one more.  It prints a line for each check and
+exits with 0 if all of them pass, with 1 otherwise.  Each request is a turn of a real agent
+and costs as much.
 """
 
 from __future__ import annotations
@@ -29,20 +29,26 @@ from jsonschema import Draft202012Validator
 from kiroworkers.json_schema import first_problem
 from kiroworkers.tasks import Task, builtin_tasks
 
-#: Seconds for what asks no agent.
-_QUICK = 10.0
+#: Seconds for requests that need no agent.
+_AGENTLESS_TIMEOUT = 10.0
 
 
 class CheckFailed(Exception):
     """
-    What a check found, in one sentence.
+    Raised when a check fails; the message is one sentence that says why.
     """
 
 
 @frozen
 class HttpReply:
     """
-    What the server answered, and after how many `seconds`.
+    Hold a response of the server.
+
+    Attributes:
+        code: Its status.
+        headers: Its headers.
+        body: Its body, parsed as JSON.
+        seconds: How long it took.
     """
 
     code: int
@@ -54,11 +60,15 @@ class HttpReply:
 @frozen
 class Client:
     """
-    Asks the server at `base`, without any proxy; a request may take `timeout`
-    seconds.
+    Send requests to one server, never through a proxy.
+
+    Args:
+        base: The address of the server, without a slash at its end.
+        timeout: Seconds that a request may take.
+        token: The token to send, or None.
 
     Attributes:
-        agent: who is to answer; the server's first without.
+        agent: The agent that is to answer; None for the server's first.
     """
 
     _base: str
@@ -68,7 +78,7 @@ class Client:
 
     def ask(self, task: Task, body: Mapping[str, Any]) -> HttpReply:
         """
-        The reply to a request to `task`.
+        Send a request to `task` and return the reply.
         """
         return self.request(f"/kiro/{task.name}", json.dumps(dict(body)).encode())
 
@@ -76,12 +86,17 @@ class Client:
         self, path: str, body: bytes | None = None, timeout: float | None = None
     ) -> HttpReply:
         """
-        The reply to a POST of `body`, or to a GET where there is none.
+        Send a request and return the reply.
+
+        Args:
+            path: The path, with its leading slash.
+            body: The body of a POST; None for a GET.
+            timeout: Seconds that the request may take; by default those of the client.
 
         Raises:
-            Unwell: when nothing comes back that can be understood.
+            CheckFailed: If there is no response, or one that is not JSON.
         """
-        began, timeout = time.monotonic(), timeout or self._timeout
+        started_at, timeout = time.monotonic(), timeout or self._timeout
         request = Request(f"{self._base}{path}", body, {"Content-Type": "application/json"})
         if self.agent is not None:
             request.add_header("X-Agent", self.agent)
@@ -91,170 +106,180 @@ class Client:
             code, headers, text = _exchange(request, timeout)
         except TimeoutError:
             raise CheckFailed(f"no answer within {timeout:g} s") from None
-        except (URLError, HTTPException, OSError) as problem:
-            reason = getattr(problem, "reason", problem)
+        except (URLError, HTTPException, OSError) as error:
+            reason = getattr(error, "reason", error)
             raise CheckFailed(f"cannot reach {self._base}: {reason}") from None
         try:
-            said = json.loads(text)
+            payload = json.loads(text)
         except ValueError:
-            raise CheckFailed(f"answered {code}, and no JSON: {text[:80]!r}") from None
-        return HttpReply(code, headers, said, time.monotonic() - began)
+            raise CheckFailed(f"the server answered {code} without JSON: {text[:80]!r}") from None
+        return HttpReply(code, headers, payload, time.monotonic() - started_at)
 
 
 def _exchange(request: Request, timeout: float) -> tuple[int, Message, bytes]:
     try:
         with build_opener(ProxyHandler({})).open(request, timeout=timeout) as response:
             return response.status, response.headers, response.read()
-    except HTTPError as refused:
-        with refused:
-            return refused.code, refused.headers, refused.read()
+    except HTTPError as error:
+        with error:
+            return error.code, error.headers, error.read()
 
 
-def check(client: Client, say: Callable[[str], object]) -> bool:
+def check(client: Client, report: Callable[[str], object]) -> bool:
     """
-    Whether the server of `client` does all it should; `say` gets a line for
-    each check.
+    Run all checks and return whether they passed.
+
+    Args:
+        client: The client of the server to check.
+        report: Called with a line for each check.
     """
-    if not _reported("health", partial(_health, client), say):
+    if not _run("health", partial(_check_health, client), report):
         return False
     checks: dict[str, Callable[[], str]] = {
-        name: partial(_endpoint, client, task) for name, task in builtin_tasks().items()
+        name: partial(_check_task, client, task) for name, task in builtin_tasks().items()
     }
-    checks["side by side"] = partial(_side_by_side, client)
-    checks["one too many"] = partial(_one_too_many, client)
-    passed = [_reported(name, run, say) for name, run in checks.items()]
+    checks["concurrent"] = partial(_check_concurrent, client)
+    checks["one too many"] = partial(_check_overload, client)
+    passed = [_run(name, run, report) for name, run in checks.items()]
     return all(passed)
 
 
-def _reported(name: str, run: Callable[[], str], say: Callable[[str], object]) -> bool:
+def _run(name: str, run_check: Callable[[], str], report: Callable[[str], object]) -> bool:
     try:
-        detail = run()
-    except CheckFailed as problem:
-        say(f"FAILED  {name:15} {problem}")
+        detail = run_check()
+    except CheckFailed as error:
+        report(f"FAILED  {name:15} {error}")
         return False
-    say(f"ok      {name:15} {detail}")
+    report(f"ok      {name:15} {detail}")
     return True
 
 
-def _health(client: Client) -> str:
+def _check_health(client: Client) -> str:
     """
-    The server runs, and every worker can take work.
+    Check that the server runs and that every worker can take work.
     """
-    body = _told(client)
+    body = _fetch_health(client)
     workers = body["workers"].items()
-    unwell = [f"{name} is {each['state']}" for name, each in workers if not each["healthy"]]
-    if unwell:
-        raise CheckFailed(", ".join(unwell))
+    unhealthy = [
+        f"{name} is {worker['state']}" for name, worker in workers if not worker["healthy"]
+    ]
+    if unhealthy:
+        raise CheckFailed(", ".join(unhealthy))
     agents = ", ".join(body.get("agents", [str(body.get("agent"))]))
     return f"{len(workers)} workers, all healthy; agent: {agents}"
 
 
-def _workers(client: Client) -> int:
+def _count_workers(client: Client) -> int:
     """
-    How many there are of who is asked.
+    Return the number of workers of the agent that is to answer.
     """
-    body = _told(client)
+    body = _fetch_health(client)
     agent = client.agent or body.get("agent")
-    found = [each for each in body["workers"].values() if each.get("agent", agent) == agent]
-    if not found:
+    agents = [worker.get("agent", agent) for worker in body["workers"].values()]
+    if agent not in agents:
         raise CheckFailed(f"{agent} has no workers")
-    return len(found)
+    return agents.count(agent)
 
 
-def _told(client: Client) -> Any:
+def _fetch_health(client: Client) -> Any:
     """
-    What the server says of itself.
+    Return the body of ``GET /health``.
     """
-    reply = client.request("/health", timeout=_QUICK)
+    reply = client.request("/health", timeout=_AGENTLESS_TIMEOUT)
     if reply.code != 200 or not isinstance(reply.body, dict) or not reply.body.get("workers"):
-        raise CheckFailed(f"this is no running kiroworkers: {reply.code} {str(reply.body)[:200]}")
+        raise CheckFailed(f"not a kiroworkers server: {reply.code} {str(reply.body)[:200]}")
     return reply.body
 
 
-def _endpoint(client: Client, task: Task) -> str:
+def _check_task(client: Client, task: Task) -> str:
     """
-    `task` answers its own example with what fits its schema.
+    Check that the answer to the example of `task` matches its schema.
     """
-    return f"fits its schema, {_fit(client.ask(task, task.example_input), task)}"
+    return f"matches the schema, {_check_reply(client.ask(task, task.example_input), task)}"
 
 
-def _side_by_side(client: Client) -> str:
+def _check_concurrent(client: Client) -> str:
     """
-    As many requests at once as there are workers are all answered.
+    Check that as many requests at the same time as there are workers are all answered.
     """
-    task, workers = builtin_tasks()["generate-story"], _workers(client)
-    replies = _stories(client, task, workers)
-    return f"{workers} requests: {', '.join(_fit(each, task) for each in replies)}"
+    task, workers = builtin_tasks()["generate-story"], _count_workers(client)
+    replies = _request_stories(client, task, workers)
+    return f"{workers} requests: {', '.join(_check_reply(reply, task) for reply in replies)}"
 
 
-def _one_too_many(client: Client) -> str:
+def _check_overload(client: Client) -> str:
     """
-    One request more than that is answered after a wait, or told when to come
-    back.
+    Check that one request more than that is answered later, or gets 503 with Retry-After.
     """
-    task, workers = builtin_tasks()["generate-story"], _workers(client)
-    replies = _stories(client, task, workers + 1)
-    told = [each.headers.get("Retry-After", "") for each in replies if each.code == 503]
-    for each in replies:
-        if each.code != 503:
-            _fit(each, task)
-    if not told:
-        return f"{workers + 1} requests: all answered, after a wait"
-    if len(told) > 1 or not told[0].isdigit():
-        raise CheckFailed(f"{len(told)} of {workers + 1} refused, to come back in {told} s")
-    return f"{workers + 1} requests: {workers} answered, one told to come back in {told[0]} s"
+    task, workers = builtin_tasks()["generate-story"], _count_workers(client)
+    replies = _request_stories(client, task, workers + 1)
+    delays = [reply.headers.get("Retry-After", "") for reply in replies if reply.code == 503]
+    for reply in replies:
+        if reply.code != 503:
+            _check_reply(reply, task)
+    if not delays:
+        return f"{workers + 1} requests: all answered, one after a wait"
+    if len(delays) > 1 or not delays[0].isdigit():
+        raise CheckFailed(f"{len(delays)} of {workers + 1} rejected, with Retry-After {delays}")
+    return f"{workers + 1} requests: {workers} answered, one rejected with Retry-After {delays[0]}"
 
 
-def _stories(client: Client, task: Task, count: int) -> list[HttpReply]:
+def _request_stories(client: Client, task: Task, count: int) -> list[HttpReply]:
     """
-    The replies to `count` requests at once, each for a story of its own.
+    Return the replies to `count` requests at the same time, each with its own idea.
     """
-    asked = [{"idea": f"Print the list of team {number}"} for number in range(1, count + 1)]
-    with ThreadPoolExecutor(count) as together:
-        replies = list(together.map(partial(client.ask, task), asked))
-    answers = [json.dumps(each.body) for each in replies if each.code == 200]
+    inputs = [{"idea": f"Print the list of team {number}"} for number in range(1, count + 1)]
+    with ThreadPoolExecutor(count) as executor:
+        replies = list(executor.map(partial(client.ask, task), inputs))
+    answers = [json.dumps(reply.body) for reply in replies if reply.code == 200]
     if len(set(answers)) < len(answers):
-        raise CheckFailed(f"two ideas got one answer: {answers}")
+        raise CheckFailed(f"two ideas got the same answer: {answers}")
     return replies
 
 
-def _fit(reply: HttpReply, task: Task) -> str:
+def _check_reply(reply: HttpReply, task: Task) -> str:
     """
-    Who answered in what time; `reply` is an answer to `task`.
+    Check that `reply` is an answer to `task`; return its worker and how long it took.
     """
     if reply.code != 200:
         raise CheckFailed(f"{task.name} answered {reply.code}: {reply.body}")
-    problem = first_problem(Draft202012Validator(task.answer_schema), reply.body)
-    if problem is not None:
-        raise CheckFailed(f"the answer does not fit: {problem.sentence}")
+    mismatch = first_problem(Draft202012Validator(task.answer_schema), reply.body)
+    if mismatch is not None:
+        raise CheckFailed(f"the answer does not match the schema: {mismatch.sentence}")
     return f"{reply.headers.get('X-Kiroworkers-Worker')} in {reply.seconds * 1000:.0f} ms"
 
 
-def base_of(url: str) -> str | None:
+def base_url(url: str) -> str | None:
     """
-    The server's address in `url`; None when that is none.
+    Return `url` without a slash at its end, or None if it is not the address of a server.
     """
     return url.rstrip("/") if re.match(r"https?://[^/?#\s]+/?$", url) else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    Check the server that the command line names; the exit status.
+    Check the server that the command line names, and return the exit status.
+
+    Args:
+        arguments: The arguments; by default those of this process.
     """
-    parser = argparse.ArgumentParser("python -m kiroworkers.check", description=__doc__)
-    parser.add_argument("url", help="where the server listens, such as http://127.0.0.1:8080")
+    parser = argparse.ArgumentParser("kiroworkers check", description=__doc__)
+    parser.add_argument("url", help="address of the server, such as http://127.0.0.1:8080")
     parser.add_argument(
-        "--timeout", type=float, default=150.0, help="longest wait for an answer, in s [150]"
+        "--timeout",
+        type=float,
+        default=150.0,
+        help="longest wait for an answer (seconds) [default: 150]",
     )
-    parser.add_argument("--agent", help="who is to answer; the server's first without")
-    given = parser.parse_args(arguments)
-    base = base_of(given.url)
+    parser.add_argument("--agent", help="agent that is to answer [default: the server's first]")
+    options = parser.parse_args(arguments)
+    base = base_url(options.url)
     if base is None:
-        parser.error(f"{given.url} is no address such as http://127.0.0.1:8080")
+        parser.error(f"{options.url} is not an address such as http://127.0.0.1:8080")
     print(f"checking {base}")
-    well = check(Client(base, given.timeout, given.agent), print)
-    print("all is well" if well else "not all is well")
-    return 0 if well else 1
+    passed = check(Client(base, options.timeout, options.agent), print)
+    print("all checks passed" if passed else "some checks failed")
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":

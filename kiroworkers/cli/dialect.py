@@ -1,9 +1,9 @@
 """
-Tools for dialects: ``python -m kiroworkers.dialect check`` and ``record``.
+Check and record how agents use the terminal: ``kiroworkers dialect check`` and ``record``.
 
-`check` reads a dialect, and shows the events that it reads from a recording.
-`record` runs a program and keeps what its terminal says and hears, so that a
-session that misbehaves can be sent as a test.
+`check` checks a dialect file, and shows the events that the dialect finds in a recording.
+`record` runs a program and records its terminal, so that a session that was misread can
+be sent as a test.
 """
 
 from __future__ import annotations
@@ -34,53 +34,60 @@ from kiroworkers.conversations import (
 from kiroworkers.conversations.dialects.dialect import BracketedPastePrompt
 from kiroworkers.conversations.terminal.recording import (
     BadRecording,
-    Piece,
-    Writer,
+    Chunk,
+    RecordingWriter,
     read_recording,
     recorded_size,
 )
 
-#: Most output of a turn that is kept, as the server's default.
+#: Most output of a turn, in bytes: the server's default of --max-output.
 _MAX_OUTPUT = 8 * 1024**2
 
-_LONGEST_SHOWN = 500
+#: Most characters of an event that are shown.
+_MAX_SHOWN = 500
 
 
-def events_in(dialect: Dialect, pieces: Iterable[Piece]) -> Iterator[tuple[float, Event]]:
+def events_in(dialect: Dialect, chunks: Iterable[Chunk]) -> Iterator[tuple[float, Event]]:
     """
-    What `dialect` reads from a recording, with times.  A line that was typed at
-    the prompt counts as a question.
+    Yield the events that `dialect` finds in a recording, each with its time in seconds.
+
+    A line that was typed at the prompt counts as a request.
+
+    Args:
+        dialect: The dialect of the program that was recorded.
+        chunks: The recording: what the program printed and what was typed.
     """
     conversation = new_conversation(dialect, _MAX_OUTPUT)
     typed = b""
     silent_from: float | None = None
-    for piece in chain(pieces, (None,)):
-        # Silence between two pieces, and after the last.
-        patience = conversation.quiet_timeout
-        if silent_from is not None and patience is not None:
-            until = silent_from + patience
-            if piece is None or piece.seconds >= until:
+    for chunk in chain(chunks, (None,)):
+        # Silence between two chunks, or after the last.
+        quiet_timeout = conversation.quiet_timeout
+        if silent_from is not None and quiet_timeout is not None:
+            until = silent_from + quiet_timeout
+            if chunk is None or chunk.seconds >= until:
                 for event in conversation.on_quiet():
                     yield until, event
-        if piece is None:
+        if chunk is None:
             return
-        if piece.direction == "o":
-            silent_from = piece.seconds
-            for event in conversation.feed(piece.data):
-                yield piece.seconds, event
+        if chunk.direction == "o":
+            silent_from = chunk.seconds
+            for event in conversation.feed(chunk.data):
+                yield chunk.seconds, event
             continue
         if (
             not typed
             and conversation.at_prompt
             and not isinstance(dialect.readiness, BracketedPastePrompt)
         ):
-            # Its prompt goes with the first key, so that says what comes.
+            # The prompt vanishes at the first key, which therefore has to tell whether
+            # a clear or a request follows.
             clear = dialect.clear
-            if clear is not None and clear.type.startswith(piece.data):
+            if clear is not None and clear.type.startswith(chunk.data):
                 conversation.clear()
             else:
                 conversation.ask("something")
-        typed += piece.data
+        typed += chunk.data
         if not typed.endswith(dialect.keys.submit):
             continue
         line, typed = typed, b""
@@ -88,7 +95,7 @@ def events_in(dialect: Dialect, pieces: Iterable[Piece]) -> Iterator[tuple[float
             _replay(conversation, dialect, line)
 
 
-def _where(dialect: Dialect) -> str:
+def _describe_terminal(dialect: Dialect) -> str:
     if dialect.window is None:
         return "with pipes"
     rows, columns = dialect.window
@@ -97,7 +104,7 @@ def _where(dialect: Dialect) -> str:
 
 def _replay(conversation: Conversation, dialect: Dialect, typed: bytes) -> None:
     """
-    Tell `conversation` that this line was typed at the prompt.
+    Tell `conversation` what the server would have to do for `typed` to be typed.
     """
     keys, clear, approval = dialect.keys, dialect.clear, dialect.approval
     if clear is not None and typed == clear.type:
@@ -112,110 +119,151 @@ def _replay(conversation: Conversation, dialect: Dialect, typed: bytes) -> None:
         try:
             conversation.ask(text.decode("utf-8", "replace"))
         except (UnsafePrompt, LineTooLong):
-            return  # a command of the agent's: its prompt strays
+            return  # a command of the agent's own, which a conversation does not know
 
 
 def check(file: str, recording: str | None) -> int:
     """
-    Print what is known of the dialect `file` (a path, or a built-in's name), and
-    the events in `recording`: one of ours, or raw bytes.
+    Print what a dialect does and the events that it finds in a recording.
+
+    Args:
+        file: The path of a dialect file, or the name of a built-in dialect.
+        recording: The path of a recording made by `record`, or of a file with raw output;
+            None for none.
+
+    Returns:
+        The exit status.
     """
     try:
-        dialect = read_dialect(Path(file)) if file.endswith(".toml") else _builtin(file)
+        dialect = read_dialect(Path(file)) if file.endswith(".toml") else _load_builtin(file)
         print(f"{dialect.name}: {dialect.label}")
         command = shlex.join([dialect.program or "python", *dialect.command(None)])
-        print(f"starts: {command}, {_where(dialect)}")
+        print(f"starts: {command}, {_describe_terminal(dialect)}")
         if recording is not None and dialect.window is None:
-            raise BadDialect(f"{dialect.name} has no terminal that could have been recorded")
+            raise BadDialect(f"{dialect.name} has no terminal, so it cannot have a recording")
         if recording is not None:
             path = Path(recording)
             if path.suffix == ".cast":
-                dialect = _sized(dialect, path)
-            for seconds, event in events_in(dialect, _pieces(path)):
-                shown = str(event)
-                if len(shown) > _LONGEST_SHOWN:
-                    shown = f"{shown[:_LONGEST_SHOWN]}… ({len(shown)} characters)"
-                print(f"{seconds:10.3f} s  {shown}")
-    except (BadDialect, BadRecording, OSError) as problem:
-        print(problem, file=sys.stderr)
+                dialect = _with_recorded_size(dialect, path)
+            for seconds, event in events_in(dialect, _chunks(path)):
+                text = str(event)
+                if len(text) > _MAX_SHOWN:
+                    text = f"{text[:_MAX_SHOWN]}… ({len(text)} characters)"
+                print(f"{seconds:10.3f} s  {text}")
+    except (BadDialect, BadRecording, OSError) as error:
+        print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def _builtin(name: str) -> Dialect:
+def _load_builtin(name: str) -> Dialect:
     try:
         return load_dialect(name)
     except OSError:
-        raise BadDialect(f"{name}: neither a built-in dialect nor a .toml file") from None
+        raise BadDialect(f"{name} is neither a built-in dialect nor a .toml file") from None
 
 
-def _sized(dialect: Dialect, path: Path) -> Dialect:
+def _with_recorded_size(dialect: Dialect, path: Path) -> Dialect:
     """
-    `dialect`, on a terminal of the size that was recorded.
+    Return `dialect` with the size of the terminal that was recorded.
     """
     with path.open(encoding="utf-8", errors="replace") as lines:
         size = recorded_size(lines.readline())
     return dialect if size is None else evolve(dialect, window=size)
 
 
-def _pieces(path: Path) -> Iterator[Piece]:
+def _chunks(path: Path) -> Iterator[Chunk]:
     if path.suffix == ".cast":
         try:
             with path.open(encoding="utf-8") as lines:
                 yield from read_recording(lines)
-        except (BadRecording, UnicodeDecodeError) as problem:
-            raise BadRecording(f"{path}: {problem}") from None
+        except (BadRecording, UnicodeDecodeError) as error:
+            raise BadRecording(f"{path}: {error}") from None
     else:
-        yield Piece(0.0, "o", path.read_bytes())
+        yield Chunk(0.0, "o", path.read_bytes())
 
 
 def record(command: Sequence[str], output: str, rows: int, columns: int) -> int:
     """
-    Run `command` on a terminal of this size inside this one, and write what it
-    says and hears to the file `output`; the command's exit status.
+    Run a program within this terminal, and record what it prints and what is typed.
+
+    Args:
+        command: The program and its arguments.
+        output: The path of the recording, which must not exist yet.
+        rows: The height of the terminal that the program sees.
+        columns: The width of that terminal.
+
+    Returns:
+        The exit status of the program.
+
+    Raises:
+        OSError: If the recording cannot be written.
     """
-    writer = Writer(rows, columns, shlex.join(command))
-    began = time.monotonic()
+    writer = RecordingWriter(rows, columns, shlex.join(command))
+    started_at = time.monotonic()
     with open(output, "x", encoding="utf-8") as file:
-        os.chmod(output, 0o600)  # it holds what was typed
+        os.chmod(output, 0o600)  # a password may have been typed
         file.write(writer.header())
 
-        def keep(descriptor: int, direction: str) -> bytes:
+        def read_and_record(descriptor: int, direction: str) -> bytes:
             data = os.read(descriptor, 65536)
-            piece = Piece(time.monotonic() - began, "i" if direction == "i" else "o", data)
-            file.write(writer.line(piece))
+            chunk = Chunk(time.monotonic() - started_at, "i" if direction == "i" else "o", data)
+            file.write(writer.line(chunk))
             file.flush()
             return data
 
-        # The size is set from within, so that the program never sees another.
-        sized = ["sh", "-c", f'stty rows {rows} columns {columns} && exec "$@"', "sh", *command]
-        status = pty.spawn(sized, lambda each: keep(each, "o"), lambda each: keep(each, "i"))
-        file.write(writer.last_lines(time.monotonic() - began))
-    print(f"\r\nkept in {output}", file=sys.stderr)
+        # Set the size from within, so that the program never sees another one.
+        sized_command = [
+            "sh",
+            "-c",
+            f'stty rows {rows} columns {columns} && exec "$@"',
+            "sh",
+            *command,
+        ]
+        status = pty.spawn(
+            sized_command,
+            lambda descriptor: read_and_record(descriptor, "o"),
+            lambda descriptor: read_and_record(descriptor, "i"),
+        )
+        file.write(writer.closing_lines(time.monotonic() - started_at))
+    print(f"\r\nrecorded in {output}", file=sys.stderr)
     return os.waitstatus_to_exitcode(status)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    The command line; the exit status.
+    Run the command line and return the exit status.
+
+    Args:
+        arguments: The arguments; by default those of this process.
     """
-    parser = argparse.ArgumentParser(prog="python -m kiroworkers.dialect", description=__doc__)
+    parser = argparse.ArgumentParser(prog="kiroworkers dialect", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    checking = commands.add_parser("check", help="check a dialect, and read a recording by it")
-    checking.add_argument("dialect", help="a .toml file, or the name of a built-in dialect")
-    checking.add_argument("recording", nargs="?", help="a .cast file of `record`, or raw bytes")
+    checking = commands.add_parser(
+        "check", help="check a dialect, and show the events that it finds in a recording"
+    )
+    checking.add_argument("dialect", help="dialect file (.toml), or name of a built-in dialect")
+    checking.add_argument(
+        "recording", nargs="?", help="recording (.cast) by `record`, or a file of raw output"
+    )
     recording = commands.add_parser("record", help="run a program and record its terminal")
-    recording.add_argument("--output", default="session.cast", help="new file (%(default)s)")
-    recording.add_argument("--rows", type=int, default=50, help="%(default)s")
-    recording.add_argument("--columns", type=int, default=1000, help="%(default)s")
-    recording.add_argument("program", nargs="+", help="after --, the program and its arguments")
-    chosen = parser.parse_args(arguments)
-    if chosen.command == "check":
-        return check(chosen.dialect, chosen.recording)
+    recording.add_argument(
+        "--output", default="session.cast", help="new file for the recording [default: %(default)s]"
+    )
+    recording.add_argument(
+        "--rows", type=int, default=50, help="height of the terminal [default: %(default)s]"
+    )
+    recording.add_argument(
+        "--columns", type=int, default=1000, help="width of the terminal [default: %(default)s]"
+    )
+    recording.add_argument("program", nargs="+", help="the program and its arguments, after --")
+    options = parser.parse_args(arguments)
+    if options.command == "check":
+        return check(options.dialect, options.recording)
     try:
-        return record(chosen.program, chosen.output, chosen.rows, chosen.columns)
-    except OSError as problem:
-        print(problem, file=sys.stderr)
+        return record(options.program, options.output, options.rows, options.columns)
+    except OSError as error:
+        print(error, file=sys.stderr)
         return 1
 
 

@@ -1,11 +1,10 @@
 """
-Check a task file, and try it: ``python -m kiroworkers.task check FILE``.
+Check a task file, and try it: ``kiroworkers task check FILE``.
 
-Says what is wrong with the file, or shows the prompt that the task makes of its
-example.  With ``--ask URL`` a running server that has the task is asked, and its
-answer printed; that is a turn of a real agent, and is paid for like one.  Exits
-with 0 when all is well, with 1 when anything is not, with 2 when the command line
-makes no sense.
+It prints what is wrong with the file, or the prompt that the task makes from its example.
+With ``--ask URL`` it sends the request to a running server that has the task, and prints
+the answer; that is a turn of a real agent and costs as much.  It exits with 0 on success,
+with 1 on any failure, and with 2 if the command line is invalid.
 """
 
 from __future__ import annotations
@@ -19,108 +18,125 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from kiroworkers.cli.check import CheckFailed, Client, base_of
+from kiroworkers.cli.check import CheckFailed, Client, base_url
 from kiroworkers.errors import InvalidInput
 from kiroworkers.json_schema import first_problem
 from kiroworkers.settings import inherited_environment
 from kiroworkers.tasks import BadTask, Task, load_task
 
-#: The variable that holds a token, where no file does.
-TOKEN = "KIROWORKERS_TOKEN"
+#: The variable with the token to send, if there is no --token-file.
+_TOKEN_VARIABLE = "KIROWORKERS_TOKEN"
 
 
-def check(task: Task, request: Mapping[str, Any], say: Callable[[str], object]) -> None:
+def check(task: Task, request: Mapping[str, Any], report: Callable[[str], object]) -> None:
     """
-    Say what is known of `task`, and its prompt for `request`.
+    Report what `task` is, and its prompt for `request`.
+
+    Args:
+        task: The task.
+        request: The input of a request to it.
+        report: Called with each part of the report.
     """
-    say(f"{task.name}: {task.title}")
+    report(f"{task.name}: {task.title}")
     if task.agent is not None:
-        say(f"asks {task.agent}, where the client names nobody")
-    say(f"\n{task.prompt(request)}\n")
+        report(f"answered by {task.agent}, unless the client names an agent")
+    report(f"\n{task.prompt(request)}\n")
 
 
 def ask(client: Client, task: Task, request: Mapping[str, Any]) -> None:
     """
-    Print what the server of `client` answers to `request`.
+    Send `request` to the server of `client` and print the answer.
 
     Raises:
-        Unwell: when that is no answer to `task`.
+        CheckFailed: If the server does not answer, or not as `task` requires.
     """
     reply = client.ask(task, request)
-    told = reply.headers
     if reply.code != 200:
         raise CheckFailed(f"{task.name} answered {reply.code}: {json.dumps(reply.body)}")
     print(json.dumps(reply.body, indent=2, ensure_ascii=False))
     schema = task.answer_schema_for(request)
-    problem = first_problem(Draft202012Validator(schema), reply.body)
-    if problem is not None:
-        raise CheckFailed(f"the server has another {task.name}: by this file, {problem.sentence}")
-    who = f"{told.get('X-Kiroworkers-Agent')}, {told.get('X-Kiroworkers-Worker')}"
-    _aside(f"answered by {who} in {reply.seconds * 1000:.0f} ms")
-    if told.get("X-Kiroworkers-Normalised"):
-        _aside(f"normalised: {told['X-Kiroworkers-Normalised']}")
+    mismatch = first_problem(Draft202012Validator(schema), reply.body)
+    if mismatch is not None:
+        raise CheckFailed(f"the server's {task.name} differs from this file: {mismatch.sentence}")
+    worker = (
+        f"{reply.headers.get('X-Kiroworkers-Agent')}, {reply.headers.get('X-Kiroworkers-Worker')}"
+    )
+    _print_error(f"answered by {worker} in {reply.seconds * 1000:.0f} ms")
+    if reply.headers.get("X-Kiroworkers-Normalised"):
+        _print_error(f"normalised: {reply.headers['X-Kiroworkers-Normalised']}")
 
 
-def _aside(line: object) -> None:
+def _print_error(line: object) -> None:
     print(line, file=sys.stderr)
 
 
-def _request_in(source: str | None, task: Task) -> dict[str, Any]:
+def _read_request(source: str | None, task: Task) -> dict[str, Any]:
     """
-    The request in the file `source`, in what is typed (``-``), or in the example.
+    Return the request in a file, on standard input (``-``), or in the example of `task`.
     """
     if source is None:
         return task.accept(task.example_input)
     text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
     try:
         body = json.loads(text)
-    except ValueError as problem:
-        raise CheckFailed(f"the input is no JSON: {problem}") from None
+    except ValueError as error:
+        raise CheckFailed(f"the input is not JSON: {error}") from None
     return task.accept(body)
 
 
-def _token_in(file: str | None) -> str | None:
+def _read_token(file: str | None) -> str | None:
     if file is None:
-        return inherited_environment().get(TOKEN)
+        return inherited_environment().get(_TOKEN_VARIABLE)
     token = Path(file).read_text(encoding="utf-8").strip()
     if not token.isascii() or len(token.split()) != 1:
-        raise CheckFailed(f"{file}: holds not just a token")
+        raise CheckFailed(f"{file}: must hold one token and nothing else")
     return token
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    The command line; the exit status.
+    Run the command line and return the exit status.
+
+    Args:
+        arguments: The arguments; by default those of this process.
     """
-    parser = argparse.ArgumentParser("python -m kiroworkers.task", description=__doc__)
+    parser = argparse.ArgumentParser("kiroworkers task", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    checking = commands.add_parser("check", help="check a task file, show its prompt, try it")
-    checking.add_argument("file", help="a task, as a .toml file")
-    checking.add_argument(
-        "--input", metavar="FILE", help="JSON instead of the task's example; - reads what is typed"
+    command = commands.add_parser("check", help="check a task file, show its prompt, try it")
+    command.add_argument("file", help="task file (.toml)")
+    command.add_argument(
+        "--input",
+        metavar="FILE",
+        help="file with a JSON object to use instead of the example; - for standard input",
     )
-    checking.add_argument("--ask", metavar="URL", help="a server to try it on")
-    checking.add_argument("--agent", help="who is to answer; the task's or the server's without")
-    checking.add_argument(
-        "--token-file", help=f"a file that holds a token for the server; {TOKEN} without"
+    command.add_argument("--ask", metavar="URL", help="address of a server to try the task on")
+    command.add_argument(
+        "--agent", help="agent that is to answer [default: the task's, or the server's first]"
     )
-    checking.add_argument(
-        "--timeout", type=float, default=150.0, help="longest wait for an answer, in s [150]"
+    command.add_argument(
+        "--token-file",
+        help=f"file with the token to send to the server [default: {_TOKEN_VARIABLE}]",
     )
-    given = parser.parse_args(arguments)
-    base = None if given.ask is None else base_of(given.ask)
-    if given.ask is not None and base is None:
-        parser.error(f"{given.ask} is no address such as http://127.0.0.1:8080")
+    command.add_argument(
+        "--timeout",
+        type=float,
+        default=150.0,
+        help="longest wait for an answer (seconds) [default: 150]",
+    )
+    options = parser.parse_args(arguments)
+    base = None if options.ask is None else base_url(options.ask)
+    if options.ask is not None and base is None:
+        parser.error(f"{options.ask} is not an address such as http://127.0.0.1:8080")
     try:
-        task = load_task(Path(given.file))
-        request = _request_in(given.input, task)
-        # With an answer, that alone is for whoever reads the output.
-        check(task, request, print if base is None else _aside)
+        task = load_task(Path(options.file))
+        request = _read_request(options.input, task)
+        # If there will be an answer, standard output is for the answer alone.
+        check(task, request, print if base is None else _print_error)
         if base is not None:
-            token = _token_in(given.token_file)
-            ask(Client(base, given.timeout, given.agent, token), task, request)
-    except (BadTask, InvalidInput, CheckFailed, OSError, UnicodeDecodeError) as problem:
-        _aside(problem)
+            token = _read_token(options.token_file)
+            ask(Client(base, options.timeout, options.agent, token), task, request)
+    except (BadTask, InvalidInput, CheckFailed, OSError, UnicodeDecodeError) as error:
+        _print_error(error)
         return 1
     return 0
 

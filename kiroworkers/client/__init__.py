@@ -1,5 +1,7 @@
 """
-A client for Python programs that run Twisted::
+Call a kiroworkers server from Python programs that run Twisted.
+
+For example, in a coroutine::
 
     from kiroworkers.client import Kiro
 
@@ -7,30 +9,16 @@ A client for Python programs that run Twisted::
     answer = await kiro.generate_story("Export the story list", timeout=60)
     print(answer.value["title"], answer.worker)
 
-Each request has a connection of its own, for a turn takes seconds; whoever cancels
-one hangs up, and so gives it up.  Needs ``pip install 'kiroworkers[client]'``.
+Each request has its own connection, because a turn takes seconds.  Cancelling a request
+closes its connection, and the server then gives the request up.
+
+Needs ``pip install 'kiroworkers[client]'``.
 """
 
-from kiroworkers.client.kiro import (
-    Answer,
-    BadRequest,
-    Failed,
-    Kiro,
-    KiroError,
-    Postponed,
-    Queued,
-    Retrying,
-    Review,
-    ReviewWarning,
-    Said,
-    Started,
-    Story,
-    Terms,
-    Test,
-    TimedOut,
-    Unavailable,
-    Watch,
-)
+from kiroworkers.client.answers import Answer, Review, ReviewWarning, Story, Test
+from kiroworkers.client.errors import BadRequest, Failed, KiroError, TimedOut, Unavailable
+from kiroworkers.client.events import Postponed, Queued, Retrying, Said, Started, Watch
+from kiroworkers.client.kiro import Kiro, Terms
 
 __all__ = [
     "Answer",

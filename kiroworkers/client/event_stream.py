@@ -1,13 +1,13 @@
-"""
-Server-sent events, read as they come.
+r"""
+Read a stream of server-sent events.
 
-An `EventReader` is fed bytes, cut anywhere, and returns events::
+Feed an `EventReader` bytes, cut anywhere, and it returns the events that they complete::
 
-    >>> EventReader().feed(b": hello\\nevent: queued\\ndata: {}\\n\\n")
+    >>> EventReader().feed(b": hello\nevent: queued\ndata: {}\n\n")
     [Event(name='queued', data='{}')]
 
-Source: WHATWG HTML, "Server-sent events", without what is for connecting again
-(``id`` and ``retry``).
+Source: WHATWG HTML, "Server-sent events".  The fields for reconnecting, ``id`` and
+``retry``, are ignored.
 """
 
 from __future__ import annotations
@@ -23,14 +23,18 @@ _BOM = b"\xef\xbb\xbf"
 
 class EventTooLong(ValueError):
     """
-    An event, or a line, is longer than the reader takes.
+    Raised when an event, or a single line, exceeds the reader's limit.
     """
 
 
 @frozen
 class Event:
     """
-    What happened, and its data; lines of data are joined by newlines.
+    Represent one event of a stream.
+
+    Attributes:
+        name: The type of the event; ``message`` where the stream names none.
+        data: Its data, lines joined by newlines.
     """
 
     name: str
@@ -39,46 +43,49 @@ class Event:
 
 class EventReader:
     """
-    Finds the events in a stream; each may have `limit` bytes.
+    Find the events in a stream.
+
+    Args:
+        limit: Most bytes that an event may have.
     """
 
     def __init__(self, limit: int = 16 * 1024 * 1024) -> None:
         self._limit = limit
-        self._rest = bytearray()
+        self._partial_line = bytearray()
         self._after_cr = False
-        self._first = True
-        self._forget()
+        self._at_start = True
+        self._reset()
 
     def feed(self, data: bytes) -> list[Event]:
         """
-        The events that `data` completes.
+        Return the events that `data` completes.
 
         Raises:
-            EventTooLong: for one that is larger than the limit.
+            EventTooLong: If an event is longer than the limit.
         """
         if not data:
             return []
         if self._after_cr and data.startswith(b"\n"):
             data = data[1:]
         self._after_cr = data.endswith(b"\r")
-        # Not what was there before: a long line comes in many pieces.
+        # Search only the new data: a long line may come in very many pieces.
         first, *others = _LINE_END.split(data)
-        self._rest += first
+        self._partial_line += first
         lines = []
         if others:
-            lines = [bytes(self._rest), *others[:-1]]
-            self._rest = bytearray(others[-1])
-        events = [event for event in map(self._take, lines) if event is not None]
-        self._bound(len(self._rest))
+            lines = [bytes(self._partial_line), *others[:-1]]
+            self._partial_line = bytearray(others[-1])
+        events = [event for event in map(self._read_line, lines) if event is not None]
+        self._check_size(len(self._partial_line))
         return events
 
-    def _take(self, line: bytes) -> Event | None:
-        if self._first:
-            self._first = False
+    def _read_line(self, line: bytes) -> Event | None:
+        if self._at_start:
+            self._at_start = False
             line = line.removeprefix(_BOM)
         if not line:
             return self._dispatch()
-        self._bound(len(line))
+        self._check_size(len(line))
         name, _, value = line.decode("utf-8", "replace").partition(":")
         value = value.removeprefix(" ")
         match name:
@@ -91,14 +98,14 @@ class EventReader:
 
     def _dispatch(self) -> Event | None:
         event = Event(self._name or "message", "\n".join(self._data)) if self._data else None
-        self._forget()
+        self._reset()
         return event
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._name = ""
         self._data: list[str] = []
         self._size = 0
 
-    def _bound(self, more: int) -> None:
+    def _check_size(self, more: int) -> None:
         if self._size + more > self._limit:
             raise EventTooLong(f"an event has more than {self._limit} bytes")

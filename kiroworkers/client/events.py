@@ -1,8 +1,10 @@
 """
-What becomes of a request until it is answered, as a client is told.
+Define the events that tell a client how its request proceeds.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from attrs import frozen
 
@@ -10,11 +12,11 @@ from attrs import frozen
 @frozen
 class Queued:
     """
-    The request waits.
+    Report that the request waits for a worker.
 
     Attributes:
-        position: its place in the queue; 1 is next.
-        seconds: the estimated wait.
+        position: Its place in the queue; 1 is next.
+        seconds: The estimated wait.
     """
 
     position: int
@@ -24,10 +26,10 @@ class Queued:
 @frozen
 class Started:
     """
-    A worker was given the request.
+    Report that a worker was given the request.
 
     Attributes:
-        worker: the worker's name.
+        worker: The worker's name.
         attempt: 1 for the first attempt.
     """
 
@@ -38,7 +40,10 @@ class Started:
 @frozen
 class Said:
     """
-    The agent sent a piece of its answer.
+    Report the next piece of the agent's answer.
+
+    Attributes:
+        text: The piece; pieces join without anything between them.
     """
 
     text: str
@@ -47,7 +52,28 @@ class Said:
 @frozen
 class Retrying:
     """
-    The agent is asked again; the text sent so far does not count.
+    Report that an agent is asked again; pieces of text from before do not count.
+
+    Attributes:
+        reason: Why, in a few words.
     """
 
     reason: str
+
+
+@frozen
+class Postponed:
+    """
+    Report that the server cannot answer now, and when the request is sent again.
+
+    Attributes:
+        reason: What the server says.
+        seconds: The wait before the request is sent again.
+    """
+
+    reason: str
+    seconds: float
+
+
+#: A function that is called with each event of a request.
+Watch = Callable[[Queued | Started | Said | Retrying | Postponed], object]

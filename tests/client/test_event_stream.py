@@ -1,5 +1,5 @@
 """
-Server-sent events: what is read of a stream, however it is cut.
+Tests for `kiroworkers.client.event_stream`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ EVENTS = st.builds(
 
 def read(*pieces: bytes) -> list[Event]:
     """
-    The events of a stream that comes in these pieces.
+    Return the events of a stream that arrives in these pieces.
     """
     reader = EventReader()
     return [event for piece in pieces for event in reader.feed(piece)]
@@ -52,7 +52,7 @@ class EventReaderTests(SynchronousTestCase):
 
     def test_long_line(self) -> None:
         """
-        A long line is looked at once, however small the pieces are that it comes in.
+        Each byte of a long line is searched once, however small its pieces are.
         """
         looked_at = 0
 
@@ -78,27 +78,27 @@ class EventReaderTests(SynchronousTestCase):
 
     def test_lines(self) -> None:
         """
-        Lines of data are joined; one space after the colon is no part of them.
+        Lines of data are joined, each without one space after its colon.
         """
         self.assertEqual(read(b"data:a\ndata:  b\ndata\n\n"), [Event("message", "a\n b\n")])
 
     def test_left_out(self) -> None:
         """
-        Comments, fields that are not known and events without data are left out;
-        the name of an event is its own.
+        Comments, unknown fields and events without data are ignored; the name of an
+        event does not carry over to the next.
         """
         stream = b": alive\n\nid: 3\nretry: 9\nevent: a\n\ndata: b\n\n"
         self.assertEqual(read(stream), [Event("message", "b")])
 
     def test_first_bytes(self) -> None:
         """
-        A byte order mark at the very start is no part of the first field.
+        A byte order mark at the very start is ignored.
         """
         self.assertEqual(read(b"\xef\xbb", b"\xbfdata: a\n\n"), [Event("message", "a")])
 
     def test_too_long(self) -> None:
         """
-        An event beyond the limit is refused, in one line or in many.
+        An event beyond the limit is an error, in one line or in many.
         """
         for piece in (b"data: aaaa", b"data: a\n"):
             reader = EventReader(limit=20)
@@ -108,16 +108,16 @@ class EventReaderTests(SynchronousTestCase):
 
     def test_limit_is_of_one_event(self) -> None:
         """
-        Many small events are no large one, nor are comments.
+        The limit applies to each event by itself, and not to comments.
         """
         reader = EventReader(limit=20)
-        found = [reader.feed(b": alive\ndata: a\n\n") for _ in range(9)]
-        self.assertEqual(found, [[Event("message", "a")]] * 9)
+        events = [reader.feed(b": alive\ndata: a\n\n") for _ in range(9)]
+        self.assertEqual(events, [[Event("message", "a")]] * 9)
 
     @given(st.lists(st.tuples(EVENTS, LINE_ENDS), max_size=4), st.integers(1, 9))
-    def test_said_and_read(self, events: list[tuple[Event, bytes]], size: int) -> None:
+    def test_round_trip(self, events: list[tuple[Event, bytes]], size: int) -> None:
         """
-        What is sent is read, with each kind of line end and in pieces of any size.
+        Events are read with each kind of line end, in pieces of any size.
         """
         stream = b"".join(
             end.join(

@@ -1,6 +1,7 @@
 """
-Lets `twistd` find kiroworkers.  Read whenever twistd lists its plugins, so it
-imports nothing but the name of the place to look.
+Let twistd find kiroworkers.
+
+This module is imported whenever twistd lists its plugins, so it must not import the server.
 """
 
 from twisted.application.service import ServiceMaker
@@ -8,6 +9,6 @@ from twisted.application.service import ServiceMaker
 kiroworkers = ServiceMaker(
     "kiroworkers",
     "kiroworkers.tap",
-    "A warm pool of terminal AI agents (Kiro CLI) behind typed JSON endpoints.",
+    "Serve a warm pool of terminal AI agents (Kiro CLI) over HTTP, as typed JSON.",
     "kiroworkers",
 )

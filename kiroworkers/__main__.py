@@ -1,0 +1,10 @@
+"""
+Run the ``kiroworkers`` command by ``python -m kiroworkers``.
+"""
+
+import sys
+
+from kiroworkers.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""
+Run the subcommand that the command line of ``kiroworkers`` names.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from kiroworkers import __version__
+
+#: Each subcommand and its summary.  Its module, ``kiroworkers.cli.<name>``, has a function
+#: `main`, which takes the remaining arguments and returns the exit status.  A module is
+#: imported only when it is used: a server, for example, needs neither treq nor rich.
+_SUBCOMMANDS = {
+    "serve": "run the server in the foreground",
+    "ask": "send a request to a server and print the answer",
+    "check": "check that a server works, with real requests",
+    "task": "check a task file and try it",
+    "dialect": "check a dialect file, or record a terminal session",
+}
+
+#: The exit status for a command line that cannot be understood, as of Python's argparse.
+_USAGE_ERROR = 2
+
+_USAGE = "usage: kiroworkers COMMAND [arguments]"
+
+_FOOTER = """\
+Run "kiroworkers COMMAND --help" for the arguments of a command, and "twistd kiroworkers"
+for a server in the background."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run the command line and return the exit status.
+
+    Args:
+        arguments: The arguments after the program's name; by default those of this process.
+
+    Raises:
+        SystemExit: If a subcommand ends that way.
+    """
+    match list(sys.argv[1:] if arguments is None else arguments):
+        case ["-h" | "--help", *_]:
+            print(_help())
+            return 0
+        case ["-V" | "--version", *_]:
+            print(f"kiroworkers {__version__}")
+            return 0
+        case [name, *others] if name in _SUBCOMMANDS:
+            status: int | None = import_module(f"kiroworkers.cli.{name}").main(others)
+            return status or 0
+        case [name, *_]:
+            kind = "option" if name.startswith("-") else "command"
+            error = f"unknown {kind} {name!r}; commands are {', '.join(_SUBCOMMANDS)}"
+        case _:
+            error = f"missing command: {', '.join(_SUBCOMMANDS)}"
+    print(f"{_USAGE}\nkiroworkers: error: {error}", file=sys.stderr)
+    return _USAGE_ERROR
+
+
+def _help() -> str:
+    width = max(map(len, _SUBCOMMANDS))
+    commands = "\n".join(f"  {name:{width}}  {text}" for name, text in _SUBCOMMANDS.items())
+    options = "  -h, --help     show this help and exit\n  -V, --version  show the version and exit"
+    return f"{_USAGE}\n\ncommands:\n{commands}\n\noptions:\n{options}\n\n{_FOOTER}"

@@ -1,0 +1,91 @@
+"""
+Define the types of answers: those of the three built-in tasks, and what goes with them.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypedDict, TypeVar
+
+from attrs import frozen
+
+T = TypeVar("T")
+
+
+@frozen
+class Answer(Generic[T]):
+    """
+    Hold an answer that matches the task's schema, and how it came about.
+
+    The last three attributes are None for a request with `watch`, because the server
+    sends them in headers, which then precede the answer.
+
+    Attributes:
+        value: The answer itself, a JSON object.
+        agent: The name of the agent that answered.
+        worker: The name of the worker that answered.
+        attempts: How many sessions the request was given to.
+        repairs: How often the last session was asked to correct its answer.
+        completion: How the server knew that the turn had ended, such as ``prompt``.
+        source: Where the server read the text, such as ``terminal``.
+    """
+
+    value: T
+    agent: str | None
+    worker: str | None
+    attempts: int
+    repairs: int | None = None
+    completion: str | None = None
+    source: str | None = None
+
+
+class Story(TypedDict):
+    """
+    Represent an answer of ``generate-story``: a user story.
+    """
+
+    title: str
+    asA: str
+    iWant: str
+    soThat: str
+    storyPoint: int
+    components: list[str]
+    acceptanceCriteria: list[str]
+
+
+class Test(TypedDict):
+    """
+    Represent an answer of ``generate-test``: an acceptance test.
+    """
+
+    title: str
+    given: list[str]
+    when: list[str]
+    then: list[str]
+
+
+class _RequiredOfWarning(TypedDict):
+    criterion: str
+    message: str
+    suggestion: str
+
+
+class ReviewWarning(_RequiredOfWarning, total=False):
+    """
+    Represent a warning that a story does not meet one of the INVEST criteria.
+    """
+
+    details: str
+
+
+class _RequiredOfReview(TypedDict):
+    summary: str
+    warnings: list[ReviewWarning]
+
+
+class Review(_RequiredOfReview, total=False):
+    """
+    Represent an answer of ``analyze-invest``: a review of a story.
+    """
+
+    score: int
+    strengths: list[str]

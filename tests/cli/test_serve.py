@@ -1,0 +1,42 @@
+"""
+End-to-end tests for ``kiroworkers serve``: a real server, started by ``python -m kiroworkers``.
+"""
+
+from __future__ import annotations
+
+from tests.servers import ServerTestCase
+
+
+class ServeTests(ServerTestCase):
+    """
+    Tests for a server in the foreground.
+    """
+
+    foreground = ("-m", "kiroworkers", "serve")
+
+    async def test_serves(self) -> None:
+        """
+        The server answers, stops at SIGTERM with status 0, and leaves no pid file.
+        """
+        await self.start("--agent", "offline", workers=1)
+        response, story = await self.story("Export the list")
+        self.assertEqual((response.code, story["storyPoint"] > 0), (200, True))
+        self.assertEqual(await self.server.signal("TERM"), 0)
+        self.assertIn("Server Shut Down", self.server.output)
+        self.assertFalse((self.folder / "twistd.pid").exists())
+
+    async def test_cannot_start(self) -> None:
+        """
+        An invalid option, and a port that is taken, end the server with status 1 and
+        the reason in the last line.
+        """
+        await self.start("--agent", "offline", workers=1)
+        port = self.base.rpartition(":")[2]
+        for options, reason in [
+            (("--workers", "0"), "kiroworkers: --workers: '0': must be at least 1"),
+            (("--port", port), f"kiroworkers: cannot listen on tcp:{port}"),
+        ]:
+            program = self.run_twistd("--agent", "offline", *options)
+            self.assertEqual(await program.ended, 1, program.output)
+            self.assertIn(reason, program.output.splitlines()[-1])
+            self.assertNotIn("Traceback", program.output)
