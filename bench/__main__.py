@@ -1,6 +1,7 @@
 """
-Measure, and print what was found; the exit status says whether all was reached
-that is to be reached.
+Run benchmarks and print their figures.
+
+The exit status is 1 if a figure misses its target.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.rst"
 
 def main() -> int:
     """
-    Do as the arguments say; the exit status.
+    Run the benchmarks that the arguments name and return the exit status.
     """
     parser = argparse.ArgumentParser("python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(_NAMES)} [all]")
@@ -30,7 +31,7 @@ def main() -> int:
         help=f"write the table into docs/{_DOCUMENT.name}; goes with all of them",
     )
     options = parser.parse_args()
-    unknown = [each for each in options.names if each not in _NAMES]
+    unknown = [name for name in options.names if name not in _NAMES]
     if unknown:
         parser.error(f"there is no {unknown[0]}; there are {', '.join(_NAMES)}")
     if options.names and options.write:
@@ -43,9 +44,9 @@ def main() -> int:
         print(text(parts[-1]), flush=True)
     took = time.monotonic() - began
     if options.write:
-        found = conditions("python -m bench --write", took)
-        _DOCUMENT.write_text(replaced(_DOCUMENT.read_text(), table(parts, found)))
-    missed = [each for part in parts for each in part.figures if each.verdict == "no"]
+        details = conditions("python -m bench --write", took)
+        _DOCUMENT.write_text(replaced(_DOCUMENT.read_text(), table(parts, details)))
+    missed = [figure for part in parts for figure in part.figures if figure.verdict == "no"]
     print(f"in {took:.0f} s; {len(missed)} of the figures do not reach what they are to reach")
     return 1 if missed else 0
 

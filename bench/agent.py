@@ -1,7 +1,8 @@
 """
-The stand-in of Kiro with a stopwatch: when a turn is over, the moment (of the
-monotonic clock, in ns) is added to the file that ``BENCH_LOG`` names, just
-before the next prompt is drawn.
+Run the stand-in for Kiro with a stopwatch.
+
+At the end of each turn, just before the next prompt is drawn, the time (nanoseconds
+on the monotonic clock) is appended to the file that ``BENCH_LOG`` names.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tests.fakekiro import FakeKiro, main
 
 class Stopwatch(FakeKiro):
     """
-    Says when its turns are over.
+    Record when each turn ends.
     """
 
     def __init__(self, faults: Mapping[str, str], log: str | None) -> None:
@@ -25,10 +26,16 @@ class Stopwatch(FakeKiro):
         self._moments = os.open(os.environ["BENCH_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def turn(self, text: str) -> None:
+        """
+        Serve a turn, and remember that it ended.
+        """
         super().turn(text)
         self._over = True
 
     def prompt(self) -> str:
+        """
+        Return the prompt; record the end of a turn first.
+        """
         if self._over:
             self._over = False
             os.write(self._moments, f"{time.monotonic_ns()}\n".encode())

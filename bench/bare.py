@@ -1,7 +1,9 @@
 """
-What Twisted alone takes: a POST of twisted.web, typed into a terminal that
-spawnProcess made, and the JSON that comes back.  No queue to speak of, no
-schema, no proof of anything, no logging: what goes wrong, goes wrong.
+Measure what Twisted alone costs.
+
+A POST through twisted.web is typed into a terminal that spawnProcess made, and its
+JSON is returned.  There is no real queue, no schema, no check that the agent is
+ready, no logging and no error handling.
 
 ``python -m bench.bare SESSIONS`` prints its port.
 """
@@ -25,11 +27,11 @@ from bench.exchange import CLEAR, CONFIRM, PROMPT, answer, payload
 
 class Terminal(ProcessProtocol):
     """
-    One session: its request, then its clear, then the next.
+    Serve one request at a time, and clear the conversation after each.
     """
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, resource: StoryResource) -> None:
+        self._resource = resource
         self._read = b""
         self._next = [b""]
         self._request: Request | None = None
@@ -43,6 +45,9 @@ class Terminal(ProcessProtocol):
         self._type(payload(idea))
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """
+        Read until the prompt, then respond or continue the clear.
+        """
         self._read += data
         if PROMPT not in self._read:
             return
@@ -56,16 +61,16 @@ class Terminal(ProcessProtocol):
         if keys:
             self._type(keys)
         else:
-            self._door.idle(self)
+            self._resource.idle(self)
 
     def _type(self, keys: bytes) -> None:
         assert self.transport is not None
         self.transport.write(keys)
 
 
-class Door(Resource):
+class StoryResource(Resource):
     """
-    Whoever comes first is served first.
+    Serve requests in order of arrival.
     """
 
     isLeaf = True
@@ -77,7 +82,7 @@ class Door(Resource):
 
     def render_POST(self, request: Request) -> int:
         """
-        A story for the idea.
+        Respond with a story for the idea in the body.
         """
         self._waiting.append((request, json.load(cast("IO[bytes]", request.content))["idea"]))
         self._serve()
@@ -85,7 +90,7 @@ class Door(Resource):
 
     def idle(self, terminal: Terminal) -> None:
         """
-        `terminal` can be asked.
+        Take note that `terminal` can serve a request.
         """
         self._idle.append(terminal)
         self._serve()
@@ -97,17 +102,17 @@ class Door(Resource):
 
 def main() -> None:
     """
-    Serve, until killed.
+    Serve until killed.
     """
     reactor: Any = installed
-    door = Door()
+    resource = StoryResource()
     program = shutil.which("kiro-cli")
     assert program is not None, "the agent is on PATH"
     for _ in range(int(sys.argv[1])):
         reactor.spawnProcess(
-            Terminal(door), program, ("kiro-cli", "chat"), env=dict(os.environ), usePTY=True
+            Terminal(resource), program, ("kiro-cli", "chat"), env=dict(os.environ), usePTY=True
         )
-    port = reactor.listenTCP(0, Site(door), interface="127.0.0.1")
+    port = reactor.listenTCP(0, Site(resource), interface="127.0.0.1")
     print(port.getHost().port, flush=True)
     reactor.run()
 

@@ -1,8 +1,10 @@
 """
-Everything goes wrong at once, on real terminals: sessions are killed with -9 at
-random, die, hang, flood and fall silent in the middle of turns, and clients hang
-up.  What must not happen is counted: an answer that is another's, a request
-without a response, a zombie, a descriptor or a process that is left.
+Run a server on real terminals while everything goes wrong at once.
+
+Sessions are killed with SIGKILL at random; they die, hang, flood and fall silent in
+the middle of turns; clients hang up.  Counted is what must not happen: another
+caller's answer, a request without a response, a zombie, and a descriptor or process
+that is left behind.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ _OPTIONS = (
     *("--restart-delay", "0.1", "--restart-max-delay", "0.5", "--max-requests", "20"),
 )
 
-#: What goes wrong in a turn, how often of a hundred, and the client's deadline.
+#: The fault of a turn, its frequency in percent, and the client's deadline.
 _FAULTS = [
     ("", 70, "20"),
     ("think=0.05", 10, "20"),
@@ -46,13 +48,13 @@ _FAULTS = [
     ("late", 2, "0.5"),
 ]
 
-#: Of a hundred clients, so many hang up.
-_HANG_UPS = 3
+#: Percentage of the clients that hang up.
+_HANG_UP_PERCENT = 3
 
 
 def main() -> None:
     """
-    Ask, and print what came of it; the exit status says whether all was well.
+    Send the requests and print the outcomes; exit with 1 if one must not happen.
     """
     parser = argparse.ArgumentParser("python -m bench.chaos", description=__doc__)
     parser.add_argument("--requests", type=int, default=2000)
@@ -60,7 +62,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{options.requests} requests, {_CLIENTS} clients, {_WORKERS} workers, kill -9 at random")
     began = time.monotonic()
-    outcomes: Counter[str] = Counter(dict.fromkeys(_MUST_NOT, 0))
+    outcomes: Counter[str] = Counter(dict.fromkeys(_FORBIDDEN, 0))
     with agent() as stopwatch, serving(stopwatch, _WORKERS, *_OPTIONS) as server:
         _ask(server.port, 0, "x", "20")
         before = _descriptors(server.pid)
@@ -70,7 +72,7 @@ def main() -> None:
         killer.start()
         with ThreadPoolExecutor(_CLIENTS) as clients:
             for outcome in clients.map(
-                lambda n: _one(server.port, n, options.seed), range(options.requests)
+                lambda n: _send(server.port, n, options.seed), range(options.requests)
             ):
                 outcomes[outcome] += 1
         over.set()
@@ -78,28 +80,28 @@ def main() -> None:
         _settle(server.port)
         outcomes["zombies"] = len(_zombies(server.pid))
         outcomes["descriptors left"] = max(0, _descriptors(server.pid) - before)
-        sessions |= {each["pid"] for each in _workers(server.port)}
-    outcomes["processes left"] = sum(_lives(pid) for pid in sessions)
-    for name, count in sorted(outcomes.items(), key=lambda each: (each[0] in _MUST_NOT, each[0])):
+        sessions |= {worker["pid"] for worker in _workers(server.port)}
+    outcomes["processes left"] = sum(_is_running(pid) for pid in sessions)
+    for name, count in sorted(outcomes.items(), key=lambda item: (item[0] in _FORBIDDEN, item[0])):
         print(f"{name:>28} {count:>6}")
     print(f"in {time.monotonic() - began:.0f} s")
-    sys.exit(any(outcomes[name] for name in _MUST_NOT))
+    sys.exit(any(outcomes[name] for name in _FORBIDDEN))
 
 
-#: What is counted and must be 0.
-_MUST_NOT = ("wrong answers", "lost requests", "zombies", "descriptors left", "processes left")
+#: Outcomes whose count must be 0.
+_FORBIDDEN = ("wrong answers", "lost requests", "zombies", "descriptors left", "processes left")
 
 
-def _one(port: int, number: int, seed: int) -> str:
+def _send(port: int, number: int, seed: int) -> str:
     """
-    One request, and what came of it.
+    Send one request and return its outcome.
     """
-    chance = random.Random(f"{seed} {number}")
-    fault, _, deadline = chance.choices(_FAULTS, [each[1] for each in _FAULTS])[0]
+    rng = random.Random(f"{seed} {number}")
+    fault, _, deadline = rng.choices(_FAULTS, [weight for _, weight, _ in _FAULTS])[0]
     fault = fault.format(n=number)
     idea = f"idea {number}" + (f" [[{fault}]]" if fault else "")
-    if chance.random() * 100 < _HANG_UPS:
-        _hang_up(port, idea, chance.uniform(0, 0.2))
+    if rng.random() * 100 < _HANG_UP_PERCENT:
+        _hang_up(port, idea, rng.uniform(0, 0.2))
         return "hung up"
     try:
         status, body = _ask(port, number, idea, deadline)
@@ -122,9 +124,9 @@ def _ask(port: int, number: int, idea: str, deadline: str) -> tuple[int, Any]:
         connection.close()
 
 
-def _hang_up(port: int, idea: str, patience: float) -> None:
+def _hang_up(port: int, idea: str, delay: float) -> None:
     """
-    Ask, and be gone before there is an answer.
+    Send a request and disconnect before its answer.
     """
     body = json.dumps({"idea": idea}).encode()
     head = (
@@ -133,46 +135,46 @@ def _hang_up(port: int, idea: str, patience: float) -> None:
     )
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(head.encode() + body)
-        time.sleep(patience)
+        time.sleep(delay)
 
 
 def _workers(port: int) -> list[Any]:
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", "/health")
-        found = json.loads(connection.getresponse().read())["workers"]
-        return list(found.values())
+        workers = json.loads(connection.getresponse().read())["workers"]
+        return list(workers.values())
     finally:
         connection.close()
 
 
 def _kill(port: int, over: Event, sessions: set[int], seed: int, outcomes: Counter[str]) -> None:
     """
-    Kill a session from time to time.
+    Kill a random session from time to time.
     """
-    chance = random.Random(seed)
-    while not over.wait(chance.uniform(0.1, 0.6)):
-        pids = [each["pid"] for each in _workers(port) if each["pid"]]
+    rng = random.Random(seed)
+    while not over.wait(rng.uniform(0.1, 0.6)):
+        pids = [worker["pid"] for worker in _workers(port) if worker["pid"]]
         sessions.update(pids)
         if pids:
             with suppress(ProcessLookupError):
-                os.kill(chance.choice(pids), signal.SIGKILL)
+                os.kill(rng.choice(pids), signal.SIGKILL)
                 outcomes["sessions killed"] += 1
 
 
 def _settle(port: int) -> None:
     """
-    Wait until every worker is idle, for a minute at most.
+    Wait until every worker is idle, for at most a minute.
     """
     for _ in range(600):
-        if all(each["status"] == "idle" for each in _workers(port)):
+        if all(worker["status"] == "idle" for worker in _workers(port)):
             return
         time.sleep(0.1)
 
 
 def _processes() -> Iterator[tuple[int, int, str]]:
     """
-    The id, the parent's id and the state of every process.
+    Yield the id, the parent's id and the state of every process.
     """
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -185,8 +187,8 @@ def _zombies(parent: int) -> list[int]:
     return [pid for pid, of, state in _processes() if of == parent and state == "Z"]
 
 
-def _lives(pid: int) -> bool:
-    return any(each == pid and state != "Z" for each, _, state in _processes())
+def _is_running(pid: int) -> bool:
+    return any(process == pid and state != "Z" for process, _, state in _processes())
 
 
 def _descriptors(pid: int) -> int:

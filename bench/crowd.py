@@ -1,6 +1,7 @@
 """
-Many sessions on one server: what they cost when nobody asks, and when half a
-hundred draw their spinners.
+Measure what many sessions on one server cost.
+
+Once while nobody sends requests, and once while fifty of them draw spinners.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ from bench.server import UNRENEWED, Server, agent, client, serving
 QUESTION = "what do many sessions cost?"
 
 _FEW, _IDLE, _STREAMING = 2, 100, 50
-#: One round of the health monitor is within it.
+#: Long enough for one health check.
 _IDLE_SECONDS = 60.0
 _STREAMED_SECONDS = 15.0
-_LOOKS = 300
+_HEALTH_REQUESTS = 300
 
 
 def measure() -> list[Figure]:
     """
-    The figures.
+    Measure, and return the figures.
     """
     with agent() as stopwatch, serving(stopwatch, _FEW, *UNRENEWED) as server:
-        _looks(server, _LOOKS)
-        few = resident(server.pid)
+        _health_times(server, _HEALTH_REQUESTS)
+        resident_few = resident(server.pid)
     with agent() as stopwatch, serving(stopwatch, _IDLE, *UNRENEWED) as server:
-        looks = _looks(server, _LOOKS)
-        many = resident(server.pid)
+        times = _health_times(server, _HEALTH_REQUESTS)
+        resident_idle = resident(server.pid)
         used = cpu(server.pid)
         time.sleep(_IDLE_SECONDS)
         idle = (cpu(server.pid) - used) / _IDLE_SECONDS
@@ -44,46 +45,48 @@ def measure() -> list[Figure]:
         _streams(server),
     ):
         used, began = cpu(server.pid), time.monotonic()
-        streamed_looks = _looks(server, _LOOKS, _STREAMED_SECONDS / _LOOKS)
+        streamed_times = _health_times(
+            server, _HEALTH_REQUESTS, _STREAMED_SECONDS / _HEALTH_REQUESTS
+        )
         streaming = (cpu(server.pid) - used) / (time.monotonic() - began)
         streamed = resident(server.pid)
-    a_session = (many - few) / (_IDLE - _FEW) / 1000
+    a_session = (resident_idle - resident_few) / (_IDLE - _FEW) / 1000
     return [
         Figure(f"CPU of one core, {_IDLE} idle", 100 * idle, "%", Limit(most=1)),
         Figure(f"memory of the server a session, {_IDLE} idle", a_session, "KB", Limit(most=150)),
-        Figure(f"GET /health, {_IDLE} idle, p50", median(looks), "ms"),
-        Figure(f"GET /health, {_IDLE} idle, p99", percentile(looks, 99), "ms", Limit(most=20)),
+        Figure(f"GET /health, {_IDLE} idle, p50", median(times), "ms"),
+        Figure(f"GET /health, {_IDLE} idle, p99", percentile(times, 99), "ms", Limit(most=20)),
         Figure(
             f"CPU of one core, {_IDLE} idle and {_STREAMING} at 12 frames a second, asked for "
-            f"/health {_LOOKS / _STREAMED_SECONDS:.0f} times a second",
+            f"/health {_HEALTH_REQUESTS / _STREAMED_SECONDS:.0f} times a second",
             100 * streaming,
             "%",
         ),
         Figure(
             f"memory of the server a session, {_STREAMING} of {_IDLE + _STREAMING} streaming",
-            (streamed - few) / (_IDLE + _STREAMING - _FEW) / 1000,
+            (streamed - resident_few) / (_IDLE + _STREAMING - _FEW) / 1000,
             "KB",
             Limit(most=150),
         ),
-        Figure(f"GET /health, {_STREAMING} streaming, p50", median(streamed_looks), "ms"),
+        Figure(f"GET /health, {_STREAMING} streaming, p50", median(streamed_times), "ms"),
         Figure(
             f"GET /health, {_STREAMING} streaming, p99",
-            percentile(streamed_looks, 99),
+            percentile(streamed_times, 99),
             "ms",
             Limit(most=20),
         ),
     ]
 
 
-def _looks(server: Server, count: int, pause: float = 0) -> list[float]:
+def _health_times(server: Server, count: int, pause: float = 0) -> list[float]:
     """
-    The milliseconds that so many looks at /health took, with a `pause` after each.
+    Return the milliseconds that each of `count` requests to /health took.
     """
     with client(server.port) as connection:
-        return [_look(connection, pause) for _ in range(count)]
+        return [_health_time(connection, pause) for _ in range(count)]
 
 
-def _look(connection: HTTPConnection, pause: float) -> float:
+def _health_time(connection: HTTPConnection, pause: float) -> float:
     began = time.monotonic()
     connection.request("GET", "/health")
     connection.getresponse().read()
@@ -95,12 +98,12 @@ def _look(connection: HTTPConnection, pause: float) -> float:
 @contextmanager
 def _streams(server: Server) -> Iterator[None]:
     """
-    So many turns that go on for longer than is measured.
+    Keep turns running for longer than the measurement takes.
     """
     with ExitStack() as stack:
         for number in range(_STREAMING):
             connection = socket.create_connection(("127.0.0.1", server.port))
             stack.enter_context(connection)
             connection.sendall(request(f"stream {number} [[think={4 * _STREAMED_SECONDS}]]"))
-        time.sleep(2)  # All of them are at it.
+        time.sleep(2)  # By then all turns are running.
         yield

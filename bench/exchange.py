@@ -1,6 +1,7 @@
 """
-What is said in the exchange that is measured, for those that know no dialect,
-task or schema: a story is asked for, and the agent is made to forget it.
+Define the exchange that is measured, for programs without dialects and schemas.
+
+A story is requested, and the agent is told to clear its conversation.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import re
 
 from kiroworkers.tasks import builtin_tasks
 
-#: The line editor reads again: what was asked for is done.
+#: Printed when the line editor reads again, so that the turn is over.
 PROMPT = b"\x1b[?2004h"
 
 CLEAR = b"/clear\r"
 CONFIRM = b"y\r"
 
-#: The line editor was left: what follows is no echo any more.
+#: Printed when the line editor ends, so that the output that follows is no echo.
 _SUBMITTED = b"\x1b[?2004l"
 
 _STORY = builtin_tasks()["generate-story"]
@@ -25,7 +26,7 @@ _JSON = re.compile(rb"\{.*\}", re.DOTALL)
 
 def prompt(idea: str) -> str:
     """
-    What the server would ask.
+    Return the prompt that the server would send for `idea`.
     """
     return _STORY.prompt(_STORY.accept({"idea": idea}))
 
@@ -36,14 +37,14 @@ _BEFORE, _AFTER = prompt("<idea>").split('"<idea>"')
 
 def payload(idea: str) -> bytes:
     """
-    The keys that ask for a story for `idea`, with no more care than it takes.
+    Return the keys that request a story for `idea`, with minimal care.
     """
     return f"\x1b[200~{_BEFORE}{json.dumps(idea)}{_AFTER}\x1b[201~\r".encode()
 
 
 def request(idea: str) -> bytes:
     """
-    What a client sends to ask for a story for `idea`.
+    Return the HTTP request that asks for a story for `idea`.
     """
     body = json.dumps({"idea": idea}).encode()
     return (
@@ -54,9 +55,9 @@ def request(idea: str) -> bytes:
 
 def answer(printed: bytes) -> bytes:
     """
-    The JSON in what was printed in a turn, as it stands there.
+    Return the JSON in the output of a turn, as it was printed.
     """
-    found = _JSON.search(printed, printed.find(_SUBMITTED))
-    if found is None:
+    match = _JSON.search(printed, printed.find(_SUBMITTED))
+    if match is None:
         raise RuntimeError(f"no JSON in {printed!r}")
-    return found[0]
+    return match[0]

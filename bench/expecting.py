@@ -1,10 +1,10 @@
 """
-What pexpect takes: the same exchange, in a process that does nothing else.
+Measure what pexpect costs for the same exchange, in a process of its own.
 
 ``python -m bench.expecting SESSIONS TURNS`` prints how many turns a second all
-sessions together have had, each so many; with ``patient`` as the third argument
-pexpect waits before it types, as it does without being told; with ``http`` it
-prints its port, and has turns for whoever posts an idea.
+sessions have together, each of them TURNS times.  With ``patient`` as the third
+argument pexpect waits before it types, as it does by default.  With ``http`` it
+prints its port and has a turn for each idea that is posted.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from bench.exchange import CLEAR, CONFIRM, PROMPT, answer, payload
 
 class Terminal:
     """
-    One session.
+    Drive one session.
     """
 
     def __init__(self, patient: bool) -> None:
         self._child = pexpect.spawn("kiro-cli", ["chat"], timeout=60, echo=False)
         if not patient:
-            # Otherwise it waits 50 ms before everything it types.
+            # By default pexpect waits 50 ms before it types.
             self._child.delaybeforesend = None
         self._until_prompt()
 
     def ask(self, idea: str) -> bytes:
         """
-        The story for `idea`.
+        Return the story for `idea`.
         """
         return answer(self._type(payload(idea)))
 
     def clear(self) -> None:
         """
-        Make it forget.
+        Clear the conversation.
         """
         self._type(CLEAR)
         self._type(CONFIRM)
 
     def close(self) -> None:
         """
-        End it.
+        End the session.
         """
         self._child.close(force=True)
 
@@ -62,25 +62,25 @@ class Terminal:
 
     def _until_prompt(self) -> bytes:
         self._child.expect_exact(PROMPT)
-        # It was given no encoding.
+        # Without an encoding pexpect returns bytes.
         return cast("bytes", self._child.before)
 
 
 def serve(terminals: Iterable[Terminal]) -> None:
     """
-    Answer POSTs until killed, each in a thread of its connection.
+    Answer POST requests until killed, each in the thread of its connection.
     """
     idle: SimpleQueue[Terminal] = SimpleQueue()
-    for each in terminals:
-        idle.put(each)
+    for terminal in terminals:
+        idle.put(terminal)
 
     def clear(terminal: Terminal) -> None:
         terminal.clear()
         idle.put(terminal)
 
-    class Door(BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        # One write for the head and the body.
+        # Buffer the response, so that one write sends its head and body.
         wbufsize = -1
 
         def do_POST(self) -> None:
@@ -97,14 +97,14 @@ def serve(terminals: Iterable[Terminal]) -> None:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     print(server.server_address[1], flush=True)
     server.serve_forever()
 
 
 def rate(terminals: list[Terminal], turns: int) -> float:
     """
-    Turns a second of all `terminals` together, each asked `turns` times.
+    Return the turns a second of all `terminals` together, each asked `turns` times.
     """
 
     def ask(terminal: Terminal) -> None:
@@ -120,15 +120,15 @@ def rate(terminals: list[Terminal], turns: int) -> float:
 
 def main() -> None:
     """
-    Do as the arguments say.
+    Do what the arguments say.
     """
-    sessions, turns, *how = sys.argv[1:]
-    terminals = [Terminal(how == ["patient"]) for _ in range(int(sessions))]
-    if how == ["http"]:
+    sessions, turns, *mode = sys.argv[1:]
+    terminals = [Terminal(mode == ["patient"]) for _ in range(int(sessions))]
+    if mode == ["http"]:
         serve(terminals)
     print(rate(terminals, int(turns)), flush=True)
-    for each in terminals:
-        each.close()
+    for terminal in terminals:
+        terminal.close()
 
 
 if __name__ == "__main__":

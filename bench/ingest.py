@@ -1,6 +1,8 @@
 """
-What reading a terminal costs: time, growth and memory, for the reader of line
-editors and the reader of screens, beside pyte alone, on the same bytes.
+Measure what reading a terminal costs: time, growth and memory.
+
+The reader of line editors and the reader of screens are measured beside pyte alone,
+on the same bytes.
 """
 
 from __future__ import annotations
@@ -21,26 +23,26 @@ from kiroworkers.tasks import find_answer
 
 QUESTION = "what does reading a terminal cost?"
 
-#: Bytes that a read of a terminal gives at most.
+#: The most bytes that one read of a terminal returns.
 _READ = 65536
 _RUNS = 5
 _MEGABYTE = 1_000_000
-#: What --max-output is without being told.
-_KNOB = 8 << 20
-_NO_KNOB = 10**9
+#: The default of --max-output.
+_MAX_OUTPUT = 8 << 20
+_NO_LIMIT = 10**9
 
 _LINES = b"\x1b[32mThe quick brown fox\x1b[0m jumps over the lazy dog, again and again.\r\n"
 _SPINNER = "".join(f"\r{frame} Thinking..." for frame in "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏").encode()
 _ROW = "\x1b[38;2;1;2;3m▏\x1b[39m  " + "Some words of an answer. " * 12
 _FRAMES = f"\x1b[?2026h\x1b[7A\r\x1b[2K{_ROW}{' ' * 690}\x1b[0m\x1b[?2026l\x1b[7B\x1b[1G".encode()
 
-#: Reads a turn in which these bytes are printed.
+#: A function that reads a turn in which these bytes are printed.
 Read = Callable[[bytes], object]
 
 
 def measure() -> list[Figure]:
     """
-    The figures.
+    Measure, and return the figures.
     """
     return [
         *_of("line editor, coloured lines", _LINES, editor, (0.1, 1, 10, 50), Limit(least=30)),
@@ -55,68 +57,67 @@ def _of(
     name: str, piece: bytes, read: Read, sizes: tuple[float, ...], limit: Limit | None
 ) -> list[Figure]:
     """
-    Speed and growth; sizes are in MB.
+    Return the figures for speed and growth; sizes are in MB.
     """
     took = {size: _seconds(read, _of_size(piece, size), _runs(size)) for size in sizes}
     few = _of_size(piece, 0.3)
     theirs = _seconds(emulator, few, 3) / len(few)
     speed = 10 / took[10]
-    found = [
+    figures = [
         Figure(f"{name}, 10 MB", speed, "MB/s", limit),
         Figure(f"{name}, to pyte alone", theirs / (took[10] / (10 * _MEGABYTE)), "x"),
     ]
     for less, more in pairwise(sizes):
         factor = more / less
         grown = took[more] / took[less]
-        found.append(
+        figures.append(
             Figure(f"{name}, {less:g} to {more:g} MB", grown, "x", Limit(most=1.1 * factor))
         )
-    return found
+    return figures
 
 
 def _json() -> list[Figure]:
     """
-    One answer of 8 MB, up to its text, and up to its value.
+    Measure one answer of 8 MB: reading its text, and finding its value.
     """
     answer = b'{"title": "' + b"a word and another " * (8 * _MEGABYTE // 19) + b'"}'
     schema = {"type": "object", "required": ["title"]}
     text = answer.decode()
     read = _seconds(editor, answer + b"\r\n", _RUNS)
-    found = _seconds(lambda _: find_answer(text, schema), answer, _RUNS)
+    figures = _seconds(lambda _: find_answer(text, schema), answer, _RUNS)
     size = len(answer) / _MEGABYTE
     return [
         Figure("line editor, one answer of 8 MB of JSON", size / read, "MB/s", Limit(least=30)),
-        Figure("that answer found in its text", size / found, "MB/s"),
+        Figure("that answer found in its text", size / figures, "MB/s"),
     ]
 
 
 def _memory() -> list[Figure]:
     """
-    The most that was held at once, against --max-output.
+    Measure peak memory relative to --max-output.
     """
-    whole = b'{"title": "' + b"x" * (_KNOB - 200_000) + b'"}\r\n'
+    answer = b'{"title": "' + b"x" * (_MAX_OUTPUT - 200_000) + b'"}\r\n'
     return [
         Figure(
             f"{name}: peak memory to --max-output",
-            _peak(read, data) / _KNOB,
+            _peak(read, data) / _MAX_OUTPUT,
             "x",
             Limit(most=most) if most is not None else None,
         )
         for name, read, data, most in (
             ("50 MB of lines", editor, _of_size(_LINES, 50), 2),
             ("50 MB of spinner", editor, _of_size(_SPINNER, 50), 2),
-            ("an answer of 8 MiB and its text", editor, whole, None),
+            ("an answer of 8 MiB and its text", editor, answer, None),
             ("1 MB of frames", screen, _of_size(_FRAMES, 1), 2),
         )
     ]
 
 
-def editor(data: bytes, knob: int = _NO_KNOB) -> None:
+def editor(data: bytes, max_output: int = _NO_LIMIT) -> None:
     """
-    A turn of `data` for the reader of line editors, from the question to the
-    answer's text.
+    Read a turn that prints `data` as a line editor, from the prompt to the answer.
     """
-    conversation = new_conversation(load_dialect("kiro-classic"), knob)
+    conversation = new_conversation(load_dialect("kiro-classic"), max_output)
     prompt = LineEditor(classic.prompt()).open()
     conversation.feed(prompt)
     conversation.ask("hello")
@@ -126,11 +127,11 @@ def editor(data: bytes, knob: int = _NO_KNOB) -> None:
     assert conversation.at_prompt, "the turn is over"
 
 
-def screen(data: bytes, knob: int = _NO_KNOB) -> None:
+def screen(data: bytes, max_output: int = _NO_LIMIT) -> None:
     """
-    `data` for the reader of screens, in a turn.
+    Read a turn that prints `data` as a screen.
     """
-    conversation = new_conversation(load_dialect("kiro-tui"), knob)
+    conversation = new_conversation(load_dialect("kiro-tui"), max_output)
     conversation.feed(b"\x1b[?2026h ask a question or describe a task\x1b[?2026l")
     conversation.on_quiet()
     conversation.ask("hello")
@@ -139,7 +140,7 @@ def screen(data: bytes, knob: int = _NO_KNOB) -> None:
 
 def emulator(data: bytes) -> None:
     """
-    `data` for pyte alone, on a screen of the same size.
+    Feed `data` to pyte alone, on a screen of the same size.
     """
     stream = pyte.ByteStream(pyte.Screen(1000, 100))
     for start in range(0, len(data), _READ):
@@ -153,21 +154,21 @@ def _feed(conversation: Conversation, data: bytes) -> None:
 
 def _of_size(piece: bytes, megabytes: float) -> bytes:
     """
-    `piece`, again and again, as a whole, for about so long.
+    Repeat `piece` as a whole, up to about so many megabytes.
     """
     return piece * max(1, round(megabytes * _MEGABYTE / len(piece)))
 
 
 def _runs(megabytes: float) -> int:
     """
-    What is short is noisy, and soon done.
+    Return how often to measure: short runs are noisy and soon over.
     """
     return 25 if megabytes < 1 else _RUNS if megabytes < 50 else 3
 
 
 def _seconds(read: Read, data: bytes, runs: int) -> float:
     """
-    How long `read` takes for `data`: the median.
+    Return the median time that `read` takes for `data`.
     """
     took = []
     for _ in range(runs):
@@ -179,12 +180,13 @@ def _seconds(read: Read, data: bytes, runs: int) -> float:
 
 def _peak(read: Callable[[bytes, int], object], data: bytes) -> int:
     """
-    The most bytes that were held while reading `data`, besides it, when so much as
-    --max-output may be kept.
+    Return the peak memory while reading `data`, without `data` itself.
+
+    As much is kept as --max-output allows.
     """
     tracemalloc.start()
     try:
-        read(data, _KNOB)
+        read(data, _MAX_OUTPUT)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -1,5 +1,5 @@
 """
-What a table of figures was measured with.
+Describe the conditions of a measurement.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-#: What the figures depend on.
+#: Packages whose versions influence the figures.
 _PACKAGES = ("twisted", "klein", "jsonschema", "jsonschema-rs", "pyte", "pexpect")
 
 
 def conditions(command: str, seconds: float) -> Mapping[str, str]:
     """
-    The command, when and how long it ran, the machine, and the versions.
+    Return the command, its date and duration, the machine, and the versions.
     """
-    found = [
+    models = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
         if line.startswith("model name")
@@ -29,12 +29,12 @@ def conditions(command: str, seconds: float) -> Mapping[str, str]:
     today = datetime.now(UTC).date()
     return {
         "Command": f"``{command}``, {today}, {seconds / 60:.1f} minutes",
-        "Machine": f"{cores} cores of {found[0] if found else platform.machine()}, "
+        "Machine": f"{cores} cores of {models[0] if models else platform.machine()}, "
         f"{memory:.0f} GiB, Linux {platform.release().partition('-')[0]}",
         "Versions": ", ".join(
             [
                 f"Python {platform.python_version()}",
-                *(f"{each} {version(each)}" for each in _PACKAGES),
+                *(f"{package} {version(package)}" for package in _PACKAGES),
             ]
         ),
     }

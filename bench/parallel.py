@@ -1,6 +1,8 @@
 """
-Whether the pool is full: answers a second against what so many workers could
-give, with twice as many clients as workers, so that somebody always waits.
+Measure whether all workers are kept busy.
+
+Answers a second are compared with what so many workers could give, with twice as
+many clients as workers, so that some always wait.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ _SECONDS = 8.0
 
 def measure() -> list[Figure]:
     """
-    The figures.
+    Measure, and return the figures.
     """
-    found = []
+    figures = []
     for workers in _WORKERS:
         with (
             agent() as stopwatch,
             serving(stopwatch, workers, "--backlog", "100", *UNRENEWED) as server,
         ):
             achieved = rate(server.port, 2 * workers, _SECONDS, _THINK)
-        found.append(
+        figures.append(
             Figure(
                 f"{workers} workers, turns of 300 ms: achieved to ideal",
                 achieved * _THINK / workers,
@@ -35,4 +37,4 @@ def measure() -> list[Figure]:
                 Limit(least=0.97),
             )
         )
-    return found
+    return figures

@@ -1,9 +1,9 @@
 """
-What a request costs the server while others wait: its CPU for each answer, with
-10, 1,000 and 10,000 requests in the queue all the time.
+Measure what a request costs the server while others wait.
 
-The pool is paused until the queue is as long as it shall be; then answers are
-counted, each followed by one more request.
+The server's CPU time for an answer is measured with 10, 1,000 and 10,000 requests in
+the queue all the time.  The pool is paused until the queue has its length; then
+answers are counted, each followed by one more request.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ _REQUEST = request("x")
 
 def measure() -> list[Figure]:
     """
-    The figures.
+    Measure, and return the figures.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if most < _LENGTHS[-1] + 200:
         raise RuntimeError(f"only {most} descriptors are allowed (ulimit -Hn)")
-    found: dict[int, list[float]] = {length: [] for length in _LENGTHS}
+    samples: dict[int, list[float]] = {length: [] for length in _LENGTHS}
     for _ in range(_ROUNDS):
         for length in _LENGTHS:
-            found[length].append(_used(length))
-    used = {length: median(each) for length, each in found.items()}
+            samples[length].append(_used(length))
+    used = {length: median(times) for length, times in samples.items()}
     first = used[_LENGTHS[0]]
     return [
         *(
-            Figure(f"CPU for an answer, {length:,} waiting", 1000 * each, "ms")
-            for length, each in used.items()
+            Figure(f"CPU for an answer, {length:,} waiting", 1000 * seconds, "ms")
+            for length, seconds in used.items()
         ),
         *(
             Figure(
@@ -59,9 +59,9 @@ def measure() -> list[Figure]:
 
 def _used(length: int) -> float:
     """
-    Seconds of CPU for an answer while `length` requests wait.
+    Return the CPU seconds for an answer while `length` requests wait.
     """
-    # Nothing but the queue: no timeouts, no refusals.
+    # Only the queue is measured, so requests neither time out nor are refused.
     most = str(length + 100)
     more = ("--backlog", most, "--max-connections", most)
     patient = ("--queue-timeout", "3600", "--request-timeout", "3600")
@@ -79,7 +79,7 @@ def _used(length: int) -> float:
 @contextmanager
 def _queue(server: Server, length: int) -> Iterator[selectors.BaseSelector]:
     """
-    Connections that each wait for an answer.
+    Open connections that each wait for an answer.
     """
     _operate(server, "pause")
     with selectors.DefaultSelector() as selector:
@@ -101,7 +101,7 @@ def _queue(server: Server, length: int) -> Iterator[selectors.BaseSelector]:
 
 def _answers(selector: selectors.BaseSelector, count: int) -> None:
     """
-    Take so many answers, each followed by one more request on its connection.
+    Receive `count` answers, and send one more request after each.
     """
     while count > 0:
         for key, _ in selector.select():
@@ -121,7 +121,7 @@ def _operate(server: Server, what: str) -> None:
 
 def _waiting(server: Server) -> int:
     """
-    How many requests wait.
+    Return how many requests wait.
     """
     with client(server.port) as connection:
         connection.request("GET", "/health")

@@ -1,5 +1,5 @@
 """
-Figures, what they are to reach, and the table of them.
+Represent figures and their targets, and print them as tables.
 """
 
 from __future__ import annotations
@@ -8,25 +8,25 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import frozen
 
-#: Between these lines of a document stands the table, and nothing else.
+#: The lines of a document that enclose the table.
 BEGIN, END = ".. The table begins: python -m bench --write", ".. The table ends."
 
 
 @frozen
 class Limit:
     """
-    What a figure is to reach: `most` or `least`, in the figure's unit.
+    Set a target for a figure: `most` or `least`, in the figure's unit.
     """
 
     most: float | None = None
     least: float | None = None
 
-    def reached(self, found: float) -> bool:
+    def reached(self, value: float) -> bool:
         """
-        Is `found` good enough?
+        Return whether `value` meets the target.
         """
-        return (self.most is None or found <= self.most) and (
-            self.least is None or found >= self.least
+        return (self.most is None or value <= self.most) and (
+            self.least is None or value >= self.least
         )
 
     def __str__(self) -> str:
@@ -38,37 +38,37 @@ class Limit:
 @frozen
 class Figure:
     """
-    One thing that was measured.
+    Hold one measured figure.
 
     Attributes:
-        what: what it is of.
-        found: in `unit`.
-        unit: ``x`` for a ratio.
-        limit: what it is to reach; None where it is only printed.
+        what: What was measured.
+        value: The figure, in `unit`.
+        unit: The unit; ``x`` for a ratio.
+        limit: The target, or None if the figure is only printed.
     """
 
     what: str
-    found: float
+    value: float
     unit: str
     limit: Limit | None = None
 
     @property
     def verdict(self) -> str:
         """
-        Was it reached?  Nothing where nothing was to be.
+        Return ``yes`` or ``no`` for a figure with a target, else an empty string.
         """
         if self.limit is None:
             return ""
-        return "yes" if self.limit.reached(self.found) else "no"
+        return "yes" if self.limit.reached(self.value) else "no"
 
     def __str__(self) -> str:
-        return f"{_rounded(self.found)} {self.unit}"
+        return f"{_rounded(self.value)} {self.unit}"
 
 
 @frozen
 class Part:
     """
-    One benchmark's figures, and the question they answer.
+    Hold the figures of one benchmark, and the question they answer.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Part:
 
 def _rounded(number: float) -> str:
     """
-    `number` with three digits that say something.
+    Return `number` with three significant digits.
     """
     if abs(number) >= 100:
         return f"{number:,.0f}"
@@ -87,40 +87,40 @@ def _rounded(number: float) -> str:
 
 def text(part: Part) -> str:
     """
-    For a terminal.
+    Return the figures of a benchmark for a terminal.
     """
     lines = [f"{part.name}: {part.question}"]
-    for each in part.figures:
-        target = f"{each.limit}: {each.verdict}" if each.limit is not None else ""
-        lines.append(f"  {each.what:64} {each!s:>14}   {target}".rstrip())
+    for figure in part.figures:
+        target = f"{figure.limit}: {figure.verdict}" if figure.limit is not None else ""
+        lines.append(f"  {figure.what:64} {figure!s:>14}   {target}".rstrip())
     return "\n".join(lines)
 
 
 def table(parts: Iterable[Part], conditions: Mapping[str, str]) -> str:
     """
-    For a document: the figures of all `parts`, under what they were measured with.
+    Return the figures of all benchmarks for a document, below their conditions.
     """
     lines = [f"* {name}: {value}" for name, value in conditions.items()]
     lines += ["", ".. list-table::", "   :header-rows: 1", "   :widths: 14 56 14 16 10", ""]
     lines += _row("Name", "Measured", "Found", "To reach", "Reached")
     for part in parts:
-        for number, each in enumerate(part.figures):
+        for number, figure in enumerate(part.figures):
             name = f"``{part.name}``" if number == 0 else ""
-            limit = str(each.limit) if each.limit is not None else ""
-            lines += _row(name, each.what, str(each), limit, each.verdict)
+            limit = str(figure.limit) if figure.limit is not None else ""
+            lines += _row(name, figure.what, str(figure), limit, figure.verdict)
     return "\n".join(lines) + "\n"
 
 
 def _row(first: str, *rest: str) -> list[str]:
-    return [f"   * - {first}".rstrip(), *(f"     - {each}".rstrip() for each in rest)]
+    return [f"   * - {first}".rstrip(), *(f"     - {cell}".rstrip() for cell in rest)]
 
 
 def replaced(document: str, table: str) -> str:
     """
-    `document` with `table` between `BEGIN` and `END`.
+    Return `document` with `table` between the lines `BEGIN` and `END`.
 
     Raises:
-        ValueError: if they are not there, once each and in this order.
+        ValueError: The document does not have each line once, in this order.
     """
     before, begin, rest = document.partition(BEGIN)
     _, end, after = rest.partition(END)

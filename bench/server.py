@@ -1,6 +1,7 @@
 """
-A server to measure: started by twistd in a folder of its own, with the
-stopwatch agent as Kiro, and a client that keeps its connection.
+Start a server to measure, and keep a connection to it.
+
+Twistd starts the server in a folder of its own, with the stopwatch agent as Kiro.
 """
 
 from __future__ import annotations
@@ -23,39 +24,41 @@ from attrs import frozen
 
 from tests.programs import environment, install_fake_kiro
 
-#: Bytes that the kernel keeps of a log, and seconds in which no server logs as much.
+#: Size of the pipe of a server's log, in bytes, and the seconds between reads of it, in which
+#: no server logs as much.
 _PIPE = 1 << 20
 _DRAINED_EVERY = 0.25
 
-#: A server with these renews no session while it is measured.
+#: Options with which a server replaces no session while it is measured.
 UNRENEWED = ("--max-requests", "1000000")
 
 
 class Started(Protocol):
     """
-    Where a server is started, and in which environment.
+    Say where a server is started, and in which environment.
     """
 
     @property
     def folder(self) -> Path:
         """
-        Its current folder.
+        Return the server's current folder.
         """
 
     @property
     def environment(self) -> dict[str, str]:
         """
-        In which its agent is on PATH.
+        Return the environment, in which the agent is on PATH.
         """
 
 
 @frozen
 class Agent:
     """
-    How to start the stopwatch agent, and where it logs.
+    Describe how to start the stopwatch agent.
 
     Attributes:
-        environment: in which `kiro-cli` is that agent.
+        folder: The agent's current folder.
+        environment: The environment in which `kiro-cli` is that agent.
     """
 
     folder: Path
@@ -64,37 +67,37 @@ class Agent:
     @property
     def log(self) -> Path:
         """
-        When turns were over.
+        Return the file of the ends of turns.
         """
         return Path(self.environment["BENCH_LOG"])
 
     def turns(self) -> list[int]:
         """
-        When each turn so far was over, in ns of the monotonic clock.
+        Return the end of each turn so far, in nanoseconds on the monotonic clock.
         """
-        return [int(each) for each in self.log.read_text().split()] if self.log.exists() else []
+        return [int(line) for line in self.log.read_text().split()] if self.log.exists() else []
 
 
 @contextmanager
 def agent(**variables: str) -> Iterator[Agent]:
     """
-    An agent with a folder, which is deleted afterwards, and these variables.
+    Prepare an agent with a temporary folder and these environment variables.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = environment(
+        agent_environment = environment(
             PATH=install_fake_kiro(folder / "bin", "bench.agent"),
             BENCH_LOG=str(folder / "turns"),
             KIROWORKERS_PASS_ENV=",".join(("BENCH_LOG", *variables)),
             **variables,
         )
-        yield Agent(folder, found)
+        yield Agent(folder, agent_environment)
 
 
 @frozen
 class Server:
     """
-    A server that runs.
+    Describe a running server.
     """
 
     port: int
@@ -104,29 +107,30 @@ class Server:
 @contextmanager
 def serving(agent: Started, workers: int, *more: str) -> Iterator[Server]:
     """
-    A server with these options whose `workers` are ready; it is stopped afterwards.
+    Run a server with these options and all `workers` ready; stop it afterwards.
     """
     twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
     options = ["-n", "--pidfile=", "kiroworkers", "--port", "0", "--workers", str(workers), *more]
     with _running(agent, [*twistd, *options]) as server:
         assert server.stdout is not None
-        said = ""
-        while said.count(": ready") < workers:
+        output = ""
+        while output.count(": ready") < workers:
             line = server.stdout.readline()
             if not line:
-                raise RuntimeError(f"the server ended: {said}")
-            said += line
-        found = re.search(r"listening on .*port=(\d+)", said)
-        assert found is not None, said
+                raise RuntimeError(f"the server ended: {output}")
+            output += line
+        match = re.search(r"listening on .*port=(\d+)", output)
+        assert match is not None, output
         with _drained(server.stdout.fileno()):
-            yield Server(int(found[1]), server.pid)
+            yield Server(int(match[1]), server.pid)
 
 
 @contextmanager
 def _drained(log: int) -> Iterator[None]:
     """
-    Read what a server logs, a lot at a time: one that waits for each line is woken by
-    each, on a core that is needed.
+    Read what a server logs, many lines at a time.
+
+    A reader that waits for each line would be woken by each, on a core that is needed.
     """
     over = Event()
     fcntl(log, F_SETPIPE_SZ, _PIPE)
@@ -148,22 +152,22 @@ def _drained(log: int) -> Iterator[None]:
 
 
 @contextmanager
-def rival(agent: Started, module: str, *arguments: str) -> Iterator[Server]:
+def other_server(agent: Started, module: str, *arguments: str) -> Iterator[Server]:
     """
-    Another server, which prints its port; it is stopped afterwards.
+    Run another server, which prints its port; stop it afterwards.
     """
     with _running(agent, [sys.executable, "-m", module, *arguments]) as server:
         assert server.stdout is not None
-        said = server.stdout.readline()
-        if not said.strip().isdigit():
-            raise RuntimeError(f"the server ended: {said}{server.stdout.read()}")
-        yield Server(int(said), server.pid)
+        line = server.stdout.readline()
+        if not line.strip().isdigit():
+            raise RuntimeError(f"the server ended: {line}{server.stdout.read()}")
+        yield Server(int(line), server.pid)
 
 
 @contextmanager
 def _running(agent: Started, command: list[str]) -> Iterator[subprocess.Popen[str]]:
     """
-    A program, in the agent's environment; it is terminated afterwards.
+    Run a program in the agent's environment; terminate it afterwards.
     """
     with subprocess.Popen(
         command,
@@ -183,7 +187,7 @@ def _running(agent: Started, command: list[str]) -> Iterator[subprocess.Popen[st
 @contextmanager
 def client(port: int) -> Iterator[HTTPConnection]:
     """
-    A connection that is kept.
+    Open a persistent connection.
     """
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
@@ -194,7 +198,7 @@ def client(port: int) -> Iterator[HTTPConnection]:
 
 def post(connection: HTTPConnection, idea: str) -> bytes:
     """
-    The answer for `idea`, to its last byte, unread.
+    Request a story for `idea` and return the body of the response.
     """
     body = json.dumps({"idea": idea})
     connection.request("POST", "/kiro/generate-story", body, {"Content-Type": "application/json"})
@@ -207,6 +211,6 @@ def post(connection: HTTPConnection, idea: str) -> bytes:
 
 def story(connection: HTTPConnection, idea: str) -> Any:
     """
-    The story for `idea`.
+    Request a story for `idea` and return it.
     """
     return json.loads(post(connection, idea))

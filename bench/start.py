@@ -1,6 +1,8 @@
 """
-How long a server takes from its command to ready sessions, when a session takes
-two seconds to its prompt, most of which it waits, as Kiro does for its tools.
+Measure how long a server takes until its sessions are ready.
+
+A session needs two seconds to its prompt, most of which it waits, as Kiro does for
+its tools.
 """
 
 from __future__ import annotations
@@ -21,14 +23,14 @@ _OWN_START = 2
 
 def measure() -> list[Figure]:
     """
-    The figures.
+    Measure, and return the figures.
     """
     with agent(FAKEKIRO=f"slow={_OWN_START}") as started:
         own = median([_alone(started) for _ in range(_ROUNDS)])
         took: dict[int, list[float]] = {count: [] for count in (1, *_SESSIONS)}
         for _ in range(_ROUNDS):
-            for count, found in took.items():
-                found.append(_served(started, count))
+            for count, samples in took.items():
+                samples.append(_served(started, count))
     one = median(took[1])
     figures = [
         Figure("one session on a bare terminal", own, "s"),
@@ -37,7 +39,7 @@ def measure() -> list[Figure]:
     for count in _SESSIONS:
         wall = median(took[count])
         figures.append(Figure(f"twistd to {count} ready sessions", wall, "s"))
-        # What twistd itself takes is not the sessions'.
+        # Subtract the time that twistd itself takes.
         figures.append(
             Figure(
                 f"{count} sessions to one session's own start, without twistd's",

@@ -1,5 +1,5 @@
 """
-Clients on the terminal itself, without any server.
+Drive agents on terminals directly, without a server.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from contextlib import contextmanager
 from bench.exchange import CLEAR, CONFIRM, PROMPT, payload
 from bench.server import Started
 
-#: Waits until there is something to read on the descriptor.
+#: A function that waits until the descriptor is readable.
 Wait = Callable[[int], None]
 
 
 def block(terminal: int) -> None:
     """
-    Wait, as a read loop does.
+    Wait until there is output, as a read loop does.
     """
     select.select([terminal], [], [])
 
 
 def poll(seconds: float) -> Wait:
     """
-    Look every `seconds`, as a program does that polls the screen.
+    Return a wait that looks every `seconds`, as a program that polls the screen does.
     """
 
     def look(terminal: int) -> None:
@@ -42,7 +42,7 @@ def poll(seconds: float) -> Wait:
 
 class Reader:
     """
-    Asks, and reads until the prompt is there.
+    Send prompts, and read until the next prompt.
     """
 
     def __init__(self, terminal: int, wait: Wait) -> None:
@@ -52,19 +52,19 @@ class Reader:
 
     def ask(self, idea: str) -> None:
         """
-        Ask for a story; returns when the next prompt was seen.
+        Request a story and return at the next prompt.
         """
         self._type(payload(idea), PROMPT, self._wait)
 
     def first_byte(self, idea: str, mark: bytes) -> None:
         """
-        Ask for a story; returns when `mark`, with which answers begin, was seen.
+        Request a story and return at `mark`, with which answers begin.
         """
         self._type(payload(idea), mark, self._wait)
 
     def clear(self) -> None:
         """
-        Make it forget.
+        Clear the conversation.
         """
         self._type(CLEAR, PROMPT, block)
         self._type(CONFIRM, PROMPT, block)
@@ -83,11 +83,10 @@ class Reader:
 @contextmanager
 def on_pty(agent: Started, *command: str, wait: Wait = block) -> Iterator[Reader]:
     """
-    A reader of an agent of its own, which is `command` in the agent's environment,
-    at its prompt.
+    Run `command` on a terminal of its own, and yield its reader at the prompt.
     """
     terminal, its_own = pty.openpty()
-    # Not by a fork of ours: this process may have threads.
+    # No os.fork(), since this process may have threads.
     with subprocess.Popen(
         command,
         stdin=its_own,

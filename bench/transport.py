@@ -1,10 +1,11 @@
 """
-What the transport costs: the same agent over a terminal, over ACP, and started
-anew for each request.
+Measure what the transport costs.
 
-Requests follow one another on one worker, so each pays for the turn and for the
-clear before the next.  The model answers at once.  Always measured with the
-stand-ins, which do nothing but talk; and with Gemini CLI where AGENTS_BIN has it
+The same agent is driven over a terminal, over ACP, and started anew for each request.
+
+Requests follow one another on one worker, so each pays for the turn and for the clear
+before the next.  The model answers at once.  The stand-ins, which do nothing but
+talk, are always measured; Gemini CLI is measured where AGENTS_BIN has it
 (``tests/agents/install.sh``), against the tests' model server.
 """
 
@@ -30,16 +31,16 @@ from bench.exchange import prompt
 from bench.server import agent, client, serving, story
 from tests.programs import environment
 
-#: A contender asks for a story for an idea.
+#: A function that requests a story for an idea.
 Ask = Callable[[str], object]
 
 
-def once(command: list[str], env: Mapping[str, str], folder: Path, said: str = "") -> str:
+def once(command: list[str], env: Mapping[str, str], folder: Path, stdin: str = "") -> str:
     """
-    What a program prints that is started for this alone.
+    Run a program for a single request and return its output.
     """
     done = subprocess.run(
-        command, env=dict(env), cwd=folder, input=said, capture_output=True, text=True, check=True
+        command, env=dict(env), cwd=folder, input=stdin, capture_output=True, text=True, check=True
     )
     return done.stdout
 
@@ -47,7 +48,7 @@ def once(command: list[str], env: Mapping[str, str], folder: Path, said: str = "
 @frozen
 class Home:
     """
-    Where an agent with settings of its own is started.
+    Describe where an agent with settings of its own is started.
     """
 
     folder: Path
@@ -56,7 +57,7 @@ class Home:
 
 def stand_ins(stack: ExitStack) -> dict[str, Ask]:
     """
-    The stand-ins of Kiro.
+    Start the stand-ins for Kiro.
     """
     kiro = stack.enter_context(agent())
 
@@ -73,8 +74,8 @@ def stand_ins(stack: ExitStack) -> dict[str, Ask]:
             {"id": 2, "method": "session/new", "params": new},
             {"id": 3, "method": "session/prompt", "params": payload},
         ]
-        said = "".join(json.dumps({"jsonrpc": "2.0", **each}) + "\n" for each in lines)
-        printed = once([sys.executable, "-m", "tests.fakeacp"], environment(), kiro.folder, said)
+        stdin = "".join(json.dumps({"jsonrpc": "2.0", **message}) + "\n" for message in lines)
+        printed = once([sys.executable, "-m", "tests.fakeacp"], environment(), kiro.folder, stdin)
         assert "end_turn" in printed, printed
 
     return {
@@ -87,7 +88,7 @@ def stand_ins(stack: ExitStack) -> dict[str, Ask]:
 @contextmanager
 def model() -> Iterator[str]:
     """
-    A model server; its URL.
+    Run a model server and yield its URL.
     """
     command = [sys.executable, "-m", "tests.modelserver", "0"]
     with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as server:
@@ -105,7 +106,7 @@ def model() -> Iterator[str]:
 
 def gemini(stack: ExitStack, program: str) -> dict[str, Ask]:
     """
-    Gemini CLI.
+    Start Gemini CLI.
     """
     home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     settings = {
@@ -145,19 +146,20 @@ def gemini(stack: ExitStack, program: str) -> dict[str, Ask]:
 
 def measure(asking: Mapping[str, Ask], turns: int) -> dict[str, float]:
     """
-    The median seconds from one answer to the next, a request of each in turn so
-    that all meet the same weather.
+    Return the median seconds from one answer to the next.
+
+    The contenders take turns, so that all meet the same conditions.
     """
-    found: dict[str, list[float]] = {name: [] for name in asking}
+    samples: dict[str, list[float]] = {name: [] for name in asking}
     for number in range(turns + 1):
         for name, ask in asking.items():
             began = time.monotonic()
-            # The second pays for the clear after the first.
+            # The second request includes the clear after the first.
             ask(f"turn {number}")
             ask(f"turn {number}, too")
-            if number:  # the first is for warming up
-                found[name].append((time.monotonic() - began) / 2)
-    return {name: statistics.median(each) for name, each in found.items()}
+            if number:  # the first pair warms up
+                samples[name].append((time.monotonic() - began) / 2)
+    return {name: statistics.median(times) for name, times in samples.items()}
 
 
 def main() -> None:
@@ -177,14 +179,14 @@ def main() -> None:
         show("Gemini CLI", measure(gemini(stack, program), turns), turns)
 
 
-def show(agent: str, found: Mapping[str, float], turns: int) -> None:
+def show(agent: str, samples: Mapping[str, float], turns: int) -> None:
     """
     Print a table.
     """
-    least = found["over ACP"]
+    least = samples["over ACP"]
     print(f"{agent}: one request after the other, median of {turns} pairs")
-    for name, each in found.items():
-        print(f"  {name:24}{each * 1000:>9.1f} ms{each / least:>8.1f}x")
+    for name, seconds in samples.items():
+        print(f"  {name:24}{seconds * 1000:>9.1f} ms{seconds / least:>8.1f}x")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """
-How many turns a second there are when the agent answers at once: clients that
-keep their connections and ask without a pause, of two sessions.
+Measure the turns a second when the agent answers at once.
+
+Clients keep their connections and send requests without a pause, to two sessions.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import partial
 
 from bench.figures import median
 from bench.report import Figure, Limit
-from bench.server import UNRENEWED, Agent, agent, client, rival, serving, story
+from bench.server import UNRENEWED, Agent, agent, client, other_server, serving, story
 
 QUESTION = "how many instant turns a second through HTTP, with 2 workers?"
 
@@ -28,13 +29,15 @@ _PATIENT_TURNS = 10
 
 def measure() -> list[Figure]:
     """
-    The figures.
+    Measure, and return the figures.
     """
     with ExitStack() as stack:
         stopwatch = stack.enter_context(agent())
         ours = stack.enter_context(serving(stopwatch, 2, *UNRENEWED))
-        bare = stack.enter_context(rival(stopwatch, "bench.bare", "2"))
-        expecting = stack.enter_context(rival(stopwatch, "bench.expecting", "2", "0", "http"))
+        bare = stack.enter_context(other_server(stopwatch, "bench.bare", "2"))
+        expecting = stack.enter_context(
+            other_server(stopwatch, "bench.expecting", "2", "0", "http")
+        )
         rates: dict[str, Callable[[], float]] = {
             "kiroworkers": lambda: rate(ours.port, _CLIENTS, _SECONDS),
             "bare": lambda: rate(bare.port, _CLIENTS, _SECONDS),
@@ -42,11 +45,11 @@ def measure() -> list[Figure]:
             "pexpect": lambda: _pexpect(stopwatch, _TURNS_OF_PEXPECT),
             "patient pexpect": lambda: _pexpect(stopwatch, _PATIENT_TURNS, "patient"),
         }
-        found: dict[str, list[float]] = {name: [] for name in rates}
+        samples: dict[str, list[float]] = {name: [] for name in rates}
         for _ in range(_ROUNDS):
-            for name, each in rates.items():
-                found[name].append(each())
-    turns = {name: median(each) for name, each in found.items()}
+            for name, measure_rate in rates.items():
+                samples[name].append(measure_rate())
+    turns = {name: median(values) for name, values in samples.items()}
     our = turns["kiroworkers"]
     return [
         Figure("kiroworkers over HTTP", our, "turns/s"),
@@ -68,7 +71,13 @@ def measure() -> list[Figure]:
 
 def rate(port: int, clients: int, seconds: float, think: float = 0) -> float:
     """
-    Right answers a second for so many clients, whose turns take `think` seconds.
+    Return the correct answers a second for `clients` clients.
+
+    Args:
+        port: The server's port.
+        clients: How many clients send requests.
+        seconds: How long they do.
+        think: How long each turn takes, in seconds.
     """
     with ThreadPoolExecutor(clients) as together:
         rows = list(together.map(partial(_ask, port, seconds, think), range(clients)))
@@ -77,7 +86,7 @@ def rate(port: int, clients: int, seconds: float, think: float = 0) -> float:
 
 def _ask(port: int, seconds: float, think: float, name: int) -> tuple[int, float]:
     """
-    How many right answers one client had, in how many seconds.
+    Return how many correct answers one client received, and in how many seconds.
     """
     fault = f" [[think={think}]]" if think else ""
     with client(port) as connection:
@@ -92,6 +101,6 @@ def _ask(port: int, seconds: float, think: float, name: int) -> tuple[int, float
         return count, time.monotonic() - began
 
 
-def _pexpect(stopwatch: Agent, turns: int, *how: str) -> float:
-    command = [sys.executable, "-m", "bench.expecting", "2", str(turns), *how]
+def _pexpect(stopwatch: Agent, turns: int, *mode: str) -> float:
+    command = [sys.executable, "-m", "bench.expecting", "2", str(turns), *mode]
     return float(subprocess.check_output(command, env=stopwatch.environment, text=True))

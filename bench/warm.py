@@ -1,10 +1,10 @@
 """
-What it is worth that a session is there already: the first byte of an answer from
-a warm session, over HTTP, against a program that is started for each request.
+Measure what a warm session is worth.
 
-The program is the offline agent, which starts faster than any agent that has a
-model: what is gained with those is more (``python -m bench.transport`` measures
-Gemini CLI, where it is installed).
+The first byte of an answer from a warm session, over HTTP, is compared with that of a
+program that is started for each request.  The program is the offline agent, which
+starts faster than any agent with a model: with those the gain is larger (``python -m
+bench.transport`` measures Gemini CLI, where it is installed).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PREFIX = classic.ANSWER_PREFIX.encode()
 
 def measure() -> list[Figure]:
     """
-    The figures.
+    Measure, and return the figures.
     """
     cold, warm = [], []
     with (

@@ -1,10 +1,11 @@
 """
-JSON Schema, in sentences: what does not fit, where, and why.
+Validate against JSON Schema, and report problems as sentences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -13,23 +14,25 @@ from attrs import frozen
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-#: Enough to choose a good one from; a body of a megabyte can hold very many.
-_MOST_PROBLEMS = 20
-_LONGEST_REASON = 300
+#: How many problems are collected: enough to report the best ones, since a body of a
+#: megabyte can have very many.
+_MAX_PROBLEMS = 20
+#: The maximum length of a sentence, in characters.
+_MAX_SENTENCE_LENGTH = 300
 
-_UNCHECKED = (
-    "The value cannot be checked: it is nested too deeply, holds too large a number, or the "
-    "schema refers to itself without end"
+_CANNOT_CHECK = (
+    "The value cannot be checked: it is nested too deeply, contains a number that is too "
+    "large, or its schema refers to itself without end"
 )
 
-#: Words of a schema that say the same to every validator.
-_PLAIN = {
+#: Keywords that mean the same to every validator.
+_PORTABLE_KEYWORDS = {
     *("type", "required", "enum", "minLength", "maxLength", "minItems", "maxItems"),
     *("minimum", "maximum"),
     *("$schema", "title", "description", "default", "examples"),
 }
 
-#: Python's own blank characters: validators differ in what ``\s`` stands for.
+#: Python's own blank characters: validators disagree about what ``\s`` matches.
 _NOT_BLANK = "[^\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 
 _KINDS = {
@@ -46,8 +49,12 @@ _KINDS = {
 @frozen
 class Problem:
     """
-    One thing that does not fit: the dotted path of the field (empty: the whole
-    value), the schema's keyword that refused it, and a sentence.
+    Describe one way in which a value does not fit its schema.
+
+    Attributes:
+        field: The dotted path of the field; empty for the whole value.
+        keyword: The schema keyword that the value violates.
+        sentence: A sentence for people, which names the field.
     """
 
     field: str
@@ -57,84 +64,121 @@ class Problem:
 
 class Validator:
     """
-    Holds values against `schema`, one that is used again and again.
+    Validate values against one schema again and again.
 
-    Nearly all values fit, and that is known in a microsecond where the schema uses
-    plain words only.  What does not fit, and why, jsonschema says.
+    Nearly all values fit.  If the schema uses portable keywords only, jsonschema-rs
+    confirms that in a microsecond; jsonschema explains the values that do not fit.
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
-        self._words = Draft202012Validator(schema)
-        plain = _in_plain_words(schema)
+        self._validator = Draft202012Validator(schema)
+        plain = _portable(schema)
         self._fast = None if plain is None else jsonschema_rs.Draft202012Validator(plain)
 
     def problems(self, value: Any) -> list[Problem]:
         """
-        As `problems_of`.
+        Return the problems of `value`, as `problems_of` does.
         """
-        return [] if self._fits(value) else problems_of(self._words, value)
+        return [] if self._fits(value) else problems_of(self._validator, value)
 
     def _fits(self, value: Any) -> bool:
         """
-        Is it certain that `value` fits?
+        Return whether `value` certainly fits.
         """
         try:
             return self._fast is not None and self._fast.is_valid(value)
         except ValueError:
-            return False  # half a character, say
+            return False  # a lone surrogate, for example
+        except BaseException as error:
+            if not _is_panic(error):
+                raise
+            return False
 
 
-def _in_plain_words(schema: Any) -> Any:
+@contextmanager
+def panics_as_errors() -> Iterator[None]:
     """
-    `schema`, so that another validator's yes is jsonschema's, too; None where that
-    cannot be.
+    Raise a panic of a native library as `RecursionError`.
+
+    A panic derives from `BaseException`, so it would end more than the request that
+    caused it.  `referencing` keeps its resources in such a library, rpds, which panics
+    if Python's stack overflows while it compares two keys.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not _is_panic(error):
+            raise
+        raise RecursionError(f"a native library panicked: {error}") from error
+
+
+def _is_panic(error: BaseException) -> bool:
+    """
+    Return whether `error` is a panic of a library written in Rust.
+
+    Each such library has its own class of panics, which cannot be imported.
+    """
+    return type(error).__module__ == "pyo3_runtime"
+
+
+def _portable(schema: Any) -> Any:
+    """
+    Return `schema` in a form that every validator understands alike, or None.
+
+    If a validator accepts a value under that form, jsonschema accepts it under
+    `schema`.
     """
     if not isinstance(schema, Mapping):
         return schema if isinstance(schema, bool) else None
-    plain: dict[str, Any] = {}
-    for word, said in schema.items():
-        match word:
+    portable: dict[str, Any] = {}
+    for keyword, value in schema.items():
+        match keyword:
             case "properties":
-                plain[word] = {name: _in_plain_words(each) for name, each in said.items()}
-                if None in plain[word].values():
+                portable[keyword] = {name: _portable(schema) for name, schema in value.items()}
+                if None in portable[keyword].values():
                     return None
             case "items" | "additionalProperties":
-                plain[word] = _in_plain_words(said)
-                if plain[word] is None:
+                portable[keyword] = _portable(value)
+                if portable[keyword] is None:
                     return None
-            case "pattern" if said == r"\S":
-                plain[word] = _NOT_BLANK
-            case "enum" if not all(isinstance(each, str) for each in said):
+            case "pattern" if value == r"\S":
+                portable[keyword] = _NOT_BLANK
+            case "enum" if not all(isinstance(choice, str) for choice in value):
                 return None
-            case _ if word in _PLAIN:
-                plain[word] = said
+            case _ if keyword in _PORTABLE_KEYWORDS:
+                portable[keyword] = value
             case _:
                 return None
-    return plain
+    return portable
 
 
 def problems_of(validator: Draft202012Validator, value: Any) -> list[Problem]:
     """
-    What is wrong with `value`, the outermost things first; of very many, some.
+    Return the problems of `value`, outermost first; at most `_MAX_PROBLEMS` of them.
     """
     try:
-        errors = list(islice(validator.iter_errors(value), _MOST_PROBLEMS))
-        errors.sort(key=lambda each: len(each.absolute_path))
-        return [_describe(each) for each in errors]
+        with panics_as_errors():
+            errors = list(islice(validator.iter_errors(value), _MAX_PROBLEMS))
+        errors.sort(key=lambda error: len(error.absolute_path))
+        return [_describe(error) for error in errors]
     except (RecursionError, ArithmeticError):
-        return [Problem("", "", _UNCHECKED)]
+        return [Problem("", "", _CANNOT_CHECK)]
 
 
 def first_problem(validator: Draft202012Validator, value: Any) -> Problem | None:
     """
-    What is wrong with `value`, the outermost thing first; None when it fits.
+    Return the outermost problem of `value`, or None if it fits.
     """
     return next(iter(problems_of(validator, value)), None)
 
 
 def kinds_of(schema: Mapping[str, Any], default: str = "") -> set[str]:
     """
-    The types that `schema` lists, but for null; `default` where it lists none.
+    Return the types that `schema` lists, without null.
+
+    Args:
+        schema: A JSON Schema.
+        default: The type to assume if the schema lists none.
     """
     kinds = schema.get("type", default)
     return {kinds} if isinstance(kinds, str) else set(kinds) - {"null"}
@@ -146,7 +190,7 @@ def _describe(error: ValidationError) -> Problem:
     expected: Any = error.validator_value
     value: Any = error.instance
     if keyword == "required":
-        # One error for each: which one stands in its message only.
+        # One error for each missing field: only its message tells which.
         missing = [name for name in expected if name not in value]
         path.append(next(name for name in missing if error.message.startswith(repr(name))))
     field = _dotted(path)
@@ -174,13 +218,13 @@ def _describe(error: ValidationError) -> Problem:
             reason = f"must be one of {', '.join(map(str, expected)) or 'an empty list'}"
         case _:
             reason = f"does not fit the schema: {error.message}"
-    return Problem(field, keyword, _shortened(f"{name} {reason}"))
+    return Problem(field, keyword, _shorten(f"{name} {reason}"))
 
 
-def _shortened(sentence: str) -> str:
-    if len(sentence) <= _LONGEST_REASON:
+def _shorten(sentence: str) -> str:
+    if len(sentence) <= _MAX_SENTENCE_LENGTH:
         return sentence
-    return sentence[: _LONGEST_REASON - 1] + "…"
+    return sentence[: _MAX_SENTENCE_LENGTH - 1] + "…"
 
 
 def _dotted(path: Iterable[str | int]) -> str:

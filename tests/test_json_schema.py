@@ -10,9 +10,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from jsonschema.validators import extend
+from rpds import HashTrieMap
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.json_schema import Validator, problems_of
+from kiroworkers.json_schema import Validator, panics_as_errors, problems_of
 
 BLANKS = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u200a\u2028\u2029\u202f\u205f\u3000"
 
@@ -99,3 +101,86 @@ class ValidatorTests(SynchronousTestCase):
         validator = Validator({"type": "object", "required": ["a"]})
         deep: Any = json.loads("[" * 900 + "]" * 900)
         self.assertEqual(validator.problems({"a": deep}), [])
+
+
+class Incomparable:
+    """
+    A key that cannot be compared, of a map in a native library.
+    """
+
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("not comparable")
+
+
+def panic(*_: Any) -> Any:
+    """
+    Make a native library panic, as one does where Python's stack ends.
+    """
+    HashTrieMap({Incomparable(): 1}).get(Incomparable())
+
+
+def interrupt(*_: Any) -> Any:
+    """
+    Interrupt, as Ctrl-C does.
+    """
+    raise KeyboardInterrupt
+
+
+class NativeValidator:
+    """
+    A native validator that does `work` instead of its own.
+    """
+
+    def __init__(self, work: Any) -> None:
+        self.is_valid = work
+
+
+class PanicTests(SynchronousTestCase):
+    """
+    Native libraries that panic, with an exception that is no `Exception`.
+    """
+
+    def test_premise(self) -> None:
+        """
+        A panic gets past ``except Exception``.
+        """
+        with self.assertRaises(BaseException) as raised:
+            panic()
+        self.assertNotIsInstance(raised.exception, Exception)
+
+    def test_native_validator(self) -> None:
+        """
+        Jsonschema decides where the native validator panics.
+        """
+        validator = Validator({"type": "integer"})
+        self.patch(validator, "_fast", NativeValidator(panic))
+        self.assertEqual(validator.problems(1), [])
+        self.assertEqual([each.keyword for each in validator.problems("a")], ["type"])
+
+    def test_below_jsonschema(self) -> None:
+        """
+        A value cannot be checked where what jsonschema uses panics.
+        """
+        panicking = extend(Draft202012Validator, {"type": panic})
+        [problem] = problems_of(panicking({"type": "integer"}), 1)
+        self.assertIn("cannot be checked", problem.sentence)
+
+    def test_as_error(self) -> None:
+        """
+        Others see a `RecursionError`, which they know how to answer.
+        """
+        with self.assertRaises(RecursionError), panics_as_errors():
+            panic()
+
+    def test_interrupted(self) -> None:
+        """
+        Whoever interrupts a check ends it.
+        """
+        validator = Validator({"type": "integer"})
+        self.patch(validator, "_fast", NativeValidator(interrupt))
+        self.assertRaises(KeyboardInterrupt, validator.problems, 1)
+        interrupted = extend(Draft202012Validator, {"type": interrupt})
+        self.assertRaises(KeyboardInterrupt, problems_of, interrupted({"type": "integer"}), 1)

@@ -1,6 +1,6 @@
 """
-The built-in agent: a program that answers by rules where no agent is installed.
+Answer by rules where no agent is installed.
 
-`rules.RULES` are pure functions from a request to an answer; `__main__` is the
-interactive program around them.  Nothing here knows the server.
+`rules.RULES` holds pure functions from a request to an answer; `__main__` is the
+interactive program around them.  Nothing in this package knows the server.
 """

@@ -1,11 +1,11 @@
 """
-The built-in offline agent: ``python -m kiroworkers.offline``.
+Run the built-in offline agent: ``python -m kiroworkers.offline``.
 
-An interactive program with the classic interface that answers by rules, without
-a network and without a model.  Type an idea and get a user story; or paste the
-prompt of one of the server's tasks (a line ``Task: NAME`` and a line
-``Request: {…}``) and get what the task asks for.  It says what it is, and uses
-no tools: a line ``Tool: NAME`` only shows how an approval is asked for.
+The agent is an interactive program with Kiro's classic interface.  It answers by
+rules, without a network and without a model.  Type an idea to get a user story, or
+paste the prompt of one of the server's tasks (a line ``Task: NAME`` and a line
+``Request: {…}``) to get the task's answer.  The agent has no tools: a line
+``Tool: NAME`` only demonstrates how it asks for approval.
 """
 
 from __future__ import annotations
@@ -47,7 +47,11 @@ A task of the server, pasted whole (Task: …, Request: {…}), gives its answer
 
 class OfflineAgent(Console):
     """
-    Answers by rules, after `delay` seconds of thought (to show waiting).
+    Answer by rules on a terminal.
+
+    Args:
+        terminal: The file descriptor of the terminal.
+        delay: Seconds to show the spinner before each answer.
     """
 
     hint = "Type an idea, or /help"
@@ -57,26 +61,37 @@ class OfflineAgent(Console):
         self._delay = delay
 
     def banner(self) -> str:
+        """
+        Return the text that introduces the agent.
+        """
         return _BANNER
 
     def command(self, line: str) -> None:
+        """
+        Run a slash command: ``/help``, or one that `Console` knows.
+        """
         if line.strip() == "/help":
             self.write(_HELP)
         else:
             super().command(line)
 
     def turn(self, text: str) -> None:
-        began = time.monotonic()
+        """
+        Print the answer to `text`.
+
+        If `text` has a line ``Tool: NAME``, ask for approval of that tool instead.
+        """
+        started_at = time.monotonic()
         self.write(classic.SUBMITTED)
         tool = _TOOL.search(text)
-        said = self._ask_for(tool[1]) if tool is not None else reply(text)
+        answer = self._ask_for(tool[1]) if tool is not None else reply(text)
         self.think(self._delay)
-        self.write(classic.answer(said))
-        self.write(classic.footer(time.monotonic() - began))
+        self.write(classic.answer(answer))
+        self.write(classic.footer(time.monotonic() - started_at))
 
     def _ask_for(self, tool: str) -> str:
         self.write(classic.SPINNER_GONE)
-        name = "".join(each for each in tool if each.isprintable())[:80]
+        name = "".join(character for character in tool if character.isprintable())[:80]
         if self.allowed(name):
             return "You allowed it, but this agent has no tools: nothing was run."
         return "You denied it. Nothing was run."
@@ -84,7 +99,13 @@ class OfflineAgent(Console):
 
 def reply(text: str) -> str:
     """
-    What the rules say to `text`: a task's prompt, or an idea in plain words.
+    Return the answer of the rules to `text`, as JSON in a code fence.
+
+    Args:
+        text: The prompt of a task, or an idea in plain words, which gets a user story.
+
+    Returns:
+        The answer, or a sentence that says why the task or its request is not understood.
     """
     task, request = _TASK.search(text), _REQUEST.search(text)
     if task is None:
@@ -93,12 +114,12 @@ def reply(text: str) -> str:
     if rule is None:
         return f"I know no rules for the task {task[1]}; I know {', '.join(RULES)}."
     try:
-        asked = json.loads(request[1]) if request is not None else None
+        payload = json.loads(request[1]) if request is not None else None
     except ValueError:
-        asked = None
-    if asked is None:
+        payload = None
+    if payload is None:
         return f"The task {task[1]} needs a line that says Request: and a JSON object."
-    return _fenced(rule(asked))
+    return _fenced(rule(payload))
 
 
 def _fenced(answer: dict[str, Any]) -> str:
@@ -110,7 +131,11 @@ def _fenced(answer: dict[str, Any]) -> str:
 
 def main() -> int:
     """
-    Talk on standard input, which must be a terminal.
+    Run the agent on standard input, which must be a terminal.
+
+    Returns:
+        The exit status: 0 after a normal end, 1 when the terminal closed, 2 when standard
+        input is not a terminal or ``KIROWORKERS_OFFLINE_DELAY`` is not a number.
     """
     if not os.isatty(0):
         print("kiroworkers.offline is interactive: run it in a terminal.", file=sys.stderr)
@@ -123,7 +148,7 @@ def main() -> int:
     try:
         return OfflineAgent(delay=delay).run()
     except OSError:
-        return 1  # the terminal is gone
+        return 1  # the terminal was closed
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """
-What the offline agent replies where a conversation is to go on: that it cannot.
+Answer the chat tasks: tell the client that the offline agent cannot converse.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ _REPLY = (
 )
 
 
-def _reply_to(asked: Mapping[str, Any]) -> str:
-    match asked.get("messages"):
+def _reply_to(request: Mapping[str, Any]) -> str:
+    match request.get("messages"):
         case [*_, {"content": str(last)}]:
             return _REPLY.format(length=len(last))
     return _REPLY.format(length=0)
 
 
-#: As `offline.rules.RULES`.  An object fits a client's schema only by chance.
+#: Rules for the chat tasks, as in `offline.rules.RULES`.  The object of ``chat-object`` fits a
+#: client's schema only by chance.
 CHAT: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-    "chat": lambda asked: {"reply": _reply_to(asked)},
-    "chat-object": lambda asked: {"error": _reply_to(asked)},
+    "chat": lambda request: {"reply": _reply_to(request)},
+    "chat-object": lambda request: {"error": _reply_to(request)},
 }

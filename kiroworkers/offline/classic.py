@@ -1,6 +1,7 @@
-"""
-How the classic interface looks: its prompt, spinner, answers and footer, as
-text with escape sequences.  Newlines are ``\\n``.
+r"""
+Define the look of the classic interface: prompt, spinner, answers and footer.
+
+All of it is text with escape sequences.  Newlines are ``\n``.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ _FENCED = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 _ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&amp;", "&"))
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
-#: Seconds that one frame of the spinner is shown.
-FRAME = 0.08
+#: Seconds for which one frame of the spinner is shown.
+FRAME_SECONDS = 0.08
 
 ANSWER_PREFIX = "\x1b[38;5;141m> \x1b[0m"
 SUBMITTED = " \n\x1b[38;5;252m\x1b[0m\x1b[?25l"
@@ -33,14 +34,18 @@ APPROVAL_QUESTION = (
 
 def width(text: str) -> int:
     """
-    The columns that `text` takes, its colours not counted.
+    Return the number of columns that `text` takes, not counting colours.
     """
     return len(_COLOURS.sub("", text))
 
 
 def prompt(agent: str = "", used: int | None = None) -> str:
     """
-    The prompt, with the agent's name and the percentage of context used.
+    Return the prompt with its colours.
+
+    Args:
+        agent: The name of a custom agent to show before the prompt; none if empty.
+        used: The percentage of the context window in use to show, or None.
     """
     parts = f"\x1b[38;5;6m[{agent}] \x1b[0m" if agent else ""
     parts += f"\x1b[32m{used}% \x1b[0m" if used is not None else ""
@@ -49,7 +54,7 @@ def prompt(agent: str = "", used: int | None = None) -> str:
 
 def spinner() -> Iterator[str]:
     """
-    The frames of the spinner, for ever.
+    Yield the frames of the spinner without end.
     """
     while True:
         for frame in _SPINNER:
@@ -58,21 +63,27 @@ def spinner() -> Iterator[str]:
 
 def answer(text: str, prefix: str = ANSWER_PREFIX) -> str:
     """
-    An answer behind its `prefix`: code fences vanish and their content is printed
-    raw but for four entities; other lines end in two resets.
+    Return an answer as the interface prints it, after `prefix`.
+
+    Code fences vanish, and their content is printed as it is except for four decoded
+    entities.  Every other line ends in two resets.
     """
-    shown = ""
+    printed = ""
     end = 0
     for fence in _FENCED.finditer(text):
-        shown += _prose(text[end : fence.start()])
-        shown += f"\x1b[1m{fence[1]}\n\x1b[0m\x1b[38;5;10m{_decoded(fence[2])}\x1b[0m"
+        printed += _prose(text[end : fence.start()])
+        printed += f"\x1b[1m{fence[1]}\n\x1b[0m\x1b[38;5;10m{_decoded(fence[2])}\x1b[0m"
         end = fence.end()
-    return prefix + shown + _prose(text[end:])
+    return prefix + printed + _prose(text[end:])
 
 
 def footer(seconds: float, credits: float | None = None) -> str:
     """
-    What follows an answer; without credits where none were spent.
+    Return the footer of an answer.
+
+    Args:
+        seconds: The duration of the turn.
+        credits: The credits spent, or None to leave them out.
     """
     spent = f"Credits: {credits:.2f} • " if credits is not None else ""
     return f"\x1b[0m\x1b[0m\n\x1b[38;5;8m\n ▸ {spent}Time: {seconds:.0f}s\n\n\x1b[0m"

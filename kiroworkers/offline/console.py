@@ -1,9 +1,9 @@
 """
-The classic interface on a real terminal: a prompt, a turn, a prompt again.
+Run the classic interface on a real terminal: a prompt, a turn, the next prompt.
 
-While the line editor reads, the terminal is raw; while a turn runs it is
-cooked, so that Ctrl-C is a signal then and a key otherwise.  `Console` is the
-interface; what it answers is its subclass's business.
+The terminal is raw while the line editor reads and cooked while a turn runs, so that
+Ctrl-C is a key in the editor and a signal during a turn.  `Console` is the interface;
+its subclasses decide what it answers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ _READ_SIZE = 65536
 
 class Console(ABC):
     """
-    Talks on the terminal `terminal` (a file descriptor, read and written).
+    Hold a conversation on a terminal.
+
+    Args:
+        terminal: The file descriptor of the terminal, for reading and writing.
+
+    Attributes:
+        hint: The dimmed text that the prompt shows until the first key.
     """
 
     hint = ""
@@ -40,32 +46,32 @@ class Console(ABC):
 
     def banner(self) -> str:
         """
-        What to print before the first prompt.
+        Return the text to print before the first prompt.
         """
         return ""
 
     def prompt(self) -> str:
         """
-        The prompt, with its colours.
+        Return the prompt with its colours.
         """
         return classic.prompt()
 
     @abstractmethod
     def turn(self, text: str) -> None:
         """
-        Answer what was typed.  A `KeyboardInterrupt` cancels the turn.
+        Answer the prompt `text`; `KeyboardInterrupt` cancels the turn.
         """
 
-    def forget(self) -> None:  # noqa: B027  # nothing to forget is a fine default
+    def forget(self) -> None:  # noqa: B027  # most consoles keep nothing
         """
-        The conversation was cleared.
+        Discard the conversation after the user cleared it.
         """
 
     # The conversation.
 
     def run(self) -> int:
         """
-        Talk until told to quit; the process's exit status.
+        Converse until the user quits and return the exit status.
         """
         signal.signal(signal.SIGINT, self._interrupt)
         self.write(self.banner())
@@ -87,7 +93,7 @@ class Console(ABC):
 
     def _cancellable(self, act: Callable[[str], None], line: str) -> None:
         """
-        Do `act` to `line`; a Ctrl-C since the line was read cancels it.
+        Call `act` with `line`; a Ctrl-C since the line was read cancels the call.
         """
         try:
             self._in_turn = True
@@ -102,18 +108,19 @@ class Console(ABC):
 
     def _interrupt(self, *_: object) -> None:
         """
-        A Ctrl-C came as a signal.  Raised at once it would end the program when
-        it comes between two turns; so it is remembered then.
+        Handle a Ctrl-C that arrived as a signal.
+
+        Between two turns an exception would end the program, so the signal is only recorded.
         """
         if self._in_turn:
-            # Only once: the next one may come while this one is handled.
+            # Raise only once: another signal may arrive while this one is handled.
             self._in_turn = False
             raise KeyboardInterrupt
         self._interrupted = True
 
     def command(self, line: str) -> None:
         """
-        Do a slash command.
+        Run the slash command in `line`.
         """
         line = line.strip()
         if line == "/clear":
@@ -123,7 +130,7 @@ class Console(ABC):
 
     def clear(self) -> None:
         """
-        Forget the conversation, if whoever typed it is sure.
+        Clear the conversation after the user confirmed it.
         """
         self.write(classic.CLEAR_QUESTION)
         if self.read_line(classic.CLEAR_PROMPT) in ("y", "Y"):
@@ -134,7 +141,7 @@ class Console(ABC):
 
     def allowed(self, action: str) -> bool:
         """
-        Ask whether a tool may be used.
+        Ask the user for approval of `action` and return whether they gave it.
         """
         self.write(f"I will run the following command: {action} (using tool: shell)\n\n")
         self.write(classic.APPROVAL_QUESTION)
@@ -142,7 +149,7 @@ class Console(ABC):
 
     def think(self, seconds: float) -> None:
         """
-        Show the spinner for `seconds`, at least one frame of it.
+        Show the spinner for `seconds`, but at least one frame of it.
         """
         until = time.monotonic() + seconds
         for frame in classic.spinner():
@@ -150,12 +157,12 @@ class Console(ABC):
             left = until - time.monotonic()
             if left <= 0:
                 break
-            self.wait(min(left, classic.FRAME))
+            self.wait(min(left, classic.FRAME_SECONDS))
         self.write(classic.SPINNER_GONE)
 
     def wait(self, seconds: float) -> None:
         """
-        Do nothing; a Ctrl-C ends it.
+        Sleep for `seconds`; a Ctrl-C ends the sleep.
         """
         select.select([], [], [], seconds)
 
@@ -163,7 +170,7 @@ class Console(ABC):
 
     def read_line(self, prompt: str, hint: str = "") -> str | Signal:
         """
-        Draw `prompt` and read a line behind it.
+        Draw `prompt` and `hint`, and return the line or the signal that was read.
         """
         editor = LineEditor(prompt, hint)
         outcome: str | Signal | None = None
@@ -171,27 +178,27 @@ class Console(ABC):
         with self._raw():
             self.write(editor.open())
             if self._interrupted:
-                # It came just before the editor took over the keys.
+                # The signal arrived just before the editor took over the keys.
                 self._interrupted = False
                 drawn, outcome = editor.feed(b"\x03")
             while outcome is None:
                 try:
                     data = os.read(self._terminal, _READ_SIZE)
                 except OSError:
-                    data = b""  # the other side of the terminal is gone
+                    data = b""  # the other side of the terminal was closed
                 if not data:
                     return Signal.END_OF_INPUT
                 drawn, outcome = editor.feed(data)
                 if outcome is None:
                     self.write(drawn)
-        # As Kiro's editor does: whoever sees its last mark can rely on the
-        # terminal being cooked again, so that a Ctrl-C is a signal.
+        # Write the editor's last mark only now, as Kiro's editor does: a reader of the mark
+        # can rely on the terminal being cooked again, so that a Ctrl-C is a signal.
         self.write(drawn)
         return outcome
 
     def write(self, text: str | bytes) -> None:
         """
-        Print all of `text`.
+        Write all of `text` to the terminal.
         """
         data = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
         while data:
@@ -207,5 +214,5 @@ class Console(ABC):
         try:
             yield
         finally:
-            with suppress(termios.error):  # the other side of the terminal is gone
+            with suppress(termios.error):  # the other side of the terminal was closed
                 termios.tcsetattr(self._terminal, termios.TCSADRAIN, before)

@@ -1,14 +1,14 @@
-"""
-A line editor that reads keys and draws a prompt, without a terminal.
+r"""
+Edit a line: read keys and draw a prompt, without a terminal.
 
-Behaves as the editor of the classic interface does, which a program on the
-other side of the terminal depends on: it brackets its reading with
-``ESC[?2004h`` and ``ESC[?2004l``, takes a bracketed paste as text, submits at
-CR, makes a new line at LF and at a CR after a backslash or inside an open code
-fence, and loses whatever follows the submitting CR in the same read.
+The editor behaves as the one of the classic interface does, since a program on the
+other side of the terminal depends on it.  It writes ``ESC[?2004h`` when it begins to
+read and ``ESC[?2004l`` when it ends.  It takes a bracketed paste as text and submits at
+CR, but inserts a newline at LF, and at a CR after a backslash or inside an open code
+fence.  It loses all input that follows the submitting CR in the same read.
 
-Newlines in what it draws are ``\\n``; a terminal's output post-processing makes
-them CR LF.
+Newlines in its output are ``\n``; a terminal's output post-processing makes them
+CR LF.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from kiroworkers.offline.classic import width
 
 _PASTE_START = b"\x1b[200~"
 _PASTE_END = b"\x1b[201~"
-#: Keys that begin with an escape and mean nothing here: arrows and the like.
+#: Keys that begin with an escape and are ignored, such as arrows.
 _OTHER_KEYS = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|[^\[O])", re.DOTALL)
 _UNFINISHED_KEY = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|O)?\Z")
 
 
 class Signal(Enum):
     """
-    How reading ends without a line.
+    Name the ways in which reading ends without a line.
     """
 
     INTERRUPTED = auto()
@@ -37,8 +37,11 @@ class Signal(Enum):
 
 class LineEditor:
     """
-    Reads one line at a time behind `prompt` (which may hold colours), with a
-    dimmed `hint` until the first key.
+    Read one line at a time.
+
+    Args:
+        prompt: The prompt to draw before the line; may contain colours.
+        hint: The text to show dimmed until the first key.
     """
 
     def __init__(self, prompt: str, hint: str = "") -> None:
@@ -52,7 +55,7 @@ class LineEditor:
 
     def open(self) -> bytes:
         """
-        Begin to read: what to draw.
+        Begin to read and return the bytes to draw.
         """
         self._text = ""
         self._pasting = False
@@ -64,7 +67,11 @@ class LineEditor:
 
     def feed(self, data: bytes) -> tuple[bytes, str | Signal | None]:
         """
-        Read keys: what to draw, and the line or signal that ended the reading.
+        Read the keys in `data`.
+
+        Returns:
+            The bytes to draw, and the line or signal that ended the reading, or None while
+            it goes on.
         """
         data = self._pending + data
         self._pending = b""
@@ -88,10 +95,10 @@ class LineEditor:
     def _paste(self, data: bytes) -> bytes:
         end = data.find(_PASTE_END)
         if end < 0:
-            kept = next(
+            partial = next(
                 (n for n in range(len(_PASTE_END) - 1, 0, -1) if data.endswith(_PASTE_END[:n])), 0
             )
-            end = len(data) - kept
+            end = len(data) - partial
             self._pending = data[end:]
             self._pasted += data[:end]
             return b""
@@ -118,7 +125,7 @@ class LineEditor:
                 if self._text.count("```") % 2 or self._text.endswith("\\"):
                     self._text += "\n"
                 else:
-                    # As the real editor does: the rest of this read is lost.
+                    # The real editor loses the rest of this read, too.
                     return self._text, b""
             case b"\n":
                 self._text += "\n"

@@ -1,8 +1,9 @@
 """
-What to ask: tasks as data, and finding the answer in what an agent said.
+Describe tasks as data, and find their answers in an agent's output.
 
-A `Task` is a prompt, an input schema and an answer schema, kept as one TOML
-file.  Nothing here knows how the question travels.
+A `Task` is a prompt, an input schema and an answer schema, kept in one TOML file.
+This package does no I/O besides reading those files; how a prompt reaches an agent
+is not its concern.
 """
 
 from kiroworkers.tasks.answer import ParsedAnswer, find_answer

@@ -1,10 +1,10 @@
 """
-Finding the answer in what an agent said: the last JSON object that fits.
+Find the answer in an agent's output: the last JSON object that fits.
 
-Agents wrap their JSON in prose, in code fences, in second thoughts.  Every
-object in the text is a candidate, read by a real JSON parser (so nesting and
-braces inside strings are nothing special); the last one that fits the schema
-is the answer, unless it merely repeats the prompt's own example.
+Agents wrap their JSON in prose and code fences, and they correct themselves.  Every
+object in the text is a candidate, read by a real JSON parser, so nesting and braces
+inside strings need no special care.  The last candidate that fits the schema is the
+answer, unless it merely repeats the prompt's example.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ from kiroworkers.tasks.normalise import Change, normalize_answer
 from kiroworkers.tasks.objects import objects
 from kiroworkers.tasks.rejoin import cuts, readings, regions
 
-#: So many things that are wrong with an answer are told.
-_MOST_TOLD = 3
+#: How many problems of a rejected answer are reported.
+_MAX_PROBLEMS_REPORTED = 3
 
 
 @frozen
 class ParsedAnswer:
     """
-    An answer; whether it had to be joined across lines that were cut; and what
-    was normalised in it.
+    Hold an answer that fits its schema.
+
+    Attributes:
+        value: The JSON object.
+        rejoined: Whether lines that the terminal had cut were joined.
+        normalized: The changes that made the value fit.
     """
 
     value: dict[str, Any]
@@ -41,8 +45,11 @@ class ParsedAnswer:
 @frozen
 class Candidate:
     """
-    An object in a text: what it can mean, and in how many places its strings
-    are cut.
+    Represent a JSON object in a text.
+
+    Attributes:
+        readings: Yields every value that the object can stand for.
+        cuts: The number of places where a line break cuts it.
     """
 
     readings: Callable[[], Iterator[dict[str, Any]]]
@@ -52,8 +59,12 @@ class Candidate:
 @frozen(order=True)
 class Mismatch:
     """
-    Why an object is no answer.  The least is that of the one that comes nearest
-    to an answer: it has all members, or has less wrong with it.
+    Say why a candidate does not fit; the smallest belongs to the closest candidate.
+
+    Attributes:
+        lacks_members: Whether required members are missing.
+        wrong: The number of problems.
+        reason: A sentence for the client.
     """
 
     lacks_members: bool
@@ -63,8 +74,8 @@ class Mismatch:
 
 _UNCHANGED: tuple[Change, ...] = ()
 
-_NOTHING = "there is no JSON object in it"
-_REPEATED = "it only repeats the prompt's example"
+_NO_OBJECT = "it contains no JSON object"
+_EXAMPLE_REPEATED = "it only repeats the prompt's example"
 
 
 def find_answer(
@@ -75,18 +86,23 @@ def find_answer(
     validator: Validator | None = None,
 ) -> ParsedAnswer:
     """
-    The last object in `text` that fits `schema` and is not `example`, as it is
-    or when harmless differences are normalised.
+    Return the last object in `text` that fits `schema` and is not `example`.
+
+    An object that does not fit as it stands may fit after harmless differences are
+    normalized (see `normalize_answer`).
 
     Args:
-        wrapped: lines may be cut, also inside strings; an object is only
-            taken when one way of joining them alone fits.
-        validator: of `schema`, where there is one already.
+        text: The agent's output.
+        schema: The JSON Schema of the answer.
+        example: The prompt's example, which is never an answer.
+        wrapped: Whether lines may be cut, also inside strings.  An object is then
+            accepted only if exactly one way of joining its lines fits.
+        validator: A validator of `schema`, to save making one.
 
     Raises:
-        AnswerSchemaMismatch: with the fields that are wrong, and why, of the object
-            that comes nearest to an answer.
-        AnswerUnreadable: when the last candidate can mean more than one.
+        AnswerSchemaMismatch: No object fits; names the fields that are wrong in the
+            closest candidate.
+        AnswerUnreadable: The last candidate can be read in more than one way.
     """
     problems_in = (
         partial(problems_of, Draft202012Validator(schema))
@@ -108,42 +124,44 @@ def find_answer(
                     problems = problems_in(answer)
             if problems:
                 lacks = not _may_be_answer(answer, schema)
-                refusal = Mismatch(lacks, len(problems), _told(problems))
-                nearest = refusal if nearest is None else min(nearest, refusal)
+                mismatch = Mismatch(lacks, len(problems), _summarize(problems))
+                nearest = mismatch if nearest is None else min(nearest, mismatch)
             elif answer == example:
                 repeated = True
             else:
                 fitting.append(ParsedAnswer(answer, candidate.cuts > 0, changes))
                 if len(fitting) > 1:
-                    raise AnswerUnreadable("a line of it was cut where a space may have been")
+                    raise AnswerUnreadable("a line was cut where a space may have been")
         if candidate.cuts and not fitting and (reading is None or _may_be_answer(reading, schema)):
-            raise AnswerUnreadable(f"an object in it is cut in {candidate.cuts} places")
+            raise AnswerUnreadable(f"a JSON object is cut in {candidate.cuts} places")
         if fitting:
             return fitting[0]
     if nearest is not None:
         raise AnswerSchemaMismatch(nearest.reason)
-    raise AnswerSchemaMismatch(_REPEATED if repeated else _NOTHING)
+    raise AnswerSchemaMismatch(_EXAMPLE_REPEATED if repeated else _NO_OBJECT)
 
 
-def _told(problems: list[Problem]) -> str:
+def _summarize(problems: list[Problem]) -> str:
     """
-    The first of `problems`, each in a sentence that names its field.
+    Return the first few of `problems`, each in a sentence that names its field.
     """
-    return "; ".join([*dict.fromkeys(each.sentence for each in problems)][:_MOST_TOLD])
+    sentences = dict.fromkeys(problem.sentence for problem in problems)
+    return "; ".join([*sentences][:_MAX_PROBLEMS_REPORTED])
 
 
 def _may_be_answer(value: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
     """
-    Has `value` all the members that an answer has, so that only what was lost at
-    a cut may keep it from being one?
+    Return whether `value` has all required members.
+
+    If so, only text that was lost at a cut keeps it from being an answer.
     """
     return set(schema.get("required", ())) <= set(value)
 
 
 def _in_order(text: str, wrapped: bool) -> list[Candidate]:
     """
-    Every outermost object in `text`, in order.
+    Return every outermost object in `text`, in order of appearance.
     """
     if wrapped:
-        return [Candidate(partial(readings, each), cuts(each)) for each in regions(text)]
-    return [Candidate(partial(iter, [each]), 0) for each in objects(text)]
+        return [Candidate(partial(readings, region), cuts(region)) for region in regions(text)]
+    return [Candidate(partial(iter, [value]), 0) for value in objects(text)]

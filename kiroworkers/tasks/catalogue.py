@@ -1,5 +1,5 @@
 """
-Reading tasks from their TOML files, each checked before anyone may ask.
+Read tasks from TOML files, and check each before it is served.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from kiroworkers.errors import InvalidInput
-from kiroworkers.json_schema import first_problem, kinds_of
+from kiroworkers.json_schema import first_problem, kinds_of, panics_as_errors
 from kiroworkers.tasks.task import Task, TaskLimits
 from kiroworkers.tasks.template import BadTemplate
 
-#: Bytes of a task file, and characters of a message about one.
-_LARGEST = 1_000_000
-_LONGEST_MESSAGE = 400
+#: The largest task file (bytes) and the longest message about one (characters).
+_MAX_FILE_SIZE = 1_000_000
+_MAX_MESSAGE_LENGTH = 400
 
 _NAME = re.compile(r"[a-z0-9-]{1,64}")
 
@@ -37,24 +37,28 @@ _OPTIONAL = ("messages", "choices", "agent", "limits")
 
 class BadTask(ValueError):
     """
-    A task file is wrong; the message names the file, the key and the reason, in
-    one line.
+    Raised when a task file is invalid.
+
+    The message names the file, the key and the reason, on one line.
     """
 
     def __init__(self, source: object, reason: str) -> None:
         line = " ".join(f"{source}: {reason}".split())
-        if len(line) > _LONGEST_MESSAGE:
-            line = line[: _LONGEST_MESSAGE - 1] + "…"
+        if len(line) > _MAX_MESSAGE_LENGTH:
+            line = line[: _MAX_MESSAGE_LENGTH - 1] + "…"
         super().__init__(line)
 
 
 class Catalogue(Mapping[str, Task]):
     """
-    The tasks that can be asked, by name: the built-in ones, and those in
-    `folder`.  Empty until it is read; whoever has one sees what was read last.
+    Map the names of tasks to the tasks: the built-in ones and those in a folder.
+
+    The catalogue is empty until `read` is called; its users then always see the
+    result of the last successful `read`.
 
     Args:
-        check: says whether the tasks can be served here, by raising if not.
+        folder: The folder of task files, or None for the built-in tasks only.
+        check: Raises if the tasks cannot be served here.
     """
 
     def __init__(self, folder: Path | None, check: Callable[[Mapping[str, Task]], None]) -> None:
@@ -73,11 +77,10 @@ class Catalogue(Mapping[str, Task]):
 
     def read(self) -> list[Task]:
         """
-        Read all files, or change nothing when one of them is wrong; the tasks that
-        replace built-in ones.
+        Read all files and return the tasks that replace built-in ones.
 
         Raises:
-            BadTask: when one is.
+            BadTask: A file is invalid; the catalogue keeps its previous tasks.
         """
         builtin = builtin_tasks()
         own = {} if self._folder is None else tasks_in(self._folder)
@@ -89,44 +92,45 @@ class Catalogue(Mapping[str, Task]):
 
 def builtin_tasks() -> Mapping[str, Task]:
     """
-    The tasks that come with the package, by name.
+    Return the tasks that come with the package, by name.
     """
+    entries = files("kiroworkers.tasks").iterdir()
     sources = sorted(
-        (each for each in files("kiroworkers.tasks").iterdir() if each.name.endswith(".toml")),
-        key=lambda each: each.name,
+        (entry for entry in entries if entry.name.endswith(".toml")),
+        key=lambda entry: entry.name,
     )
     return {task.name: task for task in map(load_task, sources)}
 
 
 def tasks_in(folder: Path) -> Mapping[str, Task]:
     """
-    The tasks in the files ``*.toml`` of `folder`, by name.
+    Return the tasks in the ``*.toml`` files of `folder`, by name.
 
     Raises:
-        BadTask: when one is wrong, or has another's name.
+        BadTask: A file is invalid, or two tasks have the same name.
     """
-    found: dict[str, Task] = {}
+    tasks: dict[str, Task] = {}
     try:
-        paths = sorted(each for each in folder.iterdir() if each.suffix == ".toml")
+        paths = sorted(path for path in folder.iterdir() if path.suffix == ".toml")
     except OSError as problem:
         raise BadTask(folder, f"cannot be read: {problem.strerror}") from None
     for path in paths:
         task = load_task(path)
-        if task.name in found:
-            raise BadTask(path, f"name: {task.name} is that of {found[task.name].source}, too")
-        found[task.name] = task
-    return found
+        if task.name in tasks:
+            raise BadTask(path, f"name: {task.name} is already used by {tasks[task.name].source}")
+        tasks[task.name] = task
+    return tasks
 
 
 def load_task(source: Traversable) -> Task:
     """
-    The task in the TOML file `source`.
+    Return the task in the TOML file `source`.
 
     Raises:
-        BadTask: when the file cannot be a task.
+        BadTask: The file does not describe a valid task.
     """
     data = _read(source)
-    for key, reason in _misformed(data):
+    for key, reason in _format_errors(data):
         raise BadTask(source, f"{key}: {reason}")
     try:
         task = Task(
@@ -146,20 +150,20 @@ def load_task(source: Traversable) -> Task:
         )
     except BadTemplate as problem:
         raise BadTask(source, f"prompt: {problem}") from None
-    for key, reason in _faults(task):
+    for key, reason in _consistency_errors(task):
         raise BadTask(source, f"{key}: {reason}")
     return task
 
 
 def _read(source: Traversable) -> dict[str, Any]:
     """
-    The tables in `source`, which hold nothing that JSON does not.
+    Return the tables in `source`, after checking that JSON can hold all values.
     """
     try:
         with source.open("rb") as file:
-            text = file.read(_LARGEST + 1)
-        if len(text) > _LARGEST:
-            raise BadTask(source, f"is larger than {_LARGEST} bytes")
+            text = file.read(_MAX_FILE_SIZE + 1)
+        if len(text) > _MAX_FILE_SIZE:
+            raise BadTask(source, f"is larger than {_MAX_FILE_SIZE} bytes")
         data = tomllib.loads(text.decode())
     except OSError as problem:
         raise BadTask(source, f"cannot be read: {problem.strerror}") from None
@@ -171,27 +175,30 @@ def _read(source: Traversable) -> dict[str, Any]:
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError):
-            raise BadTask(source, f"{key}: holds a date, nan or inf, which JSON has not") from None
+            raise BadTask(
+                source, f"{key}: contains a date, nan or inf, which JSON cannot hold"
+            ) from None
         except RecursionError:
             raise BadTask(source, f"{key}: is nested too deeply") from None
     return data
 
 
-def _misformed(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _format_errors(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """
-    What keeps `data` from being a task at all.
+    Yield the keys of `data` that a task cannot have, each with the reason.
     """
     for key in data:
         if key not in (*_TEXTS, *_TABLES, *_OPTIONAL):
-            yield key, f"is not known; there are {', '.join((*_TEXTS, *_TABLES, *_OPTIONAL))}"
+            known = ", ".join((*_TEXTS, *_TABLES, *_OPTIONAL))
+            yield key, f"is unknown; the known keys are {known}"
     for key in (*_TEXTS, *_TABLES):
         if key not in data:
             yield key, "is missing"
     for key in _TEXTS:
         if not isinstance(data[key], str) or not data[key].strip():
-            yield key, "must be a text"
+            yield key, "must be a non-empty string"
     if not _NAME.fullmatch(data["name"]):
-        yield "name", "must be at most 64 of the characters a-z, 0-9 and -"
+        yield "name", "must be 1 to 64 of the characters a-z, 0-9 and -"
     for key in (*_TABLES, "messages", "choices", "limits"):
         if not isinstance(data.get(key, {}), dict):
             yield key, "must be a table"
@@ -199,42 +206,45 @@ def _misformed(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if not isinstance(data["example"].get(key), dict):
             yield f"example.{key}", "must be a table"
     for key in sorted(set(data["example"]) - {"input", "answer"}):
-        yield f"example.{key}", "is not known; there are input and answer"
+        yield f"example.{key}", "is unknown; the known keys are input and answer"
     for table in ("messages", "choices"):
         for key, value in data.get(table, {}).items():
             if not isinstance(value, str) or not value.strip():
-                yield f"{table}.{key}", "must be a text"
+                yield f"{table}.{key}", "must be a non-empty string"
     if "agent" in data and (not isinstance(data["agent"], str) or not data["agent"]):
         yield "agent", "must be the name of an agent"
-    yield from _wrong_limits(data.get("limits", {}))
+    yield from _limit_errors(data.get("limits", {}))
     for key in ("input", "answer"):
-        yield from _wrong_schema(key, data[key])
+        yield from _schema_errors(key, data[key])
 
 
-def _wrong_limits(limits: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _limit_errors(limits: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     kinds = {"timeout": (int, float), "prompt": (int,)}
     for key, value in limits.items():
         if key not in kinds:
-            yield f"limits.{key}", f"is not known; there are {', '.join(kinds)}"
+            yield f"limits.{key}", f"is unknown; the known keys are {', '.join(kinds)}"
         elif type(value) not in kinds[key] or value <= 0:
-            what = "number of seconds" if key == "timeout" else "whole number of characters"
-            yield f"limits.{key}", f"must be a {what} above 0"
+            unit = "number of seconds" if key == "timeout" else "whole number of characters"
+            yield f"limits.{key}", f"must be a {unit} above 0"
 
 
-def _wrong_schema(key: str, schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _schema_errors(key: str, schema: dict[str, Any]) -> Iterator[tuple[str, str]]:
     try:
-        # With formats, because a pattern is to be a regular expression.
-        Draft202012Validator.check_schema(schema, Draft202012Validator.FORMAT_CHECKER)
+        # With formats, because a pattern must be a valid regular expression.
+        with panics_as_errors():
+            Draft202012Validator.check_schema(schema, Draft202012Validator.FORMAT_CHECKER)
     except SchemaError as problem:
         where = ".".join(map(str, (key, *problem.absolute_path)))
         yield where, problem.message
+    except RecursionError:
+        yield key, "is nested too deeply"
     resolver = Registry[Any]().resolver_with_root(DRAFT202012.create_resource(schema))
     for reference in _references(schema):
         try:
-            # Never fetched: the registry knows this schema alone.
+            # Nothing is fetched: the registry knows this schema only.
             resolver.lookup(reference)
         except Unresolvable:
-            yield key, f"the reference {reference} leads nowhere in this schema"
+            yield key, f"the reference {reference} does not resolve within this schema"
     if schema.get("type") != "object":
         yield f"{key}.type", 'must be "object"'
 
@@ -242,18 +252,18 @@ def _wrong_schema(key: str, schema: dict[str, Any]) -> Iterator[tuple[str, str]]
 def _references(schema: Any) -> Iterator[str]:
     match schema:
         case dict():
-            for name, each in schema.items():
-                if name in ("$ref", "$dynamicRef") and isinstance(each, str):
-                    yield each
-                yield from _references(each)
+            for name, subschema in schema.items():
+                if name in ("$ref", "$dynamicRef") and isinstance(subschema, str):
+                    yield subschema
+                yield from _references(subschema)
         case list():
-            for each in schema:
-                yield from _references(each)
+            for subschema in schema:
+                yield from _references(subschema)
 
 
-def _faults(task: Task) -> Iterator[tuple[str, str]]:
+def _consistency_errors(task: Task) -> Iterator[tuple[str, str]]:
     """
-    What does not go together in `task`.
+    Yield the keys of `task` that contradict others, each with the reason.
     """
     for wanted, offered in task.choices.items():
         chosen = task.answer_schema.get("properties", {}).get(wanted)
@@ -275,4 +285,4 @@ def _faults(task: Task) -> Iterator[tuple[str, str]]:
     except (InvalidInput, BadTemplate) as unfit:
         yield key, str(unfit)
     except Unresolvable:
-        yield key, "a reference of the schema leads nowhere"
+        yield key, "a reference in the schema does not resolve"

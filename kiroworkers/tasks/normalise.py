@@ -1,18 +1,17 @@
 """
-Harmless differences between what an agent said and what was asked for.
+Normalize harmless differences between an agent's answer and its schema.
 
-A model writes ``"Small"`` for ``small``, ``"5"`` for 5, or one string where a list
-of them is wanted.  Where the schema's own words leave no doubt what is meant, the
-value is brought into its form::
+A model writes ``"Small"`` for ``small``, ``"5"`` for 5, or one string where the
+schema wants a list of strings.  Where the schema leaves no doubt about the meaning,
+the value is converted::
 
     >>> schema = {"properties": {"size": {"type": "integer"}}}
-    >>> normalised({"size": "5"}, schema)
+    >>> normalize_answer({"size": "5"}, schema)
     ({'size': 5}, (Change(field='size', kind='number'),))
 
-Only what cannot fit as it is is touched: each of the three is a violation of the
-very keyword that says what is wanted.  So what fits comes back as it is, the same
-object.  Nothing is done where the schema allows more than one reading, by a
-reference, or below ``anyOf`` and its like.
+Only values that do not fit are changed, so a value that fits is returned as it is,
+the same object.  Nothing is changed where the schema allows more than one reading:
+behind a reference, or below ``anyOf`` and similar keywords.
 """
 
 from __future__ import annotations
@@ -28,16 +27,21 @@ from kiroworkers.json_schema import kinds_of
 
 Kind: TypeAlias = Literal["letter case", "number", "list"]
 
-_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,3})?")
 
-_WRITTEN_LIST = re.compile(r"^\s*[\[{]|[\n\r]")
+#: Text that spells several items, or none, instead of being one.
+_SPELLED_LIST = re.compile(r"^\s*[\[{]|[\n\r]")
 
 
 @frozen
 class Change:
     """
-    What was done to a field: its dotted path, without the places in lists.
+    Describe a change to a field.
+
+    Attributes:
+        field: The dotted path, without list indexes.
+        kind: What was changed.
     """
 
     field: str
@@ -46,90 +50,94 @@ class Change:
 
 def normalize_answer(value: Any, schema: Mapping[str, Any]) -> tuple[Any, tuple[Change, ...]]:
     """
-    `value` in the form that `schema` wants, and what was done to it, each but
-    once.  It need not fit: what else is wrong stays as it is.
+    Return `value` in the form that `schema` wants, and the distinct changes made.
+
+    The result need not fit: other problems are left as they are.
     """
     changes: dict[Change, None] = {}
-    return _normalised(value, schema, "", changes), tuple(changes)
+    return _normalize(value, schema, "", changes), tuple(changes)
 
 
-def _normalised(value: Any, schema: Any, path: str, changes: dict[Change, None]) -> Any:
+def _normalize(value: Any, schema: Any, path: str, changes: dict[Change, None]) -> Any:
     if not isinstance(schema, Mapping):
         return value
     match value:
         case dict():
-            found: Any = {
-                name: _normalised(each, schema["properties"][name], _below(path, name), changes)
-                if name in schema.get("properties", {})
-                else each
-                for name, each in value.items()
+            properties = schema.get("properties", {})
+            members = {
+                name: _normalize(member, properties[name], _join_path(path, name), changes)
+                if name in properties
+                else member
+                for name, member in value.items()
             }
-            return found if any(found[name] is not value[name] for name in value) else value
+            changed = any(members[name] is not value[name] for name in value)
+            return members if changed else value
         case list():
-            # Beside `prefixItems` it is for some of the items only.
-            items = None if "prefixItems" in schema else schema.get("items")
-            found = [_normalised(each, items, path, changes) for each in value]
-            same = all(new is old for new, old in zip(found, value, strict=True))
-            return value if same else found
+            # Next to `prefixItems`, `items` applies to some of the items only.
+            item_schema = None if "prefixItems" in schema else schema.get("items")
+            items = [_normalize(item, item_schema, path, changes) for item in value]
+            same = all(new is old for new, old in zip(items, value, strict=True))
+            return value if same else items
         case str():
-            return _reading(value, schema, path, changes)
+            return _convert(value, schema, path, changes)
     return value
 
 
-def _reading(text: str, schema: Mapping[str, Any], path: str, changes: dict[Change, None]) -> Any:
+def _convert(text: str, schema: Mapping[str, Any], path: str, changes: dict[Change, None]) -> Any:
     """
-    The one thing that `text` can mean where `schema` applies; itself if there is
-    none.
+    Return the only value that `text` can stand for under `schema`, or `text` itself.
     """
     kinds = kinds_of(schema)
-    found: Any = None
+    value: Any = None
     kind: Kind = "letter case"
     if "enum" in schema and kinds <= {"string", ""}:
-        found = _as_spelt(text, schema["enum"])
+        value = _match_case(text, schema["enum"])
     elif kinds in ({"integer"}, {"number"}):
-        found, kind = _number(text, kinds == {"integer"}), "number"
-    elif kinds == {"array"} and _is_one_of_many(text, schema):
-        item = _normalised(text, schema.get("items"), path, changes)
-        found, kind = [item], "list"
-    if found is None:
+        value, kind = _parse_number(text, kinds == {"integer"}), "number"
+    elif kinds == {"array"} and _is_single_item(text, schema):
+        item = _normalize(text, schema.get("items"), path, changes)
+        value, kind = [item], "list"
+    if value is None:
         return text
     changes.setdefault(Change(path, kind))
-    return found
+    return value
 
 
-def _as_spelt(text: str, words: list[Any]) -> str | None:
+def _match_case(text: str, choices: list[Any]) -> str | None:
     """
-    The one of `words` that is `text` in other letters.
+    Return the only one of `choices` that differs from `text` in letter case alone.
     """
-    if text in words:
+    if text in choices:
         return None
-    same = [each for each in words if isinstance(each, str) and each.casefold() == text.casefold()]
-    return same[0] if len(same) == 1 else None
+    folded = text.casefold()
+    matches = [word for word in choices if isinstance(word, str) and word.casefold() == folded]
+    return matches[0] if len(matches) == 1 else None
 
 
-def _is_one_of_many(text: str, schema: Mapping[str, Any]) -> bool:
+def _is_single_item(text: str, schema: Mapping[str, Any]) -> bool:
     """
-    Is `text` one item of the strings that `schema` wants a list of, and not all
-    of them, or none, written as a text?
+    Return whether `text` is one item of the list of strings that `schema` wants.
+
+    Text that spells the whole list, or an empty one, is not.
     """
     items = schema.get("items")
     if "prefixItems" in schema or not isinstance(items, Mapping):
         return False
     strings = kinds_of(items, "string" if "enum" in items else "") == {"string"}
-    return strings and bool(text.strip()) and not _WRITTEN_LIST.search(text)
+    return strings and bool(text.strip()) and not _SPELLED_LIST.search(text)
 
 
-def _number(text: str, whole: bool) -> int | float | None:
+def _parse_number(text: str, integer: bool) -> int | float | None:
     """
-    The number that JSON would read in `text`.
+    Return the number that `text` is in JSON, or None.
     """
-    if _WHOLE.fullmatch(text):
+    if _INTEGER.fullmatch(text):
         return int(text)
-    if whole or not _NUMBER.fullmatch(text):
+    if integer or not _NUMBER.fullmatch(text):
         return None
     number = float(text)
     return number if math.isfinite(number) else None
 
 
-def _below(path: str, name: str) -> str:
+def _join_path(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name

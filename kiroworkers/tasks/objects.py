@@ -1,5 +1,5 @@
 """
-Every JSON object in a text, whatever stands between, by a real JSON parser.
+Find every JSON object in a text with a real JSON parser.
 """
 
 from __future__ import annotations
@@ -10,39 +10,40 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-#: How much text may be read in vain: so many times its own length, and some.
-_PATIENCE = 4
-_LEAST_PATIENCE = 1_000_000
-#: What one attempt costs beside the text it reads.
-_ATTEMPT = 100
-#: The first window, and the longest token that its end can cut in two.
+#: How many characters may be read in failed attempts: a multiple of the text's
+#: length, and at least this many.
+_BUDGET_FACTOR = 4
+_MIN_BUDGET = 1_000_000
+#: What an attempt costs besides the characters it reads.
+_ATTEMPT_COST = 100
+#: The first window, and the longest token that its end can cut in two (characters).
 _WINDOW = 2048
-_TOKEN = 16
+_MAX_TOKEN = 16
 
 #: Where an object may begin.
 OPENING = re.compile(r'\{\s*["}]')
 
 
-def patience_for(text: str) -> int:
+def read_budget(text: str) -> int:
     """
-    How many characters may be read while looking for objects in `text`.
+    Return how many characters may be read while searching `text` for objects.
     """
-    return _PATIENCE * len(text) + _LEAST_PATIENCE
+    return _BUDGET_FACTOR * len(text) + _MIN_BUDGET
 
 
 def objects(text: str) -> Iterator[dict[str, Any]]:
     """
-    Every outermost JSON object in `text`, in order, whatever stands between.
+    Yield every outermost JSON object in `text`, in order of appearance.
 
-    Text that begins like an object again and again but never is one is given
-    up after work in proportion to its length.
+    The search ends early in text that begins like an object again and again without
+    being one, so its cost is proportional to the text's length.
     """
-    patience = patience_for(text)
+    budget = read_budget(text)
     opening = OPENING.search(text)
-    while opening is not None and patience > 0:
+    while opening is not None and budget > 0:
         start = opening.start()
         value, length = _object_at(text, start)
-        patience -= _ATTEMPT + length
+        budget -= _ATTEMPT_COST + length
         if value is not None:
             yield value
         opening = OPENING.search(text, start + length if value is not None else start + 1)
@@ -50,9 +51,10 @@ def objects(text: str) -> Iterator[dict[str, Any]]:
 
 def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
     """
-    The object that begins at `start`, or None, and how much of `text` it took
-    to know.  Read through a growing window, because a parser's error costs the
-    length of all it was given, and most false starts end soon.
+    Return the object that begins at `start`, or None, and the characters read.
+
+    The window grows, because a parser's error costs the length of all its input and
+    most false starts end soon.
     """
     width = _WINDOW
     while True:
@@ -61,7 +63,7 @@ def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
         try:
             value, length = _DECODER.raw_decode(window)
         except json.JSONDecodeError as problem:
-            cut = problem.msg.startswith("Unterminated") or problem.pos + _TOKEN > width
+            cut = problem.msg.startswith("Unterminated") or problem.pos + _MAX_TOKEN > width
             if whole or not cut:
                 return None, problem.pos
         except (ValueError, RecursionError):
@@ -88,7 +90,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 def decode(text: str) -> dict[str, Any] | None:
     """
-    The object that is all of `text`; None when it is none.
+    Return the JSON object that makes up the whole of `text`, or None.
     """
     value, length = _object_at(text, 0)
     return value if length == len(text) else None

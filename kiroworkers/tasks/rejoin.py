@@ -1,13 +1,13 @@
-"""
-JSON whose long lines a full-screen program has cut.
+r"""
+Rejoin JSON whose long lines a full-screen program has cut.
 
-Between two tokens a cut is nothing: JSON allows a newline there.  Inside a number
-or a word the two parts belong together, since no JSON has them side by side.
-Inside a string it is not known whether a space was at the cut, so each such cut
-has two readings.  All are made, and whoever knows the schema decides whether one
-alone fits::
+Between two tokens a cut does no harm: JSON allows a newline there.  Inside a number
+or a word the two parts belong together, since JSON never has them side by side.
+Inside a string nothing tells whether a space was lost at the cut, so each such cut
+has two readings.  All are produced, and the caller, who knows the schema, decides
+whether exactly one fits::
 
-    >>> [reading["a"] for reading in readings('{"a": "one\\n  two"}')]
+    >>> [reading["a"] for reading in readings('{"a": "one\n  two"}')]
     ['onetwo', 'one two']
 """
 
@@ -18,27 +18,28 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from kiroworkers.tasks.objects import OPENING, decode, patience_for
+from kiroworkers.tasks.objects import OPENING, decode, read_budget
 
-#: An object with more cuts inside its strings has too many readings.
-MOST_CUTS = 8
+#: The most cuts inside strings that are tried: each doubles the number of readings.
+MAX_CUTS = 8
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}]', re.DOTALL)
-_IN_WORD = re.compile(r"[\w.+-]")
+_WORD_CHARACTER = re.compile(r"[\w.+-]")
 
 
 def regions(text: str) -> Iterator[str]:
     """
-    Every outermost object in `text`, in order, as it stands there.  What only
-    begins like one is left out, and what is inside of it given; but nothing is
-    taken out of one that was cut.
+    Yield the text of every outermost object in `text`, in order of appearance.
+
+    Text that only begins like an object is skipped and its inside searched, but
+    nothing is extracted from the inside of an object that was cut.
     """
-    patience = patience_for(text)
+    budget = read_budget(text)
     opening = OPENING.search(text)
-    while opening is not None and patience > 0:
+    while opening is not None and budget > 0:
         start = opening.start()
-        end = _end_of(text, start)
-        patience -= (len(text) if end is None else end) - start
+        end = _object_end(text, start)
+        budget -= (len(text) if end is None else end) - start
         whole = False
         if end is not None:
             region = text[start:end]
@@ -50,11 +51,13 @@ def regions(text: str) -> Iterator[str]:
 
 def readings(region: str) -> Iterator[dict[str, Any]]:
     """
-    The objects that `region` can mean; none when it is no JSON, or when it is
-    cut in more than `MOST_CUTS` strings.
+    Yield the objects that `region` can stand for.
+
+    There are none if it is not JSON, or if strings are cut in more than `MAX_CUTS`
+    places.
     """
     first, *others = _parts(region)
-    if len(others) <= MOST_CUTS:
+    if len(others) <= MAX_CUTS:
         for joints in product(("", " "), repeat=len(others)):
             rest = (joint + part for joint, part in zip(joints, others, strict=True))
             value = decode(first + "".join(rest))
@@ -64,35 +67,35 @@ def readings(region: str) -> Iterator[dict[str, Any]]:
 
 def cuts(region: str) -> int:
     """
-    In how many places a string, a number or a word of `region` is cut.
+    Return in how many places a string, a number or a word of `region` is cut.
     """
-    found = len(_parts(region)) - 1
+    count = len(_parts(region)) - 1
     end = 0
     for token in _TOKEN.finditer(region):
-        found += _whole_words(region[end : token.start()])[1]
+        count += _join_words(region[end : token.start()])[1]
         end = token.end()
-    return found
+    return count
 
 
 def _parts(region: str) -> list[str]:
     """
-    `region`, apart at each cut inside a string, its numbers and words whole.
+    Split `region` at each cut inside a string, with numbers and words rejoined.
     """
     parts = [""]
     end = 0
     for token in _TOKEN.finditer(region):
         if token[0].startswith('"'):
-            first, *others = _lines(token[0])
-            parts[-1] += _whole_words(region[end : token.start()])[0] + first
+            first, *others = _trimmed_lines(token[0])
+            parts[-1] += _join_words(region[end : token.start()])[0] + first
             parts += others
             end = token.end()
-    parts[-1] += _whole_words(region[end:])[0]
+    parts[-1] += _join_words(region[end:])[0]
     return parts
 
 
-def _lines(text: str) -> list[str]:
+def _trimmed_lines(text: str) -> list[str]:
     """
-    The lines of `text`, without blanks where they were cut.
+    Return the lines of `text` without the blanks at their cuts.
     """
     first, *others = text.split("\n")
     if not others:
@@ -101,24 +104,26 @@ def _lines(text: str) -> list[str]:
     return [first.rstrip(), *filter(None, map(str.strip, middle)), last.lstrip()]
 
 
-def _whole_words(text: str) -> tuple[str, int]:
+def _join_words(text: str) -> tuple[str, int]:
     """
-    `text`, in which no string is, with its numbers and words whole, and how many
-    of them were cut.
+    Return `text` with its numbers and words rejoined, and how many were cut.
+
+    Args:
+        text: A piece of JSON that holds no string.
     """
-    first, *others = _lines(text)
+    first, *others = _trimmed_lines(text)
     words = 0
     joined = [first]
     for line in others:
-        cut = _IN_WORD.match(joined[-1][-1:]) and _IN_WORD.match(line)
+        cut = _WORD_CHARACTER.match(joined[-1][-1:]) and _WORD_CHARACTER.match(line)
         joined += ["" if cut else "\n", line]
         words += bool(cut)
     return "".join(joined), words
 
 
-def _end_of(text: str, start: int) -> int | None:
+def _object_end(text: str, start: int) -> int | None:
     """
-    Where the object that begins at `start` ends.
+    Return where the object that begins at `start` ends, or None if it does not.
     """
     depth = 0
     for token in _TOKEN.finditer(text, start):

@@ -1,5 +1,5 @@
 """
-Asking once more, in the same conversation, for an answer that did not fit.
+Make the prompt that asks an agent to correct an answer that did not fit.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from typing import Any
 from kiroworkers.tasks.literal import json_literal
 from kiroworkers.tasks.task import ANSWER_LAYOUTS, AnswerLayout
 
-#: What is wrong may quote the answer, so it enters as a JSON literal, as a client's
-#: text does.
+#: The reason may quote the answer, so it enters as a JSON literal, as client text does.
 _PROMPT = """\
 Task: repair
 Your last answer was not accepted. What is wrong with it, as data: {reason}
@@ -24,7 +23,12 @@ Inside its strings write an ampersand as \\u0026 and a backtick as \\u0060.
 
 def repair_prompt(reason: str, schema: Mapping[str, Any], layout: AnswerLayout) -> str:
     """
-    What to type when an answer was refused for `reason`, a sentence, by `schema`.
+    Return the prompt that asks again for an answer that fits `schema`.
+
+    Args:
+        reason: A sentence that says why the last answer was rejected.
+        schema: The JSON Schema of the answer.
+        layout: How the agent is to lay out its JSON.
     """
     return _PROMPT.format(
         reason=json_literal(reason), schema=json_literal(schema), layout=ANSWER_LAYOUTS[layout]

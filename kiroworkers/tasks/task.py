@@ -1,5 +1,5 @@
 """
-One thing to ask, as data: a prompt, an input schema and an answer schema.
+Describe a task as data: a prompt, an input schema and an answer schema.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from kiroworkers.json_schema import Validator
 from kiroworkers.tasks.answer import ParsedAnswer, find_answer
 from kiroworkers.tasks.template import Template, Value
 
-#: The form of the answer, by the name that `terminal` gives it.
+#: How an agent is to lay out its JSON; dialects use the same names.
 AnswerLayout: TypeAlias = Literal["compact", "lines"]
 ANSWER_LAYOUTS: Mapping[AnswerLayout, str] = {
     "compact": "compactly, on one line",
     "lines": "with each member and each list item on a line of its own",
 }
 
-#: The schema keywords that a missing or blank value trips over.
-_ABSENT = {"required", "minLength", "pattern"}
+#: The schema keywords that a missing or blank value violates.
+_ABSENCE_KEYWORDS = {"required", "minLength", "pattern"}
 
 
 @frozen
 class TaskLimits:
     """
-    How much a request to a task may take; None where the task does not say.
+    Limit what a request to a task may cost; None means no limit of its own.
 
     Attributes:
-        timeout: its deadline in seconds, its wait included.
-        prompt: how many characters its prompt may have.
+        timeout: The request's deadline in seconds, including the wait for a worker.
+        prompt: The maximum length of the prompt, in characters.
     """
 
     timeout: float | None = None
@@ -43,20 +43,21 @@ class TaskLimits:
 @frozen
 class Task:
     """
-    What to ask and what to accept.
+    Define what to ask and which answers to accept.
 
     Attributes:
-        prompt_template: a `Template` that may use ``request`` (the client's
-            input), ``schema`` (the answer's) and ``example``; each enters as one
-            line of JSON, and that is the only way in for client text.  ``layout``
-            says in words how the answer is to be laid out.
-        messages: our words where a field is missing or blank, by its dotted
-            path.
-        choices: for a list in the answer, by its name, the name of the list
-            in the input that it must choose from, where the client gives one.
-        agent: the name of the agent that answers where the client names none;
-            None for whichever is the first.
-        source: the file that it was read from, for the operator.
+        prompt_template: The source of a `Template` that may use ``request`` (the
+            client's input), ``schema`` (the answer's) and ``example``.  Each enters
+            as one line of JSON, the only way in for client text.  ``layout`` says in
+            words how the agent is to lay out its JSON.
+        input_schema: The JSON Schema of the request's body.
+        answer_schema: The JSON Schema of the answer.
+        messages: The error message for a missing or blank field, by its dotted path.
+        choices: Maps the name of a list in the answer to the name of a list in the
+            input: if the client sends the latter, the answer must choose from it.
+        agent: The agent that answers unless the client names one; None for the
+            server's first agent.
+        source: The file that the task was read from, for the operator.
     """
 
     name: str
@@ -73,9 +74,9 @@ class Task:
     limits: TaskLimits = TaskLimits()
     source: str = field(default="", eq=False)
     _template: Template = field(init=False, eq=False, repr=False)
-    # Both are in every prompt, and their literals are made but once.
-    _shown_schema: Value = field(init=False, eq=False, repr=False)
-    _shown_example: Value = field(init=False, eq=False, repr=False)
+    # Both are part of every prompt, so their literals are made only once.
+    _schema_value: Value = field(init=False, eq=False, repr=False)
+    _example_value: Value = field(init=False, eq=False, repr=False)
     _input: Validator = field(init=False, eq=False, repr=False)
     _answer: Validator = field(init=False, eq=False, repr=False)
 
@@ -83,12 +84,12 @@ class Task:
     def _make_template(self) -> Template:
         return Template(self.prompt_template, self.input_schema)
 
-    @_shown_schema.default
-    def _show_schema(self) -> Value:
+    @_schema_value.default
+    def _make_schema_value(self) -> Value:
         return Value(self.answer_schema)
 
-    @_shown_example.default
-    def _show_example(self) -> Value:
+    @_example_value.default
+    def _make_example_value(self) -> Value:
         return Value(self.example_answer)
 
     @_input.default
@@ -101,11 +102,10 @@ class Task:
 
     def accept(self, body: Any) -> dict[str, Any]:
         """
-        The request in `body` (parsed JSON), with optional fields that are null
-        left out.
+        Return the request in `body` (parsed JSON) without fields that are null.
 
         Raises:
-            InvalidInput: naming the field that does not fit.
+            InvalidInput: The body does not fit the input schema; names the field.
         """
         try:
             request = _without_nulls(body)
@@ -113,19 +113,22 @@ class Task:
             raise InvalidInput("", "The request is nested too deeply") from None
         for problem in self._input.problems(request)[:1]:
             sentence = problem.sentence
-            if problem.keyword in _ABSENT:
+            if problem.keyword in _ABSENCE_KEYWORDS:
                 sentence = self.messages.get(problem.field, sentence)
             raise InvalidInput(problem.field, sentence)
-        found: dict[str, Any] = request
-        return found
+        accepted: dict[str, Any] = request
+        return accepted
 
     def prompt(self, request: Mapping[str, Any], layout: AnswerLayout = "compact") -> str:
         """
-        What to type for an accepted `request`, to an agent on whose terminal
-        JSON survives in this `layout`.
+        Return the prompt for an accepted `request`.
+
+        Args:
+            request: The result of `accept`.
+            layout: The layout in which JSON survives on the agent's terminal.
 
         Raises:
-            InvalidInput: when it would be too long.
+            InvalidInput: The prompt would be too long.
         """
         properties = self.input_schema.get("properties", {})
         defaults = {
@@ -136,22 +139,26 @@ class Task:
         schema = self.answer_schema_for(request)
         return self._template.render(
             {**defaults, **request},
-            self._shown_schema if schema is self.answer_schema else Value(schema),
-            self._shown_example,
+            self._schema_value if schema is self.answer_schema else Value(schema),
+            self._example_value,
             ANSWER_LAYOUTS[layout],
             self.limits.prompt,
         )
 
-    def answer(self, request: Mapping[str, Any], text: str, wrapped: bool = False) -> ParsedAnswer:
+    def parse_answer(
+        self, request: Mapping[str, Any], text: str, wrapped: bool = False
+    ) -> ParsedAnswer:
         """
-        The answer to `request` in what an agent said after the question.
+        Return the answer to `request` in the agent's output.
 
         Args:
-            wrapped: its lines may be cut.
+            request: The result of `accept`.
+            text: What the agent printed after the prompt.
+            wrapped: Whether the terminal may have cut long lines.
 
         Raises:
-            AnswerSchemaMismatch: saying why none was found.
-            AnswerUnreadable: when it cannot be told for certain.
+            AnswerSchemaMismatch: No object in the text fits.
+            AnswerUnreadable: The text can be read in more than one way.
         """
         schema = self.answer_schema_for(request)
         known = self._answer if schema is self.answer_schema else None
@@ -159,7 +166,7 @@ class Task:
 
     def answer_schema_for(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """
-        The answer schema, its `choices` narrowed to what `request` offers.
+        Return the answer schema, with `choices` narrowed to what `request` offers.
         """
         offers = {
             wanted: request[offered]
@@ -176,7 +183,9 @@ class Task:
 
 def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
+        return {
+            name: _without_nulls(member) for name, member in value.items() if member is not None
+        }
     if isinstance(value, list):
-        return [_without_nulls(each) for each in value]
+        return [_without_nulls(item) for item in value]
     return value

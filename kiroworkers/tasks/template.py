@@ -1,20 +1,20 @@
 """
-The language that prompts are written in: a small part of Jinja, in its sandbox.
+Render prompts written in a small, sandboxed part of Jinja.
 
-A prompt may show values, choose by them and go through lists::
+A prompt may print values, test them and loop over lists::
 
     {{ request }}  {{ request.story.title }}
     {% if request.kind == "bug" %}…{% elif request.idea %}…{% else %}…{% endif %}
-    {% for each in request.criteria %}…{{ each }}…{% endfor %}
+    {% for criterion in request.criteria %}…{{ criterion }}…{% endfor %}
 
-That is all: no filters, no calls, no text made of text.  A value is opaque to the
-sandbox (`Value`), and all that can be seen of it is one JSON literal, so what a
-client sends can end no string, begin no line and hold no character that a
-terminal acts on.  A field that may be absent and is shows as ``null``.
+There is nothing else: no filters, no calls, no string operations.  A value is opaque
+to the sandbox (`Value`) and prints as one JSON literal, so client text cannot end a
+string, begin a line or contain a character that a terminal acts on.  An optional
+field that is absent prints as ``null``.
 
-A template is checked as a whole, the branches that its example does not take
-included: each field must be one that the input schema knows, and no line of its
-own text may begin like a command.
+A template is checked as a whole, including branches that its example does not take:
+each field must exist in the input schema, and no line of the template's own text may
+begin like a command.
 """
 
 from __future__ import annotations
@@ -31,35 +31,38 @@ from kiroworkers.errors import InvalidInput
 from kiroworkers.json_schema import kinds_of
 from kiroworkers.tasks.literal import UNPRINTABLE, json_literal
 
-#: Characters of a template, and items that one loop takes.
-LONGEST = 65_536
-MOST_ITEMS = 1_000
+#: The maximum length of a template (characters), and of a list in a loop (items).
+MAX_LENGTH = 65_536
+MAX_ITEMS = 1_000
 
-#: A prompt may be so many times as long as what went into it, and some.
-_REPEATED = 10
-_LEAST_ROOM = 1_000_000
+#: The maximum length of a prompt: a multiple of its values' length, plus a constant.
+_LENGTH_FACTOR = 10
+_LENGTH_ALLOWANCE = 1_000_000
 
-_COMMANDS = ("!", "/", "@")
+#: A line that begins with one of these is a command to a terminal agent.
+_COMMAND_MARKS = ("!", "/", "@")
 _ROOTS = ("request", "schema", "example", "layout")
 
-#: Keywords that may bring in fields which `properties` does not list.
-_COMPOSED = {"$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "patternProperties"}
+#: Keywords that may add fields which `properties` does not list.
+_COMPOSING_KEYWORDS = {"$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "patternProperties"}
 
-#: What is known of a value: its schema; None where it has no fields to show.
-_Known: TypeAlias = Mapping[str, Any] | None
+#: The schema of a value; None if the value has no fields to print.
+_Schema: TypeAlias = Mapping[str, Any] | None
 
 
 class BadTemplate(ValueError):
     """
-    The template cannot be used; the message names the line and the reason.
+    Raised when a template cannot be used; the message names the line and the reason.
     """
 
 
 @define(eq=False)
 class Value:
     """
-    Something JSON, of which templates see its literal, whether it is there, its
-    fields and its items.
+    Wrap a JSON value for templates.
+
+    Templates can print its literal, test whether it is truthy, and reach its fields
+    and items.
     """
 
     _json: Any
@@ -80,21 +83,21 @@ class Value:
 
     def __iter__(self) -> Iterator[Value]:
         items = self._json if isinstance(self._json, list) else []
-        if len(items) > MOST_ITEMS:
-            raise InvalidInput("", f"A list has more than {MOST_ITEMS} items")
+        if len(items) > MAX_ITEMS:
+            raise InvalidInput("", f"A list has more than {MAX_ITEMS} items")
         return map(Value, items)
 
     def member(self, name: str) -> Value:
         """
-        The field of this name; null where there is none.
+        Return the field `name`, or null if there is none.
         """
         return Value(self._json.get(name) if isinstance(self._json, dict) else None)
 
 
 @frozen
-class Words:
+class TrustedText:
     """
-    Words of ours, shown as they are.
+    Wrap text of our own, which prints as it is.
     """
 
     text: str
@@ -103,18 +106,18 @@ class Words:
         return self.text
 
 
-def _shown(value: object) -> object:
+def _finalize(value: object) -> object:
     """
-    The only way from an expression into a prompt.
+    Return `value` if prompts may print it; every expression passes through here.
     """
-    if not isinstance(value, Value | Words):
-        raise TypeError(f"{type(value).__name__} is not for prompts")
+    if not isinstance(value, Value | TrustedText):
+        raise TypeError(f"a prompt cannot print {type(value).__name__}")
     return value
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
     """
-    Fields of values are JSON's, never Python's, and nothing can be called.
+    Resolve attributes to JSON fields, never to Python attributes, and forbid calls.
     """
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -133,7 +136,7 @@ def _new_sandbox() -> _Sandbox:
     sandbox = _Sandbox(
         autoescape=False,
         undefined=StrictUndefined,
-        finalize=_shown,
+        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -148,10 +151,14 @@ SANDBOX = _new_sandbox()
 @frozen
 class Template:
     """
-    The template `source`, for requests that fit `input_schema`.
+    Hold a compiled template.
+
+    Attributes:
+        source: The text of the template.
+        input_schema: The JSON Schema of the requests that it will render.
 
     Raises:
-        BadTemplate: when it cannot be used.
+        BadTemplate: The template cannot be used.
     """
 
     source: str
@@ -160,16 +167,16 @@ class Template:
 
     @_compiled.default
     def _compile(self) -> Any:
-        if len(self.source) > LONGEST:
-            raise BadTemplate(f"has more than {LONGEST} characters")
+        if len(self.source) > MAX_LENGTH:
+            raise BadTemplate(f"has more than {MAX_LENGTH} characters")
         try:
             tree = SANDBOX.parse(self.source)
-            _Checker().body(tree.body, {"request": self.input_schema, **dict.fromkeys(_ROOTS[1:])})
+            _Checker().check(tree.body, {"request": self.input_schema, **dict.fromkeys(_ROOTS[1:])})
             return SANDBOX.from_string(tree)
         except TemplateSyntaxError as problem:
             raise BadTemplate(f"line {problem.lineno}: {problem.message}") from None
         except (RecursionError, SyntaxError, MemoryError):
-            # What Python says of the code that Jinja makes of it.
+            # Python cannot compile the code that Jinja generates.
             raise BadTemplate("is nested too deeply") from None
 
     def render(
@@ -181,31 +188,34 @@ class Template:
         limit: int | None = None,
     ) -> str:
         """
-        The prompt, without white space around it.
+        Return the prompt, without surrounding white space.
 
         Args:
-            layout: words.
-            limit: so many characters at most.
+            request: The accepted request.
+            schema: The JSON Schema of the answer.
+            example: The example answer.
+            layout: Words that say how to lay out the answer.
+            limit: The maximum length in characters, or None.
 
         Raises:
-            InvalidInput: when the request makes too long a prompt, or none.
-            BadTemplate: if the prompt would mean more to a terminal than its
-                text.
+            InvalidInput: The prompt would be too long, or empty.
+            BadTemplate: A terminal would take part of the prompt for a command.
         """
         values = {"request": Value(request), "schema": schema, "example": example}
-        room = _LEAST_ROOM + _REPEATED * sum(len(str(each)) for each in values.values())
+        size = sum(len(str(value)) for value in values.values())
+        remaining = _LENGTH_ALLOWANCE + _LENGTH_FACTOR * size
         if limit is not None:
-            room = min(room, limit)
+            remaining = min(remaining, limit)
         pieces: list[str] = []
-        for piece in self._compiled.generate(**values, layout=Words(layout)):
-            room -= len(piece)
-            if room < 0:
-                raise InvalidInput("", "The request makes too long a prompt")
+        for piece in self._compiled.generate(**values, layout=TrustedText(layout)):
+            remaining -= len(piece)
+            if remaining < 0:
+                raise InvalidInput("", "The request makes the prompt too long")
             pieces.append(piece)
         prompt = "".join(pieces).strip()
         if not prompt:
-            raise InvalidInput("", "The request makes an empty prompt")
-        problem = _problem_of(prompt)
+            raise InvalidInput("", "The request makes the prompt empty")
+        problem = _terminal_problem(prompt)
         if problem is not None:
             raise BadTemplate(problem)
         return prompt
@@ -213,13 +223,19 @@ class Template:
 
 class _Checker:
     """
-    Walks a template, and refuses what is not in the language.
+    Walk a template's syntax tree and reject what the language does not have.
     """
 
-    def body(self, body: list[nodes.Node], scope: Mapping[str, _Known]) -> None:
+    def check(self, body: list[nodes.Node], scope: Mapping[str, _Schema]) -> None:
         """
+        Check the nodes of a template, a branch or a loop.
+
         Args:
-            scope: the names there are.
+            body: The nodes.
+            scope: The names that may be used, each with its schema.
+
+        Raises:
+            BadTemplate: A node is not part of the language, or misuses a name.
         """
         for node in body:
             match node:
@@ -228,13 +244,13 @@ class _Checker:
                 case nodes.If():
                     self._test(node.test, scope)
                     for branch in (node.body, node.elif_, node.else_):
-                        self.body([*branch], scope)
+                        self.check([*branch], scope)
                 case nodes.For(target=nodes.Name()) if not (node.test or node.recursive):
                     self._loop(node, scope)
                 case _:
-                    raise _refused(node)
+                    raise _unsupported(node)
 
-    def _output(self, node: nodes.Output, scope: Mapping[str, _Known]) -> None:
+    def _output(self, node: nodes.Output, scope: Mapping[str, _Schema]) -> None:
         at_start = True
         for part in node.nodes:
             if isinstance(part, nodes.TemplateData):
@@ -243,24 +259,24 @@ class _Checker:
                 at_start = not last.strip() and (at_start or bool(newline))
             else:
                 self._path(part, scope)
-                # A literal is never empty: what follows it begins no line.
+                # A literal is never empty, so the text after it does not begin a line.
                 at_start = False
 
-    def _loop(self, node: nodes.For, scope: Mapping[str, _Known]) -> None:
+    def _loop(self, node: nodes.For, scope: Mapping[str, _Schema]) -> None:
         assert isinstance(node.target, nodes.Name), "matched before"
         if "" in scope:
-            raise BadTemplate(f"line {node.lineno}: a loop in a loop is not in the language")
+            raise BadTemplate(f"line {node.lineno}: loops cannot be nested")
         if node.target.name in scope:
-            raise BadTemplate(f"line {node.lineno}: the name {node.target.name} is taken")
+            raise BadTemplate(f"line {node.lineno}: the name {node.target.name} is already in use")
         known = self._path(node.iter, scope)
         if known is None or "array" not in kinds_of(known, "array"):
-            raise BadTemplate(f"line {node.lineno}: {_spelt(node.iter)} is no list")
+            raise BadTemplate(f"line {node.lineno}: {_path_of(node.iter)} is not a list")
         items = known.get("items")
         item = items if isinstance(items, Mapping) else {}
-        self.body(node.body, {**scope, node.target.name: item, "": None})
-        self.body(node.else_, scope)
+        self.check(node.body, {**scope, node.target.name: item, "": None})
+        self.check(node.else_, scope)
 
-    def _test(self, node: nodes.Node, scope: Mapping[str, _Known]) -> None:
+    def _test(self, node: nodes.Node, scope: Mapping[str, _Schema]) -> None:
         match node:
             case nodes.Not():
                 self._test(node.node, scope)
@@ -272,79 +288,89 @@ class _Checker:
             case _:
                 self._path(node, scope)
 
-    def _path(self, node: nodes.Node, scope: Mapping[str, _Known]) -> _Known:
+    def _path(self, node: nodes.Node, scope: Mapping[str, _Schema]) -> _Schema:
         """
-        What is known of the value that `node` names.
+        Return the schema of the value that `node` names.
         """
         match node:
             case nodes.Name(name=name):
                 if name not in scope:
-                    there = ", ".join(each for each in scope if each)
-                    raise BadTemplate(f"line {node.lineno}: there is no {name}; there are {there}")
+                    names = ", ".join(known for known in scope if known)
+                    raise BadTemplate(
+                        f"line {node.lineno}: unknown name {name}; the names are {names}"
+                    )
                 return scope[name]
             case nodes.Getattr(node=inner, attr=name):
                 return self._member(inner, name, scope)
             case nodes.Getitem(node=inner, arg=nodes.Const(value=str() as name)):
                 return self._member(inner, name, scope)
-        raise _refused(node)
+        raise _unsupported(node)
 
-    def _member(self, node: nodes.Node, name: str, scope: Mapping[str, _Known]) -> _Known:
+    def _member(self, node: nodes.Node, name: str, scope: Mapping[str, _Schema]) -> _Schema:
         known = self._path(node, scope)
         if known is None:
-            raise BadTemplate(f"line {node.lineno}: {_spelt(node)} has no fields")
-        there = known.get("properties", {})
-        if name in there:
-            return there[name] if isinstance(there[name], Mapping) else {}
-        if there and not _COMPOSED & set(known):
-            fields = ", ".join(there)
+            raise BadTemplate(f"line {node.lineno}: {_path_of(node)} has no fields")
+        properties = known.get("properties", {})
+        if name in properties:
+            return properties[name] if isinstance(properties[name], Mapping) else {}
+        if properties and not _COMPOSING_KEYWORDS & set(known):
+            fields = ", ".join(properties)
             raise BadTemplate(
-                f"line {node.lineno}: {_spelt(node)} has no field {name}; there are {fields}"
+                f"line {node.lineno}: {_path_of(node)} has no field {name}; its fields are {fields}"
             )
         return {}
 
     def _text(self, node: nodes.TemplateData, at_start: bool) -> None:
         for number, line in enumerate(node.data.split("\n")):
-            if (number or at_start) and line.lstrip().startswith(_COMMANDS):
+            if (number or at_start) and line.lstrip().startswith(_COMMAND_MARKS):
                 mark = line.lstrip()[0]
                 where = node.lineno + number
-                raise BadTemplate(f"line {where} begins with {mark}, a command in a terminal")
+                raise BadTemplate(
+                    f"line {where} begins with {mark}, which starts a command in a terminal"
+                )
         for number, line in enumerate(node.data.split("\n")):
-            strange = [each for each in line if unicodedata.category(each) in UNPRINTABLE]
-            if strange:
+            unprintable = [
+                character for character in line if unicodedata.category(character) in UNPRINTABLE
+            ]
+            if unprintable:
                 where = node.lineno + number
                 raise BadTemplate(
-                    f"line {where} holds U+{ord(strange[0]):04X}, no printed character"
+                    f"line {where} contains U+{ord(unprintable[0]):04X}, which is not printable"
                 )
-        problem = _problem_of(node.data, lines=False)
+        problem = _terminal_problem(node.data, lines=False)
         if problem is not None:
             raise BadTemplate(problem)
 
 
-def _problem_of(text: str, lines: bool = True) -> str | None:
+def _terminal_problem(text: str, lines: bool = True) -> str | None:
     """
-    Why a terminal would not take `text`, or an end of it, as text alone.
+    Return why a terminal would take `text` for more than text, or None.
+
+    Args:
+        text: A prompt, or a part of one.
+        lines: Whether the beginnings of lines are to be checked.
     """
-    if lines and any(line.lstrip().startswith(_COMMANDS) for line in text.split("\n")):
-        return "a line begins with !, / or @, a command in a terminal"
+    if lines and any(line.lstrip().startswith(_COMMAND_MARKS) for line in text.split("\n")):
+        return "a line begins with !, / or @, which starts a command in a terminal"
     if "`" in text or text.rstrip().endswith("\\"):
-        return "may hold no backtick and not end in a backslash"
+        return "may not contain a backtick or end with a backslash"
     return None
 
 
-def _refused(node: nodes.Node) -> BadTemplate:
+def _unsupported(node: nodes.Node) -> BadTemplate:
     kind = type(node).__name__.lower()
     return BadTemplate(
-        f"line {node.lineno}: {kind} is not in the language of prompts, which is names, "
-        "their fields, if and for"
+        f"line {node.lineno}: {kind} is not supported; prompts may use names, their fields, "
+        "if and for"
     )
 
 
-def _spelt(node: nodes.Node) -> str:
+def _path_of(node: nodes.Node) -> str:
     match node:
         case nodes.Name(name=name):
             return str(name)
         case nodes.Getattr(node=inner, attr=name):
-            return f"{_spelt(inner)}.{name}"
+            return f"{_path_of(inner)}.{name}"
         case nodes.Getitem(node=inner, arg=nodes.Const(value=name)):
-            return f"{_spelt(inner)}.{name}"
-    return "this"
+            return f"{_path_of(inner)}.{name}"
+    return "this value"

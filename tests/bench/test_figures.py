@@ -14,19 +14,19 @@ from bench.figures import cpu, percentile, resident
 
 class FigureTests(SynchronousTestCase):
     """
-    Tests for what is made of samples and of the kernel's counts.
+    Tests for the statistics of samples and the kernel's counts.
     """
 
     def test_percentile(self) -> None:
         """
-        A percentile is among the samples, also when they are few.
+        A percentile is one of the samples, even if they are few.
         """
         self.assertEqual(percentile([5.0, 1.0, 3.0], 50), 3.0)
-        self.assertAlmostEqual(percentile([float(each) for each in range(101)], 99), 99.0)
+        self.assertAlmostEqual(percentile([float(number) for number in range(101)], 99), 99.0)
 
     def test_cpu(self) -> None:
         """
-        The CPU of a process is what all its threads have used, in seconds.
+        The CPU time of a process is that of all its threads, in seconds.
         """
         before, used = cpu(os.getpid()), time.process_time()
         while time.process_time() - used < 0.1:
@@ -35,7 +35,7 @@ class FigureTests(SynchronousTestCase):
 
     def test_resident(self) -> None:
         """
-        Memory that is written to is in RAM, byte for byte.
+        Memory that was written to is resident, byte for byte.
         """
         before = resident(os.getpid())
         held = bytearray(b"x" * (64 << 20))

@@ -28,7 +28,7 @@ class LimitTests(SynchronousTestCase):
 
     def test_bounds(self) -> None:
         """
-        What a limit names is reached, too; what is beyond is not.
+        A value that equals the limit meets it, and one beyond does not.
         """
         self.assertTrue(Limit(most=1.5).reached(1.5))
         self.assertFalse(Limit(most=1.5).reached(1.51))
@@ -43,22 +43,22 @@ class FigureTests(SynchronousTestCase):
 
     def test_digits(self) -> None:
         """
-        A figure is shown with the digits that say something, and its unit.
+        A figure is printed with its significant digits and its unit.
         """
-        for found, shown in [
+        for value, printed in [
             (0.0555, "0.0555 ms"),
             (0.693, "0.69 ms"),
             (12.34, "12.3 ms"),
             (1450.2, "1,450 ms"),
         ]:
-            self.assertEqual(str(Figure("it", found, "ms")), shown)
+            self.assertEqual(str(Figure("it", value, "ms")), printed)
 
     def test_verdict(self) -> None:
         """
-        A figure says whether it reaches what it is to reach, by what was found and not
-        by what is shown; one that is to reach nothing says nothing.
+        The verdict of a figure depends on its exact value, not on the printed one; a figure
+        without a limit has no verdict.
         """
-        self.assertEqual([each.verdict for each in PARTS[0].figures], ["", "no", "yes"])
+        self.assertEqual([figure.verdict for figure in PARTS[0].figures], ["", "no", "yes"])
         self.assertEqual(Figure("it", 1.5004, "x", Limit(most=1.5)).verdict, "no")
 
 
@@ -69,7 +69,7 @@ class TextTests(SynchronousTestCase):
 
     def test_whole(self) -> None:
         """
-        A terminal shows the question, and a line for each figure.
+        The text has the question, and one line for each figure.
         """
         first, *lines = text(PARTS[0]).splitlines()
         self.assertEqual(first, "fast: how fast?")
@@ -90,20 +90,19 @@ class TableTests(SynchronousTestCase):
 
     def test_rows(self) -> None:
         """
-        A table has what it was measured with, and five cells for each figure; a part is
-        named once.
+        The table begins with the conditions and has five cells for each figure; the name of
+        a part appears once.
         """
-        shown = table(PARTS, {"Machine": "a small one"})
-        self.assertIn("* Machine: a small one\n", shown)
-        _, _, rows = shown.partition("     - Reached\n")
+        document = table(PARTS, {"Machine": "a small one"})
+        self.assertIn("* Machine: a small one\n", document)
+        _, _, rows = document.partition("     - Reached\n")
         self.assertEqual(rows.count("   * -"), 3)
         self.assertEqual(rows.count("     -"), 4 * 3)
         self.assertEqual(rows.count("``fast``"), 1)
 
     def test_rest_survives(self) -> None:
         """
-        What is written by hand around the table stays as it is, however often the table
-        is written.
+        The document around the table stays unchanged, however often the table is replaced.
         """
         document = f"Before.\n\n{BEGIN}\n\nold\n\n{END}\n\nAfter.\n"
         once = replaced(document, "new\n")
@@ -112,7 +111,7 @@ class TableTests(SynchronousTestCase):
 
     def test_no_place(self) -> None:
         """
-        A document without the one place for the table is refused, and not guessed at.
+        A document without exactly one place for the table is rejected.
         """
         for document in ["", BEGIN, END, f"{END}\n{BEGIN}", f"{BEGIN}{BEGIN}{END}"]:
             with self.assertRaises(ValueError):

@@ -9,35 +9,35 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.chat import accept
+from kiroworkers.chat import parse_request
 from kiroworkers.offline.__main__ import reply
 
 
 class ChatTests(SynchronousTestCase):
     """
-    Tests for what the offline agent replies to a conversation.
+    Tests for the offline agent's replies to a conversation.
     """
 
     def content(self, **others: Any) -> str:
         messages = [{"role": "user", "content": "Hello"}]
-        chat = accept({"model": "offline", "messages": messages, **others})
-        return chat.content(chat.answer({}, reply(chat.prompt({}, "compact")), False).value)
+        chat = parse_request({"model": "offline", "messages": messages, **others})
+        return chat.content(chat.parse_answer({}, reply(chat.prompt({}, "compact")), False).value)
 
     def test_honest(self) -> None:
         """
-        It says what it is, in words and in any object.
+        The agent says that it cannot converse, as text and in an object.
         """
-        said = self.content()
-        self.assertTrue(said.startswith("offline agent: "), said)
-        self.assertIn("5 characters", said)
-        found = json.loads(self.content(response_format={"type": "json_object"}))
-        self.assertEqual(found, {"error": said})
+        text = self.content()
+        self.assertTrue(text.startswith("offline agent: "), text)
+        self.assertIn("5 characters", text)
+        answer = json.loads(self.content(response_format={"type": "json_object"}))
+        self.assertEqual(answer, {"error": text})
 
     def test_odd(self) -> None:
         """
-        It bears whatever is pasted as a conversation.
+        The agent replies to malformed conversations, too.
         """
         odd: Any
         for odd in ({}, {"messages": 3}, {"messages": [1]}, {"messages": [{"content": 1}]}):
-            said = reply(f"Task: chat\nRequest: {json.dumps(odd)}")
-            self.assertIn("0 characters", said)
+            text = reply(f"Task: chat\nRequest: {json.dumps(odd)}")
+            self.assertIn("0 characters", text)

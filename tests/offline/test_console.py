@@ -1,5 +1,5 @@
 """
-Tests for L{kiroworkers.offline.console}.
+Tests for `kiroworkers.offline.console`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from kiroworkers.offline.console import Console
 from kiroworkers.offline.editor import Signal
 
 
-class Rehearsed(Console):
+class ScriptedConsole(Console):
     """
-    Reads `lines`, each followed by a Ctrl-C that comes as a signal; keeps what
-    it prints and the turns it takes.
+    Read given lines, each followed by a Ctrl-C that arrives as a signal.
+
+    Attributes:
+        printed: Everything that was written.
+        turns: The prompts of all turns that began.
     """
 
     def __init__(self, lines: Iterable[str | Signal]) -> None:
@@ -41,7 +44,7 @@ class Rehearsed(Console):
 
 class InterruptTests(SynchronousTestCase):
     """
-    Tests for what a Ctrl-C means to L{Console}.
+    Tests for a Ctrl-C that `Console` receives as a signal.
     """
 
     def setUp(self) -> None:
@@ -49,10 +52,10 @@ class InterruptTests(SynchronousTestCase):
 
     def test_between_editor_and_turn(self) -> None:
         """
-        A Ctrl-C that comes after the line was read and before its turn began
-        cancels that turn, and does not end the program.
+        A Ctrl-C that arrives after a line was read and before its turn begins cancels that
+        turn, and does not end the program.
         """
-        console = Rehearsed(["one", "two"])
+        console = ScriptedConsole(["one", "two"])
         self.assertEqual(console.run(), 0)
         self.assertEqual(console.turns, [])
         self.assertEqual(console.printed, ["", classic.CANCELLED, classic.CANCELLED])

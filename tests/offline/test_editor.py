@@ -27,8 +27,8 @@ class EditorTests(SynchronousTestCase):
 
     def test_prompt_cycle(self) -> None:
         """
-        Reading begins and ends with the marks of bracketed paste, the prompt
-        and its hint between them.
+        The editor marks the beginning and the end of its reading as bracketed paste does,
+        and draws the prompt and its hint in between.
         """
         editor = LineEditor("\x1b[35m> \x1b[0m", "What?")
         opened = editor.open()
@@ -50,13 +50,13 @@ class EditorTests(SynchronousTestCase):
 
     def test_rest_of_a_read_is_lost(self) -> None:
         """
-        What follows the submitting CR in the same read is lost.
+        Input after the submitting CR in the same read is lost.
         """
         self.assertEqual(self.read(b"hi\r/clear\r"), "hi")
 
     def test_paste(self) -> None:
         """
-        A paste is text, its newlines too, however its marks are cut.
+        A paste is text, including its newlines, however the reads cut its marks.
         """
         paste = b"\x1b[200~/quit\r\n\x03!ls\x1b[201~\r"
         expected = "/quit\n\x03!ls"
@@ -77,7 +77,7 @@ class EditorTests(SynchronousTestCase):
     @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1))
     def test_any_text(self, text: str) -> None:
         """
-        Any pasted text is read as it was, byte by byte too.
+        Any pasted text is read unchanged, also byte by byte.
         """
         text = text.replace("`", "'").rstrip("\\") + "."
         paste = b"\x1b[200~" + text.encode() + b"\x1b[201~"

@@ -56,43 +56,45 @@ class LoadTests(SynchronousTestCase):
         """
         name, answer = 'name = "echo"', '[answer]\ntype = "object"'
         a_table = f"{answer}\nproperties.x = "
+        deep = "{ not = " * 300 + "{}" + " }" * 300
         for old, new, reason in [
             (name, "", "name: is missing"),
             (name, 'name = "echo', "line 2"),
             (name, f"{name}\n{name}", "line 3"),
-            (name, 'name = "Echo it"', "name: must be at most 64 of the characters a-z"),
-            (name, "name = 3", "name: must be a text"),
-            ('"Echo"', '" "', "title: must be a text"),
+            (name, 'name = "Echo it"', "name: must be 1 to 64 of the characters a-z"),
+            (name, "name = 3", "name: must be a non-empty string"),
+            ('"Echo"', '" "', "title: must be a non-empty string"),
             (name, f"{name}\nagent = ''", "agent: must be the name"),
             (name, f"{name}\nagent = ['q']", "agent: must be the name"),
-            (name, f"{name}\nlimit = 3", "limit: is not known; there are name, title"),
+            (name, f"{name}\nlimit = 3", "limit: is unknown; the known keys are name, title"),
             (name, f"{name}\nlimits = 3", "limits: must be a table"),
             (name, f"{name}\nlimits.timeout = 0", "limits.timeout: must be a number of seconds"),
             (name, f"{name}\nlimits.timeout = true", "limits.timeout: must be a number"),
-            (name, f"{name}\nlimits.timeout = inf", "limits: holds a date, nan or inf"),
+            (name, f"{name}\nlimits.timeout = inf", "limits: contains a date, nan or inf"),
             (name, f"{name}\nlimits.prompt = 1.5", "limits.prompt: must be a whole number"),
-            (name, f"{name}\nlimits.prompt = 9", "prompt: The request makes too long a prompt"),
-            (name, f"{name}\nlimits.credits = 9", "limits.credits: is not known; there are"),
+            (name, f"{name}\nlimits.prompt = 9", "prompt: The request makes the prompt too long"),
+            (name, f"{name}\nlimits.credits = 9", "limits.credits: is unknown; the known keys are"),
             (name, f"{name}\nmessages = 3", "messages: must be a table"),
-            (name, f"{name}\nmessages.x = 3", "messages.x: must be a text"),
+            (name, f"{name}\nmessages.x = 3", "messages.x: must be a non-empty string"),
             (name, f"{name}\nchoices.said = 'x'", "choices.said: answer.properties.said must be"),
             ("[input]\ntype", "[input]\ntyp", 'input.type: must be "object"'),
             (answer, '[answer]\ntype = "obj"', "answer.type: "),
             (answer, f"{a_table}{{ pattern = '(' }}", "answer.properties.x.pattern: '('"),
             (answer, f"{a_table}{{ type = 'strin' }}", "answer.properties.x.type: 'strin'"),
-            (answer, f"{a_table}{{ default = 1979-05-27 }}", "answer: holds a date"),
-            (answer, f"{a_table}{{ '$ref' = '#/$defs/y' }}", "#/$defs/y leads nowhere"),
-            (answer, f"{a_table}{{ '$ref' = 'http://localhost/x' }}", "localhost/x leads nowhere"),
-            (answer, f'{answer}\n"$ref" = "#"', "the schema refers to itself without end"),
+            (answer, f"{a_table}{{ default = 1979-05-27 }}", "answer: contains a date"),
+            (answer, f"{a_table}{{ '$ref' = '#/$defs/y' }}", "#/$defs/y does not resolve"),
+            (answer, f"{a_table}{{ '$ref' = 'http://localhost/x' }}", "t/x does not resolve"),
+            (answer, f'{answer}\n"$ref" = "#"', "schema refers to itself without end"),
             ("{{ request }}", "{{ request", "prompt: line 1: expected token"),
-            ("{{ request }}", "{{ idea }}", "prompt: line 1: there is no idea"),
+            ("{{ request }}", "{{ idea }}", "prompt: line 1: unknown name idea"),
             ("Say {{ request }}", "!ls {{ request }}", "prompt: line 1 begins with !"),
-            ("Say {{ request }}", "``` {{ request }}", "prompt: may hold no backtick"),
+            ("Say {{ request }}", "``` {{ request }}", "prompt: may not contain a backtick"),
             ("answer = { said", "answer = { sad", "example.answer: said is required"),
             ("input = {}", "input = 3", "example.input: must be a table"),
             ("input = {}", "inputs = {}", "example.input: must be a table"),
-            ("input = {}", "input = {}\nmore = {}", "example.more: is not known"),
+            ("input = {}", "input = {}\nmore = {}", "example.more: is unknown"),
             ("[input]\n", "[input]\nrequired = ['x']\n", "example.input: x is required"),
+            (answer, f"{answer}\nnot = {deep}", "answer: is nested too deeply"),
         ]:
             text = GOOD.replace(old, new)
             self.assertNotEqual(text, GOOD)
@@ -188,7 +190,7 @@ class CatalogueTests(SynchronousTestCase):
         self.write("b.toml", "Bad")
         self.assert_refused("b.toml: name: must be")
         self.write("b.toml", "other")
-        self.assert_refused(f"b.toml: name: other is that of {self.folder / 'a.toml'}, too")
+        self.assert_refused(f"b.toml: name: other is already used by {self.folder / 'a.toml'}")
         self.write("b.toml", "third")
         self.refused = "third"
         self.assert_refused("third: not here")

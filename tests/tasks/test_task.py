@@ -211,7 +211,7 @@ class BuiltinTests(SynchronousTestCase):
         """
         self.assertIn("Traceability_Insight", self.story.prompt({"idea": "x"}))
         answer = {**STORY_ANSWER, "components": ["Elsewhere"]}
-        self.assertEqual(self.story.answer({"idea": "x"}, json.dumps(answer)).value, answer)
+        self.assertEqual(self.story.parse_answer({"idea": "x"}, json.dumps(answer)).value, answer)
 
     def test_given_components_are_the_only_ones(self) -> None:
         """
@@ -220,8 +220,8 @@ class BuiltinTests(SynchronousTestCase):
         request = {"idea": "x", "components": ["Door", "Roof"]}
         self.assertNotIn("WorkModel", self.story.prompt(request).partition("An example")[0])
         with self.assertRaises(AnswerSchemaMismatch):
-            self.story.answer(request, json.dumps(STORY_ANSWER))
-        answer = self.story.answer(
+            self.story.parse_answer(request, json.dumps(STORY_ANSWER))
+        answer = self.story.parse_answer(
             request, json.dumps({**STORY_ANSWER, "components": ["door"]})
         ).value
         self.assertEqual(answer["components"], ["Door"])
@@ -241,13 +241,13 @@ class BuiltinTests(SynchronousTestCase):
         ]
         for change in story_changes:
             with self.assertRaises(AnswerSchemaMismatch):
-                self.story.answer({"idea": "x"}, json.dumps({**STORY_ANSWER, **change}))
+                self.story.parse_answer({"idea": "x"}, json.dumps({**STORY_ANSWER, **change}))
         test = self.tasks["generate-test"]
         test_changes: list[dict[str, Any]] = [{"then": []}, {"given": ""}, {"when": [""]}]
         for change in test_changes:
             answer = {"title": "t", "given": ["g"], "when": ["w"], "then": ["t"], **change}
             with self.assertRaises(AnswerSchemaMismatch):
-                test.answer({"story": {"title": "x"}}, json.dumps(answer))
+                test.parse_answer({"story": {"title": "x"}}, json.dumps(answer))
 
     def test_harmless_differences(self) -> None:
         """
@@ -255,11 +255,11 @@ class BuiltinTests(SynchronousTestCase):
         brought into form, and that is told.
         """
         said = {**STORY_ANSWER, "storyPoint": "2", "acceptanceCriteria": "A file is made"}
-        found = self.story.answer({"idea": "x"}, json.dumps(said))
+        found = self.story.parse_answer({"idea": "x"}, json.dumps(said))
         self.assertEqual(found.value, STORY_ANSWER)
         fields = [(each.field, each.kind) for each in found.normalized]
         self.assertEqual(fields, [("storyPoint", "number"), ("acceptanceCriteria", "list")])
-        self.assertEqual(self.story.answer({}, json.dumps(STORY_ANSWER)).normalized, ())
+        self.assertEqual(self.story.parse_answer({}, json.dumps(STORY_ANSWER)).normalized, ())
 
     def test_criterion_in_lower_case(self) -> None:
         """
@@ -269,6 +269,8 @@ class BuiltinTests(SynchronousTestCase):
         task = self.tasks["analyze-invest"]
         warning = {"criterion": "Testable", "message": "m", "suggestion": "s"}
         said = json.dumps({"summary": "s", "warnings": [warning]})
-        answer = task.answer({}, said).value
+        answer = task.parse_answer({}, said).value
         self.assertEqual(answer["warnings"][0]["criterion"], "testable")
-        self.assertEqual(task.answer({}, '{"summary": "s", "warnings": []}').value["warnings"], [])
+        self.assertEqual(
+            task.parse_answer({}, '{"summary": "s", "warnings": []}').value["warnings"], []
+        )

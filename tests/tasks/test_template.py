@@ -14,7 +14,7 @@ from jinja2.exceptions import SecurityError, UndefinedError
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import InvalidInput
-from kiroworkers.tasks.template import MOST_ITEMS, SANDBOX, BadTemplate, Template, Value
+from kiroworkers.tasks.template import MAX_ITEMS, SANDBOX, BadTemplate, Template, Value
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -103,7 +103,7 @@ class RenderTests(SynchronousTestCase):
         loop = "{% for each in request.items %}{{ request }}{% endfor %}"
         cases: list[tuple[str, int | None, dict[str, Any]]] = [
             ("{{ request.idea }}", 4, {"idea": "abc"}),
-            (loop, None, {"items": ["x"] * (MOST_ITEMS + 1)}),
+            (loop, None, {"items": ["x"] * (MAX_ITEMS + 1)}),
             (loop, None, {"items": ["x" * 1000] * 500}),
             (loop, None, {}),
         ]
@@ -198,13 +198,22 @@ class RefusalTests(SynchronousTestCase):
         A mistake is told by its line, also where the example does not come by.
         """
         for source, reason in [
-            ("a\n{{ request.ide }}", "line 2: request has no field ide; there are idea, items"),
+            (
+                "a\n{{ request.ide }}",
+                "line 2: request has no field ide; its fields are idea, items",
+            ),
             ("{% if request.idea %}{{ request.story.titel }}{% endif %}", "request.story has no"),
-            ("{{ idea }}", "line 1: there is no idea; there are request, schema, example, layout"),
+            (
+                "{{ idea }}",
+                "line 1: unknown name idea; the names are request, schema, example, layout",
+            ),
             ("{{ layout.x }}", "line 1: layout has no fields"),
-            ("{% for each in request.idea %}{% endfor %}", "line 1: request.idea is no list"),
-            ("{% for idea in request.items %}{{ idea.x }}{{ each }}{% endfor %}", "no each"),
-            ("{% for layout in request.items %}{% endfor %}", "the name layout is taken"),
+            ("{% for each in request.idea %}{% endfor %}", "line 1: request.idea is not a list"),
+            (
+                "{% for idea in request.items %}{{ idea.x }}{{ each }}{% endfor %}",
+                "unknown name each",
+            ),
+            ("{% for layout in request.items %}{% endfor %}", "the name layout is already in use"),
             ("{% for each in request.people %}{{ each.nam }}{% endfor %}", "each has no field nam"),
             ("a\n\n{{ request.idea }", "line 3: unexpected '}'"),
             ("{{ request.idea", "line 1: unexpected end"),
@@ -228,12 +237,12 @@ class RefusalTests(SynchronousTestCase):
             ("{{ request }}\n/quit", "line 2 begins with /"),
             ("{{ request }}\n{% raw %}/{% endraw %}", "line 2 begins with /"),
             ("{{ request }}\n{# x #} {# y #}/", "line 2 begins with /"),
-            ("a ` b", "may hold no backtick"),
-            ("a\\", "not end in a backslash"),
-            ("{% if request.idea %}a \\ {% endif %}", "not end in a backslash"),
-            ("a\x1b[201~", "line 1 holds U+001B"),
-            ("a\nb\u202e", "line 2 holds U+202E"),
-            ("a\tb", "line 1 holds U+0009"),
+            ("a ` b", "may not contain a backtick"),
+            ("a\\", "or end with a backslash"),
+            ("{% if request.idea %}a \\ {% endif %}", "or end with a backslash"),
+            ("a\x1b[201~", "line 1 contains U+001B"),
+            ("a\nb\u202e", "line 2 contains U+202E"),
+            ("a\tb", "line 1 contains U+0009"),
         ]:
             self.assertIn(reason, self.refusal(source))
         self.assertEqual(rendered("a/{{ request.idea }}/b@c!", idea="x"), 'a/"x"/b@c!')

@@ -1,9 +1,9 @@
 """
-The tasks that the offline agent can do, and by which rules.
+Map the tasks that the offline agent can do to their rules.
 
-One module for each task (`story`, `acceptance`, `invest`); below them the reading
-of English wishes (`idea`, `frames`, `action`) on lists of `words`, `verbs`,
-`people` and `kinds` of actions.
+`story`, `acceptance` and `invest` hold the rules of one task each.  They rest on
+modules that understand a wish in English (`idea`, `sentence_patterns`, `action`), and
+these on lists of `words`, `verbs`, `people` and `kinds` of actions.
 """
 
 from __future__ import annotations

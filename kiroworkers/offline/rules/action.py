@@ -1,5 +1,5 @@
 """
-Reading what somebody wants to do: "export the list to CSV" as verb and object.
+Read an action in English: "export the list to CSV" as a verb and its object.
 """
 
 from __future__ import annotations
@@ -37,23 +37,25 @@ _TIME = re.compile(
     r"\d+)|daily|weekly|monthly|hourly|automatically|again|anytime",
     re.I,
 )
-# "upload up to 10 files" speaks of files, "drag and drop stories" of stories.
+# The object of "upload up to 10 files" is "files", that of "drag and drop stories" is "stories".
 _LIMIT = re.compile(r"^(?:(?:up to|at least|at most|more than) \d+ |and \w+ )", re.I)
-_COMPARED = re.compile(r" (?:better|faster|easier|nicer|simpler|\w{3,}er|more \w+|less \w+)$", re.I)
-_BE_TOLD = re.compile(r"^(?:be|get) (?:notified|alerted|reminded|informed|warned|told)\b", re.I)
-_HAVING = tuple(f"have {each} " for each in ("a", "an", "the", "some", "my", "our"))
-_ASKING = word_set("which what who how whether where when that why")
+_COMPARATIVE = re.compile(
+    r" (?:better|faster|easier|nicer|simpler|\w{3,}er|more \w+|less \w+)$", re.I
+)
+_BE_NOTIFIED = re.compile(r"^(?:be|get) (?:notified|alerted|reminded|informed|warned|told)\b", re.I)
+_HAVE_A = tuple(f"have {determiner} " for determiner in ("a", "an", "the", "some", "my", "our"))
+_QUESTION_WORDS = word_set("which what who how whether where when that why")
 _BREAKS = (PREPOSITIONS - {"of"}) | CLAUSES | {"which", "not"}
-# "search for stories" speaks of the stories.
-_TAKES = {
+# Prepositions that stand between a verb and its object: "search for stories".
+_OBJECT_PREPOSITIONS = {
     "search": ("for",), "look": ("for", "at"), "find": ("out",), "comment": ("on",),
     "log": ("in", "into"), "sign": ("in", "up"), "reply": ("to",), "connect": ("to", "with"),
     "integrate": ("with",), "subscribe": ("to",), "vote": ("on", "for"), "sync": ("with",),
     "go": ("to",), "chat": ("with",), "talk": ("to",), "register": ("for",), "pay": ("for",),
     "filter": ("by", "on"), "sort": ("by",), "report": ("on",), "answer": ("to",),
 }  # fmt: skip
-#: One action in two words.
-_PAIRS = frozenset(
+#: Pairs of verbs that are one action.
+_VERB_PAIRS = frozenset(
     {
         ("drag", "drop"),
         ("copy", "paste"),
@@ -81,8 +83,13 @@ _INTO_FORMAT = {"export": "as", "import": "from", "download": "as", "upload": "a
 @dataclass(frozen=True)
 class Action:
     """
-    One thing to do: `text` in full, its `verb` in base form with its `kind`,
-    and what it is done to (`object`); empty where we cannot tell.
+    Represent one thing to do.
+
+    Attributes:
+        text: The whole phrase.
+        verb: The verb in base form; empty if unknown.
+        kind: The kind of action, a key of `verbs.KINDS`; empty if unknown.
+        object: The thing that the action is done to; empty if unknown.
     """
 
     text: str
@@ -93,26 +100,28 @@ class Action:
     @property
     def rest(self) -> str:
         """
-        All that follows the verb.
+        Return the text after the verb.
         """
         lower = self.text.lower()
-        at = lower.find(self.verb) if self.verb else -1
-        return self.text[at + len(self.verb) :].strip() if at >= 0 else self.text
+        index = lower.find(self.verb) if self.verb else -1
+        return self.text[index + len(self.verb) :].strip() if index >= 0 else self.text
 
 
 def split_clause(text: str) -> tuple[str, str]:
     """
-    `text` before its condition, and the condition: "… when a build fails".
+    Split `text` before its condition, such as "when a build fails".
     """
-    found = _CLAUSE.search(text)
-    if found is None or found.start() == 0:
+    clause = _CLAUSE.search(text)
+    if clause is None or clause.start() == 0:
         return text, ""
-    return bare(text[: found.start()]), text[found.end() :]
+    return bare(text[: clause.start()]), text[clause.end() :]
 
 
 def verb_at_start(text: str) -> str:
     """
-    The verb that `text` begins with, in base form; empty when a noun is as likely.
+    Return the verb at the start of `text`, in base form.
+
+    The result is empty if there is none, or if the word could as well be a noun.
     """
     tokens = [token.lower().strip(',.:;"“”') for token in text.split(" ", 4)[:4]]
     if tokens and (tokens[0] in _ADVERBS or (len(tokens[0]) > 4 and tokens[0].endswith("ly"))):
@@ -133,7 +142,7 @@ def verb_at_start(text: str) -> str:
 
 
 def _follows_verb(word: str) -> bool:
-    if word in verbs.NOUNS:
+    if word in verbs.FEATURE_NOUNS:
         return False
     return (
         word in DETERMINERS
@@ -149,41 +158,42 @@ def _follows_verb(word: str) -> bool:
 
 def read_action(text: str, verbal: bool = False) -> Action:
     """
-    `text`, a phrase such as "to export stories" or "CSV export", as an action.
+    Return the action that a phrase describes.
 
     Args:
-        verbal: it stood where only a verb can ("should …", "want to …").
+        text: A phrase such as "to export stories" or "CSV export".
+        verbal: Whether the phrase stood where only a verb can stand ("should …").
     """
     original = re.sub(r"^(?:to|be able to) ", "", bare(text), flags=re.I)
     text = uncapitalised(original)
-    told = _BE_TOLD.match(text)
-    if told is not None:
-        return Action(text, told[0].lower(), "notify")
+    notified = _BE_NOTIFIED.match(text)
+    if notified is not None:
+        return Action(text, notified[0].lower(), "notify")
     verb = verb_at_start(text)
-    if verb == "have" and text.lower().startswith(_HAVING):
-        return _read_noun(text.split(" ", 1)[1])
+    if verb == "have" and text.lower().startswith(_HAVE_A):
+        return _read_noun_phrase(text.split(" ", 1)[1])
     if verb:
-        return _done(text, verb)
+        return _read_verb_phrase(text, verb)
     first, _, rest = text.partition(" ")
     if verbal and rest and first.isalpha() and first.lower() not in FUNCTION_WORDS:
-        return _done(text, first.lower())
+        return _read_verb_phrase(text, first.lower())
     base = verbs.BASE_OF_GERUND.get(first.lower(), "")
-    if base and rest.split(" ")[0].lower() not in verbs.NOUNS:
-        return _done(f"{base} {rest}".strip(), base)
+    if base and rest.split(" ")[0].lower() not in verbs.FEATURE_NOUNS:
+        return _read_verb_phrase(f"{base} {rest}".strip(), base)
     if verbs.is_verb(first.lower()) and (not rest or first.lower() not in verbs.ALSO_NOUNS):
-        return _done(text, first.lower())
-    return _read_noun(original)
+        return _read_verb_phrase(text, first.lower())
+    return _read_noun_phrase(original)
 
 
-def _done(text: str, verb: str) -> Action:
-    if verb == "make" and _COMPARED.search(text):
-        return Action(text, verb, "improve", _object(_COMPARED.sub("", text), verb))
+def _read_verb_phrase(text: str, verb: str) -> Action:
+    if verb == "make" and _COMPARATIVE.search(text):
+        return Action(text, verb, "improve", _object(_COMPARATIVE.sub("", text), verb))
     thing = _object(text, verb)
     kind = verbs.kind_of(verb)
     if verb in ("get", "receive", "have"):
-        # To get a message is to be notified, to get a report is to see figures.
+        # To get a message is to be notified, but to get a report is to see figures.
         head = _noun_and_complement(thing)[0].split(" ")[-1].lower()
-        kind = verbs.NOUNS.get(head, "").partition("+")[2] or kind
+        kind = verbs.FEATURE_NOUNS.get(head, "").partition("+")[2] or kind
     return Action(text, verb, kind, thing)
 
 
@@ -192,39 +202,42 @@ def _object(text: str, verb: str) -> str:
     tokens = _LIMIT.sub("", _TIME.sub("", after).strip()).split()
     if tokens and tokens[0].lower() in PRONOUNS:
         return ""
-    if tokens and tokens[0].lower() in (*_TAKES.get(verb.split(" ")[0], ()), "through"):
-        # "filter by status" names no object of its own.
+    if tokens and tokens[0].lower() in (
+        *_OBJECT_PREPOSITIONS.get(verb.split(" ")[0], ()),
+        "through",
+    ):
+        # "filter by status" has no object.
         tokens = [] if tokens[0].lower() in ("by", "in", "into") else tokens[1:]
-    if tokens and tokens[0].lower() in _ASKING:
+    if tokens and tokens[0].lower() in _QUESTION_WORDS:
         return bare(" ".join(tokens))
-    kept: list[str] = []
+    kept_tokens: list[str] = []
     for token in tokens:
         if (
             bare(token).lower() in _BREAKS
-            or (kept and token == "up")
-            or (kept[-1:] == ["of"] and token[:1].isdigit())
+            or (kept_tokens and token == "up")
+            or (kept_tokens[-1:] == ["of"] and token[:1].isdigit())
         ):
             break
-        kept.append(token)
+        kept_tokens.append(token)
         if token.endswith((",", ";", ":", ".")):
             break
-    found = bare(" ".join(kept)).removesuffix(" of")
-    return found if found.lower() not in PRONOUNS else ""
+    thing = bare(" ".join(kept_tokens)).removesuffix(" of")
+    return thing if thing.lower() not in PRONOUNS else ""
 
 
-def _read_noun(text: str) -> Action:
+def _read_noun_phrase(text: str) -> Action:
     """
-    What somebody does who has a thing of this name.
+    Return the action that somebody does with a feature of this name.
     """
     original, text = text, uncapitalised(text)
     head, tail = _noun_and_complement(text)
     modifiers = head.split(" ")
     noun = modifiers.pop().lower()
-    meaning = verbs.NOUNS.get(noun, "") or verbs.BASE_OF_GERUND.get(noun, "")
+    meaning = verbs.FEATURE_NOUNS.get(noun, "") or verbs.BASE_OF_GERUND.get(noun, "")
     if meaning and "+" not in meaning and text.split(" ")[0].lower() not in DETERMINERS:
-        doing = _nominal(meaning, modifiers, tail)
+        doing = _noun_to_action(meaning, modifiers, tail)
         if doing:
-            return read_action(doing) if verb_at_start(doing) else _done(doing, meaning)
+            return read_action(doing) if verb_at_start(doing) else _read_verb_phrase(doing, meaning)
     thing = text if looks_english(text, verbs.KNOWN) else quote(original)
     verb, marked, kind = meaning.partition(" +")
     if not marked:
@@ -234,24 +247,30 @@ def _read_noun(text: str) -> Action:
 
 def _noun_and_complement(text: str) -> tuple[str, str]:
     tokens = text.split(" ")
-    for at, token in enumerate(tokens):
-        if at and bare(token).lower() in _BREAKS | {"of"}:
-            return " ".join(tokens[:at]), " ".join(tokens[at:])
+    for index, token in enumerate(tokens):
+        if index and bare(token).lower() in _BREAKS | {"of"}:
+            return " ".join(tokens[:index]), " ".join(tokens[index:])
     return text, ""
 
 
-def _nominal(verb: str, modifiers: list[str], tail: str) -> str:
+def _noun_to_action(verb: str, modifiers: list[str], tail: str) -> str:
     """
-    "CSV", "invoice" and "export" as "export invoices as CSV"; empty when unsure.
+    Return "export invoices as CSV" for "CSV", "invoice" and "export".
+
+    The result is empty when the modifiers do not allow to tell.
     """
-    manners = [_MANNERS[each.lower()] for each in modifiers if each.lower() in _MANNERS]
-    formats = [each for each in modifiers if each.lower() in _FORMATS]
-    things = [each for each in modifiers if each.lower() not in _MANNERS and each not in formats]
+    manners = [_MANNERS[modifier.lower()] for modifier in modifiers if modifier.lower() in _MANNERS]
+    formats = [modifier for modifier in modifiers if modifier.lower() in _FORMATS]
+    things = [
+        modifier
+        for modifier in modifiers
+        if modifier.lower() not in _MANNERS and modifier not in formats
+    ]
     whose = tail.removeprefix("of ") if tail.startswith("of ") else ""
     if any(
-        each[:1].islower()
-        and each.endswith(("al", "ed", "ic", "ive", "-text", "y"))
-        and each
+        thing[:1].islower()
+        and thing.endswith(("al", "ed", "ic", "ive", "-text", "y"))
+        and thing
         not in (
             "story",
             "category",
@@ -265,26 +284,30 @@ def _nominal(verb: str, modifiers: list[str], tail: str) -> str:
             "property",
             "activity",
         )
-        for each in things
+        for thing in things
     ):
         return ""
-    thing = " ".join([*things, whose]) if whose else plural(" ".join(things)) if things else ""
-    if formats and not thing:
-        thing = "data"
+    target = " ".join([*things, whose]) if whose else plural(" ".join(things)) if things else ""
+    if formats and not target:
+        target = "data"
     into = [f"{_INTO_FORMAT.get(verb, 'as')} {' and '.join(formats)}"] if formats else []
     rest = tail if tail and not whose else ""
-    # A name such as Slack is one of a kind.
+    # A name such as Slack has no plural.
     if verb == "connect to":
-        thing = whose or " ".join(things) or rest.removeprefix("with ").removeprefix("to ")
+        target = whose or " ".join(things) or rest.removeprefix("with ").removeprefix("to ")
         rest = ""
-    return " ".join(each for each in [verb, thing, *into, *manners, rest] if each)
+    return " ".join(part for part in [verb, target, *into, *manners, rest] if part)
 
 
 def split_actions(text: str, verbal: bool = False) -> list[Action]:
     """
-    The actions in `text`, one after the other.
+    Return the actions in `text`, in order.
 
-    "And" between nouns ("name and email") parts nothing.
+    An "and" between nouns ("name and email") does not separate actions.
+
+    Args:
+        text: A phrase with one or more actions.
+        verbal: Whether the phrase stood where only a verb can stand ("should …").
     """
     main, clause = split_clause(bare(text))
     pieces = _JOINT.split(main)
@@ -294,7 +317,7 @@ def split_actions(text: str, verbal: bool = False) -> list[Action]:
     verbal = verbal or (bare_verbs and len(pieces) > 1)
     for joint, piece in joints:
         alone = bare_verbs and verbs.is_verb(piece.split(" ")[0].lower())
-        if (phrases[-1].lower(), piece.split(" ")[0].lower()) in _PAIRS:
+        if (phrases[-1].lower(), piece.split(" ")[0].lower()) in _VERB_PAIRS:
             phrases[-1] += joint + piece
             bare_verbs = False
         elif alone or _starts_action(piece):
@@ -307,12 +330,18 @@ def split_actions(text: str, verbal: bool = False) -> list[Action]:
     if clause and actions:
         last = actions.pop()
         actions.append(Action(f"{last.text} {clause}", last.verb, last.kind, last.object))
-    # "create, edit and delete users": all three are about users.
+    # All three actions of "create, edit and delete users" have the object "users".
     shared = actions[-1].object if actions else ""
     return [
-        Action(each.text, each.verb, each.kind, each.object or (shared if each is not actions[-1]
-               and each.text.lower() == each.verb else "")) for each in actions
-    ]  # fmt: skip
+        Action(
+            action.text,
+            action.verb,
+            action.kind,
+            action.object
+            or (shared if action is not actions[-1] and action.text.lower() == action.verb else ""),
+        )
+        for action in actions
+    ]
 
 
 def _starts_action(piece: str) -> bool:

@@ -1,5 +1,5 @@
 """
-Choosing the components that a story touches, from the names given.
+Choose the components that a story affects from a list of names.
 """
 
 from __future__ import annotations
@@ -7,16 +7,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from kiroworkers.offline.rules.words import READ, stem, stems, tidy, word_set, words
+from kiroworkers.offline.rules.words import MAX_READ_LENGTH, stem, stems, tidy, word_set, words
 
-_MOST = 3
+_MAX_COMPONENTS = 3
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
-#: Parts of names that say nothing about what the component is for.
+#: Parts of names that do not tell the purpose of the component.
 _GENERIC = word_set(
     "service services module component manager management core system app application engine "
     "handler controller common main base lib the and of my"
 )
-#: Words of an idea that speak of a part without naming it.
+#: For a part of a component's name: words that refer to it without naming it.
 _RELATED: Mapping[str, str] = {
     "work": "story stories task backlog board sprint epic issue ticket project item timesheet",
     "model": "field attribute status type entity",
@@ -59,40 +59,47 @@ _RELATED: Mapping[str, str] = {
     "integration": "integrate slack connect webhook sync api",
 }
 _RELATED_STEMS = {
-    stem(part): frozenset(stem(each) for each in related.split())
+    stem(part): frozenset(stem(word) for word in related.split())
     for part, related in _RELATED.items()
 }
 
 
 def choose_components(text: str, names: Sequence[str]) -> list[str]:
     """
-    Those of `names`, spelt as there, that `text` speaks of: the best first.
+    Return the names of the components that `text` mentions, the best match first.
 
-    A name's own word in the text counts twice as much as a related word.
+    A word of the name that occurs in the text counts twice as much as a related word.
+
+    Args:
+        text: The idea.
+        names: All component names; the result spells them the same.
+
+    Returns:
+        At most three of `names`.
     """
-    said = stems(text) | {stem(each) for each in words(text)}
+    text_stems = stems(text) | {stem(word) for word in words(text)}
     scores: dict[str, int] = {}
-    left = READ * 4
+    remaining = MAX_READ_LENGTH * 4
     for name in names:
-        left -= len(name)
-        if left < 0:
+        remaining -= len(name)
+        if remaining < 0:
             break
-        score = _score(said, name)
+        score = _score(text_stems, name)
         if score:
             scores.setdefault(name, score)
     best = max(scores.values(), default=0)
     chosen = sorted(scores, key=lambda name: -scores[name])
-    # A name far behind the best one only happens to share a word.
-    return [name for name in chosen if scores[name] * 2 >= best][:_MOST]
+    # A name with a far lower score than the best probably shares a word by chance.
+    return [name for name in chosen if scores[name] * 2 >= best][:_MAX_COMPONENTS]
 
 
-def _score(said: frozenset[str], name: str) -> int:
+def _score(text_stems: frozenset[str], name: str) -> int:
     score = 0
     for raw in _PARTS.findall(tidy(name)):
         part = raw.lower()
         if part in _GENERIC:
             continue
         root = stem(part)
-        score += 2 * (root in said)
-        score += min(2, len(said & _RELATED_STEMS.get(root, frozenset())))
+        score += 2 * (root in text_stems)
+        score += min(2, len(text_stems & _RELATED_STEMS.get(root, frozenset())))
     return score

@@ -1,6 +1,8 @@
 """
-Acceptance criteria for an idea: what its kind of action leads to, sharpened by
-the formats, limits, numbers and conditions in its words.
+Derive acceptance criteria from an idea.
+
+The kind of action supplies the usual outcomes.  Formats, limits, numbers and
+conditions in the idea's words make them specific.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections.abc import Iterator
 
 from kiroworkers.offline.rules.idea import Idea
 from kiroworkers.offline.rules.kinds import outcomes_of
-from kiroworkers.offline.rules.people import about_them
+from kiroworkers.offline.rules.people import in_third_person
 from kiroworkers.offline.rules.words import (
     bare,
     capitalised,
@@ -22,8 +24,8 @@ from kiroworkers.offline.rules.words import (
     words,
 )
 
-_MOST = 6
-_LONGEST = 200
+_MAX_CRITERIA = 6
+_MAX_LENGTH = 200
 
 _DURATION = re.compile(
     r"\b(?:within|in (?:less than|under|at most)|under|in less than|in no more than) "
@@ -52,7 +54,7 @@ _AT_MOST = re.compile(
 )
 _AT_LEAST = re.compile(rf"\b(?:at least|a minimum of|minimum|no fewer than) {_NUMBER}", re.I)
 _SIZE = re.compile(r"\b(?:of|under|below) (\d+ ?(?:kb|mb|gb))\b", re.I)
-_OFTEN = re.compile(
+_FREQUENCY = re.compile(
     r"\b((?:every|each) (?:\w*day|morning|evening|night|week|month|quarter|year|hour|\d+ \w+)(?: "
     r"at \d{1,2}(?::\d\d)?(?: ?[ap]m)?)?|daily|weekly|monthly|hourly|nightly)\b",
     re.I,
@@ -69,47 +71,59 @@ _FACT = re.compile(
     r"includes?|lists?)\b",
     re.I,
 )
-_WHENS = ("when", "if", "once", "after", "as soon", "while", "whenever", "each", "every")
-_ALWAYS_SO = ("The same is seen after signing in again", "The same is seen by another user")
+#: Kinds of action for which a named file format is a requirement.
+_KINDS_WITH_FILES = ("export", "import", "report", "share", "use")
+_CONDITION_WORDS = ("when", "if", "once", "after", "as soon", "while", "whenever", "each", "every")
+_DEFAULT_OUTCOMES = ("The same is seen after signing in again", "The same is seen by another user")
 
 
 def criteria_for(idea: Idea, actor: str, text: str) -> list[str]:
     """
-    At least one sentence that can be checked; the most telling first.
+    Return criteria that can be checked, the most significant first.
+
+    Args:
+        idea: The idea as understood.
+        actor: The story's actor, such as "project manager".
+        text: The idea's text, for its formats, limits and numbers.
+
+    Returns:
+        At least one sentence, and as a rule at most six to eight.
     """
-    own = outcomes_of(idea.action, actor)
+    outcomes = outcomes_of(idea.action, actor)
     if idea.fact:
-        # What its verb would lead to says nothing of something that is to be so.
+        # The outcomes of the verb do not describe a state, so the first is left out.
         skipped = 0 if idea.action.kind == "fix" else 1
-        own = [idea.fact, *(own[skipped:] if idea.action.kind else _ALWAYS_SO)]
-    elif idea.action.kind == "notify" and (told := _told(idea)):
-        own = [f"The {actor} gets one message {about_them(told)}", *own[1:]]
+        outcomes = [idea.fact, *(outcomes[skipped:] if idea.action.kind else _DEFAULT_OUTCOMES)]
+    elif idea.action.kind == "notify" and (condition := _notification_condition(idea)):
+        outcomes = [f"The {actor} gets one message {in_third_person(condition)}", *outcomes[1:]]
     further = [
-        outcomes_of(each, actor)[0] for each in idea.actions[1:] if each.kind != idea.action.kind
+        outcomes_of(action, actor)[0]
+        for action in idea.actions[1:]
+        if action.kind != idea.action.kind
     ]
-    found = [*_of_condition(idea, actor), *_of_words(idea, text)]
-    ordered = [own[0], *further, *found, *_of_remarks(idea), *own[1:]]
-    unique = dict.fromkeys(_sentence(each) for each in ordered)
-    return list(unique)[: max(_MOST, min(8, 1 + len(further) + len(found)))]
+    specific = [*_condition_criteria(idea, actor), *_wording_criteria(idea, text)]
+    ordered = [outcomes[0], *further, *specific, *_remark_criteria(idea), *outcomes[1:]]
+    unique = dict.fromkeys(_sentence(criterion) for criterion in ordered)
+    return list(unique)[: max(_MAX_CRITERIA, min(8, 1 + len(further) + len(specific)))]
 
 
-def _told(idea: Idea) -> str:
+def _notification_condition(idea: Idea) -> str:
     """
-    When somebody is told: what follows "be notified", or the condition.
+    Return the event that the actor is notified of.
     """
     rest = idea.action.rest if idea.action.verb.startswith("be ") else ""
     return idea.condition if idea.condition not in rest else rest
 
 
 def _sentence(text: str) -> str:
-    return shorten(capitalised(bare(text)), _LONGEST)
+    return shorten(capitalised(bare(text)), _MAX_LENGTH)
 
 
-def _of_condition(idea: Idea, actor: str) -> Iterator[str]:
+def _condition_criteria(idea: Idea, actor: str) -> Iterator[str]:
     condition = uncapitalised(idea.condition)
-    if condition.startswith(_WHENS) and idea.action.kind != "notify" and not idea.fact:
-        doing = about_them(idea.action.text.replace(f" {condition}", ""))
-        yield f"{capitalised(about_them(condition))}, this happens: {doing}"
+    if condition.startswith(_CONDITION_WORDS) and idea.action.kind != "notify" and not idea.fact:
+        doing = in_third_person(idea.action.text.replace(f" {condition}", ""))
+        yield f"{capitalised(in_third_person(condition))}, this happens: {doing}"
     elif condition.startswith("unless"):
         yield f"It does not happen when {condition.removeprefix('unless ')}"
     elif condition.startswith(("before", "until")) and idea.action.kind != "notify":
@@ -118,85 +132,85 @@ def _of_condition(idea: Idea, actor: str) -> Iterator[str]:
         yield f"Anybody who is not {with_article(actor)} is refused with a message"
 
 
-def _of_words(idea: Idea, text: str) -> Iterator[str]:
-    said = words(text)
+def _wording_criteria(idea: Idea, text: str) -> Iterator[str]:
+    text_words = words(text)
     for name, sentence in _FORMATS.items():
-        if name in said and idea.action.kind in ("export", "import", "report", "share", "use"):
-            yield (
-                sentence
-                if idea.action.kind != "import"
-                else (f"A file that is not valid {name.upper()} is refused with a message")
-            )
-    if {"filtered", "selected", "chosen"} & set(said) and idea.action.kind == "export":
+        if name in text_words and idea.action.kind in _KINDS_WITH_FILES:
+            if idea.action.kind == "import":
+                yield f"A file that is not valid {name.upper()} is refused with a message"
+            else:
+                yield sentence
+    if {"filtered", "selected", "chosen"} & set(text_words) and idea.action.kind == "export":
         yield "The file holds exactly what matches the filter or selection on the screen"
-    if "two-factor" in said and idea.action.kind == "login":
+    if "two-factor" in text_words and idea.action.kind == "login":
         yield "With the password alone, without the second factor, access is refused"
-    yield from _of_keys(idea)
-    for found in _DURATION.finditer(text):
-        yield f"It is done within {found[1]}"
-    for found in _ONE_CLICK.finditer(text):
-        yield f"One {found[1].lower()} is enough"
-    for found in _AT_MOST.finditer(text):
-        amount = capitalised(_numbered(found[1]))
-        yield f"{amount} {_accepted(found[1])}; more is refused with a message"
-    for found in _SIZE.finditer(text):
-        yield f"A size of {found[1]} is accepted; a larger one is refused with a message"
-    for found in _AT_LEAST.finditer(text):
-        yield f"{_numbered(found[1])} {_accepted(found[1])}; fewer are refused with a message"
-    for found in _OFTEN.finditer(text):
-        yield f"It happens {_often(found[1])} without anybody starting it"
-    for found in _WITHOUT.finditer(idea.action.text):
-        yield f"It works without {bare(found[1])}"
-    for found in _WHERE.finditer(text):
-        yield f"It works {found[1].lower()}"
-    if "real-time" in said or "realtime" in said or "real time" in text.lower():
+    yield from _key_criteria(idea)
+    for match in _DURATION.finditer(text):
+        yield f"It is done within {match[1]}"
+    for match in _ONE_CLICK.finditer(text):
+        yield f"One {match[1].lower()} is enough"
+    for match in _AT_MOST.finditer(text):
+        amount = capitalised(_counted(match[1]))
+        yield f"{amount} {_acceptance_clause(match[1])}; more is refused with a message"
+    for match in _SIZE.finditer(text):
+        yield f"A size of {match[1]} is accepted; a larger one is refused with a message"
+    for match in _AT_LEAST.finditer(text):
+        amount = _counted(match[1])
+        yield f"{amount} {_acceptance_clause(match[1])}; fewer are refused with a message"
+    for match in _FREQUENCY.finditer(text):
+        yield f"It happens {_frequency(match[1])} without anybody starting it"
+    for match in _WITHOUT.finditer(idea.action.text):
+        yield f"It works without {bare(match[1])}"
+    for match in _WHERE.finditer(text):
+        yield f"It works {match[1].lower()}"
+    if "real-time" in text_words or "realtime" in text_words or "real time" in text.lower():
         yield "A change is seen by others as soon as it is made, without reloading"
 
 
-def _of_keys(idea: Idea) -> Iterator[str]:
+def _key_criteria(idea: Idea) -> Iterator[str]:
     """
-    "by status and owner": one check for each.
+    Yield one criterion for each key in a phrase like "by status and owner".
     """
-    found = _BY.search(idea.action.text)
-    if found is None or idea.action.kind not in ("filter", "sort", "search", "group", "report"):
+    by_phrase = _BY.search(idea.action.text)
+    if by_phrase is None or idea.action.kind not in ("filter", "sort", "search", "group", "report"):
         return
-    it = definite(idea.action.object) if idea.action.object else "the entries"
-    for said in re.split(r",? and |,? or |, ", _KEYS_END.split(found[1], maxsplit=1)[0])[:4]:
-        key = re.sub(r"^(?:its|their|the|my|an?) ", "", said).strip()
+    target = definite(idea.action.object) if idea.action.object else "the entries"
+    for phrase in re.split(r",? and |,? or |, ", _KEYS_END.split(by_phrase[1], maxsplit=1)[0])[:4]:
+        key = re.sub(r"^(?:its|their|the|my|an?) ", "", phrase).strip()
         if not 1 <= len(key.split(" ")) <= 3:
             continue
         match idea.action.kind:
             case "filter":
-                only = it if is_plural(it) else f"what in {it} has"
-                joint = f" with that {key}" if is_plural(it) else f" that {key}"
+                only = target if is_plural(target) else f"what in {target} has"
+                joint = f" with that {key}" if is_plural(target) else f" that {key}"
                 yield f"Choosing {with_article(key)} shows only {only}{joint}"
             case "sort":
-                yield f"Sorting by {key} puts {it} in the order of their {key}"
+                yield f"Sorting by {key} puts {target} in the order of their {key}"
             case "search":
-                yield f"Searching by {key} shows only {it} with that {key}"
+                yield f"Searching by {key} shows only {target} with that {key}"
             case _:
                 yield f"The result shows one group for each {key}"
 
 
-def _often(found: str) -> str:
-    return uncapitalised(found).replace("nightly", "every night")
+def _frequency(frequency: str) -> str:
+    return uncapitalised(frequency).replace("nightly", "every night")
 
 
-def _numbered(amount: str) -> str:
+def _counted(amount: str) -> str:
     return " ".join(
-        each
-        for each in amount.split(" ")
-        if each.lower() not in ("of", "for", "per", "and", "in", "at", "long", "on", "to", "with")
+        word
+        for word in amount.split(" ")
+        if word.lower() not in ("of", "for", "per", "and", "in", "at", "long", "on", "to", "with")
     )
 
 
-def _accepted(amount: str) -> str:
-    return "are accepted" if is_plural(_numbered(amount)) else "is accepted"
+def _acceptance_clause(amount: str) -> str:
+    return "are accepted" if is_plural(_counted(amount)) else "is accepted"
 
 
-def _of_remarks(idea: Idea) -> Iterator[str]:
+def _remark_criteria(idea: Idea) -> Iterator[str]:
     """
-    What the idea says in further sentences, where it states a fact.
+    Yield the further sentences of the idea that state a fact.
     """
     for remark in idea.remarks[:4]:
         if 3 <= len(words(remark)) <= 25 and _FACT.search(remark) and not remark.endswith("?"):

@@ -1,5 +1,5 @@
 """
-Turning what should be into what is: "Rows must match" to "Rows match".
+Turn requirements into facts: "Rows must match" into "Rows match".
 """
 
 from __future__ import annotations
@@ -18,38 +18,45 @@ _MODAL = re.compile(
 _OPEN_CLAUSE = re.compile(r"^(?:when|if|after|before|once|while|unless|given)\b[^,]*$", re.I)
 
 
-def states(subject: str, predicate: str, negative: bool = False) -> str:
+def as_fact(subject: str, predicate: str, negative: bool = False) -> str:
     """
-    `subject` with `predicate`, which begins with a verb in base form, as a fact.
+    Return a sentence that states a fact about `subject`.
+
+    Args:
+        subject: The subject of the sentence.
+        predicate: The rest of the sentence, beginning with a verb in base form.
+        negative: Whether to negate the verb.
     """
     verb, space, rest = predicate.partition(" ")
-    many = is_plural(subject) or subject.lower() in ("i", "you", "we", "they")
+    plural_subject = is_plural(subject) or subject.lower() in ("i", "you", "we", "they")
     if verb.lower() == "be":
-        form = ("are" if many else "is") + (" not" if negative else "")
+        form = ("are" if plural_subject else "is") + (" not" if negative else "")
     elif negative:
-        form = f"{'do' if many else 'does'} not {verb}"
+        form = f"{'do' if plural_subject else 'does'} not {verb}"
     else:
-        form = verb if many else third_person(verb)
+        form = verb if plural_subject else third_person(verb)
     return f"{subject} {form}{space}{rest}"
 
 
 def indicative(sentence: str) -> str:
     """
-    `sentence` without "should", "must" or "will"; others stay as they are.
+    Return `sentence` without its "should", "must" or "will".
+
+    A sentence without such a word is returned unchanged.
     """
-    found = _MODAL.match(sentence)
-    if found is None or _OPEN_CLAUSE.match(found["who"]):
+    match = _MODAL.match(sentence)
+    if match is None or _OPEN_CLAUSE.match(match["who"]):
         return sentence
-    # "When there is no stock, an error should be shown": the subject follows the comma.
-    before, comma, subject = found["who"].rpartition(", ")
-    adverb = found["adverb"] or ""
-    rest = found["rest"]
-    if found["able"]:
-        said = f"{subject} {'cannot' if found['not'] else 'can'} {found['verb']}{rest}"
-    elif adverb and found["verb"].lower() != "be":
-        said = states(subject, f"{found['verb']}{rest}", bool(found["not"]))
-        said = said if found["not"] else said.replace(subject, f"{subject}{adverb}", 1)
+    # In "When there is no stock, an error should be shown" the subject follows the comma.
+    before, comma, subject = match["who"].rpartition(", ")
+    adverb = match["adverb"] or ""
+    rest = match["rest"]
+    if match["able"]:
+        fact = f"{subject} {'cannot' if match['not'] else 'can'} {match['verb']}{rest}"
+    elif adverb and match["verb"].lower() != "be":
+        fact = as_fact(subject, f"{match['verb']}{rest}", bool(match["not"]))
+        fact = fact if match["not"] else fact.replace(subject, f"{subject}{adverb}", 1)
     else:
-        predicate = f"{found['verb']}{adverb}{rest}" if adverb else f"{found['verb']}{rest}"
-        said = states(subject, predicate, bool(found["not"]))
-    return f"{before}{comma}{said}"
+        predicate = f"{match['verb']}{adverb}{rest}" if adverb else f"{match['verb']}{rest}"
+        fact = as_fact(subject, predicate, bool(match["not"]))
+    return f"{before}{comma}{fact}"

@@ -1,9 +1,8 @@
 """
-Reading an idea: who, what, why and under which condition.
+Read an idea: who wants what, why, and under which condition.
 
-`read_idea` knows the ways in which people write down what they wish ("As a …",
-"Users should be able to …", "Let managers …", "CSV export") and takes the words
-as they are where it knows none::
+`read_idea` knows the usual forms of a wish ("As a …", "Users should be able to …", "Let
+managers …", "CSV export").  It takes the words as they are where none matches::
 
     >>> idea = read_idea("Let managers approve timesheets so that pay is right")
     >>> idea.actor, idea.action.text, idea.benefit
@@ -16,7 +15,13 @@ import re
 from dataclasses import replace
 
 from kiroworkers.offline.rules.action import split_clause
-from kiroworkers.offline.rules.frames import AS_A, LONGEST_PHRASE, TROUBLE, Idea, framed
+from kiroworkers.offline.rules.sentence_patterns import (
+    AS_A,
+    MAX_PHRASE_LENGTH,
+    TROUBLE,
+    Idea,
+    read_sentence,
+)
 from kiroworkers.offline.rules.words import bare, sentences, shorten, tidy, uncapitalised
 
 __all__ = ["Idea", "read_idea"]
@@ -36,7 +41,7 @@ _BENEFIT = re.compile(
     r"keep track|stay|comply|help (?:me|us|them)))\b,? *(?P<why>.*)$",
     re.I,
 )
-# "want to avoid" names the wish, not the reason for another.
+# After these words, "to avoid" names the wish and not the reason for another wish.
 _NO_PURPOSE = re.compile(
     r"\b(?:want|wants|need|needs|like|love|able|possible|try|trying|how|way|ability|option|have|"
     r"has|please)$",
@@ -61,34 +66,36 @@ _LEADING_WHEN = re.compile(
 
 def read_idea(text: str) -> Idea:
     """
-    What `text` says, as far as rules can tell.
+    Return the idea in `text`, as far as the rules understand it.
+
+    Any text is accepted; `Idea.understood` tells whether it looked like English.
     """
-    said = sentences(text) or [tidy(text)]
-    main = next((at for at, each in enumerate(said) if AS_A.match(each)), 0)
-    whole = _LEADING_OFTEN.sub(_often_last, _unpolite(said[main]))
-    remarks = [each for at, each in enumerate(said) if at != main]
-    whole, benefit, plain_why = _split_benefit(whole)
+    text_sentences = sentences(text) or [tidy(text)]
+    main = next((index for index, sentence in enumerate(text_sentences) if AS_A.match(sentence)), 0)
+    wish = _LEADING_OFTEN.sub(_move_frequency_last, _without_politeness(text_sentences[main]))
+    remarks = [sentence for index, sentence in enumerate(text_sentences) if index != main]
+    wish, benefit, plain_why = _split_benefit(wish)
     condition = ""
-    leading = _LEADING_WHEN.match(whole)
+    leading = _LEADING_WHEN.match(wish)
     if leading is not None:
-        whole, condition = _unpolite(leading["rest"]), uncapitalised(leading["when"])
-    idea = framed(whole)
+        wish, condition = _without_politeness(leading["rest"]), uncapitalised(leading["when"])
+    idea = read_sentence(wish)
     if not benefit:
         benefit, remarks = _benefit_of_remarks(remarks)
     return replace(
         idea,
-        benefit=_in_first_person(shorten(benefit, LONGEST_PHRASE), plain_why),
+        benefit=_in_first_person(shorten(benefit, MAX_PHRASE_LENGTH), plain_why),
         condition=condition or split_clause(idea.actions[-1].text)[1],
         remarks=tuple(remarks),
     )
 
 
-def _often_last(found: re.Match[str]) -> str:
-    return f"{found[2]} {uncapitalised(found[1])}"
+def _move_frequency_last(match: re.Match[str]) -> str:
+    return f"{match[2]} {uncapitalised(match[1])}"
 
 
-def _unpolite(text: str) -> str:
-    # Three times are enough for "Hi, please could we".
+def _without_politeness(text: str) -> str:
+    # Three times, for openings such as "Hi, please could we".
     for _ in range(3):
         text = _POLITE.sub("", text, count=1)
     return text.rstrip("?").strip() or text
@@ -96,20 +103,24 @@ def _unpolite(text: str) -> str:
 
 def _split_benefit(text: str) -> tuple[str, str, bool]:
     """
-    `text` without its reason, the reason, and whether it says what should be.
+    Split a wish from its reason.
+
+    Returns:
+        The wish, the reason (may be empty), and whether the reason states a desired
+        result rather than a problem or need.
     """
     leading = _LEADING_WHY.match(text)
     if leading is not None:
         return leading["rest"], *_reason(leading["how"], leading["why"])
-    found = _BENEFIT.search(text)
+    match = _BENEFIT.search(text)
     if (
-        found is None
-        or not found.start()
-        or not found["why"].strip()
-        or (_NO_PURPOSE.search(text[: found.start()]))
+        match is None
+        or not match.start()
+        or not match["why"].strip()
+        or (_NO_PURPOSE.search(text[: match.start()]))
     ):
         return text, "", True
-    return text[: found.start()], *_reason(found["how"], found["why"])
+    return text[: match.start()], *_reason(match["how"], match["why"])
 
 
 def _reason(how: str, why: str) -> tuple[str, bool]:
@@ -127,22 +138,22 @@ def _reason(how: str, why: str) -> tuple[str, bool]:
 
 
 def _benefit_of_remarks(remarks: list[str]) -> tuple[str, list[str]]:
-    for at, remark in enumerate(remarks):
-        found = re.match(
+    for index, remark in enumerate(remarks):
+        match = re.match(
             r"(?:this|that|it) (?:would |will |should )?(?:helps?|lets?|allows?) (?:us|me|them|"
             r"users) (?:to )?(.+)$|(?:so that|so) (.+)$",
             remark,
             re.I,
         )
-        if found is not None:
-            rest = remarks[:at] + remarks[at + 1 :]
-            return (f"I can {found[1]}" if found[1] else uncapitalised(found[2])), rest
+        if match is not None:
+            rest = remarks[:index] + remarks[index + 1 :]
+            return (f"I can {match[1]}" if match[1] else uncapitalised(match[2])), rest
     return "", remarks
 
 
 def _in_first_person(benefit: str, plain: bool) -> str:
     """
-    "they can plan" as "I can plan": the actor speaks.
+    Return a benefit such as "they can plan" as the actor says it: "I can plan".
     """
     if not plain:
         return benefit

@@ -1,9 +1,10 @@
 """
-What each kind of action leads to: benefits, outcomes and preconditions.
+Describe each kind of action: its usual benefit, outcomes and object.
 
-The sentences are templates.  `{it}` is the object as something known ("the
-stories"), `{one}` as it was said ("stories"), `{is}` and `{has}` agree with it,
-`{actor}` and `{an_actor}` are who acts, `{action}` what they said they want.
+The sentences are templates.  `{it}` is the object with a definite article ("the
+stories"), `{one}` the object as the idea has it ("stories").  `{is}`, `{has}` and
+`{match}` agree with it in number.  `{actor}` and `{an_actor}` are the person who acts,
+`{action}` is the wish in the idea's words.
 """
 
 from __future__ import annotations
@@ -12,19 +13,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from kiroworkers.offline.rules.action import Action
-from kiroworkers.offline.rules.people import about_them
+from kiroworkers.offline.rules.people import in_third_person
 from kiroworkers.offline.rules.words import definite, is_plural, shorten, with_article
 
-_LONGEST_OBJECT = 100
+_MAX_OBJECT_LENGTH = 100
 
 
 @dataclass(frozen=True)
 class Kind:
     """
+    Describe one kind of action.
+
     Attributes:
-        benefit: why somebody does this, where no reason is given.
-        outcomes: what can be seen when it works, the most telling first.
-        nothing: what the object is called where none is named.
+        benefit: The reason for it, for an idea that gives none.
+        outcomes: The observable results of success, the most significant first.
+        nothing: The name of the object, for an idea that names none.
     """
 
     benefit: str
@@ -199,40 +202,42 @@ UNKNOWN = Kind("I can do my work without a workaround", (
 
 def kind_for(action: Action) -> Kind:
     """
-    What is known about actions such as `action`.
+    Return the description of the kind of `action`, or of an unknown kind.
     """
     return KINDS.get(action.kind, UNKNOWN)
 
 
 def benefit_of(action: Action, actor: str) -> str:
     """
-    A plausible reason for `action`, in the words of `actor`.
+    Return a plausible reason for `action`, as `actor` would say it.
     """
     return _filled(kind_for(action).benefit, action, actor)
 
 
 def outcomes_of(action: Action, actor: str) -> list[str]:
     """
-    What can be seen after `action` by `actor`.
+    Return the observable results of `action` by `actor`.
     """
-    said = replace(action, text=about_them(action.text), object=about_them(action.object))
-    return [_filled(each, said, actor) for each in kind_for(action).outcomes]
+    reported = replace(
+        action, text=in_third_person(action.text), object=in_third_person(action.object)
+    )
+    return [_filled(template, reported, actor) for template in kind_for(action).outcomes]
 
 
 def _filled(template: str, action: Action, actor: str) -> str:
     kind = kind_for(action)
-    one = shorten(action.object, _LONGEST_OBJECT)
-    it = definite(one) if one else kind.nothing
-    many = is_plural(it)
+    noun = shorten(action.object, _MAX_OBJECT_LENGTH)
+    it = definite(noun) if noun else kind.nothing
+    plural_noun = is_plural(it)
     return template.format_map(
         {
             "it": it,
-            "one": one or kind.nothing,
+            "one": noun or kind.nothing,
             "actor": actor,
             "an_actor": with_article(actor),
             "action": shorten(action.text, 120),
-            "is": "are" if many else "is",
-            "has": "have" if many else "has",
-            "match": "match" if many else "matches",
+            "is": "are" if plural_noun else "is",
+            "has": "have" if plural_noun else "has",
+            "match": "match" if plural_noun else "matches",
         }
     )

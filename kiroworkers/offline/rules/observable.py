@@ -1,5 +1,5 @@
 """
-Saying a criterion so that somebody, or a program, can see whether it holds.
+Rephrase a criterion so that a person or a program can check it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kiroworkers.offline.rules.words import (
     words,
 )
 
-_LONGEST = 300
+_MAX_LENGTH = 300
 _FINITE = re.compile(
     r"\b(?:is|are|was|were|has|have|had|does|do|can|cannot|can't|doesn't|don't|isn't|aren't|"
     r"gets?|contains?|matches|match|shows?|appears?|equals?|opens?|remains?|stays?|works?|sees?|"
@@ -47,56 +47,64 @@ _NEEDLESS = re.compile(
 )
 
 
-def observable(criterion: str, action: str, actor: str) -> str:
+def make_observable(criterion: str, action: str, actor: str) -> str:
     """
-    `criterion` as something that is seen.
+    Return `criterion` as an observable outcome.
 
     Args:
-        action: what the actor does, such as "export the list".
+        criterion: An acceptance criterion.
+        action: The action of the actor, such as "export the list".
+        actor: Who acts, such as "project manager".
     """
     criterion = bare(criterion)
     text = indicative(criterion)
     checked = _NEEDLESS.sub("", text)
-    # "Validate the email" is an order; "validate that it is shown" a fact.
+    # "Validate the email" is an order, but "validate that it is shown" states a fact.
     if checked != text and is_fact(checked):
         text = capitalised(checked)
     vague = next(vague_words(text), None)
     if vague is not None:
         seen = vague[1].format(an_actor=with_article(actor), actor=actor, action=action)
-        return shorten(f"{quote(text, 120)} means: {seen}", _LONGEST)
+        return shorten(f"{quote(text, 120)} means: {seen}", _MAX_LENGTH)
     if is_fact(text) or not looks_english(text, _SIGHTS):
-        return shorten(capitalised(text), _LONGEST)
-    return shorten(capitalised(_ordered(text) or _named(text)), _LONGEST)
+        return shorten(capitalised(text), _MAX_LENGTH)
+    return shorten(capitalised(_ordered(text) or _named(text)), _MAX_LENGTH)
 
 
 def is_fact(text: str) -> bool:
     """
-    Does `text` say that something is so, with a verb in it?
+    Return whether `text` states a fact, with a finite verb.
     """
-    said = words(text)
-    if is_verb("".join(said[:1])):
+    text_words = words(text)
+    if is_verb("".join(text_words[:1])):
         return False
-    return _FINITE.search(text) is not None or any(each in BASE_OF_THIRD for each in said[1:4])
+    return _FINITE.search(text) is not None or any(
+        word in BASE_OF_THIRD for word in text_words[1:4]
+    )
 
 
 def _ordered(text: str) -> str:
     """
-    "Show an error message" as "An error message is shown"; empty when no order.
+    Return "Show an error message" as "An error message is shown".
+
+    The result is empty if `text` is not an order.
     """
     first, _, rest = uncapitalised(text).partition(" ")
     if not is_verb(first) or not rest:
         return ""
     tokens = rest.split(" ")
-    at = next((at for at, each in enumerate(tokens) if bare(each).lower() in _END), len(tokens))
-    if not at:
+    end = next(
+        (end for end, token in enumerate(tokens) if bare(token).lower() in _END), len(tokens)
+    )
+    if not end:
         return ""
-    thing, tail = " ".join(tokens[:at]), " ".join(tokens[at:])
+    thing, tail = " ".join(tokens[:end]), " ".join(tokens[end:])
     return f"{thing} {'are' if is_plural(thing) else 'is'} {participle(first)} {tail}".strip()
 
 
 def _named(text: str) -> str:
     """
-    "Header row" as "A header row is seen".
+    Return "Header row" as "A header row is seen"; leave a long text as it is.
     """
     if len(text.split(" ")) > 12:
         return text

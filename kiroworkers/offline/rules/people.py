@@ -1,5 +1,5 @@
 """
-Who a story is about: telling people from things, and speaking for them.
+Recognise people in phrases, and speak about them in the third person.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PEOPLE = word_set(
     "maintainer mentor professor researcher requester sponsor borrower cook farmer photographer "
     "designer programmer beginner commuter rider runner cyclist gardener worker holder"
 )
-# Nouns that sound like people: most words in -er are.
+# Most nouns with these endings name people; `_THINGS` has the exceptions.
 _DOER = re.compile(r"\w{3}(?:er|or|[^l]ist|ician|arian)$")
 _THINGS = word_set(
     "server folder filter number order header footer timer buffer counter parser scheduler "
@@ -47,18 +47,18 @@ _LEADING = re.compile(
 )
 _FOR_PERSON = re.compile(r"\bfor (?:the |an? |our |all |my )?((?:[\w-]+ ){0,2}?[\w-]+)$", re.I)
 
-#: The words of a person about themselves, and ours about them.
-_ABOUT_THEM = {
+#: Pronouns in the first person and their counterparts in the third.
+_THIRD_PERSON_PRONOUNS = {
     "i": "they", "my": "their", "me": "them", "mine": "theirs", "myself": "themselves",
     "i'm": "they're", "i've": "they've", "we": "they", "our": "their", "us": "them",
 }  # fmt: skip
-_OF_THEM = {"was": "were", "am": "are"}
-_SELF = re.compile(r"\b(?:I am|I was|we are|I'm|I've|I|my|me|mine|myself|we|our|us)\b")
+_THIRD_PERSON_VERBS = {"was": "were", "am": "are"}
+_FIRST_PERSON = re.compile(r"\b(?:I am|I was|we are|I'm|I've|I|my|me|mine|myself|we|our|us)\b")
 
 
 def is_person(phrase: str) -> bool:
     """
-    Does `phrase` ("project managers with a phone") name somebody?
+    Return whether `phrase`, such as "managers with a phone", names a person.
     """
     head = words(_AFTER_HEAD.split(phrase, maxsplit=1)[0])
     if not head or len(head) > 5:
@@ -69,18 +69,20 @@ def is_person(phrase: str) -> bool:
 
 def is_system(phrase: str) -> bool:
     """
-    Is `phrase` the product itself rather than somebody who uses it?
+    Return whether `phrase` names the product rather than a user of it.
     """
     return bool(set(words(phrase)[-1:]) & _SYSTEMS)
 
 
 def as_actor(phrase: str) -> str:
     """
-    One of those named by `phrase`, without an article: "All users" to "user".
+    Return the singular of the people in `phrase`, without an article.
+
+    "All users" becomes "user", for example.
     """
     phrase = _LEADING.sub("", phrase).strip(" ,:")
-    found = _AFTER_HEAD.search(phrase)
-    head, tail = (phrase[: found.start()], phrase[found.start() :]) if found else (phrase, "")
+    match = _AFTER_HEAD.search(phrase)
+    head, tail = (phrase[: match.start()], phrase[match.start() :]) if match else (phrase, "")
     if words(head)[-1:] and words(head)[-1] in ("anyone", "everyone", "somebody", "someone"):
         head = "user"
     if words(head)[-1:] and words(head)[-1] in ("team", "staff"):
@@ -88,25 +90,29 @@ def as_actor(phrase: str) -> str:
     return uncapitalised(singular(head) + tail)
 
 
-def person_served(phrase: str) -> tuple[str, str]:
+def split_beneficiary(phrase: str) -> tuple[str, str]:
     """
-    `phrase` and the actor in it: "CSV export" and "project manager" for "CSV
-    export for project managers"; the actor is empty when nobody is named.
+    Split the person who benefits from `phrase`.
+
+    Returns:
+        The rest of the phrase, and the person in the singular: "CSV export" and "project
+        manager" for "CSV export for project managers".  The person is empty if `phrase`
+        names none.
     """
-    found = _FOR_PERSON.search(phrase)
-    if found is None or not is_person(found[1]):
+    match = _FOR_PERSON.search(phrase)
+    if match is None or not is_person(match[1]):
         return phrase, ""
-    return phrase[: found.start()].strip() or phrase, as_actor(found[1])
+    return phrase[: match.start()].strip() or phrase, as_actor(match[1])
 
 
-def about_them(phrase: str) -> str:
+def in_third_person(phrase: str) -> str:
     """
-    What somebody says of themselves, said of them: "my list" to "their list".
+    Return `phrase` with "my list" changed to "their list", and so on.
     """
 
-    def other(found: re.Match[str]) -> str:
-        first, _, rest = found[0].lower().partition(" ")
-        changed = _ABOUT_THEM[first]
-        return f"{changed} {_OF_THEM.get(rest, rest)}".strip()
+    def replace(match: re.Match[str]) -> str:
+        first, _, rest = match[0].lower().partition(" ")
+        changed = _THIRD_PERSON_PRONOUNS[first]
+        return f"{changed} {_THIRD_PERSON_VERBS.get(rest, rest)}".strip()
 
-    return _SELF.sub(other, phrase)
+    return _FIRST_PERSON.sub(replace, phrase)

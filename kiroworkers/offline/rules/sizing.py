@@ -1,5 +1,5 @@
 """
-Story points by what an idea says: a sum of small reasons, up to 8.
+Estimate story points: add up small reasons for effort, to at most 8.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from kiroworkers.offline.rules.words import stem, word_set, words
 
 _FIBONACCI = (1, 2, 3, 5, 8)
 
-#: Effort of a kind of action; 1 where it is not listed.
-_OF_KIND = {
+#: Effort by kind of action; 1 for a kind that is not listed.
+_EFFORT_BY_KIND = {
     "view": 1, "sort": 1, "filter": 1, "print": 1, "copy": 1, "delete": 1, "group": 1,
     "create": 2, "edit": 1, "export": 2, "import": 3, "upload": 2, "search": 2, "notify": 2,
     "login": 2, "register": 2, "reset": 2, "report": 3, "configure": 2, "approve": 2, "share": 2,
@@ -27,23 +27,27 @@ _OUTSIDE = word_set(
 )
 _WIDE = word_set("all every entire whole any complete multiple everything")
 _LIGHT = word_set("rename label typo colour color icon tooltip wording text link placeholder")
-_MOST_OF_ONE_REASON = 3
+_MAX_EFFORT_PER_REASON = 3
 
 
 def story_points(idea: Idea, text: str) -> int:
     """
-    A Fibonacci number from 1 to 8 for `idea`, read from `text`.
+    Return an estimate for `idea`: 1, 2, 3, 5 or 8.
+
+    Args:
+        idea: The idea as understood.
+        text: The idea's text, for words that mean much or little effort.
     """
-    said = words(text)
-    roots = {stem(each) for each in said}
+    text_words = words(text)
+    roots = {stem(word) for word in text_words}
 
-    def found(table: frozenset[str]) -> int:
-        hits = sum(each in said or stem(each) in roots for each in table)
-        return min(_MOST_OF_ONE_REASON, hits)
+    def effort_of(table: frozenset[str]) -> int:
+        hits = sum(word in text_words or stem(word) in roots for word in table)
+        return min(_MAX_EFFORT_PER_REASON, hits)
 
-    effort = _OF_KIND.get(idea.action.kind, 1)
-    effort += min(_MOST_OF_ONE_REASON, len(idea.actions) - 1)
-    effort += 2 * found(_HEAVY) + found(_OUTSIDE) + bool(found(_WIDE))
-    effort += (len(said) > 30) + (len(said) > 80) + (len(idea.remarks) > 2)
-    effort -= 2 * bool(found(_LIGHT) and effort < 4)
+    effort = _EFFORT_BY_KIND.get(idea.action.kind, 1)
+    effort += min(_MAX_EFFORT_PER_REASON, len(idea.actions) - 1)
+    effort += 2 * effort_of(_HEAVY) + effort_of(_OUTSIDE) + bool(effort_of(_WIDE))
+    effort += (len(text_words) > 30) + (len(text_words) > 80) + (len(idea.remarks) > 2)
+    effort -= 2 * bool(effort_of(_LIGHT) and effort < 4)
     return next((size for size in _FIBONACCI if effort <= size), _FIBONACCI[-1])

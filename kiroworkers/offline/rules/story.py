@@ -1,9 +1,8 @@
 """
-The rules for ``generate-story``: an idea as a user story.
+Apply the rules for ``generate-story``: turn an idea into a user story.
 
-The story is made of the idea's own words.  What the idea leaves open is filled
-from the parent story, then from what is plausible for its kind of action; no
-figure or name is made up.
+The story uses the idea's own words.  The parent story fills what the idea leaves open,
+or else whatever is plausible for its kind of action.  No figure or name is made up.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from kiroworkers.offline.rules.words import (
     words,
 )
 
-_LONGEST_TITLE = 80
-_LONGEST_ACTOR = 60
+_MAX_TITLE_LENGTH = 80
+_MAX_ACTOR_LENGTH = 60
 
-#: Who acts where nobody is named and the kind of action says it.
+#: The actor by kind of action, for an idea that names nobody.
 _USUAL_ACTOR = dict.fromkeys(("configure", "migrate", "protect", "manage"), "administrator")
 _ADMINISTERED = word_set("users roles permissions accounts groups")
 _TITLE_CLAUSE = re.compile(r"\b(?:within|in less than) .+$|,? (?:with one click|please)$", re.I)
@@ -41,29 +40,37 @@ _TITLE_CLAUSE = re.compile(r"\b(?:within|in less than) .+$|,? (?:with one click|
 
 def generate_story(request: Mapping[str, Any]) -> dict[str, Any]:
     """
-    A user story for ``request["idea"]``, as the contract asks for it.
+    Return a user story for an idea.
+
+    Args:
+        request: A ``generate-story`` request with an ``idea``; ``components`` (a list of
+            names) and ``parentStory`` are optional.
+
+    Returns:
+        An answer with ``title``, ``asA``, ``iWant``, ``soThat``, ``storyPoint``,
+        ``components`` and ``acceptanceCriteria``, as the task's schema requires.
     """
     text = str(request.get("idea", ""))
-    said = tidy(text)
+    tidied = tidy(text)
     idea = read_idea(text)
     parent = _parent(request)
-    actor = shorten(idea.actor or parent.actor or _usual_actor(idea), _LONGEST_ACTOR)
+    actor = shorten(idea.actor or parent.actor or _usual_actor(idea), _MAX_ACTOR_LENGTH)
     names = request.get("components")
-    names = [each for each in names if isinstance(each, str)] if isinstance(names, list) else []
+    names = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
     return {
         "title": _title(idea),
         "asA": actor,
         "iWant": idea.wish,
         "soThat": idea.benefit or parent.benefit or _plausible_benefit(idea, actor),
-        "storyPoint": story_points(idea, said),
-        "components": choose_components(said, names),
-        "acceptanceCriteria": criteria_for(idea, actor, said),
+        "storyPoint": story_points(idea, tidied),
+        "components": choose_components(tidied, names),
+        "acceptanceCriteria": criteria_for(idea, actor, tidied),
     }
 
 
 class _Parent:
     """
-    What the parent story can lend: its actor and a benefit, or nothing.
+    Hold the actor and benefit of the parent story; each may be empty.
     """
 
     def __init__(self, title: str, actor: str, benefit: str) -> None:
@@ -99,7 +106,7 @@ def _plausible_benefit(idea: Idea, actor: str) -> str:
 
 def _title(idea: Idea) -> str:
     """
-    The wish without its side conditions, as a heading.
+    Return the wish without its side conditions, as a heading.
     """
     wish = idea.wish
     if idea.fact:
@@ -108,4 +115,4 @@ def _title(idea: Idea) -> str:
     wish = re.sub(r"^be (?=\w)", "get ", wish)
     wish = _TITLE_CLAUSE.sub("", wish) or wish
     wish = re.sub(r"\bmy ", "the ", wish)
-    return shorten(capitalised(bare(wish).strip("“”")), _LONGEST_TITLE) or quote(idea.wish, 70)
+    return shorten(capitalised(bare(wish).strip("“”")), _MAX_TITLE_LENGTH) or quote(idea.wish, 70)

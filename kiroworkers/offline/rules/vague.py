@@ -1,5 +1,5 @@
 """
-Words that mean something else to every reader, and what could be seen instead.
+Find words that every reader understands differently, and suggest checks.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from kiroworkers.offline.rules.words import without_quotes
 
-#: A pattern, and what could be checked where it stands: `{actor}` and `{action}` are filled in.
+#: Patterns of vague words, each with a template of an observable check.
 _CHECKS: tuple[tuple[str, str], ...] = (
     (r"fast(?:er|est)?|quick(?:ly|er)?(?! (?:search|filter|view|link|access|start|action|add))|"
      r"rapid(?:ly)?|speedy|performant|good performance|performance is (?:good|ok|fine)|"
@@ -57,22 +57,23 @@ _MEASURE = re.compile(
 
 def has_measure(text: str) -> bool:
     """
-    Does `text` give a figure, such as "5 seconds"?
+    Return whether `text` gives a figure, such as "5 seconds".
     """
     return _MEASURE.search(text) is not None
 
 
 def vague_words(text: str) -> Iterator[tuple[str, str]]:
     """
-    The vague words of `text`, as they are there, each with a template of a check.
+    Yield the vague words of `text` in order, each with a template of a check.
 
-    None where `text` gives a figure; what it quotes does not count.
+    Quoted words do not count.  A text that gives a figure has no vague words.  The
+    templates contain `{an_actor}` and `{action}`.
     """
     text = without_quotes(text)
     if has_measure(text):
         return
-    found = []
+    matches = []
     for pattern, check in _PATTERNS:
-        found += [(hit.start(), hit[0], check) for hit in pattern.finditer(text)]
-    for _, word, check in sorted(found):
+        matches += [(match.start(), match[0], check) for match in pattern.finditer(text)]
+    for _, word, check in sorted(matches):
         yield word, check

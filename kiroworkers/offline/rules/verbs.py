@@ -1,8 +1,8 @@
 """
-What people do with software: verbs by kind, their forms, and their nouns.
+List the actions that people do with software: verbs by kind, and their forms.
 
-A verb's kind ("export", "notify") decides which outcomes and benefits are
-plausible; `NOUNS` turns a feature's name into what is done with it.
+A verb's kind ("export", "notify") decides which outcomes and benefits are plausible.
+`FEATURE_NOUNS` maps the name of a feature to the action that it stands for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from kiroworkers.offline.rules.words import word_set
 
-#: Verbs of two words have a "_" between them.  A verb belongs to the first kind that names it.
+#: Verbs by kind.  A "_" joins verbs of two words.  A verb belongs to the first kind that lists it.
 KINDS: Mapping[str, str] = {
     "export": "export download extract",
     "import": "import ingest load scan",
@@ -64,7 +64,7 @@ KINDS: Mapping[str, str] = {
            "keep call ensure be stay skip take",
 }  # fmt: skip
 
-#: Also nouns: on their own they prove no action.
+#: Verbs that are also nouns, and that alone are no sign of an action.
 ALSO_NOUNS = word_set(
     "export import download upload search filter query sort rank group tag label mark flag pin "
     "alert email message post view show display list preview monitor watch zoom check track log "
@@ -89,8 +89,8 @@ _THIRD_PERSON = {"have": "has", "be": "is", "do": "does", "go": "goes", "undo": 
 _DOUBLING = word_set("log drag tag plan stop submit set reset get run split cancel label pin "
                       "flag scan tap ban chat skip")  # fmt: skip
 
-#: Names of features: the verb that stands for having them.
-_DONE = {
+#: The verb for a feature that is named by a noun.
+_VERB_OF_NOUN = {
     "export": "export", "exports": "export", "import": "import", "imports": "import",
     "upload": "upload", "uploads": "upload", "download": "download", "downloads": "download",
     "search": "search", "filter": "filter", "filters": "filter", "reset": "reset",
@@ -103,8 +103,8 @@ _DONE = {
     "subscription": "subscribe to", "review": "review", "verification": "verify",
     "integration": "connect to", "calculation": "calculate",
 }  # fmt: skip
-#: What is received, seen or used rather than done: the verb and, behind "+", the kind.
-_HAD = {
+#: Features that are received, seen or used, by their verb and, after the "+", their kind.
+_NOUNS_OF_VERB = {
     "receive +notify": (
         "notification notifications alert alerts reminder reminders message messages sms "
         "newsletter email emails"
@@ -123,33 +123,33 @@ _HAD = {
     "use +mode": ("mode option options settings"),
     "use +login": ("authentication login sso"),
 }
-NOUNS: Mapping[str, str] = _DONE | {
-    noun: meaning for meaning, nouns in _HAD.items() for noun in nouns.split()
+FEATURE_NOUNS: Mapping[str, str] = _VERB_OF_NOUN | {
+    noun: meaning for meaning, nouns in _NOUNS_OF_VERB.items() for noun in nouns.split()
 }
 
-_OF_VERB: dict[str, str] = {}
+_KIND_BY_VERB: dict[str, str] = {}
 for _kind, _verbs in KINDS.items():
     for _verb in _verbs.split():
-        _OF_VERB.setdefault(_verb.replace("_", " "), _kind)
+        _KIND_BY_VERB.setdefault(_verb.replace("_", " "), _kind)
 
 
 def is_verb(word: str) -> bool:
     """
-    Is `word` the base form of a verb we know?  "log in" counts as one word.
+    Return whether `word` is the base form of a known verb, such as "log in".
     """
-    return word in _OF_VERB
+    return word in _KIND_BY_VERB
 
 
 def kind_of(verb: str) -> str:
     """
-    What kind of doing `verb` is; empty when we do not know it.
+    Return the kind of `verb`, or an empty string if it is unknown.
     """
-    return _OF_VERB.get(verb, "")
+    return _KIND_BY_VERB.get(verb, "")
 
 
 def third_person(verb: str) -> str:
     """
-    "export" to "exports", "log in" to "logs in".
+    Return the third person of `verb`: "exports", "logs in".
     """
     first, space, rest = verb.partition(" ")
     if first in _THIRD_PERSON:
@@ -165,7 +165,7 @@ def third_person(verb: str) -> str:
 
 def participle(verb: str) -> str:
     """
-    "export" to "exported", "send" to "sent".
+    Return the past participle of `verb`: "exported", "sent".
     """
     first, space, rest = verb.partition(" ")
     if first in _IRREGULAR:
@@ -181,7 +181,7 @@ def participle(verb: str) -> str:
 
 def gerund(verb: str) -> str:
     """
-    "export" to "exporting", "log in" to "logging in".
+    Return the gerund of `verb`: "exporting", "logging in".
     """
     first, space, rest = verb.partition(" ")
     if first.endswith("e") and not first.endswith("ee") and first != "be":
@@ -191,8 +191,8 @@ def gerund(verb: str) -> str:
     return form + space + rest
 
 
-#: From "exporting" and from "exports" back to "export".
-BASE_OF_GERUND: Mapping[str, str] = {gerund(verb): verb for verb in _OF_VERB}
-BASE_OF_THIRD: Mapping[str, str] = {third_person(verb): verb for verb in _OF_VERB}
-PARTICIPLES = frozenset(map(participle, _OF_VERB))
-KNOWN = frozenset(_OF_VERB) | frozenset(NOUNS) | frozenset(BASE_OF_GERUND)
+#: Base forms by inflected form: "export" by "exporting" and by "exports".
+BASE_OF_GERUND: Mapping[str, str] = {gerund(verb): verb for verb in _KIND_BY_VERB}
+BASE_OF_THIRD: Mapping[str, str] = {third_person(verb): verb for verb in _KIND_BY_VERB}
+PARTICIPLES = frozenset(map(participle, _KIND_BY_VERB))
+KNOWN = frozenset(_KIND_BY_VERB) | frozenset(FEATURE_NOUNS) | frozenset(BASE_OF_GERUND)

@@ -1,10 +1,10 @@
-"""
-Words and sentences: cleaning, cutting, quoting and comparing English text.
+r"""
+Clean, cut, quote and compare English words and sentences.
 
-Everything here takes any text at all.  The cost is linear in its length, and
-only the first `READ` characters of a text are looked at closely::
+All functions accept any text.  Their cost is linear in its length, and only its first
+`MAX_READ_LENGTH` characters are looked at closely::
 
-    >>> tidy("  Export\\x07 to\\n CSV ")
+    >>> tidy("  Export\x07 to\n CSV ")
     'Export to CSV'
     >>> sentences("Export stories. The file has a header.")
     ['Export stories', 'The file has a header']
@@ -16,10 +16,10 @@ import re
 import unicodedata
 from typing import Any
 
-#: So many characters of one text are read; a story says what it wants in fewer.
-READ = 4000
+#: Characters of a text that are read; a story states its wish in fewer.
+MAX_READ_LENGTH = 4000
 
-# A joiner holds one emoji together, so it is not taken for a control character.
+# The zero-width joiner is kept, since it holds the parts of an emoji together.
 _JOINER = "\u200d"
 _SPACES = re.compile(r"\s+")
 _BULLET = re.compile(r"^(?:[-*+•·\u2013]+|\(?\d{1,2}[.)])\s+")
@@ -34,7 +34,7 @@ _QUOTED = re.compile(r"\"[^\"]{0,200}\"|“[^”]{0,200}”|'[^']{3,200}'(?!\w)|
 
 def word_set(text: str) -> frozenset[str]:
     """
-    The words that `text` lists, between spaces.
+    Return the words in `text`, which are separated by spaces, as a set.
     """
     return frozenset(text.split())
 
@@ -52,61 +52,63 @@ CLAUSES = word_set(
     "when if after before once while unless whenever whose where which who that so because than "
     "until"
 )
-_SMALL = word_set(
+_AUXILIARIES = word_set(
     "and or not is are be been was were has have had do does can could should must will would "
     "may then also"
 )
-FUNCTION_WORDS = DETERMINERS | PRONOUNS | PREPOSITIONS | CLAUSES | _SMALL
-#: Words that other languages have too prove nothing about the language.
+FUNCTION_WORDS = DETERMINERS | PRONOUNS | PREPOSITIONS | CLAUSES | _AUXILIARIES
+#: Words that other languages also have, and that are therefore no sign of English.
 _SHARED = word_set("a an in on me no so i he as do per has was over all bin her us to am es")
 ENGLISH_HINTS = FUNCTION_WORDS - _SHARED
 
-_ASKING = word_set("what which who how whether where when that why")
+_QUESTION_WORDS = word_set("what which who how whether where when that why")
 _PLURALS = {"people": "person", "children": "child", "men": "man", "women": "woman",
             "criteria": "criterion", "analyses": "analysis", "indices": "index"}  # fmt: skip
-_SINGULARS = {one: many for many, one in _PLURALS.items()}
+_SINGULARS = {singular_form: plural_form for plural_form, singular_form in _PLURALS.items()}
 _ALWAYS_PLURAL = word_set("people children men women criteria staff")
 _NEVER_PLURAL = word_set("status news analysis basis bus process access address progress css "
                           "dns sms https aws ios kubernetes business class always")  # fmt: skip
 _UNCOUNTABLE = word_set("data information content feedback access progress text time email "
                          "history work staff money stock sound help")  # fmt: skip
-#: Names that begin many an idea and keep their capital inside a sentence.
+#: Names that often begin an idea and keep their capital inside a sentence.
 _NAMES = word_set(
     "I English German French Spanish Italian Dutch Polish Portuguese Russian Chinese Japanese "
     "Arabic Turkish Google Slack Excel Outlook Word Jira Windows Android Monday Tuesday "
     "Wednesday Thursday Friday Saturday Sunday Christmas Gantt Kanban Scrum Bluetooth Europe"
 )
-#: Not counted when two texts are compared: they say little on their own.
-_LIGHT = FUNCTION_WORDS | word_set("able want need like want able user users just get")
+#: Words that are ignored in a comparison of two texts, since they mean little.
+_INSIGNIFICANT = FUNCTION_WORDS | word_set("able want need like want able user users just get")
 
 
 def text_of(value: Any) -> str:
     """
-    `value` tidied if it is a text, else nothing.
+    Return `value`, tidied, if it is a string, else an empty string.
     """
     return tidy(value) if isinstance(value, str) else ""
 
 
 def tidy(text: str) -> str:
     """
-    The start of `text` on one line: no control characters, single spaces.
+    Return the start of `text` on one line, without control characters.
     """
-    return _SPACES.sub(" ", _printable(text[:READ])).strip()
+    return _SPACES.sub(" ", _printable(text[:MAX_READ_LENGTH])).strip()
 
 
 def _printable(text: str) -> str:
     text = unicodedata.normalize("NFC", text.replace("\u2019", "'"))
-    return "".join(each if each.isprintable() or each == _JOINER else " " for each in text)
+    return "".join(
+        character if character.isprintable() or character == _JOINER else " " for character in text
+    )
 
 
 def sentences(text: str) -> list[str]:
     """
-    The sentences, lines and list items of `text`, tidied and without full stops.
+    Return the sentences, lines and list items of `text`, without final punctuation.
 
-    Lines that go on with "I want" or "so that" belong to the line before.
+    A line that continues with "I want" or "so that" belongs to the line before it.
     """
     lines: list[str] = []
-    for raw in text[:READ].splitlines():
+    for raw in text[:MAX_READ_LENGTH].splitlines():
         line = _BULLET.sub("", tidy(raw))
         if lines and _CONTINUES.match(line):
             lines[-1] = f"{lines[-1].rstrip(_TRAILING)} {line}"
@@ -118,104 +120,114 @@ def sentences(text: str) -> list[str]:
 
 def bare(text: str) -> str:
     """
-    `text` without the punctuation at its end.
+    Return `text` without final punctuation.
     """
     return text.rstrip(_TRAILING).strip()
 
 
 def words(text: str) -> list[str]:
     """
-    The words of `text` in lower case.
+    Return the words of `text` in lower case.
     """
     return _WORD.findall(text.lower())
 
 
 def without_quotes(text: str) -> str:
     """
-    `text` with what stands in quotation marks left out.
+    Return `text` without the passages in quotation marks.
     """
     return _QUOTED.sub(" ", text)
 
 
 def stem(word: str) -> str:
     """
-    `word` without its common endings, so that "filtered" is like "filters".
+    Return `word` without common endings, so that "filtered" equals "filters".
     """
     for ending in ("ations", "ation", "ings", "ing", "ies", "ied", "ed", "es", "s", "e", "y"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             word = word[: -len(ending)]
             break
-    # "dragg" and "drag" are one word.
+    # "dragged" has the stem "drag" and not "dragg".
     return word[:-1] if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "sl" else word
 
 
 def stems(text: str) -> frozenset[str]:
     """
-    The stems of the words in `text` that carry its meaning.
+    Return the stems of the significant words in `text`.
     """
-    return frozenset(stem(each) for each in words(text) if each not in _LIGHT)
+    return frozenset(stem(word) for word in words(text) if word not in _INSIGNIFICANT)
 
 
 def looks_english(text: str, known: frozenset[str] = frozenset()) -> bool:
     """
-    Does `text` hold at least one word that is English beyond doubt, or `known`?
+    Return whether `text` contains a word that is certainly English.
+
+    Args:
+        text: Any text.
+        known: Further words that count as English.
     """
-    letters = [each for each in text if each.isalpha()]
-    if sum(each.isascii() for each in letters) * 2 <= len(letters):
+    letters = [letter for letter in text if letter.isalpha()]
+    if sum(letter.isascii() for letter in letters) * 2 <= len(letters):
         return False
-    return any(each in ENGLISH_HINTS or each in known for each in words(text))
+    return any(word in ENGLISH_HINTS or word in known for word in words(text))
 
 
 def shorten(text: str, limit: int = 80) -> str:
     """
-    `text` in at most `limit` characters, cut at a word and marked with "…".
+    Return `text` in at most `limit` characters, cut at a word and marked with "…".
     """
     if len(text) <= limit:
         return text
     head = text[: limit - 1]
-    at = head.rfind(" ")
-    # A giant word has no good place to be cut.
-    return bare(head[:at] if at > limit // 2 else head) + "…"
+    cut = head.rfind(" ")
+    # A very long word has no good place to cut.
+    return bare(head[:cut] if cut > limit // 2 else head) + "…"
 
 
 def quote(text: str, limit: int = 100) -> str:
     """
-    The start of `text` in quotation marks.
+    Return the start of `text` in quotation marks, at most `limit` characters of it.
     """
     return f"“{shorten(text, limit).replace('“', '').replace('”', '').strip()}”"
 
 
 def capitalised(text: str) -> str:
     """
-    `text` with its first letter in upper case.
+    Return `text` with its first letter in upper case.
     """
     return text[:1].upper() + text[1:]
 
 
 def uncapitalised(text: str) -> str:
     """
-    `text` as it reads inside a sentence: names and abbreviations stay as they are.
+    Return `text` with its first letter in lower case, as inside a sentence.
+
+    Names and abbreviations keep their capitals.
     """
     first = re.split(r"[\s,']", text, maxsplit=1)[0]
-    if first in _NAMES or sum(each.isupper() for each in first) > 1 or any(map(str.isdigit, first)):
+    if (
+        first in _NAMES
+        or sum(character.isupper() for character in first) > 1
+        or any(map(str.isdigit, first))
+    ):
         return text
     return text[:1].lower() + text[1:]
 
 
 def with_article(noun: str) -> str:
     """
-    `noun` behind "a" or "an", unless it needs none.
+    Return `noun` with "a" or "an", unless it needs none.
     """
     first = noun.split(" ")[0]
     if not noun or first.lower() in DETERMINERS or is_plural(noun):
         return noun
-    return f"{'an' if _sounds_open(first) else 'a'} {noun}"
+    return f"{'an' if _starts_with_vowel_sound(first) else 'a'} {noun}"
 
 
-def _sounds_open(word: str) -> bool:
+def _starts_with_vowel_sound(word: str) -> bool:
     lower = word.lower()
     if word.isupper() and len(word) > 1 and (len(word) <= 3 or not set(lower) & set("aeiou")):
-        # Spelt out by letters: an HR manager, an SQL query, but a UI, a CEO.
+        # Such abbreviations are spelt out: an HR manager and an SQL query, but a UI and a CEO.
         return lower[0] in "aefhilmnorsx"
     if lower.startswith(("uni", "use", "usu", "uti", "one", "eur")):
         return False
@@ -224,7 +236,7 @@ def _sounds_open(word: str) -> bool:
 
 def singular(noun: str) -> str:
     """
-    One of many: "project managers" to "project manager".
+    Return the singular of `noun`: "project manager" for "project managers".
     """
     head, _, last = noun.rpartition(" ")
     low = last.lower()
@@ -234,14 +246,16 @@ def singular(noun: str) -> str:
         last = last[:-3] + "y"
     elif low.endswith(("sses", "shes", "ches", "xes")):
         last = last[:-2]
-    elif _has_plural_end(low):
+    elif _has_plural_ending(low):
         last = last[:-1]
     return f"{head} {last}".strip()
 
 
 def plural(noun: str) -> str:
     """
-    Many of one: "story" to "stories"; what cannot be counted stays as it is.
+    Return the plural of `noun`: "stories" for "story".
+
+    An uncountable noun stays as it is.
     """
     head, _, last = noun.rpartition(" ")
     low = last.lower()
@@ -260,7 +274,7 @@ def plural(noun: str) -> str:
 
 def is_plural(noun: str) -> bool:
     """
-    Does `noun`, a phrase such as "the list of stories", name several things?
+    Return whether `noun`, such as "the list of stories", is plural.
     """
     head = re.split(r" (?:of|in|on|with|from|for|by|to|at|that|who|which|per)\b", noun, maxsplit=1)[
         0
@@ -272,10 +286,10 @@ def is_plural(noun: str) -> bool:
     if joined and before:
         return True
     last = (words(head) or [""])[-1]
-    return last in _ALWAYS_PLURAL or _has_plural_end(last)
+    return last in _ALWAYS_PLURAL or _has_plural_ending(last)
 
 
-def _has_plural_end(word: str) -> bool:
+def _has_plural_ending(word: str) -> bool:
     if word in _NEVER_PLURAL or len(word) < 3:
         return False
     return word.endswith("s") and not word.endswith(("ss", "us", "is", "'s"))
@@ -283,13 +297,13 @@ def _has_plural_end(word: str) -> bool:
 
 def definite(noun: str) -> str:
     """
-    `noun` as something already spoken of: "an invoice" to "the invoice".
+    Return `noun` with a definite article: "the invoice" for "an invoice".
     """
     first, _, rest = noun.partition(" ")
     low = first.lower()
     if low in ("a", "an", "some", "any", "another") and rest:
         return f"the {rest}"
-    if low in DETERMINERS or low in PRONOUNS or low in _ASKING or noun[:1] in '“"':
+    if low in DETERMINERS or low in PRONOUNS or low in _QUESTION_WORDS or noun[:1] in '“"':
         return noun
     # A name such as Slack takes no article; CSV files do.
     if first[:1].isupper() and not first.isupper() and not is_plural(noun):
@@ -299,7 +313,7 @@ def definite(noun: str) -> str:
 
 def listed(items: list[str], last: str = "and") -> str:
     """
-    "a, b and c".
+    Return `items` as a list in prose, such as "a, b and c".
     """
     if len(items) < 2:
         return "".join(items)

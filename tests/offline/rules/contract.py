@@ -1,5 +1,5 @@
 """
-What the answers have to look like, for the tests of this package.
+Requests, and checks of answers against the schemas, for the tests of the rules.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ stories = st.fixed_dictionaries(
 
 def problems(task: str, answer: Mapping[str, Any]) -> list[str]:
     """
-    What in `answer` does not fit the answer schema of `task`.
+    Return the violations of the answer schema of `task` by `answer`.
     """
     validator = Draft202012Validator(builtin_tasks()[task].answer_schema)
-    return [each.message for each in validator.iter_errors(answer)]
+    return [error.message for error in validator.iter_errors(answer)]
 
 
 def giants() -> list[str]:
     """
-    Texts that are large in ways that tempt a rule to take long.
+    Return large texts that could make a rule slow.
     """
     return [
         "a" * 200_000, "export the file and " * 10_000, "As a " + "a " * 60_000, '"' * 200_000,

@@ -22,7 +22,7 @@ _ANYTHING = st.none() | st.booleans() | st.integers() | texts | st.lists(texts, 
 
 def story_of(idea: str, **more: Any) -> dict[str, Any]:
     """
-    The story for `idea`.
+    Return the story for `idea`.
     """
     return generate_story({"idea": idea, **more})
 
@@ -58,7 +58,7 @@ class StoryTests(SynchronousTestCase):
 
     def test_limits(self) -> None:
         """
-        Numbers are checked from both sides.
+        A limit gets a criterion for what it allows and for what it refuses.
         """
         criteria = story_of("Allow users to upload up to 10 files of 20 MB each")[
             "acceptanceCriteria"
@@ -70,12 +70,12 @@ class StoryTests(SynchronousTestCase):
 
     def test_condition(self) -> None:
         """
-        A condition says when somebody is told.
+        A condition becomes the event that triggers a message.
         """
         criteria = story_of("Notify managers when a story is blocked")["acceptanceCriteria"]
         self.assertEqual(criteria[0], "The manager gets one message when a story is blocked")
 
-    def test_told_oneself(self) -> None:
+    def test_notify_me(self) -> None:
         """
         "Notify me" is a wish to be notified.
         """
@@ -85,7 +85,7 @@ class StoryTests(SynchronousTestCase):
 
     def test_trouble(self) -> None:
         """
-        A complaint is a wish to have it mended.
+        A complaint is a wish to have the problem fixed.
         """
         story = story_of("We lose orders because nobody sees the emails")
         self.assertEqual(story["title"], "Fix: we lose orders")
@@ -93,21 +93,21 @@ class StoryTests(SynchronousTestCase):
 
     def test_only(self) -> None:
         """
-        What only some may do, others are refused.
+        An action for some users only is refused to all others.
         """
         criteria = story_of("Only admins can delete projects")["acceptanceCriteria"]
         self.assertIn("Anybody who is not an admin is refused with a message", criteria)
 
     def test_remarks(self) -> None:
         """
-        Further sentences that state a fact are kept as criteria.
+        Further sentences that state a fact become criteria.
         """
         criteria = story_of("Export stories.\n- The file has a header row")["acceptanceCriteria"]
         self.assertIn("The file has a header row", criteria)
 
     def test_parent(self) -> None:
         """
-        The parent lends the actor and the benefit that the idea leaves open.
+        The parent story supplies the actor and benefit that the idea leaves open.
         """
         parent = {"title": "As a tester, I want to see results so that releases are safe"}
         story = story_of("CSV export", parentStory=parent)
@@ -117,7 +117,7 @@ class StoryTests(SynchronousTestCase):
 
     def test_own_words_first(self) -> None:
         """
-        What the idea says itself is not taken from the parent.
+        The idea's own actor and benefit take precedence over the parent's.
         """
         parent = {"title": "Reports", "asA": "tester", "soThat": "releases are safe"}
         story = story_of("Let managers export reports so that they can plan", parentStory=parent)
@@ -125,7 +125,7 @@ class StoryTests(SynchronousTestCase):
 
     def test_sizes(self) -> None:
         """
-        A label is smaller than an export, and that is smaller than a migration.
+        A label is a smaller story than an export, and an export than a migration.
         """
         sizes = [
             story_of(idea)["storyPoint"]
@@ -137,7 +137,7 @@ class StoryTests(SynchronousTestCase):
 
     def test_components(self) -> None:
         """
-        Components are chosen by their words and by related ones, spelt as given.
+        Components are chosen by their words and by related words, spelt as given.
         """
         self.assertEqual(
             story_of("Add a comment to a story", components=_COMPONENTS)["components"],
@@ -152,7 +152,7 @@ class StoryTests(SynchronousTestCase):
 
     def test_no_components(self) -> None:
         """
-        Without a list of components none are made up.
+        Without a list of components, none are chosen.
         """
         self.assertEqual(story_of("Add a comment to a story")["components"], [])
 
@@ -162,8 +162,8 @@ class StoryTests(SynchronousTestCase):
         """
         ideas = ("CSV export", "PDF export", "Dark mode", "Search", "Undo", "Log in with Google",
                  "Delete a story", "Delete a comment", "🚀", "Экспорт", "asdf", "qwer")  # fmt: skip
-        found = {repr(story_of(idea)) for idea in ideas}
-        self.assertEqual(len(found), len(ideas))
+        answers = {repr(story_of(idea)) for idea in ideas}
+        self.assertEqual(len(answers), len(ideas))
 
     def test_not_english(self) -> None:
         """
@@ -180,7 +180,7 @@ class StoryTests(SynchronousTestCase):
         self, idea: str, names: list[str], extra: dict[str, Any], parent: str
     ) -> None:
         """
-        Any idea gives a story that fits the contract, always the same.
+        Any idea gets a story that fits the schema, and always the same one.
         """
         request = {
             **extra, "idea": idea, "components": names, "parentStory": {**extra, "title": parent},
@@ -194,7 +194,7 @@ class StoryTests(SynchronousTestCase):
 
     def test_giants(self) -> None:
         """
-        A giant idea gives a story of a size to read.
+        The story of a very large idea is short enough to read.
         """
         for idea in giants():
             story = story_of(idea, parentStory={"title": idea})

@@ -1,5 +1,5 @@
 """
-Tests for the reading of English: words, verbs, people, actions and ideas.
+Tests for the modules that read English: words, verbs, people, actions and ideas.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from kiroworkers.offline.rules import verbs
 from kiroworkers.offline.rules.action import read_action, split_actions
 from kiroworkers.offline.rules.facts import indicative
 from kiroworkers.offline.rules.idea import read_idea
-from kiroworkers.offline.rules.people import about_them, as_actor, is_person
+from kiroworkers.offline.rules.people import as_actor, in_third_person, is_person
 from kiroworkers.offline.rules.vague import vague_words
 from kiroworkers.offline.rules.words import (
     is_plural,
@@ -35,7 +35,7 @@ class WordsTests(SynchronousTestCase):
 
     def test_tidy(self) -> None:
         """
-        Control characters, escapes and half characters become single spaces.
+        Control characters, escapes and lone surrogates become single spaces.
         """
         self.assertEqual(tidy(" Export\x1b\x07 to\r\n\ud800 CSV "), "Export to CSV")
 
@@ -47,7 +47,7 @@ class WordsTests(SynchronousTestCase):
 
     def test_sentences(self) -> None:
         """
-        Sentences, lines and list items are parted; abbreviations part nothing.
+        Sentences, lines and list items are separated; abbreviations end no sentence.
         """
         text = "Export, e.g. CSV files. It has a header!\n- Rows match\n2) It is quick"
         self.assertEqual(
@@ -66,7 +66,7 @@ class WordsTests(SynchronousTestCase):
 
     def test_shorten(self) -> None:
         """
-        A long text is cut at a word, a giant word anywhere.
+        A long text is cut at a word, a very long word anywhere.
         """
         self.assertEqual(shorten("export the whole list", 14), "export the…")
         self.assertEqual(shorten("a" * 100, 10), "a" * 9 + "…")
@@ -74,25 +74,25 @@ class WordsTests(SynchronousTestCase):
     @given(st.text(), st.integers(10, 100))
     def test_shorten_any(self, text: str, limit: int) -> None:
         """
-        Whatever the text, no more than the limit is kept.
+        No text is longer than the limit after it was shortened.
         """
         self.assertLessEqual(len(shorten(text, limit)), limit)
         self.assertLessEqual(len(quote(text, limit)), limit + 2)
 
     def test_articles(self) -> None:
         """
-        The article follows the sound, and what is plural takes none.
+        The article follows the sound, and a plural has none.
         """
         nouns = ("invoice", "user", "hour", "HR manager", "UI", "CSV file", "stories", "my list")
         self.assertEqual(
-            [with_article(each) for each in nouns],
+            [with_article(noun) for noun in nouns],
             ["an invoice", "a user", "an hour", "an HR manager", "a UI", "a CSV file", "stories",
              "my list"],
         )  # fmt: skip
 
     def test_number(self) -> None:
         """
-        Singular and plural are each other's opposite.
+        Singular and plural are inverse to each other.
         """
         for one, many in (("story", "stories"), ("box", "boxes"), ("class", "classes"),
                           ("person", "people"), ("sales order", "sales orders")):  # fmt: skip
@@ -109,10 +109,10 @@ class WordsTests(SynchronousTestCase):
 
     def test_stem(self) -> None:
         """
-        Forms of one word have one stem.
+        All forms of a word have the same stem.
         """
         self.assertEqual(
-            len({stem(each) for each in ("filter", "filters", "filtered", "filtering")}), 1
+            len({stem(word) for word in ("filter", "filters", "filtered", "filtering")}), 1
         )
         self.assertEqual(stem("stories"), stem("story"))
 
@@ -122,8 +122,8 @@ class WordsTests(SynchronousTestCase):
         """
         self.assertEqual(
             [
-                uncapitalised(each)
-                for each in ("Export it", "CSV export", "I can", "Slack messages")
+                uncapitalised(phrase)
+                for phrase in ("Export it", "CSV export", "I can", "Slack messages")
             ],
             ["export it", "CSV export", "I can", "Slack messages"],
         )
@@ -136,7 +136,7 @@ class VerbTests(SynchronousTestCase):
 
     def test_forms(self) -> None:
         """
-        Regular, irregular and two-word verbs take their forms.
+        Regular, irregular and two-word verbs are inflected correctly.
         """
         forms = [
             (verbs.third_person(verb), verbs.participle(verb), verbs.gerund(verb))
@@ -162,9 +162,9 @@ class FactTests(SynchronousTestCase):
 
     def test_indicative(self) -> None:
         """
-        What should be becomes what is, in number with its subject.
+        A requirement becomes a fact whose verb agrees with its subject.
         """
-        for said, fact in (
+        for sentence, fact in (
             ("Rows must match the filter", "Rows match the filter"),
             ("The file should be empty", "The file is empty"),
             ("The form shall not send twice", "The form does not send twice"),
@@ -172,7 +172,7 @@ class FactTests(SynchronousTestCase):
             ("When it fails, an error should be shown", "When it fails, an error is shown"),
             ("The list has entries", "The list has entries"),
         ):
-            self.assertEqual(indicative(said), fact)
+            self.assertEqual(indicative(sentence), fact)
 
 
 class PeopleTests(SynchronousTestCase):
@@ -182,7 +182,7 @@ class PeopleTests(SynchronousTestCase):
 
     def test_people_and_things(self) -> None:
         """
-        Not everything in -er is a person.
+        A noun in -er is not always a person.
         """
         for phrase in ("project managers", "receptionists", "Gardeners", "users with a phone"):
             self.assertTrue(is_person(phrase), phrase)
@@ -195,18 +195,18 @@ class PeopleTests(SynchronousTestCase):
         """
         self.assertEqual(
             [
-                as_actor(each)
-                for each in ("All project managers", "users with a phone", "the sales team")
+                as_actor(phrase)
+                for phrase in ("All project managers", "users with a phone", "the sales team")
             ],
             ["project manager", "user with a phone", "sales team member"],
         )
 
-    def test_about_them(self) -> None:
+    def test_in_third_person(self) -> None:
         """
-        What somebody says of themselves is told of them.
+        Pronouns and verbs in the first person change to the third.
         """
         self.assertEqual(
-            about_them("see my list when I am away"), "see their list when they are away"
+            in_third_person("see my list when I am away"), "see their list when they are away"
         )
 
 
@@ -217,23 +217,23 @@ class ActionTests(SynchronousTestCase):
 
     def test_object(self) -> None:
         """
-        The object ends where a place, a way or a condition begins.
+        The object ends before a place, a manner or a condition.
         """
-        for said, verb, thing in (
+        for phrase, verb, thing in (
             ("export the filtered list to CSV", "export", "the filtered list"),
             ("search for old stories", "search", "old stories"),
             ("upload up to 10 files of 20 MB each", "upload", "files"),
             ("see which rooms are free", "see", "which rooms are free"),
             ("sort by due date", "sort", ""),
         ):
-            action = read_action(said)
+            action = read_action(phrase)
             self.assertEqual((action.verb, action.object), (verb, thing))
 
     def test_features(self) -> None:
         """
-        The name of a feature becomes what is done with it.
+        The name of a feature becomes the action that it stands for.
         """
-        for said, done in (
+        for phrase, action_text in (
             ("CSV export", "export data as CSV"),
             ("Invoice export", "export invoices"),
             ("Bulk upload of invoices", "upload invoices in bulk"),
@@ -242,36 +242,39 @@ class ActionTests(SynchronousTestCase):
             ("Dark mode", "use dark mode"),
             ("Filtering stories by status", "filter stories by status"),
         ):
-            self.assertEqual(read_action(said).text, done)
+            self.assertEqual(read_action(phrase).text, action_text)
 
     def test_several(self) -> None:
         """
-        "And" between verbs parts actions.
+        "And" between verbs separates actions.
         """
         self.assertEqual(
             [
-                each.text
-                for each in split_actions("export stories and import them, then share them")
+                action.text
+                for action in split_actions("export stories and import them, then share them")
             ],
             ["export stories", "import them", "share them"],
         )
         self.assertEqual(
-            [(each.verb, each.object) for each in split_actions("create, edit and delete users")],
+            [
+                (action.verb, action.object)
+                for action in split_actions("create, edit and delete users")
+            ],
             [("create", "users"), ("edit", "users"), ("delete", "users")],
         )
 
     def test_one(self) -> None:
         """
-        "And" between nouns, in a pair of verbs, or in a condition parts nothing.
+        "And" between nouns, in a pair of verbs, or in a condition separates nothing.
         """
-        for said in (
+        for phrase in (
             "enter my name and email",
             "export the status and report numbers",
             "drag and drop stories",
             "be told when users create and delete stories",
             "see who changed a story and when",
         ):
-            self.assertEqual(len(split_actions(said)), 1, said)
+            self.assertEqual(len(split_actions(phrase)), 1, phrase)
 
 
 class IdeaTests(SynchronousTestCase):
@@ -283,7 +286,7 @@ class IdeaTests(SynchronousTestCase):
         """
         Actor, action and benefit are found in the usual forms of an idea.
         """
-        for said, actor, wish, benefit in (
+        for text, actor, wish, benefit in (
             ("As a tester, I want to rerun failed tests so that I save time",
              "tester", "rerun failed tests", "I save time"),
             ("Users should be able to reset their password", "user", "reset my password", ""),
@@ -307,12 +310,12 @@ class IdeaTests(SynchronousTestCase):
             ("When a build fails, send an email to the team",
              "", "send an email to the team when a build fails", ""),
         ):  # fmt: skip
-            idea = read_idea(said)
-            self.assertEqual((idea.actor, idea.wish, idea.benefit), (actor, wish, benefit), said)
+            idea = read_idea(text)
+            self.assertEqual((idea.actor, idea.wish, idea.benefit), (actor, wish, benefit), text)
 
     def test_reason(self) -> None:
         """
-        A trouble given as the reason is said as gone, another need as met.
+        A problem as the reason becomes its absence, another need its fulfilment.
         """
         self.assertEqual(
             read_idea("Add search because scrolling is slow").benefit,
@@ -325,7 +328,7 @@ class IdeaTests(SynchronousTestCase):
 
     def test_not_english(self) -> None:
         """
-        What is not English is taken as it is, in quotation marks.
+        A text that is not English is quoted unchanged.
         """
         idea = read_idea("Экспорт отчётов в PDF")
         self.assertEqual(idea.wish, "have “Экспорт отчётов в PDF”")
@@ -333,7 +336,7 @@ class IdeaTests(SynchronousTestCase):
 
     def test_only(self) -> None:
         """
-        "Only" shuts out everybody else.
+        "Only" excludes everybody else.
         """
         self.assertTrue(read_idea("Only admins can delete projects").only)
 
@@ -347,8 +350,8 @@ class VagueTests(SynchronousTestCase):
         """
         Vague words are found in the order of the text.
         """
-        found = [word for word, _ in vague_words("A user-friendly list of various things, etc.")]
-        self.assertEqual(found[:2], ["user-friendly", "various"])
+        terms = [word for word, _ in vague_words("A user-friendly list of various things, etc.")]
+        self.assertEqual(terms[:2], ["user-friendly", "various"])
 
     def test_exact(self) -> None:
         """

@@ -1,8 +1,8 @@
 """
-The ways in which people write down what they wish, each read by one function.
+Match an idea against the usual forms of a wish, with one function for each.
 
-"As a …", "Users should be able to …", "Let managers …", "Add …", "CSV export":
-a frame gives an `Idea`, or None when the text is not of its form.
+Examples are "As a …", "Users should be able to …", "Let managers …", "Add …" and "CSV
+export".  A function returns an `Idea`, or None if the text does not have its form.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from kiroworkers.offline.rules import verbs
 from kiroworkers.offline.rules.action import Action, split_actions, split_clause, verb_at_start
-from kiroworkers.offline.rules.facts import states
-from kiroworkers.offline.rules.people import as_actor, is_person, is_system, person_served
+from kiroworkers.offline.rules.facts import as_fact
+from kiroworkers.offline.rules.people import as_actor, is_person, is_system, split_beneficiary
 from kiroworkers.offline.rules.words import (
     bare,
     looks_english,
@@ -23,7 +23,7 @@ from kiroworkers.offline.rules.words import (
     uncapitalised,
 )
 
-LONGEST_PHRASE = 300
+MAX_PHRASE_LENGTH = 300
 
 _WISH = r"(?:want|need|would like|'d like|would love|wish|have|should be able|must be able)"
 AS_A = re.compile(
@@ -31,7 +31,7 @@ AS_A = re.compile(
     r"(?: be able to| have)?(?P<what> .+)$",
     re.I,
 )
-_TO = re.compile(r"^.{0,120}\b(?:to|can|must|should|able to)\b $", re.I)
+_VERB_FOLLOWS = re.compile(r"^.{0,120}\b(?:to|can|must|should|able to)\b $", re.I)
 _AS_A_COLON = re.compile(r"^as an? (?P<who>[^,:]{1,60})[,:] ?(?P<what>.+)$", re.I)
 _I_WANT = re.compile(rf"^(?:i|we) ?{_WISH}(?: to| for)?(?: be able to)?(?P<what> .+)$", re.I)
 _POSSIBLE = re.compile(
@@ -90,15 +90,17 @@ _NEGATIVE = ("not", "n't", "never", "cannot")
 @dataclass(frozen=True)
 class Idea:
     """
-    What was understood; `actor` and `benefit` are empty where none is named.
+    Represent an idea as understood.
 
     Attributes:
-        actions: at least one; the first is the main one.
-        fact: what is to be so, where something is wished to be rather than done.
-        condition: such as "when a build fails".
-        only: nobody but the actor may do it.
-        remarks: the sentences beside the main one.
-        understood: False when the words had to be taken as they are.
+        actions: At least one action; the first is the main one.
+        actor: Who acts; empty if the idea names nobody.
+        benefit: Why they act; empty if the idea gives no reason.
+        fact: The required state, if the idea asks for a state rather than an action.
+        condition: A condition such as "when a build fails"; may be empty.
+        only: Whether nobody but the actor may do it.
+        remarks: The sentences beside the main one.
+        understood: False if the words were taken as they are.
     """
 
     actions: tuple[Action, ...]
@@ -113,64 +115,64 @@ class Idea:
     @property
     def action(self) -> Action:
         """
-        The main action.
+        Return the main action.
         """
         return self.actions[0]
 
     @property
     def wish(self) -> str:
         """
-        All that follows "I want to".
+        Return the text that completes "I want to".
         """
         joined = join_actions(self.actions)
         if self.condition and self.condition not in joined:
             joined = f"{joined} {self.condition}"
-        return shorten(joined, LONGEST_PHRASE)
+        return shorten(joined, MAX_PHRASE_LENGTH)
 
 
 def join_actions(actions: tuple[Action, ...]) -> str:
     """
-    The actions as one phrase.
+    Return the actions as one phrase.
     """
-    texts = [each.text for each in actions]
+    texts = [action.text for action in actions]
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
-# The frames, in the order in which they are tried.  Each gives None when it is not the one.
+# The patterns, in the order in which they are tried.
 
 
 def _as_a(text: str) -> Idea | None:
-    found = AS_A.match(text) or _AS_A_COLON.match(text)
-    if found is None:
+    match = AS_A.match(text) or _AS_A_COLON.match(text)
+    if match is None:
         return None
-    verbal = _TO.search(text[: found.start("what") + 1]) is not None
-    inner = _framed_without_actor(found["what"].strip(), verbal)
-    return replace(inner, actor=as_actor(found["who"]))
+    verbal = _VERB_FOLLOWS.search(text[: match.start("what") + 1]) is not None
+    inner = _read_without_actor(match["what"].strip(), verbal)
+    return replace(inner, actor=as_actor(match["who"]))
 
 
 def _i_want(text: str) -> Idea | None:
-    found = _I_WANT.match(text)
-    if found is None:
+    match = _I_WANT.match(text)
+    if match is None:
         return None
-    what = found["what"].strip()
-    other = re.match(r"(?P<who>(?:[\w-]+ ){1,4})to (?P<what>.+)$", what)
-    if other is not None and is_person(other["who"].strip()):
-        return _of(other["what"], other["who"].strip(), what, verbal=True)
-    return _framed_without_actor(
-        what, verbal=_TO.match(text[: found.start("what") + 1]) is not None
+    what = match["what"].strip()
+    delegated = re.match(r"(?P<who>(?:[\w-]+ ){1,4})to (?P<what>.+)$", what)
+    if delegated is not None and is_person(delegated["who"].strip()):
+        return _read_wish(delegated["what"], delegated["who"].strip(), what, verbal=True)
+    return _read_without_actor(
+        what, verbal=_VERB_FOLLOWS.match(text[: match.start("what") + 1]) is not None
     )
 
 
 def _possible(text: str) -> Idea | None:
-    found = _POSSIBLE.match(text)
-    return None if found is None else _of(found["what"], found["who"] or "", text, True)
+    match = _POSSIBLE.match(text)
+    return None if match is None else _read_wish(match["what"], match["who"] or "", text, True)
 
 
 def _let(text: str) -> Idea | None:
-    found = _LET.match(text)
-    if found is None:
+    match = _LET.match(text)
+    if match is None:
         return None
-    # The actor is as many of the first words as name somebody.
+    # The actor is the longest beginning of the phrase that names a person.
     tokens = text.split(" ")[1:7]
     for size in range(len(tokens) - 1, 0, -1):
         who = " ".join(tokens[:size])
@@ -182,85 +184,87 @@ def _let(text: str) -> Idea | None:
                 what,
                 flags=re.I,
             )
-            return _of(what, who, text, verbal=True)
+            return _read_wish(what, who, text, verbal=True)
     return None
 
 
 def _tell(text: str) -> Idea | None:
-    found = _TELL.match(text)
-    own = found is not None and found["who"].lower() in ("me", "us")
-    if found is None or not (own or is_person(found["who"])):
+    match = _TELL.match(text)
+    notifies_author = match is not None and match["who"].lower() in ("me", "us")
+    if match is None or not (notifies_author or is_person(match["who"])):
         return None
     verb = (
         "be told"
-        if found["verb"].lower() == "tell"
-        else (f"be {verbs.participle(found['verb'].lower())}")
+        if match["verb"].lower() == "tell"
+        else (f"be {verbs.participle(match['verb'].lower())}")
     )
-    action = Action(f"{verb}{_as_self(found['what'] or '')}", verb, "notify")
-    return Idea((action,), "" if own else as_actor(found["who"]))
+    action = Action(f"{verb}{_in_first_person(match['what'] or '')}", verb, "notify")
+    return Idea((action,), "" if notifies_author else as_actor(match["who"]))
 
 
 def _modal(text: str) -> Idea | None:
-    found = _MODAL.match(text)
-    if found is None:
+    match = _MODAL.match(text)
+    if match is None:
         return None
-    who, modal, what = found["who"], found["modal"].lower(), found["what"]
+    who, modal, what = match["who"], match["modal"].lower(), match["what"]
     only = who.lower().startswith("only ") or modal.endswith(" only")
     if modal in ("cannot", "can't", "could not") and (is_person(who) or who.lower() in ("i", "we")):
-        return _of(what, "" if who.lower() in ("i", "we") else who, text, verbal=True)
+        return _read_wish(what, "" if who.lower() in ("i", "we") else who, text, verbal=True)
     if modal.endswith(_NEGATIVE):
         fact = f"{uncapitalised(who)} cannot {what}"
         free = what.lower().startswith(("have to", "need to"))
         if free:
-            fact = states(uncapitalised(who), what, negative=True)
+            fact = as_fact(uncapitalised(who), what, negative=True)
         kind = "" if free else "protect"
         return Idea((Action(f"make sure that {fact}", "make sure", kind),), fact=fact)
     if is_person(who) and not is_system(who):
-        return replace(_of(what, who, text, verbal=True), only=only)
+        return replace(_read_wish(what, who, text, verbal=True), only=only)
     if who.lower() in ("i", "we", "you", "one", "it", "there"):
-        return _framed_without_actor(what, verbal=True)
-    # Something is to be so: the actor wants to have it so.
+        return _read_without_actor(what, verbal=True)
+    # The sentence asks for a state of a thing, so the wish is to have that state.
     subject = uncapitalised(who)
     state = re.sub(r"^be ", "", what, flags=re.I)
     action = Action(f"have {subject} {state}", "have", "", subject)
-    return Idea((action,), fact=states(subject, what))
+    return Idea((action,), fact=as_fact(subject, what))
 
 
 def _need(text: str) -> Idea | None:
-    found = _NEED.match(text)
-    if found is None or not is_person(found["who"]):
+    match = _NEED.match(text)
+    if match is None or not is_person(match["who"]):
         return None
-    return replace(_framed_without_actor(found["what"]), actor=as_actor(found["who"]))
+    return replace(_read_without_actor(match["what"]), actor=as_actor(match["who"]))
 
 
 def _feature(text: str) -> Idea | None:
-    found = _FEATURE.match(text) or _OFFER.match(text)
-    if found is not None:
-        verbal = (found.groupdict().get("how") or "").lower() == "to"
-        return _of(found["what"], "", text, verbal)
+    match = _FEATURE.match(text) or _OFFER.match(text)
+    if match is not None:
+        verbal = (match.groupdict().get("how") or "").lower() == "to"
+        return _read_wish(match["what"], "", text, verbal)
     made = _MAKE.match(text)
     if made is None:
         return None
-    # "Add dark mode" builds a feature; "add a comment to a story" is what users do.
+    # "Add dark mode" asks for a feature; "add a comment to a story" is a user's action.
     what = re.sub(r"^(?:an?|the|some) ", "", made["what"], flags=re.I)
     head = re.split(r" (?:to|for|of|in|on|with|from|by|that|which|when|as|at)\b", what)[0]
     named = bare(head.split(" ")[-1]).lower()
-    if named in verbs.NOUNS or named in verbs.BASE_OF_GERUND:
-        return _of(what, "", text)
+    if named in verbs.FEATURE_NOUNS or named in verbs.BASE_OF_GERUND:
+        return _read_wish(what, "", text)
     return None
 
 
 def _statement(text: str) -> Idea | None:
     if _STATEMENT.match(split_clause(text)[0]) is None or verb_at_start(text):
         return None
-    said = uncapitalised(text)
+    statement = uncapitalised(text)
     if TROUBLE.search(text):
-        problem = Action(f"have this problem fixed: {said}", "have", "fix", said)
-        return Idea((problem,), fact=f"it no longer happens that {said}")
-    return Idea((Action(f"be sure that {said}", "be sure", "validate", said),), fact=said)
+        problem = Action(f"have this problem fixed: {statement}", "have", "fix", statement)
+        return Idea((problem,), fact=f"it no longer happens that {statement}")
+    return Idea(
+        (Action(f"be sure that {statement}", "be sure", "validate", statement),), fact=statement
+    )
 
 
-_FRAMES: tuple[Callable[[str], Idea | None], ...] = (
+_PATTERNS: tuple[Callable[[str], Idea | None], ...] = (
     _as_a,
     _i_want,
     _possible,
@@ -273,42 +277,45 @@ _FRAMES: tuple[Callable[[str], Idea | None], ...] = (
 )
 
 
-def framed(text: str) -> Idea:
+def read_sentence(text: str) -> Idea:
+    """
+    Return the idea in one sentence, by the first pattern that matches.
+    """
     text = text[:1000]
-    for frame in _FRAMES:
-        idea = frame(text)
+    for pattern in _PATTERNS:
+        idea = pattern(text)
         if idea is not None:
             return idea
-    return _framed_without_actor(text)
+    return _read_without_actor(text)
 
 
-def _framed_without_actor(text: str, verbal: bool = False) -> Idea:
+def _read_without_actor(text: str, verbal: bool = False) -> Idea:
     """
-    `text` as what is wanted, when the actor is known or not named.
+    Return the idea in a wish whose actor is known or not named.
     """
-    for frame in (_possible, _tell, _feature):
-        idea = frame(text)
+    for pattern in (_possible, _tell, _feature):
+        idea = pattern(text)
         if idea is not None:
             return idea
-    return _of(text, "", text, verbal)
+    return _read_wish(text, "", text, verbal)
 
 
-def _of(what: str, who: str, whole: str, verbal: bool = False) -> Idea:
-    what = re.sub(r"^(?:display|show) (?:me |us |users )?(?=\S)", "see ", what, flags=re.I)
-    what = _as_self(what) if who else what
+def _read_wish(wish: str, who: str, sentence: str, verbal: bool = False) -> Idea:
+    wish = re.sub(r"^(?:display|show) (?:me |us |users )?(?=\S)", "see ", wish, flags=re.I)
+    wish = _in_first_person(wish) if who else wish
     actor = as_actor(who) if who else ""
     if not actor:
-        what, actor = person_served(what)
-    actions = tuple(split_actions(shorten(what, LONGEST_PHRASE), verbal))
+        wish, actor = split_beneficiary(wish)
+    actions = tuple(split_actions(shorten(wish, MAX_PHRASE_LENGTH), verbal))
     if not actions:
-        actions = (Action(f"have {quote(whole)}", "have", "", quote(whole)),)
-    understood = looks_english(whole, verbs.KNOWN)
+        actions = (Action(f"have {quote(sentence)}", "have", "", quote(sentence)),)
+    understood = looks_english(sentence, verbs.KNOWN)
     return Idea(actions, actor, understood=understood)
 
 
-def _as_self(text: str) -> str:
+def _in_first_person(text: str) -> str:
     """
-    "change their password" as the actor would say it.
+    Return a phrase such as "change their password" in the first person.
     """
     text = re.sub(r"\b(their|his or her|his/her) own\b", "my own", text, flags=re.I)
     text = re.sub(r"^(\s*\w+(?: \w+)?) (?:their|his or her|his/her|your) ", r"\1 my ", text)

@@ -1,5 +1,8 @@
 """
-What ties a story down: other work (independent), a solution (negotiable).
+Find what constrains a story, for the independent and negotiable criteria.
+
+A story is independent if it waits for no other work, and negotiable if it prescribes no
+solution.
 """
 
 from __future__ import annotations
@@ -7,14 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from kiroworkers.offline.rules.fault import Fault
-from kiroworkers.offline.rules.reading import Story
+from kiroworkers.offline.rules.finding import Finding
+from kiroworkers.offline.rules.story_text import StoryText
 from kiroworkers.offline.rules.words import (
     quote,
     sentences,
 )
 
-# Independent.
+# Rules for the independent criterion.
 
 _WORK = (
     r"(?:stor(?:y|ies)|tickets?|epics?|features?|issue|task|pull request|pr|api|backend|"
@@ -43,32 +46,32 @@ _NAMES_STORY = re.compile(
 )
 
 
-def depends(story: Story) -> Iterator[Fault]:
+def depends(story: StoryText) -> Iterator[Finding]:
     """
-    Says that something else must come first.
+    Find a dependency on other work, or a reference to it.
     """
     for text in [*story.texts, *story.criteria]:
         for sentence in sentences(_NO_TICKETS.sub(" ", text)):
-            found = _DEPENDS.search(sentence)
-            if found is not None:
-                said = found["what"] or found["other"] or found["done"]
-                yield Fault(
-                    f"The story waits for something else: {quote(said)}.",
+            match = _DEPENDS.search(sentence)
+            if match is not None:
+                dependency = match["what"] or match["other"] or match["done"]
+                yield Finding(
+                    f"The story waits for something else: {quote(dependency)}.",
                     f"Cut {quote(story.goal, 60)} so that it is of use without it, for example "
                     "with a stand-in for what is missing; or order the two and drop the remark.",
                 )
                 return
-            found = _NAMES_STORY.search(sentence)
-            if found is not None:
-                yield Fault(
-                    f"The story refers to another piece of work: {quote(found[0].strip())}.",
+            match = _NAMES_STORY.search(sentence)
+            if match is not None:
+                yield Finding(
+                    f"The story refers to another piece of work: {quote(match[0].strip())}.",
                     "Say here what the reader needs to know from it, and keep the link outside "
                     "the story's text.",
                 )
                 return
 
 
-# Negotiable.
+# Rules for the negotiable criterion.
 
 _TECH = (
     r"react(?:\.js)?|angular|vue(?:\.js)?|svelte|jquery|django|flask|rails|laravel|spring(?: "
@@ -110,33 +113,33 @@ _WIDGET = re.compile(
 )
 
 
-def prescribes(story: Story) -> Iterator[Fault]:
+def prescribes(story: StoryText) -> Iterator[Finding]:
     """
-    Says how it is to be built.
+    Find a technology, design or measure that the story prescribes.
     """
     for what, pattern in _PRESCRIBES:
         for text in [*story.texts, *story.criteria]:
-            found = pattern.search(text)
-            if found is not None:
-                yield _prescribed(what, found[0], story)
+            match = pattern.search(text)
+            if match is not None:
+                yield _prescribed(what, match[0], story)
                 break
 
 
-def prescribes_widget(story: Story) -> Iterator[Fault]:
+def prescribes_widget(story: StoryText) -> Iterator[Finding]:
     """
-    Names the element of the screen instead of what it is for.
+    Find a screen element that is named instead of its purpose.
     """
     for text in (story.title, story.wish):
-        found = _WIDGET.search(text)
-        if found is not None:
-            yield _prescribed("element of the screen", found[0], story)
+        match = _WIDGET.search(text)
+        if match is not None:
+            yield _prescribed("element of the screen", match[0], story)
             return
 
 
-def _prescribed(what: str, said: str, story: Story) -> Fault:
-    return Fault(
-        f"{quote(said.strip())} prescribes a solution ({what}).",
+def _prescribed(what: str, phrase: str, story: StoryText) -> Finding:
+    return Finding(
+        f"{quote(phrase.strip())} prescribes a solution ({what}).",
         f"Say what has to be achieved by {quote(story.goal, 60)} and leave "
-        f"{quote(said.strip(), 40)} to those who build it; where it is a real constraint, give "
+        f"{quote(phrase.strip(), 40)} to those who build it; where it is a real constraint, give "
         "the reason for it.",
     )

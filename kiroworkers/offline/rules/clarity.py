@@ -1,5 +1,8 @@
 """
-What a story leaves out: why (valuable), and who and what exactly (estimable).
+Find missing information in a story, for the valuable and estimable criteria.
+
+A story is valuable if it says why it is wanted, and estimable if it says exactly who
+wants what.
 """
 
 from __future__ import annotations
@@ -7,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from kiroworkers.offline.rules.fault import Fault, act, the
+from kiroworkers.offline.rules.finding import Finding, wished_action, with_the
 from kiroworkers.offline.rules.people import is_system
-from kiroworkers.offline.rules.reading import Story
+from kiroworkers.offline.rules.story_text import StoryText
 from kiroworkers.offline.rules.vague import vague_words
 from kiroworkers.offline.rules.words import (
     capitalised,
@@ -22,7 +25,7 @@ from kiroworkers.offline.rules.words import (
     words,
 )
 
-# Valuable.
+# Rules for the valuable criterion.
 
 _EMPTY_BENEFIT = re.compile(
     r"^(?:(?:i|we|they|users?) (?:can )?(?:have|use|do|see) (?:it|this|that)|it (?:works|is "
@@ -50,48 +53,48 @@ _ABOUT_CODE = re.compile(
 )
 
 
-def no_benefit(story: Story) -> Iterator[Fault]:
+def no_benefit(story: StoryText) -> Iterator[Finding]:
     """
-    Says nothing of why, or nothing that counts.
+    Find a missing or empty benefit, or one that only repeats the action.
     """
     who = story.actor or "the user"
     if not story.benefit:
-        yield Fault(
-            f"The story does not say why anybody wants to {quote(act(story), 80)}."
+        yield Finding(
+            f"The story does not say why anybody wants to {quote(wished_action(story), 80)}."
             if story.wish
             else f"The story does not say what {quote(story.title, 80)} is good for.",
-            f"Complete the sentence: “so that {the(who)} …”, with something that is better "
+            f"Complete the sentence: “so that {with_the(who)} …”, with something that is better "
             "afterwards.",
         )
     elif _EMPTY_BENEFIT.match(story.benefit):
-        yield Fault(
+        yield Finding(
             f"The benefit {quote(story.benefit)} says nothing that would be missed.",
-            f"Ask {the(who)} what goes wrong today without {quote(act(story), 60)}, and write "
-            "that down.",
+            f"Ask {with_the(who)} what goes wrong today without "
+            f"{quote(wished_action(story), 60)}, and write that down.",
         )
     else:
         gain = stems(story.benefit) - stems("can could possible allowed use")
         if gain and len(gain - stems(story.goal)) * 5 <= len(gain) and len(gain) > 1:
-            yield Fault(
+            yield Finding(
                 f"The benefit {quote(story.benefit)} repeats the action {quote(story.goal)}.",
-                f"Ask “and then?”: what does {the(who)} do with the result, or no longer has to "
-                "do?",
+                f"Ask “and then?”: what does {with_the(who)} do with the result, or no "
+                "longer has to do?",
             )
 
 
-def serves_builders(story: Story) -> Iterator[Fault]:
+def serves_builders(story: StoryText) -> Iterator[Finding]:
     """
-    Serves those who build the product, or the product itself.
+    Find a story that serves its developers or the product itself.
     """
     last = (words(story.actor) or [""])[-1]
     technical = _TECHNICAL.match(story.wish) or _TECHNICAL.match(story.title)
     if last and is_system(last):
-        yield Fault(
+        yield Finding(
             f"{quote(capitalised(story.actor), 40)} is part of the product: it wants nothing.",
-            f"Name the person who gains when {the(story.actor)} does this.",
+            f"Name the person who gains when {with_the(story.actor)} does this.",
         )
     elif technical is not None:
-        yield Fault(
+        yield Finding(
             f"{quote(technical[0])} is a task for those who build the product; nobody who uses "
             "it sees a difference.",
             "Name the change that users will notice and make this a part of it, or keep it as a "
@@ -100,65 +103,65 @@ def serves_builders(story: Story) -> Iterator[Fault]:
     elif last in _BUILDERS and (
         not story.benefit or _ABOUT_CODE.search(f"{story.benefit} {story.wish}")
     ):
-        yield Fault(
+        yield Finding(
             f"{quote(capitalised(story.actor), 40)} builds the product, and the story speaks of "
             "its inside.",
             "Name who is served by the result, and what they can do then.",
         )
 
 
-# Estimable.
+# Rules for the estimable criterion.
 
 
-def vague(story: Story) -> Iterator[Fault]:
+def vague(story: StoryText) -> Iterator[Finding]:
     """
-    Uses words that everybody reads in another way.
+    Find words that every reader understands differently.
     """
-    found: dict[str, None] = {}
-    for text in story.asks:
+    terms: dict[str, None] = {}
+    for text in story.wish_texts:
         for sentence in sentences(text):
-            found |= dict.fromkeys(word.lower() for word, _ in vague_words(sentence))
-    if found:
-        said = [quote(each, 40) for each in list(found)[:3]]
-        yield Fault(
-            f"{listed(said)} {'mean' if len(said) > 1 else 'means'} something else to every "
+            terms |= dict.fromkeys(word.lower() for word, _ in vague_words(sentence))
+    if terms:
+        quoted = [quote(term, 40) for term in list(terms)[:3]]
+        yield Finding(
+            f"{listed(quoted)} {'mean' if len(quoted) > 1 else 'means'} something else to every "
             "reader.",
-            f"Put a figure, a list or an example in place of {said[0]}: what would "
-            f"{the(story.actor or 'user')} see when it is reached?",
+            f"Put a figure, a list or an example in place of {quoted[0]}: what would "
+            f"{with_the(story.actor or 'user')} see when it is reached?",
         )
 
 
-def open_question(story: Story) -> Iterator[Fault]:
+def open_question(story: StoryText) -> Iterator[Finding]:
     """
-    Asks instead of saying.
+    Find an open question in the story.
     """
-    for text in story.asks:
+    for text in story.wish_texts:
         for sentence in re.findall(r"[^.!?\n]{3,200}\?", without_quotes(text)):
-            yield Fault(
+            yield Finding(
                 f"A question is still open: {quote(sentence.strip())}.",
                 "Answer it with those who know, and write the answer in its place.",
             )
             return
 
 
-def missing_parts(story: Story) -> Iterator[Fault]:
+def missing_parts(story: StoryText) -> Iterator[Finding]:
     """
-    Leaves out who or what, or is too short to know.
+    Find a missing actor or action, or a wish too short to estimate.
     """
     fewest = 2 if story.criteria else 3
     short = len(words(story.goal)) < fewest and len(words(story.description)) < 5
     if not story.actor:
-        yield Fault(
+        yield Finding(
             f"The story does not say who wants {quote(story.goal, 80)}.",
             "Name one kind of user: whoever would miss it most.",
         )
-    if not story.wish and not any(each.kind for each in story.actions):
-        yield Fault(
+    if not story.wish and not any(action.kind for action in story.actions):
+        yield Finding(
             f"The story names {quote(story.title, 80)} but not what is done with it.",
-            f"Write what {the(story.actor or 'user')} wants to do: a verb and its object.",
+            f"Write what {with_the(story.actor or 'user')} wants to do: a verb and its object.",
         )
     elif short and story.english:
-        yield Fault(
+        yield Finding(
             f"{quote(story.goal)} is too short to be estimated.",
             f"Say what exactly, where and how much: {quote(story.goal, 40)} of what, for which "
             "case?",

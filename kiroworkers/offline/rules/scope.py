@@ -1,5 +1,8 @@
 """
-What a story takes on (small), and how its end is seen (testable).
+Find excess scope and unverifiable criteria, for the small and testable criteria.
+
+A story is small if it has one action on a limited subject, and testable if its
+acceptance criteria can be observed.
 """
 
 from __future__ import annotations
@@ -8,8 +11,8 @@ import re
 from collections.abc import Iterator
 
 from kiroworkers.offline.rules import verbs
-from kiroworkers.offline.rules.fault import Fault, act
-from kiroworkers.offline.rules.reading import Story
+from kiroworkers.offline.rules.finding import Finding, wished_action
+from kiroworkers.offline.rules.story_text import StoryText
 from kiroworkers.offline.rules.vague import has_measure, vague_words
 from kiroworkers.offline.rules.words import (
     listed,
@@ -23,7 +26,8 @@ from kiroworkers.offline.rules.words import (
 
 _MANY_WORDS = 35
 _MANY_WORDS_IN_ALL = 220
-# Small.
+
+# Rules for the small criterion.
 
 _SAME_GOAL = word_set(
     "see get view receive know read open have use understand learn go continue find"
@@ -41,23 +45,27 @@ _WIDE = re.compile(
 _UMBRELLA = re.compile(r"^(?:to )?(?P<verb>manage|administer|maintain|handle) (?P<what>.+)$", re.I)
 
 
-def several_actions(story: Story) -> Iterator[Fault]:
+def several_actions(story: StoryText) -> Iterator[Finding]:
     """
-    Joins actions that could each be a story.
+    Find several actions that could each be a story.
     """
-    own = [each for at, each in enumerate(story.actions) if not at or each.verb not in _SAME_GOAL]
-    distinct = list({each.verb: each for each in own if each.verb}.values())
-    same_object = len({each.object for each in distinct}) < 2
+    actions = [
+        action
+        for index, action in enumerate(story.actions)
+        if not index or action.verb not in _SAME_GOAL
+    ]
+    distinct = list({action.verb: action for action in actions if action.verb}.values())
+    same_object = len({action.object for action in distinct}) < 2
     if len(distinct) > 2 or (len(distinct) == 2 and not same_object):
-        said = [quote(each.text, 40) for each in distinct[:4]]
-        yield Fault(
-            f"The story joins {len(distinct)} actions: {listed(said)}.",
-            f"Write one story for each, and begin with {said[0]}.",
+        quoted = [quote(action.text, 40) for action in distinct[:4]]
+        yield Finding(
+            f"The story joins {len(distinct)} actions: {listed(quoted)}.",
+            f"Write one story for each, and begin with {quoted[0]}.",
         )
-    umbrella = _UMBRELLA.match(act(story))
-    if umbrella is not None and len(own) == 1:
+    umbrella = _UMBRELLA.match(wished_action(story))
+    if umbrella is not None and len(actions) == 1:
         what, verb = umbrella["what"], umbrella["verb"].lower()
-        yield Fault(
+        yield Finding(
             f"{quote(umbrella[0])} hides several actions: {verbs.gerund(verb)} may mean to add, "
             "change, find and remove.",
             f"Write one story for each that is needed, such as “add {with_article(what)}”."
@@ -67,40 +75,40 @@ def several_actions(story: Story) -> Iterator[Fault]:
         )
 
 
-def wide(story: Story) -> Iterator[Fault]:
+def too_wide(story: StoryText) -> Iterator[Finding]:
     """
-    Wants it for everything at once.
+    Find a wish that covers everything at once.
     """
     for text in (story.wish, story.title):
-        found = _WIDE.search(without_quotes(text))
-        if found is not None:
-            yield Fault(
-                f"{quote(found[0])} makes the story as large as the product.",
-                f"Name the one or two cases of {quote(found[0])} that matter most, and leave the "
+        match = _WIDE.search(without_quotes(text))
+        if match is not None:
+            yield Finding(
+                f"{quote(match[0])} makes the story as large as the product.",
+                f"Name the one or two cases of {quote(match[0])} that matter most, and leave the "
                 "rest to later stories.",
             )
             return
 
 
-def large(story: Story) -> Iterator[Fault]:
+def too_large(story: StoryText) -> Iterator[Finding]:
     """
-    Is long, has many criteria or many points.
+    Find a story with too many words, criteria or points.
     """
     if story.points is not None and story.points >= 8:
-        yield Fault(
+        yield Finding(
             f"{story.points} story points are the size of several stories.",
             f"Split {quote(story.goal, 60)}: the simplest case first, exceptions and further "
             "cases later.",
         )
     if story.criteria_count > 8:
-        yield Fault(
+        yield Finding(
             f"{story.criteria_count} acceptance criteria are more than one story needs.",
             f"Group them by purpose and split: {quote((story.criteria or ('',))[-1], 60)} may be "
             "a story of its own.",
         )
     length = len(words(story.wish))
     if length > _MANY_WORDS or len(words(" ".join(story.texts))) > _MANY_WORDS_IN_ALL:
-        yield Fault(
+        yield Finding(
             f"The wish takes {length} words."
             if length > _MANY_WORDS
             else f"The story takes more than {_MANY_WORDS_IN_ALL} words.",
@@ -109,7 +117,7 @@ def large(story: Story) -> Iterator[Fault]:
         )
 
 
-# Testable.
+# Rules for the testable criterion.
 
 _INSIDE = re.compile(
     r"\b(?:(?:code|architecture) is|clean code|refactored|best practices?|well[- ](?:documented|"
@@ -128,12 +136,12 @@ _NEVER_WRONG = re.compile(
 )
 
 
-def no_criteria(story: Story) -> Iterator[Fault]:
+def no_criteria(story: StoryText) -> Iterator[Finding]:
     """
-    Says nothing of when it is done.
+    Find a story without acceptance criteria.
     """
     if not story.criteria:
-        yield Fault(
+        yield Finding(
             f"There is no acceptance criterion: nobody can tell when {quote(story.goal, 80)} is "
             "done.",
             "Write what can be seen afterwards: one sentence for the usual case, one for the "
@@ -141,54 +149,55 @@ def no_criteria(story: Story) -> Iterator[Fault]:
         )
 
 
-def vague_criteria(story: Story) -> Iterator[Fault]:
+def vague_criteria(story: StoryText) -> Iterator[Finding]:
     """
-    Criteria that cannot be seen to hold.
+    Find a criterion that cannot be observed.
     """
     for criterion in story.criteria:
-        found = next(vague_words(criterion), None)
-        said = found[0] if found is not None else ""
+        vague = next(vague_words(criterion), None)
+        opinion = vague[0] if vague is not None else ""
         inside = None if has_measure(criterion) else _INSIDE.search(criterion)
-        said = said or (inside[0] if inside is not None else "")
-        if said:
-            check = found[1] if found is not None else "somebody names what they see when it holds"
+        opinion = opinion or (inside[0] if inside is not None else "")
+        if opinion:
+            check = vague[1] if vague is not None else "somebody names what they see when it holds"
             check = check.format(
-                an_actor=with_article(story.actor or "user"), action=act(story)[:60]
+                an_actor=with_article(story.actor or "user"), action=wished_action(story)[:60]
             )
-            yield Fault(
-                f"{quote(criterion)} cannot be observed: {quote(said, 40)} is a matter of opinion.",
+            yield Finding(
+                f"{quote(criterion)} cannot be observed: {quote(opinion, 40)} is a matter of "
+                "opinion.",
                 f"Say what is seen, for example: {check}.",
             )
             return
 
 
-def never_wrong(story: Story) -> Iterator[Fault]:
+def never_wrong(story: StoryText) -> Iterator[Finding]:
     """
-    Criteria that promise that nothing ever goes wrong.
+    Find a criterion that promises that nothing ever goes wrong.
     """
     for criterion in story.criteria:
-        found = _NEVER_WRONG.search(criterion)
-        if found is not None and not any(map(str.isdigit, criterion)):
-            yield Fault(
-                f"{quote(criterion)} can never be shown to hold: {quote(found[0], 40)} has no "
+        match = _NEVER_WRONG.search(criterion)
+        if match is not None and not any(map(str.isdigit, criterion)):
+            yield Finding(
+                f"{quote(criterion)} can never be shown to hold: {quote(match[0], 40)} has no "
                 "limit.",
                 "Give a measure and a span: how many at most, in how many tries or in which time?",
             )
             return
 
 
-def repeated_criteria(story: Story) -> Iterator[Fault]:
+def repeated_criteria(story: StoryText) -> Iterator[Finding]:
     """
-    Criteria that say the title, or each other, again.
+    Find a criterion that repeats the title, the wish or another criterion.
     """
     seen: dict[frozenset[str], str] = {}
-    # What is wished to be so is seen by just that.
+    # A criterion may repeat the wish if the wish is for a state.
     if not story.wish.startswith(("have ", "make sure ", "be sure ", "be ")):
-        seen = {stems(each): each for each in (story.title, story.wish) if each}
+        seen = {stems(text): text for text in (story.title, story.wish) if text}
     for criterion in story.criteria:
         meaning = stems(criterion)
         if meaning and meaning in seen:
-            yield Fault(
+            yield Finding(
                 f"{quote(criterion)} says no more than {quote(seen[meaning])}.",
                 "Say what is seen afterwards that was not there before.",
             )
