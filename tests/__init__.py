@@ -1,5 +1,5 @@
 """
-The tests of kiroworkers; the folders mirror the package's rooms.
+The tests of kiroworkers; their packages mirror those of kiroworkers.
 """
 
 import sys

@@ -272,7 +272,7 @@ class FakeKiro(Console):
         frames = classic.spinner()
         while True:
             self.write(next(frames))
-            self.wait(classic.FRAME)
+            self.wait(classic.FRAME_SECONDS)
 
 
 def answer_text(text: str, faults: Mapping[str, str] = MappingProxyType({}), known: int = 0) -> str:
@@ -346,6 +346,9 @@ def _answer_to(task: str, request: Mapping[str, Any], remembered: int) -> dict[s
 
 
 def first_time(name: str) -> bool:
+    """
+    Return whether this is the first call with `name`, in any process of this folder.
+    """
     try:
         os.close(os.open(f"{name}.seen", os.O_CREAT | os.O_EXCL))
     except FileExistsError:
@@ -354,6 +357,9 @@ def first_time(name: str) -> bool:
 
 
 def leave_a_child() -> int:
+    """
+    Start a child that ignores the usual signals, and return its process id.
+    """
     child = os.fork()
     if child == 0:
         ignore(signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
@@ -363,6 +369,9 @@ def leave_a_child() -> int:
 
 
 def ignore(*numbers: signal.Signals) -> None:
+    """
+    Ignore these signals.
+    """
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)
 

@@ -8,8 +8,10 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 ROOT = Path(__file__).parents[1]
@@ -28,8 +31,9 @@ FAULTS = "FAKEKIRO*"
 
 def environment(**changes: str) -> dict[str, str]:
     """
-    This process's environment without the server's own knobs, with `changes`;
-    the checkout can be imported from any folder.
+    Return this process's environment with `changes`, without the server's settings.
+
+    The checkout can be imported from any folder.
     """
     inherited = {
         name: value
@@ -37,6 +41,20 @@ def environment(**changes: str) -> dict[str, str]:
         if not name.startswith(("KIROWORKERS_", "FAKEKIRO")) and name not in ("PORT", "REPO_PATH")
     }
     return {**inherited, "PYTHONPATH": str(ROOT), **changes}
+
+
+def folder_outside(case: SynchronousTestCase) -> Path:
+    """
+    Make a folder for `case` that is removed after it.
+
+    Unlike that of `mktemp`, it is in no repository that git could take for the
+    test's own, and its path is short enough for a Unix socket, wherever the
+    checkout is.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="test-")).resolve()
+    # A session that is about to end may still write there.
+    case.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def install_fake_kiro(folder: Path, module: str = "tests.fakekiro", name: str = "kiro-cli") -> str:

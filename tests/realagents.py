@@ -18,6 +18,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SkipTest, TestCase
 
 from tests.modelserver import FakeModel, model_server
+from tests.programs import folder_outside
 from tests.servers import real
 
 #: How those agents are installed that npm has.
@@ -26,13 +27,14 @@ NPM = "tests/agents/install.sh FOLDER, then AGENTS_BIN=FOLDER/node_modules/.bin"
 
 def find_agent(name: str, install: str = NPM) -> str:
     """
-    The path of the program `name`.
+    Return the path of the program `name`.
 
     Args:
-        install: how to install it.
+        name: The program.
+        install: How to install it.
 
     Raises:
-        SkipTest: when it is not there.
+        SkipTest: The program is not installed.
     """
     folders = [os.environ.get("AGENTS_BIN", ""), str(Path(sys.executable).parent)]
     path = os.pathsep.join([*filter(None, folders), os.environ.get("PATH", os.defpath)])
@@ -92,6 +94,4 @@ class ModelTestCase(TestCase):
         """
         A new folder, for an agent's settings or work.
         """
-        folder = Path(self.mktemp()).absolute()
-        folder.mkdir(parents=True)
-        return folder
+        return folder_outside(self)

@@ -5,7 +5,6 @@ Servers for the tests, started by twistd itself.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import treq
@@ -13,7 +12,14 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from tests.programs import FAULTS, Program, Typed, environment, install_fake_kiro
+from tests.programs import (
+    FAULTS,
+    Program,
+    Typed,
+    environment,
+    folder_outside,
+    install_fake_kiro,
+)
 
 real: Any = reactor
 
@@ -27,9 +33,11 @@ class ServerTestCase(TestCase):
 
     timeout = 60
 
+    #: The arguments that make Python run a server in the foreground.
+    foreground: tuple[str, ...] = (*TWISTD, "-n", "--pidfile=", "kiroworkers")
+
     def setUp(self) -> None:
-        self.folder = Path(self.mktemp()).absolute()
-        self.folder.mkdir(parents=True)
+        self.folder = folder_outside(self)
         self.path = install_fake_kiro(self.folder / "bin")
         self.typed = Typed(real, self.folder / "typed")
         self.addCleanup(self.typed.close)
@@ -39,14 +47,14 @@ class ServerTestCase(TestCase):
         Run twistd with the stand-in as Kiro.
         """
         program = Program()
-        twistd = [*TWISTD] if background else [*TWISTD, "-n", "--pidfile="]
+        command = (*TWISTD, "kiroworkers") if background else self.foreground
         usual = {
             "FAKEKIRO_LOG": str(self.typed.path),
             "KIROWORKERS_PASS_ENV": FAULTS,
             "XDG_STATE_HOME": str(self.folder / "home-state"),
         }
         variables = environment(PATH=self.path, **{**usual, **env})
-        program.start(real, [*twistd, "kiroworkers", *options], variables, self.folder)
+        program.start(real, [*command, *options], variables, self.folder)
         return program
 
     async def start(self, *options: str, workers: int = 2, **env: Any) -> Program:

@@ -1,5 +1,5 @@
 """
-Tasks of a user's: served from a folder, checked by a command.
+Tests for custom tasks: ``--tasks`` and ``kiroworkers task``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kiroworkers.cli.task import main
 from tests.servers import ServerTestCase
 from tests.tasks.test_catalogue import GOOD
 
-#: The stand-in answers it with the request.
+#: The stand-in for Kiro answers this task with the request itself.
 ECHO = GOOD.replace(
     'prompt = "Say {{ request }}',
     'prompt = "Task: echo\\nRequest: {{ request }}\\nSay it',
@@ -42,8 +42,8 @@ class ServedTests(ServerTestCase):
 
     async def test_hang_up_signal(self) -> None:
         """
-        SIGHUP reads the folder again; when a file is wrong all tasks stay as they
-        were, and the log says why.
+        SIGHUP reloads the folder; if a file is invalid, all tasks stay as they were,
+        and the log says why.
         """
         self.write(ECHO.replace('"echo"', '"generate-test"'), "mine.toml")
         await self.start("--tasks", "tasks", workers=1)
@@ -56,7 +56,7 @@ class ServedTests(ServerTestCase):
         self.write(ECHO.replace('"echo"', '"other"'))
         self.write("name = 3", "mine.toml")
         os.kill(self.server.pid, signal.SIGHUP)
-        await self.server.says(r"the tasks stay as they were: .*mine.toml: title: is missing")
+        await self.server.says(r"the tasks were not reloaded: .*mine.toml: title: is missing")
         self.assertEqual((await self.ask("echo", {"said": "y"}))[0].code, 200)
         self.assertEqual((await self.ask("other", {"said": "y"}))[0].code, 404)
         (self.tasks / "mine.toml").unlink()
@@ -67,12 +67,12 @@ class ServedTests(ServerTestCase):
 
     async def test_no_start(self) -> None:
         """
-        A file that is wrong stops the start in one line, with its path, the key and
-        the reason; and so does a folder that is none.
+        An invalid file prevents the start, with one line that has its path, the key and
+        the reason; so does a missing folder.
         """
         for text, reason in [
-            (ECHO.replace("title", "titel"), "titel: is not known"),
-            (f'agent = "q"{ECHO}', "agent: 'q' does not answer here, only kiro;"),
+            (ECHO.replace("title", "titel"), "titel: is unknown"),
+            (f'agent = "q"{ECHO}', "agent: this server does not run 'q', only kiro;"),
             (f"{ECHO}[limits]\ntimeout = 600", "limits.timeout: is above --request-timeout, 120"),
         ]:
             self.write(text)
@@ -86,52 +86,52 @@ class ServedTests(ServerTestCase):
 
     async def check(self, *arguments: str) -> tuple[int, str, str]:
         """
-        The exit status, the output and what was said aside.
+        Run the checker; return its exit status, standard output and standard error.
         """
         return await deferToThread(run, "check", str(self.tasks / "echo.toml"), *arguments)
 
     async def test_ask(self) -> None:
         """
-        The checker asks a server for the example or for another input, bears a
-        token, and says what is no answer.
+        The checker sends the example or another input to a server, with a token, and
+        reports answers that are not valid.
         """
         tokens = self.folder / "tokens"
         tokens.write_text("me ask " + "a" * 20)
         mine = self.folder / "mine"
         mine.write_text("a" * 20 + "\n")
-        given = self.folder / "input.json"
-        given.write_text('{"said": "other"}')
+        source = self.folder / "input.json"
+        source.write_text('{"said": "other"}')
         await self.start("--tasks", "tasks", "--token-file", str(tokens), workers=1)
         ask = ("--ask", self.base, "--token-file", str(mine))
-        status, said, aside = await self.check(*ask)
-        self.assertEqual((status, json.loads(said)), (0, {"said": "hello"}), aside)
-        self.assertIn("answered by kiro, worker1 in", aside)
-        status, said, aside = await self.check(*ask, "--input", str(given))
-        self.assertEqual((status, json.loads(said)), (0, {"said": "other"}), aside)
-        self.assertIn('Request: {"said":"other"}', aside)
-        status, _, aside = await self.check(*ask, "--agent", "q")
+        status, out, err = await self.check(*ask)
+        self.assertEqual((status, json.loads(out)), (0, {"said": "hello"}), err)
+        self.assertIn("answered by kiro, worker1 in", err)
+        status, out, err = await self.check(*ask, "--input", str(source))
+        self.assertEqual((status, json.loads(out)), (0, {"said": "other"}), err)
+        self.assertIn('Request: {"said":"other"}', err)
+        status, _, err = await self.check(*ask, "--agent", "q")
         self.assertEqual(status, 1)
-        self.assertIn("echo answered 400: ", aside)
+        self.assertIn("echo answered 400: ", err)
         mine.write_text("b" * 20)
-        status, _, aside = await self.check(*ask)
+        status, _, err = await self.check(*ask)
         self.assertEqual(status, 1)
-        self.assertIn("echo answered 401: ", aside)
+        self.assertIn("echo answered 401: ", err)
         await self.stop()
-        status, _, aside = await self.check(*ask)
+        status, _, err = await self.check(*ask)
         self.assertEqual(status, 1)
-        self.assertIn("cannot reach http://127.0.0.1", aside)
+        self.assertIn("cannot reach http://127.0.0.1", err)
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
     """
-    The exit status, the output and what was said aside.
+    Run the command; return its exit status, standard output and standard error.
     """
-    with redirect_stdout(io.StringIO()) as said, redirect_stderr(io.StringIO()) as aside:
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
         try:
             status = main(arguments)
         except SystemExit as exit:
             status = int(str(exit.code))
-    return status, said.getvalue(), aside.getvalue()
+    return status, out.getvalue(), err.getvalue()
 
 
 class CheckTests(SynchronousTestCase):
@@ -148,41 +148,40 @@ class CheckTests(SynchronousTestCase):
 
     def test_good(self) -> None:
         """
-        A good file shows its prompt for the example, or for another input.
+        For a valid file the prompt is shown, for the example or for another input.
         """
-        status, said, aside = self.check()
-        self.assertEqual((status, aside), (0, ""))
-        self.assertIn('echo: Echo\n\nTask: echo\nRequest: {"said":"hello"}\n', said)
-        given = Path(self.mktemp())
-        given.write_text('{"said": "`"}')
-        self.assertIn('Request: {"said":"\\u0060"}\n', self.check("--input", given)[1])
+        status, out, err = self.check()
+        self.assertEqual((status, err), (0, ""))
+        self.assertIn('echo: Echo\n\nTask: echo\nRequest: {"said":"hello"}\n', out)
+        source = Path(self.mktemp())
+        source.write_text('{"said": "`"}')
+        self.assertIn('Request: {"said":"\\u0060"}\n', self.check("--input", source)[1])
 
     def test_wrong(self) -> None:
         """
-        What is wrong with the file, the input or the token is said in a line, and
-        the status is 1.
+        An invalid file, input or token is reported in one line, and the status is 1.
         """
-        given = Path(self.mktemp())
-        ask = ("--ask", "http://127.0.0.1:1", "--token-file", given)
+        source = Path(self.mktemp())
+        ask = ("--ask", "http://127.0.0.1:1", "--token-file", source)
         for text, arguments, reason in [
-            ('{"said"', ("--input", given), "the input is no JSON: "),
-            ("[1]", ("--input", given), "must be an object"),
-            ("two words", ask, "holds not just a token"),
+            ('{"said"', ("--input", source), "the input is not JSON: "),
+            ("[1]", ("--input", source), "must be an object"),
+            ("two words", ask, "must hold one token and nothing else"),
             ("", ("--input", "nowhere"), "No such file"),
         ]:
-            given.write_text(text)
-            status, _, aside = self.check(*arguments)
+            source.write_text(text)
+            status, _, err = self.check(*arguments)
             self.assertEqual(status, 1)
-            self.assertIn(reason, aside)
-            self.assertNotIn("two words", aside)
+            self.assertIn(reason, err)
+            self.assertNotIn("two words", err)
         self.file.write_text("name = 3")
-        status, said, aside = self.check()
-        self.assertEqual((status, said), (1, ""))
-        self.assertEqual(aside, f"{self.file}: title: is missing\n")
+        status, out, err = self.check()
+        self.assertEqual((status, out), (1, ""))
+        self.assertEqual(err, f"{self.file}: title: is missing\n")
 
     def test_misused(self) -> None:
         """
-        A command line that makes no sense ends with status 2.
+        An invalid command line ends with status 2.
         """
         self.assertEqual(self.check("--ask", "nowhere")[0], 2)
         self.assertEqual(run()[0], 2)

@@ -16,8 +16,8 @@ from twisted.web.client import ResponseNeverReceived
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
+from tests.end_to_end.test_answers import events_in
 from tests.servers import ServerTestCase, real
-from tests.test_answers import events_in
 
 ASYNC = {"Prefer": "respond-async"}
 SECRET = "a secret of the tests"
@@ -143,7 +143,7 @@ class RestartTests(JobTestCase):
         await self.start_jobs(*self.callbacks())
         _, job = await self.order("an idea", **{"X-Callback": url})
         await told
-        await self.server.says("was not heard \\(302\\)")
+        await self.server.says("callback failed \\(302\\)")
         await self.server.signal("KILL")
         told = listening.hears(2)
         await self.start_jobs(*self.callbacks())
@@ -166,7 +166,7 @@ class RestartTests(JobTestCase):
         self.assertIn("unix-", str(file))
         (self.folder / "file").touch()
         server = self.run_twistd(*options, XDG_STATE_HOME=str(self.folder / "file"))
-        await server.says("jobs end with this server")
+        await server.says("jobs will not survive a restart")
         await server.says("worker1: ready")
         self.assertEqual(await server.signal("TERM"), 0)
 

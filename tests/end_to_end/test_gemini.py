@@ -18,7 +18,7 @@ from kiroworkers.conversations import Dialect, load_dialect
 from tests.programs import ROOT, environment
 from tests.realagents import ModelTestCase, find_agent
 from tests.servers import ServerTestCase
-from tests.session.test_contract import HOSTILE, Contract, RealStarting
+from tests.session.test_contract import HOSTILE, Contract, RealSessionStarter
 
 _SETTINGS = {
     "security": {
@@ -53,7 +53,7 @@ class Gemini(ModelTestCase):
         }
 
 
-class ContractTests(Gemini, RealStarting, Contract):
+class ContractTests(Gemini, RealSessionStarter, Contract):
     """
     It keeps the contract of sessions.
     """

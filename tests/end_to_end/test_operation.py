@@ -179,7 +179,7 @@ class RenewalTests(ServerTestCase):
             response, _ = await self.story("x")
             codes.append(response.code)
         self.assertEqual(set(codes), {200})
-        self.assertEqual(self.server.output.count("renewing: SIGHUP"), 2)
+        self.assertEqual(self.server.output.count("restarting: SIGHUP"), 2)
 
     async def test_max_requests(self) -> None:
         """
@@ -351,7 +351,7 @@ class OperatorTests(ServerTestCase):
             self.assertEqual(response.code, code)
         self.write_tokens(tokens, ask="b" * 20)
         os.kill(self.server.pid, signal.SIGHUP)
-        await self.server.says("renewing: SIGHUP")
+        await self.server.says("restarting: SIGHUP")
         for token, code in [("a" * 20, 401), ("b" * 20, 200)]:
             response, _ = await self.story("x", headers=self.bearing(token))
             self.assertEqual(response.code, code)

@@ -265,5 +265,5 @@ class SecretTests(DoorTestCase):
             status, _ = await self.send(sent)
             self.assertIn(status, (400, 408))
         await self.stop()
-        self.assertIn("refused before there was a request: too_slow", self.server.output)
+        self.assertIn("rejected an incomplete request: too_slow", self.server.output)
         self.assertNotIn(_SECRET, self.server.output)

@@ -38,7 +38,7 @@ class RepairTests(ServerTestCase):
             await self.typed.heard("Task: repair")
             repairs = [line for line in self.typed.lines if line.startswith("Task: repair")]
             self.assertIn("storyPoint must be at most 8", repairs[0])
-            self.assertIn("there is no JSON object in it", repairs[1])
+            self.assertIn("it contains no JSON object", repairs[1])
             self.typed.lines.clear()
             await self.stop()
 
@@ -50,7 +50,7 @@ class RepairTests(ServerTestCase):
         response, body = await self.story("An idea [[lame]]")
         self.assertEqual((response.code, body["code"]), (502, "answer_unfit"), body)
         self.assertEqual(body["reasons"], ["storyPoint must be at most 8"] * 4)
-        told = f"{body['worker']}: its answer to request {body['request']} is of no use"
+        told = f"{body['worker']}: the answer to request {body['request']} is unusable"
         await self.server.says(told)
         workers = (await self.health())["workers"].values()
         self.assertEqual([each["answered"] for each in workers], [1, 1])
@@ -122,11 +122,13 @@ class StreamTests(ServerTestCase):
         await self.start(workers=2)
         _, events = await self.stream("An idea [[mend lame]]")
         reasons = [data["reason"] for name, data in events if name == "retry"]
-        self.assertEqual(reasons, ["its answer does not fit: storyPoint must be at most 8"])
+        self.assertEqual(
+            reasons, ["the answer does not match the schema: storyPoint must be at most 8"]
+        )
         self.assertEqual(events[-1][0], "answer")
         _, events = await self.stream("An idea [[killed=once]]")
         reasons = [data["reason"] for name, data in events if name == "retry"]
-        self.assertEqual(reasons, ["its session died"])
+        self.assertEqual(reasons, ["the session ended"])
         self.assertEqual(events[-1][0], "answer")
 
     async def test_errors(self) -> None:
@@ -161,7 +163,7 @@ class StreamTests(ServerTestCase):
         _, story = await self.story("the next")
         self.assertEqual(story["title"], "the next")
         self.assertEqual(await self.pids(), pids)
-        self.assertNotIn("a fault", self.server.output)
+        self.assertNotIn("internal error", self.server.output)
 
 
 def events_in(text: str) -> list[tuple[str, Any]]:

@@ -16,7 +16,7 @@ from kiroworkers.conversations import Dialect, load_dialect
 from tests.programs import environment
 from tests.realagents import ModelTestCase, find_agent
 from tests.servers import ServerTestCase
-from tests.session.test_contract import Contract, RealStarting
+from tests.session.test_contract import Contract, RealSessionStarter
 
 
 class Llm(ModelTestCase):
@@ -38,7 +38,7 @@ class Llm(ModelTestCase):
         return {"LLM_USER_PATH": str(folder)}
 
 
-class ContractTests(Llm, RealStarting, Contract):
+class ContractTests(Llm, RealSessionStarter, Contract):
     """
     It keeps what a program with only a prompt can keep of the contract.
     """

@@ -21,7 +21,7 @@ from kiroworkers.tasks import builtin_tasks
 from tests.programs import ROOT, environment
 from tests.realagents import ModelTestCase, find_agent
 from tests.servers import ServerTestCase
-from tests.session.test_contract import Contract, RealStarting
+from tests.session.test_contract import Contract, RealSessionStarter
 
 STORY = builtin_tasks()["generate-story"]
 
@@ -89,7 +89,7 @@ class Opencode(ModelTestCase):
         }
 
 
-class Started(RealStarting, Contract):
+class Started(RealSessionStarter, Contract):
     """
     The suite of every session, and what a model can tell.
     """
@@ -122,7 +122,7 @@ class Started(RealStarting, Contract):
         for idea in ('größer "大きい" \\ 🎉 ``` ' * 250, "a second"):
             request = STORY.accept({"idea": idea})
             reply = await watched.session.ask(STORY.prompt(request))
-            self.assertEqual(STORY.answer(request, reply.text).value["title"], idea)
+            self.assertEqual(STORY.parse_answer(request, reply.text).value["title"], idea)
             await self.wait(watched.idle())
         self.assertEqual([len(each) for each in self.model.conversations], [1, 1])
         await self.stop(watched)

@@ -1,13 +1,13 @@
 """
-How a server starts and stops: ``twistd kiroworkers``, from the outside.
+End-to-end tests for how ``twistd kiroworkers`` starts and stops.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from tests.servers import TWISTD, ServerTestCase, real
 
 class StartTests(ServerTestCase):
     """
-    Starts that go wrong, and say so in one line.
+    Tests for servers that cannot start, and say why in one line.
     """
 
     async def refused(self, *options: str, **env: Any) -> str:
         """
-        The last line of a server that does not start.
+        Run a server that cannot start, and return the last line of its output.
         """
         program = self.run_twistd(*options, **env)
         self.assertEqual(await program.ended, 1, program.output)
@@ -34,8 +34,8 @@ class StartTests(ServerTestCase):
 
     async def test_port_taken(self) -> None:
         """
-        On a port that is taken there is one line and status 1, in the
-        foreground and in the background, and no session was started.
+        If the port is taken, the server prints one line and exits with status 1, in
+        the foreground and in the background, and starts no session.
         """
         await self.start(workers=1)
         port = self.base.rpartition(":")[2]
@@ -54,7 +54,7 @@ class StartTests(ServerTestCase):
 
     async def test_usage(self) -> None:
         """
-        An option that cannot be names itself, as does a variable.
+        The error for an invalid option or variable names it.
         """
         self.assertIn("--workers: '0'", await self.refused("--workers", "0"))
         self.assertIn("--agent: 'emacs'", await self.refused("--agent", "emacs"))
@@ -63,7 +63,7 @@ class StartTests(ServerTestCase):
 
     async def test_others_can_reach_it(self) -> None:
         """
-        An address that other machines can reach needs a word from the operator.
+        An address that other machines can reach needs --insecure or --token-file.
         """
         line = await self.refused("--interface", "0.0.0.0", "--port", "0")
         self.assertIn("--insecure", line)
@@ -71,8 +71,8 @@ class StartTests(ServerTestCase):
 
     async def test_no_kiro(self) -> None:
         """
-        Kiro asked for by name and not there, or too new for the interface that is
-        asked for, is no start.
+        The server does not start if Kiro is named and not installed, or if its version
+        does not have the interface that is named.
         """
         line = await self.refused(
             "--port", "0", "--agent", "kiro-classic", FAKEKIRO_VERSION="3.0.2"
@@ -84,8 +84,8 @@ class StartTests(ServerTestCase):
 
     async def test_session_that_does_not_start(self) -> None:
         """
-        A session that cannot start is told in the log and in /health with its
-        last words, and is tried again.
+        A session that cannot start is restarted; the log and /health show its last
+        output.
         """
         self.server = self.run_twistd(
             *("--port", "0", "--workers", "1", "--restart-delay", "0.1"), FAKEKIRO="broken"
@@ -105,13 +105,13 @@ class StartTests(ServerTestCase):
 
 class StopTests(ServerTestCase):
     """
-    What is left behind: nothing.
+    Tests that a server leaves no process behind.
     """
 
     async def left_after(self, number: signal.Signals, *ideas: str, **env: Any) -> None:
         """
-        Wait until nothing is left of a server that `number` ended while it was
-        asked `ideas`.
+        Send a signal to a server that is busy with `ideas`, and wait until all its
+        processes have ended.
         """
         await self.start("--stop-timeout", "0.2", **env)
         for idea in ideas:
@@ -119,7 +119,7 @@ class StopTests(ServerTestCase):
             await self.typed.heard(idea)
         pids = await self.pids()
         self.assertTrue(all(alive(pid) for pid in pids))
-        family = [each for pid in pids for each in self.group(pid)]
+        family = [member for pid in pids for member in self.group(pid)]
         self.assertLessEqual(len(pids), len(family))
         os.kill(self.server.pid, number)
         await self.server.ended
@@ -128,9 +128,9 @@ class StopTests(ServerTestCase):
 
     def group(self, leader: int) -> list[int]:
         """
-        The processes of a group.
+        Return the processes of a group.
         """
-        found = []
+        members = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
@@ -138,8 +138,8 @@ class StopTests(ServerTestCase):
                 except (FileNotFoundError, ProcessLookupError):
                     continue
                 if int(fields[2]) == leader:
-                    found.append(int(entry.name))
-        return found
+                    members.append(int(entry.name))
+        return members
 
     async def test_idle(self) -> None:
         """
@@ -155,25 +155,25 @@ class StopTests(ServerTestCase):
 
     async def test_killed(self) -> None:
         """
-        A server that is killed leaves no session either.
+        The sessions of a server that is killed end, too.
         """
         await self.left_after(signal.SIGKILL)
 
     async def test_killed_with_stubborn_sessions(self) -> None:
         """
-        Not even sessions that ignore the hang-up.
+        So do sessions that ignore SIGHUP.
         """
         ideas = ("x [[hang]]", "y [[orphan silent]]")
         await self.left_after(signal.SIGKILL, *ideas, FAKEKIRO="stubborn")
 
     async def test_background(self) -> None:
         """
-        In the background, too: twistd's pid file names the server, and its end
-        is that of its sessions.
+        The same holds in the background, where twistd's pid file names the server.
         """
-        port = self.free_port()
-        program = self.run_twistd("--port", port, background=True)
+        program = self.run_twistd("--port", "0", background=True)
         self.assertEqual(await program.ended, 0, program.output)
+        log = (self.folder / "twistd.log").read_text()
+        [port] = re.findall(r"listening on .*port=(\d+)", log)
         self.base = f"http://127.0.0.1:{port}"
         pids = await self.pids()
         server = int((self.folder / "twistd.pid").read_text())
@@ -181,20 +181,15 @@ class StopTests(ServerTestCase):
         for pid in [server, *pids]:
             await exits(real, pid)
 
-    def free_port(self) -> str:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            return str(taken.getsockname()[1])
-
 
 class PackageTests(TestCase):
     """
-    The command line as a user meets it.
+    Tests for the plugin of twistd.
     """
 
     async def test_help(self) -> None:
         """
-        `twistd kiroworkers --help` lists the knobs.
+        `twistd kiroworkers --help` lists the options.
         """
         program = Program()
         arguments = [*TWISTD, "kiroworkers", "--help"]
@@ -205,7 +200,7 @@ class PackageTests(TestCase):
 
     async def test_light_plugin(self) -> None:
         """
-        Listing twistd's plugins imports none of the server.
+        Listing the plugins of twistd does not import the server.
         """
         program = Program()
         script = (

@@ -17,7 +17,7 @@ from kiroworkers.conversations import Dialect, load_dialect
 from tests.programs import ROOT, environment
 from tests.realagents import ModelTestCase, find_agent
 from tests.servers import ServerTestCase
-from tests.session.test_contract import HOSTILE, Contract, RealStarting
+from tests.session.test_contract import HOSTILE, Contract, RealSessionStarter
 
 _CONFIG = """
 model = "fake-model"
@@ -53,7 +53,7 @@ class Codex(ModelTestCase):
         return {"CODEX_HOME": str(home), "HOME": str(home), "OPENAI_FAKE_KEY": "dummy"}
 
 
-class ContractTests(Codex, RealStarting, Contract):
+class ContractTests(Codex, RealSessionStarter, Contract):
     """
     It keeps the contract of sessions.
     """

@@ -62,7 +62,7 @@ class MixedTests(ServerTestCase):
         self.assertEqual((response.code, body["code"]), (503, "throttled"))
         response, _ = await self.ask_of("offline", "Print the list")
         self.assertEqual(response.code, 200)
-        await self.server.says("one request may try: throttled")
+        await self.server.says("circuit half-open: throttled")
         response, body = await self.story("after it")
         self.assertEqual((response.code, body["title"]), (200, "after it"))
 

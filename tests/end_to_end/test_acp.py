@@ -185,7 +185,7 @@ class TurnTests(AcpServerTestCase):
             response, story = await self.story(f"tools [[{fault}]]")
             self.assertEqual(response.code, 200, story)
             self.assertEqual(self.header(response, "x-kiroworkers-tools-denied"), times)
-        self.assertIn("at work: date", self.server.output)
+        self.assertIn("using tool: date", self.server.output)
 
 
 class FailureTests(AcpServerTestCase):
@@ -266,10 +266,10 @@ class FailureTests(AcpServerTestCase):
         """
         for faults, reason in (
             ("broken", "exit status 1, after 'the database of models is locked'"),
-            ("version=2", "protocol: it speaks version 2 of ACP, not 1"),
+            ("version=2", "protocol: the agent speaks ACP version 2, not 1"),
         ):
             await self.start_unready(FAKEKIRO=faults)
-            await self.server.says("worker1: its session ended")
+            await self.server.says("worker1: session ended")
             worker = (await self.health())["workers"]["worker1"]
             self.assertIn(reason, worker["lastError"])
             await self.stop()

@@ -84,7 +84,7 @@ class SecretTests(ServerTestCase):
         options = ("--pass-env", f"{FAULTS},GITHUB_TOKEN,kiro:DATABASE_*,llm:OPENAI_API_KEY")
         known = await self.known(*options, workers=1)
         self.assertEqual(known["worker1"], {"KIRO_API_KEY", "GITHUB_TOKEN", "DATABASE_URL"})
-        await self.server.says("--pass-env names the agent llm, which does not serve")
+        await self.server.says("--pass-env names the agent llm, which this server does not run")
 
 
 class RoomTestCase(ServerTestCase):
@@ -325,4 +325,6 @@ class StateTests(RoomTestCase):
             TMPDIR=str(self.temporary),
         )
         self.addCleanup(self.stop)
-        await self.server.says(r"worker1: .*could not start: .*is no file: .*\.tool/auth\.json")
+        await self.server.says(
+            r"worker1: .*could not start: .*not a regular file: .*\.tool/auth\.json"
+        )

@@ -148,7 +148,7 @@ class TroubleTests(ServerTestCase):
         response, body = await self.fetch("GET", "/ready")
         self.assertEqual((response.code, body["code"]), (503, "throttled"))
         self.assertEqual((await self.health())["pool"]["state"], "throttled")
-        await self.server.says("one request may try: throttled")
+        await self.server.says("circuit half-open: throttled")
         response, body = await self.fetch("GET", "/ready")
         self.assertEqual(response.code, 200)
         self.assertEqual((await self.health())["pool"]["state"], "trying")

@@ -1,0 +1,3 @@
+"""
+Tests of whole servers over HTTP, with real programs on terminals and pipes.
+"""
