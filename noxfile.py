@@ -1,0 +1,211 @@
+"""
+Everything that must pass, as one session each.
+
+`.ci/run` runs all of them, in a clone of the checkout.  By hand: ``nox -s types``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+from nox.command import CommandFailed
+
+nox.options.sessions = ["lint", "docs", "types", "install", "tests", "oldest", "coverage"]
+
+ROOT = Path(__file__).parent
+#: Test packages that mirror those of kiroworkers: they need few programs, and no agent.
+MIRRORING = sorted(
+    f"tests.{path.parent.name}"
+    for path in ROOT.glob("tests/*/__init__.py")
+    if path.parent.name != "end_to_end"
+)
+LOGS = ROOT / ".nox" / "logs"
+#: Where agents from npm are installed.
+NPM = Path(os.environ.get("KIROWORKERS_NPM", ROOT / ".nox" / "npm"))
+#: How many of a failed run's last lines are printed.
+MAX_LINES_PRINTED = 300
+
+#: Measure every process of a run, and collect the measurements in one folder.
+MEASURED = {
+    "COVERAGE_PROCESS_START": str(ROOT / "pyproject.toml"),
+    "COVERAGE_FILE": os.environ.get("COVERAGE_FILE", str(ROOT / ".coverage")),
+}
+
+
+def find_pythons() -> list[str]:
+    """
+    Return the interpreters of this machine from 3.11 up, the oldest first.
+    """
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    candidates = [shutil.which("python3"), *map(str, root.glob("versions/*/bin/python3"))]
+    candidates += [shutil.which(f"python3.{minor}") for minor in range(11, 20)]
+    script = "import sys, venv, ensurepip; print(*sys.version_info[:3], sys.executable)"
+    pythons = {}
+    for python in filter(None, candidates):
+        done = subprocess.run([python, "-c", script], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            *version, executable = done.stdout.strip().split(" ", 3)
+            pythons[tuple(map(int, version))] = executable
+    return [pythons[version] for version in sorted(pythons) if version >= (3, 11)]
+
+
+PYTHONS = find_pythons() or ["python3"]
+OLDEST, NEWEST = PYTHONS[0], PYTHONS[-1]
+
+
+def run_trial(session: nox.Session, *command: str, **env: str) -> str:
+    """
+    Run trial by `command`, and print its closing lines.
+
+    If it fails, enough of its output is printed to see why.
+
+    Returns:
+        The output.
+    """
+    log = LOGS / f"{os.getpid()}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    failure = None
+    with log.open("w") as output:
+        try:
+            session.run(*command, external=True, env=env, stdout=output, stderr=output)
+        except CommandFailed as problem:
+            failure = problem
+    lines = log.read_text(errors="replace").splitlines()
+    print(*lines[-MAX_LINES_PRINTED if failure else -4 :], sep="\n")
+    # Trial's own last line, such as "PASSED (skips=3, successes=1161)".
+    closing = next((line for line in reversed(lines) if re.match("(PASSED|FAILED)", line)), "")
+    count = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", closing)}
+    failed = count.get("failures", 0) + count.get("errors", 0)
+    if failure and not failed:
+        failed = 1  # the command itself
+    skipped = count.get("skips", 0)
+    passed = count.get("successes", 0)
+    print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
+    if failure or not passed:
+        session.error("the tests failed")
+    return "\n".join(lines)
+
+
+@nox.session(venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """
+    Run README's own command as it stands, on the newest Python.
+    """
+    command = re.search(
+        r"^ *(python3 -m venv .*/trial .*tests)$", (ROOT / "README.rst").read_text(), re.M
+    )
+    if command is None:
+        session.error("README.rst has no command that runs the tests")
+    # Make the command's python3 the newest one.
+    folder = ROOT / ".nox" / "newest"
+    folder.mkdir(parents=True, exist_ok=True)
+    python = folder / "python3"
+    python.write_text(f'#!/bin/sh\nexec "{NEWEST}" "$@"\n')
+    python.chmod(0o755)
+    path = os.pathsep.join([str(folder), os.environ["PATH"]])
+    output = run_trial(session, "bash", "-ec", command[1], PATH=path, **MEASURED)
+    if "KIROWORKERS_RECORDINGS" in os.environ and "there are no recordings" in output:
+        session.error("the tests that replay recordings were skipped")
+
+
+@nox.session(python=OLDEST)
+def oldest(session: nox.Session) -> None:
+    """
+    Run the tests of each package on the oldest Python.
+    """
+    session.install("-e", ".[test]")
+    run_trial(session, "trial", "-j", "4", *MIRRORING, **MEASURED)
+
+
+@nox.session(venv_backend="none")
+def coverage(session: nox.Session) -> None:
+    """
+    Report the branches that `tests` and `oldest` ran.
+    """
+    program = str(ROOT / ".venv" / "bin" / "coverage")
+    for command in (["combine", "-q"], ["report", "--skip-covered"]):
+        session.run(program, *command, external=True, env=MEASURED)
+
+
+@nox.session(venv_backend="none")
+def npm(session: nox.Session) -> None:
+    """
+    Install agents from npm, for `agents`.
+    """
+    session.run("tests/agents/install.sh", str(NPM), external=True, silent=True)
+
+
+@nox.session(python=OLDEST)
+def agents(session: nox.Session) -> None:
+    """
+    Run the tests that need a real agent or a third-party client, none skipped.
+
+    Nothing else should run meanwhile: terminals of agents are read against the clock.
+    """
+    session.install("-e", ".[test,agents,clients]")
+    users = [
+        f"tests.end_to_end.{path.stem}"
+        for path in sorted(ROOT.glob("tests/end_to_end/test_*.py"))
+        if "\nfrom tests.realagents import" in path.read_text()
+    ]
+    users += [f"tests.end_to_end.test_{name}" for name in ("openai", "openapi", "docs")]
+    # Without a network but loopback, if the machine allows that.
+    alone = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode != 0:
+        alone = []
+    trial = [*alone, str(Path(session.bin) / "trial"), "-j", "2"]
+    output = run_trial(session, *trial, *users, AGENTS_BIN=str(NPM / "node_modules" / ".bin"))
+    if "skips=" in output.splitlines()[-1]:
+        session.error("tests were skipped")
+
+
+@nox.session(python=OLDEST)
+def types(session: nox.Session) -> None:
+    """
+    Check the types.
+    """
+    session.install("-e", ".[test,dev]")
+    session.run("mypy")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """
+    Check the style.
+    """
+    session.install("ruff>=0.9")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """
+    Build the documentation, or check that its pages parse.
+    """
+    if (ROOT / "docs" / "conf.py").exists():
+        session.install("-e", ".[docs]")
+        session.run("sphinx-build", "-W", "--keep-going", "docs", str(LOGS.parent / "html"))
+        return
+    # Pygments highlights the code in them.
+    session.install("docutils>=0.20", "pygments")
+    for page in [ROOT / "README.rst", *sorted(ROOT.glob("docs/*.rst"))]:
+        session.run("python", "-m", "docutils", "--writer=null", "--halt=warning", str(page))
+
+
+@nox.session(python=OLDEST)
+def install(session: nox.Session) -> None:
+    """
+    Use a plain install from another folder.
+    """
+    session.install(".")
+    session.chdir("/")
+    session.run("twistd", "kiroworkers", "--help", silent=True)
+    session.run("python", "-m", "kiroworkers.check", "--help", silent=True)
+    if (Path(session.bin) / "kiroworkers").exists():
+        session.run("kiroworkers", "--version")
