@@ -194,7 +194,7 @@ def docs(session: nox.Session) -> None:
         return
     # Pygments highlights the code in them.
     session.install("docutils>=0.20", "pygments")
-    for page in [ROOT / "README.rst", *sorted(ROOT.glob("docs/*.rst"))]:
+    for page in sorted([*ROOT.glob("*.rst"), *ROOT.glob("docs/*.rst")]):
         session.run("python", "-m", "docutils", "--writer=null", "--halt=warning", str(page))
 
 

@@ -10,7 +10,7 @@ from setuptools import find_packages, setup
 
 setup(
     name="kiroworkers",
-    version="0.1.0.dev0",
+    version="0.1.0",
     description="A warm pool of terminal AI agents (Kiro CLI) behind an HTTP service that answers with typed JSON",
     long_description=Path(__file__).with_name("README.rst").read_text(encoding="utf-8"),
     long_description_content_type="text/x-rst",

@@ -17,4 +17,4 @@ together, and `settings` defines the options.  `client` and `cli` are for the ot
 of the connection, and `offline` is an agent of its own, for machines without Kiro.
 """
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"

@@ -1,1 +1,0 @@
-``twistd kiroworkers`` serves user stories, acceptance tests and INVEST reviews as JSON over HTTP, from a pool of warm Kiro CLI sessions, or from the built-in offline agent where Kiro is not installed. ``python -m kiroworkers.check`` checks a running server.

@@ -1,5 +1,0 @@
-An agent that says why it cannot answer (not logged in, login expired, throttled, out of credits, no network, conversation too large, model gone) gives a named error instead of ``answer_unfit``, and the start menu of Kiro 2.28 and 2.29 gets its safe choice.
-
-Dialects, the descriptions of agents' terminals, can be files of the user's (``--agent ./mine.toml``), and ``--agent q`` drives Amazon Q Developer CLI. ``python -m kiroworkers.dialect record`` keeps what a terminal says, and ``check`` shows what a dialect reads from it.
-
-Kiro's full-screen interface (``--agent kiro-tui``, and Kiro 3.0 by itself) is read from its journal and its screen; what cannot be read for certain is refused as ``unreadable``. ``--agent llm`` drives llm, and ``--agent-command`` with ``--prompt-pattern`` any program that prints a prompt and reads a line. Headers say how the end of a turn was known (``X-Kiroworkers-Completion``), where the answer was read (``-Source``), whether it was joined across cut lines (``-Rejoined``), and how often tools were denied or allowed; ``--allow-tools`` allows them.

@@ -1,1 +1,0 @@
-An answer that does not fit is asked for once more in its own conversation, which is told exactly what is wrong, and then of another worker; ``X-Kiroworkers-Repairs`` says so, and a 502 has each of the ``reasons``. With ``Accept: text/event-stream`` any task answers by server-sent events: the position in the queue, who answers, what is said as it is said, and the answer.
