@@ -1,14 +1,253 @@
 """
-Failures as exception types with fields.
+Define every failure: its code and what the code means, and the exceptions.
 
-A `WorkError` explains why one request got no answer; `kiroworkers.web.errors` is
-the only place that maps one to an HTTP status.  A `CannotStart` explains why the
-server cannot run at all.
+`ErrorCode` and `FailureKind` are the catalogue of the failures that a client can meet.
+The statuses of HTTP, the OpenAPI document, ``docs/failures.rst`` and the circuit breaker
+are derived from it.  A `WorkError` explains why one request got no answer, and has one
+of these codes.  A `CannotStart` explains why the server cannot run at all.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import Any, Literal, Self, TypeAlias
+
 from attrs import field, frozen
+
+#: When a client may ask again: after the error's own number of seconds (``"own"``), or
+#: after a number of seconds unless the error has its own.  None if asking again does not
+#: help.
+RetryAfter: TypeAlias = int | Literal["own"] | None
+
+#: Seconds after which to ask an agent again if it did not say how long it is unavailable.
+_AGENT_RETRY_AFTER = 60
+
+
+class FailureCode(StrEnum):
+    """
+    Represent the machine-readable code of a failure; the subclasses have the members.
+
+    Attributes:
+        status: The HTTP status.
+        meaning: A sentence for the author of a client.
+        retry_after: When a client may ask again.
+    """
+
+    status: int
+    meaning: str
+    retry_after: RetryAfter
+
+    def __new__(
+        cls, code: str, status: int, meaning: str, retry_after: RetryAfter = None, *more: object
+    ) -> Self:
+        """
+        Return a member whose value is `code`; `more` is for the subclass.
+        """
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.status, member.meaning, member.retry_after = status, meaning, retry_after
+        return member
+
+    def __repr__(self) -> str:
+        # Failures are logged by their representation.
+        return repr(self.value)
+
+    @property
+    def retryable(self) -> bool:
+        """
+        Return whether the same request may succeed if it is sent again later.
+        """
+        return self.retry_after is not None
+
+
+class ErrorCode(FailureCode):
+    """
+    Represent a failure that the server itself detects.
+    """
+
+    INVALID_JSON = "invalid_json", 400, "The body is not JSON."
+    INVALID_INPUT = (
+        "invalid_input",
+        400,
+        "A field, header or parameter has an invalid value; `field` names it.",
+    )
+    BAD_REQUEST = "bad_request", 400, "The request is not valid HTTP."
+    BAD_HOST = "bad_host", 400, "The `Host` header is missing, repeated or not ASCII."
+    BAD_PATH = "bad_path", 400, "The path is not UTF-8 or does not begin with a slash."
+    NO_TOKEN = "no_token", 401, "The request has no token."
+    WRONG_TOKEN = "wrong_token", 401, "The server does not know the token."
+    WRONG_SCOPE = "wrong_scope", 403, "The token lacks the scope that the request needs."
+    OPERATORS_ONLY = (
+        "operators_only",
+        403,
+        "Without a token, only requests that come directly from the server's machine may do this.",
+    )
+    WRONG_HOST = "wrong_host", 403, "The server does not serve the host in the `Host` header."
+    WRONG_ORIGIN = (
+        "wrong_origin",
+        403,
+        "Pages of the origin in the `Origin` header may not do this.",
+    )
+    NOT_FOUND = "not_found", 404, "The path does not exist."
+    UNKNOWN_TASK = "unknown_task", 404, "The task does not exist."
+    UNKNOWN_JOB = "unknown_job", 404, "The job does not exist, or it is another client's."
+    UNKNOWN_WORKER = "unknown_worker", 404, "The worker does not exist."
+    MODEL_NOT_FOUND = "model_not_found", 404, "The model does not exist."
+    WRONG_METHOD = (
+        "wrong_method",
+        405,
+        "The path does not support the method; the `Allow` header lists those that it supports.",
+    )
+    TOO_SLOW = "too_slow", 408, "The request was not received in time."
+    IDEMPOTENCY_MISMATCH = (
+        "idempotency_mismatch",
+        409,
+        "The `Idempotency-Key` was used for a different request.",
+    )
+    TOO_LARGE = "too_large", 413, "The body is too large."
+    PROMPT_TOO_LONG = (
+        "prompt_too_long",
+        413,
+        "The prompt made from the request is longer than the agent's terminal accepts.",
+    )
+    PATH_TOO_LONG = "path_too_long", 414, "The path is too long."
+    NOT_JSON = "not_json", 415, "The `Content-Type` is not `application/json`."
+    RATE_LIMITED = "rate_limited", 429, "The client has sent too many requests.", "own"
+    HEADERS_TOO_LARGE = (
+        "headers_too_large",
+        431,
+        "The headers are too large, or there are too many.",
+    )
+    FAULT = "fault", 500, "The server has a bug; its log has the details."
+    ANSWER_UNFIT = (
+        "answer_unfit",
+        502,
+        "No answer of the agent matched the schema; `reasons` says why for each answer.",
+    )
+    OUTPUT_TOO_LONG = "output_too_long", 502, "The agent was stopped because it wrote too much."
+    SESSION_LOST = "session_lost", 502, "The agent ended while it was answering."
+    TAKEN_BACK = (
+        "taken_back",
+        502,
+        "The valid answer differs from the text that was already streamed; only within a stream.",
+    )
+    ALL_WORKERS_BUSY = (
+        "all_workers_busy",
+        503,
+        "No worker was free in time, or too many requests are waiting for one.",
+        "own",
+    )
+    NO_TIME_LEFT = (
+        "no_time_left",
+        503,
+        "Recent turns show that the request cannot be answered before its deadline.",
+        "own",
+    )
+    TOO_MANY_JOBS = "too_many_jobs", 503, "Too many jobs are unfinished.", "own"
+    TOO_MANY_CONNECTIONS = (
+        "too_many_connections",
+        503,
+        "The server, or the client's address, has too many connections.",
+        5,
+    )
+    # A server that restarts may be back by then.
+    SHUTTING_DOWN = "shutting_down", 503, "The server is stopping.", 10
+    TIMED_OUT = "timed_out", 504, "There was no answer before the request's deadline."
+
+
+class FailureKind(FailureCode):
+    """
+    Represent a failure that the agent reports.
+
+    A `retryable` kind means that the agent is unavailable; any other kind means that it
+    cannot answer this request.
+
+    Attributes:
+        probe_delays: For a failure that affects every session of the agent: the seconds
+            until the agent is tried again, if it names none, and the maximum after
+            doubling.  None for a failure that affects one request only.
+    """
+
+    probe_delays: tuple[float, float] | None
+
+    def __init__(
+        self,
+        code: str,
+        status: int,
+        meaning: str,
+        retry_after: RetryAfter = None,
+        probe_delays: tuple[float, float] | None = None,
+    ) -> None:
+        self.probe_delays = probe_delays
+
+    LOGIN_REQUIRED = (
+        "login_required",
+        503,
+        "Nobody is logged in to the agent.",
+        _AGENT_RETRY_AFTER,
+        (60.0, 600.0),
+    )
+    LOGIN_EXPIRED = (
+        "login_expired",
+        503,
+        "The agent's login has expired.",
+        _AGENT_RETRY_AFTER,
+        (60.0, 600.0),
+    )
+    THROTTLED = (
+        "throttled",
+        503,
+        "The agent's account has sent too many requests.",
+        _AGENT_RETRY_AFTER,
+        (30.0, 600.0),
+    )
+    OUT_OF_CREDITS = (
+        "out_of_credits",
+        503,
+        "The agent's account has no credits left.",
+        _AGENT_RETRY_AFTER,
+        (600.0, 3600.0),
+    )
+    NETWORK = "network", 503, "The agent cannot reach its service.", _AGENT_RETRY_AFTER
+    MODEL_GONE = "model_gone", 503, "The agent's model is not available.", _AGENT_RETRY_AFTER
+    # Only the start of a session fails with it, so no client meets it.
+    PROTOCOL = "protocol", 503, "The agent violated its protocol.", _AGENT_RETRY_AFTER
+    CONTEXT_FULL = "context_full", 502, "The conversation is too large for the agent."
+    REFUSAL = "refusal", 502, "The model refused to answer."
+    MAX_TOKENS = "max_tokens", 502, "The answer reached the model's maximum length."
+    MAX_TURN_REQUESTS = (
+        "max_turn_requests",
+        502,
+        "The agent reached its limit of model requests in one turn.",
+    )
+    CANCELLED = "cancelled", 502, "The agent cancelled the turn."
+    AGENT_ERROR = "agent_error", 502, "The agent failed for a reason that no other code covers."
+    UNREADABLE = (
+        "unreadable",
+        502,
+        "It is not certain from the terminal what the agent answered.",
+    )
+    APPROVAL_DENIED = (
+        "approval_denied",
+        502,
+        "The agent was not allowed to use a tool, and gave no answer that matches the schema.",
+    )
+
+    @property
+    def affects_all_sessions(self) -> bool:
+        """
+        Return whether the failure affects every session of the agent.
+        """
+        return self.probe_delays is not None
+
+
+#: Every failure that a client can meet, by status.
+CATALOGUE: tuple[FailureCode, ...] = tuple(
+    sorted(
+        (code for code in (*ErrorCode, *FailureKind) if code is not FailureKind.PROTOCOL),
+        key=lambda code: code.status,
+    )
+)
 
 
 class CannotStart(SystemExit, Exception):
@@ -46,12 +285,35 @@ class WorkError(Exception):
     Raised when a request gets no answer; each subclass is one reason.
     """
 
+    @property
+    def code(self) -> FailureCode:
+        """
+        Return the failure's code; every subclass that is raised has one.
+        """
+        raise NotImplementedError
+
+    @property
+    def retry_after(self) -> int | None:
+        """
+        Return the seconds after which to ask again; None for the `retry_after` of the code.
+        """
+        return None
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """
+        Return the further JSON fields that tell a client about the failure, by name.
+        """
+        return {}
+
 
 @frozen
 class UnknownTask(WorkError):
     """
     Raised when a request names a task that does not exist.
     """
+
+    code = ErrorCode.UNKNOWN_TASK
 
     name: str
 
@@ -70,8 +332,17 @@ class InvalidInput(WorkError):
         reason: A sentence that says what is wrong.
     """
 
+    code = ErrorCode.INVALID_INPUT
+
     field: str
     reason: str
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """
+        Return the field, unless the whole body is invalid.
+        """
+        return {"field": self.field} if self.field else {}
 
     def __str__(self) -> str:
         return self.reason
@@ -80,19 +351,21 @@ class InvalidInput(WorkError):
 @frozen
 class PromptTooLarge(WorkError):
     """
-    Raised when a request makes a prompt that the agent's terminal cannot accept.
+    Raised when a request results in a prompt that the agent's terminal cannot accept.
 
     Attributes:
         length: The size of the prompt, in bytes.
         limit: The largest size that can be typed, in bytes.
     """
 
+    code = ErrorCode.PROMPT_TOO_LONG
+
     length: int
     limit: int
 
     def __str__(self) -> str:
         return (
-            f"The request makes a prompt of {self.length} bytes; "
+            f"The request results in a prompt of {self.length} bytes; "
             f"this agent's terminal accepts at most {self.limit}"
         )
 
@@ -100,13 +373,15 @@ class PromptTooLarge(WorkError):
 @frozen
 class NoWorkerFree(WorkError):
     """
-    Raised when every worker is busy and the queue is full, or the time in it is over.
+    Raised when every worker is busy and the queue is full or its timeout has passed.
 
     Attributes:
         retry_after: Seconds after which a retry is worthwhile.
         waiting: The number of requests in the queue.
-        limit: The number of requests that the queue holds at most.
+        limit: The maximum number of requests in the queue.
     """
+
+    code = ErrorCode.ALL_WORKERS_BUSY
 
     retry_after: int
     waiting: int
@@ -127,6 +402,8 @@ class DeadlineUnachievable(WorkError):
         retry_after: Seconds after which a retry is worthwhile.
     """
 
+    code = ErrorCode.NO_TIME_LEFT
+
     limit: float
     expected: float
     retry_after: int
@@ -141,12 +418,14 @@ class DeadlineUnachievable(WorkError):
 @frozen
 class TooManyJobs(WorkError):
     """
-    Raised when a job is submitted while as many as allowed are unfinished.
+    Raised when a job is submitted while the maximum number of jobs are unfinished.
 
     Attributes:
         limit: The number of unfinished jobs that are allowed.
         retry_after: Seconds after which a retry is worthwhile.
     """
+
+    code = ErrorCode.TOO_MANY_JOBS
 
     limit: int
     retry_after: int
@@ -161,6 +440,8 @@ class IdempotencyKeyMismatch(WorkError):
     Raised when an idempotency key is used again for a different request.
     """
 
+    code = ErrorCode.IDEMPOTENCY_MISMATCH
+
     def __str__(self) -> str:
         return (
             "This Idempotency-Key was already used for a different request: "
@@ -174,6 +455,8 @@ class ShuttingDown(WorkError):
     Raised when the server is stopping and no longer answers requests.
     """
 
+    code = ErrorCode.SHUTTING_DOWN
+
     def __str__(self) -> str:
         return "The server is shutting down"
 
@@ -186,6 +469,8 @@ class RequestTimedOut(WorkError):
     Attributes:
         limit: The deadline, in seconds from the request's arrival.
     """
+
+    code = ErrorCode.TIMED_OUT
 
     limit: float
 
@@ -202,6 +487,8 @@ class SessionLost(WorkError):
         reason: What is known about how the last session ended.
         attempts: The number of sessions that were tried.
     """
+
+    code = ErrorCode.SESSION_LOST
 
     reason: str
     attempts: int = 1
@@ -220,6 +507,8 @@ class OutputTooLong(WorkError):
         limit: The number of bytes that a turn may produce.
     """
 
+    code = ErrorCode.OUTPUT_TOO_LONG
+
     limit: int
 
     def __str__(self) -> str:
@@ -232,14 +521,21 @@ class AgentUnavailable(WorkError):
     Raised when the agent reports that it can answer no request at present.
 
     Attributes:
-        kind: The kind of failure, such as ``login_required`` or ``throttled``.
+        kind: The kind of failure, which is retryable.
         detail: The agent's own words.
         retry_after: Seconds to wait, where the agent named them.
     """
 
-    kind: str
+    kind: FailureKind
     detail: str
     retry_after: int | None = None
+
+    @property
+    def code(self) -> FailureCode:
+        """
+        Return the kind of the failure, which is its code.
+        """
+        return self.kind
 
     def __str__(self) -> str:
         return f"The agent is unavailable: {self.detail}"
@@ -251,12 +547,19 @@ class AgentRefused(WorkError):
     Raised when the agent reports that it cannot answer this particular request.
 
     Attributes:
-        kind: The kind of failure, such as ``context_full``.
+        kind: The kind of failure, which is not retryable.
         detail: The agent's own words.
     """
 
-    kind: str
+    kind: FailureKind
     detail: str
+
+    @property
+    def code(self) -> FailureCode:
+        """
+        Return the kind of the failure, which is its code.
+        """
+        return self.kind
 
     def __str__(self) -> str:
         return f"The agent cannot answer this request: {self.detail}"
@@ -269,7 +572,7 @@ class Evidence:
 
     Attributes:
         worker: The worker that answered, as named in the log.
-        request: The number of the request, as it stands in the log.
+        request: The number of the request, as in the log.
         text: The complete text of the answer.
     """
 
@@ -281,10 +584,19 @@ class Evidence:
 @frozen
 class UnusableAnswer(WorkError):
     """
-    Raised when the agent answers with nothing that can be given to the client.
+    Raised when the agent's answer cannot be given to the client.
     """
 
     evidence: Evidence | None = field(default=None, kw_only=True)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """
+        Return the worker and the request, by which to find the answer in the log.
+        """
+        if self.evidence is None:
+            return {}
+        return {"worker": self.evidence.worker, "request": self.evidence.request}
 
 
 @frozen
@@ -298,8 +610,18 @@ class AnswerSchemaMismatch(UnusableAnswer):
             was asked.
     """
 
+    code = ErrorCode.ANSWER_UNFIT
+
     reason: str
     reasons: tuple[str, ...] = ()
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """
+        Return the reasons too, if they are known.
+        """
+        reasons = {"reasons": self.reasons} if self.reasons else {}
+        return {**reasons, **super().details}
 
     def __str__(self) -> str:
         return f"The agent's answer does not match the schema: {self.reason}"
@@ -308,8 +630,10 @@ class AnswerSchemaMismatch(UnusableAnswer):
 @frozen
 class AnswerUnreadable(UnusableAnswer):
     """
-    Raised when the terminal does not show for certain what the agent answered.
+    Raised when it is not certain from the terminal what the agent answered.
     """
+
+    code = FailureKind.UNREADABLE
 
     reason: str
 

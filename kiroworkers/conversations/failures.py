@@ -1,5 +1,5 @@
 """
-Recognize why an agent gives no answer, by the words that it prints.
+Recognize why an agent gives no answer, from the words that it prints.
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ from collections.abc import Iterable
 from attrs import field, frozen
 
 from kiroworkers.conversations.events import AgentFailure
+from kiroworkers.errors import FailureKind
 
-#: Every kind of failure that a dialect file may name.
+#: Every kind of failure that a dialect file may name; the others are not recognized by
+#: words.
 FAILURE_KINDS = (
-    "login_required",
-    "login_expired",
-    "throttled",
-    "out_of_credits",
-    "network",
-    "context_full",
-    "model_gone",
+    FailureKind.LOGIN_REQUIRED,
+    FailureKind.LOGIN_EXPIRED,
+    FailureKind.THROTTLED,
+    FailureKind.OUT_OF_CREDITS,
+    FailureKind.NETWORK,
+    FailureKind.CONTEXT_FULL,
+    FailureKind.MODEL_GONE,
 )
 
-#: The most characters of the agent's line that are quoted as a failure's detail.
+#: The maximum number of characters of the agent's line that a failure's detail quotes.
 _MAX_DETAIL_LENGTH = 200
 
 _DURATION = re.compile(
@@ -37,12 +39,12 @@ class FailurePattern:
     Represent a text by which a failure of the agent is recognized.
 
     Attributes:
-        kind: One of `FAILURE_KINDS`.
+        kind: The kind of failure; one of `FAILURE_KINDS`.
         text: The pattern to search for in the agent's output as plain text.
         blocks: Whether no prompt follows, because the agent waits for a choice.
     """
 
-    kind: str
+    kind: FailureKind
     text: re.Pattern[str] = field(eq=False)
     blocks: bool = False
 

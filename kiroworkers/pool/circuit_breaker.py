@@ -3,10 +3,9 @@ Stop sending requests to an agent that cannot answer, and detect its recovery.
 
 Some failures affect every session of an agent: nobody is logged in, the account is
 throttled or has no credits left.  While such a failure lasts, the circuit is open:
-no prompt is typed and no session is started in vain.  After a delay the circuit is
-half-open, and one request may probe the agent.  A failed login is not probed by
-requests if the agent has a command that checks it; the command runs periodically
-instead.
+no prompts are typed and no sessions are started.  After a delay the circuit is half-open,
+and one request may probe the agent.  A failed login is not probed by requests if the agent
+has a command that checks it; the command runs periodically instead.
 """
 
 from __future__ import annotations
@@ -20,23 +19,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from kiroworkers.conversations import AgentFailure
-from kiroworkers.errors import AgentUnavailable
-
-#: The failures that affect every session, and their delays in seconds: the first
-#: delay until a probe, where the agent names none, and the longest one after
-#: doubling.
-_PROBE_DELAYS = {
-    "login_required": (60.0, 600.0),
-    "login_expired": (60.0, 600.0),
-    "throttled": (30.0, 600.0),
-    "out_of_credits": (600.0, 3600.0),
-}
+from kiroworkers.errors import AgentUnavailable, FailureKind
 
 #: The largest exponent of a delay, so that it cannot overflow.
 _MAX_DOUBLINGS = 32
 
 #: The failures whose end a login check can detect.
-_LOGIN_FAILURES = {"login_required", "login_expired"}
+_LOGIN_FAILURES = {FailureKind.LOGIN_REQUIRED, FailureKind.LOGIN_EXPIRED}
 
 #: Returns a Deferred that fires with whether a user is logged in to the agent.
 LoginCheck = Callable[[], Deferred[bool]]
@@ -56,26 +45,19 @@ class LoginPolicy:
     interval: float = 60.0
 
 
-def affects_all_sessions(kind: str) -> bool:
-    """
-    Return whether a failure of this kind affects every session of the agent.
-    """
-    return kind in _PROBE_DELAYS
-
-
 @frozen
 class CircuitSnapshot:
     """
     Hold the state of an open or half-open circuit at one moment.
 
     Attributes:
-        kind: The kind of failure, such as ``throttled``.
+        kind: The kind of failure.
         detail: The agent's own words.
         half_open: Whether the next request may probe the agent.
         retry_after: Seconds until the next attempt; 0 if it may be made now.
     """
 
-    kind: str
+    kind: FailureKind
     detail: str
     half_open: bool
     retry_after: int
@@ -133,13 +115,13 @@ class CircuitBreaker:
         """
         Return whether a success proves that the failure is over.
 
-        A session that starts proves it only if the agent had failed at a session's
-        start: a throttled agent, for example, still starts.
+        A session that starts proves this only if the failure occurred at the start of a
+        session: a throttled agent, for example, still starts.
 
         Args:
-            began: When the turn began that was answered, or when the session was
-                started that is ready, in seconds on the clock of the reactor.
-            by_start: Whether the success is a session's start instead of an answer.
+            began: When the answered turn began or the ready session was started, in seconds
+                on the reactor's clock.
+            by_start: Whether the success is the start of a session rather than an answer.
         """
         return self.is_open and began > self._opened_at and (self._failed_at_start or not by_start)
 
@@ -171,14 +153,14 @@ class CircuitBreaker:
             failure: What the agent reported.
             at_start: Whether the session failed before it reached its prompt.
         """
-        if self._stopped or not affects_all_sessions(failure.kind):
+        if self._stopped or failure.kind.probe_delays is None:
             return
         if self._failure is not None and not self.half_open:
             return
         if self._failure is None:
             self._opened_at = self._clock.seconds()
         self._failure, self._failed_at_start = failure, at_start
-        delay = self._probe_delay(failure)
+        delay = self._probe_delay(failure, *failure.kind.probe_delays)
         self._openings += 1
         self._log.warn(
             "circuit open: {kind}: {detail}; next attempt in {delay:g} s",
@@ -216,12 +198,19 @@ class CircuitBreaker:
             )
             self._on_half_open()
 
-    def _probe_delay(self, failure: AgentFailure) -> float:
+    def _probe_delay(self, failure: AgentFailure, first: float, longest: float) -> float:
+        """
+        Return the seconds until the agent may be tried again after `failure`.
+
+        Args:
+            failure: What the agent reported.
+            first: The first delay, where neither the agent nor a login check decides.
+            longest: The longest delay after doubling.
+        """
         if self._login.check is not None and failure.kind in _LOGIN_FAILURES:
             return self._login.interval
         if failure.retry_after is not None:
             return float(max(1, failure.retry_after))
-        first, longest = _PROBE_DELAYS[failure.kind]
         return min(longest, first * 2.0 ** min(self._openings, _MAX_DOUBLINGS))
 
     def _login_checked(self, logged_in: bool) -> None:

@@ -1,5 +1,5 @@
 """
-Turn errors into HTTP responses; no other module knows the status of an error.
+Turn errors into HTTP responses.
 
 The body is always ``{"error": "one sentence", "code": "machine_word", …}``, except for
 clients of the OpenAI API, which get that API's format.
@@ -21,58 +21,17 @@ from twisted.web.http import datetimeToString
 from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
-from kiroworkers.errors import (
-    AgentRefused,
-    AgentUnavailable,
-    AnswerSchemaMismatch,
-    AnswerUnreadable,
-    DeadlineUnachievable,
-    Evidence,
-    IdempotencyKeyMismatch,
-    InvalidInput,
-    NoWorkerFree,
-    OutputTooLong,
-    PromptTooLarge,
-    RequestTimedOut,
-    SessionLost,
-    ShuttingDown,
-    TooManyJobs,
-    UnknownTask,
-    UnusableAnswer,
-    WorkError,
-)
-from kiroworkers.jobs.job import StoredResponse
+from kiroworkers.errors import ErrorCode, WorkError
+from kiroworkers.jobs.job import JobFailure
+from kiroworkers.jobs.stored_response import StoredResponse
 from kiroworkers.pool.dispatcher import QueueSnapshot
 from kiroworkers.web.headers import SECURITY_HEADERS, set_headers
 from kiroworkers.web.openai.errors import is_openai_request, openai_error, set_should_retry
 from kiroworkers.web.views import queue_json
 
-#: The status and the code of every `WorkError`.
-STATUS: Mapping[type[WorkError], tuple[int, str]] = {
-    UnknownTask: (404, "unknown_task"),
-    InvalidInput: (400, "invalid_input"),
-    PromptTooLarge: (413, "prompt_too_long"),
-    NoWorkerFree: (503, "all_workers_busy"),
-    DeadlineUnachievable: (503, "no_time_left"),
-    TooManyJobs: (503, "too_many_jobs"),
-    IdempotencyKeyMismatch: (409, "idempotency_mismatch"),
-    ShuttingDown: (503, "shutting_down"),
-    RequestTimedOut: (504, "timed_out"),
-    SessionLost: (502, "session_lost"),
-    OutputTooLong: (502, "output_too_long"),
-    AgentUnavailable: (503, "agent_unavailable"),
-    AgentRefused: (502, "agent_refused"),
-    AnswerSchemaMismatch: (502, "answer_unfit"),
-    AnswerUnreadable: (502, "unreadable"),
-}
-
 _JSON = b"application/json; charset=utf-8"
 
-#: Seconds after which to retry when an agent is unavailable and did not say for how long.
-_AGENT_RETRY_AFTER = 60
-
-#: Seconds after which to retry when the server shuts down; by then it may be back.
-_RESTART_RETRY_AFTER = 10
+_log = Logger()
 
 
 @frozen
@@ -81,15 +40,14 @@ class HttpError(Exception):
     Raised when a request is rejected for a reason that no `WorkError` covers.
 
     Attributes:
-        status: The HTTP status.
-        code: The machine-readable code.
+        code: The error's entry in the catalogue.
         message: The sentence for people.
         headers: Additional headers of the response.
-        retry_after: Seconds after which the request may succeed; None if unknown.
+        retry_after: Seconds after which the request may succeed; None for the
+            catalogue's value.
     """
 
-    status: int
-    code: str
+    code: ErrorCode
     message: str
     headers: Mapping[str, str] = Factory(dict)
     retry_after: int | None = None
@@ -99,7 +57,7 @@ class HttpError(Exception):
 
 
 #: What a client learns about an unexpected exception.
-INTERNAL_ERROR = HttpError(500, "fault", "Internal server error")
+INTERNAL_ERROR = HttpError(ErrorCode.FAULT, "Internal server error")
 
 
 def respond(request: IRequest, status: int, body: Mapping[str, Any]) -> bytes:
@@ -114,14 +72,45 @@ def respond(request: IRequest, status: int, body: Mapping[str, Any]) -> bytes:
     return content
 
 
-def respond_to_http_error(request: IRequest, error: HttpError) -> bytes:
+def respond_to_error(
+    request: IRequest, error: WorkError | HttpError, queue: QueueSnapshot | None = None
+) -> bytes:
     """
     Set the status and headers of the response to `error`, and return its body.
+
+    Args:
+        request: The request that failed.
+        error: The reason.
+        queue: The queue that the request was for, as in `error_json`.
     """
-    headers, body = _headers_and_body(error)
-    for name, value in headers.items():
+    headers = error.headers if isinstance(error, HttpError) else {}
+    return _send_error(request, *error_json(error, queue), headers)
+
+
+def _send_error(
+    request: IRequest, status: int, body: Mapping[str, Any], headers: Mapping[str, str]
+) -> bytes:
+    """
+    Set the status and headers of an error's response, and return its body.
+
+    If part of another response has already been sent, abort the connection instead: the
+    client would take the error for the rest of that response.
+    """
+    twisted_request: Any = request  # `IRequest` does not have all of this.
+    if twisted_request.startedWriting:
+        _log.error(
+            "{path!r} failed after its response had begun: {code}",
+            path=request.path,
+            code=body["code"],
+        )
+        twisted_request.transport.abortConnection()
+        return b""
+    for name, value in _error_headers(body, headers).items():
         request.setHeader(name.encode(), value.encode())
-    return _respond_with_error(request, error.status, body)
+    if is_openai_request(request):
+        set_should_retry(request, status, body)
+        body = openai_error(status, body)
+    return respond(request, status, body)
 
 
 def raw_error_response(error: HttpError, headers: Mapping[bytes, bytes] | None = None) -> bytes:
@@ -132,7 +121,8 @@ def raw_error_response(error: HttpError, headers: Mapping[bytes, bytes] | None =
         error: The error to report.
         headers: Headers to add to the usual ones.
     """
-    error_headers, body = _headers_and_body(error)
+    status, body = error_json(error)
+    error_headers = _error_headers(body, error.headers)
     content = _encoded(body)
     lines = {
         **SECURITY_HEADERS,
@@ -143,18 +133,18 @@ def raw_error_response(error: HttpError, headers: Mapping[bytes, bytes] | None =
         b"Content-Length": str(len(content)).encode(),
         b"Connection": b"close",
     }
-    status = f"HTTP/1.1 {error.status} ".encode() + _phrase(error.status)
-    head = [status, *(name + b": " + value for name, value in lines.items())]
+    status_line = f"HTTP/1.1 {status} ".encode() + _phrase(status)
+    head = [status_line, *(name + b": " + value for name, value in lines.items())]
     return b"\r\n".join((*head, b"", content))
 
 
-def _headers_and_body(error: HttpError) -> tuple[dict[str, str], dict[str, Any]]:
-    headers = dict(error.headers)
-    body: dict[str, Any] = {"error": error.message, "code": error.code}
-    if error.retry_after is not None:
-        body["retryAfter"] = error.retry_after
-        headers["Retry-After"] = str(error.retry_after)
-    return headers, body
+def _error_headers(body: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, str]:
+    """
+    Return `headers`, with ``Retry-After`` added if `body` says when to ask again.
+    """
+    if "retryAfter" not in body:
+        return {**headers}
+    return {**headers, "Retry-After": str(body["retryAfter"])}
 
 
 def _phrase(status: int) -> bytes:
@@ -165,29 +155,13 @@ def _encoded(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode() + b"\n"
 
 
-def respond_to_work_error(
-    request: IRequest, error: WorkError, queue: QueueSnapshot | None = None
-) -> bytes:
-    """
-    Set the status and headers of the response to `error`, and return its body.
-
-    Args:
-        request: The request that failed.
-        error: The reason.
-        queue: The queue that the request was for, as in `error_json`.
-    """
-    return respond_stored(request, StoredResponse(*error_json(error, queue)))
-
-
 def respond_stored(request: IRequest, response: StoredResponse) -> bytes:
     """
     Set the status and headers of `response`, and return its body encoded.
     """
-    if "retryAfter" in response.body and response.status >= 400:
-        request.setHeader(b"retry-after", str(response.body["retryAfter"]).encode())
     set_headers(request, response.headers)
     if response.status >= 400:
-        return _respond_with_error(request, response.status, response.body)
+        return _send_error(request, response.status, response.body, {})
     return respond(request, response.status, response.body)
 
 
@@ -203,48 +177,28 @@ def respond_text(request: IRequest, response: StoredResponse) -> bytes:
     return content
 
 
-def _respond_with_error(request: IRequest, status: int, body: Mapping[str, Any]) -> bytes:
-    if is_openai_request(request):
-        set_should_retry(request, status)
-        body = openai_error(status, body)
-    return respond(request, status, body)
-
-
-def error_json(error: WorkError, queue: QueueSnapshot | None = None) -> tuple[int, dict[str, Any]]:
+def error_json(
+    error: WorkError | HttpError | JobFailure, queue: QueueSnapshot | None = None
+) -> tuple[int, dict[str, Any]]:
     """
     Return the status and the JSON body that report `error` to a client.
 
     Args:
-        error: The reason why a request got no answer.
+        error: The reason why a request or a job got no answer.
         queue: The queue that the request was for.  It is included in the body if the
             client may retry.
     """
-    status, code = STATUS[type(error)]
-    body: dict[str, Any] = {"error": str(error), "code": code}
-    match error:
-        case InvalidInput(field=field) if field:
-            body["field"] = field
-        case (
-            NoWorkerFree(retry_after=seconds)
-            | DeadlineUnachievable(retry_after=seconds)
-            | TooManyJobs(retry_after=seconds)
-        ):
-            body["retryAfter"] = seconds
-        case AgentUnavailable(kind=kind, retry_after=seconds):
-            body["code"] = kind
-            body["retryAfter"] = _AGENT_RETRY_AFTER if seconds is None else seconds
-        case AgentRefused(kind=kind):
-            body["code"] = kind
-        case ShuttingDown():
-            body["retryAfter"] = _RESTART_RETRY_AFTER
-        case AnswerSchemaMismatch(reasons=reasons) if reasons:
-            body["reasons"] = reasons
-    match error:
-        case UnusableAnswer(evidence=Evidence(worker=worker, request=number)):
-            body["worker"], body["request"] = worker, number
-    if "retryAfter" in body and queue is not None:
-        body["queue"] = queue_json(queue)
-    return status, body
+    code = error.code
+    details = {} if isinstance(error, HttpError) else error.details
+    body: dict[str, Any] = {"error": str(error), "code": code.value, **details}
+    seconds = error.retry_after
+    if seconds is None and code.retry_after != "own":
+        seconds = code.retry_after
+    if seconds is not None:
+        body["retryAfter"] = seconds
+        if queue is not None:
+            body["queue"] = queue_json(queue)
+    return code.status, body
 
 
 def handle_failures(app: Klein, log: Logger) -> None:
@@ -256,24 +210,19 @@ def handle_failures(app: Klein, log: Logger) -> None:
         log: Where unexpected exceptions are logged.
     """
 
-    def on_work_error(self: Any, request: IRequest, failure: Failure) -> bytes:
-        assert isinstance(failure.value, WorkError), "registered for these only"
-        return respond_to_work_error(request, failure.value)
-
-    def on_http_error(self: Any, request: IRequest, failure: Failure) -> bytes:
-        assert isinstance(failure.value, HttpError), "registered for these only"
-        return respond_to_http_error(request, failure.value)
+    def on_error(self: Any, request: IRequest, failure: Failure) -> bytes:
+        assert isinstance(failure.value, (WorkError, HttpError)), "registered for these only"
+        return respond_to_error(request, failure.value)
 
     def on_http_exception(self: Any, request: IRequest, failure: Failure) -> bytes:
         assert isinstance(failure.value, HTTPException), "registered for these only"
-        return respond_to_http_error(request, http_error_from(request, failure.value))
+        return respond_to_error(request, http_error_from(request, failure.value))
 
     def on_exception(self: Any, request: IRequest, failure: Failure) -> bytes:
         log_internal_error(log, request, failure)
-        return respond_to_http_error(request, INTERNAL_ERROR)
+        return respond_to_error(request, INTERNAL_ERROR)
 
-    app.handle_errors(WorkError)(on_work_error)
-    app.handle_errors(HttpError)(on_http_error)
+    app.handle_errors(WorkError, HttpError)(on_error)
     app.handle_errors(HTTPException)(on_http_exception)
     app.handle_errors(Exception)(on_exception)
 
@@ -301,10 +250,10 @@ def http_error_from(request: IRequest, error: HTTPException) -> HttpError:
     path = request.path.decode("ascii", "replace")
     match error.code:
         case 404:
-            return HttpError(404, "not_found", f"Not found: {path}")
+            return HttpError(ErrorCode.NOT_FOUND, f"Not found: {path}")
         case 405:
             message = f"{path} accepts only {allow.get('Allow', 'other methods')}"
-            return HttpError(405, "wrong_method", message, allow)
+            return HttpError(ErrorCode.WRONG_METHOD, message, allow)
         case code if code is not None and code < 500:
-            return HttpError(400, "bad_request", error.description or "Malformed request")
+            return HttpError(ErrorCode.BAD_REQUEST, error.description or "Malformed request")
     return INTERNAL_ERROR

@@ -1,5 +1,5 @@
 """
-Failures in the format of OpenAI's API: ``{"error": {"message", "type", "param", "code", …}}``.
+Report failures as OpenAI's API does: ``{"error": {"message", "type", "param", "code", …}}``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,6 @@ _PREFIX = "/v1"
 
 #: Error types by status; other statuses have one of two types.
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-
-#: Statuses after which a retry would cost another turn of an agent.  The server itself
-#: has retried these where that made sense.
-_NOT_WORTH_RETRYING = (500, 502, 504)
 
 
 def is_openai_request(request: IRequest) -> bool:
@@ -36,7 +32,7 @@ def is_openai_path(path: str) -> bool:
 
 def openai_error(status: int, body: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Return the error `body` of the other paths in OpenAI's format.
+    Convert the error `body` that other paths send to OpenAI's format.
 
     Args:
         status: HTTP status of the failure.
@@ -57,11 +53,17 @@ def openai_error(status: int, body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def set_should_retry(request: IRequest, status: int) -> None:
+def set_should_retry(request: IRequest, status: int, body: Mapping[str, Any]) -> None:
     """
-    Set ``x-should-retry: false`` on the response to `request` if `status` calls for it.
+    Set ``x-should-retry: false`` on the response to `request` if a retry would not help.
 
-    OpenAI's own clients retry most failures unless this header forbids it.
+    OpenAI's own clients retry most failures unless this header forbids it, and a retry may
+    cost another turn of an agent.
+
+    Args:
+        request: The request that failed.
+        status: HTTP status of the failure.
+        body: The error, as in `openai_error`.
     """
-    if status in _NOT_WORTH_RETRYING:
+    if status >= 500 and "retryAfter" not in body:
         request.setHeader(b"x-should-retry", b"false")
