@@ -1,5 +1,8 @@
 """
 Execute one request for one task, from an accepted payload to a valid answer.
+
+This module alone decides what happens after a reply: it is the answer, the agent is asked
+to correct it in the same conversation, another worker is asked, or the request fails.
 """
 
 from __future__ import annotations
@@ -7,24 +10,46 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from kiroworkers.errors import AgentRefused, AnswerSchemaMismatch, AnswerUnreadable, Evidence
+from kiroworkers.errors import (
+    AgentRefused,
+    AnswerSchemaMismatch,
+    AnswerUnreadable,
+    Evidence,
+    FailureKind,
+    SessionLost,
+    ShuttingDown,
+    WorkError,
+)
 from kiroworkers.pool.agent_groups import AgentGroup
-from kiroworkers.pool.dispatcher import RequestOptions, TurnResult
+from kiroworkers.pool.dispatcher import Dispatcher, Request, RequestOptions
 from kiroworkers.pool.progress import OnProgress, Retrying
-from kiroworkers.session.session import Reply
+from kiroworkers.session.session import CannotAskAgain, Reply
 from kiroworkers.tasks import ParsedAnswer
 from kiroworkers.tasks.repair import repair_prompt
 from kiroworkers.tasks.task import AnswerLayout
+
+#: The number of workers that a request is sent to at most.
+_MAX_ATTEMPTS = 2
+
+#: How often each worker is asked to correct its answer.
+_MAX_REPAIRS = 1
+
+#: The values of `Retrying.where`, for the log.
+_PLACES = {
+    "same_conversation": "the same conversation",
+    "new_conversation": "a new conversation",
+}
 
 _log = Logger()
 
 
 class Promptable(Protocol):
     """
-    Represent what an agent can be asked: a task, or a chat to be continued.
+    Represent what an agent can be asked: a task, or a chat to continue.
     """
 
     def prompt(self, payload: Mapping[str, Any], layout: AnswerLayout) -> str:
@@ -33,7 +58,7 @@ class Promptable(Protocol):
 
         Args:
             payload: The accepted input.
-            layout: The JSON layout that the agent's terminal shows unharmed.
+            layout: The JSON layout that the agent's terminal shows intact.
         """
 
     def parse_answer(self, payload: Mapping[str, Any], text: str, wrapped: bool) -> ParsedAnswer:
@@ -47,7 +72,7 @@ class Promptable(Protocol):
 
         Raises:
             AnswerSchemaMismatch: No part of the reply matches the answer schema.
-            AnswerUnreadable: The terminal does not show for certain what was said.
+            AnswerUnreadable: It is not certain from the terminal what the agent answered.
         """
 
     def answer_schema_for(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -57,13 +82,25 @@ class Promptable(Protocol):
 
 
 @frozen
-class ExecutionResult:
+class Result:
     """
-    Hold a valid answer and the turn that produced it.
+    Hold a valid answer, and how it was obtained.
+
+    Attributes:
+        answer: The answer, which matches the schema.
+        reply: The agent's reply that contains it.
+        worker: The name of the worker that answered.
+        attempts: The number of workers that were tried, this one included.
+        repairs: How often this worker was asked to correct its answer.
+        seconds: The duration of the last attempt.
     """
 
-    parsed: ParsedAnswer
-    turn: TurnResult
+    answer: ParsedAnswer
+    reply: Reply
+    worker: str
+    attempts: int
+    repairs: int
+    seconds: float
 
 
 async def execute(
@@ -72,97 +109,151 @@ async def execute(
     payload: Mapping[str, Any],
     options: RequestOptions,
     on_progress: OnProgress | None = None,
-) -> ExecutionResult:
+) -> Result:
     """
     Ask an agent of `group` to do `task`, and return its valid answer.
 
-    An answer that does not match the schema is corrected once in its own
-    conversation; if that fails, another worker is asked.
+    An answer that does not match the schema is corrected once in its own conversation; if
+    that fails, or if the session ends, another worker is asked once.
 
     Args:
         group: The agent to ask.
         task: The task; it has accepted `payload`.
         payload: The task's input.
-        options: The deadline and priority of the request, and whose it is.
+        options: The deadline, the priority and the client of the request.
         on_progress: Called with each `Progress` of the request.
 
     Raises:
         WorkError: There is no answer, or none that matches the schema.
     """
-    layout = group.agent.dialect.layout
-    parser = _ReplyParser(task, payload, on_progress, layout)
-    prompt = task.prompt(payload, layout)
-    turn = await group.dispatcher.submit(prompt, options, parser.validate, on_progress)
-    return ExecutionResult(parser.result(turn), turn)
+    layout = group.agent.dialect.answer.layout
+    dispatcher = group.dispatcher
+    request = dispatcher.submit(task.prompt(payload, layout), options, on_progress)
+    try:
+        return await _Execution(dispatcher, request, task, payload, layout).run()
+    except (AnswerSchemaMismatch, AnswerUnreadable) as problem:
+        if problem.evidence is not None:
+            _log.warn(
+                "{worker}: the answer to request {number} is unusable: {reason}",
+                worker=problem.evidence.worker,
+                number=problem.evidence.request,
+                reason=problem.reason,
+            )
+        raise
+    finally:
+        dispatcher.end(request)
 
 
-class _ReplyParser:
+@define
+class _Execution:
     """
-    Parse each reply to one request, and keep the result of the last one.
+    Decide what to do after each reply to one request.
+
+    Attributes:
+        repairs: How often the current worker was asked to correct its answer.
+        reasons: What was wrong with each answer, over all workers.
     """
 
-    def __init__(
-        self,
-        task: Promptable,
-        payload: Mapping[str, Any],
-        on_progress: OnProgress | None,
-        layout: AnswerLayout,
-    ) -> None:
-        self._task = task
-        self._payload = payload
-        self._on_progress = on_progress
-        self._layout = layout
-        self._last: ParsedAnswer | AnswerSchemaMismatch | AnswerUnreadable | None = None
-        self._reasons: list[str] = []
+    dispatcher: Dispatcher
+    request: Request
+    task: Promptable
+    payload: Mapping[str, Any]
+    layout: AnswerLayout
+    repairs: int = 0
+    reasons: list[str] = field(factory=list)
 
-    def validate(self, reply: Reply) -> str | None:
+    async def run(self) -> Result:
         """
-        Return the prompt that asks for a correction of `reply`, or None, as a `ReplyValidator`.
-        """
-        try:
-            self._last = self._task.parse_answer(self._payload, reply.text, reply.wrapped)
-        except AnswerUnreadable as problem:
-            # Asking again would draw it in the same way.
-            self._last = problem
-        except AnswerSchemaMismatch as problem:
-            self._last = problem
-            if reply.more_may_follow:
-                return problem.reason
-            self._reasons.append(problem.reason)
-            if reply.repairs == 0 and self._on_progress is not None:
-                self._on_progress(
-                    Retrying(f"the answer does not match the schema: {problem.reason}")
-                )
-            schema = self._task.answer_schema_for(self._payload)
-            return repair_prompt(problem.reason, schema, self._layout)
-        return None
-
-    def result(self, turn: TurnResult) -> ParsedAnswer:
-        """
-        Return the answer parsed from the last reply, which `turn` holds.
+        Return the first valid answer.
 
         Raises:
-            WorkError: The last reply has no valid answer.
+            WorkError: There is none, and nobody else is asked.
         """
-        reply = turn.reply
-        evidence = Evidence(turn.worker, turn.number, reply.text)
-        match self._last:
-            case ParsedAnswer() as parsed:
-                return parsed
-            case AnswerSchemaMismatch() if reply.denied:
-                raise AgentRefused("approval_denied", reply.denied[-1])
-            case AnswerSchemaMismatch(reason):
-                self._log_unusable(turn, reason)
-                raise AnswerSchemaMismatch(reason, tuple(self._reasons), evidence=evidence)
-            case AnswerUnreadable(reason):
-                self._log_unusable(turn, reason)
-                raise AnswerUnreadable(reason, evidence=evidence)
-        raise AssertionError("every reply is validated before its turn ends")
+        pending = self.request.reply
+        while True:
+            try:
+                reply = await pending
+            except SessionLost as problem:
+                lost = SessionLost(problem.reason, self.request.attempts)
+                pending = self._retry("the session ended", lost)
+                continue
+            assert self.request.worker is not None, "it has answered"
+            worker = self.request.worker.name
+            evidence = Evidence(worker, self.request.number, reply.text)
+            try:
+                answer = self.task.parse_answer(self.payload, reply.text, reply.wrapped)
+            except AnswerUnreadable as problem:
+                # If asked again, the agent would draw it in the same way.
+                raise AnswerUnreadable(problem.reason, evidence=evidence) from None
+            except AnswerSchemaMismatch as problem:
+                pending = self._after_mismatch(problem.reason, reply, evidence)
+            else:
+                return Result(
+                    answer,
+                    reply,
+                    worker,
+                    self.request.attempts,
+                    self.repairs,
+                    self.request.seconds,
+                )
 
-    def _log_unusable(self, turn: TurnResult, reason: str) -> None:
-        _log.warn(
-            "{worker}: the answer to request {number} is unusable: {reason}",
-            worker=turn.worker,
-            number=turn.number,
-            reason=reason,
+    def _after_mismatch(self, reason: str, reply: Reply, evidence: Evidence) -> Deferred[Reply]:
+        """
+        Return the next reply, after an answer that does not match the schema.
+
+        Args:
+            reason: What is wrong with the answer.
+            reply: The reply that has the answer.
+            evidence: What an operator needs in order to investigate it.
+
+        Raises:
+            WorkError: Nobody is asked again.
+        """
+        if reply.more_may_follow:
+            return self.dispatcher.read_on(self.request)
+        self.reasons.append(reason)
+        why = f"the answer does not match the schema: {reason}"
+        if self.repairs < _MAX_REPAIRS:
+            schema = self.task.answer_schema_for(self.payload)
+            prompt = repair_prompt(reason, schema, self.layout)
+            try:
+                pending = self.dispatcher.ask_again(self.request, prompt)
+            except CannotAskAgain:
+                pass
+            else:
+                self.repairs += 1
+                self._report(Retrying(why, "same_conversation"))
+                return pending
+        if reply.denied:
+            return self._retry(why, AgentRefused(FailureKind.APPROVAL_DENIED, reply.denied[-1]))
+        reasons = tuple(self.reasons)
+        return self._retry(why, AnswerSchemaMismatch(reason, reasons, evidence=evidence))
+
+    def _retry(self, reason: str, failure: WorkError) -> Deferred[Reply]:
+        """
+        Ask another worker, and return its reply.
+
+        Args:
+            reason: Why, for the client.
+            failure: What to raise if no other worker may be asked.
+        """
+        if self.request.attempts >= _MAX_ATTEMPTS:
+            raise failure
+        refusal = self.dispatcher.retry_refusal()
+        if isinstance(refusal, ShuttingDown) and not isinstance(failure, SessionLost):
+            # There was an answer; the client can do more with what is wrong with it.
+            raise failure
+        if refusal is not None:
+            raise refusal
+        self.repairs = 0
+        self._report(Retrying(reason, "new_conversation"))
+        return self.dispatcher.retry(self.request)
+
+    def _report(self, retrying: Retrying) -> None:
+        _log.info(
+            "request {number}: retrying in {where}: {reason}",
+            number=self.request.number,
+            where=_PLACES[retrying.where],
+            reason=retrying.reason,
         )
+        self.request.report(retrying)

@@ -13,15 +13,18 @@ from typing import Any
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 
+from kiroworkers.agents import Agent
 from kiroworkers.conversations import AgentFailure, load_dialect, new_conversation
+from kiroworkers.pool.agent_groups import AgentGroup
 from kiroworkers.pool.autoscaling import AutoscalePolicy
 from kiroworkers.pool.backoff import BackoffPolicy
 from kiroworkers.pool.circuit_breaker import LoginPolicy
-from kiroworkers.pool.dispatcher import Dispatcher, QueuePolicy
+from kiroworkers.pool.dispatcher import Dispatcher, QueuePolicy, RequestOptions
+from kiroworkers.pool.progress import OnProgress
 from kiroworkers.pool.recycling import RecyclePolicy
 from kiroworkers.pool.worker import Supervisor, Worker
 from kiroworkers.process.agent_process import AgentProcess, Command, start
-from kiroworkers.session.session import Session, SessionTimeouts
+from kiroworkers.session.session import Reply, Session, SessionTimeouts
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 
 LIMITS = SessionTimeouts(startup=60, cancel=10, stop=5)
@@ -250,6 +253,47 @@ def dispatcher_in(reactor: MemoryReactor, **changes: Any) -> Dispatcher:
         options["has_free_memory"],
         options["name_prefix"],
     )
+
+
+@frozen
+class FirstReply:
+    """
+    The first reply to a request, and who gave it.
+    """
+
+    reply: Reply
+    worker: str
+    attempts: int
+
+
+def submit_to(
+    dispatcher: Dispatcher,
+    prompt: str,
+    options: RequestOptions | None = None,
+    on_progress: OnProgress | None = None,
+) -> Deferred[FirstReply]:
+    """
+    Submit a request that ends with its first reply, whatever that is.
+    """
+
+    async def run() -> FirstReply:
+        request = dispatcher.submit(prompt, options, on_progress)
+        try:
+            reply = await request.reply
+            assert request.worker is not None
+            return FirstReply(reply, request.worker.name, request.attempts)
+        finally:
+            dispatcher.end(request)
+
+    return Deferred.fromCoroutine(run())
+
+
+def group_of(dispatcher: Dispatcher) -> AgentGroup:
+    """
+    Return a group whose requests `dispatcher` serves.
+    """
+    agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {}, "kiro")
+    return AgentGroup(agent, dispatcher)
 
 
 def results_of(deferred: Deferred[Any]) -> list[Any]:

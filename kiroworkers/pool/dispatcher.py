@@ -4,8 +4,11 @@ Dispatch requests to idle workers, and queue the requests that must wait.
 Idle workers take turns (round robin); waiting requests are ordered by fair share,
 priority and arrival.  A request never waits while a worker is idle, except while
 the dispatcher is paused.  Every request has one deadline, which covers the queue
-and the turn, and ends exactly once: with its answer, with a `WorkError`, or
-cancelled by its submitter.
+and all its turns.
+
+A request is sent to one worker at a time.  The dispatcher does not judge replies: the
+submitter asks again in the same conversation, retries with another worker, or ends the
+request.
 """
 
 from __future__ import annotations
@@ -27,12 +30,11 @@ from kiroworkers.errors import (
     DeadlineUnachievable,
     NoWorkerFree,
     RequestTimedOut,
-    SessionLost,
     ShuttingDown,
     WorkError,
 )
 from kiroworkers.pool.autoscaling import AutoscalePolicy
-from kiroworkers.pool.circuit_breaker import LoginPolicy
+from kiroworkers.pool.circuit_breaker import CircuitSnapshot, LoginPolicy
 from kiroworkers.pool.fair_queue import DEFAULT_PRIORITY, MAX_PRIORITY, FairQueue
 from kiroworkers.pool.latency import LatencyTracker, estimate_wait
 from kiroworkers.pool.progress import (
@@ -40,16 +42,11 @@ from kiroworkers.pool.progress import (
     PartialText,
     Progress,
     Queued,
-    Retrying,
     Started,
 )
-from kiroworkers.pool.worker import Worker
+from kiroworkers.pool.worker import Worker, WorkerSnapshot
 from kiroworkers.pool.workers import WorkerFactory, WorkerPool
-from kiroworkers.session.session import Reply, ReplyValidator, accept_any
-
-#: The number of workers that a request is sent to at most: one more after the first
-#: session ended or gave a rejected answer.
-_MAX_ATTEMPTS = 2
+from kiroworkers.session.session import Reply
 
 #: The head start of the highest priority over the lowest, as a part of the queue's
 #: time-out.  Below 1, so that a request of low priority still gets a turn in time.
@@ -92,26 +89,6 @@ class RequestOptions:
 
 
 @frozen
-class TurnResult:
-    """
-    Hold the outcome of a turn that ended with an answer.
-
-    Attributes:
-        number: The number of the request, as in the log.
-        reply: The session's reply.
-        worker: The name of the worker that answered.
-        attempts: The number of workers that were tried, this one included.
-        seconds: The duration of the last attempt.
-    """
-
-    number: int
-    reply: Reply
-    worker: str
-    attempts: int
-    seconds: float
-
-
-@frozen
 class QueueSnapshot:
     """
     Hold the length of the queue at one moment, and its limit.
@@ -130,9 +107,9 @@ class RequestSnapshot:
         number: The number of the request, as in the log.
         options: The request's options.
         arrived: When it arrived, in seconds on the clock of the reactor.
-        deadline: When it fails if it is not answered, on the same clock.
+        deadline: When it fails unless it has been answered, on the same clock.
         attempts: The number of workers that were tried so far.
-        worker: The worker that is asked; None while the request waits.
+        worker: The worker that the request runs on; None while it waits.
     """
 
     number: int
@@ -144,25 +121,46 @@ class RequestSnapshot:
 
 
 @define(eq=False)
-class _Request:
+class Request:
     """
     Represent one request from its arrival to its end.
+
+    Attributes:
+        number: The number of the request, as in the log.
+        prompt: The text to send to each worker.
+        on_progress: Called with each change of the request's progress.
+        options: The request's options.
+        arrived: When it arrived, in seconds on the clock of the reactor.
+        limit: When it fails unless it has ended, in seconds from its arrival.
+        reply: Fires with the agent's next reply, or fails with a `WorkError`.
+            Cancelling it ends the request, whether it waits or runs.
+        deadline_timer: Fails the request at its deadline.
+        is_probe: Whether it probes an agent whose circuit breaker is open.
+        queue_timer: Fails the request at the end of its time in the queue.
+        worker: The worker whose session answers or has answered; None without one.
+        turn: The worker's next reply; None while none is expected.
+        began: When the last attempt began, in seconds on the clock of the reactor.
+        seconds: How long the last attempt took until its last reply.
+        attempts: The number of workers that were tried so far.
+        problem: Why the dispatcher has ended the request, or None.
     """
 
     number: int
     prompt: str
-    validate: ReplyValidator
     on_progress: OnProgress | None
     options: RequestOptions
     arrived: float
     limit: float
-    reply: Deferred[TurnResult]
+    reply: Deferred[Reply]
     deadline_timer: IDelayedCall
+    is_probe: bool
     queue_timer: IDelayedCall | None = None
+    worker: Worker | None = None
     turn: Deferred[Reply] | None = None
-    worker: str | None = None
+    began: float = 0.0
+    seconds: float = 0.0
     attempts: int = 0
-    is_probe: bool = False
+    problem: Exception | Failure | None = None
 
     def report(self, progress: Progress) -> None:
         """
@@ -217,10 +215,10 @@ class Dispatcher(Service):
         self._clock = clock
         self._policy = policy
         self._numbers = count(1)
-        self._waiting: FairQueue[_Request] = FairQueue(
+        self._waiting: FairQueue[Request] = FairQueue(
             policy.queue_timeout * _MAX_HEAD_START / MAX_PRIORITY
         )
-        self._requests: dict[_Request, None] = {}
+        self._requests: dict[Request, None] = {}
         self._latency = LatencyTracker()
         self._paused = False
         self._drain_skipped = False
@@ -240,6 +238,13 @@ class Dispatcher(Service):
         Return whether new requests are refused.
         """
         return self._drained is not None or not self.running
+
+    @property
+    def autoscale_policy(self) -> AutoscalePolicy:
+        """
+        Return the current limits of the number of workers.
+        """
+        return self.worker_pool.autoscale_policy
 
     def startService(self) -> None:
         """
@@ -261,6 +266,18 @@ class Dispatcher(Service):
             self._fail(request, ShuttingDown())
         return self.worker_pool.stop()
 
+    def workers(self) -> list[WorkerSnapshot]:
+        """
+        Return the current state of every worker.
+        """
+        return self.worker_pool.snapshots()
+
+    def circuit(self) -> CircuitSnapshot | None:
+        """
+        Return the state of the circuit breaker, or None if it is closed.
+        """
+        return self.worker_pool.circuit_breaker.snapshot()
+
     def queue(self) -> QueueSnapshot:
         """
         Return the current length of the queue, and its limit.
@@ -278,49 +295,46 @@ class Dispatcher(Service):
                 request.arrived,
                 request.arrived + request.limit,
                 request.attempts,
-                request.worker,
+                None if request.worker is None else request.worker.name,
             )
 
     def submit(
         self,
         prompt: str,
         options: RequestOptions | None = None,
-        validate: ReplyValidator = accept_any,
         on_progress: OnProgress | None = None,
-    ) -> Deferred[TurnResult]:
+    ) -> Request:
         """
         Send `prompt` to the next idle worker, or queue it until one is idle.
 
         Args:
             prompt: The text to send to the agent.
-            options: The deadline and priority of the request, and whose it is.
-            validate: Called with each reply; it returns the prompt that asks for a
-                correction, or None to accept the reply.  A reply that is still
-                rejected after the correction is discarded, and the request is sent
-                to another worker once.
+            options: The deadline, the priority and the client of the request.
             on_progress: Called with each change of the request's progress.
 
         Returns:
-            A Deferred that fires with the turn's result or fails with a `WorkError`.
-            Cancelling it abandons the request, whether it waits or runs.
+            The request.  Its submitter waits for its `reply`, and must call `end` when it
+            wants no other, whatever has happened.
+
+        Raises:
+            WorkError: The request is refused.
         """
         options = options or RequestOptions()
         limit = self._policy.request_timeout
         if options.timeout is not None:
             limit = min(limit, options.timeout)
         if self.draining:
-            return fail(ShuttingDown())
+            raise ShuttingDown()
         is_probe = self.worker_pool.circuit_breaker.is_open
         if is_probe and not self._may_probe():
-            return fail(self.worker_pool.circuit_breaker.error())
+            raise self.worker_pool.circuit_breaker.error()
         worker = self._next_idle()
         rejection = self._rejection_on_arrival(options, limit, waits=worker is None)
         if rejection is not None:
-            return fail(rejection)
-        request = _Request(
+            raise rejection
+        request = Request(
             number=next(self._numbers),
             prompt=prompt,
-            validate=validate,
             on_progress=on_progress,
             options=options,
             arrived=self._clock.seconds(),
@@ -336,14 +350,87 @@ class Dispatcher(Service):
         else:
             ahead = self._waiting.turns_ahead(options.client, options.priority)
             self._waiting.add(request, options.client, options.priority, request.arrived)
-            if on_progress is not None:
-                on_progress(Queued(ahead + 1, self._estimate_wait(ahead)))
+            request.report(Queued(ahead + 1, self._estimate_wait(ahead)))
             if self._policy.queue_timeout < limit:
                 request.queue_timer = self._clock.callLater(
                     self._policy.queue_timeout, lambda: self._fail(request, self._busy_error())
                 )
         self._grow()
-        return request.reply
+        return request
+
+    # What the submitter of a request can do after a reply.
+
+    def ask_again(self, request: Request, prompt: str) -> Deferred[Reply]:
+        """
+        Send `prompt` to the worker that has answered `request`, in the same conversation.
+
+        Returns:
+            The new `Request.reply`.
+
+        Raises:
+            CannotAskAgain: That is not possible.
+        """
+        if request.problem is not None:
+            return fail(request.problem)
+        assert request.worker is not None, "a worker has answered"
+        return self._follow(request, request.worker.ask_again(prompt))
+
+    def read_on(self, request: Request) -> Deferred[Reply]:
+        """
+        Wait for output that may follow the reply to `request`; see `Session.read_on`.
+
+        Returns:
+            The new `Request.reply`.
+        """
+        if request.problem is not None:
+            return fail(request.problem)
+        assert request.worker is not None, "a worker has answered"
+        return self._follow(request, request.worker.read_on())
+
+    def retry_refusal(self) -> WorkError | None:
+        """
+        Return why no request can be retried at present, or None if one can.
+        """
+        breaker = self.worker_pool.circuit_breaker
+        if self._drain_skipped:
+            return ShuttingDown()
+        if breaker.is_open and not breaker.half_open:
+            return breaker.error()
+        return None
+
+    def retry(self, request: Request) -> Deferred[Reply]:
+        """
+        Send `request` to another worker, now or before all others of its client.
+
+        Call it after a reply or after a `SessionLost`.
+
+        Returns:
+            The new `Request.reply`.
+        """
+        if request.problem is not None:
+            return fail(request.problem)
+        worker = self._end_attempt(request)
+        reply = request.reply = self._new_reply(request)
+        self._waiting.put_back(request, request.options.client, request.options.priority)
+        self._dispatch()
+        if worker is not None:
+            worker.end_turn()
+        return reply
+
+    def end(self, request: Request) -> None:
+        """
+        End `request`; without effect if it has ended.
+        """
+        if request not in self._requests:
+            return
+        worker = self._end_attempt(request) if request.turn is None else None
+        breaker = self.worker_pool.circuit_breaker
+        if worker is not None and (request.is_probe or breaker.shows_recovery(request.began)):
+            breaker.close()
+        self._discard(request)
+        self._check_finished()
+        if worker is not None:
+            worker.end_turn()
 
     # What an operator can do.
 
@@ -363,6 +450,36 @@ class Dispatcher(Service):
         self._paused = False
         self._dispatch()
         self._grow()
+
+    def set_workers(self, number: int) -> None:
+        """
+        Set the smallest number of workers, and start or retire workers accordingly.
+        """
+        self.worker_pool.set_workers(number)
+
+    def find_worker(self, name: str) -> Worker | None:
+        """
+        Return the worker called `name`, or None.
+        """
+        return next((worker for worker in self.worker_pool.workers if worker.name == name), None)
+
+    def restart_worker(self, worker: Worker, reason: str) -> None:
+        """
+        Give `worker` a new session after its turn; `reason` is for the log.
+        """
+        self.worker_pool.restart(worker, reason)
+
+    def restart_workers(self, reason: str) -> None:
+        """
+        Give every worker a new session, one at a time; `reason` is for the log.
+        """
+        self.worker_pool.restart_all(reason)
+
+    def drain_worker(self, worker: Worker) -> None:
+        """
+        Take `worker` out of service after its turn.
+        """
+        self.worker_pool.drain(worker)
 
     def drain(self, timeout: float) -> Deferred[bool]:
         """
@@ -391,6 +508,13 @@ class Dispatcher(Service):
         self._drain_skipped = True
         self._end_drain()
 
+    def stop_now(self) -> None:
+        """
+        Stop waiting for requests to finish and for agents to quit.
+        """
+        self.skip_drain()
+        self.worker_pool.stop_now()
+
     def _end_drain(self) -> None:
         if self._drain_timer is not None:
             if self._drain_timer.active():
@@ -415,120 +539,117 @@ class Dispatcher(Service):
     def _next_idle(self) -> Worker | None:
         return None if self._paused else self.worker_pool.next_idle()
 
-    def _run(self, request: _Request, worker: Worker) -> None:
+    def _run(self, request: Request, worker: Worker) -> None:
         if request.queue_timer is not None:
             request.queue_timer.cancel()
             request.queue_timer = None
         request.attempts += 1
-        request.worker = worker.name
-        client = request.options.client
-        began = self._clock.seconds()
+        request.worker = worker
+        request.began = self._clock.seconds()
         request.report(Started(worker.name, request.attempts))
-
-        def answered(reply: Reply) -> None:
-            now = self._clock.seconds()
-            self._latency.add(now, now - began)
-            request.turn = None
-            self._waiting.end_turn(client)
-            if reply.rejected and request.attempts < _MAX_ATTEMPTS and not self._drain_skipped:
-                request.worker = None
-                self._retry(request, "the answer does not match the schema")
-                worker.end_turn()
-                return
-            if request.is_probe or self.worker_pool.circuit_breaker.shows_recovery(began):
-                self.worker_pool.circuit_breaker.close()
-            self._discard(request)
-            request.reply.callback(
-                TurnResult(request.number, reply, worker.name, request.attempts, now - began)
-            )
-            self._check_finished()
-            worker.end_turn()
-
-        def failed(failure: Failure) -> None:
-            request.turn = request.worker = None
-            self._waiting.end_turn(client)
-            # A cancelled turn belongs to a request that was discarded, and has ended.
-            if not failure.check(CancelledError):
-                self._turn_failed(request, failure)
-            worker.end_turn()
-
         try:
             on_text = None if request.on_progress is None else request.report_text
-            turn = worker.ask(request.prompt, request.validate, on_text)
+            turn = worker.ask(request.prompt, on_text)
         except Exception as problem:
             # Nothing was typed and the worker is still idle, so it is found again by
             # the next search for an idle one.
-            self._waiting.end_turn(client)
+            self._release(request)
             self._fail(request, problem)
             return
+        self._follow(request, turn)
+
+    def _new_reply(self, request: Request) -> Deferred[Reply]:
+        return Deferred(lambda _: self._cancelled(request))
+
+    def _follow(self, request: Request, turn: Deferred[Reply]) -> Deferred[Reply]:
+        """
+        Pass the result of `turn` on to the submitter of `request`.
+
+        Returns:
+            `Request.reply`, which is a new one if the last one has fired.
+        """
+
+        def answered(reply: Reply) -> None:
+            request.turn = None
+            request.seconds = self._clock.seconds() - request.began
+            request.reply.callback(reply)
+
+        def failed(failure: Failure) -> None:
+            request.turn = None
+            worker = self._release(request)
+            problem = failure.value
+            # A cancelled turn belongs to a request that was discarded.
+            if not isinstance(problem, CancelledError):
+                request.reply.errback(failure)
+            if isinstance(problem, AgentUnavailable):
+                self.worker_pool.record_failure(
+                    AgentFailure(problem.kind, problem.detail, problem.retry_after)
+                )
+            if worker is not None:
+                worker.end_turn()
+
+        if request.reply.called:
+            request.reply = self._new_reply(request)
         request.turn = turn
         turn.addCallbacks(answered, failed)
+        return request.reply
 
-    def _turn_failed(self, request: _Request, failure: Failure) -> None:
+    def _release(self, request: Request) -> Worker | None:
         """
-        Retry `request` or fail it, because its turn ended without an answer.
+        Take the worker from `request`, and return it; None if it has none.
         """
-        problem = failure.value
-        if isinstance(problem, SessionLost):
-            if request.attempts < _MAX_ATTEMPTS:
-                self._retry(request, "the session ended")
-                return
-            failure = Failure(SessionLost(problem.reason, request.attempts))
-        self._fail(request, failure)
-        if isinstance(problem, AgentUnavailable):
-            self.worker_pool.record_failure(
-                AgentFailure(problem.kind, problem.detail, problem.retry_after)
-            )
+        worker, request.worker = request.worker, None
+        if worker is not None:
+            self._waiting.end_turn(request.options.client)
+        return worker
 
-    def _retry(self, request: _Request, reason: str) -> None:
+    def _end_attempt(self, request: Request) -> Worker | None:
         """
-        Send `request` to another worker, now or as soon as one is idle.
-        """
-        self._log.info("request {n}: retrying: {reason}", n=request.number, reason=reason)
-        request.report(Retrying(reason))
-        if self._drain_skipped:
-            self._fail(request, ShuttingDown())
-            return
-        if (
-            self.worker_pool.circuit_breaker.is_open
-            and not self.worker_pool.circuit_breaker.half_open
-        ):
-            self._fail(request, self.worker_pool.circuit_breaker.error())
-            return
-        self._waiting.put_back(request, request.options.client, request.options.priority)
-        self._dispatch()
+        Take the worker that has answered `request`, and record how long that took.
 
-    def _expire(self, request: _Request) -> None:
+        Returns:
+            The worker, whose turn must be ended; None if the attempt has ended already.
+        """
+        worker = self._release(request)
+        if worker is not None:
+            self._latency.add(self._clock.seconds(), request.seconds)
+        return worker
+
+    def _expire(self, request: Request) -> None:
         self._fail(request, RequestTimedOut(request.limit))
 
-    def _fail(self, request: _Request, problem: Exception | Failure) -> None:
+    def _fail(self, request: Request, problem: Exception | Failure) -> None:
         """
         End `request` with an error, unless it has ended already.
         """
         if request in self._requests:
+            request.problem = problem
             self._discard(request)
-            request.reply.errback(problem)
+            if not request.reply.called:
+                request.reply.errback(problem)
             self._check_finished()
 
-    def _cancelled(self, request: _Request) -> None:
+    def _cancelled(self, request: Request) -> None:
         """
         Discard `request`, because its submitter cancelled it.
         """
         self._discard(request)
         self._check_finished()
 
-    def _discard(self, request: _Request) -> None:
+    def _discard(self, request: Request) -> None:
         """
-        Remove `request` from the queue, and cancel its timers and its turn.
+        Remove `request` from the queue, cancel its timers, and end its turn.
         """
         self._requests.pop(request, None)
         self._waiting.remove(request)
         for timer in (request.deadline_timer, request.queue_timer):
             if timer is not None and timer.active():
                 timer.cancel()
-        turn, request.turn = request.turn, None
-        if turn is not None:
-            turn.cancel()
+        if request.turn is not None:
+            request.turn.cancel()
+        worker = self._release(request)
+        if worker is not None:
+            worker.end_turn()
 
     # Which requests are rejected on arrival.
 
@@ -536,7 +657,7 @@ class Dispatcher(Service):
         self, options: RequestOptions, limit: float, waits: bool
     ) -> WorkError | None:
         """
-        Return why a new request cannot be answered in time, or None if it may be.
+        Return why a new request cannot be answered in time, or None if it might be.
 
         Args:
             options: The request's options.
@@ -579,7 +700,7 @@ class Dispatcher(Service):
 
     def _retry_after(self) -> int:
         """
-        Return after how many seconds a retry is worthwhile, judging by recent turns.
+        Return the seconds after which a retry is worthwhile, judging by recent turns.
         """
         return max(1, math.ceil(self._estimate_wait(len(self._waiting))))
 

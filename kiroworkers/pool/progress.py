@@ -1,11 +1,11 @@
 """
-Describe the progress of a request until it is answered, as values.
+Define the events that report the progress of a request until it is answered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from attrs import frozen
 
@@ -13,7 +13,7 @@ from attrs import frozen
 @frozen
 class Queued:
     """
-    Represent that the request waits for a worker.
+    Report that the request is waiting for a worker.
 
     Attributes:
         position: The request's position in the queue; 1 is next.
@@ -27,7 +27,7 @@ class Queued:
 @frozen
 class Started:
     """
-    Represent that the request was sent to a worker.
+    Report that the request was sent to a worker.
 
     Attributes:
         worker: The worker's name.
@@ -41,7 +41,7 @@ class Started:
 @frozen
 class PartialText:
     """
-    Represent a piece of the agent's answer, to be appended to the previous pieces.
+    Report a piece of the agent's answer, to be appended to the previous pieces.
     """
 
     text: str
@@ -50,13 +50,16 @@ class PartialText:
 @frozen
 class Retrying:
     """
-    Represent that the agent is asked again, so that all previous text is void.
+    Report that an agent is being asked again, so that all previous text must be discarded.
 
     Attributes:
         reason: Why, such as "the session ended".
+        where: Whether the agent still knows its last answer, or is asked in a new
+            conversation, with another worker if one is free.
     """
 
     reason: str
+    where: Literal["same_conversation", "new_conversation"]
 
 
 Progress: TypeAlias = Queued | Started | PartialText | Retrying

@@ -27,7 +27,7 @@ class JournalFolder:
     Attributes:
         folder: The directory of the ``.jsonl`` files.
         limit: How many bytes to read from the end of each file.
-        new_mark: Returns a word that it never returned before.
+        new_mark: Returns a different word each time.
     """
 
     folder: Path

@@ -1,16 +1,13 @@
 """
 Drive one agent process from its start to its exit, one turn at a time.
 
-::
+`TABLE` at the end of this module is the state machine: for each state and event, what is
+done and which state follows.  ``docs/architecture.rst`` shows it as a diagram.  An event
+that is not in the table is unexpected: the session can no longer be trusted, so it is
+ended and its worker starts another.
 
-    starting ──▶ idle ──ask──▶ busy ──answered──▶ clearing ──▶ idle
-                  │             │ cancelled               ▲
-                  └─ prompt ───▶└──▶ interrupting ──▶ settling
-                     lost
-
-The table `_HANDLERS` at the end of this module says what each state does with each
-event.  An event that is not in it is unexpected: the session can no longer be trusted,
-so it is ended and its worker starts another.
+While a turn is `answered`, the conversation is kept open and the caller decides: it asks
+again in the same conversation, reads on, or ends the turn.
 
 After anything but a plain answer, the only way back to idle leads through a confirmed
 prompt and a confirmed clear, so late output can never become the answer to another
@@ -22,9 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-from attrs import evolve, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -54,6 +51,7 @@ from kiroworkers.errors import (
     AgentRefused,
     AgentUnavailable,
     AnswerUnreadable,
+    FailureKind,
     OutputTooLong,
     PromptTooLarge,
     SessionLost,
@@ -61,36 +59,50 @@ from kiroworkers.errors import (
 )
 from kiroworkers.process.agent_process import AgentProcess, ProcessGroups
 
-#: How many times in a turn the agent is asked to repair its answer.
-_MAX_REPAIRS = 1
-
 #: How many characters of the last screen line go into the reason for an exit.
 _MAX_LAST_LINE = 200
-
-#: Kinds of failure that are caused by the prompt, not by the agent.
-_PROMPT_FAILURES = {
-    "context_full",
-    "refusal",
-    "max_tokens",
-    "max_turn_requests",
-    "cancelled",
-    "agent_error",
-}
 
 
 class SessionState(Enum):
     """
     Represent the state of a session; `/health` shows the values.
+
+    In `BUSY`, a caller waits for the agent; in `ANSWERED`, the agent waits for the caller.
     """
 
     STARTING = "starting"
     IDLE = "idle"
     BUSY = "busy"
+    ANSWERED = "answered"
     CLEARING = "clearing"
     INTERRUPTING = "interrupting"
     SETTLING = "settling"
     STOPPING = "stopping"
     GONE = "gone"
+
+
+class Input(Enum):
+    """
+    Represent what happens to a session besides the events of its conversation.
+
+    The values are the labels in the diagram.
+    """
+
+    ASK = "ask()"
+    ASK_AGAIN = "ask_again()"
+    READ_ON = "read_on()"
+    END_TURN = "end_turn()"
+    CANCEL = "cancelled"
+    RECORDED = "answer in the journal"
+    QUIET = "a quiet moment"
+    QUIT = "quit()"
+    STOP = "stop(), time limit, unexpected event"
+    NOT_STARTED = "cannot start"
+    EXITED = "process ended"
+
+
+#: What a session reacts to: an input, or the type of an event of its conversation.
+Trigger: TypeAlias = Input | type[Event]
 
 
 class Reset(Enum):
@@ -109,20 +121,18 @@ class Reset(Enum):
 @frozen
 class Reply:
     """
-    Represent what the agent answered in one turn.
+    Represent what the agent answered when it was asked.
 
     Attributes:
         text: The whole text, as a reader would have seen it.
         completion: How the end of the turn was recognized.
-        wrapped: Whether the agent may have wrapped long lines, so that a line break in
-            `text` need not be part of the answer.
+        wrapped: Whether the agent may have wrapped long lines, so that some line breaks in
+            `text` may not be part of the answer.
         source: Where the text was read.
         denied: The agent's requests to use a tool that were denied.
         allowed: The agent's requests to use a tool that were allowed.
-        repairs: How many times the agent was asked to repair its answer.
-        rejected: Whether the validator rejects even the final text.
-        more_may_follow: Whether output of the turn may still be on its way, so that a
-            rejection is not final.
+        more_may_follow: Whether output of the turn may still be on its way, so that
+            `Session.read_on` may return more text.
     """
 
     text: str
@@ -131,29 +141,13 @@ class Reply:
     source: Source = "terminal"
     denied: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()
-    repairs: int = 0
-    rejected: bool = False
     more_may_follow: bool = False
 
 
-class ReplyValidator(Protocol):
+class CannotAskAgain(Exception):
     """
-    Check a reply while the agent still remembers the conversation.
+    Raised when the conversation of an answered turn takes no other prompt.
     """
-
-    def __call__(self, reply: Reply, /) -> str | None:
-        """
-        Return a prompt that asks the agent to repair `reply`, or None to accept it.
-
-        Return None also where a repair would be pointless.
-        """
-
-
-def accept_any(reply: Reply) -> str | None:
-    """
-    Accept every reply; this is the `ReplyValidator` that validates nothing.
-    """
-    return None
 
 
 class Journal(Protocol):
@@ -188,9 +182,9 @@ class SessionTimeouts:
         startup: From the start of the process to its first prompt.
         cancel: From an interrupt or a clear until the prompt is back.
         stop: From SIGTERM to SIGKILL.
-        settle: How long the prompt must stay after an interrupt before anything is
-            typed.  When an answer and the interrupt cross, the agent reads the interrupt
-            at its prompt and draws another prompt.
+        settle: How long the prompt must be stable after an interrupt before anything is
+            typed.  When an answer and the interrupt cross, the agent reads the interrupt at
+            its prompt and draws another prompt.
         late_output: How long to wait for output that arrives after the end of its turn,
             if the conversation can send any.
     """
@@ -200,6 +194,47 @@ class SessionTimeouts:
     stop: float
     settle: float = 0.2
     late_output: float = 0.3
+
+
+@define(eq=False)
+class _Turn:
+    """
+    Hold what a session knows about its current turn, or its last one.
+
+    Attributes:
+        on_text: Called with each part of the answer; None if nobody wants them.
+        pending: Fires with the next reply; None while nobody waits for one.
+        prompt: What was submitted last.
+        submitted_at: When that was, in seconds on the clock.
+        reply: What the agent answered to `prompt` so far; None if it has not answered.
+        approvals: The agent's requests to use a tool.
+        doubtful: Whether the end of an answer did not prove the end of the turn's output.
+    """
+
+    on_text: Callable[[str], None] | None = None
+    pending: Deferred[Reply] | None = None
+    prompt: str = ""
+    submitted_at: float = 0.0
+    reply: Reply | None = None
+    approvals: list[NeedsApproval] = field(factory=list)
+    doubtful: bool = False
+
+    @property
+    def has_text(self) -> bool:
+        """
+        Return whether the agent answered with any text.
+
+        A turn without text may not have begun: the prompt may have been lost just as the
+        text was typed.
+        """
+        return self.reply is not None and self.reply.text.strip() != ""
+
+    def take_pending(self) -> Deferred[Reply] | None:
+        """
+        Return `pending`, which the caller fires, and wait for nothing more.
+        """
+        pending, self.pending = self.pending, None
+        return pending
 
 
 class Session:
@@ -261,7 +296,7 @@ class Session:
             timeouts.stop,
             on_output=self._feed_output,
             on_stderr=conversation.feed_stderr,
-            on_exit=self._process_exited,
+            on_exit=lambda description: self._handle(Input.EXITED, description),
         )
         self._allow_tools = allow_tools
         self._journal = journal
@@ -270,15 +305,7 @@ class Session:
         self.turns = self.answers = 0
         self._timer: IDelayedCall | None = None
         self._quiet_timer: IDelayedCall | None = None
-        self._reply: Deferred[Reply] | None = None
-        self._validate: ReplyValidator = accept_any
-        self._on_text: Callable[[str], None] | None = None
-        self._prompt = ""
-        self._submitted_at = 0.0
-        self._repairs = 0
-        self._incomplete_reply: Reply | None = None
-        self._had_late_output = False
-        self._approvals: list[NeedsApproval] = []
+        self._turn = _Turn()
         self._stop_reason: str | None = None
         self._was_ready = False
 
@@ -292,9 +319,16 @@ class Session:
     @property
     def busy(self) -> bool:
         """
-        Return whether a caller waits for the reply to a prompt.
+        Return whether a turn is in progress, which ends when its caller has its reply.
         """
-        return self._reply is not None
+        return self._turn.pending is not None or self.answered
+
+    @property
+    def answered(self) -> bool:
+        """
+        Return whether the caller has a reply and must decide how to go on.
+        """
+        return self.state is SessionState.ANSWERED
 
     @property
     def single_use(self) -> bool:
@@ -315,7 +349,7 @@ class Session:
     @property
     def failure(self) -> AgentFailure | None:
         """
-        Return the failure that the agent reported, or None if it has gone on since.
+        Return the failure that the agent reported, or None if it has since resumed.
         """
         return self._conversation.failure
 
@@ -324,7 +358,7 @@ class Session:
         """
         Return the last output of an agent that never showed its prompt.
 
-        It is empty once the prompt was shown, because later output may quote a client.
+        It is empty once the prompt has been shown, because later output may quote a client.
         """
         return "" if self._was_ready else self._conversation.recent_output
 
@@ -335,54 +369,93 @@ class Session:
         Start the process.
 
         Raises:
-            OSError: If it cannot be started; the session is gone then.
+            OSError: If it cannot be started; the session is then gone.
         """
         try:
             self._launch(self._process)
         except OSError:
-            self.state = SessionState.GONE
+            self._handle(Input.NOT_STARTED)
             raise
-        self._enter_state(SessionState.STARTING, self._timeouts.startup, "no prompt")
+        self._enter_state(SessionState.STARTING)
         self._write(self._conversation.data_to_send())
 
-    def ask(
-        self,
-        prompt: str,
-        validate: ReplyValidator = accept_any,
-        on_text: Callable[[str], None] | None = None,
-    ) -> Deferred[Reply]:
+    def ask(self, prompt: str, on_text: Callable[[str], None] | None = None) -> Deferred[Reply]:
         """
         Submit `prompt`.  The session must be idle.
 
+        The conversation stays open after the reply until `end_turn` is called.
+
         Args:
             prompt: The text of the prompt.
-            validate: Checks the reply before the conversation is cleared.
             on_text: Called with each part of the answer as soon as it is final.
 
         Returns:
             A Deferred that fires with the reply or fails with a `WorkError`.  Cancelling
-            it interrupts the turn.
+            it interrupts and ends the turn.
 
         Raises:
             PromptTooLarge: If the agent cannot be given a prompt of this size.
         """
         assert self.state is SessionState.IDLE, f"{self.name} is {self.state.value}, not idle"
+        self._turn = _Turn(on_text)
         try:
             data = self._encode_prompt(prompt)
         except LineTooLong as error:
             raise PromptTooLarge(error.length, error.limit) from None
-        reply: Deferred[Reply] = Deferred(lambda _: self._cancel_turn())
-        self._reply = reply
-        self._validate, self._on_text = validate, on_text
-        self._incomplete_reply = None
-        self._had_late_output = False
         self._conversation.streaming = on_text is not None
-        self._repairs = 0
         self.turns += 1
-        self._approvals.clear()
-        self._enter_state(SessionState.BUSY)
-        self._write(data)
+        return self._await_reply(Input.ASK, data)
+
+    def ask_again(self, prompt: str) -> Deferred[Reply]:
+        """
+        Submit `prompt` in the conversation of an answered turn.
+
+        Returns:
+            A Deferred as that of `ask`.
+
+        Raises:
+            CannotAskAgain: If the turn is over or may not have begun, or if the agent
+                cannot be given a prompt of this size.
+        """
+        if not (self.answered and self._conversation.at_prompt and self._turn.has_text):
+            raise CannotAskAgain
+        try:
+            data = self._encode_prompt(prompt)
+        except LineTooLong:
+            raise CannotAskAgain from None
+        self._turn.reply, self._turn.doubtful = None, True
+        return self._await_reply(Input.ASK_AGAIN, data)
+
+    def read_on(self) -> Deferred[Reply]:
+        """
+        Wait for output of an answered turn that may still be on its way.
+
+        Returns:
+            A Deferred as that of `ask`.  The reply has the text so far and what follows it;
+            it is the same text if nothing follows in time.
+        """
+        assert self.answered, f"{self.name} is {self.state.value}, not answered"
+        self._turn.doubtful = True
+        return self._await_reply(Input.READ_ON)
+
+    def end_turn(self) -> None:
+        """
+        End an answered turn: clear its conversation, or keep it for the next one.
+        """
+        if self.answered:
+            self.answers += 1
+            self._handle(Input.END_TURN)
+
+    def _await_reply(self, trigger: Input, data: bytes = b"") -> Deferred[Reply]:
+        reply: Deferred[Reply] = Deferred(lambda _: self._cancel_turn())
+        self._turn.pending = reply
+        self._handle(trigger, data)
         return reply
+
+    def _cancel_turn(self) -> None:
+        self._turn.pending = None
+        if self.state is SessionState.BUSY:
+            self._handle(Input.CANCEL)
 
     def _encode_prompt(self, prompt: str) -> bytes:
         """
@@ -391,33 +464,27 @@ class Session:
         if self._journal is not None:
             prompt = self._journal.mark_prompt(prompt)
         data = self._conversation.ask(prompt)
-        self._prompt = prompt
-        self._submitted_at = self.last_activity = self._clock.seconds()
+        self._turn.prompt = prompt
+        self._turn.submitted_at = self.last_activity = self._clock.seconds()
         return data
 
     def stop(self, reason: str) -> None:
         """
         Terminate the process, whatever it is doing.
         """
-        if self.state is SessionState.GONE:
-            return
-        if self.state is not SessionState.STOPPING:
-            self._stop_reason = reason
-            self._enter_state(SessionState.STOPPING)
-        self._process.terminate()
+        if self.state is not SessionState.GONE:
+            self._handle(Input.STOP, reason)
 
     def quit(self, reason: str) -> None:
         """
         Ask an idle agent to quit, and terminate it if it does not; stop a busy one at once.
         """
-        data = self._conversation.quit() if self.state is SessionState.IDLE else b""
-        if not data:
+        keys = self._conversation.quit() if self.state is SessionState.IDLE else b""
+        if keys:
+            self._stop_reason = reason
+            self._handle(Input.QUIT, keys)
+        else:
             self.stop(reason)
-            return
-        self._stop_reason = reason
-        self._enter_state(SessionState.STOPPING)
-        self._timer = self._clock.callLater(self._timeouts.stop, self._process.terminate)
-        self._process.write(data)
 
     # Called by the process and the timers.
 
@@ -457,190 +524,156 @@ class Session:
             self._restart_quiet_timer()
 
     def _handle_event(self, event: Event) -> None:
-        if self.state in (SessionState.STOPPING, SessionState.GONE):
-            return
-        handler = _HANDLERS[self.state].get(type(event))
-        if handler is None:
-            self.stop(f"unexpected event while {self.state.value}: {event}")
+        recorded = self._find_recorded_answer(event)
+        if recorded is None:
+            self._handle(type(event), event)
         else:
-            handler(self, event)
+            self._handle(Input.RECORDED, recorded)
 
-    # Handlers of events, as listed in `_HANDLERS`.
-
-    def _ignore(self, event: Event) -> None:
-        pass
-
-    def _become_idle(self, event: Ready | Cleared | None = None) -> None:
-        self._was_ready = True
-        if not self._conversation.at_prompt:
-            # The prompt appeared and went away within one read.
-            self._await_prompt()
-            return
-        self._enter_state(SessionState.IDLE)
-        self._on_idle()
-
-    def _finish_turn(self, event: Answered) -> None:
-        recorded = self._read_journal()
-        self._validate_reply(
-            Reply(
-                event.text,
-                event.completion,
-                event.wrapped,
-                self._conversation.source,
-                repairs=self._repairs,
-            )
-            if recorded is None
-            else Reply(recorded, event.completion, source="journal", repairs=self._repairs)
-        )
-
-    def _read_journal(self) -> str | None:
+    def _find_recorded_answer(self, event: Event) -> str | None:
         """
-        Return the answer of this turn that the agent's journal has, or None.
+        Return the answer that the agent's journal has to the turn that `event` ends, or None.
         """
-        if self._journal is None:
-            return None
-        return self._journal.find_answer(self._prompt, self._submitted_at)
+        match event:
+            case Answered() | AgentFailure(kind=FailureKind.UNREADABLE):
+                if self._journal is not None and self.state is SessionState.BUSY:
+                    return self._journal.find_answer(self._turn.prompt, self._turn.submitted_at)
+        return None
 
-    def _validate_reply(self, reply: Reply, more_may_follow: bool | None = None) -> None:
+    def _handle(self, trigger: Trigger, payload: Any = None) -> None:
         """
-        Validate `reply`, then deliver it, request a repair, or wait for late output.
+        Do what `TABLE` says about `trigger` in the current state.
+
+        The next state is entered first, so that actions which call the owner show it.
 
         Args:
-            reply: What the agent answered so far.
-            more_may_follow: Whether output of the turn may still be on its way; None to
-                take this from the conversation.
+            trigger: What happened.
+            payload: What the actions need to know about it, such as the event.
         """
-        if more_may_follow is None:
-            more_may_follow = self._conversation.sends_late
-        if self._reply is not None:
-            repair_prompt = self._validate(evolve(reply, more_may_follow=more_may_follow))
-            if repair_prompt is not None:
-                if more_may_follow:
-                    self._await_late_output(reply)
-                    return
-                if self._request_repair(repair_prompt, reply):
-                    return
-                reply = evolve(reply, rejected=True)
-        self._deliver_reply(reply)
+        for transition in TABLE[self.state].get(trigger, ()):
+            if transition.condition is None or transition.condition.holds(self):
+                if transition.next_state is not None:
+                    self._enter_state(transition.next_state)
+                for action in transition.actions:
+                    action(self, payload)
+                return
+        if self.state not in (SessionState.STOPPING, SessionState.GONE):
+            self.stop(f"unexpected event while {self.state.value}: {payload or trigger}")
 
-    def _deliver_reply(self, reply: Reply) -> None:
+    def _enter_state(self, state: SessionState) -> None:
         """
-        End the turn: fire the caller's Deferred, and clear or keep the conversation.
-        """
-        waiting, self._reply = self._reply, None
-        # A turn without text may be one that has not begun: the prompt was lost just when
-        # it was typed at.  Only a clear proves that such a turn is over.  Nor is a turn
-        # over for certain if the conversation sends late and its answer came late, needed
-        # a repair or was rejected.
-        suspicious = self._had_late_output or self._repairs > 0 or reply.rejected
-        is_over = reply.text.strip() != "" and not (self._conversation.sends_late and suspicious)
-        keeps_conversation = self._reset is Reset.NONE and is_over
-        if not keeps_conversation:
-            self._clear()
-        if waiting is not None:
-            self.answers += 1
-            questions = tuple(approval.question for approval in self._approvals)
-            if questions and self._allow_tools:
-                reply = evolve(reply, allowed=questions)
-            elif questions:
-                reply = evolve(reply, denied=questions)
-            waiting.callback(reply)
-        # The callback may have stopped the session.
-        if keeps_conversation and self.state is SessionState.BUSY:
-            self._keep_conversation()
-
-    def _keep_conversation(self) -> None:
-        """
-        Become idle without a clear, once no more late output is expected.
-        """
-        if not self._conversation.sends_late:
-            self._become_idle()
-            return
-        self._enter_state(SessionState.CLEARING)
-        self._timer = self._clock.callLater(self._timeouts.late_output, self._become_idle)
-
-    def _await_late_output(self, reply: Reply) -> None:
-        """
-        Wait for output that may still be on its way before `reply` is rejected.
+        Enter `state`, and stop the session if it stays there for too long.
         """
         self._cancel_timer()
-        self._incomplete_reply = reply
-        self._timer = self._clock.callLater(
-            self._timeouts.late_output, self._stop_awaiting_late_output, reply
+        if not {state, self.state} <= _IN_TURN:
+            self.since = self._clock.seconds()
+        if state in (SessionState.IDLE, SessionState.INTERRUPTING):
+            self._was_ready = True
+        self.state = state
+        timeouts = self._timeouts
+        match state:
+            case SessionState.STARTING:
+                self._limit_state(timeouts.startup, "no prompt")
+            case SessionState.CLEARING:
+                slow = self._conversation.slow_clear
+                timeout = timeouts.startup if slow else timeouts.cancel
+                self._limit_state(timeout, "the clear was not confirmed")
+            case SessionState.INTERRUPTING:
+                self._limit_state(timeouts.cancel, "the prompt did not come back")
+
+    def _limit_state(self, timeout: float, problem: str) -> None:
+        reason = f"{problem} within {timeout:g} s"
+        self._timer = self._clock.callLater(timeout, self.stop, reason)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def _await_quiet(self, seconds: float) -> None:
+        """
+        Make `Input.QUIET` happen in `seconds`, unless the session leaves its state before.
+        """
+        self._cancel_timer()
+        self._timer = self._clock.callLater(seconds, self._handle, Input.QUIET)
+
+    # The actions in `TABLE`.  The last argument is what `_handle` was called with.
+
+    def _announce_idle(self, _: object) -> None:
+        self._on_idle()
+
+    def _submit(self, data: bytes) -> None:
+        self._write(data)
+
+    def _keep_answer(self, event: Answered) -> None:
+        self._turn.reply = Reply(
+            event.text,
+            event.completion,
+            event.wrapped,
+            self._conversation.source,
+            more_may_follow=self._conversation.sends_late,
         )
 
-    def _stop_awaiting_late_output(self, reply: Reply) -> None:
-        self._incomplete_reply = None
-        self._validate_reply(reply, more_may_follow=False)
+    def _keep_recorded_answer(self, text: str) -> None:
+        self._turn.reply = Reply(
+            text,
+            self._conversation.completion,
+            source="journal",
+            more_may_follow=self._conversation.sends_late,
+        )
 
     def _append_late_output(self, event: LateOutput) -> None:
-        """
-        Append late output to the reply that waits for it, and validate that again.
-        """
-        self._had_late_output = True
-        if self._incomplete_reply is not None:
-            reply, self._incomplete_reply = self._incomplete_reply, None
+        self._turn.doubtful = True
+        reply = self._turn.reply
+        if reply is not None:
             self._stream_text(event)
-            self._validate_reply(evolve(reply, text=reply.text + event.text))
+            self._turn.reply = evolve(reply, text=reply.text + event.text)
 
-    def _clear_after_late_output(self, event: LateOutput) -> None:
-        """
-        Clear a conversation whose turn went on after its end.
+    def _expect_nothing_more(self, _: object) -> None:
+        reply = self._turn.reply
+        assert reply is not None, "the turn was answered"
+        self._turn.reply = evolve(reply, more_may_follow=False)
 
-        Otherwise the output of the next turn could not be told from the last one's.
+    def _deliver(self, _: object) -> None:
         """
+        Give the reply to the caller, which decides how the turn goes on.
+        """
+        reply, pending = self._turn.reply, self._turn.take_pending()
+        assert reply is not None, "the turn was answered"
+        questions = tuple(approval.question for approval in self._turn.approvals)
+        if pending is not None:
+            pending.callback(
+                evolve(reply, allowed=questions)
+                if self._allow_tools
+                else evolve(reply, denied=questions)
+            )
+
+    def _await_late_output(self, _: object) -> None:
+        self._await_quiet(self._timeouts.late_output if self._conversation.sends_late else 0)
+
+    def _warn_of_late_output(self, event: LateOutput) -> None:
+        # Without a clear, the output of the next turn could not be told apart from this.
+        self._turn.doubtful = True
         self._log.warn(
             "{name}: output arrived after the end of its turn, clearing the conversation",
             name=self.name,
         )
-        self._clear()
-
-    def _request_repair(self, repair_prompt: str, reply: Reply) -> bool:
-        """
-        Submit `repair_prompt` in the same conversation, and return whether that was possible.
-
-        It is not if the turn already had its repair, or the agent cannot take the prompt.
-        """
-        # A turn without text may not have begun.
-        can_submit = self._conversation.at_prompt and reply.text.strip() != ""
-        if self._repairs >= _MAX_REPAIRS or not can_submit:
-            return False
-        try:
-            data = self._encode_prompt(repair_prompt)
-        except LineTooLong:
-            return False
-        self._repairs += 1
-        self._log.info("{name}: answer rejected, requesting a repair", name=self.name)
-        self._write(data)
-        return True
 
     def _stream_text(self, event: TextChunk | LateOutput) -> None:
-        if self._reply is not None and self._on_text is not None:
-            self._on_text(event.text)
+        if self._turn.pending is not None and self._turn.on_text is not None:
+            self._turn.on_text(event.text)
 
     def _fail_turn(self, failure: AgentFailure) -> None:
-        """
-        Fail the turn; the agent may be at its prompt already, or wait at a menu.
-        """
-        if failure.kind == "unreadable":
-            recorded = self._read_journal()
-            if recorded is not None:
-                completion = self._conversation.completion
-                self._validate_reply(
-                    Reply(recorded, completion, source="journal", repairs=self._repairs)
-                )
-                return
         self._log.warn("{name}: turn failed: {failure}", name=self.name, failure=failure)
-        waiting, self._reply = self._reply, None
-        if self._conversation.at_prompt:
-            self._clear()
-        else:
-            self._interrupt()
-        if waiting is not None:
-            waiting.errback(_work_error(failure))
+        self._fail_pending(_work_error(failure))
 
-    def _fail_startup(self, failure: AgentFailure) -> None:
-        self.stop("the agent cannot start")
+    def _fail_overflowed_turn(self, event: Overflowed) -> None:
+        self._fail_pending(OutputTooLong(event.limit))
+
+    def _fail_pending(self, problem: WorkError) -> None:
+        pending = self._turn.take_pending()
+        if pending is not None:
+            pending.errback(problem)
 
     def _choose_from_menu(self, event: NeedsChoice) -> None:
         self._log.info(
@@ -653,8 +686,8 @@ class Session:
 
     def _answer_approval(self, event: NeedsApproval) -> None:
         # A menu repeats its question for each step of the cursor.
-        if event not in self._approvals[-1:]:
-            self._approvals.append(event)
+        if event not in self._turn.approvals[-1:]:
+            self._turn.approvals.append(event)
             self._log.warn(
                 "{name}: tool use {decision}: {question}",
                 name=self.name,
@@ -664,171 +697,282 @@ class Session:
         conversation = self._conversation
         self._write(conversation.allow() if self._allow_tools else conversation.deny())
 
-    def _fail_overflowed_turn(self, event: Overflowed) -> None:
-        waiting, self._reply = self._reply, None
-        if self._conversation.desynchronized:
-            self.stop("too much output to follow")
-        else:
-            self._interrupt()
-        if waiting is not None:
-            waiting.errback(OutputTooLong(event.limit))
-
-    def _abort_overflow(self, event: Overflowed) -> None:
-        self.stop("too much output after an interrupt")
-
-    def _cancel_turn(self) -> None:
-        self._reply = None
-        if self.state is SessionState.BUSY:
-            self._interrupt()
-
-    def _interrupt(self) -> None:
-        if not self._can_clear:
-            self._exhaust()
-            return
-        data = self._conversation.interrupt()
-        if self._conversation.at_prompt:
-            self._settle()
-        else:
-            self._await_prompt()
-            self._write(data)
-
-    def _interrupt_submitted(self, event: Submitted) -> None:
+    def _interrupt(self, _: object) -> None:
         self._write(self._conversation.interrupt())
 
     def _empty_composer(self, event: ComposerNotEmpty) -> None:
         self._write(self._conversation.empty_composer())
 
-    def _exhaust(self) -> None:
-        """
-        End a session that cannot forget its turn, or must not be asked to.
-        """
-        self.exhausted = True
-        self.stop("a single-use session has served its request")
+    def _await_stable_prompt(self, _: object) -> None:
+        self._await_quiet(self._timeouts.settle)
 
-    def _await_prompt(self, event: PromptLost | None = None) -> None:
-        self._enter_state(
-            SessionState.INTERRUPTING, self._timeouts.cancel, "the prompt did not come back"
-        )
-
-    def _settle(self, event: Ready | None = None) -> None:
-        """
-        Wait until the prompt has stayed for a moment after an interrupt, then clear.
-        """
-        if event is not None and not self._conversation.interrupt_can_race:
-            self._clear()
-            return
-        self._enter_state(SessionState.SETTLING)
-        self._timer = self._clock.callLater(self._timeouts.settle, self._clear)
-
-    @property
-    def _can_clear(self) -> bool:
-        return self._conversation.can_clear and self._reset is not Reset.RECYCLE
-
-    def _clear(self) -> None:
-        if not self._can_clear:
-            self._exhaust()
-        elif self._conversation.at_prompt:
-            timeouts = self._timeouts
-            timeout = timeouts.startup if self._conversation.slow_clear else timeouts.cancel
-            self._enter_state(SessionState.CLEARING, timeout, "the clear was not confirmed")
-            self._write(self._conversation.clear())
-        else:
-            self._await_prompt()
+    def _clear(self, _: object) -> None:
+        self._write(self._conversation.clear())
 
     def _confirm_clear(self, event: NeedsConfirmation) -> None:
         self._write(self._conversation.confirm_clear())
 
-    def _process_exited(self, description: str) -> None:
-        failure = self._conversation.failure
-        self._enter_state(SessionState.GONE)
+    def _exhaust(self, _: object) -> None:
+        self.exhausted = True
+        self._terminate("a single-use session has served its request")
+
+    def _abort_start(self, failure: AgentFailure) -> None:
+        self._terminate("the agent cannot start")
+
+    def _abort_unfollowed(self, event: Overflowed) -> None:
+        self._terminate("too much output to follow")
+
+    def _abort_overflow(self, event: Overflowed) -> None:
+        self._terminate("too much output after an interrupt")
+
+    def _terminate(self, reason: str) -> None:
+        self._stop_reason = reason
+        self._process.terminate()
+
+    def _terminate_now(self, _: object) -> None:
+        """
+        Terminate an agent that was asked to quit; its reason to end stays.
+        """
+        self._process.terminate()
+
+    def _quit(self, keys: bytes) -> None:
+        self._timer = self._clock.callLater(self._timeouts.stop, self._process.terminate)
+        self._process.write(keys)
+
+    def _report_exit(self, description: str) -> None:
         self._restart_quiet_timer()
+        failure = self._conversation.failure
         reason = self._stop_reason or description
         if failure is None:
             reason += self._last_line()
         else:
             reason = f"{failure.kind}: {failure.detail} ({reason})"
-        waiting, self._reply = self._reply, None
-        if waiting is not None:
-            waiting.errback(SessionLost(reason) if failure is None else _work_error(failure))
+        self._fail_pending(SessionLost(reason) if failure is None else _work_error(failure))
         self._on_gone(reason)
 
     def _last_line(self) -> str:
         line = self.last_screen.rpartition("\n")[2][-_MAX_LAST_LINE:]
         return f", after {line!r}" if line else ""
 
-    def _enter_state(
-        self, state: SessionState, timeout: float | None = None, problem: str = ""
-    ) -> None:
-        """
-        Enter `state`, and stop the session if it is still there after `timeout` seconds.
-
-        Args:
-            state: The new state.
-            timeout: Seconds that the session may stay in it; None for any time.
-            problem: What went wrong when the time is over, for the reason.
-        """
-        self._cancel_timer()
-        self.state = state
-        self.since = self._clock.seconds()
-        if timeout is not None:
-            reason = f"{problem} within {timeout:g} s"
-            self._timer = self._clock.callLater(timeout, self.stop, reason)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
-
 
 def _work_error(failure: AgentFailure) -> WorkError:
-    if failure.kind == "unreadable":
+    if failure.kind is FailureKind.UNREADABLE:
         return AnswerUnreadable(failure.detail)
-    if failure.kind in _PROMPT_FAILURES:
-        return AgentRefused(failure.kind, failure.detail)
-    return AgentUnavailable(failure.kind, failure.detail, failure.retry_after)
+    if failure.kind.retryable:
+        return AgentUnavailable(failure.kind, failure.detail, failure.retry_after)
+    return AgentRefused(failure.kind, failure.detail)
 
 
-#: What each state does with each event.  The session is ended by an event that is not
-#: listed for its state.  While stopping or gone, all events are ignored.
-_HANDLERS: Mapping[SessionState, Mapping[type[Any], Callable[[Session, Any], None]]] = {
+#: The states of a turn, which count as one for `Session.since`.
+_IN_TURN = {SessionState.BUSY, SessionState.ANSWERED}
+
+
+@frozen
+class Condition:
+    """
+    Represent a condition under which a transition is taken.
+
+    Attributes:
+        label: What it is called in the diagram.
+        holds: Returns whether it holds for a session.
+    """
+
+    label: str
+    holds: Callable[[Session], bool]
+
+
+@frozen
+class Transition:
+    """
+    Represent what a session does in a certain state when something happens.
+
+    Attributes:
+        next_state: The state that follows, or None to stay, with the time limit running on.
+        actions: Called in this order when that state was entered.
+        condition: When the transition is taken; None if it always is.
+    """
+
+    next_state: SessionState | None
+    actions: tuple[Callable[[Session, Any], None], ...]
+    condition: Condition | None
+
+
+def _to(
+    next_state: SessionState,
+    *actions: Callable[[Session, Any], None],
+    when: Condition | None = None,
+) -> Transition:
+    return Transition(next_state, actions, when)
+
+
+def _stay(*actions: Callable[[Session, Any], None], when: Condition | None = None) -> Transition:
+    return Transition(None, actions, when)
+
+
+def _also(
+    action: Callable[[Session, Any], None], transitions: tuple[Transition, ...]
+) -> tuple[Transition, ...]:
+    """
+    Return `transitions` with one more action at the end of each.
+    """
+    return tuple(
+        evolve(transition, actions=(*transition.actions, action)) for transition in transitions
+    )
+
+
+_AT_PROMPT = Condition("at the prompt", lambda session: session._conversation.at_prompt)
+_CANNOT_CLEAR = Condition(
+    "single use",
+    lambda session: not session._conversation.can_clear or session._reset is Reset.RECYCLE,
+)
+_CAN_RACE = Condition(
+    "interrupt can race", lambda session: session._conversation.interrupt_can_race
+)
+_DESYNCHRONIZED = Condition(
+    "no longer followed", lambda session: session._conversation.desynchronized
+)
+_READING_ON = Condition("reading on", lambda session: session._turn.reply is not None)
+# It is not certain that a turn is over if output can arrive late, and the answer came late
+# or was doubted by its caller.
+_KEEPS_CONVERSATION = Condition(
+    "keeps its conversation",
+    lambda session: (
+        session._reset is Reset.NONE
+        and session._turn.has_text
+        and not (session._conversation.sends_late and session._turn.doubtful)
+    ),
+)
+
+#: At a prompt in a conversation that is clear, or kept.
+_BECOME_IDLE = (
+    # The prompt may have appeared and gone away within one read.
+    _to(SessionState.IDLE, Session._announce_idle, when=_AT_PROMPT),
+    _to(SessionState.INTERRUPTING),
+)
+#: The conversation must not be used by another turn.
+_RESET = (
+    _to(SessionState.STOPPING, Session._exhaust, when=_CANNOT_CLEAR),
+    _to(SessionState.CLEARING, Session._clear, when=_AT_PROMPT),
+    _to(SessionState.INTERRUPTING),
+)
+#: The agent is at its prompt after an interrupt.  When an answer and the interrupt cross, the
+#: agent reads the interrupt at its prompt and draws another prompt.
+_SETTLE = (
+    _to(SessionState.SETTLING, Session._await_stable_prompt, when=_CAN_RACE),
+    *_RESET,
+)
+#: The turn must not go on.
+_INTERRUPT = (
+    _to(SessionState.STOPPING, Session._exhaust, when=_CANNOT_CLEAR),
+    _to(
+        SessionState.SETTLING,
+        Session._interrupt,
+        Session._await_stable_prompt,
+        when=_AT_PROMPT,
+    ),
+    _to(SessionState.INTERRUPTING, Session._interrupt),
+)
+#: What every state but the last ones does when the session is to end or has ended.
+ENDS: Mapping[Trigger, tuple[Transition, ...]] = {
+    Input.STOP: (_to(SessionState.STOPPING, Session._terminate),),
+    Input.EXITED: (_to(SessionState.GONE, Session._report_exit),),
+}
+
+#: The state machine.  For each state and each trigger, the first transition whose condition
+#: holds is taken.  A trigger that is not listed for its state stops the session; while it is
+#: stopping or gone, such a trigger is ignored.
+TABLE: Mapping[SessionState, Mapping[Trigger, tuple[Transition, ...]]] = {
     SessionState.STARTING: {
-        Ready: Session._become_idle,
-        NeedsChoice: Session._choose_from_menu,
-        AgentFailure: Session._fail_startup,
+        Ready: _BECOME_IDLE,
+        NeedsChoice: (_stay(Session._choose_from_menu),),
+        AgentFailure: (_to(SessionState.STOPPING, Session._abort_start),),
+        Input.NOT_STARTED: (_to(SessionState.GONE),),
+        **ENDS,
     },
     SessionState.IDLE: {
-        PromptLost: Session._await_prompt,
-        LateOutput: Session._clear_after_late_output,
+        Input.ASK: (_to(SessionState.BUSY, Session._submit),),
+        PromptLost: (_to(SessionState.INTERRUPTING),),
+        LateOutput: _also(Session._warn_of_late_output, _RESET),
+        Input.QUIT: (_to(SessionState.STOPPING, Session._quit),),
+        **ENDS,
     },
     SessionState.BUSY: {
-        Submitted: Session._ignore,
-        TextChunk: Session._stream_text,
-        Working: Session._log_tool_use,
-        NeedsApproval: Session._answer_approval,
-        Answered: Session._finish_turn,
-        LateOutput: Session._append_late_output,
-        AgentFailure: Session._fail_turn,
-        Overflowed: Session._fail_overflowed_turn,
+        Submitted: (_stay(),),
+        TextChunk: (_stay(Session._stream_text),),
+        Working: (_stay(Session._log_tool_use),),
+        NeedsApproval: (_stay(Session._answer_approval),),
+        Answered: (_to(SessionState.ANSWERED, Session._keep_answer, Session._deliver),),
+        Input.RECORDED: (
+            _to(SessionState.ANSWERED, Session._keep_recorded_answer, Session._deliver),
+        ),
+        LateOutput: (
+            _to(
+                SessionState.ANSWERED,
+                Session._append_late_output,
+                Session._deliver,
+                when=_READING_ON,
+            ),
+            _stay(Session._append_late_output),
+        ),
+        Input.QUIET: (_to(SessionState.ANSWERED, Session._expect_nothing_more, Session._deliver),),
+        AgentFailure: (
+            _to(SessionState.STOPPING, Session._exhaust, Session._fail_turn, when=_CANNOT_CLEAR),
+            _to(SessionState.CLEARING, Session._clear, Session._fail_turn, when=_AT_PROMPT),
+            # It may wait at a menu.
+            _to(SessionState.INTERRUPTING, Session._interrupt, Session._fail_turn),
+        ),
+        Overflowed: (
+            _to(
+                SessionState.STOPPING,
+                Session._abort_unfollowed,
+                Session._fail_overflowed_turn,
+                when=_DESYNCHRONIZED,
+            ),
+            *_also(Session._fail_overflowed_turn, _INTERRUPT),
+        ),
+        Input.CANCEL: _INTERRUPT,
+        **ENDS,
+    },
+    SessionState.ANSWERED: {
+        Input.ASK_AGAIN: (_to(SessionState.BUSY, Session._submit),),
+        Input.READ_ON: (_to(SessionState.BUSY, Session._await_late_output),),
+        LateOutput: (_stay(Session._append_late_output),),
+        Input.END_TURN: (
+            _to(SessionState.CLEARING, Session._await_late_output, when=_KEEPS_CONVERSATION),
+            *_RESET,
+        ),
+        **ENDS,
     },
     SessionState.CLEARING: {
-        NeedsConfirmation: Session._confirm_clear,
-        Cleared: Session._become_idle,
-        LateOutput: Session._clear_after_late_output,
+        NeedsConfirmation: (_stay(Session._confirm_clear),),
+        Cleared: _BECOME_IDLE,
+        Input.QUIET: _BECOME_IDLE,
+        LateOutput: _also(Session._warn_of_late_output, _RESET),
+        PromptLost: (_to(SessionState.INTERRUPTING, when=_KEEPS_CONVERSATION),),
+        **ENDS,
     },
     SessionState.INTERRUPTING: {
-        Submitted: Session._interrupt_submitted,
-        ComposerNotEmpty: Session._empty_composer,
-        Ready: Session._settle,
-        Overflowed: Session._abort_overflow,
-        PromptLost: Session._ignore,
-        LateOutput: Session._ignore,
+        Submitted: (_stay(Session._interrupt),),
+        ComposerNotEmpty: (_stay(Session._empty_composer),),
+        Ready: _SETTLE,
+        Overflowed: (_to(SessionState.STOPPING, Session._abort_overflow),),
+        PromptLost: (_stay(),),
+        LateOutput: (_stay(),),
         # These may come from the same read as the event that made the caller cancel.
-        TextChunk: Session._ignore,
-        Working: Session._ignore,
+        TextChunk: (_stay(),),
+        Working: (_stay(),),
+        **ENDS,
     },
     SessionState.SETTLING: {
-        Ready: Session._settle,
-        PromptLost: Session._await_prompt,
-        LateOutput: Session._ignore,
+        Ready: _SETTLE,
+        Input.QUIET: _RESET,
+        PromptLost: (_to(SessionState.INTERRUPTING),),
+        LateOutput: (_stay(),),
+        **ENDS,
     },
+    SessionState.STOPPING: {
+        Input.STOP: (_stay(Session._terminate_now),),
+        Input.EXITED: (_to(SessionState.GONE, Session._report_exit),),
+    },
+    SessionState.GONE: {},
 }

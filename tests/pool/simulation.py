@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import define, evolve, field
@@ -20,14 +20,37 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 
-from kiroworkers.errors import ShuttingDown, WorkError
+from kiroworkers.errors import AnswerSchemaMismatch, ShuttingDown, WorkError
+from kiroworkers.execution import Result, execute
 from kiroworkers.pool.circuit_breaker import LoginPolicy
-from kiroworkers.pool.dispatcher import Dispatcher, RequestOptions, TurnResult
+from kiroworkers.pool.dispatcher import Dispatcher, RequestOptions
 from kiroworkers.session.session import Reset
+from kiroworkers.tasks import ParsedAnswer
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import RECYCLING, RESTARTS, LoggedOut, dispatcher_in, results_of
+from tests.memory import RECYCLING, RESTARTS, LoggedOut, dispatcher_in, group_of, results_of
 
 _ANSWER = re.compile(r"answer to (question \d+\.)")
+
+#: The question in a prompt, the prompt of a repair included.
+_QUESTION = re.compile(r"question \d+\.")
+
+
+class Question:
+    """
+    A task whose payload has a prompt, and whose answer repeats it.
+    """
+
+    def prompt(self, payload: Mapping[str, Any], layout: str) -> str:
+        prompt: str = payload["prompt"]
+        return prompt
+
+    def parse_answer(self, payload: Mapping[str, Any], text: str, wrapped: bool) -> ParsedAnswer:
+        if "unfit" in text or _ANSWER.findall(text) == []:
+            raise AnswerSchemaMismatch(f"no answer to {payload['prompt']}")
+        return ParsedAnswer({"text": text})
+
+    def answer_schema_for(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {}
 
 
 @define
@@ -37,7 +60,7 @@ class Submitted:
     """
 
     prompt: str
-    reply: Deferred[TurnResult]
+    reply: Deferred[Result]
     results: list[Any] = field(factory=list)
 
     def end(self, result: Any) -> None:
@@ -114,7 +137,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         self.logged_in = True
         self.reactor = MemoryReactor(self.new_program)
         self.submitted: list[Submitted] = []
-        self.drained: set[str] = set()
+        self.answered: set[tuple[int | None, str]] = set()
         self.dispatcher: Dispatcher = dispatcher_in(
             self.reactor,
             workers=workers,
@@ -126,6 +149,7 @@ class DispatcherMachine(RuleBasedStateMachine):
             restarts=evolve(RESTARTS, burst=3),
             login=LoginPolicy(lambda: succeed(self.logged_in), 60.0),
         )
+        self.group = group_of(self.dispatcher)
         self.dispatcher.startService()
 
     def new_program(self) -> MemoryKiro:
@@ -156,9 +180,9 @@ class DispatcherMachine(RuleBasedStateMachine):
     ) -> None:
         for _ in range(many):
             prompt = f"question {len(self.submitted)}."
-            submitted = Submitted(
-                prompt, self.dispatcher.submit(prompt, RequestOptions(timeout, priority, client))
-            )
+            options = RequestOptions(timeout, priority, client)
+            execution = execute(self.group, Question(), {"prompt": prompt}, options)
+            submitted = Submitted(prompt, Deferred.fromCoroutine(execution))
             self.submitted.append(submitted)
             submitted.reply.addBoth(submitted.end)
         if arrive:
@@ -172,11 +196,11 @@ class DispatcherMachine(RuleBasedStateMachine):
 
     # What agents do.
 
-    @rule(data=st.data(), arrive=st.booleans())
-    def answer(self, data: st.DataObject, arrive: bool) -> None:
+    @rule(data=st.data(), arrive=st.booleans(), fits=st.booleans())
+    def answer(self, data: st.DataObject, arrive: bool, fits: bool) -> None:
         program = self.some_program(data, lambda program: program.answering)
         if program is not None:
-            program.say(f"answer to {program.typed[-1]}")
+            self.say(program, "" if fits else "unfit ")
         if arrive:
             self.reactor.advance(0)
 
@@ -184,8 +208,13 @@ class DispatcherMachine(RuleBasedStateMachine):
     def answer_all(self, seconds: float) -> None:
         for program in self.reactor.programs:
             if program.process.pid in self.reactor.running and program.answering:
-                program.say(f"answer to {program.typed[-1]}")
+                self.say(program)
         self.reactor.advance(seconds)
+
+    def say(self, program: MemoryKiro, prefix: str = "") -> None:
+        [question] = set(_QUESTION.findall(program.typed[-1]))
+        self.answered.add((program.process.pid, question))
+        program.say(f"{prefix}answer to {question}")
 
     @rule(data=st.data(), fault=st.sampled_from(sorted(FAULTS)))
     def cause_fault(self, data: st.DataObject, fault: str) -> None:
@@ -236,11 +265,9 @@ class DispatcherMachine(RuleBasedStateMachine):
         """
         for request in self.submitted:
             assert len(request.results) <= 1, request
-            if request.results and isinstance(request.results[0], TurnResult):
-                # An agent that loses its prompt just when it is typed at ends the turn
-                # without text; no task accepts that as an answer.
-                answered = _ANSWER.findall(request.results[0].reply.text)
-                assert answered in ([request.prompt], []), request
+            if request.results and isinstance(request.results[0], Result):
+                answered = _ANSWER.findall(request.results[0].answer.value["text"])
+                assert answered == [request.prompt], request
             elif request.results:
                 assert isinstance(request.results[0], WorkError | CancelledError), request
                 assert not isinstance(request.results[0], ShuttingDown), request
@@ -301,11 +328,8 @@ class DispatcherMachine(RuleBasedStateMachine):
             before = ""
             for line in program.typed:
                 if line.startswith("question") and before.startswith("question"):
-                    earlier = next(
-                        request for request in self.submitted if request.prompt == before
-                    )
                     assert self.reset is Reset.NONE, program.typed
-                    assert isinstance(earlier.results[0], TurnResult), program.typed
+                    assert (program.process.pid, before) in self.answered, program.typed
                 if line in ("/clear", "y") or line.startswith("question"):
                     before = line
             prompts = [line for line in program.typed if line.startswith("question")]

@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import (
+    AgentUnavailable,
     DeadlineUnachievable,
     NoWorkerFree,
     OutputTooLong,
@@ -18,11 +19,11 @@ from kiroworkers.errors import (
     SessionLost,
     ShuttingDown,
 )
-from kiroworkers.pool.dispatcher import Dispatcher, QueueSnapshot, RequestOptions, TurnResult
-from kiroworkers.pool.progress import PartialText, Retrying, Started
-from kiroworkers.session.session import Reply, Reset
+from kiroworkers.pool.dispatcher import Dispatcher, QueueSnapshot, Request, RequestOptions
+from kiroworkers.pool.progress import PartialText, Started
+from kiroworkers.session.session import CannotAskAgain, Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import MemoryLine, dispatcher_in, results_of
+from tests.memory import FirstReply, MemoryLine, dispatcher_in, results_of, submit_to
 from tests.pool.simulation import DispatcherMachine, simulate
 
 
@@ -42,7 +43,7 @@ class DispatcherTestCase(SynchronousTestCase):
         return dispatcher
 
     def ask(self, prompt: str, dispatcher: Dispatcher | None = None) -> list[Any]:
-        results = results_of((dispatcher or self.dispatcher).submit(prompt))
+        results = results_of(submit_to(dispatcher or self.dispatcher, prompt))
         self.reactor.advance(0)
         return results
 
@@ -58,61 +59,141 @@ class DispatcherTestCase(SynchronousTestCase):
         self.reactor.advance(0)
 
 
-class ValidationTests(DispatcherTestCase):
+class ReplyTests(DispatcherTestCase):
     """
-    Tests for rejected answers, and for the progress of a request.
+    Tests for what a submitter can do after a reply.
     """
 
-    def submit(self, prompt: str) -> list[Any]:
-        def validate(reply: Reply) -> str | None:
-            return None if "good" in reply.text else "again"
-
+    def begin(self, prompt: str = "a") -> Request:
         self.progress: list[Any] = []
-        results = results_of(self.dispatcher.submit(prompt, None, validate, self.progress.append))
+        request = self.dispatcher.submit(prompt, None, self.progress.append)
         self.reactor.advance(0)
-        return results
+        return request
 
-    def test_another_worker(self) -> None:
+    def test_ask_again(self) -> None:
         """
-        A request whose answer is rejected twice is sent to another worker.
+        The worker that has answered can be asked again in the same conversation.
         """
-        results = self.submit("a")
+        request = self.begin()
         self.say(0, "bad")
-        self.say(0, "worse")
-        self.assertEqual(results, [])
-        self.assertEqual((self.prompts(0), self.prompts(1)), (["a", "again"], ["a"]))
+        self.assertIn("bad", self.successResultOf(request.reply).text)
+        again = self.dispatcher.ask_again(request, "again")
+        self.assertIs(request.reply, again)
+        self.reactor.advance(7)
+        self.say(0, "good")
+        self.assertIn("good", self.successResultOf(again).text)
+        self.assertEqual((request.attempts, request.seconds), (1, 7.0))
+        self.dispatcher.end(request)
+        self.reactor.advance(0)
+        self.assertEqual(self.prompts(0), ["a", "again"])
+        self.assertEqual(self.reactor.programs[0].typed[2], "/clear")
+
+    def test_worker_is_busy_until_the_end(self) -> None:
+        """
+        A worker that has answered gets no other request before the end of this one.
+        """
+        request = self.begin()
+        self.say(0, "A")
+        for prompt in "bc":
+            self.ask(prompt)
+        self.assertEqual((self.prompts(0), self.prompts(1)), (["a"], ["b"]))
+        self.dispatcher.end(request)
+        self.dispatcher.end(request)
+        self.reactor.advance(0)
+        self.assertEqual(self.prompts(0), ["a", "c"])
+
+    def test_retry(self) -> None:
+        """
+        A request that is retried goes to another worker, and the first one is cleared.
+        """
+        request = self.begin()
+        self.say(0, "bad")
+        self.successResultOf(request.reply)
+        again = self.dispatcher.retry(request)
+        self.reactor.advance(0)
         self.say(1, "good")
-        [answer] = results
-        self.assertEqual((answer.worker, answer.attempts), ("worker2", 2))
-        # The lines after an answer tell what it cost.
-        progress = [
-            event
-            for event in self.progress
-            if not (
-                isinstance(event, PartialText) and (event.text == "\n" or "Credits" in event.text)
-            )
-        ]
+        self.assertIn("good", self.successResultOf(again).text)
+        self.assertEqual(self.reactor.programs[0].typed[:2], ["a", "/clear"])
+        [snapshot] = self.dispatcher.requests()
+        self.assertEqual((snapshot.worker, snapshot.attempts), ("worker2", 2))
+        self.dispatcher.end(request)
+        self.assertEqual(list(self.dispatcher.requests()), [])
+
+    def test_retry_goes_first(self) -> None:
+        """
+        Without another idle worker, a request that is retried is first in the queue, before
+        the worker that it has left takes another.
+        """
+        request = self.begin()
+        self.ask("b")
+        self.ask("c")
+        self.say(0, "bad")
+        self.successResultOf(request.reply)
+        self.dispatcher.retry(request)
+        self.reactor.advance(0)
+        self.assertEqual(self.prompts(0), ["a", "a"])
+
+    def test_deadline_between_two_replies(self) -> None:
+        """
+        A request whose deadline passes while its submitter decides has ended, and its worker
+        serves again.
+        """
+        request = self.begin()
+        self.say(0, "bad")
+        self.successResultOf(request.reply)
+        self.reactor.advance(120)
+        self.failureResultOf(self.dispatcher.ask_again(request, "again"), RequestTimedOut)
+        self.failureResultOf(self.dispatcher.read_on(request), RequestTimedOut)
+        self.failureResultOf(self.dispatcher.retry(request), RequestTimedOut)
+        self.dispatcher.end(request)
+        self.assertEqual(self.reactor.programs[0].typed[:2], ["a", "/clear"])
         self.assertEqual(
-            progress,
-            [
-                Started("worker1", 1),
-                PartialText("bad\n"),
-                PartialText("worse\n"),
-                Retrying("the answer does not match the schema"),
-                Started("worker2", 2),
-                PartialText("good\n"),
-            ],
+            [worker.state for worker in self.dispatcher.worker_pool.snapshots()], ["idle", "idle"]
         )
 
-    def test_no_third_worker(self) -> None:
+    def test_cancelled_while_asked_again(self) -> None:
         """
-        No third worker is tried: the second one's answer is returned as rejected.
+        A second question that is cancelled ends the request and interrupts the agent.
         """
-        results = self.submit("a")
-        for number in (0, 0, 1, 1):
-            self.say(number, "bad")
-        [answer] = results
-        self.assertEqual((answer.attempts, answer.reply.rejected), (2, True))
+        request = self.begin()
+        self.say(0, "bad")
+        self.successResultOf(request.reply)
+        again = self.dispatcher.ask_again(request, "again")
+        results = results_of(again)
+        self.reactor.advance(0)
+        again.cancel()
+        self.assertIsInstance(results[0], CancelledError)
+        self.assertEqual(list(self.dispatcher.requests()), [])
+        self.reactor.pump([0, 0.2])
+        self.assertEqual(self.dispatcher.worker_pool.snapshots()[0].state, "idle")
+
+    def test_session_ends_while_the_submitter_decides(self) -> None:
+        """
+        The agent cannot be asked again after its session has ended; another worker can.
+        """
+        request = self.begin()
+        self.say(0, "bad")
+        self.successResultOf(request.reply)
+        self.reactor.programs[0].process.end(signal=9)
+        self.reactor.advance(0)
+        with self.assertRaises(CannotAskAgain):
+            self.dispatcher.ask_again(request, "again")
+        again = self.dispatcher.retry(request)
+        self.reactor.advance(0)
+        self.say(1, "good")
+        self.successResultOf(again)
+        self.dispatcher.end(request)
+
+    def test_progress(self) -> None:
+        """
+        A submitter is told who answers and what is said; the lines after an answer tell what
+        it cost.
+        """
+        request = self.begin()
+        self.say(0, "good")
+        self.successResultOf(request.reply)
+        self.dispatcher.end(request)
+        self.assertEqual(self.progress[:2], [Started("worker1", 1), PartialText("good\n")])
 
     def test_queued(self) -> None:
         """
@@ -120,24 +201,9 @@ class ValidationTests(DispatcherTestCase):
         """
         for prompt in "ab":
             self.ask(prompt)
-        self.submit("c")
-        [queued] = self.progress
-        self.assertEqual(queued.position, 1)
-        self.submit("d")
-        self.assertEqual(self.progress[0].position, 2)
-
-    def test_shutting_down(self) -> None:
-        """
-        No request is retried after a drain was skipped.
-        """
-        results = self.submit("a")
-        self.dispatcher.drain(100)
-        self.say(0, "bad")
-        self.dispatcher.skip_drain()
-        self.say(0, "worse")
-        [answer] = results
-        self.assertTrue(answer.reply.rejected)
-        self.assertEqual(self.prompts(1), [])
+        for position, prompt in enumerate("cd", 1):
+            self.begin(prompt)
+            self.assertEqual(self.progress[0].position, position)
 
 
 class RoutingTests(DispatcherTestCase):
@@ -186,10 +252,10 @@ class RoutingTests(DispatcherTestCase):
         reactor = MemoryReactor()
         dispatcher = dispatcher_in(reactor)
         dispatcher.startService()
-        results = results_of(dispatcher.submit("early"))
+        results = results_of(submit_to(dispatcher, "early"))
         self.assertEqual(results, [])
         reactor.advance(0)
-        self.assertIsInstance(results[0], TurnResult)
+        self.assertIsInstance(results[0], FirstReply)
 
     def test_unsafe_prompt(self) -> None:
         """
@@ -293,7 +359,7 @@ class RefusalTests(DispatcherTestCase):
         """
         for prompt in "ab":
             self.ask(prompt)
-        reply = self.dispatcher.submit("c")
+        reply = submit_to(self.dispatcher, "c")
         results = results_of(reply)
         reply.cancel()
         self.assertIsInstance(results[0], CancelledError)
@@ -305,7 +371,7 @@ class RefusalTests(DispatcherTestCase):
         """
         A request that is cancelled in its turn frees its worker without delay.
         """
-        reply = self.dispatcher.submit("a")
+        reply = submit_to(self.dispatcher, "a")
         results_of(reply)
         self.reactor.advance(0)
         reply.cancel()
@@ -330,65 +396,15 @@ class SessionLostTests(DispatcherTestCase):
     Tests for sessions that end in the middle of a turn.
     """
 
-    def kill(self, number: int) -> None:
-        self.reactor.programs[number].process.end(signal=9)
+    def test_session_ends(self) -> None:
+        """
+        The request fails, unless its submitter retries it.
+        """
+        results = self.ask("a")
+        self.reactor.programs[0].process.end(signal=9)
         self.reactor.advance(0)
-
-    def test_moves_to_another_worker(self) -> None:
-        """
-        A request whose session ends is sent to another worker at once.
-        """
-        # Two requests are finished before.
-        self.ask("z")
-        self.say(0, "Z")
-        self.ask("w")
-        self.say(1, "W")
-        results = self.ask("a")
-        self.kill(0)
-        self.assertEqual(self.prompts(1), ["w", "a"])
-        self.say(1, "A")
-        self.assertEqual((results[0].worker, results[0].attempts), ("worker2", 2))
-
-    def test_goes_first(self) -> None:
-        """
-        Without another idle worker the request is first in the queue.
-        """
-        self.ask("a")
-        self.ask("b")
-        self.ask("c")
-        self.kill(0)
-        self.say(1, "B")
-        self.assertEqual(self.prompts(1), ["b", "a"])
-
-    def test_goes_first_without_backlog(self) -> None:
-        """
-        A request that is retried may wait even with a backlog of 0.
-        """
-        dispatcher = self.start(backlog=0, workers=1)
-        results = self.ask("a", dispatcher)
-        self.kill(2)
-        self.assertEqual(results, [])
-        self.reactor.advance(5)
-        self.assertEqual(self.prompts(3), ["a"])
-
-    def test_once(self) -> None:
-        """
-        A request whose second session ends as well fails.
-        """
-        results = self.ask("a")
-        self.kill(0)
-        self.kill(1)
-        self.assertEqual(repr(results), repr([SessionLost("killed by SIGKILL", 2)]))
-
-    def test_within_its_deadline(self) -> None:
-        """
-        The second attempt gets only the time that is left.
-        """
-        results = self.ask("a")
-        self.reactor.advance(100)
-        self.kill(0)
-        self.reactor.advance(20)
-        self.assertEqual(repr(results), repr([RequestTimedOut(120.0)]))
+        self.assertEqual(repr(results), repr([SessionLost("killed by SIGKILL")]))
+        self.assertEqual(self.prompts(1), [])
 
 
 class RequestOptionsTests(DispatcherTestCase):
@@ -411,7 +427,7 @@ class RequestOptionsTests(DispatcherTestCase):
         return dispatcher
 
     def submit(self, dispatcher: Dispatcher, options: RequestOptions) -> list[Any]:
-        results = results_of(dispatcher.submit("y", options))
+        results = results_of(submit_to(dispatcher, "y", options))
         self.reactor.advance(0)
         return results
 
@@ -419,8 +435,8 @@ class RequestOptionsTests(DispatcherTestCase):
         """
         A client's deadline applies if it is shorter than the server's.
         """
-        short = results_of(self.dispatcher.submit("a", RequestOptions(timeout=10)))
-        long = results_of(self.dispatcher.submit("b", RequestOptions(timeout=1000)))
+        short = results_of(submit_to(self.dispatcher, "a", RequestOptions(timeout=10)))
+        long = results_of(submit_to(self.dispatcher, "b", RequestOptions(timeout=1000)))
         self.reactor.advance(10)
         self.assertEqual(repr(short), repr([RequestTimedOut(10)]))
         self.reactor.advance(110)
@@ -475,7 +491,7 @@ class RequestOptionsTests(DispatcherTestCase):
         for prompt in "ab":
             self.ask(prompt)
         for prompt, priority in [("c", 0), ("d", 5), ("e", 9)]:
-            results_of(self.dispatcher.submit(prompt, RequestOptions(priority=priority)))
+            results_of(submit_to(self.dispatcher, prompt, RequestOptions(priority=priority)))
         for _ in range(3):
             self.say(0, "X")
         self.assertEqual(self.prompts(0), ["a", "e", "d", "c"])
@@ -485,8 +501,8 @@ class RequestOptionsTests(DispatcherTestCase):
         A client with many requests does not delay the first request of another.
         """
         for prompt in "abcd":
-            results_of(self.dispatcher.submit(prompt, RequestOptions(client="greedy")))
-        results_of(self.dispatcher.submit("e", RequestOptions(client="modest")))
+            results_of(submit_to(self.dispatcher, prompt, RequestOptions(client="greedy")))
+        results_of(submit_to(self.dispatcher, "e", RequestOptions(client="modest")))
         self.reactor.advance(0)
         self.say(0, "A")
         self.assertEqual(self.prompts(0), ["a", "e"])
@@ -498,13 +514,13 @@ class RequestOptionsTests(DispatcherTestCase):
         """
         dispatcher = self.start(backlog=2, workers=1)
         greedy = [
-            results_of(dispatcher.submit(prompt, RequestOptions(client="greedy")))
+            results_of(submit_to(dispatcher, prompt, RequestOptions(client="greedy")))
             for prompt in "abc"
         ]
-        modest = results_of(dispatcher.submit("d", RequestOptions(client="modest")))
+        modest = results_of(submit_to(dispatcher, "d", RequestOptions(client="modest")))
         self.assertIsInstance(greedy[2][0], NoWorkerFree)
         self.assertEqual((greedy[:2], modest), ([[], []], []))
-        again = results_of(dispatcher.submit("e", RequestOptions(client="modest")))
+        again = results_of(submit_to(dispatcher, "e", RequestOptions(client="modest")))
         self.assertIsInstance(again[0], NoWorkerFree)
 
     def test_snapshots(self) -> None:
@@ -514,7 +530,7 @@ class RequestOptionsTests(DispatcherTestCase):
         options = RequestOptions(timeout=50, priority=7, client="me", label="task")
         for prompt in "ab":
             self.ask(prompt)
-        results_of(self.dispatcher.submit("c", options))
+        results_of(submit_to(self.dispatcher, "c", options))
         *_, running, waiting = self.dispatcher.requests()
         self.assertEqual((running.worker, running.attempts), ("worker2", 1))
         self.assertEqual((waiting.worker, waiting.options), (None, options))
@@ -600,7 +616,7 @@ class CircuitBreakerTests(DispatcherTestCase):
         self.ask("a")
         self.print_failure(0, self.throttled)
         self.reactor.advance(40)
-        probe = self.dispatcher.submit("b")
+        probe = submit_to(self.dispatcher, "b")
         results_of(probe)
         probe.cancel()
         self.assertEqual(self.ask("c"), [])
@@ -619,14 +635,16 @@ class CircuitBreakerTests(DispatcherTestCase):
 
     def test_no_retry_while_open(self) -> None:
         """
-        A request whose session ends while the circuit is open is refused.
+        No request may be retried while the circuit is open, except as a probe.
         """
+        self.assertIsNone(self.dispatcher.retry_refusal())
         self.ask("a")
-        results = self.ask("b")
         self.print_failure(0, self.throttled)
-        self.reactor.programs[1].process.end(signal=9)
-        self.reactor.advance(0)
-        self.assertEqual(results[0].kind, "throttled")
+        refusal = self.dispatcher.retry_refusal()
+        assert isinstance(refusal, AgentUnavailable)
+        self.assertEqual((refusal.kind, refusal.retry_after), ("throttled", 40))
+        self.reactor.advance(40)
+        self.assertIsNone(self.dispatcher.retry_refusal())
 
 
 class DrainTests(DispatcherTestCase):
@@ -675,7 +693,7 @@ class DrainTests(DispatcherTestCase):
         """
         A drain does not wait for a request that is cancelled.
         """
-        reply = self.dispatcher.submit("a")
+        reply = submit_to(self.dispatcher, "a")
         results_of(reply)
         drained = results_of(self.dispatcher.drain(100))
         reply.cancel()
@@ -702,15 +720,16 @@ class StopTests(DispatcherTestCase):
 
     def test_skipped_before(self) -> None:
         """
-        A drain that was skipped before it begins ends at once, and requests whose
-        sessions end are not retried.
+        A drain that was skipped before it begins ends at once, and no request may be
+        retried.
         """
         results = self.ask("a")
         self.dispatcher.skip_drain()
         self.dispatcher.worker_pool.stop_now()
         self.assertEqual(results_of(self.dispatcher.drain(100)), [False])
         self.reactor.advance(0)
-        self.assertIsInstance(results[0], ShuttingDown)
+        self.assertIsInstance(results[0], SessionLost)
+        self.assertIsInstance(self.dispatcher.retry_refusal(), ShuttingDown)
 
     def test_no_pause(self) -> None:
         """
@@ -736,10 +755,10 @@ class UntypableTests(SynchronousTestCase):
         dispatcher = dispatcher_in(reactor, workers=1, backlog=2000, session={"dialect": "generic"})
         dispatcher.startService()
         reactor.pump([0, 0.5])
-        first = results_of(dispatcher.submit("first"))
+        first = results_of(submit_to(dispatcher, "first"))
         reactor.advance(0)
-        untypable = [results_of(dispatcher.submit("x" * 5000)) for _ in range(1500)]
-        results_of(dispatcher.submit("last"))
+        untypable = [results_of(submit_to(dispatcher, "x" * 5000)) for _ in range(1500)]
+        results_of(submit_to(dispatcher, "last"))
         reactor.programs[0].say("done")
         reactor.pump([0, 0.5, 0, 0.5, 0])
         self.assertEqual(len(first), 1)

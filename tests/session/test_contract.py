@@ -33,7 +33,7 @@ from kiroworkers.errors import AgentUnavailable, PromptTooLarge, SessionLost
 from kiroworkers.process.agent_process import AgentProcess, Command, ProcessGroups, start
 from kiroworkers.process.watchdog import Watchdog
 from kiroworkers.session.journal import JournalFolder
-from kiroworkers.session.session import Session, SessionState, SessionTimeouts
+from kiroworkers.session.session import Reply, Session, SessionState, SessionTimeouts
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests import fakekiro
@@ -109,6 +109,17 @@ class WatchedSession:
             self._on_gone,
             journal=journal,
         )
+
+    def ask(self, prompt: str) -> Deferred[Reply]:
+        """
+        Ask the session, and end the turn after its reply.
+        """
+
+        def end_turn(result: T) -> T:
+            self.session.end_turn()
+            return result
+
+        return self.session.ask(prompt).addBoth(end_turn)
 
     def idle(self) -> Deferred[None]:
         """
@@ -203,7 +214,7 @@ class Contract(SessionStarter):
 
     async def ask_story(self, watched: WatchedSession, idea: str) -> Mapping[str, Any]:
         request = STORY.accept({"idea": idea})
-        reply = await self.wait(watched.session.ask(STORY.prompt(request, self.layout)))
+        reply = await self.wait(watched.ask(STORY.prompt(request, self.layout)))
         answer = STORY.parse_answer(request, reply.text, reply.wrapped).value
         expected = self.expected_title(idea)
         if expected is not None:
@@ -253,7 +264,7 @@ class Contract(SessionStarter):
         watched = await self.started(slow=True)
         pid = watched.session.pid
         submitted = watched.submitted()
-        reply = watched.session.ask(self.endless)
+        reply = watched.ask(self.endless)
         await self.wait(submitted)
         reply.cancel()
         with self.assertRaises(CancelledError):
@@ -273,7 +284,7 @@ class Contract(SessionStarter):
         """
         watched = await self.started(slow=True)
         pid = watched.session.pid
-        reply = watched.session.ask(self.endless)
+        reply = watched.ask(self.endless)
         reply.cancel()
         with self.assertRaises(CancelledError):
             await reply
@@ -294,7 +305,7 @@ class Contract(SessionStarter):
         pid = watched.session.pid
         assert pid is not None
         submitted = watched.submitted()
-        reply = watched.session.ask(self.endless)
+        reply = watched.ask(self.endless)
         await self.wait(submitted)
         self.kill(pid)
         with self.assertRaises(SessionLost):
@@ -310,7 +321,7 @@ class Contract(SessionStarter):
         pid = watched.session.pid
         assert pid is not None
         submitted = watched.submitted()
-        reply = watched.session.ask(self.endless)
+        reply = watched.ask(self.endless)
         await self.wait(submitted)
         watched.session.stop("the test is over")
         with self.assertRaises(SessionLost):
@@ -335,7 +346,7 @@ class ToolContract(Contract):
         A tool is denied, and the turn goes on to its answer.
         """
         watched = await self.started()
-        reply = await self.wait(watched.session.ask(self.with_tool))
+        reply = await self.wait(watched.ask(self.with_tool))
         if reply.source == "terminal":
             self.assertIn("denied", reply.text)
         self.assertEqual(len(reply.denied), 1)
@@ -418,9 +429,10 @@ class RealSessionStarter(SessionStarter):
         watchdog = Watchdog(real)
         self.addCleanup(watchdog.stop)
         dialect = self.read_dialect()
+        program, folder = dialect.start.program, dialect.answer.journal
         variables = self.environment(slow)
         command = Command(
-            dialect.program if dialect.program and "/" in dialect.program else sys.executable,
+            program if program and "/" in program else sys.executable,
             self.arguments,
             dialect.environment(variables, [FAULTS]),
             ROOT,
@@ -428,10 +440,8 @@ class RealSessionStarter(SessionStarter):
         )
         launch = partial(start, real, command=command)
         journal = (
-            JournalFolder(
-                Path(variables["HOME"]) / dialect.journal, MAX_OUTPUT, partial(token_hex, 8)
-            )
-            if dialect.journal
+            JournalFolder(Path(variables["HOME"]) / folder, MAX_OUTPUT, partial(token_hex, 8))
+            if folder
             else None
         )
         return WatchedSession(real, launch, watchdog, dialect, journal)
@@ -466,7 +476,7 @@ class StandInContract(RealProgramContract):
         watched = await self.started()
         prompt = "Task: generate-story\nRequest: {}\nfail [[trouble=throttled]]"
         with self.assertRaises(AgentUnavailable) as raised:
-            await self.wait(watched.session.ask(prompt))
+            await self.wait(watched.ask(prompt))
         self.assertEqual(raised.exception.kind, "throttled")
         self.assertEqual(raised.exception.retry_after, 30)
         await self.wait(watched.idle())
@@ -665,7 +675,7 @@ class LineTests(RealSessionStarter, Contract, TestCase):
         watched = await self.started()
         request = STORY.accept({"idea": "x" * 4096})
         with self.assertRaises(PromptTooLarge):
-            watched.session.ask(STORY.prompt(request))
+            watched.ask(STORY.prompt(request))
         await self.ask_story(watched, "A shorter one")
         await self.wait(watched.gone)
 

@@ -98,7 +98,7 @@ class FidelityTests(RealSessionStarter):
         for sent in values(Random(3), self.number):
             prompt = f"Task: echo\nRequest: {json_literal(sent)}\nGive it back. [[think=0]]"
             try:
-                reply = await self.wait(watched.session.ask(prompt))
+                reply = await self.wait(watched.ask(prompt))
                 answer = find_answer(reply.text, SCHEMA, wrapped=reply.wrapped)
             except AnswerUnreadable:
                 refused += 1

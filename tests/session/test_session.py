@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from attrs import astuple
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -23,12 +23,12 @@ from kiroworkers.errors import (
 from kiroworkers.offline import classic
 from kiroworkers.offline.editor import LineEditor
 from kiroworkers.session.session import (
+    TABLE,
+    CannotAskAgain,
     Reply,
-    ReplyValidator,
     Reset,
     Session,
     SessionState,
-    accept_any,
 )
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.memory import MemoryAcp, MemoryJournal, MemoryLine, new_session_in, results_of
@@ -64,6 +64,17 @@ class SessionTestCase(SynchronousTestCase):
         Advance the clock by `seconds`, and run what is due before and after.
         """
         self.reactor.pump([0, seconds, 0])
+
+    def ask(self, prompt: str) -> Deferred[Reply]:
+        """
+        Ask the session, and end the turn after its reply.
+        """
+
+        def end_turn(result: Any) -> Any:
+            self.session.end_turn()
+            return result
+
+        return self.session.ask(prompt).addBoth(end_turn)
 
     def signals(self) -> list[str]:
         return self.kiro.process.signals
@@ -163,8 +174,8 @@ class TurnTests(SessionTestCase):
 
     def test_answer(self) -> None:
         """
-        A turn's answer is delivered at once; the session is idle again when the
-        conversation is cleared.
+        A turn's answer is delivered at once, and its conversation is kept open; the session
+        is idle again when the turn was ended and the conversation is cleared.
         """
         reply = self.session.ask("hello")
         states: list[SessionState] = []
@@ -179,7 +190,14 @@ class TurnTests(SessionTestCase):
         self.kiro.say("world")
         self.settle()
         self.assertIn("world", results[0].text)
-        self.assertEqual(states, [SessionState.CLEARING])
+        self.assertEqual(states, [SessionState.ANSWERED])
+        self.assertEqual((self.session.busy, self.session.answers), (True, 0))
+        self.assertEqual(self.kiro.typed, ["hello"])
+        self.session.end_turn()
+        self.assertEqual((self.session.busy, self.session.answers), (False, 1))
+        self.assertIs(self.session.state, SessionState.CLEARING)
+        self.session.end_turn()
+        self.settle()
         self.assertIs(self.session.state, SessionState.IDLE)
         self.assertEqual(self.kiro.typed, ["hello", "/clear", "y"])
         self.assertEqual(self.idle_count, 2)
@@ -188,7 +206,7 @@ class TurnTests(SessionTestCase):
         """
         A request to use a tool is denied, and the turn goes on.
         """
-        results = results_of(self.session.ask("hello"))
+        results = results_of(self.ask("hello"))
         self.settle()
         self.kiro.ask_approval()
         self.settle()
@@ -204,7 +222,7 @@ class TurnTests(SessionTestCase):
         A turn that is cancelled is interrupted once; the session is idle again
         when its prompt has come back and stayed, and the conversation is cleared.
         """
-        reply = self.session.ask("hello")
+        reply = self.ask("hello")
         results = results_of(reply)
         self.settle()
         reply.cancel()
@@ -223,7 +241,7 @@ class TurnTests(SessionTestCase):
         The late answer of a cancelled turn is not the answer of the next one.
         """
         self.kiro.interruptible = False
-        reply = self.session.ask("first")
+        reply = self.ask("first")
         results_of(reply)
         self.settle()
         reply.cancel()
@@ -231,7 +249,7 @@ class TurnTests(SessionTestCase):
         self.kiro.say("late answer to the first")
         self.settle(0.2)
         self.assertIs(self.session.state, SessionState.IDLE)
-        results = results_of(self.session.ask("second"))
+        results = results_of(self.ask("second"))
         self.settle()
         self.kiro.say("answer to the second")
         self.settle()
@@ -242,7 +260,7 @@ class TurnTests(SessionTestCase):
         When the answer and the interrupt cross, the interrupt is read at the
         prompt; nothing is typed until the prompt it draws has stayed.
         """
-        reply = self.session.ask("hello")
+        reply = self.ask("hello")
         results_of(reply)
         self.settle()
         self.kiro.say("done")
@@ -260,7 +278,7 @@ class TurnTests(SessionTestCase):
         """
         self.kiro.interruptible = False
         self.kiro.obeys_sigterm = False
-        reply = self.session.ask("hello")
+        reply = self.ask("hello")
         results_of(reply)
         self.settle()
         reply.cancel()
@@ -275,7 +293,7 @@ class TurnTests(SessionTestCase):
         """
         A turn that prints too much fails and is interrupted; the session lives on.
         """
-        results = results_of(self.session.ask("hello"))
+        results = results_of(self.ask("hello"))
         self.settle()
         self.kiro.print("y" * 100_001)
         self.settle()
@@ -288,7 +306,7 @@ class TurnTests(SessionTestCase):
         A session that does not confirm its clear is not used again.
         """
         self.kiro.confirms_clear = False
-        results = results_of(self.session.ask("hello"))
+        results = results_of(self.ask("hello"))
         self.settle()
         self.kiro.say("world")
         self.settle()
@@ -303,7 +321,7 @@ class TurnTests(SessionTestCase):
         to wait, and is logged; the session is cleared and serves again.
         """
         detail = "Too many requests, please wait 30 seconds before trying again"
-        results = results_of(self.session.ask("x"))
+        results = results_of(self.ask("x"))
         self.settle()
         self.kiro.print(f"{classic.SPINNER_GONE}{detail}\n\n")
         self.kiro.show_prompt()
@@ -319,7 +337,7 @@ class TurnTests(SessionTestCase):
         """
         A conversation that is too large is the request's failure, not the agent's.
         """
-        results = results_of(self.session.ask("x"))
+        results = results_of(self.ask("x"))
         self.settle()
         detail = "Your conversation is too large to continue"
         self.kiro.print(f"{classic.SPINNER_GONE}{detail}\n")
@@ -334,7 +352,7 @@ class TurnTests(SessionTestCase):
         A failure that leaves a menu fails the turn without waiting for a prompt;
         nothing is chosen, and the turn is interrupted.
         """
-        results = results_of(self.session.ask("x"))
+        results = results_of(self.ask("x"))
         self.settle()
         self.kiro.print("The model you've selected is temporarily unavailable.\n❯ other\n")
         self.settle(0.2)
@@ -348,7 +366,7 @@ class TurnTests(SessionTestCase):
         """
         A session that exits during a turn fails it.
         """
-        results = results_of(self.session.ask("hello"))
+        results = results_of(self.ask("hello"))
         self.settle()
         self.kiro.process.end(signal=9)
         self.settle()
@@ -380,7 +398,7 @@ class TurnTests(SessionTestCase):
         A session whose prompt is lost while it is cleared can no longer be
         trusted, and is ended.
         """
-        results_of(self.session.ask("hello"))
+        results_of(self.ask("hello"))
         self.settle()
         self.kiro.say("done")
         self.kiro.lose_prompt()
@@ -392,7 +410,7 @@ class TurnTests(SessionTestCase):
         """
         An internal error while output is read ends the session, not the server.
         """
-        results = results_of(self.session.ask("hello"))
+        results = results_of(self.ask("hello"))
 
         def fail(event: object) -> None:
             raise ZeroDivisionError
@@ -404,23 +422,18 @@ class TurnTests(SessionTestCase):
         self.assertIsInstance(results[0], SessionLost)
 
 
-class ValidationTests(SessionTestCase):
+class AskAgainTests(SessionTestCase):
     """
-    Tests for replies that are validated before the conversation is cleared.
+    Tests for replies after which the agent is asked again in the same conversation.
     """
 
     def setUp(self) -> None:
         super().setUp()
         self.settle()
-        self.validated: list[Reply] = []
         self.chunks: list[str] = []
 
-    def validate(self, reply: Reply) -> str | None:
-        self.validated.append(reply)
-        return None if "good" in reply.text else "again, please"
-
-    def ask(self) -> list[Any]:
-        results = results_of(self.session.ask("a", self.validate, self.chunks.append))
+    def begin(self) -> list[Any]:
+        results = results_of(self.session.ask("a", self.chunks.append))
         self.settle()
         return results
 
@@ -428,68 +441,94 @@ class ValidationTests(SessionTestCase):
         self.kiro.say(text)
         self.settle(0.3)
 
-    def test_accepted(self) -> None:
+    def test_same_conversation(self) -> None:
         """
-        An answer that is accepted ends the turn.
+        The agent is asked again before the conversation is cleared; both are one turn.
         """
-        results = self.ask()
-        self.say("good")
-        [reply] = results
-        self.assertEqual((reply.repairs, reply.rejected), (0, False))
-        self.assertEqual(self.kiro.typed[:2], ["a", "/clear"])
-
-    def test_repaired(self) -> None:
-        """
-        A rejected answer is repaired in the same conversation, before that is
-        cleared.
-        """
-        results = self.ask()
+        results = self.begin()
+        self.settle(5)
+        since = self.session.since
         self.say("bad")
-        self.assertEqual((results, self.session.state), ([], SessionState.BUSY))
+        self.assertEqual((len(results), self.session.state), (1, SessionState.ANSWERED))
+        again = results_of(self.session.ask_again("again, please"))
+        self.settle()
+        self.assertIs(self.session.state, SessionState.BUSY)
         self.say("good")
-        [reply] = results
-        self.assertEqual((reply.text.split()[1], reply.repairs, reply.rejected), ("good", 1, False))
+        [reply] = again
+        self.assertEqual(reply.text.split()[1], "good")
+        self.session.end_turn()
+        self.settle()
         self.assertEqual(self.kiro.typed[1].partition(",")[0], "again")
         self.assertEqual(self.kiro.typed[2], "/clear")
-        self.assertEqual(self.session.answers, 1)
+        self.assertEqual((self.session.turns, self.session.answers), (1, 1))
+        self.assertGreater(self.session.since, since)
 
-    def test_repair_rejected(self) -> None:
+    def test_turn_has_one_beginning(self) -> None:
         """
-        There is no second repair.
+        Asking again does not make the turn look younger.
         """
-        results = self.ask()
+        self.begin()
+        since = self.session.since
+        self.settle(5)
         self.say("bad")
-        self.say("worse")
-        [reply] = results
-        self.assertEqual((reply.text.split()[1], reply.repairs, reply.rejected), ("worse", 1, True))
-        self.assertEqual(len(self.validated), 2)
-        self.assertEqual(self.kiro.typed[2], "/clear")
+        results_of(self.session.ask_again("again, please"))
+        self.assertEqual(self.session.since, since)
 
     def test_cancelled(self) -> None:
         """
-        A repair that is cancelled is interrupted like any turn, and its late
-        answer is not validated.
+        A second question that is cancelled is interrupted like any turn.
         """
-        results = results_of(reply := self.session.ask("a", self.validate))
-        self.settle()
+        self.begin()
         self.say("bad")
+        again = results_of(reply := self.session.ask_again("again, please"))
+        self.settle()
         reply.cancel()
         self.settle(0.5)
-        self.assertIsInstance(results[0], CancelledError)
-        self.assertEqual(len(self.validated), 1)
+        self.assertIsInstance(again[0], CancelledError)
         self.settle()
         self.assertIs(self.session.state, SessionState.IDLE)
 
     def test_empty_answer(self) -> None:
         """
-        A turn without text may not have begun, so no repair is typed.
+        A turn without text may not have begun, so nothing more is typed into it.
         """
-        results = self.ask()
+        self.begin()
         self.kiro.print(classic.SPINNER_GONE + " \n")
         self.kiro.show_prompt()
         self.settle()
-        [reply] = results
-        self.assertEqual((reply.repairs, reply.rejected), (0, True))
+        with self.assertRaises(CannotAskAgain):
+            self.session.ask_again("again, please")
+        self.session.end_turn()
+        self.settle()
+        self.assertEqual(self.kiro.typed[:2], ["a", "/clear"])
+
+    def test_turn_is_over(self) -> None:
+        """
+        Nothing is typed into a turn that has ended or whose session is being stopped.
+        """
+        self.begin()
+        self.say("bad")
+        self.session.stop("because")
+        with self.assertRaises(CannotAskAgain):
+            self.session.ask_again("again, please")
+        self.session.end_turn()
+        self.settle()
+        self.assertEqual(self.gone, ["because"])
+
+    def test_dies_while_the_caller_decides(self) -> None:
+        """
+        A session that exits between the reply and the decision is gone, and the turn is
+        over.
+        """
+        self.begin()
+        self.say("bad")
+        self.kiro.process.end(signal=9)
+        self.settle()
+        self.assertEqual((self.gone, self.session.busy), (["killed by SIGKILL"], False))
+        with self.assertRaises(CannotAskAgain):
+            self.session.ask_again("again, please")
+        self.session.end_turn()
+        self.assertEqual(self.session.answers, 0)
 
     def test_cancelled_by_on_text(self) -> None:
         """
@@ -501,7 +540,7 @@ class ValidationTests(SessionTestCase):
             chunks.append(text)
             reply.cancel()
 
-        results = results_of(reply := self.session.ask("a", self.validate, cancel))
+        results = results_of(reply := self.session.ask("a", cancel))
         self.settle()
         self.kiro.print(classic.SPINNER_GONE + classic.answer("one\ntwo\nthree"))
         self.settle(0.5)
@@ -514,7 +553,7 @@ class ValidationTests(SessionTestCase):
         """
         The lines of an answer are passed on as they are printed.
         """
-        self.ask()
+        self.begin()
         self.kiro.print(classic.SPINNER_GONE + classic.answer("good\nand more\nand").rstrip())
         self.settle()
         self.assertEqual("".join(self.chunks).split(), ["good", "and", "more"])
@@ -535,35 +574,46 @@ class LateOutputTests(SessionTestCase):
         self.settle()
         self.assertEqual((self.session.state, self.kiro.session), (SessionState.IDLE, 1))
 
-    def turn(self, text: str, validate: ReplyValidator = accept_any) -> list[Any]:
+    def turn(self, text: str) -> Reply:
         """
-        Run a turn in which the agent answers `text`, and return its results.
+        Run a turn in which the agent answers `text`, and return the reply.
         """
-        results = results_of(self.session.ask("a", validate))
+        results = results_of(self.session.ask("a"))
         self.settle()
         self.kiro.chunk(text)
         self.kiro.end_turn()
         self.settle()
-        return results
+        [reply] = results
+        assert isinstance(reply, Reply)
+        return reply
 
-    def require_good(self, reply: Reply) -> str | None:
-        return None if reply.text.endswith("good") else "again, please"
+    def assert_ends(self, state: SessionState, session: int) -> None:
+        """
+        Assert that the turn ends in `state`, with so many sessions of the protocol so far.
+        """
+        self.session.end_turn()
+        self.settle(0.3)
+        self.settle()
+        self.assertEqual((self.session.state, self.kiro.session), (state, session))
 
     def test_kept(self) -> None:
         """
-        An answer is delivered at once; its conversation is used again if no late
-        output arrives for a moment.
+        A conversation is used again if no late output arrives for a moment after its turn.
         """
-        [reply] = self.turn("good")
-        self.assertEqual((reply.text, self.session.state), ("good", SessionState.CLEARING))
+        reply = self.turn("good")
+        self.assertEqual((reply.text, reply.more_may_follow), ("good", True))
+        self.session.end_turn()
+        self.assertIs(self.session.state, SessionState.CLEARING)
+        self.assertFalse(self.session.busy)
         self.settle(0.3)
         self.assertEqual((self.session.state, self.kiro.session), (SessionState.IDLE, 1))
 
     def test_late_while_waiting(self) -> None:
         """
-        Output that arrives shortly after an answer ends the conversation.
+        Output that arrives shortly after a turn ends the conversation.
         """
         self.turn("good")
+        self.session.end_turn()
         self.kiro.chunk("more")
         self.settle()
         self.settle()
@@ -574,40 +624,111 @@ class LateOutputTests(SessionTestCase):
         Output that arrives while the session is idle ends the conversation.
         """
         self.turn("good")
-        self.settle(0.3)
+        self.assert_ends(SessionState.IDLE, 1)
         self.kiro.chunk("more")
         self.settle()
         self.settle()
         self.assertEqual((self.session.state, self.kiro.session), (SessionState.IDLE, 2))
 
-    def test_completed_by_late_output(self) -> None:
+    def test_read_on(self) -> None:
         """
-        A rejected answer is completed by its late output, then its conversation
+        A caller that reads on gets the answer with its late output; then the conversation
         ends.
         """
-        results = self.turn("go", self.require_good)
-        self.assertEqual((results, self.session.state), ([], SessionState.BUSY))
+        self.turn("go")
+        results = results_of(self.session.read_on())
+        self.assertIs(self.session.state, SessionState.BUSY)
         self.kiro.chunk("od")
         self.settle()
         [reply] = results
-        self.assertEqual((reply.text, reply.repairs, reply.rejected), ("good", 0, False))
-        self.settle()
-        self.assertEqual((self.session.state, self.kiro.session), (SessionState.IDLE, 2))
+        self.assertEqual((reply.text, reply.more_may_follow), ("good", True))
+        self.assert_ends(SessionState.IDLE, 2)
 
-    def test_repaired(self) -> None:
+    def test_nothing_follows(self) -> None:
         """
-        Without late output the answer is repaired, and its conversation ends.
+        Without late output, a caller that reads on gets the same answer after a moment, and
+        may ask again; the conversation ends.
         """
-        results = self.turn("bad", self.require_good)
-        self.settle(0.3)
+        self.turn("bad")
+        results = results_of(self.session.read_on())
+        self.settle(0.2)
+        self.assertEqual(results, [])
+        self.settle(0.2)
+        [reply] = results
+        self.assertEqual((reply.text, reply.more_may_follow), ("bad", False))
+        results = results_of(self.session.ask_again("again, please"))
+        self.settle()
         self.assertEqual(self.kiro.typed, ["a", "again, please"])
         self.kiro.chunk("good")
         self.kiro.end_turn()
         self.settle()
-        [reply] = results
-        self.assertEqual((reply.text, reply.repairs), ("good", 1))
+        self.assertEqual(results[0].text, "good")
+        self.assert_ends(SessionState.IDLE, 2)
+
+    def test_late_while_the_caller_decides(self) -> None:
+        """
+        Output that arrives between the reply and the decision is not lost.
+        """
+        self.turn("go")
+        self.kiro.chunk("o")
+        self.settle()
+        self.assertIs(self.session.state, SessionState.ANSWERED)
+        results = results_of(self.session.read_on())
+        self.kiro.chunk("d")
+        self.settle()
+        self.assertEqual(results[0].text, "good")
+        self.assert_ends(SessionState.IDLE, 2)
+
+    def test_cancelled_while_reading_on(self) -> None:
+        """
+        A caller may stop waiting for late output; the conversation ends.
+        """
+        self.turn("bad")
+        results = results_of(reply := self.session.read_on())
+        reply.cancel()
+        self.assertIsInstance(results[0], CancelledError)
+        self.settle(0.5)
         self.settle()
         self.assertEqual((self.session.state, self.kiro.session), (SessionState.IDLE, 2))
+
+    def test_dies_while_reading_on(self) -> None:
+        """
+        A session that exits while its caller reads on fails the turn.
+        """
+        self.turn("bad")
+        results = results_of(self.session.read_on())
+        self.kiro.process.end(signal=9)
+        self.settle()
+        self.assertIsInstance(results[0], SessionLost)
+
+
+class TableTests(SynchronousTestCase):
+    """
+    Tests for the table of the state machine.
+    """
+
+    def test_complete(self) -> None:
+        """
+        Every state is in the table, can be reached, and leads to the end.
+        """
+        self.assertEqual([*TABLE], [*SessionState])
+        following = {
+            state: {row.next_state for rows in triggers.values() for row in rows} - {None}
+            for state, triggers in TABLE.items()
+        }
+        reached = {SessionState.STARTING}.union(*following.values())
+        self.assertEqual(reached, set(SessionState))
+        for state in SessionState:
+            if state is not SessionState.GONE:
+                self.assertIn(SessionState.GONE, following[state])
+
+    def test_no_row_is_hidden(self) -> None:
+        """
+        Only the last row of a trigger has no condition, so every row can be taken.
+        """
+        for triggers in TABLE.values():
+            for rows in triggers.values():
+                self.assertTrue(all(row.condition is not None for row in rows[:-1]))
 
 
 class StopTests(SessionTestCase):
@@ -634,7 +755,7 @@ class StopTests(SessionTestCase):
         Stopping a session fails its turn.
         """
         self.settle()
-        results = results_of(self.session.ask("hello"))
+        results = results_of(self.ask("hello"))
         self.settle()
         self.session.stop("because")
         self.settle()
@@ -670,7 +791,7 @@ class AllowTests(SessionTestCase):
         A request to use a tool is allowed, this one time.
         """
         self.settle()
-        results = results_of(self.session.ask("hello"))
+        results = results_of(self.ask("hello"))
         self.settle()
         self.kiro.ask_approval()
         self.settle()
@@ -690,7 +811,7 @@ class JournalTests(SessionTestCase):
         The answer is the one that the journal has.
         """
         self.settle()
-        results = results_of(self.session.ask("hello"))
+        results = results_of(self.ask("hello"))
         self.settle()
         self.kiro.say("as it was drawn")
         self.settle()
@@ -712,7 +833,7 @@ class EmptyJournalTests(SessionTestCase):
         The answer is the one that the terminal shows.
         """
         self.settle()
-        results = results_of(self.session.ask("hello"))
+        results = results_of(self.ask("hello"))
         self.settle()
         self.kiro.say("as it was drawn")
         self.settle()
@@ -748,7 +869,7 @@ class QuietTests(SessionTestCase):
         for aborted in (False, True):
             self.setUp()
             self.settle(0.5)
-            reply = self.session.ask("two\nlines")
+            reply = self.ask("two\nlines")
             results = results_of(reply)
             self.settle()
             self.assertEqual(self.kiro.typed, ["two lines"])
@@ -771,6 +892,6 @@ class QuietTests(SessionTestCase):
         """
         self.settle(0.5)
         with self.assertRaises(PromptTooLarge):
-            self.session.ask("x" * 5000)
+            self.ask("x" * 5000)
         self.assertIs(self.session.state, SessionState.IDLE)
         self.assertEqual(self.kiro.typed, [])
