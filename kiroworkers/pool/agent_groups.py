@@ -101,8 +101,7 @@ class AgentGroups:
         Stop waiting for requests to finish and for agents to quit.
         """
         for group in self:
-            group.dispatcher.skip_drain()
-            group.dispatcher.worker_pool.stop_now()
+            group.dispatcher.stop_now()
 
     def restart_workers(self, reason: str) -> None:
         """
@@ -112,4 +111,4 @@ class AgentGroups:
             reason: Why, for the log.
         """
         for group in self:
-            group.dispatcher.worker_pool.restart_all(reason)
+            group.dispatcher.restart_workers(reason)

@@ -15,7 +15,7 @@ class AutoscalePolicy:
     Attributes:
         workers: The smallest number of workers.
         max_workers: The largest number of workers.
-        min_spare: The number of workers that should be idle, or will be shortly.
+        min_spare: The number of workers that should be idle, or about to become idle.
         max_spare: The number of idle workers above which workers are retired.
     """
 
@@ -30,7 +30,7 @@ class AutoscalePolicy:
 
         Args:
             count: The current number of workers.
-            free: How many of them are idle, or will be shortly.
+            free: How many of them are idle, or about to become idle.
             waiting: The number of requests in the queue.
         """
         wanted = count + waiting + self.min_spare - free

@@ -1,5 +1,5 @@
 """
-Delay the restart of sessions that end by themselves, exponentially and with jitter.
+Delay the restart of sessions that end by themselves, with exponential backoff and jitter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class BackoffPolicy:
             consecutive failure.
         max_delay: The longest delay, in seconds; also the interval at which a worker
             that has failed is tried again.
-        burst: The number of consecutive failures after which a worker has failed.
+        burst: The number of consecutive failures after which a worker counts as failed.
         stable_after: Seconds after which a session that gave no answer counts as
             stable, so that its end is not a failure.
     """
@@ -55,7 +55,7 @@ class Backoff:
     @property
     def failed(self) -> bool:
         """
-        Return whether the worker has failed so often that it is only tried rarely.
+        Return whether the worker has failed so often that it is retried only rarely.
         """
         return self.consecutive_failures >= self._policy.burst
 

@@ -3,14 +3,14 @@ Queue items by fair share between clients, then by priority and arrival.
 
 The client that has the fewest turns running is served first.  Among clients with
 equally many, each has one turn per round, and gets its own most urgent item
-served.  So no client can hold more of the pool than others that wait, however many
-requests it makes, and a client that is alone can use all of it.
+served.  So no client can hold more of the pool than the others that are waiting, however
+many requests it makes, but a client that is alone can use all of it.
 
-Each step of priority is worth a head start of some seconds, so nothing waits for
-ever behind more urgent items that arrive later.
+Each step of priority is worth a head start of some seconds, so nothing waits forever behind
+more urgent items that arrive later.
 
-Every operation costs the logarithm of the number of waiting items, except the
-choice of the item to evict from a full queue, which is linear.
+Every operation takes time logarithmic in the number of waiting items, except choosing the
+item to evict from a full queue, which is linear.
 """
 
 from __future__ import annotations
@@ -176,9 +176,9 @@ class FairQueue(Generic[T]):
 
     def turns_ahead(self, client: str, priority: int) -> int:
         """
-        Return how many turns at least would begin before that of a new item.
+        Return the least number of turns that would begin before that of a new item.
 
-        These are the client's own items that are as urgent, and one item of each
+        These are the client's own items that are at least as urgent, and one item of each
         client that is served before it.
 
         Args:
@@ -244,7 +244,7 @@ class FairQueue(Generic[T]):
 
     def _next_round(self) -> None:
         """
-        Begin the next round, and forget the absent clients, which may have a turn again.
+        Begin the next round, and forget the absent clients: their next turn is due.
         """
         self._round += 1
         for name in self._absent:
@@ -258,7 +258,7 @@ class FairQueue(Generic[T]):
 
     def _update_rank(self, client: _Client[T]) -> None:
         """
-        Put `client` in its place among the clients, after a change of its items or turns.
+        Put `client` in its place among the clients after its items or turns have changed.
         """
         client.version = next(self._numbers)
         if client.rank is not None:
@@ -280,10 +280,10 @@ class FairQueue(Generic[T]):
 
     def _mark_absent(self, client: _Client[T]) -> None:
         """
-        Forget a client that has nothing here, or remember it until its next turn is due.
+        Forget a client with no items and no turns, or remember it until its next turn is due.
 
-        Without that, a client that sends one request at a time would get more turns
-        than its share.
+        If it were forgotten at once, a client that sends one request at a time would get
+        more turns than its share.
         """
         if client.round <= self._round:
             del self._clients[client.name]

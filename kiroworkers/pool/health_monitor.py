@@ -15,8 +15,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from kiroworkers.pool.dispatcher import Dispatcher
 from kiroworkers.pool.worker import Worker, WorkerSnapshot
-from kiroworkers.pool.workers import WorkerPool
 
 
 @frozen
@@ -26,9 +26,8 @@ class HealthLimits:
 
     Attributes:
         idle: The longest time without a request.
-        stuck: The longest time in any one state other than idle.  Each of these
-            states has a shorter time-out of its own, so this only finds workers
-            whose time-out has failed.
+        stuck: The longest time in any one state other than idle.  Each of these states has a
+            shorter timeout of its own, so this only finds workers whose timeout has failed.
     """
 
     idle: float
@@ -54,12 +53,12 @@ class HealthMonitor(Service):
     Check the workers of a pool at a fixed interval.
 
     Each check logs one line per worker; restarts workers that are stuck, or whose
-    session is too old, uses too much memory or was idle for too long; and retires
-    workers that were not needed since the previous check.
+    session is too old, uses too much memory or has been idle for too long; and retires
+    workers that have not been needed since the previous check.
 
     Args:
         clock: The reactor's clock.
-        worker_pool: The workers to check.
+        dispatcher: The dispatcher whose workers are checked.
         interval: Seconds between two checks.
         limits: The limits above which a worker is restarted.
         measure: Returns the bytes of memory that each of the given process groups
@@ -71,13 +70,13 @@ class HealthMonitor(Service):
     def __init__(
         self,
         clock: IReactorTime,
-        worker_pool: WorkerPool,
+        dispatcher: Dispatcher,
         interval: float,
         limits: HealthLimits,
         measure: Callable[[Collection[int]], Mapping[int, int]],
     ) -> None:
         self._clock = clock
-        self._worker_pool = worker_pool
+        self._worker_pool = dispatcher.worker_pool
         self._interval = interval
         self._limits = limits
         self._measure = measure

@@ -11,7 +11,7 @@ from statistics import median
 from attrs import define, field
 
 #: The number of turns that are remembered, and for how many seconds.  Older turns
-#: say little about the agent's present speed, and must not reject requests for ever.
+#: say little about the agent's present speed, and must not reject requests forever.
 _MAX_TURNS = 100
 _MAX_AGE = 600.0
 
@@ -35,14 +35,14 @@ class LatencyTracker:
 
     def add(self, now: float, seconds: float) -> None:
         """
-        Record that a turn ended at `now` after so many `seconds`.
+        Record that a turn ended at `now`, after `seconds` seconds.
         """
         self._turns.append((now, seconds))
         self._sorted = None
 
     def is_reliable(self, now: float) -> bool:
         """
-        Return whether enough recent turns are known to reject requests by them.
+        Return whether there are enough recent turns to base a rejection on.
         """
         return len(self._recent(now)) >= _MIN_TURNS
 
@@ -75,8 +75,7 @@ def estimate_wait(ahead: int, running: Sequence[float], typical: float) -> float
     Args:
         ahead: The number of turns that begin before it.
         running: For each worker that can take requests, the seconds since its
-            current turn began; infinity for a worker that is idle, or will be
-            shortly.
+            current turn began; infinity for a worker that is idle, or about to become idle.
         typical: The typical duration of a turn, in seconds.
     """
     if not running:

@@ -15,12 +15,11 @@ class RecyclePolicy:
     Hold the limits after which a session is replaced by a new one.
 
     Attributes:
-        max_requests: The smallest number of answers that a session may give.
-        jitter: The largest number of answers that is added to it at random, so that
-            workers are not all recycled at once.
+        max_requests: The number of answers after which a session is replaced.
+        jitter: The largest random number that is added to `max_requests`, so that workers
+            are not all recycled at once.
         max_age: The longest life of a session, in seconds.
-        memory_max: The most memory that its process and all children may use, in
-            bytes.
+        memory_max: The maximum memory that its process and all children may use, in bytes.
     """
 
     max_requests: int

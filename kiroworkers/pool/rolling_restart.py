@@ -1,8 +1,8 @@
 """
-Restart workers one at a time, so that the pool never lacks more than one of them.
+Restart workers one at a time, so that at most one is missing from the pool.
 
 Where memory allows a second session, the successor starts before the old session
-ends, and the pool lacks none.
+ends, and none is missing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kiroworkers.pool.worker import Worker
 
 class RollingRestart:
     """
-    Keep the workers that are due for a restart, and restart them in that order.
+    Queue the workers that are due for a restart, and restart them in the order they were added.
 
     Args:
         can_overlap: Returns whether there is memory to start the worker's successor

@@ -5,6 +5,9 @@ Only the worker restarts its session: whatever ends a session, and however many
 callers have asked for a restart, the worker starts exactly one successor.  During a
 restart it may have two sessions: the current one, and the successor, which takes
 over between two turns as soon as it is ready.
+
+A worker is a state machine: `WorkerState` has its states, and the end of this module its
+transitions.  ``docs/architecture.rst`` shows them as a diagram.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum
 from random import Random
-from typing import Protocol
+from typing import Concatenate, ParamSpec, Protocol
 
 from attrs import frozen
+from automat import TypeMachine, TypeMachineBuilder
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -22,21 +26,22 @@ from twisted.logger import Logger
 from kiroworkers.conversations import AgentFailure
 from kiroworkers.pool.backoff import Backoff, BackoffPolicy
 from kiroworkers.pool.recycling import RecyclePolicy
-from kiroworkers.session.session import (
-    Reply,
-    ReplyValidator,
-    Session,
-    SessionState,
-    accept_any,
-)
+from kiroworkers.session.session import CannotAskAgain, Reply, Session, SessionState
 
 #: The states in which a session is answering a request, or can answer one shortly.
-_HEALTHY = {SessionState.IDLE, SessionState.BUSY, SessionState.CLEARING}
+_HEALTHY = {
+    SessionState.IDLE,
+    SessionState.BUSY,
+    SessionState.ANSWERED,
+    SessionState.CLEARING,
+}
+
+_P = ParamSpec("_P")
 
 
 class SessionFactory(Protocol):
     """
-    Represent what makes the sessions of a worker.
+    Make the sessions of a worker.
     """
 
     def __call__(
@@ -59,17 +64,17 @@ class Supervisor(Protocol):
 
     def worker_idle(self, worker: Worker, /) -> None:
         """
-        Handle that `worker` became ready for a request.
+        Give a request to `worker`, which has become ready.
         """
 
     def worker_due(self, worker: Worker, reason: str, /) -> None:
         """
-        Handle that `worker` needs a new session, at a suitable time.
+        Give `worker` a new session at a suitable time.
         """
 
     def session_failed(self, worker: Worker, failure: AgentFailure, /) -> bool:
         """
-        Handle that a session of `worker` ended because of `failure`.
+        React to the end of a session of `worker`, which was caused by `failure`.
 
         Returns:
             Whether the failure affects every session, so that the worker must not
@@ -83,27 +88,54 @@ class Supervisor(Protocol):
 
     def sessions_changed(self, worker: Worker, /) -> None:
         """
-        Handle that a session of `worker` became ready or ended.
+        Handle a change: a session of `worker` became ready or ended.
         """
 
 
-class DownReason(Enum):
+class WorkerState(Enum):
     """
-    Represent why a worker has no session; the values appear in ``GET /health``.
+    Represent the state of a worker.
+
+    ``GET /health`` shows the value while the worker has no session, and the state of the
+    session otherwise.
 
     Attributes:
-        BACKOFF: The next session starts after a delay.
+        UNSTARTED: The worker has not been started yet.
+        STARTING: The first session is starting, or one that follows a failure.
+        RENEWING: A session is starting after one that ended as planned.
+        SERVING: The session has shown its prompt, and answers requests.
+        REPLACING: The session answers requests, and its successor is starting.
+        FINISHING: The session ends after its turn, and another starts at once.
+        ABORTING: The session is being terminated, and another starts at once.
+        DRAINING: The session ends after its turn, and no other starts.
+        STOPPING: The session ends because the server is stopping.
+        UNDECIDED: The session has ended, and what follows is decided in the same moment.
+        WAITING: The next session starts after a delay.
         FAILED: Sessions failed so often that another is tried only rarely.
-        CIRCUIT_OPEN: No session of the agent could answer at present.
+        HELD: The circuit is open: no session of the agent can answer at present.
         DRAINED: An operator took the worker out of service.
-        ENDED: The server is stopping.
+        ENDED: The last session has ended because the server is stopping.
     """
 
-    BACKOFF = "waiting"
+    UNSTARTED = "unstarted"
+    STARTING = "starting"
+    RENEWING = "renewing"
+    SERVING = "serving"
+    REPLACING = "replacing"
+    FINISHING = "finishing"
+    ABORTING = "aborting"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    UNDECIDED = "undecided"
+    WAITING = "waiting"
     FAILED = "failed"
-    CIRCUIT_OPEN = "held"
+    HELD = "held"
     DRAINED = "drained"
     ENDED = "ended"
+
+
+#: The states in which a session accepts requests, one after another.
+_ACCEPTING = (WorkerState.SERVING, WorkerState.REPLACING)
 
 
 @frozen
@@ -115,7 +147,7 @@ class WorkerSnapshot:
 
     Attributes:
         name: The worker's name, such as ``worker1``.
-        state: The state of the session, or the value of the `DownReason`.
+        state: The state of the session or, without one, of the worker.
         healthy: Whether the worker is answering a request, or can answer one shortly.
         idle: Whether the worker is ready for a request.
         pid: The id of the session's process; None without one.
@@ -144,6 +176,35 @@ class WorkerSnapshot:
     last_error: str | None
     last_screen: str
     next_start: float | None
+
+
+class _Inputs(Protocol):
+    """
+    Define the inputs of a worker's state machine.
+
+    Some change nothing in some states.  Each returns `None`, so an input that is made
+    within another is queued rather than refused.
+    """
+
+    # What the pool wants.
+    def start(self) -> None: ...
+    def restart(self, reason: str) -> None: ...
+    def abort(self, reason: str) -> None: ...
+    def drain(self) -> None: ...
+    def stop(self, now: bool) -> None: ...
+
+    # What becomes of the sessions; `successor_ready` only while no turn is in progress.
+    def session_ready(self) -> None: ...
+    def session_gone(self) -> None: ...
+    def start_successor(self) -> None: ...
+    def successor_ready(self) -> None: ...
+    def successor_gone(self) -> None: ...
+
+    # What follows a session that its worker did not end; otherwise it is `start`.
+    def renew(self) -> None: ...
+    def hold(self) -> None: ...
+    def back_off(self, delay: float) -> None: ...
+    def fail(self, delay: float) -> None: ...
 
 
 class Worker:
@@ -179,16 +240,13 @@ class Worker:
         self._backoff = Backoff(backoff_policy, rng)
         self._recycle_policy = recycle_policy
         self._supervisor = supervisor
+        self._machine = MACHINE(self)
+        self._state = WorkerState.UNSTARTED
+        self._postponed: list[Callable[[], None]] = []
         self._session: Session | None = None
         self._successor: Session | None = None
         self._ending: set[Session] = set()
-        self._down_reason = DownReason.BACKOFF
         self._backoff_timer: IDelayedCall | None = None
-        self._end_reason: str | None = None
-        self._drained = False
-        self._stopped = False
-        self._restart_at_once = False
-        self._ended_as_planned = False
         self._answers_left = 0
         self._ended_at = clock.seconds()
         self._answered = 0
@@ -201,11 +259,7 @@ class Worker:
         """
         Return whether the worker is ready for a request.
         """
-        return (
-            self._session is not None
-            and self._session.state is SessionState.IDLE
-            and self._end_reason is None
-        )
+        return self._session is not None and self._session.state is SessionState.IDLE
 
     @property
     def turn_started_at(self) -> float | None:
@@ -218,13 +272,13 @@ class Worker:
     @property
     def warming(self) -> bool:
         """
-        Return whether the session starts or clears its conversation, and is idle next.
+        Return whether the session is starting or clearing its conversation, and will be idle next.
         """
         session = self._session
         return (
             session is not None
             and session.state in (SessionState.STARTING, SessionState.CLEARING)
-            and self._end_reason is None
+            and self._state not in (WorkerState.FINISHING, WorkerState.DRAINING)
         )
 
     @property
@@ -240,27 +294,28 @@ class Worker:
         Return whether the worker is answering a request, or can answer one shortly.
         """
         session = self._session
-        if session is None or self._stopped or self._drained:
+        if session is None or self._state in (WorkerState.DRAINING, WorkerState.STOPPING):
             return False
-        # A session that ends as planned is replaced without a delay.
-        starting = session.state is SessionState.STARTING and self._ended_as_planned
-        leaving = session.exhausted or self._end_reason is not None
-        return session.state in _HEALTHY or starting or leaving
+        # What ends as planned is replaced without a delay.
+        renewing = self._state is WorkerState.RENEWING and session.state is SessionState.STARTING
+        leaving = session.exhausted or self._state is WorkerState.FINISHING
+        return session.state in _HEALTHY or renewing or leaving
 
     @property
     def in_backoff(self) -> bool:
         """
         Return whether the next session starts only after a delay.
         """
-        return self._backoff_timer is not None
+        return self._state in (WorkerState.WAITING, WorkerState.FAILED)
 
     @property
     def restarting(self) -> bool:
         """
-        Return whether a restart is in progress: a session starts or is about to end.
+        Return whether a restart is in progress: a session is starting or about to end.
         """
         starting = self._session is not None and self._session.state is SessionState.STARTING
-        return starting or self._successor is not None or self._end_reason is not None
+        ending = self._state in (WorkerState.FINISHING, WorkerState.DRAINING)
+        return starting or self._successor is not None or ending
 
     @property
     def started_at(self) -> float:
@@ -274,14 +329,14 @@ class Worker:
         """
         Return whether the worker has no session because the circuit is open.
         """
-        return self._session is None and self._down_reason is DownReason.CIRCUIT_OPEN
+        return self._state is WorkerState.HELD
 
     @property
     def drained(self) -> bool:
         """
         Return whether the worker was taken out of service.
         """
-        return self._drained
+        return self._state in (WorkerState.DRAINED, WorkerState.DRAINING)
 
     @property
     def gone(self) -> bool:
@@ -296,29 +351,16 @@ class Worker:
         """
         Start a session unless there is one; this also puts a drained worker back to work.
         """
-        self._drained = False
-        self._cancel_backoff()
-        if self._session is None and not self._stopped:
-            session = self._make_session()
-            self._use(session)
-            self._launch(session)
+        self._apply(self._machine.start)
 
-    def ask(
-        self,
-        prompt: str,
-        validate: ReplyValidator = accept_any,
-        on_text: Callable[[str], None] | None = None,
-    ) -> Deferred[Reply]:
+    def ask(self, prompt: str, on_text: Callable[[str], None] | None = None) -> Deferred[Reply]:
         """
-        Send `prompt` to the session of an idle worker.
+        Send `prompt` to the worker's session, which must be idle.
 
-        Call `end_turn` after the result was delivered, whether it is a reply or a
-        failure.
+        Call `end_turn` when the result has been used, whether it is a reply or a failure.
 
         Args:
             prompt: The text to send to the agent.
-            validate: Called with each reply; it returns the prompt that asks for a
-                correction, or None to accept the reply.
             on_text: Called with each piece of the answer.
 
         Returns:
@@ -327,26 +369,46 @@ class Worker:
         """
         session = self._session
         assert session is not None and self.idle, "the worker must be idle"
-        reply = session.ask(prompt, validate, on_text)
+        reply = session.ask(prompt, on_text)
         if session.single_use and self._supervisor.has_memory_for_successor(self):
             # It ends after this turn; the next request need not wait for a start.
-            self._start_successor()
-        return reply.addCallback(self._count_answer)
+            self._apply(self._machine.start_successor)
+        return reply
+
+    def ask_again(self, prompt: str) -> Deferred[Reply]:
+        """
+        Send `prompt` in the conversation of the answered turn; see `Session.ask_again`.
+        """
+        if self._session is None:
+            raise CannotAskAgain
+        return self._session.ask_again(prompt)
+
+    def read_on(self) -> Deferred[Reply]:
+        """
+        Wait for the rest of an answered turn's output; see `Session.read_on`.
+        """
+        assert self._session is not None, "its turn was answered"
+        return self._session.read_on()
 
     def end_turn(self) -> None:
         """
-        Finish a turn, after its result was delivered.
+        End a turn whose result has been used.
 
-        This lets a successor that is ready take over, and schedules the restart of
-        a session that has given its last answer.
+        The session clears its conversation.  A successor that is ready takes over, and the
+        restart of a session that has given its last answer is scheduled.
         """
         session = self._session
+        if session is not None and session.answered:
+            self._answered += 1
+            self._answers_left -= 1
+            session.end_turn()
         if self._successor is not None:
-            self._switch_to_successor()
+            self._switch_if_ready()
         elif (
             session is not None
+            and self._state is WorkerState.SERVING
             and self._answers_left <= 0
-            and not (session.single_use or self._drained)
+            and not session.single_use
         ):
             self._supervisor.worker_due(self, f"gave {session.answers} answers")
 
@@ -358,44 +420,24 @@ class Worker:
             reason: Why, for the log.
             overlap: Whether the successor starts before the old session ends.
         """
-        if self._stopped:
-            return
-        if self._successor is not None and self._session is not None and self._session.single_use:
-            # This successor was started for the next turn, and before the reason for
-            # the restart.
-            self._dismiss_successor(reason)
-            self._start_successor()
-            return
-        if self.restarting:
-            return
-        self._log.info("{name}: restarting: {reason}", name=self.name, reason=reason)
-        if self._session is None:
-            self.start()
-        elif overlap:
-            self._start_successor()
+        if overlap and self._state is WorkerState.SERVING:
+            self._log_restart(reason)
+            self._apply(self._machine.start_successor)
         else:
-            self._end_when_idle(reason)
+            self._apply(self._machine.restart, reason)
 
     def restart_now(self, reason: str) -> None:
         """
-        Stop the session even in the middle of a turn, and start another without a delay.
+        Stop the session even in the middle of a turn, and start another without delay.
         """
-        if self._session is not None and not self._stopped:
-            self._log.warn("{name}: restarting now: {reason}", name=self.name, reason=reason)
-            self._restart_at_once = True
-            self._session.stop(reason)
+        if self._session is not None:
+            self._apply(self._machine.abort, reason)
 
     def drain(self) -> None:
         """
         Take the worker out of service after its turn, until `start` is called.
         """
-        self._drained = True
-        self._cancel_backoff()
-        self._dismiss_successor("drained")
-        if self._session is None:
-            self._down_reason = DownReason.DRAINED
-        else:
-            self._end_when_idle("drained")
+        self._apply(self._machine.drain)
 
     def stop(self, now: bool = False) -> None:
         """
@@ -405,13 +447,7 @@ class Worker:
             now: Whether to terminate the processes instead of asking the agents to
                 quit.
         """
-        self._stopped = True
-        self._cancel_backoff()
-        for session in self._sessions():
-            if now:
-                session.stop("the server is stopping")
-            else:
-                session.quit("the server is stopping")
+        self._apply(self._machine.stop, now)
 
     def recycle_reason(self, memory: int | None) -> str | None:
         """
@@ -436,7 +472,7 @@ class Worker:
             failures = 0
         return WorkerSnapshot(
             name=self.name,
-            state=self._down_reason.value if session is None else session.state.value,
+            state=self._state.value if session is None else session.state.value,
             healthy=self.healthy,
             idle=self.idle,
             pid=None if session is None else session.pid,
@@ -453,9 +489,181 @@ class Worker:
 
     # What happens to the worker's sessions.
 
+    def _session_idle(self, session: Session) -> None:
+        if session is self._successor:
+            self._switch_if_ready()
+        elif session is self._session and not self._switch_if_ready():
+            if self._state in _ACCEPTING:
+                # The end of every turn: no state changes, so the machine need not be asked.
+                self._offer()
+            else:
+                self._apply(self._machine.session_ready)
+
+    def _switch_if_ready(self) -> bool:
+        """
+        Let the successor take over, and return whether that was possible.
+
+        It is not while a turn is in progress.
+        """
+        old, new = self._session, self._successor
+        if new is None or new.state is not SessionState.IDLE or old is None or old.busy:
+            return False
+        self._apply(self._machine.successor_ready)
+        return True
+
+    def _session_gone(self, session: Session, reason: str) -> None:
+        if session in self._ending:
+            self._ending.discard(session)
+        elif session is self._successor:
+            self._successor = None
+            self._record_error(session, reason)
+            self._apply(self._machine.successor_gone)
+            self._report_failure(session)
+        elif session is self._session:
+            self._session = None
+            self._ended_at = self._clock.seconds()
+            self._apply(self._machine.session_gone)
+            if self._state is WorkerState.UNDECIDED:
+                self._decide(session, reason)
+        self._supervisor.sessions_changed(self)
+
+    def _decide(self, session: Session, reason: str) -> None:
+        """
+        Decide what follows a session that its worker did not end.
+        """
+        machine = self._machine
+        if session.exhausted:
+            self._apply(machine.renew)
+            return
+        self._record_error(session, reason)
+        outage = self._successor is None and self._report_failure(session)
+        if self._state is not WorkerState.UNDECIDED:
+            return  # The supervisor has stopped or started the worker.
+        if outage:
+            self._apply(machine.hold)
+        elif self._successor is not None or session.aborted:
+            self._apply(machine.start)
+        else:
+            lifetime = self._clock.seconds() - session.started_at
+            delay = self._backoff.delay_after(lifetime, session.answers)
+            self._apply(machine.fail if self._backoff.failed else machine.back_off, delay)
+
+    def _report_failure(self, session: Session) -> bool:
+        failure = session.failure
+        return failure is not None and self._supervisor.session_failed(self, failure)
+
+    def _record_error(self, session: Session, reason: str) -> None:
+        self._last_error = reason
+        self._last_screen = session.last_screen
+        self._log.warn("{name}: session ended: {reason}", name=self.name, reason=reason)
+
+    # What the transitions do.
+
+    def _apply(self, input: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
+        """
+        Make an input, then the calls that its transition has postponed.
+
+        A transition postpones every call to the supervisor.  The supervisor may call the
+        worker in turn and expects the effect at once, but an input that is made within
+        another is queued.
+        """
+        input(*args, **kwargs)
+        postponed, self._postponed = self._postponed, []
+        for call in postponed:
+            call()
+
+    def _start(self) -> None:
+        """
+        Start a session, or use the successor, which was started before.
+        """
+        self._cancel_backoff()
+        successor, self._successor = self._successor, None
+        self._use(successor or self._make_session())
+        if successor is not None and successor.state is SessionState.IDLE:
+            self._machine.session_ready()
+
+    def _start_again(self, reason: str) -> None:
+        self._log_restart(reason)
+        self._start()
+
+    def _back_off(self, delay: float) -> None:
+        self._backoff_timer = self._clock.callLater(delay, self.start)
+        self._log.warn(
+            "{name}: {state}; the next session starts in {delay:.3g} s",
+            name=self.name,
+            state=self._state.value,
+            delay=delay,
+        )
+
+    def _announce(self) -> None:
+        """
+        Log that a new session is ready, and notify the supervisor.
+        """
+        self._log.info("{name}: ready", name=self.name)
+        self._last_screen = ""
+        self._postponed += [lambda: self._supervisor.sessions_changed(self), self._offer]
+
+    def _offer(self) -> None:
+        """
+        Let the supervisor give the worker a request.
+        """
+        if self.idle:
+            self._supervisor.worker_idle(self)
+
+    def _finish(self, reason: str) -> None:
+        self._log_restart(reason)
+        self._end_when_idle(reason)
+
+    def _quit(self) -> None:
+        self._end_when_idle("its last turn is over")
+
+    def _start_successor(self) -> None:
+        self._successor = self._make_session()
+
+    def _replace_successor(self, reason: str) -> None:
+        """
+        Replace a successor that was started for the next turn, before there was a reason.
+        """
+        if self._session is not None and self._session.single_use:
+            self._dismiss_successor(reason)
+            self._start_successor()
+
+    def _switch(self) -> None:
+        """
+        Make the successor the current session, and end the old one.
+        """
+        old, new = self._session, self._successor
+        assert old is not None and new is not None, "there are two sessions"
+        self._successor = None
+        self._use(new)
+        self._ending.add(old)
+        old.quit("its successor is ready")
+        self._announce()
+
+    def _abort(self, reason: str) -> None:
+        assert self._session is not None, "there is a session to end"
+        self._log.warn("{name}: restarting now: {reason}", name=self.name, reason=reason)
+        self._session.stop(reason)
+
+    def _drain(self) -> None:
+        self._cancel_backoff()
+        self._dismiss_successor("drained")
+        self._end_when_idle("drained")
+
+    def _stop(self, now: bool) -> None:
+        self._cancel_backoff()
+        for session in self._sessions():
+            if now:
+                session.stop("the server is stopping")
+            else:
+                session.quit("the server is stopping")
+        if self._successor is not None:
+            self._ending.add(self._successor)
+            self._successor = None
+
     def _make_session(self) -> Session:
         """
-        Return a session that is not started yet.
+        Return a session that starts after the transition.
         """
         self._starts += 1
         session = self._new_session(
@@ -463,6 +671,7 @@ class Worker:
             lambda: self._session_idle(session),
             lambda reason: self._session_gone(session, reason),
         )
+        self._postponed.append(lambda: self._launch(session))
         return session
 
     def _launch(self, session: Session) -> None:
@@ -473,147 +682,28 @@ class Worker:
         else:
             self._log.info("{name}: started, pid {pid}", name=self.name, pid=session.pid)
 
-    def _start_successor(self) -> None:
+    def _use(self, session: Session) -> None:
         """
-        Start the session that takes over from the current one.
+        Make `session` the current one, which receives the requests.
         """
-        if self._successor is None:
-            self._successor = self._make_session()
-            self._launch(self._successor)
+        self._session = session
+        self._answers_left = self._recycle_policy.draw_max_answers(self._rng)
+
+    def _end_when_idle(self, reason: str) -> None:
+        """
+        End the session, if there is one, unless it is in a turn or clears its conversation.
+        """
+        session = self._session
+        if session is not None and session.state is SessionState.STARTING:
+            session.stop(reason)
+        elif session is not None and session.state is SessionState.IDLE:
+            session.quit(reason)
 
     def _dismiss_successor(self, reason: str) -> None:
         if self._successor is not None:
             successor, self._successor = self._successor, None
             self._ending.add(successor)
             successor.stop(reason)
-
-    def _use(self, session: Session) -> None:
-        """
-        Make `session` the current one, which receives the requests.
-        """
-        self._session = session
-        self._end_reason = None
-        self._restart_at_once = False
-        self._answers_left = self._recycle_policy.draw_max_answers(self._rng)
-
-    def _session_idle(self, session: Session) -> None:
-        if session is self._successor:
-            self._switch_to_successor()
-        elif session is self._session:
-            if self._end_reason is not None:
-                session.quit(self._end_reason)
-            elif session.turns == 0:
-                self._announce_ready()
-            else:
-                self._supervisor.worker_idle(self)
-
-    def _switch_to_successor(self) -> None:
-        """
-        Make the successor the current session, if it is ready and no turn is in progress.
-        """
-        old, new = self._session, self._successor
-        if new is None or new.state is not SessionState.IDLE or (old is not None and old.busy):
-            return
-        self._successor = None
-        self._use(new)
-        if old is not None:
-            self._ending.add(old)
-            old.quit("its successor is ready")
-        self._announce_ready()
-
-    def _announce_ready(self) -> None:
-        """
-        Log that a new session is ready, and notify the supervisor.
-        """
-        self._log.info("{name}: ready", name=self.name)
-        self._last_screen = ""
-        self._supervisor.sessions_changed(self)
-        if self.idle:
-            self._supervisor.worker_idle(self)
-
-    def _end_when_idle(self, reason: str) -> None:
-        """
-        End the session as soon as it is idle.
-        """
-        assert self._session is not None, "there is a session to end"
-        self._end_reason = reason
-        if self._session.state is SessionState.STARTING:
-            self._session.stop(reason)
-        elif self._session.state is SessionState.IDLE:
-            self._session.quit(reason)
-
-    def _count_answer(self, reply: Reply) -> Reply:
-        self._answered += 1
-        self._answers_left -= 1
-        return reply
-
-    def _session_gone(self, session: Session, reason: str) -> None:
-        if session in self._ending:
-            self._ending.discard(session)
-        elif session is self._successor:
-            # The current session is not affected.
-            self._successor = None
-            if not self._stopped:
-                self._record_error(session, reason)
-                self._report_failure(session)
-        elif session is self._session:
-            self._session = None
-            self._ended_at = self._clock.seconds()
-            self._replace(session, reason)
-        self._supervisor.sessions_changed(self)
-
-    def _replace(self, session: Session, reason: str) -> None:
-        """
-        Decide what follows the current session, which has ended: a session or a wait.
-        """
-        self._ended_as_planned = (
-            self._restart_at_once or session.exhausted or self._end_reason is not None
-        )
-        self._restart_at_once, self._end_reason = False, None
-        if self._stopped:
-            self._down_reason = DownReason.ENDED
-            return
-        if not self._ended_as_planned:
-            self._record_error(session, reason)
-        successor, self._successor = self._successor, None
-        if self._drained:
-            self._down_reason = DownReason.DRAINED
-        elif successor is not None:
-            self._use(successor)
-            if successor.state is SessionState.IDLE:
-                self._announce_ready()
-        elif self._ended_as_planned:
-            self.start()
-        elif self._report_failure(session):
-            self._down_reason = DownReason.CIRCUIT_OPEN
-        elif session.aborted:
-            self.start()
-        else:
-            self._back_off(session)
-
-    def _report_failure(self, session: Session) -> bool:
-        failure = session.failure
-        return failure is not None and self._supervisor.session_failed(self, failure)
-
-    def _back_off(self, session: Session) -> None:
-        """
-        Start the next session after a delay.
-        """
-        lifetime = self._clock.seconds() - session.started_at
-        delay = self._backoff.delay_after(lifetime, session.answers)
-        self._down_reason = DownReason.FAILED if self._backoff.failed else DownReason.BACKOFF
-        self._backoff_timer = self._clock.callLater(delay, self.start)
-        self._log.warn(
-            "{name}: {state}; the next session starts in {delay:.3g} s",
-            name=self.name,
-            state=self._down_reason.value,
-            delay=delay,
-        )
-
-    def _record_error(self, session: Session, reason: str) -> None:
-        self._last_error = reason
-        self._last_screen = session.last_screen
-        self._log.warn("{name}: session ended: {reason}", name=self.name, reason=reason)
 
     def _cancel_backoff(self) -> None:
         if self._backoff_timer is not None:
@@ -624,3 +714,107 @@ class Worker:
     def _sessions(self) -> list[Session]:
         sessions = (self._session, self._successor, *self._ending)
         return [session for session in sessions if session is not None]
+
+    def _log_drained(self) -> None:
+        self._log.info("{name}: drained", name=self.name)
+
+    def _log_restart(self, reason: str) -> None:
+        self._log.info("{name}: restarting: {reason}", name=self.name, reason=reason)
+
+
+def _build_machine() -> TypeMachine[_Inputs, Worker]:
+    """
+    Return the state machine of workers.
+    """
+    builder = TypeMachineBuilder(_Inputs, Worker)
+    # The first of them is the initial state.
+    states = {state: builder.state(state.value) for state in WorkerState}
+
+    def on(
+        input: Callable[Concatenate[_Inputs, _P], None],
+        *sources: WorkerState,
+        to: WorkerState | None = None,
+        do: Callable[Concatenate[Worker, _P], None] | None = None,
+    ) -> None:
+        """
+        Declare what follows `input` in each state of `sources`.
+
+        Args:
+            input: One of the inputs.
+            *sources: The states in which this happens.
+            to: The next state; None if the state stays.
+            do: Called after the worker has entered the next state.
+        """
+        for source in sources:
+            target = source if to is None else to
+            states[source].upon(input).to(states[target])(_entering(target, do))
+
+    state = WorkerState
+    inputs = _Inputs
+    without = (state.UNSTARTED, state.UNDECIDED, state.WAITING, state.FAILED, state.HELD)
+    starting = (state.STARTING, state.RENEWING)
+    restarting = (state.FINISHING, state.ABORTING)
+    stopped = (state.STOPPING, state.ENDED)
+
+    on(inputs.start, *without, to=state.STARTING, do=Worker._start)
+    on(inputs.start, state.DRAINED, to=state.RENEWING, do=Worker._start)
+    on(inputs.start, state.DRAINING, to=state.FINISHING)
+    on(inputs.start, *starting, *_ACCEPTING, *restarting, *stopped)
+
+    on(inputs.restart, *without, to=state.STARTING, do=Worker._start_again)
+    on(inputs.restart, state.DRAINED, to=state.RENEWING, do=Worker._start_again)
+    on(inputs.restart, state.SERVING, to=state.FINISHING, do=Worker._finish)
+    on(inputs.restart, state.REPLACING, do=Worker._replace_successor)
+    on(inputs.restart, *starting, *restarting, state.DRAINING, *stopped)
+
+    on(inputs.abort, *starting, *_ACCEPTING, to=state.ABORTING, do=Worker._abort)
+    on(inputs.abort, *restarting, state.DRAINING, do=Worker._abort)
+    on(inputs.abort, state.STOPPING)
+
+    on(inputs.drain, *starting, *_ACCEPTING, *restarting, to=state.DRAINING, do=Worker._drain)
+    on(inputs.drain, *without, to=state.DRAINED, do=Worker._drain)
+    on(inputs.drain, state.DRAINING, state.DRAINED, *stopped)
+
+    on(inputs.stop, *starting, *_ACCEPTING, *restarting, to=state.STOPPING, do=Worker._stop)
+    on(inputs.stop, state.DRAINING, to=state.STOPPING, do=Worker._stop)
+    on(inputs.stop, *without, state.DRAINED, to=state.ENDED, do=Worker._stop)
+    on(inputs.stop, *stopped, do=Worker._stop)
+
+    on(inputs.session_ready, *starting, to=state.SERVING, do=Worker._announce)
+    on(inputs.session_ready, state.FINISHING, state.DRAINING, do=Worker._quit)
+
+    on(inputs.session_gone, *starting, *_ACCEPTING, to=state.UNDECIDED)
+    on(inputs.session_gone, *restarting, to=state.RENEWING, do=Worker._start)
+    on(inputs.session_gone, state.DRAINING, to=state.DRAINED, do=Worker._log_drained)
+    on(inputs.session_gone, state.STOPPING, to=state.ENDED)
+
+    on(inputs.start_successor, state.SERVING, to=state.REPLACING, do=Worker._start_successor)
+    on(inputs.start_successor, state.REPLACING)
+    on(inputs.successor_ready, state.REPLACING, to=state.SERVING, do=Worker._switch)
+    on(inputs.successor_ready, state.ABORTING, to=state.SERVING, do=Worker._switch)
+    on(inputs.successor_gone, state.REPLACING, to=state.SERVING)
+    on(inputs.successor_gone, state.ABORTING)
+
+    on(inputs.renew, state.UNDECIDED, to=state.RENEWING, do=Worker._start)
+    on(inputs.hold, state.UNDECIDED, to=state.HELD)
+    on(inputs.back_off, state.UNDECIDED, to=state.WAITING, do=Worker._back_off)
+    on(inputs.fail, state.UNDECIDED, to=state.FAILED, do=Worker._back_off)
+    return builder.build()
+
+
+def _entering(
+    state: WorkerState, do: Callable[Concatenate[Worker, _P], None] | None
+) -> Callable[Concatenate[_Inputs, Worker, _P], None]:
+    """
+    Return a function that records the state that a worker enters, then calls `do`.
+    """
+
+    def enter(_: _Inputs, worker: Worker, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        worker._state = state
+        if do is not None:
+            do(worker, *args, **kwargs)
+
+    return enter
+
+
+MACHINE = _build_machine()

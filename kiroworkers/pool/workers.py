@@ -15,7 +15,7 @@ from twisted.logger import Logger
 
 from kiroworkers.conversations import AgentFailure
 from kiroworkers.pool.autoscaling import AutoscalePolicy
-from kiroworkers.pool.circuit_breaker import CircuitBreaker, LoginPolicy, affects_all_sessions
+from kiroworkers.pool.circuit_breaker import CircuitBreaker, LoginPolicy
 from kiroworkers.pool.rolling_restart import RollingRestart
 from kiroworkers.pool.worker import Supervisor, Worker, WorkerSnapshot
 
@@ -43,7 +43,7 @@ class WorkerPool:
         autoscale_policy: The initial limits of the number of workers.
         login: How to find out whether a user is logged in to the agent.
         has_free_memory: Returns whether the machine has this many bytes to spare.
-        on_idle: Called when a worker became ready for a request.
+        on_idle: Called when a worker becomes ready for a request.
         on_circuit_open: Called when no worker can answer for some time.
         name_prefix: The part of a worker's name before its number.
     """
@@ -101,7 +101,7 @@ class WorkerPool:
         """
         Return, for each healthy worker, the seconds since its turn began.
 
-        The value is infinity for a worker that is idle, or will be shortly.
+        The value is infinity for a worker that is idle, or about to become idle.
         """
         now = self._clock.seconds()
         ages = []
@@ -177,12 +177,12 @@ class WorkerPool:
                 return
             worker = self._new_worker(self._unused_name(), self)
             self._workers.append(worker)
-            self._log.info("{name}: added, {n} now", name=worker.name, n=len(self._workers))
+            self._log.info("{name}: added, pool size {n}", name=worker.name, n=len(self._workers))
             worker.start()
 
     def shrink(self) -> None:
         """
-        Retire the workers that were not needed since the previous call.
+        Retire the workers that have not been needed since the previous call.
         """
         spare, self._min_idle = self._min_idle, self._count_idle()
         self._retire(self.autoscale_policy.scale_down_by(len(self._workers), spare))
@@ -233,7 +233,7 @@ class WorkerPool:
 
     def record_memory_use(self, sizes: Sequence[int]) -> None:
         """
-        Record the memory use of the sessions, from which that of a new one is estimated.
+        Record the memory use of the sessions, to estimate that of a new one.
 
         Args:
             sizes: The bytes that each session uses.
@@ -252,7 +252,7 @@ class WorkerPool:
         Returns:
             Whether the failure affects every session.
         """
-        if not affects_all_sessions(failure.kind):
+        if not failure.kind.affects_all_sessions:
             return False
         self.circuit_breaker.open(failure, at_start)
         if not self.circuit_breaker.half_open:
@@ -263,32 +263,32 @@ class WorkerPool:
 
     def worker_idle(self, worker: Worker) -> None:
         """
-        Give `worker` a request, as a `Supervisor`.
+        Give `worker` a request; part of `Supervisor`.
         """
         self._on_idle()
         self._rolling_restart.advance()
 
     def worker_due(self, worker: Worker, reason: str) -> None:
         """
-        Schedule the restart of `worker`, as a `Supervisor`.
+        Schedule the restart of `worker`; part of `Supervisor`.
         """
         self._rolling_restart.add(worker, reason)
 
     def session_failed(self, worker: Worker, failure: AgentFailure) -> bool:
         """
-        Open the circuit if `failure` affects every session, as a `Supervisor`.
+        Open the circuit if `failure` affects every session; part of `Supervisor`.
         """
         return self.record_failure(failure, at_start=True)
 
     def has_memory_for_successor(self, worker: Worker) -> bool:
         """
-        Return whether there is memory for a second session, as a `Supervisor`.
+        Return whether there is memory for a second session; part of `Supervisor`.
         """
         return self._has_free_memory(self._session_size)
 
     def sessions_changed(self, worker: Worker) -> None:
         """
-        Handle that a session of `worker` became ready or ended, as a `Supervisor`.
+        Handle a change of the sessions of `worker`; part of `Supervisor`.
         """
         if worker in self._retiring and worker.gone:
             self._retiring.remove(worker)
@@ -348,7 +348,7 @@ class WorkerPool:
         candidates.sort(key=lambda worker: (worker.pgid is not None, not worker.idle))
         for worker in candidates[: max(0, number)]:
             self._workers.remove(worker)
-            self._log.info("{name}: retired, {n} now", name=worker.name, n=len(self._workers))
+            self._log.info("{name}: retired, pool size {n}", name=worker.name, n=len(self._workers))
             self.drain(worker)
             if not worker.gone:
                 self._retiring.append(worker)

@@ -20,16 +20,15 @@ def pool_json(dispatcher: Dispatcher) -> dict[str, Any]:
     circuit breaker is open, or ``trying`` if the breaker lets the next request through
     as a probe.
     """
-    worker_pool = dispatcher.worker_pool
-    policy, circuit_breaker = worker_pool.autoscale_policy, worker_pool.circuit_breaker.snapshot()
+    policy, circuit = dispatcher.autoscale_policy, dispatcher.circuit()
     limits = {"workers": policy.workers, "maxWorkers": policy.max_workers}
     if dispatcher.draining:
         return {"state": "draining", "detail": "The server is shutting down", **limits}
-    if circuit_breaker is not None:
+    if circuit is not None:
         return {
-            "state": "trying" if circuit_breaker.half_open else circuit_breaker.kind,
-            "detail": circuit_breaker.detail,
-            "retryAfter": circuit_breaker.retry_after,
+            "state": "trying" if circuit.half_open else circuit.kind,
+            "detail": circuit.detail,
+            "retryAfter": circuit.retry_after,
             **limits,
         }
     if dispatcher.paused:
@@ -64,7 +63,7 @@ def readiness_json(group: AgentGroup) -> dict[str, Any]:
     The result also names the healthy workers and, if none can take work, the reason.
     """
     state = pool_json(group.dispatcher)
-    healthy = [worker.name for worker in group.dispatcher.worker_pool.snapshots() if worker.healthy]
+    healthy = [worker.name for worker in group.dispatcher.workers() if worker.healthy]
     if healthy and state["state"] in ("serving", "trying"):
         return {"ready": True, "workers": healthy}
     if state["state"] == "serving":

@@ -14,7 +14,7 @@ from kiroworkers.conversations import load_dialect
 from kiroworkers.errors import InvalidInput
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import dispatcher_in, results_of
+from tests.memory import dispatcher_in, results_of, submit_to
 
 
 def group_in(name: str, reactor: MemoryReactor | None = None, **changes: Any) -> AgentGroup:
@@ -41,7 +41,7 @@ class AgentGroupsTests(SynchronousTestCase):
         self.reactor.advance(0)
 
     def ask(self, group: AgentGroup, prompt: str) -> list[Any]:
-        result = results_of(group.dispatcher.submit(prompt))
+        result = results_of(submit_to(group.dispatcher, prompt))
         self.reactor.advance(0)
         return result
 

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from kiroworkers.pool.dispatcher import Dispatcher
 from kiroworkers.pool.health_monitor import HealthLimits, HealthMonitor
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import RECYCLING, dispatcher_in, results_of
+from tests.memory import RECYCLING, dispatcher_in, results_of, submit_to
 
 
 @implementer(ILogObserver)
@@ -42,7 +42,7 @@ class HealthMonitorTests(SynchronousTestCase):
         )
         self.monitor = HealthMonitor(
             self.reactor,
-            self.dispatcher.worker_pool,
+            self.dispatcher,
             60.0,
             HealthLimits(idle=300, stuck=1000),
             lambda pgids: dict.fromkeys(pgids, self.size),
@@ -62,7 +62,7 @@ class HealthMonitorTests(SynchronousTestCase):
         Each check logs a line per worker, and types nothing.
         """
         self.reactor.advance(15)
-        results_of(self.dispatcher.submit("a"))
+        results_of(submit_to(self.dispatcher, "a"))
         self.reactor.pump([0, 45])
         self.assertEqual(
             self.lines,
@@ -97,7 +97,7 @@ class HealthMonitorTests(SynchronousTestCase):
         """
         An idle worker is not restarted while the other one is busy.
         """
-        results_of(self.dispatcher.submit("a"))
+        results_of(submit_to(self.dispatcher, "a"))
         self.run_checks(10)
         self.assertEqual(len(self.reactor.programs), 2)
         self.reactor.programs[0].say("A")
@@ -109,7 +109,7 @@ class HealthMonitorTests(SynchronousTestCase):
         """
         A worker is restarted when none of its own time-outs has ended its turn.
         """
-        results_of(self.dispatcher.submit("a"))
+        results_of(submit_to(self.dispatcher, "a"))
         self.reactor.advance(1000)
         self.assertEqual(len(self.reactor.programs), 2)
         self.run_checks(1)
@@ -121,7 +121,7 @@ class HealthMonitorTests(SynchronousTestCase):
         """
         worker = self.dispatcher.worker_pool.workers[0]
         self.patch(worker, "restart_now", lambda reason: 1 / 0)
-        results_of(self.dispatcher.submit("a"))
+        results_of(submit_to(self.dispatcher, "a"))
         self.run_checks(20)
         self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
         self.assertEqual(len(self.lines) - sum("failed" in line for line in self.lines), 40)
@@ -132,7 +132,7 @@ class HealthMonitorTests(SynchronousTestCase):
         the other worker is busy.
         """
         self.has_memory = True
-        results_of(self.dispatcher.submit("a"))
+        results_of(submit_to(self.dispatcher, "a"))
         self.run_checks(6)
         self.assertEqual(len(self.reactor.programs), 3)
         self.assertEqual(self.reactor.running, {1000, 1002})
@@ -145,7 +145,7 @@ class HealthMonitorTests(SynchronousTestCase):
         pool = dispatcher_in(self.reactor, workers=1, recycling=policy)
         self.monitor_only(pool)
         for _ in range(6):
-            results_of(pool.submit("a"))
+            results_of(submit_to(pool, "a"))
             self.reactor.advance(0)
             self.reactor.programs[2].say("A")
             self.reactor.advance(60)
@@ -159,7 +159,7 @@ class HealthMonitorTests(SynchronousTestCase):
         self.monitor_only(pool)
         self.run_checks(1)
         self.assertEqual(len(self.reactor.programs), 3)
-        results = results_of(pool.submit("a"))
+        results = results_of(submit_to(pool, "a"))
         self.size = 1001
         self.run_checks(1)
         self.assertEqual(len(self.reactor.programs), 4)
@@ -178,7 +178,7 @@ class HealthMonitorTests(SynchronousTestCase):
         pool.startService()
         monitor = HealthMonitor(
             self.reactor,
-            pool.worker_pool,
+            pool,
             60.0,
             HealthLimits(idle=300, stuck=1000),
             lambda pgids: dict.fromkeys(pgids, self.size),

@@ -9,7 +9,8 @@ from typing import Any
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.pool.worker import Worker
+from kiroworkers.conversations import AgentFailure
+from kiroworkers.pool.worker import MACHINE, Worker, WorkerState
 from kiroworkers.session.session import Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.memory import RECYCLING, MemoryLine, MemorySupervisor, new_worker_in, results_of
@@ -250,6 +251,55 @@ class WorkerTests(WorkerTestCase):
         self.assertEqual(self.reactor.running, {1001})
         self.assertEqual(self.worker.snapshot().consecutive_failures, 0)
 
+    def test_restart_now_in_overlap(self) -> None:
+        """
+        `restart_now` leaves the successor alone, which takes over when the session is gone.
+        """
+        self.patch(self.reactor, "_make", silent)
+        self.reactor.programs[0].obeys_sigterm = False
+        self.ask("hello")
+        self.worker.restart("tired", overlap=True)
+        self.worker.restart_now("stuck")
+        self.assertFalse(self.worker.healthy)
+        self.worker.restart("very tired", overlap=False)
+        self.reactor.advance(5)
+        self.assertEqual(self.reactor.running, {1001})
+        self.assertEqual((self.state(), self.worker.healthy), ("starting", True))
+        self.reactor.programs[1].show_prompt()
+        self.reactor.advance(0)
+        self.assertTrue(self.worker.idle)
+        self.assertEqual(self.worker.snapshot().last_error, None)
+
+    def test_successor_fails_while_aborting(self) -> None:
+        """
+        If both sessions of a worker end, it starts a third one.
+        """
+        self.patch(self.reactor, "_make", silent)
+        self.reactor.programs[0].obeys_sigterm = False
+        self.worker.restart("tired", overlap=True)
+        self.worker.restart_now("stuck")
+        self.die()
+        self.assertEqual(self.reactor.running, {1000})
+        self.reactor.advance(5)
+        self.assertEqual((self.reactor.running, len(self.reactor.programs)), ({1002}, 3))
+
+    def test_healthy_while_starting(self) -> None:
+        """
+        A worker whose session starts is healthy only if the last one ended as planned.
+        """
+        worker = new_worker_in(self.reactor)("worker2", self.supervisor)
+        self.assertEqual(worker.snapshot().state, "unstarted")
+        worker.start()
+        self.assertEqual((worker.snapshot().state, worker.healthy), ("starting", False))
+        self.reactor.advance(0)
+        self.patch(self.reactor, "_make", silent)
+        worker.restart("tired", overlap=False)
+        self.reactor.advance(0)
+        self.assertEqual((worker.snapshot().state, worker.healthy), ("starting", True))
+        self.die()
+        self.reactor.advance(5)
+        self.assertEqual((worker.snapshot().state, worker.healthy), ("starting", False))
+
     def test_aborted(self) -> None:
         """
         A session that was stopped because a cancelled turn did not end has a successor
@@ -308,6 +358,22 @@ class WorkerTests(WorkerTestCase):
         self.worker.restart("go on", overlap=False)
         self.reactor.advance(0)
         self.assertTrue(self.worker.idle)
+
+    def test_start_while_draining(self) -> None:
+        """
+        A worker that is put back to work before its turn is over ends that session, which
+        was told to, and starts another at once.
+        """
+        results = self.ask("hello")
+        self.worker.drain()
+        self.assertTrue(self.worker.drained)
+        self.worker.start()
+        self.assertFalse(self.worker.drained)
+        self.assertTrue(self.worker.healthy)
+        self.reactor.advance(0)
+        self.assertIn("hello", results[0].text)
+        self.reactor.advance(0)
+        self.assertEqual((self.worker.idle, self.reactor.running), (True, {1001}))
 
     def test_drain_in_backoff(self) -> None:
         """
@@ -412,6 +478,62 @@ class FailureTests(WorkerTestCase):
         """
         self.fail_to_start(affects_all=False)
         self.assertEqual(self.state(), "waiting")
+
+    def test_stopped_by_supervisor(self) -> None:
+        """
+        A worker that is stopped when it reports a failure stays stopped.
+        """
+
+        class StoppingSupervisor(MemorySupervisor):
+            def session_failed(self, worker: Worker, failure: AgentFailure) -> bool:
+                worker.stop()
+                return True
+
+        self.supervisor = StoppingSupervisor()
+        self.worker = new_worker_in(self.reactor)("worker2", self.supervisor)
+        self.begin(self.worker)
+        self.fail_to_start(affects_all=True)
+        self.assertEqual((self.state(), self.worker.gone), ("ended", True))
+
+
+class MachineTests(WorkerTestCase):
+    """
+    Tests for the worker's state machine.
+    """
+
+    def test_complete(self) -> None:
+        """
+        Whatever the pool wants of a worker, and the end of its session, is provided for in
+        every state in which it may happen.
+        """
+        accepted = {
+            (old.name, name) for old, name, *_ in MACHINE.__automat_automaton__.allTransitions()
+        }
+        states = {state.value for state in WorkerState}
+        down = {"unstarted", "undecided", "waiting", "failed", "held", "drained", "ended"}
+        for name in ("start", "restart", "drain", "stop"):
+            self.assertEqual({state for state, input in accepted if input == name}, states)
+        for name in ("abort", "session_gone"):
+            self.assertEqual({state for state, input in accepted if input == name}, states - down)
+
+    def test_supervisor_calls_back(self) -> None:
+        """
+        What the supervisor does while it is notified has an effect at once.
+        """
+        restarting: list[bool] = []
+
+        class RestartingSupervisor(MemorySupervisor):
+            def worker_idle(self, worker: Worker) -> None:
+                if not restarting:
+                    worker.restart("because", overlap=True)
+                    restarting.append(worker.restarting)
+
+        worker = new_worker_in(self.reactor)("worker2", RestartingSupervisor())
+        self.begin(worker)
+        self.assertEqual(restarting, [True])
+        self.assertEqual(worker.snapshot().starts, 2)
+        self.reactor.advance(0)
+        self.assertEqual((worker.idle, worker.restarting), (True, False))
 
 
 class SingleUseTests(SynchronousTestCase):

@@ -11,12 +11,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.conversations import AgentFailure
+from kiroworkers.errors import FailureKind
 from kiroworkers.pool.autoscaling import AutoscalePolicy
 from kiroworkers.pool.circuit_breaker import LoginPolicy
 from kiroworkers.pool.dispatcher import Dispatcher
 from kiroworkers.session.session import Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import RECYCLING, LoggedOut, dispatcher_in, results_of
+from tests.memory import RECYCLING, LoggedOut, dispatcher_in, results_of, submit_to
 
 
 class WorkerPoolTestCase(SynchronousTestCase):
@@ -37,7 +38,7 @@ class WorkerPoolTestCase(SynchronousTestCase):
         return MemoryKiro(lambda prompt: None) if self.logged_in else LoggedOut()
 
     def ask(self, *prompts: str) -> list[list[Any]]:
-        results = [results_of(self.dispatcher.submit(prompt)) for prompt in prompts]
+        results = [results_of(submit_to(self.dispatcher, prompt)) for prompt in prompts]
         self.reactor.advance(0)
         return results
 
@@ -337,7 +338,7 @@ class CircuitBreakerTests(WorkerPoolTestCase):
         """
         self.start(workers=3, login=LoginPolicy(lambda: succeed(True), 60.0))
         self.worker_pool.drain(self.worker_pool.workers[2])
-        self.worker_pool.record_failure(AgentFailure("login_expired", "it ended"))
+        self.worker_pool.record_failure(AgentFailure(FailureKind.LOGIN_EXPIRED, "it ended"))
         self.reactor.advance(60)
         self.assertEqual(self.states(), ["idle", "idle", "drained"])
         self.assertEqual(self.reactor.running, {1003, 1004})
@@ -347,7 +348,9 @@ class CircuitBreakerTests(WorkerPoolTestCase):
         A failure that concerns one session does not open the circuit.
         """
         self.start()
-        self.assertFalse(self.worker_pool.record_failure(AgentFailure("network", "it is gone")))
+        self.assertFalse(
+            self.worker_pool.record_failure(AgentFailure(FailureKind.NETWORK, "it is gone"))
+        )
         self.assertFalse(self.worker_pool.circuit_breaker.is_open)
 
     def test_during_login_check(self) -> None:
