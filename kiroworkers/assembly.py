@@ -35,7 +35,7 @@ from kiroworkers.workspaces.workspaces import Workspaces
 
 class Assembly:
     """
-    Make the parts of one server, as its settings ask for.
+    Make the parts of one server, as its settings specify.
 
     Args:
         reactor: The reactor that everything runs on.
@@ -116,14 +116,14 @@ class Assembly:
         timeouts = settings.startup_timeout, settings.request_timeout, settings.cancel_timeout
         return HealthMonitor(
             self._reactor,
-            dispatcher.worker_pool,
+            dispatcher,
             settings.check_interval,
             HealthLimits(idle=settings.idle_timeout, stuck=sum(timeouts) + settings.stop_timeout),
             memory_by_group,
         )
 
     def _login_check(self, agent: Agent) -> LoginCheck | None:
-        arguments = agent.dialect.login_arguments
+        arguments = agent.dialect.start.login_arguments
         if not arguments:
             return None
         command = (agent.executable, *arguments)
@@ -192,7 +192,7 @@ def _journal(dialect: Dialect, command: agent_process.Command, limit: int) -> Jo
     """
     Return where a session that runs `command` keeps its journal, or None if it keeps none.
     """
-    folder, home = dialect.journal, command.environment.get("HOME")
+    folder, home = dialect.answer.journal, command.environment.get("HOME")
     if not folder or not home:
         return None
     return JournalFolder(Path(home) / folder, limit, partial(token_hex, 8))

@@ -1,5 +1,5 @@
 """
-Read the texts that options are given as: numbers, durations, sizes, paths, lists.
+Read the values of options from text: numbers, durations, sizes, paths, lists.
 
 Each reader takes the text of a flag or of an environment variable and returns the
 option's value, or raises `ValueError` with the rest of a sentence that begins with
@@ -44,17 +44,33 @@ _HOST_PATTERN = re.compile(r"[A-Za-z0-9.:*?_-]+")
 _VARIABLE_PATTERN = re.compile(r"([a-z0-9][a-z0-9-]*:)?[A-Za-z0-9_*?\[\]!-]+")
 
 
-def option(default: T, default_text: str, read: Callable[[str], T], help_text: str) -> T:
+def option(
+    default: T,
+    default_text: str,
+    read: Callable[[str], T],
+    help_text: str,
+    *,
+    is_boolean: bool = False,
+    is_repeatable: bool = False,
+) -> T:
     """
     Return a field of `Settings`.
 
     Args:
-        default: The value where the operator gives none.
+        default: The value if the operator gives none.
         default_text: The default as the operator would write it; empty to show none.
         read: The reader of the option's text.
         help_text: What the option does, in sentences for the operator.
+        is_boolean: Whether the flag stands alone, without a value.
+        is_repeatable: Whether the flag may be given more than once.
     """
-    metadata = {"default_text": default_text, "read": read, "help_text": help_text}
+    metadata = {
+        "default_text": default_text,
+        "read": read,
+        "help_text": help_text,
+        "is_boolean": is_boolean,
+        "is_repeatable": is_repeatable,
+    }
     # attrs' own convention: a field is typed as the value that it will hold.
     return field(default=default, metadata=metadata)
 
@@ -166,7 +182,7 @@ def boolean(text: str) -> bool:
 
 def origins(text: str) -> tuple[str, ...]:
     """
-    Read the origins whose pages may call from a browser.
+    Read the origins whose pages may call the server from a browser.
 
     The text is `none`, `loopback`, `*`, or a list such as
     `https://a.example,https://b.example:8443`.
@@ -241,7 +257,7 @@ class AgentCount:
 
     Attributes:
         agent: `auto`, the name of a built-in dialect, or the absolute path of a dialect file.
-        workers: The number of workers; 0 for that of --workers.
+        workers: The number of workers; 0 for the value of --workers.
     """
 
     agent: str

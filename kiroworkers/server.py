@@ -20,7 +20,6 @@ from twisted.logger import Logger
 
 from kiroworkers.assembly import Assembly
 from kiroworkers.errors import CannotStart, InvalidSetting
-from kiroworkers.jobs.job import StoredResponse
 from kiroworkers.jobs.service import JobService
 from kiroworkers.pool.agent_groups import AgentGroups
 from kiroworkers.process.watchdog import Watchdog
@@ -30,7 +29,6 @@ from kiroworkers.tasks import BadTask, Catalogue, Task
 from kiroworkers.web.app import Application
 from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.connection_limits import ConnectionLimiter
-from kiroworkers.web.errors import error_json
 from kiroworkers.web.jobs import job_json
 from kiroworkers.web.limits import RequestLimits
 from kiroworkers.web.listener import Listener
@@ -52,28 +50,14 @@ _GC_THRESHOLDS = (10_000, 10, 10)
 
 class Server(MultiService):
     """
-    Run everything that serves requests, from the port to the agents' processes.
-
-    The port comes first, so that a server whose port is taken starts no session.
+    Make the parts of a server when it starts, and run them.
     """
-
-    _log = Logger()
 
     def __init__(self, reactor: Any, settings: Settings) -> None:
         super().__init__()
         self._reactor = reactor
         self._settings = settings
-        self._watchdog = Watchdog(reactor)
-        self._groups: AgentGroups | None = None
-        self._tasks: Catalogue | None = None
-        self._workspaces: Workspaces | None = None
-        self._needs_state_dir = False
-        self._job_service: JobService | None = None
-        self._connections: ConnectionLimiter | None = None
-        self._authorizer = Authorizer(rate_limiter=new_rate_limiter(reactor, settings))
-        # Registered before anything else registers, so that it is called last.
-        self._exit_status = 0
-        atexit.register(self._exit_with_status)
+        self._exit_status = ExitStatus()
 
     def privilegedStartService(self) -> None:
         """
@@ -81,68 +65,98 @@ class Server(MultiService):
 
         Raises:
             CannotStart: If an agent, a task file or the address cannot be used.
-            InvalidSetting: If the file of tokens is no longer valid.
+            InvalidSetting: If the token file is no longer valid.
         """
         # Here, not in `__init__`: the current folder, the environment and PATH
         # are those of the process that will run.
-        settings = self._settings
-        folder = settings.repo_path or Path.cwd()
-        self._workspaces = workspaces = self._new_workspaces(folder)
-        assembly = Assembly(self._reactor, settings, self._watchdog, workspaces, folder)
+        running = RunningServer(self._reactor, self._settings, self._exit_status)
+        running.setServiceParent(self)
+        super().privilegedStartService()
+
+
+class RunningServer(MultiService):
+    """
+    Run everything that serves requests, from the port to the agents' processes.
+
+    The port is opened first, so that a server whose port is taken starts no sessions.
+
+    Args:
+        reactor: Runs everything.
+        settings: The settings of the server.
+        exit_status: Set when requests are left unfinished.
+
+    Raises:
+        CannotStart: If an agent or a task file cannot be used.
+        InvalidSetting: If the token file is no longer valid.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, settings: Settings, exit_status: ExitStatus) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._settings = settings
+        self._exit_status = exit_status
+        self._watchdog = Watchdog(reactor)
+        self._folder = settings.repo_path or Path.cwd()
+        self._workspaces = new_workspaces(reactor, settings, self._folder)
+        assembly = Assembly(reactor, settings, self._watchdog, self._workspaces, self._folder)
         self._groups = groups = AgentGroups(assembly.groups())
-        state_dirs = any(group.agent.dialect.state_dirs for group in groups)
-        self._needs_state_dir = state_dirs or workspaces.workdir is not Workdir.SHARED
         check = partial(check_tasks, groups=groups, longest=settings.request_timeout)
         self._tasks = Catalogue(settings.tasks, check)
         try:
             self._reload_tasks()
         except BadTask as error:
             raise CannotStart(f"kiroworkers: {error}") from None
+        self._authorizer = Authorizer(rate_limiter=new_rate_limiter(reactor, settings))
         self._reload_tokens()
-        self._job_service = job_service = JobService(
-            self._reactor,
-            settings,
-            groups,
-            self._tasks,
-            lambda error: StoredResponse(*error_json(error)),
-            job_json,
-        )
-        application = Application(self._reactor, groups, self._tasks, self._authorizer, job_service)
-        site = ApiSite(self._reactor, application.resource(), request_limits(settings))
+        self._job_service = JobService(reactor, settings, groups, self._tasks, job_json)
+        application = Application(reactor, groups, self._tasks, self._authorizer, self._job_service)
+        site = ApiSite(reactor, application.resource(), request_limits(settings))
         self._connections = ConnectionLimiter(
             site, settings.max_connections, settings.max_connections_per_address
         )
-        listener = Listener(self._reactor, settings, self._connections)
+        listener = Listener(reactor, settings, self._connections)
         dispatchers = [group.dispatcher for group in groups]
         monitors = map(assembly.new_monitor, dispatchers)
-        for service in (listener, *dispatchers, *monitors, job_service):
+        for service in (listener, *dispatchers, *monitors, self._job_service):
             service.setServiceParent(self)
-        signals = Signals(self._reactor, self._reactor.stop, self._stop_now, self._reload)
+
+    def privilegedStartService(self) -> None:
+        """
+        Open the port, and log which agents answer.
+
+        Raises:
+            CannotStart: If the address cannot be used.
+        """
+        signals = Signals(self._reactor, self._reactor.stop, self._groups.stop_now, self._reload)
         self._reactor.callWhenRunning(signals.install)
         super().privilegedStartService()
-        shared = workspaces.workdir is Workdir.SHARED
-        for group in groups:
+        shared = self._workspaces.workdir is Workdir.SHARED
+        for group in self._groups:
             log = self._log.warn if group.name == "offline" else self._log.info
             log(
                 "{group}answers come from {label} ({reason}); sessions run in {folder}{workdir}",
-                group="" if len(dispatchers) == 1 else f"{group.name}: ",
+                group="" if len(self._groups.names) == 1 else f"{group.name}: ",
                 label=group.agent.dialect.label,
                 reason=group.agent.reason,
-                folder=folder,
-                workdir="" if shared else f" (--workdir {settings.workdir})",
+                folder=self._folder,
+                workdir="" if shared else f" (--workdir {self._settings.workdir})",
             )
-        self._warn_of_unknown_agents(groups)
+        self._warn_of_unknown_agents()
 
     def startService(self) -> None:
         """
-        Open the state folder and the store of jobs, and start the sessions.
+        Open the state folder and the job store, and start the sessions.
+
+        Raises:
+            CannotStart: If the state folder or the job store cannot be used.
         """
         # Not before: twistd has only now changed to the user who is to own the files.
-        assert self._workspaces is not None and self._job_service is not None, (
-            "privilegedStartService made them"
-        )
         state_dir = self._settings.state_dir
-        if self._needs_state_dir or state_dir is not None:
+        state_dirs = any(group.agent.dialect.state_dirs for group in self._groups)
+        shared = self._workspaces.workdir is Workdir.SHARED
+        if state_dirs or not shared or state_dir is not None:
             self._workspaces.open(state_dir)
         self._job_service.open(None if state_dir is None else self._workspaces.path)
         gc.set_threshold(*_GC_THRESHOLDS)
@@ -155,48 +169,33 @@ class Server(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        if self._groups is not None and self._connections is not None:
-            if self._job_service is not None:
-                self._job_service.runner.stop_dispatch()
-            unfinished = self._count_requests()
-            if unfinished:
-                self._log.info("stopping: {n} request(s) to finish", n=unfinished)
-            await self._groups.drain(self._settings.graceful_timeout)
-            if self._job_service is not None:
-                self._job_service.runner.requeue_running()
-            # Only requests whose clients wait are left: the next server runs the jobs.
-            if self._count_requests():
-                self._exit_status = _UNFINISHED_REQUESTS
-                self._log.warn("stopping: unfinished requests are refused")
+        self._job_service.runner.stop_dispatch()
+        unfinished = self._count_requests()
+        if unfinished:
+            self._log.info("stopping: {n} request(s) to finish", n=unfinished)
+        await self._groups.drain(self._settings.graceful_timeout)
+        self._job_service.runner.requeue_running()
+        # Only requests whose clients wait are left: the next server runs the jobs.
+        if self._count_requests():
+            self._exit_status.value = _UNFINISHED_REQUESTS
+            self._log.warn("stopping: unfinished requests are refused")
         stopped = maybeDeferred(super().stopService)
-        if self._connections is not None:
-            await self._connections.close(self._reactor)
+        await self._connections.close(self._reactor)
         await stopped
-        if self._job_service is not None:
-            self._job_service.close()
-        if self._workspaces is not None:
-            await self._workspaces.close()
+        self._job_service.close()
+        await self._workspaces.close()
         self._watchdog.stop()
 
     def _count_requests(self) -> int:
         """
         Return the number of requests that wait or run.
         """
-        assert self._groups is not None, "privilegedStartService made them"
         return sum(1 for group in self._groups for _ in group.dispatcher.requests())
-
-    def _stop_now(self) -> None:
-        """
-        Stop without waiting for the requests that run.
-        """
-        assert self._groups is not None, "signals are handled once the server runs"
-        self._groups.stop_now()
 
     def _reload(self) -> None:
         """
         Reload the tokens and the tasks, and replace every session, one at a time.
         """
-        assert self._groups is not None, "signals are handled once the server runs"
         try:
             self._reload_tokens()
         except InvalidSetting as error:
@@ -212,38 +211,58 @@ class Server(MultiService):
             self._authorizer.tokens = tuple(read_tokens(self._settings.token_file))
 
     def _reload_tasks(self) -> None:
-        assert self._tasks is not None, "privilegedStartService made it"
         replaced = self._tasks.read()
         if self._settings.tasks is not None:
             for task in replaced:
                 self._log.warn("{task.source} replaces the built-in task {task.name}", task=task)
             self._log.info("tasks: {names}", names=", ".join(self._tasks))
 
-    def _exit_with_status(self) -> None:
+    def _warn_of_unknown_agents(self) -> None:
         """
-        Exit with the server's own status, unless that is 0: twistd cannot be given one.
-        """
-        if self._exit_status:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(self._exit_status)
-
-    def _new_workspaces(self, folder: Path) -> Workspaces:
-        workdir = Workdir(self._settings.workdir)
-        worktrees = None
-        if workdir is Workdir.GIT_WORKTREE:
-            worktrees = Worktrees(folder, inherited_environment())
-        return Workspaces(runner(self._reactor), workdir, worktrees)
-
-    def _warn_of_unknown_agents(self, groups: AgentGroups) -> None:
-        """
-        Log the agents that --pass-env names and that this server does not run.
+        Log the agents that --pass-env names but this server does not run.
         """
         names = {pattern.rpartition(":")[0] for pattern in self._settings.pass_env} - {""}
-        for name in sorted(names - {*groups.names}):
+        for name in sorted(names - {*self._groups.names}):
             self._log.warn(
                 "--pass-env names the agent {name}, which this server does not run", name=name
             )
+
+
+class ExitStatus:
+    """
+    Make the process exit with the server's own status, which twistd has no way to set.
+
+    Create it before anything else registers with `atexit`, so that it is called last.
+
+    Attributes:
+        value: The status; 0 leaves that of twistd.
+    """
+
+    def __init__(self) -> None:
+        self.value = 0
+        atexit.register(self._exit)
+
+    def _exit(self) -> None:
+        if self.value:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(self.value)
+
+
+def new_workspaces(reactor: Any, settings: Settings, folder: Path) -> Workspaces:
+    """
+    Return the workspaces of the sessions, as `settings` specify.
+
+    Args:
+        reactor: Runs git.
+        settings: Say where sessions run.
+        folder: The folder of --repo-path.
+    """
+    workdir = Workdir(settings.workdir)
+    worktrees = None
+    if workdir is Workdir.GIT_WORKTREE:
+        worktrees = Worktrees(folder, inherited_environment())
+    return Workspaces(runner(reactor), workdir, worktrees)
 
 
 def request_limits(settings: Settings) -> RequestLimits:
@@ -278,7 +297,7 @@ def check_tasks(tasks: Mapping[str, Task], groups: AgentGroups, longest: float) 
         longest: The deadline of any request, in seconds.
 
     Raises:
-        BadTask: If a task names an agent that the server does not run, or a deadline
+        BadTask: If a task names an agent that the server does not run, or has a deadline
             above `longest`.
     """
     for task in tasks.values():

@@ -82,6 +82,7 @@ class Settings:
         boolean,
         "Serve on an address that other machines can reach without --token-file: anybody who "
         "can reach the port can send requests.",
+        is_boolean=True,
     )
     repo_path: Path | None = option(
         None, "the current folder", folder, "Folder in which the agents' sessions run."
@@ -92,10 +93,11 @@ class Settings:
         agent_counts,
         "Agent that answers: kiro (kiro-classic or kiro-acp, depending on its version), "
         "kiro-tui, q, llm, codex, gemini, gemini-acp, opencode-acp, acp (with --agent-command), "
-        "offline (built in, works by rules), a dialect file (.toml), or auto: Kiro if kiro-cli "
+        "offline (built in, answers by rules), a dialect file (.toml), or auto: Kiro if kiro-cli "
         "is on PATH, otherwise offline. NAME=COUNT sets the agent's number of workers. To run "
         "several agents side by side, each with its own queue, repeat the option or separate "
         "them with commas.",
+        is_repeatable=True,
     )
     tasks: Path | None = option(
         None,
@@ -124,6 +126,7 @@ class Settings:
         boolean,
         "Allow an agent to use a tool each time it asks, for that one use. Keep in mind that "
         "prompts contain text from clients.",
+        is_boolean=True,
     )
     pass_env: tuple[str, ...] = option(
         (),
@@ -151,7 +154,7 @@ class Settings:
         None,
         "",
         file,
-        "File of tokens, one of which each request must then carry. Each line has a name, "
+        "File of tokens; each request must then carry one of them. Each line has a name, "
         "scopes (ask, watch, operate; comma-separated) and a token. Reloaded on SIGHUP.",
     )
     workers: int = option(
@@ -219,7 +222,8 @@ class Settings:
         "",
         host_patterns,
         "Hosts that callbacks may go to, private ones included: comma-separated names, "
-        "addresses or patterns. Without it, any host whose addresses are all public.",
+        "addresses or patterns. Without it, callbacks may go to any host whose addresses are "
+        "all public.",
     )
     reset: str = option(
         "clear",
@@ -280,7 +284,10 @@ class Settings:
         "(seconds).",
     )
     start_limit_burst: int = option(
-        5, "5", int_range(1), "Number of failed starts in a row after which a worker has failed."
+        5,
+        "5",
+        int_range(1),
+        "Number of failed starts in a row after which a worker counts as failed.",
     )
     start_limit_interval: float = option(
         300.0,
@@ -366,7 +373,7 @@ class Settings:
 
         Raises:
             InvalidSetting: If a text is not valid.  It names the flag or the variable as the
-                operator spelt it.
+                operator wrote it.
         """
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {}
@@ -424,8 +431,8 @@ class Settings:
             return self.listen
         kind = "tcp6" if ":" in self.interface else "tcp"
         host = self.interface.replace(":", r"\:")
-        # As many connections as may be open may arrive at once.  One that finds the
-        # kernel's queue of connections full is tried again only after a second.
+        # All allowed connections may arrive at once.  One that finds the kernel's queue of
+        # connections full is retried only after a second.
         return f"{kind}:{self.port}:interface={host}:backlog={self.max_connections}"
 
 
@@ -439,12 +446,16 @@ class Option:
         default_text: The default as the operator would write it; empty to show none.
         read: The reader of the option's text, which raises `ValueError`.
         help_text: What the option does, in sentences for the operator.
+        is_boolean: Whether the flag stands alone, without a value.
+        is_repeatable: Whether the flag may be given more than once.
     """
 
     name: str
     default_text: str
     read: Callable[[str], Any]
     help_text: str
+    is_boolean: bool
+    is_repeatable: bool
 
     @property
     def flag(self) -> str:
@@ -461,20 +472,6 @@ class Option:
         variable = "KIROWORKERS_" + self.name.upper()
         short = _SHORT_VARIABLES.get(self.name)
         return (variable, short) if short else (variable,)
-
-    @property
-    def is_boolean(self) -> bool:
-        """
-        Return whether the flag stands alone, without a value.
-        """
-        return self.read is boolean
-
-    @property
-    def is_repeatable(self) -> bool:
-        """
-        Return whether the flag may be given more than once.
-        """
-        return self.read is agent_counts
 
 
 def options() -> tuple[Option, ...]:

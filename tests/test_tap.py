@@ -4,17 +4,22 @@ Tests for what `kiroworkers.tap` and `kiroworkers.server` check before anything 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from attrs import evolve
 from twisted.python.usage import UsageError
 from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]
 from twisted.trial.unittest import SynchronousTestCase
 
+from kiroworkers.errors import CannotStart
 from kiroworkers.option_types import AgentCount
 from kiroworkers.pool.agent_groups import AgentGroups
-from kiroworkers.server import check_tasks
+from kiroworkers.server import Server, check_tasks
+from kiroworkers.settings import Settings
 from kiroworkers.tap import Options
 from kiroworkers.tasks import BadTask, builtin_tasks
 from kiroworkers.tasks.task import TaskLimits
+from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.pool.test_agent_groups import group_in
 
 
@@ -57,6 +62,36 @@ class OptionsTests(SynchronousTestCase):
             usage, error = str(raised.exception.code).splitlines()
             self.assertEqual(usage, "Usage: twistd [options] kiroworkers [options] (see --help)")
             self.assertEqual(error, f"kiroworkers: {reason}")
+
+
+class ServerTests(SynchronousTestCase):
+    """
+    Tests for `Server`, before anything of it runs.
+    """
+
+    def server(self, **flags: str) -> Server:
+        settings = Settings.read({"port": "0", "agent": "offline", **flags}, {})
+        return Server(MemoryReactor(lambda: MemoryKiro(lambda prompt: None)), settings)
+
+    def test_never_started(self) -> None:
+        """
+        A server that was never started can be stopped.
+        """
+        self.successResultOf(self.server().stopService())
+
+    def test_cannot_start(self) -> None:
+        """
+        A server that cannot start says why, and has nothing left to stop.
+        """
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "poem.toml").write_text("not TOML")
+        server = self.server(tasks=str(folder))
+        with self.assertRaises(CannotStart) as raised:
+            server.privilegedStartService()
+        self.assertIn("poem.toml", str(raised.exception))
+        self.assertEqual([*server], [])
+        self.successResultOf(server.stopService())
 
 
 class TaskTests(SynchronousTestCase):

@@ -1,5 +1,5 @@
 """
-Execute requests with the same idempotency key once.
+Execute requests with the same idempotency key only once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from kiroworkers.errors import (
     OutputTooLong,
     WorkError,
 )
-from kiroworkers.jobs.job import IdempotencyKey, StoredResponse
 from kiroworkers.jobs.store import JobStore
+from kiroworkers.jobs.stored_response import IdempotencyKey, StoredResponse
 from kiroworkers.pool.progress import OnProgress, Progress
 
 #: Failures that are stored: each cost a turn, and another attempt would cost another.  The

@@ -1,5 +1,5 @@
 """
-Define jobs, idempotency keys and stored responses as immutable values.
+Define jobs and their results as immutable values.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from attrs import Factory, frozen
 
+from kiroworkers.errors import FailureCode
 from kiroworkers.pool.fair_queue import DEFAULT_PRIORITY
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -18,28 +19,54 @@ UNFINISHED: tuple[JobState, ...] = ("queued", "running")
 
 
 @frozen
-class StoredResponse:
+class JobAnswer:
     """
-    Hold the response to a request, independent of its connection.
+    Hold the answer of a job that is done, and how it came about.
+
+    Except for `value`, the attributes are None in an answer that was stored by a version
+    of the server which did not record them.
 
     Attributes:
-        status: The HTTP status.
-        body: The answer, or the error as clients read it.
-        headers: Headers that describe the answer, named without ``X-Kiroworkers-``.
-        cacheable: Whether a repeated request should get this response, because another
-            attempt would cost a turn and most likely end the same.
+        value: The answer, which fits the answer schema of the job's task.
+        worker: The name of the worker that answered.
+        attempts: The number of workers that were asked, this one included.
+        repairs: The number of times that the worker was asked to correct its answer.
+        seconds: The duration of the last attempt.
     """
 
-    status: int
-    body: Mapping[str, Any]
-    headers: Mapping[str, str] = Factory(dict)
-    cacheable: bool = False
+    value: Mapping[str, Any]
+    worker: str | None = None
+    attempts: int | None = None
+    repairs: int | None = None
+    seconds: float | None = None
+
+
+@frozen
+class JobFailure:
+    """
+    Hold why a job has no answer.
+
+    Attributes:
+        code: The failure's entry in the catalogue.
+        message: A sentence for people.
+        retry_after: Seconds after which the same request may succeed, where the failure
+            itself says so.
+        details: What else a client learns about the failure, by the names of JSON fields.
+    """
+
+    code: FailureCode
+    message: str
+    retry_after: int | None = None
+    details: Mapping[str, Any] = Factory(dict)
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @frozen
 class Webhook:
     """
-    Hold where to report the end of a job, and how far that has got.
+    Hold where to report the end of a job, and how many attempts were made.
 
     Attributes:
         url: The URL to post to.
@@ -68,10 +95,10 @@ class Job:
         created: When the job was accepted.
         priority: From 0 (least urgent) to 9.
         timeout: Seconds for the turn, if the client set a limit; otherwise None.
-        state: Where the job is in its life.
+        state: The current state of the job.
         attempts: The number of times a worker was asked.
         ended: When the job ended; None until then.
-        response: The answer or the error; None until the job is done or has failed.
+        result: The answer, or the failure; None until the job is done or has failed.
         callback: The webhook to call when the job has ended, if any.
         number: The job's place in the order of arrival, which the store assigns.
     """
@@ -87,7 +114,7 @@ class Job:
     state: JobState = "queued"
     attempts: int = 0
     ended: float | None = None
-    response: StoredResponse | None = None
+    result: JobAnswer | JobFailure | None = None
     callback: Webhook | None = None
     number: int = 0
 
@@ -97,35 +124,3 @@ class Job:
         Return whether the job is queued or running.
         """
         return self.state in UNFINISHED
-
-
-@frozen
-class IdempotencyKey:
-    """
-    Identify a request by a key that its client chose; each task has its own keys.
-
-    Attributes:
-        client: The client that chose the key.
-        task: The name of the task.
-        key: The value of the Idempotency-Key header, without quotes.
-    """
-
-    client: str
-    task: str
-    key: str
-
-
-@frozen
-class IdempotencyRecord:
-    """
-    Hold what is known about an idempotency key.
-
-    Attributes:
-        fingerprint: Identifies what was asked under the key.
-        job: The id of the job that was created, if any.
-        response: The response to the request, if it was no job.
-    """
-
-    fingerprint: str
-    job: str | None = None
-    response: StoredResponse | None = None

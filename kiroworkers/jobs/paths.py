@@ -17,7 +17,7 @@ def jobs_file(state: Path) -> Path:
     """
     Return the path of the jobs' database in the state folder `state`.
 
-    The database's own folder is created if it does not exist, readable for the user only.
+    The database's own folder is created if it does not exist, readable only by the user.
     """
     folder = state / JOBS
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -1,11 +1,11 @@
 """
-Run jobs, each agent's in fair order.
+Run the jobs of each agent in fair order.
 
 A job runs at least once: a job that a server did not finish is run again by the next
 one.  Jobs wait in the store rather than in the pool.  A pool is given no more jobs at a
 time than it has workers, so that its queue still has space for the requests of clients
-that wait for their answers.  A job waits as long as its pool rejects it temporarily, such
-as for a full queue or an agent that is not logged in.
+that wait for their answers.  A job waits as long as its pool rejects it temporarily, for
+example because of a full queue or because the agent is not logged in.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from kiroworkers.errors import (
     AgentUnavailable,
     DeadlineUnachievable,
+    ErrorCode,
     InvalidInput,
     NoWorkerFree,
     SessionLost,
@@ -32,8 +33,9 @@ from kiroworkers.errors import (
     WorkError,
 )
 from kiroworkers.execution import execute
-from kiroworkers.jobs.job import IdempotencyKey, Job, JobState, StoredResponse
+from kiroworkers.jobs.job import Job, JobAnswer, JobFailure, JobState
 from kiroworkers.jobs.store import JobStore
+from kiroworkers.jobs.stored_response import IdempotencyKey
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.fair_queue import FairQueue
@@ -43,16 +45,13 @@ from kiroworkers.tasks import Task
 #: Seconds of earlier arrival that one step of priority is worth.
 _HEAD_START = 60.0
 
-#: The most attempts of a job.  A job that was running when so many servers ended may be
-#: the reason why they did.
+#: The maximum number of attempts of a job.  A job that was running when so many servers
+#: ended may be the reason why they did.
 _MAX_ATTEMPTS = 10
 
-#: Seconds for which an agent gets no jobs after its pool rejected one: the least, the
-#: most, and the number if the pool did not suggest one.
+#: Seconds for which an agent gets no jobs after its pool rejected one: the minimum, the
+#: maximum, and the number if the pool did not suggest one.
 _MIN_PAUSE, _MAX_PAUSE, _DEFAULT_PAUSE = 1, 300, 60
-
-#: Returns the response that reports an error to a client.
-ErrorResponse = Callable[[WorkError], StoredResponse]
 
 
 @define(eq=False)
@@ -80,7 +79,7 @@ class _AgentQueue:
         return (
             self.pause is None
             and len(self.waiting) > 0
-            and len(self.running) < self.group.dispatcher.worker_pool.autoscale_policy.max_workers
+            and len(self.running) < self.group.dispatcher.autoscale_policy.max_workers
         )
 
 
@@ -93,8 +92,7 @@ class JobRunner(Service):
         groups: The agents and their pools.
         tasks: The tasks by their names.
         store: Holds the jobs.  It must be open when the service starts.
-        error_response: Returns the response that reports an error to a client.
-        limit: The most unfinished jobs.
+        limit: The maximum number of unfinished jobs.
         on_ended: Called with each job that has ended.
     """
 
@@ -106,14 +104,12 @@ class JobRunner(Service):
         groups: AgentGroups,
         tasks: Mapping[str, Task],
         store: JobStore,
-        error_response: ErrorResponse,
         limit: int,
         on_ended: Callable[[Job], None],
     ) -> None:
         self._clock = clock
         self._tasks = tasks
         self._store = store
-        self._error_response = error_response
         self._limit = limit
         self._on_ended = on_ended
         self._queues = {group.name: _AgentQueue(group) for group in groups}
@@ -293,17 +289,25 @@ class JobRunner(Service):
             return delay
         except Exception:
             self._log.failure("job {id}: internal error", id=job.id)
-            body = {"error": "Internal server error", "code": "fault"}
-            self._end(job.id, "failed", StoredResponse(500, body))
+            failure = JobFailure(ErrorCode.FAULT, "Internal server error")
+            self._end(job.id, "failed", failure)
         else:
-            self._end(job.id, "done", StoredResponse(200, result.parsed.value))
+            answer = JobAnswer(
+                result.answer.value,
+                result.worker,
+                result.attempts,
+                result.repairs,
+                result.seconds,
+            )
+            self._end(job.id, "done", answer)
         return None
 
     def _fail(self, id: str, error: WorkError) -> None:
-        self._end(id, "failed", self._error_response(error))
+        failure = JobFailure(error.code, str(error), error.retry_after, error.details)
+        self._end(id, "failed", failure)
 
-    def _end(self, id: str, state: JobState, response: StoredResponse | None) -> None:
-        self._store.mark_ended(id, state, response, self._clock.seconds())
+    def _end(self, id: str, state: JobState, result: JobAnswer | JobFailure | None) -> None:
+        self._store.mark_ended(id, state, result, self._clock.seconds())
         job = self._store.get(id)
         assert job is not None, "it was in the store a moment ago"
         self._on_ended(job)

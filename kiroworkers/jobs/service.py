@@ -16,7 +16,7 @@ from kiroworkers.jobs.idempotency import IdempotencyCache
 from kiroworkers.jobs.job import Job
 from kiroworkers.jobs.paths import default_state_dir, jobs_file
 from kiroworkers.jobs.retention import Retention
-from kiroworkers.jobs.runner import ErrorResponse, JobRunner
+from kiroworkers.jobs.runner import JobRunner
 from kiroworkers.jobs.ssrf import CallbackHosts
 from kiroworkers.jobs.store import JobStore
 from kiroworkers.jobs.webhook_sender import WebhookSender
@@ -35,7 +35,7 @@ class JobService(MultiService):
     Own the store of jobs and the services that work on it.
 
     Attributes:
-        callback_hosts: Decides which webhooks may be called; None if none are.
+        callback_hosts: Decides which webhooks may be called; None if webhooks are disabled.
         store: Holds jobs and responses.
         idempotency: Executes requests once per idempotency key.
         runner: Accepts and runs jobs.
@@ -45,7 +45,6 @@ class JobService(MultiService):
         settings: Limits, and where to keep jobs.
         groups: The agents and their pools.
         tasks: The tasks by their names.
-        error_response: Returns the response that reports an error to a client.
         job_json: Returns a job as its client reads it.
 
     Raises:
@@ -60,7 +59,6 @@ class JobService(MultiService):
         settings: Settings,
         groups: AgentGroups,
         tasks: Mapping[str, Task],
-        error_response: ErrorResponse,
         job_json: Callable[[Job], Mapping[str, Any]],
     ) -> None:
         super().__init__()
@@ -81,7 +79,6 @@ class JobService(MultiService):
             groups,
             tasks,
             self.store,
-            error_response,
             settings.max_jobs,
             self._schedule_webhook,
         )

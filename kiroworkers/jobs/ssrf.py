@@ -3,9 +3,9 @@ Decide which hosts webhooks may be sent to (protection against SSRF).
 
 Clients choose the URLs of webhooks, so a client could make the server call what only the
 server can reach: its own machine, its network or its cloud's metadata service.
-Therefore webhooks are only sent to addresses of the public internet, and only to the
-very address that was checked.  If the operator lists hosts, those are called wherever
-they are, and no others.
+Therefore webhooks are only sent to addresses of the public internet, and only to the exact
+address that was checked.  If the operator lists hosts, those are called wherever they are,
+and no others.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 #: All addresses that are assigned for public use (RFC 4291, IANA).  Outside it there are
-#: more notations of IPv4 addresses than Python recognises.
+#: more notations of IPv4 addresses than Python recognizes.
 _PUBLIC = IPv6Network("2000::/3")
 
-#: The most characters of a webhook's URL.
+#: The maximum length of a webhook's URL, in characters.
 _MAX_URL_LENGTH = 2000
 
 
@@ -67,7 +67,7 @@ class CallbackHosts:
         """
         Return the `addresses` of `host` if they may be called, or an empty sequence.
 
-        One private address rejects all of them, because a host that has one cannot be
+        If one address is private, none may be called, because such a host cannot be
         trusted.
         """
         if self._is_listed(host) or all(_is_public(ip_address(address)) for address in addresses):

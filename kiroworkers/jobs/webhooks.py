@@ -1,5 +1,5 @@
 """
-Report the ends of jobs to webhooks, with retries.
+Report the end of each job to its webhook, with retries.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kiroworkers.jobs.store import JobStore
 #: each attempt, which makes a quarter of an hour in all.
 _MAX_TRIES, _FIRST_DELAY = 10, 2.0
 
-#: The most calls in progress at a time.
+#: The maximum number of calls in progress at a time.
 _MAX_CONCURRENT = 8
 
 #: The status with which a receiver says that it wants no more calls for a job.

@@ -5,29 +5,31 @@ Helpers for tests of jobs.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from kiroworkers.jobs.job import Job, StoredResponse
+from kiroworkers.jobs.job import Job
 from kiroworkers.jobs.service import JobService
 from kiroworkers.pool.agent_groups import AgentGroups
 from kiroworkers.settings import Settings
 from kiroworkers.tasks import Task
-from kiroworkers.web.errors import error_json
 from kiroworkers.web.jobs import job_json
 
 
 def job_service_in(
-    reactor: Any, groups: AgentGroups, tasks: Mapping[str, Task], **flags: str
+    reactor: Any,
+    groups: AgentGroups,
+    tasks: Mapping[str, Task],
+    state: Path | None = None,
+    /,
+    **flags: str,
 ) -> JobService:
     """
-    Return a running service that keeps jobs in memory.
+    Return a running service that keeps jobs in the folder `state`, or else in memory.
     """
     settings = Settings.read({"port": "0", **flags}, {})
-    job_service = JobService(
-        reactor, settings, groups, tasks, lambda problem: StoredResponse(*error_json(problem)),
-        job_json,
-    )  # fmt: skip
-    job_service.open(None)
+    job_service = JobService(reactor, settings, groups, tasks, job_json)
+    job_service.open(state)
     job_service.startService()
     return job_service
 

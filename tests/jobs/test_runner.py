@@ -16,17 +16,24 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
 from kiroworkers.conversations import AgentFailure, load_dialect
-from kiroworkers.errors import IdempotencyKeyMismatch, ShuttingDown, TooManyJobs
+from kiroworkers.errors import (
+    DeadlineUnachievable,
+    ErrorCode,
+    FailureKind,
+    IdempotencyKeyMismatch,
+    ShuttingDown,
+    TooManyJobs,
+)
 from kiroworkers.jobs.idempotency import IdempotencyCache
-from kiroworkers.jobs.job import IdempotencyKey, Job, StoredResponse
+from kiroworkers.jobs.job import Job, JobAnswer, JobFailure
 from kiroworkers.jobs.retention import Retention
 from kiroworkers.jobs.runner import JobRunner
 from kiroworkers.jobs.store import JobStore
+from kiroworkers.jobs.stored_response import IdempotencyKey, StoredResponse
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.pool.progress import OnProgress, Progress, Retrying
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from kiroworkers.web.errors import error_json
 from tests import fakekiro
 from tests.jobs.support import new_job
 from tests.memory import dispatcher_in
@@ -58,7 +65,6 @@ class RunnerTests(SynchronousTestCase):
             AgentGroups([AgentGroup(agent, self.dispatcher)]),
             builtin_tasks(),
             self.store,
-            lambda problem: StoredResponse(*error_json(problem)),
             3,
             self.ended.append,
         )
@@ -85,20 +91,39 @@ class RunnerTests(SynchronousTestCase):
         assert job is not None
         return job
 
+    def answer(self, job: Job) -> JobAnswer:
+        assert isinstance(job.result, JobAnswer), job
+        return job.result
+
+    def failure(self, job: Job) -> JobFailure:
+        assert isinstance(job.result, JobFailure), job
+        return job.result
+
     def busy(self) -> None:
         """
         Let turns that start from now on take for ever.
         """
         self.reply = lambda prompt: None
 
+    def refuse(self, problem: Exception) -> None:
+        """
+        Let the pool refuse every request with `problem`.
+        """
+
+        def submit(*arguments: object) -> None:
+            raise problem
+
+        self.patch(self.dispatcher, "submit", submit)
+
     def test_done(self) -> None:
         """
-        A job runs, and ends with its answer.
+        A job runs, and ends with its answer and how that came about.
         """
         job = self.job(self.accept("An idea"))
         self.assertEqual((job.state, job.attempts), ("done", 1))
-        assert job.response is not None
-        self.assertEqual((job.response.status, job.response.body["title"]), (200, "An idea"))
+        answer = self.answer(job)
+        self.assertEqual((answer.value["title"], answer.worker), ("An idea", "worker1"))
+        self.assertEqual((answer.attempts, answer.repairs, answer.seconds), (1, 0, 0.0))
         self.assertEqual(self.ended, [job])
         self.assertNotEqual(self.accept("x"), self.accept("x"))
 
@@ -117,13 +142,24 @@ class RunnerTests(SynchronousTestCase):
 
     def test_failed(self) -> None:
         """
-        A job without a valid answer fails, with the error that a client would get.
+        A job without a valid answer fails, with the reasons and where to look for them.
         """
         self.reply = lambda prompt: "I would rather not."
         job = self.job(self.accept("An idea"))
-        assert job.response is not None
-        self.assertEqual((job.state, job.response.status), ("failed", 502))
-        self.assertEqual(job.response.body["code"], "answer_unfit")
+        failure = self.failure(job)
+        self.assertEqual((job.state, failure.code), ("failed", "answer_unfit"))
+        self.assertEqual(set(failure.details), {"reasons", "worker", "request"})
+        self.assertTrue(failure.message.endswith(failure.details["reasons"][-1]))
+
+    def test_bug(self) -> None:
+        """
+        A job fails if the server does, and the failure says nothing of the bug.
+        """
+        self.refuse(ZeroDivisionError("a secret"))
+        job = self.job(self.accept("An idea"))
+        expected = JobFailure(ErrorCode.FAULT, "Internal server error")
+        self.assertEqual((job.state, job.result), ("failed", expected))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_in_turn(self) -> None:
         """
@@ -174,7 +210,9 @@ class RunnerTests(SynchronousTestCase):
         A job that the pool rejects temporarily, because its queue is full or the agent
         has an outage, waits and runs later.
         """
-        self.dispatcher.worker_pool.record_failure(AgentFailure("throttled", "slow down", 20))
+        self.dispatcher.worker_pool.record_failure(
+            AgentFailure(FailureKind.THROTTLED, "slow down", 20)
+        )
         id = self.accept("An idea")
         self.assertEqual((self.job(id).state, self.job(id).attempts), ("queued", 0))
         self.reactor.pump([1] * 19)
@@ -226,16 +264,26 @@ class RunnerTests(SynchronousTestCase):
         self.begin()
         self.reactor.advance(0)
         self.assertEqual([job.state for job in self.ended], ["failed", "failed"])
-        codes = [job.response.body["code"] for job in self.ended if job.response is not None]
-        self.assertEqual(codes, ["session_lost", "invalid_input"])
+        failures = [self.failure(job) for job in self.ended]
+        self.assertEqual([failure.code for failure in failures], ["session_lost", "invalid_input"])
+        self.assertEqual(failures[1].details, {"field": "agent"})
 
     def test_unknown_task(self) -> None:
         """
         A job for a task that no longer exists fails.
         """
         job = self.job(self.accept("x", task="write-poem"))
-        assert job.response is not None
-        self.assertEqual((job.state, job.response.status), ("failed", 404))
+        self.assertEqual((job.state, self.failure(job).code), ("failed", "unknown_task"))
+
+    def test_cannot_meet_deadline(self) -> None:
+        """
+        A job with a deadline that cannot be met fails, and says when to try again.
+        """
+        problem = DeadlineUnachievable(2.0, 3.5, 4)
+        self.refuse(problem)
+        job = self.job(self.accept("x", timeout=2.0))
+        expected = JobFailure(ErrorCode.NO_TIME_LEFT, str(problem), retry_after=4)
+        self.assertEqual((job.state, job.result), ("failed", expected))
 
 
 class IdempotencyCacheTests(SynchronousTestCase):
@@ -271,8 +319,8 @@ class IdempotencyCacheTests(SynchronousTestCase):
         progress: list[list[Progress]] = [[], []]
         waiting = [self.ask(on_progress=steps.append) for steps in progress]
         assert self.on_progress is not None
-        self.on_progress(Retrying("x"))
-        self.assertEqual(progress, [[Retrying("x")]] * 2)
+        self.on_progress(Retrying("x", "new_conversation"))
+        self.assertEqual(progress, [[Retrying("x", "new_conversation")]] * 2)
         response = StoredResponse(200, {"title": "x"}, {"Worker": "worker1"}, cacheable=True)
         self.turns[0].callback(response)
         results = [self.successResultOf(waiter) for waiter in (*waiting, self.ask())]

@@ -10,9 +10,10 @@ from pathlib import Path
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.errors import CannotStart
-from kiroworkers.jobs.job import IdempotencyKey, Job, StoredResponse, Webhook
+from kiroworkers.errors import ErrorCode
+from kiroworkers.jobs.job import Job, JobAnswer, JobFailure, Webhook
 from kiroworkers.jobs.store import JobStore
+from kiroworkers.jobs.stored_response import IdempotencyKey, StoredResponse
 from tests.jobs.support import new_job
 
 KEY = IdempotencyKey("ann", "generate-story", "k1")
@@ -56,7 +57,7 @@ class StoreTests(SynchronousTestCase):
 
     def test_life(self) -> None:
         """
-        A job is unfinished until it has ended, and counts its attempts.
+        A job is unfinished until it has ended, counts its attempts, and keeps its result.
         """
         for id in ("a", "b", "c"):
             self.store.add(new_job(id))
@@ -66,18 +67,27 @@ class StoreTests(SynchronousTestCase):
         self.assertEqual(self.store.position(self.stored("c")), 2)
         self.store.requeue("a")
         self.assertEqual((self.stored("a").state, self.stored("a").attempts), ("queued", 2))
-        response = StoredResponse(200, {"title": "x"}, cacheable=True)
-        self.store.mark_ended("b", "done", response, 5.0)
-        self.assertEqual((self.stored("b").response, self.stored("b").ended), (response, 5.0))
+        answer = JobAnswer({"title": "x"}, "worker1", 2, 1, 3.5)
+        self.store.mark_ended("b", "done", answer, 5.0)
+        self.assertEqual((self.stored("b").result, self.stored("b").ended), (answer, 5.0))
         self.assertEqual([job.id for job in self.store.unfinished()], ["a", "c"])
         self.assertEqual(self.store.count_unfinished(), 2)
+        failure = JobFailure(
+            ErrorCode.ANSWER_UNFIT, "It does not fit", 4, {"reasons": ["no title"]}
+        )
+        self.store.mark_ended("c", "failed", failure, 6.0)
+        self.store.mark_ended("a", "cancelled", None, 6.0)
+        self.assertEqual((self.stored("c").result, self.stored("a").result), (failure, None))
+        self.assertEqual(self.store.count_unfinished(), 0)
 
     def test_listed(self) -> None:
         """
-        Jobs are listed by page, newest first, of one client or of all.
+        Jobs are listed by page, newest first, of one client or of all, without results.
         """
         for id, client in [("a", "ann"), ("b", "bob"), ("c", "ann")]:
             self.store.add(new_job(id, client=client))
+        self.store.mark_ended("a", "done", JobAnswer({"title": "x"}), 5.0)
+        self.assertIsNone(self.store.list_jobs(None, 2, 2)[0].result)
         self.assertEqual([job.id for job in self.store.list_jobs(None, None, 2)], ["c", "b"])
         self.assertEqual([job.id for job in self.store.list_jobs(None, 2, 2)], ["a"])
         self.assertEqual([job.id for job in self.store.list_jobs("ann", None, 9)], ["c", "a"])
@@ -144,20 +154,3 @@ class StoreTests(SynchronousTestCase):
             self.store.add(new_job("a"), KEY, "print")
         self.assertIsNone(self.store.find_record(KEY))
         self.store.add(new_job("b"), KEY, "print")
-
-    def test_versions(self) -> None:
-        """
-        The file records the version of its schema; a file of a newer server, or one that is
-        no database, is rejected.
-        """
-        self.store.close()
-        db = sqlite3.connect(self.file)
-        self.assertEqual(db.execute("PRAGMA user_version").fetchone(), (1,))
-        db.execute("PRAGMA user_version = 99")
-        db.close()
-        with self.assertRaises(CannotStart) as raised:
-            self.opened()
-        self.assertIn("by a newer server", str(raised.exception))
-        self.file.write_text("This is no database, however long it may be." * 100)
-        with self.assertRaises(CannotStart):
-            self.opened()
