@@ -5,14 +5,17 @@ The build system and the settings of development tools are in `pyproject.toml`.
 """
 
 from pathlib import Path
+from runpy import run_path
 
 from setuptools import find_packages, setup
 
+FOLDER = Path(__file__).parent
+
 setup(
     name="kiroworkers",
-    version="0.1.0",
+    version=run_path(str(FOLDER / "kiroworkers" / "__init__.py"))["__version__"],
     description="A warm pool of terminal AI agents (Kiro CLI) behind an HTTP service that answers with typed JSON",
-    long_description=Path(__file__).with_name("README.rst").read_text(encoding="utf-8"),
+    long_description=(FOLDER / "README.rst").read_text(encoding="utf-8"),
     long_description_content_type="text/x-rst",
     license="MIT",
     license_files=["LICENSE"],
@@ -34,6 +37,10 @@ setup(
     entry_points={"console_scripts": ["kiroworkers = kiroworkers.cli.main:main"]},
     install_requires=[
         "attrs>=23.1",
+        # The worker's state machine; Twisted's ClientService is one as well.
+        "automat>=24.8.1",
+        # Reads dialect files into attrs classes, with the path to each error.
+        "cattrs>=24.1",
         # Templates of prompts; 3.1.6 fixes escapes from the sandbox.
         "jinja2>=3.1.6",
         "jsonschema>=4.20",

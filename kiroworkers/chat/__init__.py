@@ -1,8 +1,8 @@
 """
-Conversations in the format of OpenAI's chat completions.
+Handle conversations in the format of OpenAI's chat completions.
 
 A request body becomes a `ChatRequest`, which makes the prompt for an agent and finds the
-reply in the agent's answer.  Nothing here knows how the prompt reaches an agent.
+reply in the agent's answer.  How the prompt reaches an agent is not its concern.
 """
 
 from kiroworkers.chat.reply_reader import ReplyReader

@@ -1,5 +1,5 @@
 """
-The format of a reply: how the agent is asked for it, and how it is read.
+Define the formats of a reply: how the agent is asked for one, and how it is read.
 
 In every format the agent is asked for one JSON object in a fenced code block: either
 the reply as a string in it, or the object that the client wants.  JSON is checked, so
@@ -75,13 +75,13 @@ class TextFormat:
 
         Raises:
             AnswerSchemaMismatch: There is no answer of this format.
-            AnswerUnreadable: The answer cannot be read for certain.
+            AnswerUnreadable: The answer cannot be read with certainty.
         """
         return find_answer(text, _TEXT_SCHEMA, wrapped=wrapped)
 
     def content(self, answer: Mapping[str, Any]) -> str:
         """
-        Return the content of the message that `answer`, a parsed value, holds.
+        Return the message content that `answer`, a parsed value, holds.
         """
         content: str = answer["reply"]
         return content
@@ -119,7 +119,7 @@ class JsonFormat:
 
         Raises:
             AnswerSchemaMismatch: There is no such object, or it does not fit the schema.
-            AnswerUnreadable: The object cannot be read for certain.
+            AnswerUnreadable: The object cannot be read with certainty.
         """
         shape = {"type": "object", "required": self.schema.get("required", [])}
         answer = find_answer(text, shape, wrapped=wrapped)
@@ -130,7 +130,7 @@ class JsonFormat:
 
     def content(self, answer: Mapping[str, Any]) -> str:
         """
-        Return the content of the message that `answer`, a parsed value, is.
+        Return `answer`, a parsed value, as the content of a message.
         """
         return json.dumps(answer, ensure_ascii=False)
 
@@ -146,7 +146,7 @@ def chat_prompt(
     Args:
         reply_format: The format of the message.
         messages: The conversation so far.
-        layout: The JSON layout that the agent's terminal shows unharmed.
+        layout: The JSON layout that the agent's terminal shows intact.
     """
     return _PROMPT.format(
         name=reply_format.name,

@@ -1,5 +1,5 @@
 r"""
-An incremental reader of the string in ``{"reply": "…"}``.
+Read the string in ``{"reply": "…"}`` incrementally.
 
 The reader decodes a text reply while the agent still produces it::
 
@@ -18,8 +18,8 @@ import re
 
 _REPLY_START = re.compile(r'\{\s*"reply"\s*:\s*"')
 
-#: Characters in which the reply must start.  Without a limit, each piece would have the
-#: whole text before it searched again.
+#: Characters in which the reply must start.  Without a limit, each piece would cause the
+#: whole text before it to be searched again.
 _MAX_PREAMBLE = 10_000
 
 _HIGH = "[\ud800-\udbff]"
@@ -27,7 +27,7 @@ _LOW = "[\udc00-\udfff]"
 _HIGH_ESCAPE = r"\\u[dD][89abAB][0-9a-fA-F]{2}"
 _LOW_ESCAPE = r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 
-#: Matches where no escape of a low surrogate begins, not even a part of one.
+#: Matches where no escape of a low surrogate begins, not even an incomplete one.
 _NO_LOW_ESCAPE = r"(?=[^\\]|\\[^u]|\\u(?![dD][c-fC-F])[0-9a-fA-F]{2})"
 
 #: The part of a JSON string that later input cannot change: characters, complete escapes

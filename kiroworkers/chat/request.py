@@ -1,5 +1,5 @@
 """
-The request body of a chat completion.
+Parse the request body of a chat completion.
 
 A field that would change the meaning of the response and is not supported is rejected.
 A field that only tunes a model (temperature, max_tokens, seed, …) and an unknown field
@@ -20,7 +20,9 @@ from kiroworkers.tasks import ParsedAnswer
 from kiroworkers.tasks.task import AnswerLayout
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
-_MAX_STOPS = 4
+
+#: The most stop strings of one request.
+MAX_STOPS = 4
 
 
 @frozen
@@ -35,7 +37,7 @@ class ChatRequest:
         messages: The conversation so far.  Each message has a ``role`` and, except for
             tool calls, its ``content`` as one string.
         reply_format: The format of the reply.
-        stops: Strings before the first of which a text reply is cut.
+        stops: Stop strings; a text reply is cut before the first of them that it contains.
         streams: Whether the client wants a stream.
         includes_usage: Whether a stream ends with token counts.
     """
@@ -70,8 +72,8 @@ class ChatRequest:
         """
         Return whether the reply may be sent before all of it is known.
 
-        That is so for text without stop strings.  An object is checked as a whole, and a
-        stop string may be cut between two pieces.
+        This is the case for text without stop strings.  An object is checked as a whole,
+        and a stop string may be cut between two pieces.
         """
         return isinstance(self.reply_format, TextFormat) and not self.stops
 
@@ -91,10 +93,10 @@ class ChatRequest:
 
 def parse_request(body: Any) -> ChatRequest:
     """
-    Return the request that `body` (parsed JSON) makes.
+    Return the request that `body` (parsed JSON) describes.
 
     Raises:
-        InvalidInput: A field is invalid or asks for what is not supported.
+        InvalidInput: A field is invalid or asks for something that is not supported.
     """
     if not isinstance(body, dict):
         raise InvalidInput("", "The body must be an object")
@@ -112,7 +114,7 @@ def parse_request(body: Any) -> ChatRequest:
 
 def _reject_unsupported(body: Mapping[str, Any]) -> None:
     """
-    Raise `InvalidInput` if a field of `body` asks for what is not supported.
+    Raise `InvalidInput` if a field of `body` asks for something that is not supported.
     """
     if body.get("n") not in (None, 1) or body.get("n") is True:
         raise InvalidInput("n", "n must be 1: each request gets one reply")
@@ -211,12 +213,12 @@ def _stops(stop: Any) -> tuple[str, ...]:
     stops = [] if stop is None else [stop] if isinstance(stop, str) else stop
     if (
         not isinstance(stops, list)
-        or len(stops) > _MAX_STOPS
+        or len(stops) > MAX_STOPS
         or not all(isinstance(text, str) and text for text in stops)
     ):
         raise InvalidInput(
             "stop",
-            f"stop must be a non-empty string or a list of up to {_MAX_STOPS} non-empty strings",
+            f"stop must be a non-empty string or a list of up to {MAX_STOPS} non-empty strings",
         )
     return tuple(stops)
 

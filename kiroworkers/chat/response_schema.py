@@ -1,7 +1,7 @@
 """
 Accept and apply a client's own JSON Schema without letting it cost the server too much.
 
-Validation looks nothing up elsewhere and takes a bounded number of steps: references to
+Validation follows no external references and takes a bounded number of steps: references to
 references can double the work with every line of a schema.  A regular expression can take
 forever on one string, so none is ever tried.
 
@@ -27,7 +27,7 @@ from kiroworkers.errors import InvalidInput
 from kiroworkers.json_schema import Problem, first_problem, panics_as_errors
 
 #: Maximum length of a schema as text, in characters.
-_MAX_LENGTH = 30_000
+MAX_LENGTH = 30_000
 
 #: Maximum number of steps of one validation.  A step is a keyword applied to a value.
 _MAX_STEPS = 20_000
@@ -74,8 +74,8 @@ def accept_schema(schema: Any, field: str) -> Mapping[str, Any]:
         field: The schema's path in the request, for the error.
 
     Raises:
-        InvalidInput: This is not a JSON Schema of an object, or it is too large or uses what
-            is not supported.
+        InvalidInput: This is not a JSON Schema of an object, or it is too large or uses
+            something that is not supported.
     """
     if not isinstance(schema, dict):
         raise InvalidInput(field, f"{field} must be an object")
@@ -83,8 +83,8 @@ def accept_schema(schema: Any, field: str) -> Mapping[str, Any]:
         raise InvalidInput(field, f"{field} must have the type object")
     accepted = {name: value for name, value in schema.items() if name != "$schema"}
     try:
-        if len(str(accepted)) > _MAX_LENGTH:
-            raise InvalidInput(field, f"{field} is longer than {_MAX_LENGTH} characters")
+        if len(str(accepted)) > MAX_LENGTH:
+            raise InvalidInput(field, f"{field} is longer than {MAX_LENGTH} characters")
         with panics_as_errors():
             Draft202012Validator.check_schema(accepted)
             _check_keywords(accepted, field)

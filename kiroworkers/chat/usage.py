@@ -1,5 +1,5 @@
 """
-An estimate of token counts, because agents do not report them.
+Estimate token counts, because agents do not report them.
 """
 
 from __future__ import annotations

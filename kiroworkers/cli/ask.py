@@ -1,8 +1,8 @@
 """
 Send a request to a running server: ``kiroworkers ask generate-story idea="Export feature"``.
 
-The answer is printed as JSON to standard output, and nothing else is.  If standard error
-is a terminal, it shows the progress of the request.  Ctrl-C cancels the request.
+Only the answer is printed to standard output, as JSON.  If standard error is a terminal, it
+shows the progress of the request.  Ctrl-C cancels the request.
 Needs ``pip install 'kiroworkers[client]'``.
 """
 
@@ -24,6 +24,9 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import react
+
+from kiroworkers.cli.token_file import read_token
+from kiroworkers.settings import inherited_environment
 
 try:
     from rich.console import Console
@@ -88,7 +91,7 @@ class ProgressReporter:
 
     def watch(self, event: Queued | Started | Said | Retrying | Postponed) -> None:
         """
-        Show an event; to be passed to the client as `watch`.
+        Show an event; pass this method to the client as `watch`.
         """
         match event:
             case Queued(position, seconds):
@@ -149,20 +152,6 @@ def _read_object(source: str) -> dict[str, Any]:
     return value
 
 
-def _read_token(options: argparse.Namespace) -> str | None:
-    if options.token_file is None:
-        return os.environ.get("KIROWORKERS_TOKEN") or None
-    try:
-        token = Path(options.token_file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArguments(f"--token-file: {error}") from None
-    if len(token.split()) != 1:
-        raise InvalidArguments(
-            f"--token-file: {options.token_file} must hold one token and nothing else"
-        )
-    return token
-
-
 def _check_task_exists(name: str, tasks: Mapping[str, Any]) -> None:
     if name not in tasks:
         similar = difflib.get_close_matches(name, tasks, 1)
@@ -187,10 +176,10 @@ async def _ask(kiro: Kiro, options: argparse.Namespace, body: dict[str, Any]) ->
 
 def _progress(verbose: bool) -> AbstractContextManager[Watch | None]:
     """
-    Return what shows the progress of a request.
+    Return the context that shows the progress of a request.
 
-    That is one line that changes if standard error is a terminal, and many lines if
-    `verbose`; otherwise nothing.
+    It shows many lines if `verbose`, else one changing line if standard error is a
+    terminal, and otherwise nothing.
     """
     if verbose:
         return nullcontext(ProgressReporter(_print_error).watch)
@@ -199,7 +188,7 @@ def _progress(verbose: bool) -> AbstractContextManager[Watch | None]:
 
 class _StatusLine(AbstractContextManager[Watch]):
     """
-    Show the progress of a request in one line of the terminal, and remove it in the end.
+    Show the progress of a request in one line of the terminal, and remove it at the end.
     """
 
     def __init__(self) -> None:
@@ -231,7 +220,7 @@ def _encode_json(value: Any, raw: bool) -> bytes:
     """
     Return `value` as JSON in UTF-8, on one line if `raw`.
 
-    A lone surrogate, which UTF-8 does not allow, stays the escape that it came as.
+    A lone surrogate, which UTF-8 does not allow, stays escaped.
     """
     layout: dict[str, Any] = {"separators": (",", ":")} if raw else {"indent": 2}
     text = json.dumps(value, ensure_ascii=False, **layout)
@@ -270,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--token-file", metavar="FILE", help="file with the token to send")
     parser.add_argument(
-        "--agent", help="agent that is to answer [default: the task's, or the server's first]"
+        "--agent", help="agent that answers [default: the task's, or the server's first]"
     )
     parser.add_argument(
         "--priority", type=int, choices=range(10), metavar="0-9", help="9 is the most urgent"
@@ -283,7 +272,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_seconds,
         default=0.0,
         metavar="S",
-        help="how long to try again while no worker can answer (seconds) [default: 0]",
+        help="how long to keep trying while no worker can answer (seconds) [default: 0]",
     )
     parser.add_argument("--raw", action="store_true", help="print the answer on one line")
     parser.add_argument(
@@ -308,10 +297,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if sys.stdout is None:
         parser.error("there is no standard output")
     options = parser.parse_intermixed_args(arguments)
-    url = options.url or os.environ.get("KIROWORKERS_URL") or _DEFAULT_URL
+    url = options.url or inherited_environment().get("KIROWORKERS_URL") or _DEFAULT_URL
     try:
         body = build_input(options.input, options.source)
-        kiro = Kiro(url, _read_token(options))
+        kiro = Kiro(url, read_token(options.token_file))
     except (InvalidArguments, ValueError) as error:
         parser.error(str(error))
     react(_run, (_ask(kiro, options, body), options.raw))

@@ -1,10 +1,10 @@
 """
 Check that a running server works: ``kiroworkers check URL``.
 
-It requests what a client would: the health, each built-in task once, as many answers at
-the same time as there are workers, and one more.  It prints a line for each check and
-exits with 0 if all of them pass, with 1 otherwise.  Each request is a turn of a real agent
-and costs as much.
+It requests the health, one answer to each built-in task, as many answers at the same time
+as there are workers, and then one more than that.  It prints a line for each check and
+exits with 0 if all of them pass, with 1 otherwise.  Each answer is a turn of a real agent,
+and costs as much as one.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Client:
         token: The token to send, or None.
 
     Attributes:
-        agent: The agent that is to answer; None for the server's first.
+        agent: The agent that answers; None for the server's first.
     """
 
     _base: str
@@ -171,7 +171,7 @@ def _check_health(client: Client) -> str:
 
 def _count_workers(client: Client) -> int:
     """
-    Return the number of workers of the agent that is to answer.
+    Return the number of workers of the agent that answers.
     """
     body = _fetch_health(client)
     agent = client.agent or body.get("agent")
@@ -200,7 +200,7 @@ def _check_task(client: Client, task: Task) -> str:
 
 def _check_concurrent(client: Client) -> str:
     """
-    Check that as many requests at the same time as there are workers are all answered.
+    Send one request per worker at the same time, and check that all are answered.
     """
     task, workers = builtin_tasks()["generate-story"], _count_workers(client)
     replies = _request_stories(client, task, workers)
@@ -209,7 +209,7 @@ def _check_concurrent(client: Client) -> str:
 
 def _check_overload(client: Client) -> str:
     """
-    Check that one request more than that is answered later, or gets 503 with Retry-After.
+    Send one request more than there are workers, and check that at most one gets 503.
     """
     task, workers = builtin_tasks()["generate-story"], _count_workers(client)
     replies = _request_stories(client, task, workers + 1)
@@ -226,7 +226,7 @@ def _check_overload(client: Client) -> str:
 
 def _request_stories(client: Client, task: Task, count: int) -> list[HttpReply]:
     """
-    Return the replies to `count` requests at the same time, each with its own idea.
+    Return the replies to `count` simultaneous requests, each with its own idea.
     """
     inputs = [{"idea": f"Print the list of team {number}"} for number in range(1, count + 1)]
     with ThreadPoolExecutor(count) as executor:
@@ -271,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=150.0,
         help="longest wait for an answer (seconds) [default: 150]",
     )
-    parser.add_argument("--agent", help="agent that is to answer [default: the server's first]")
+    parser.add_argument("--agent", help="agent that answers [default: the server's first]")
     options = parser.parse_args(arguments)
     base = base_url(options.url)
     if base is None:

@@ -2,8 +2,8 @@
 Check and record how agents use the terminal: ``kiroworkers dialect check`` and ``record``.
 
 `check` checks a dialect file, and shows the events that the dialect finds in a recording.
-`record` runs a program and records its terminal, so that a session that was misread can
-be sent as a test.
+`record` runs a program and records its terminal, so that a session that was misread can be
+reported and tested.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from kiroworkers.conversations import (
     new_conversation,
     read_dialect,
 )
-from kiroworkers.conversations.dialects.dialect import BracketedPastePrompt
+from kiroworkers.conversations.dialects.dialect import BracketedPastePrompt, Screen
 from kiroworkers.conversations.terminal.recording import (
     BadRecording,
     Chunk,
@@ -40,10 +40,10 @@ from kiroworkers.conversations.terminal.recording import (
     recorded_size,
 )
 
-#: Most output of a turn, in bytes: the server's default of --max-output.
+#: The maximum output of a turn, in bytes: the server's default of --max-output.
 _MAX_OUTPUT = 8 * 1024**2
 
-#: Most characters of an event that are shown.
+#: The maximum number of characters of an event that are shown.
 _MAX_SHOWN = 500
 
 
@@ -104,12 +104,12 @@ def _describe_terminal(dialect: Dialect) -> str:
 
 def _replay(conversation: Conversation, dialect: Dialect, typed: bytes) -> None:
     """
-    Tell `conversation` what the server would have to do for `typed` to be typed.
+    Call the method of `conversation` that makes the server type `typed`.
     """
     keys, clear, approval = dialect.keys, dialect.clear, dialect.approval
     if clear is not None and typed == clear.type:
         conversation.clear()
-    elif approval is not None and typed in [menu.keys for menu in approval.deny]:
+    elif approval is not None and typed in [menu.keys for menu in approval.deny_menus]:
         conversation.deny()
     elif clear is not None and typed == clear.confirm:
         conversation.confirm_clear()
@@ -124,7 +124,7 @@ def _replay(conversation: Conversation, dialect: Dialect, typed: bytes) -> None:
 
 def check(file: str, recording: str | None) -> int:
     """
-    Print what a dialect does and the events that it finds in a recording.
+    Describe a dialect, and print the events that it finds in a recording.
 
     Args:
         file: The path of a dialect file, or the name of a built-in dialect.
@@ -137,7 +137,7 @@ def check(file: str, recording: str | None) -> int:
     try:
         dialect = read_dialect(Path(file)) if file.endswith(".toml") else _load_builtin(file)
         print(f"{dialect.name}: {dialect.label}")
-        command = shlex.join([dialect.program or "python", *dialect.command(None)])
+        command = shlex.join([dialect.start.program or "python", *dialect.command(None)])
         print(f"starts: {command}, {_describe_terminal(dialect)}")
         if recording is not None and dialect.window is None:
             raise BadDialect(f"{dialect.name} has no terminal, so it cannot have a recording")
@@ -169,7 +169,7 @@ def _with_recorded_size(dialect: Dialect, path: Path) -> Dialect:
     """
     with path.open(encoding="utf-8", errors="replace") as lines:
         size = recorded_size(lines.readline())
-    return dialect if size is None else evolve(dialect, window=size)
+    return dialect if size is None else evolve(dialect, screen=Screen(*size))
 
 
 def _chunks(path: Path) -> Iterator[Chunk]:
@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     checking.add_argument("dialect", help="dialect file (.toml), or name of a built-in dialect")
     checking.add_argument(
-        "recording", nargs="?", help="recording (.cast) by `record`, or a file of raw output"
+        "recording", nargs="?", help="recording (.cast) made by `record`, or a file of raw output"
     )
     recording = commands.add_parser("record", help="run a program and record its terminal")
     recording.add_argument(

@@ -21,7 +21,7 @@ _SERVICE = ServiceMaker(
 
 class _TwistdOptions(ServerOptions):
     """
-    Read a command line of twistd whose only plugin is the server.
+    Read a twistd command line whose only plugin is the server.
 
     Twistd itself would look for plugins on the whole of `sys.path`, and would name itself
     in the usage line.

@@ -3,8 +3,8 @@ Check a task file, and try it: ``kiroworkers task check FILE``.
 
 It prints what is wrong with the file, or the prompt that the task makes from its example.
 With ``--ask URL`` it sends the request to a running server that has the task, and prints
-the answer; that is a turn of a real agent and costs as much.  It exits with 0 on success,
-with 1 on any failure, and with 2 if the command line is invalid.
+the answer; this is a turn of a real agent, and costs as much as one.  It exits with 0 on
+success, with 1 on any failure, and with 2 if the command line is invalid.
 """
 
 from __future__ import annotations
@@ -19,13 +19,10 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from kiroworkers.cli.check import CheckFailed, Client, base_url
+from kiroworkers.cli.token_file import TOKEN_VARIABLE, InvalidTokenFile, read_token
 from kiroworkers.errors import InvalidInput
 from kiroworkers.json_schema import first_problem
-from kiroworkers.settings import inherited_environment
 from kiroworkers.tasks import BadTask, Task, load_task
-
-#: The variable with the token to send, if there is no --token-file.
-_TOKEN_VARIABLE = "KIROWORKERS_TOKEN"
 
 
 def check(task: Task, request: Mapping[str, Any], report: Callable[[str], object]) -> None:
@@ -48,7 +45,7 @@ def ask(client: Client, task: Task, request: Mapping[str, Any]) -> None:
     Send `request` to the server of `client` and print the answer.
 
     Raises:
-        CheckFailed: If the server does not answer, or not as `task` requires.
+        CheckFailed: If there is no answer, or one that does not fit `task`.
     """
     reply = client.ask(task, request)
     if reply.code != 200:
@@ -84,15 +81,6 @@ def _read_request(source: str | None, task: Task) -> dict[str, Any]:
     return task.accept(body)
 
 
-def _read_token(file: str | None) -> str | None:
-    if file is None:
-        return inherited_environment().get(_TOKEN_VARIABLE)
-    token = Path(file).read_text(encoding="utf-8").strip()
-    if not token.isascii() or len(token.split()) != 1:
-        raise CheckFailed(f"{file}: must hold one token and nothing else")
-    return token
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """
     Run the command line and return the exit status.
@@ -102,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser("kiroworkers task", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("check", help="check a task file, show its prompt, try it")
+    command = commands.add_parser("check", help="check a task file, show its prompt, and try it")
     command.add_argument("file", help="task file (.toml)")
     command.add_argument(
         "--input",
@@ -111,11 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     command.add_argument("--ask", metavar="URL", help="address of a server to try the task on")
     command.add_argument(
-        "--agent", help="agent that is to answer [default: the task's, or the server's first]"
+        "--agent", help="agent that answers [default: the task's, or the server's first]"
     )
     command.add_argument(
         "--token-file",
-        help=f"file with the token to send to the server [default: {_TOKEN_VARIABLE}]",
+        help=f"file with the token to send to the server [default: {TOKEN_VARIABLE}]",
     )
     command.add_argument(
         "--timeout",
@@ -133,9 +121,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # If there will be an answer, standard output is for the answer alone.
         check(task, request, print if base is None else _print_error)
         if base is not None:
-            token = _read_token(options.token_file)
+            token = read_token(options.token_file)
             ask(Client(base, options.timeout, options.agent, token), task, request)
-    except (BadTask, InvalidInput, CheckFailed, OSError, UnicodeDecodeError) as error:
+    except (BadTask, InvalidInput, CheckFailed, InvalidTokenFile, OSError, UnicodeError) as error:
         _print_error(error)
         return 1
     return 0

@@ -10,7 +10,7 @@ For example, in a coroutine::
     print(answer.value["title"], answer.worker)
 
 Each request has its own connection, because a turn takes seconds.  Cancelling a request
-closes its connection, and the server then gives the request up.
+closes its connection, and the server then abandons the request.
 
 Needs ``pip install 'kiroworkers[client]'``.
 """

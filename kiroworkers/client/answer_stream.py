@@ -1,5 +1,5 @@
 """
-Read an answer that comes as server-sent events.
+Read an answer that arrives as server-sent events.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from kiroworkers.client.events import Queued, Retrying, Said, Started, Watch
 
 class AnswerStream:
     """
-    Read the events of one request, and report those before the last to `watch`.
+    Read the events of one request, and report all but the last to `watch`.
 
     Args:
         watch: Called with each event that reports progress.
-        limit: Most bytes that an event may have.
+        limit: The maximum size of an event, in bytes.
 
     Attributes:
-        answer: The answer, once it has come.
-        error: The server's error object, if that has come instead.
+        answer: The answer, once it has arrived.
+        error: The server's error object, if that has arrived instead.
         worker: The worker that was given the request last.
         attempts: The number of its attempt.
     """

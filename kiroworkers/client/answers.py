@@ -1,5 +1,5 @@
 """
-Define the types of answers: those of the three built-in tasks, and what goes with them.
+Define the types of answers: those to the three built-in tasks, and what goes with them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Answer(Generic[T]):
 
 class Story(TypedDict):
     """
-    Represent an answer of ``generate-story``: a user story.
+    Represent an answer to ``generate-story``: a user story.
     """
 
     title: str
@@ -54,7 +54,7 @@ class Story(TypedDict):
 
 class Test(TypedDict):
     """
-    Represent an answer of ``generate-test``: an acceptance test.
+    Represent an answer to ``generate-test``: an acceptance test.
     """
 
     title: str
@@ -84,7 +84,7 @@ class _RequiredOfReview(TypedDict):
 
 class Review(_RequiredOfReview, total=False):
     """
-    Represent an answer of ``analyze-invest``: a review of a story.
+    Represent an answer to ``analyze-invest``: a review of a story.
     """
 
     score: int

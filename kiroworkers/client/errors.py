@@ -53,7 +53,7 @@ class Unavailable(KiroError):
 
 class TimedOut(KiroError):
     """
-    Raised when there was no answer in time.
+    Raised when there is no answer in time.
     """
 
 
@@ -70,7 +70,8 @@ def error_from_response(status: int, body: Mapping[str, Any], retry_after: str |
     Args:
         status: The status of the response.
         body: Its JSON object, whose members need not be of the right types.
-        retry_after: The value of its header ``Retry-After``, for a body without one.
+        retry_after: The value of its ``Retry-After`` header, for a body that does not have
+            it.
     """
     kind: type[KiroError] = Failed
     if status in (429, 503):

@@ -46,7 +46,7 @@ class EventReader:
     Find the events in a stream.
 
     Args:
-        limit: Most bytes that an event may have.
+        limit: The maximum size of an event, in bytes.
     """
 
     def __init__(self, limit: int = 16 * 1024 * 1024) -> None:

@@ -1,5 +1,5 @@
 """
-Define the events that tell a client how its request proceeds.
+Define the events that report the progress of a request to a client.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from attrs import frozen
 @frozen
 class Queued:
     """
-    Report that the request waits for a worker.
+    Report that the request is waiting for a worker.
 
     Attributes:
         position: Its place in the queue; 1 is next.
@@ -52,7 +52,7 @@ class Said:
 @frozen
 class Retrying:
     """
-    Report that an agent is asked again; pieces of text from before do not count.
+    Report that an agent is being asked again, so that all previous text must be discarded.
 
     Attributes:
         reason: Why, in a few words.
@@ -64,7 +64,7 @@ class Retrying:
 @frozen
 class Postponed:
     """
-    Report that the server cannot answer now, and when the request is sent again.
+    Report that the server cannot answer now, and when the request will be sent again.
 
     Attributes:
         reason: What the server says.

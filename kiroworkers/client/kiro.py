@@ -38,7 +38,7 @@ _GRACE = 5.0
 #: Seconds for requests that need no agent.
 _AGENTLESS_TIMEOUT = 10.0
 
-#: Most bytes of a response, or of one event of a stream.
+#: The maximum size of a response, or of one event of a stream, in bytes.
 _MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 
 #: Shortest wait before a request is sent again, in seconds.
@@ -66,12 +66,12 @@ class Terms(TypedDict, total=False):
     Define the options that every request takes.
 
     Attributes:
-        timeout: Seconds until the request is given up, all waits included.  Without it,
-            the server's own deadline applies.
-        priority: 0 to 9, the most urgent.
+        timeout: Seconds after which the request is abandoned, including all waits.  Without
+            it, the server's own deadline applies.
+        priority: From 0 to 9; 9 is the most urgent.
         agent: The name of the agent that is to answer.
-        patience: Seconds in which the request is sent again whenever the server cannot
-            answer and says when to come back.  0 by default: never.
+        patience: Seconds during which the request is sent again whenever the server cannot
+            answer and says when to retry.  With 0, the default, it is never sent again.
         watch: Called with each event of the request.
     """
 
@@ -165,7 +165,7 @@ class Kiro:
         self, story: Mapping[str, Any], **terms: Unpack[Terms]
     ) -> Answer[Review]:
         """
-        Return a review, by the INVEST criteria, of `story`, which has at least a title.
+        Return a review of `story`, which has at least a title, by the INVEST criteria.
         """
         return cast(Answer[Review], await self.ask("analyze-invest", {"story": story}, **terms))
 
@@ -319,7 +319,7 @@ def _cancellable(request: Deferred[Any]) -> Deferred[Any]:
     """
     Return the result of `request`, in a Deferred that fails with `CancelledError` when cancelled.
 
-    A connection that is cancelled fails with errors of many kinds.
+    A connection that is cancelled may fail with errors of many kinds.
     """
     cancelled = False
 
@@ -339,7 +339,7 @@ def _cancellable(request: Deferred[Any]) -> Deferred[Any]:
 
 def _answer_without_value(response: IResponse) -> Answer[dict[str, Any]]:
     """
-    Return what the headers of `response` say about the answer in its body.
+    Return an answer with all that the headers of `response` say about it, but no value.
     """
     # The headers of a stream precede the work, so they cannot name a worker.
     is_complete = _header(response, "X-Kiroworkers-Worker") is not None

@@ -34,8 +34,8 @@ def deliver_body(response: IResponse, on_data: Callable[[bytes], bool]) -> Defer
 
     Args:
         response: The response.
-        on_data: Called with each piece of the body, cut anywhere; returns whether it needs
-            no more.
+        on_data: Called with each piece of the body, cut anywhere; returns True when it
+            needs no more.
 
     Returns:
         Fires at the end of the body, or when `on_data` needs no more.  Fails with what

@@ -59,7 +59,7 @@ class Candidate:
 @frozen(order=True)
 class Mismatch:
     """
-    Say why a candidate does not fit; the smallest belongs to the closest candidate.
+    Describe why a candidate does not fit; the closest candidate has the smallest mismatch.
 
     Attributes:
         lacks_members: Whether required members are missing.
@@ -97,7 +97,7 @@ def find_answer(
         example: The prompt's example, which is never an answer.
         wrapped: Whether lines may be cut, also inside strings.  An object is then
             accepted only if exactly one way of joining its lines fits.
-        validator: A validator of `schema`, to save making one.
+        validator: A validator of `schema`, so that none need be made.
 
     Raises:
         AnswerSchemaMismatch: No object fits; names the fields that are wrong in the
@@ -118,7 +118,7 @@ def find_answer(
             answer, changes = reading, _UNCHANGED
             problems = problems_in(answer)
             if problems:
-                # What fits as it is would come back as it is.
+                # Only an answer that does not fit could be changed by this.
                 answer, changes = normalize_answer(reading, schema)
                 if changes:
                     problems = problems_in(answer)

@@ -9,9 +9,9 @@ the value is converted::
     >>> normalize_answer({"size": "5"}, schema)
     ({'size': 5}, (Change(field='size', kind='number'),))
 
-Only values that do not fit are changed, so a value that fits is returned as it is,
-the same object.  Nothing is changed where the schema allows more than one reading:
-behind a reference, or below ``anyOf`` and similar keywords.
+Only values that do not fit are changed; a value that fits is returned as the same object.
+Nothing is changed where the schema allows more than one reading: behind a reference, or
+below ``anyOf`` and similar keywords.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _is_single_item(text: str, schema: Mapping[str, Any]) -> bool:
     """
     Return whether `text` is one item of the list of strings that `schema` wants.
 
-    Text that spells the whole list, or an empty one, is not.
+    Text that spells out a whole list, or an empty one, is not an item.
     """
     items = schema.get("items")
     if "prefixItems" in schema or not isinstance(items, Mapping):
@@ -129,7 +129,7 @@ def _is_single_item(text: str, schema: Mapping[str, Any]) -> bool:
 
 def _parse_number(text: str, integer: bool) -> int | float | None:
     """
-    Return the number that `text` is in JSON, or None.
+    Return the number that `text` represents in JSON, or None.
     """
     if _INTEGER.fullmatch(text):
         return int(text)

@@ -5,10 +5,11 @@ Find every JSON object in a text with a real JSON parser.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator
 from typing import Any
+
+from kiroworkers.strict_json import StrictDecoder
 
 #: How many characters may be read in failed attempts: a multiple of the text's
 #: length, and at least this many.
@@ -22,6 +23,8 @@ _MAX_TOKEN = 16
 
 #: Where an object may begin.
 OPENING = re.compile(r'\{\s*["}]')
+
+_DECODER = StrictDecoder()
 
 
 def read_budget(text: str) -> int:
@@ -53,8 +56,8 @@ def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
     """
     Return the object that begins at `start`, or None, and the characters read.
 
-    The window grows, because a parser's error costs the length of all its input and
-    most false starts end soon.
+    The window grows step by step, because a parser error takes time proportional to the
+    whole input, and most false starts end soon.
     """
     width = _WINDOW
     while True:
@@ -67,25 +70,11 @@ def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
             if whole or not cut:
                 return None, problem.pos
         except (ValueError, RecursionError):
-            # A number that no float holds, or nesting that is no answer.
+            # A number too large for a float, or nesting too deep to be an answer.
             return None, len(window)
         else:
             return value, length
         width *= 8
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"the number {text[:40]} is too large")
-    return number
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 def decode(text: str) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from kiroworkers.tasks.objects import OPENING, decode, read_budget
 
-#: The most cuts inside strings that are tried: each doubles the number of readings.
+#: The maximum number of cuts inside strings that are tried: each doubles the number of readings.
 MAX_CUTS = 8
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}]', re.DOTALL)
@@ -95,7 +95,7 @@ def _parts(region: str) -> list[str]:
 
 def _trimmed_lines(text: str) -> list[str]:
     """
-    Return the lines of `text` without the blanks at their cuts.
+    Return the lines of `text`, without white space where they were cut.
     """
     first, *others = text.split("\n")
     if not others:
@@ -123,7 +123,7 @@ def _join_words(text: str) -> tuple[str, int]:
 
 def _object_end(text: str, start: int) -> int | None:
     """
-    Return where the object that begins at `start` ends, or None if it does not.
+    Return where the object that begins at `start` ends, or None if it is incomplete.
     """
     depth = 0
     for token in _TOKEN.finditer(text, start):

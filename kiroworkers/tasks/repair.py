@@ -10,7 +10,7 @@ from typing import Any
 from kiroworkers.tasks.literal import json_literal
 from kiroworkers.tasks.task import ANSWER_LAYOUTS, AnswerLayout
 
-#: The reason may quote the answer, so it enters as a JSON literal, as client text does.
+#: The reason may quote the answer, so it is inserted as a JSON literal, as client text is.
 _PROMPT = """\
 Task: repair
 Your last answer was not accepted. What is wrong with it, as data: {reason}

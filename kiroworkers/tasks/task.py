@@ -47,9 +47,9 @@ class Task:
 
     Attributes:
         prompt_template: The source of a `Template` that may use ``request`` (the
-            client's input), ``schema`` (the answer's) and ``example``.  Each enters
-            as one line of JSON, the only way in for client text.  ``layout`` says in
-            words how the agent is to lay out its JSON.
+            client's input), ``schema`` (the answer's) and ``example``.  Each is inserted as
+            one line of JSON, which is the only way for client text to enter a prompt.
+            ``layout`` says in words how the agent should lay out its JSON.
         input_schema: The JSON Schema of the request's body.
         answer_schema: The JSON Schema of the answer.
         messages: The error message for a missing or blank field, by its dotted path.

@@ -97,7 +97,7 @@ class Value:
 @frozen
 class TrustedText:
     """
-    Wrap text of our own, which prints as it is.
+    Wrap text from the server itself, which prints as it is.
     """
 
     text: str
@@ -223,7 +223,7 @@ class Template:
 
 class _Checker:
     """
-    Walk a template's syntax tree and reject what the language does not have.
+    Walk a template's syntax tree and reject whatever is not part of the language.
     """
 
     def check(self, body: list[nodes.Node], scope: Mapping[str, _Schema]) -> None:
@@ -344,7 +344,7 @@ class _Checker:
 
 def _terminal_problem(text: str, lines: bool = True) -> str | None:
     """
-    Return why a terminal would take `text` for more than text, or None.
+    Return why a terminal would take `text` as more than text, or None.
 
     Args:
         text: A prompt, or a part of one.

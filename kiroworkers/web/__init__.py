@@ -1,5 +1,5 @@
 """
 Serve the HTTP API: routes, authorization, status codes and rules for browsers.
 
-Sessions and queueing are the business of `kiroworkers.pool`.
+Sessions and queueing are left to `kiroworkers.pool`.
 """

@@ -1,5 +1,5 @@
 """
-Identify clients by their network address, and recognise the names of this machine.
+Identify clients by their network address, and recognize the names of this machine.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def rate_key(host: str) -> str:
     Return the key under which requests from `host` are counted.
 
     The key covers every address that one client can send from: a single IPv4 address,
-    or a whole /64 network of IPv6.  A `host` that is no IP address is its own key.
+    or a whole /64 network of IPv6.  A `host` that is not an IP address is its own key.
     """
     try:
         address = ip_address(host.partition("%")[0])

@@ -17,11 +17,11 @@ from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
 from kiroworkers import __version__
-from kiroworkers.errors import Evidence, UnknownTask, UnusableAnswer, WorkError
+from kiroworkers.errors import ErrorCode, Evidence, UnknownTask, UnusableAnswer, WorkError
 from kiroworkers.execution import execute
 from kiroworkers.jobs.idempotency import CACHEABLE_FAILURES
-from kiroworkers.jobs.job import StoredResponse
 from kiroworkers.jobs.service import JobService
+from kiroworkers.jobs.stored_response import StoredResponse
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.progress import OnProgress
@@ -37,14 +37,15 @@ from kiroworkers.web.errors import (
     respond,
     respond_stored,
     respond_text,
-    respond_to_http_error,
+    respond_to_error,
 )
 from kiroworkers.web.events import EventStream, wants_events
 from kiroworkers.web.headers import answer_headers, set_agent_header
 from kiroworkers.web.jobs import JobRoutes
 from kiroworkers.web.openai.routes import OpenAIRoutes
-from kiroworkers.web.openapi import build_document
-from kiroworkers.web.openapi.routes import routes_of
+from kiroworkers.web.openapi.document import build_document
+from kiroworkers.web.openapi.responses import JOB_RESPONSE, TASK_RESPONSE, json_response
+from kiroworkers.web.openapi.schemas import STRING, TASK_INPUT, any_object, ref
 from kiroworkers.web.operator import OperatorRoutes
 from kiroworkers.web.pages import Pages
 from kiroworkers.web.request_options import (
@@ -53,6 +54,14 @@ from kiroworkers.web.request_options import (
     requested_agent,
     wants_job,
     wants_raw,
+)
+from kiroworkers.web.routing import (
+    AGENT_FAILURES,
+    RequestBody,
+    ResponseDoc,
+    branch,
+    route,
+    routes_of,
 )
 from kiroworkers.web.views import (
     agents_json,
@@ -65,6 +74,9 @@ from kiroworkers.web.views import (
 class Application:
     """
     Serve the HTTP API: tasks, jobs, health, documentation, operator and OpenAI routes.
+
+    Attributes:
+        authorizer: Decides which requests are allowed.
 
     Args:
         clock: Tells the time.
@@ -88,7 +100,7 @@ class Application:
         self._clock = clock
         self._groups = groups
         self._tasks = tasks
-        self._authorizer = authorizer
+        self.authorizer = authorizer
         self._job_service = job_service
         self._jobs = JobRoutes(job_service, authorizer)
         self._operator = OperatorRoutes(clock, groups, authorizer)
@@ -101,15 +113,21 @@ class Application:
         """
         return _RootResource(self.app.resource())
 
-    @app.route("/health", methods=["GET"])
-    def health(self, request: IRequest) -> bytes:
+    @route(
+        app,
+        "GET",
+        "/health",
+        scope="watch",
+        tag="Monitoring",
+        responses={200: json_response("The state of the server.", ref("Health"))},
+    )
+    def health(self, request: IRequest, client: str) -> bytes:
         """
         Report the state of the server, its agents and every worker.
 
         The request uses no session.  The agent, pool and queue at the top level are those
         of the default agent.
         """
-        self._authorizer.authorize(request, "watch")
         now = self._clock.seconds()
         return respond(
             request,
@@ -122,12 +140,23 @@ class Application:
                 "workers": {
                     worker.name: worker_json(worker, group.name, now)
                     for group in self._groups
-                    for worker in group.dispatcher.worker_pool.snapshots()
+                    for worker in group.dispatcher.workers()
                 },
             },
         )
 
-    @app.route("/ready", methods=["GET"])
+    @route(
+        app,
+        "GET",
+        "/ready",
+        scope=None,
+        tag="Monitoring",
+        parameters=("AgentQuery",),
+        responses={
+            200: json_response("At least one worker can take requests.", ref("Readiness")),
+            503: json_response("No worker can take requests.", ref("Readiness")),
+        },
+    )
     def ready(self, request: IRequest) -> bytes:
         """
         Report whether a worker can take work: 200 if so, else 503.
@@ -143,21 +172,14 @@ class Application:
         body = {**decisive[0], "workers": workers, "agents": agents}
         return respond(request, 200 if body["ready"] else 503, body)
 
-    @app.route("/operator", branch=True)
-    def operator(self, request: IRequest) -> Resource:
-        """
-        Serve the routes for operators.
-        """
-        return self._operator.app.resource()
-
-    @app.route("/v1", branch=True)
-    def openai(self, request: IRequest) -> Resource:
-        """
-        Serve the routes of the OpenAI API.
-        """
-        return self._openai.app.resource()
-
-    @app.route("/kiro", methods=["GET"])
+    @route(
+        app,
+        "GET",
+        "/kiro",
+        scope=None,
+        tag="Tasks",
+        responses={200: json_response("The tasks and the agents.", ref("Catalogue"))},
+    )
     def catalogue(self, request: IRequest) -> bytes:
         """
         List the tasks with their schemas and examples, and the names of the agents.
@@ -165,22 +187,36 @@ class Application:
         tasks = [_task_json(task) for task in self._tasks.values()]
         return respond(request, 200, {"tasks": tasks, "agents": self._groups.names})
 
-    @app.route("/kiro/<name>", methods=["POST"])
-    async def answer(self, request: IRequest, name: str) -> bytes:
+    @route(
+        app,
+        "POST",
+        "/kiro/<task_name>",
+        scope="ask",
+        tag="Tasks",
+        parameters=("Agent", "Timeout", "Priority", "Prefer", "IdempotencyKey", "Callback", "Raw"),
+        body=RequestBody(TASK_INPUT),
+        responses={200: TASK_RESPONSE, 202: JOB_RESPONSE},
+        failures=(
+            ErrorCode.UNKNOWN_TASK,
+            ErrorCode.IDEMPOTENCY_MISMATCH,
+            ErrorCode.TOO_MANY_JOBS,
+            *AGENT_FAILURES,
+        ),
+    )
+    async def answer(self, request: IRequest, client: str, task_name: str) -> bytes:
         """
         Run a task with the JSON body as its input, and return the answer.
         """
-        client = self._authorizer.authorize(request, "ask")
         raw = wants_raw(request)
         if raw:
-            self._authorizer.require_operator(request)
-        task = self._tasks.get(name)
+            self.authorizer.require_operator(request)
+        task = self._tasks.get(task_name)
         if task is None:
-            raise UnknownTask(name)
+            raise UnknownTask(task_name)
         group = self._group_for(request, task)
         set_agent_header(request, group.name)
         payload = task.accept(json_body(request))
-        options = request_options(request, client, name, task.limits.timeout)
+        options = request_options(request, client, task.name, task.limits.timeout)
         if wants_job(request):
             return self._jobs.create(request, group.name, payload, options)
 
@@ -198,7 +234,7 @@ class Application:
             return respond_text(request, response)
         return respond_stored(request, response)
 
-    @app.route("/", methods=["GET"])
+    @route(app, "GET", "/", scope=None)
     def start(self, request: IRequest) -> bytes:
         """
         Redirect to the documentation of the API.
@@ -206,64 +242,117 @@ class Application:
         request.redirect(b"docs")
         return b""
 
-    @app.route("/docs", methods=["GET"])
+    @route(
+        app,
+        "GET",
+        "/docs",
+        scope=None,
+        tag="Documentation",
+        responses={200: ResponseDoc("The page.", {"text/html": STRING})},
+    )
     def docs(self, request: IRequest) -> bytes:
         """
         Show the documentation of the API as an HTML page.
         """
         return self._pages.docs(request, self._description())
 
-    @app.route("/docs/<name>", methods=["GET"])
+    @route(app, "GET", "/docs/<name>", scope=None, failures=(ErrorCode.NOT_FOUND,))
     def asset(self, request: IRequest, name: str) -> bytes:
         """
         Return a file that the documentation page loads.
         """
         return self._pages.asset(request, name)
 
-    @app.route("/openapi.json", methods=["GET"])
+    @route(
+        app,
+        "GET",
+        "/openapi.json",
+        scope=None,
+        tag="Documentation",
+        responses={200: json_response("The document.", any_object("An OpenAPI 3.1 document."))},
+    )
     def openapi(self, request: IRequest) -> bytes:
         """
         Return the OpenAPI description of the API.
         """
         return respond(request, 200, self._description())
 
-    @app.route("/jobs", methods=["GET"])
-    def jobs(self, request: IRequest) -> bytes:
+    @route(
+        app,
+        "GET",
+        "/jobs",
+        scope="ask",
+        tag="Jobs",
+        parameters=("Limit", "Before"),
+        responses={200: json_response("A page of jobs.", ref("Jobs"))},
+        failures=(ErrorCode.UNKNOWN_JOB,),
+    )
+    def jobs(self, request: IRequest, client: str) -> bytes:
         """
         List jobs, newest first.
 
         A client sees its own jobs, and an operator those of all clients.  Results are left
         out; retrieve a job to read its result.
         """
-        return self._jobs.list_page(request)
+        return self._jobs.list_page(request, client)
 
-    @app.route("/jobs/<id>", methods=["GET"])
-    def job(self, request: IRequest, id: str) -> bytes:
+    @route(
+        app,
+        "GET",
+        "/jobs/<id>",
+        scope="ask",
+        tag="Jobs",
+        parameters=("Id",),
+        responses={200: json_response("The job.", ref("Job"), "Retry-After")},
+        failures=(ErrorCode.UNKNOWN_JOB,),
+    )
+    def job(self, request: IRequest, client: str, id: str) -> bytes:
         """
         Retrieve a job.
 
         It has a ``result`` if it is done, and an ``error`` if it failed.
         """
-        return self._jobs.retrieve(request, id)
+        return self._jobs.retrieve(request, client, id)
 
-    @app.route("/jobs/<id>", methods=["DELETE"])
-    def cancel(self, request: IRequest, id: str) -> bytes:
+    @route(
+        app,
+        "DELETE",
+        "/jobs/<id>",
+        scope="ask",
+        tag="Jobs",
+        parameters=("Id",),
+        responses={
+            200: json_response("The job was unfinished and has been cancelled.", ref("Job")),
+            204: ResponseDoc("The job had ended and has been deleted."),
+        },
+        failures=(ErrorCode.UNKNOWN_JOB,),
+    )
+    def cancel(self, request: IRequest, client: str, id: str) -> bytes:
         """
         Cancel an unfinished job, or delete one that has ended.
         """
-        return self._jobs.cancel_or_delete(request, id)
+        return self._jobs.cancel_or_delete(request, client, id)
+
+    @branch(app, "/operator", OperatorRoutes.app)
+    def operator(self, request: IRequest) -> Resource:
+        """
+        Serve the routes for operators.
+        """
+        return self._operator.app.resource()
+
+    @branch(app, "/v1", OpenAIRoutes.app)
+    def openai(self, request: IRequest) -> Resource:
+        """
+        Serve the routes of the OpenAI API.
+        """
+        return self._openai.app.resource()
 
     def _description(self) -> dict[str, Any]:
-        routes = (
-            *routes_of(self.app),
-            *routes_of(OperatorRoutes.app, "/operator"),
-            *routes_of(OpenAIRoutes.app, "/v1"),
-        )
         return build_document(
-            routes,
+            routes_of(self.app),
             self._tasks,
             self._groups.names,
-            needs_token=bool(self._authorizer.tokens),
+            needs_token=bool(self.authorizer.tokens),
             has_callbacks=self._job_service.callback_hosts is not None,
         )
 
@@ -271,7 +360,7 @@ class Application:
         self, request: IRequest, run: Callable[[OnProgress], Awaitable[StoredResponse]]
     ) -> None:
         """
-        Call `run`, and stream its progress and at last the answer or the error.
+        Call `run`, and stream its progress and finally the answer or the error.
         """
         stream = EventStream(self._clock, request)
         try:
@@ -287,8 +376,8 @@ class Application:
             raise  # The client hung up.
         except Exception:
             log_internal_error(self._log, request, Failure())
-            body = {"error": INTERNAL_ERROR.message, "code": INTERNAL_ERROR.code}
-            stream.send("error", {"status": INTERNAL_ERROR.status, **body})
+            status, body = error_json(INTERNAL_ERROR)
+            stream.send("error", {"status": status, **body})
         finally:
             stream.close()
 
@@ -306,7 +395,7 @@ class _RootResource(Resource):
     """
     Wrap Klein's resource to answer errors that it raises before it calls its handlers.
 
-    A Host header that is no valid host raises one, for example.
+    An invalid Host header raises one, for example.
     """
 
     isLeaf = True
@@ -319,7 +408,7 @@ class _RootResource(Resource):
         try:
             return self._inner.render(request)
         except HTTPException as error:
-            return respond_to_http_error(request, http_error_from(request, error))
+            return respond_to_error(request, http_error_from(request, error))
 
 
 async def _execute(
@@ -343,8 +432,8 @@ async def _execute(
             case UnusableAnswer(evidence=Evidence(text=text)) if raw:
                 body["text"] = text
         return StoredResponse(status, body, cacheable=isinstance(error, CACHEABLE_FAILURES))
-    answer = result.parsed.value
-    body = {"answer": answer, "text": result.turn.reply.text} if raw else answer
+    answer = result.answer.value
+    body = {"answer": answer, "text": result.reply.text} if raw else answer
     return StoredResponse(200, body, answer_headers(result), cacheable=True)
 
 

@@ -4,9 +4,9 @@ Decide what each request may do.
 If the server has tokens, a request must carry one whose scopes include what it wants to
 do.  Without tokens, every client that can connect may use and watch the server.  To
 operate it, a request must also come directly from this machine: to one of the machine's
-own names, not from a page of another origin, and not through a proxy that says it is
-one.  A proxy that does not say so cannot be told from a local client, so a server
-behind a proxy needs tokens.
+own names, not from a page of another origin, and not through a proxy that identifies itself
+as one.  A proxy that does not cannot be told apart from a local client, so a server behind
+a proxy needs tokens.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from collections.abc import Sequence
 
 from twisted.web.iweb import IRequest
 
+from kiroworkers.errors import ErrorCode
 from kiroworkers.web.addresses import LOOPBACK, host_of, hostname_of, is_local, rate_key
 from kiroworkers.web.errors import HttpError
 from kiroworkers.web.rate_limiter import RateLimiter
-from kiroworkers.web.tokens import ApiToken, find_token
+from kiroworkers.web.tokens import ApiToken, Scope, find_token
 
 #: Headers that proxies add.
 _PROXY_HEADERS = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
@@ -47,19 +48,19 @@ class Authorizer:
         self.tokens = tuple(tokens)
         self._rate_limiter = rate_limiter
 
-    def authorize(self, request: IRequest, scope: str) -> str:
+    def authorize(self, request: IRequest, scope: Scope) -> str:
         """
         Return the client that sent `request`, if it may do what `scope` allows.
 
-        The client is the name of its token, or else its address.  The request counts
-        towards the client's rate.
+        The client is identified by the name of its token, or else by its address.  The
+        request counts towards the client's rate.
 
         Args:
             request: The request to authorize.
-            scope: One of `tokens.SCOPES`.
+            scope: The scope that the request needs.
 
         Raises:
-            HttpError: The request is not allowed, or the client sends too many.
+            HttpError: The request is not allowed, or the client sends too many requests.
         """
         host = host_of(request.getClientAddress())
         if self.tokens:
@@ -94,7 +95,7 @@ class Authorizer:
         This does not count towards the client's rate a second time.
 
         Raises:
-            HttpError: The request has only the rights of other clients.
+            HttpError: The request has only the rights of an ordinary client.
         """
         if self.tokens:
             self._authenticate(request, "operate")
@@ -105,29 +106,29 @@ class Authorizer:
         wait = self._rate_limiter.take(key) if self._rate_limiter is not None else 0
         if wait:
             raise HttpError(
-                429, "rate_limited", f"Too many requests, try again in {wait} s", retry_after=wait
+                ErrorCode.RATE_LIMITED,
+                f"Too many requests, try again in {wait} s",
+                retry_after=wait,
             )
 
-    def _authenticate(self, request: IRequest, scope: str) -> ApiToken:
+    def _authenticate(self, request: IRequest, scope: Scope) -> ApiToken:
         scheme, _, text = (request.getHeader(b"authorization") or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not text.strip():
             raise HttpError(
-                401,
-                "no_token",
+                ErrorCode.NO_TOKEN,
                 "Send a token in the header Authorization: Bearer …",
                 {"WWW-Authenticate": "Bearer"},
             )
         token = find_token(text.strip().decode("utf-8", "surrogateescape"), self.tokens)
         if token is None:
             raise HttpError(
-                401,
-                "wrong_token",
+                ErrorCode.WRONG_TOKEN,
                 "Unknown token",
                 {"WWW-Authenticate": 'Bearer error="invalid_token"'},
             )
         if not token.allows(scope):
             raise HttpError(
-                403, "wrong_scope", f"The token {token.name!r} does not have the scope {scope!r}"
+                ErrorCode.WRONG_SCOPE, f"The token {token.name!r} does not have the scope {scope!r}"
             )
         return token
 
@@ -150,8 +151,7 @@ def _require_direct_local(request: IRequest, client: str) -> None:
     else:
         return
     raise HttpError(
-        403,
-        "operators_only",
+        ErrorCode.OPERATORS_ONLY,
         "Operator requests need a token (see --token-file) unless they come directly from this "
         f"machine: {reason}",
     )

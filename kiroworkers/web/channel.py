@@ -14,12 +14,13 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
+from kiroworkers.errors import ErrorCode
 from kiroworkers.web.addresses import host_of
 from kiroworkers.web.errors import HttpError, raw_error_response
 from kiroworkers.web.headers import cors_headers
 from kiroworkers.web.limits import RequestLimits
 
-#: The most digits of a Content-Length that is read as a number.
+#: The maximum number of digits of a Content-Length that is read as a number.
 _MAX_LENGTH_DIGITS = 18
 
 #: Seconds that a client has to read its last response before the connection is aborted.
@@ -41,7 +42,7 @@ class LimitedSite(Protocol):
 
 class Channel(HTTPChannel):
     """
-    Receive requests, and reject in JSON those that are malformed, too large or too slow.
+    Receive requests, and reject malformed, oversized and slow ones with a JSON error.
     """
 
     site: LimitedSite
@@ -129,7 +130,7 @@ class Channel(HTTPChannel):
         """
         super().loseConnection()
         if self._timer is None and not self._lost:
-            # Twisted would wait for ever for a client that does not read.
+            # Twisted would wait forever for a client that does not read.
             self._timer = self.callLater(self.site.timeOut, self._abort)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -172,7 +173,7 @@ class Channel(HTTPChannel):
         Reject a request whose body is too large.
         """
         limit = self.site.limits.max_body
-        self.reject(HttpError(413, "too_large", f"The body is larger than {limit} bytes"))
+        self.reject(HttpError(ErrorCode.TOO_LARGE, f"The body is larger than {limit} bytes"))
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         # Twisted calls this for every request that it cannot parse.
@@ -182,12 +183,12 @@ class Channel(HTTPChannel):
         ):
             self.reject(self._head_too_large())
         else:
-            self.reject(HttpError(400, "bad_request", "Not a valid HTTP/1.1 request"))
+            self.reject(HttpError(ErrorCode.BAD_REQUEST, "Not a valid HTTP/1.1 request"))
 
     def _head_too_large(self) -> HttpError:
         if not self.requests:
-            return HttpError(414, "path_too_long", "The path is too long")
-        return HttpError(431, "headers_too_large", "The headers are too large or too many")
+            return HttpError(ErrorCode.PATH_TOO_LONG, "The path is too long")
+        return HttpError(ErrorCode.HEADERS_TOO_LARGE, "The headers are too large or too many")
 
     def _start_receive_timer(self) -> None:
         """
@@ -203,7 +204,7 @@ class Channel(HTTPChannel):
         self._timer = None
         limit = self.site.limits.receive_timeout
         self.reject(
-            HttpError(408, "too_slow", f"The request was not received within {limit:g} seconds")
+            HttpError(ErrorCode.TOO_SLOW, f"The request was not received within {limit:g} seconds")
         )
 
     def _abort(self) -> None:

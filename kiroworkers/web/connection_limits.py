@@ -1,5 +1,5 @@
 """
-Limit how many connections clients may have, and close them in order at shutdown.
+Limit how many connections clients may have, and close them cleanly at shutdown.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
+from kiroworkers.errors import ErrorCode
 from kiroworkers.web.addresses import host_of, is_local, rate_key
 from kiroworkers.web.errors import HttpError, raw_error_response
-
-#: Seconds after which a client that was rejected is advised to try again.
-_RETRY_AFTER = 5
 
 #: Seconds that clients have to read their last responses when the server stops.
 _CLOSE_TIMEOUT = 2.0
@@ -28,10 +26,10 @@ class ConnectionLimiter(WrappingFactory):
 
     Args:
         factory: Builds the protocol of each accepted connection.
-        max_connections: The most connections that may be open at a time.
-        max_per_address: The most connections of one IPv4 address or one /64 network of
-            IPv6; 0 for no limit.  It does not apply to clients on this machine, because
-            one of them may be a proxy.
+        max_connections: The maximum number of open connections.
+        max_per_address: The maximum number of open connections of one IPv4 address or one
+            /64 network of IPv6; 0 for no limit.  It does not apply to clients on this
+            machine, because one of them may be a proxy.
     """
 
     noisy = False
@@ -67,7 +65,7 @@ class ConnectionLimiter(WrappingFactory):
 
     def close(self, clock: IReactorTime) -> Deferred[None]:
         """
-        Close every connection as soon as what was written to it is sent.
+        Close every connection as soon as everything written to it has been sent.
 
         After two seconds, abort the connections that are still open.
 
@@ -116,6 +114,6 @@ class _RejectedConnection(Protocol):
 
     def connectionMade(self) -> None:
         assert self.transport is not None, "it has just been connected"
-        error = HttpError(503, "too_many_connections", self._message, retry_after=_RETRY_AFTER)
+        error = HttpError(ErrorCode.TOO_MANY_CONNECTIONS, self._message)
         self.transport.write(raw_error_response(error))
         self.transport.loseConnection()

@@ -9,12 +9,12 @@ from urllib.parse import quote
 
 from twisted.web.iweb import IRequest
 
-from kiroworkers.execution import ExecutionResult
+from kiroworkers.execution import Result
 from kiroworkers.web.addresses import LOOPBACK, hostname_of
 
-#: Headers of every response.  They forbid browsers to guess another content type, to
-#: store the response, to load anything from it and to show it in a frame, and they
-#: reveal no version.
+#: Headers of every response.  They forbid browsers from guessing another content type,
+#: storing the response, loading anything from it and showing it in a frame, and they reveal
+#: no version.
 SECURITY_HEADERS = {
     b"Server": b"kiroworkers",
     b"X-Content-Type-Options": b"nosniff",
@@ -32,7 +32,7 @@ _EXPOSED_HEADERS = (
     b"X-Should-Retry",
 )
 
-#: The most fields that one header names.
+#: The maximum number of fields that one header names.
 _MAX_FIELDS = 20
 
 #: The names of all headers that describe an answer.
@@ -90,36 +90,35 @@ def cors_headers(origin: str, allowed: Sequence[str]) -> dict[bytes, bytes]:
 
 def set_agent_header(request: IRequest, name: str) -> None:
     """
-    Name the agent that answers in the response's headers.
+    Set the response header that names the agent.
     """
     set_headers(request, {"Agent": name})
 
 
-def answer_headers(result: ExecutionResult) -> dict[str, str]:
+def answer_headers(result: Result) -> dict[str, str]:
     """
     Return the headers that describe an answer, by their names without ``X-Kiroworkers-``.
 
     They name the worker, the number of attempts, how the end of the turn was detected
     and where the text was read.  If there were any, they also give the number of
     repairs and of tool requests that were denied or allowed, whether lines that the
-    terminal had cut were joined again, and the fields that were normalised.
+    terminal had cut were joined again, and the fields that were normalized.
     """
-    turn = result.turn
-    reply = turn.reply
+    reply = result.reply
     headers = {
-        "Worker": turn.worker,
-        "Attempts": str(turn.attempts),
+        "Worker": result.worker,
+        "Attempts": str(result.attempts),
         "Completion": reply.completion,
         "Source": reply.source,
     }
-    if reply.repairs:
-        headers["Repairs"] = str(reply.repairs)
+    if result.repairs:
+        headers["Repairs"] = str(result.repairs)
     for name, requests in (("Tools-Denied", reply.denied), ("Tools-Allowed", reply.allowed)):
         if requests:
             headers[name] = str(len(requests))
-    if result.parsed.rejoined:
+    if result.answer.rejoined:
         headers["Rejoined"] = "1"
-    fields = [*dict.fromkeys(change.field for change in result.parsed.normalized)]
+    fields = [*dict.fromkeys(change.field for change in result.answer.normalized)]
     if fields:
         # A task file may give a field any name, with characters that no header can hold.
         headers["Normalised"] = ", ".join(map(quote, fields[:_MAX_FIELDS]))
@@ -136,6 +135,6 @@ def set_headers(request: IRequest, headers: Mapping[str, str]) -> None:
 
 def set_usage_headers(request: IRequest) -> None:
     """
-    Say in the response's headers that its numbers of tokens are estimates.
+    Set the response header which says that the token counts are estimates.
     """
     set_headers(request, {"Usage": "estimated"})

@@ -12,22 +12,26 @@ from typing import Any
 
 from twisted.web.iweb import IRequest
 
-from kiroworkers.errors import InvalidInput
+from kiroworkers.errors import ErrorCode, InvalidInput
 from kiroworkers.jobs.idempotency import Execute
-from kiroworkers.jobs.job import IdempotencyKey, Job, StoredResponse, Webhook
+from kiroworkers.jobs.job import Job, JobAnswer, JobFailure, Webhook
 from kiroworkers.jobs.service import JobService
+from kiroworkers.jobs.stored_response import IdempotencyKey, StoredResponse
 from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.progress import OnProgress
 from kiroworkers.web.auth import Authorizer
-from kiroworkers.web.errors import HttpError, respond
+from kiroworkers.web.errors import HttpError, error_json, respond
 from kiroworkers.web.request_options import header, requested_agent, wants_job, wants_raw
 from kiroworkers.web.views import milliseconds
 
 _CALLBACK = "X-Callback"
 _KEY = "Idempotency-Key"
 
+#: What an idempotency key consists of.
+KEY_PATTERN = r"[!#-\[\]-~]{1,255}"
+
 #: The number of jobs on a page: by default, and at most.
-_DEFAULT_LIMIT, _MAX_LIMIT = 50, 200
+DEFAULT_LIMIT, MAX_LIMIT = 50, 200
 
 #: The longest time for which clients are advised to wait before they poll again, in seconds.
 _MAX_RETRY_AFTER = 30
@@ -128,13 +132,12 @@ class JobRoutes:
             request.setHeader(b"idempotency-replayed", b"true")
         return response
 
-    def list_page(self, request: IRequest) -> bytes:
+    def list_page(self, request: IRequest, client: str) -> bytes:
         """
         Respond with a page of jobs, newest first, without their results.
 
         The field ``next`` of the response is the path of the next page, or null.
         """
-        client = self._authorizer.authorize(request, "ask")
         limit = _limit(request)
         before = request.args.get(b"before")
         number = None
@@ -145,27 +148,24 @@ class JobRoutes:
         page = jobs[:limit]
         next_path = f"/jobs?limit={limit}&before={page[-1].id}" if len(jobs) > limit else None
         items = [{**job_json(job), "client": job.client} for job in page]
-        for item in items:
-            item.pop("result", None)
-            item.pop("error", None)
         return respond(request, 200, {"jobs": items, "next": next_path})
 
-    def retrieve(self, request: IRequest, id: str) -> bytes:
+    def retrieve(self, request: IRequest, client: str, id: str) -> bytes:
         """
         Respond with the job `id`, and with its position if it is queued.
         """
-        job = self._find(request, self._authorizer.authorize(request, "ask"), id)
+        job = self._find(request, client, id)
         body = job_json(job)
         if job.state == "queued":
             body["position"] = self._job_service.store.position(job)
         self._set_retry_after(request, job)
         return respond(request, 200, body)
 
-    def cancel_or_delete(self, request: IRequest, id: str) -> bytes:
+    def cancel_or_delete(self, request: IRequest, client: str, id: str) -> bytes:
         """
         Cancel the job `id` and respond with it (200), or delete it if it has ended (204).
         """
-        job = self._find(request, self._authorizer.authorize(request, "ask"), id)
+        job = self._find(request, client, id)
         if job.unfinished:
             self._job_service.runner.cancel(job)
             return respond(request, 200, job_json(self._job_service.runner.find(id) or job))
@@ -182,7 +182,7 @@ class JobRoutes:
         """
         job = self._job_service.runner.find(id)
         if job is None or not (job.client == client or self._authorizer.is_operator(request)):
-            raise HttpError(404, "unknown_job", "Job not found")
+            raise HttpError(ErrorCode.UNKNOWN_JOB, "Job not found")
         return job
 
     def _callback_url(self, request: IRequest) -> str | None:
@@ -219,11 +219,12 @@ def job_json(job: Job) -> dict[str, Any]:
         "ended": None if job.ended is None else milliseconds(job.ended),
         "attempts": job.attempts,
     }
-    if job.response is not None:
-        if job.state == "done":
-            body["result"] = job.response.body
-        else:
-            body["error"] = {"status": job.response.status, **job.response.body}
+    match job.result:
+        case JobAnswer(value=value):
+            body["result"] = value
+        case JobFailure() as failure:
+            status, error = error_json(failure)
+            body["error"] = {"status": status, **error}
     return body
 
 
@@ -241,7 +242,7 @@ def _idempotency_key(request: IRequest, options: RequestOptions) -> IdempotencyK
     value = header(request, _KEY)
     if value is None:
         return None
-    match = re.fullmatch(r'"([!#-\[\]-~]{1,255})"|([!#-\[\]-~]{1,255})', value)
+    match = re.fullmatch(f'"({KEY_PATTERN})"|({KEY_PATTERN})', value)
     if match is None:
         raise InvalidInput(
             _KEY,
@@ -262,7 +263,7 @@ def _fingerprint(request: IRequest, payload: Mapping[str, Any], callback: str | 
 
 
 def _limit(request: IRequest) -> int:
-    text = request.args.get(b"limit", [b"%d" % _DEFAULT_LIMIT])[0]
-    if not re.fullmatch(rb"[0-9]{1,3}", text) or not 1 <= int(text) <= _MAX_LIMIT:
-        raise InvalidInput("limit", f"limit must be a whole number from 1 to {_MAX_LIMIT}")
+    text = request.args.get(b"limit", [b"%d" % DEFAULT_LIMIT])[0]
+    if not re.fullmatch(rb"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_LIMIT:
+        raise InvalidInput("limit", f"limit must be a whole number from 1 to {MAX_LIMIT}")
     return int(text)

@@ -1,5 +1,5 @@
 """
-Limits that every request must meet before it is routed.
+Define the limits that every request must meet before it is routed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ class RequestLimits:
     Hold the limits on a request's size, duration, Host header and origin.
 
     Attributes:
-        max_body: The most bytes that a body may have.
+        max_body: The maximum size of a body, in bytes.
         receive_timeout: Seconds from a request's first byte to its last.
         cors_origins: Origins whose pages may call the API from a browser.  ``*`` allows
             all of them, and ``loopback`` those of this machine.

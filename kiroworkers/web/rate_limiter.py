@@ -9,7 +9,7 @@ from collections import OrderedDict
 
 from twisted.internet.interfaces import IReactorTime
 
-#: The most clients that are remembered; beyond it, the one unseen for longest is forgotten.
+#: The maximum number of clients to remember; beyond it, the one unseen for longest is forgotten.
 _MAX_CLIENTS = 10_000
 
 
@@ -22,9 +22,9 @@ class RateLimiter:
 
     Args:
         clock: Tells the time.
-        per_minute: Requests per minute with which a bucket fills.
+        per_minute: Requests per minute at which a bucket refills.
         burst: Requests that a full bucket holds.
-        max_clients: The most clients to remember.
+        max_clients: The maximum number of clients to remember.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class RateLimiter:
         full_at = min(max(now, self._full_at.get(client, now)), now + self._depth)
         after = full_at + self._interval
         wait = after - now - self._depth
-        # Rounding errors of fractional intervals are no time to wait.
+        # A rounding error of a fractional interval is not worth a wait.
         if wait > 1e-6:
             return math.ceil(wait)
         self._full_at[client] = after

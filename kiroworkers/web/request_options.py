@@ -1,5 +1,5 @@
 """
-Read from a request's headers and query how the client wants it to be handled.
+Read how the client wants a request to be handled, from its headers and query.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def request_options(
     Args:
         request: The request to read.
         client: The client that sent it, as `Authorizer.authorize` returned it.
-        label: The name of what is asked for, such as a task's.
-        max_timeout: The most seconds that it may take; None for no limit.
+        label: What is asked for, such as the name of a task.
+        max_timeout: The maximum duration in seconds; None for no limit.
 
     Raises:
         InvalidInput: A header is invalid; the error names it.

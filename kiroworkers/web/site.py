@@ -1,8 +1,8 @@
 """
 Check each request before it is routed.
 
-The site bounds the body, validates the method and the path, and checks the Host and
-Origin headers.  Every rejection is a JSON response.
+The site limits the size of the body, validates the method and the path, and checks the Host
+and Origin headers.  Every rejection is a JSON response.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 from zope.interface import provider
 
+from kiroworkers.errors import ErrorCode
 from kiroworkers.web.addresses import LOOPBACK, host_of, hostname_of
 from kiroworkers.web.channel import Channel
-from kiroworkers.web.errors import HttpError, respond_to_http_error
+from kiroworkers.web.errors import HttpError, respond_to_error
 from kiroworkers.web.headers import SECURITY_HEADERS, allows_origin, cors_headers
 from kiroworkers.web.limits import RequestLimits
 
-#: Anything else is no method, or only looks like one to the router.
+#: Anything else is not a method, or only looks like one to the router.
 _METHOD = re.compile(rb"[A-Z]+")
 
 #: Methods that change nothing and cost nothing, so that any page may send them.
@@ -83,14 +84,14 @@ class BoundedRequest(Request):
 
     def _check_request_line(self) -> None:
         if not _METHOD.fullmatch(self.method):
-            raise HttpError(405, "wrong_method", "No path here accepts this method")
+            raise HttpError(ErrorCode.WRONG_METHOD, "No path here accepts this method")
         try:
             self.uri.decode("ascii")
             unquote_to_bytes(self.path).decode("utf-8")
         except UnicodeDecodeError:
-            raise HttpError(400, "bad_path", "The path is not UTF-8") from None
+            raise HttpError(ErrorCode.BAD_PATH, "The path is not UTF-8") from None
         if not self.path.startswith(b"/") and (self.method, self.path) != (b"OPTIONS", b"*"):
-            raise HttpError(400, "bad_path", "The path must begin with /")
+            raise HttpError(ErrorCode.BAD_PATH, "The path must begin with /")
 
     def _check_host(self) -> None:
         """
@@ -101,9 +102,9 @@ class BoundedRequest(Request):
         """
         hosts = self.requestHeaders.getRawHeaders(b"host", [])
         if len(hosts) > 1 or (not hosts and self.clientproto == b"HTTP/1.1"):
-            raise HttpError(400, "bad_host", "Send exactly one Host header")
+            raise HttpError(ErrorCode.BAD_HOST, "Send exactly one Host header")
         if not all(host.isascii() for host in hosts):
-            raise HttpError(400, "bad_host", "The Host header is not ASCII")
+            raise HttpError(ErrorCode.BAD_HOST, "The Host header is not ASCII")
         limits = self._limits
         # No browser connects to a UNIX domain socket; a proxy may, on behalf of one.
         private = host_of(self.getClientAddress()) == "unix"
@@ -112,15 +113,14 @@ class BoundedRequest(Request):
         name = hostname_of("".join(host.decode("ascii") for host in hosts))
         if name not in {*LOOPBACK, *limits.hosts, host_of(self.getHost())}:
             raise HttpError(
-                403,
-                "wrong_host",
+                ErrorCode.WRONG_HOST,
                 "This server does not serve the host in the Host header "
                 "(see --allow-host; with --token-file, any host is served)",
             )
 
     def _check_origin(self) -> None:
         """
-        Reject a request by which a page of another origin would change or spend something.
+        Reject a request with which a page of another origin would change or spend something.
         """
         origin = self._origin()
         if self.method in _SAFE_METHODS or not origin:
@@ -131,14 +131,15 @@ class BoundedRequest(Request):
         )
         if not same_origin and not allows_origin(origin, self._limits.cors_origins):
             raise HttpError(
-                403, "wrong_origin", "Requests from this origin are not allowed (see --cors-origin)"
+                ErrorCode.WRONG_ORIGIN,
+                "Requests from this origin are not allowed (see --cors-origin)",
             )
 
     def _origin(self) -> str:
         return (self.getHeader(b"origin") or b"").decode("latin-1")
 
     def _reject(self, error: HttpError) -> None:
-        body = respond_to_http_error(self, error)
+        body = respond_to_error(self, error)
         if self.method != b"HEAD":
             self.write(body)
         self.finish()
@@ -165,7 +166,7 @@ class ApiSite(Site):
         super().__init__(resource, timeout=_IDLE_TIMEOUT, logFormatter=log_line, reactor=clock)
         self.limits = limits
         self.displayTracebacks = False
-        # No route accepts a form, and parsing a large one takes long.
+        # No route accepts a form, and parsing a large one takes a long time.
         self._parsePOSTFormSubmission = False
         self._clock = clock
         self._unlogged: list[http.Request] = []

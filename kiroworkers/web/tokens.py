@@ -15,14 +15,17 @@ import hmac
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 
 from attrs import field, frozen
 
 from kiroworkers.errors import InvalidSetting
 
-#: The scopes of a token: to run tasks, to read the server's health, and to operate the
-#: server, which includes reading its health.
-SCOPES = ("ask", "watch", "operate")
+#: A scope of a token: to run tasks, to read the server's health, or to operate the server,
+#: which includes reading its health.
+Scope: TypeAlias = Literal["ask", "watch", "operate"]
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 #: Characters; a shorter token could be guessed.
 _MIN_LENGTH = 16
@@ -43,7 +46,7 @@ class ApiToken:
     scopes: frozenset[str]
     digest: bytes = field(repr=False)
 
-    def allows(self, scope: str) -> bool:
+    def allows(self, scope: Scope) -> bool:
         """
         Return whether the token allows what `scope` stands for.
         """

@@ -1,5 +1,5 @@
 """
-End-to-end tests for ``kiroworkers ask``, by its earlier name.
+End-to-end tests for ``kiroworkers ask``, run as ``python -m kiroworkers.ask``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.cli.ask import InvalidArguments, build_input, strip_controls
-from tests.programs import _Reader, environment
+from tests.programs import DescriptorReader, environment
 from tests.servers import ServerTestCase, real
 
 TOKEN = "a-token-of-the-tests"
@@ -61,7 +61,7 @@ class Command(ProcessProtocol):
             descriptors[1] = os.open("/dev/full", os.O_WRONLY)
         if terminal:
             self._master, descriptors[2] = os.openpty()
-            self._reader = _Reader(real, self._master, self._read_terminal)
+            self._reader = DescriptorReader(real, self._master, self._read_terminal)
             env = {"TERM": "xterm", **env}
         real.spawnProcess(
             self,
@@ -79,10 +79,10 @@ class Command(ProcessProtocol):
         """
         Return a Deferred that fires when standard error contains `text`.
         """
-        shown: Deferred[None] = Deferred()
-        self._awaited.append((text.encode(), shown))
+        printed: Deferred[None] = Deferred()
+        self._awaited.append((text.encode(), printed))
         self._add(b"")
-        return shown
+        return printed
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         if childFD == 1:
@@ -97,10 +97,10 @@ class Command(ProcessProtocol):
     def _add(self, data: bytes) -> None:
         self.err += data
         for expected in list(self._awaited):
-            text, shown = expected
+            text, printed = expected
             if text in self.err:
                 self._awaited.remove(expected)
-                shown.callback(None)
+                printed.callback(None)
 
     def _read_terminal(self) -> Any:
         try:
@@ -173,7 +173,7 @@ class CommandTests(ServerTestCase):
             "generate-story", "--input", "input.json", 'components:=["the part"]', "--priority", "9"
         )
         self.assertEqual((status, json.loads(out)["title"]), (0, "from the file"))
-        await self.typed.heard("the part")
+        await self.typed.wait_for("the part")
 
     async def test_standard_input(self) -> None:
         """
@@ -189,11 +189,11 @@ class CommandTests(ServerTestCase):
 
     async def test_terminal(self) -> None:
         """
-        On a terminal, one line shows the progress, and vanishes in the end.
+        On a terminal, one line shows the progress, and is erased in the end.
         """
         await self.start(workers=1)
         first = self.story("the first [[silent]]")
-        await self.typed.heard("the first")
+        await self.typed.wait_for("the first")
         command = self.command("generate-story", "idea=second", terminal=True)
         await command.shows("number 1 in the queue")
         first.cancel()
@@ -203,7 +203,7 @@ class CommandTests(ServerTestCase):
 
     async def test_verbose(self) -> None:
         """
-        Elsewhere, -v shows it in many lines.
+        Without a terminal, -v prints the progress in many lines.
         """
         await self.start(workers=1)
         status, out, err = await self.run_command("generate-story", "idea=An idea", "-v")
@@ -213,7 +213,7 @@ class CommandTests(ServerTestCase):
 
     async def test_refused(self) -> None:
         """
-        A request that the server refuses, or the agent fails to answer, ends with 1.
+        If the server refuses a request, or the agent fails to answer it, the status is 1.
         """
         await self.start(workers=1)
         status, out, err = await self.run_command("generate-story")
@@ -224,8 +224,8 @@ class CommandTests(ServerTestCase):
 
     async def test_usage(self) -> None:
         """
-        A task that the server does not have ends with 2 and a hint; an invalid
-        command line ends with 2, too.
+        For a task that the server does not have, the status is 2 and the error suggests
+        another; for an invalid command line, the status is 2, too.
         """
         await self.start(workers=1)
         status, out, err = await self.run_command("generate-stroy", "idea=An idea")
@@ -242,7 +242,7 @@ class CommandTests(ServerTestCase):
         """
         await self.start("--backlog", "0", workers=1)
         first = self.story("the first [[silent]]", headers={"X-Request-Timeout": "50"})
-        await self.typed.heard("the first")
+        await self.typed.wait_for("the first")
         status, out, err = await self.run_command("generate-story", "idea=An idea")
         self.assertEqual((status, out), (3, ""))
         reason = r"^All workers busy, try again \[all_workers_busy\] \(retry in \d+ s\)\n$"
@@ -259,7 +259,7 @@ class CommandTests(ServerTestCase):
 
     async def test_late(self) -> None:
         """
-        No answer in time ends with 4.
+        If there is no answer in time, the status is 4.
         """
         await self.start(workers=1)
         status, out, err = await self.run_command(
@@ -270,14 +270,14 @@ class CommandTests(ServerTestCase):
 
     async def test_interrupted(self) -> None:
         """
-        Ctrl-C cancels the request, and so does SIGTERM: the session is interrupted,
-        and answers the next request.
+        Ctrl-C and SIGTERM cancel the request: its session is interrupted, and answers the
+        next request.
         """
         await self.start(workers=1)
         pids = await self.pids()
         for name, expected, terminal in (("INT", 130, True), ("TERM", 143, False)):
             command = self.command("generate-story", f"idea={name} [[silent]]", terminal=terminal)
-            await self.typed.heard(f"{name} [[silent]]")
+            await self.typed.wait_for(f"{name} [[silent]]")
             assert command.transport is not None
             command.transport.signalProcess(name)
             self.assertEqual((await command.ended, command.out), (expected, b""))
@@ -308,7 +308,7 @@ class CommandTests(ServerTestCase):
 
 class ExtraTests(SynchronousTestCase):
     """
-    Tests for a machine without the packages that the command needs.
+    Tests for the command without the packages that it needs.
     """
 
     def test_missing(self) -> None:
@@ -346,7 +346,7 @@ class InputTests(SynchronousTestCase):
         members = build_input(["a=1", "b:=1", "c=x=y:=z", "d:={}", "e="], None)
         self.assertEqual(members, {"a": "1", "b": 1, "c": "x=y:=z", "d": {}, "e": ""})
 
-    def test_unusable(self) -> None:
+    def test_invalid_argument(self) -> None:
         """
         An argument that is not a pair is refused.
         """
@@ -356,7 +356,7 @@ class InputTests(SynchronousTestCase):
 
     def test_files(self) -> None:
         """
-        A file holds one JSON object.
+        An input file must hold one JSON object.
         """
         path = Path(self.mktemp())
         with self.assertRaises(InvalidArguments):

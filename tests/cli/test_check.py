@@ -1,5 +1,5 @@
 """
-The smoke check: what it reports of a real server, and of servers that misbehave.
+Tests for `kiroworkers.cli.check`, with a real server and with servers that misbehave.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Answer = tuple[int, dict[str, str], Any]
 
 class RealServerTests(ServerTestCase):
     """
-    The program, as a user runs it, against a server.
+    Tests for the command against a real server.
     """
 
     async def check(self) -> tuple[int, str]:
@@ -37,7 +37,7 @@ class RealServerTests(ServerTestCase):
 
     async def test_waiting(self) -> None:
         """
-        If requests may wait, one too many is answered as well.
+        If requests may wait, one more than there are workers is answered as well.
         """
         await self.start("--agent", "offline")
         status, report = await self.check()
@@ -47,7 +47,8 @@ class RealServerTests(ServerTestCase):
 
     async def test_refused(self) -> None:
         """
-        If they may not wait, one too many gets 503 with Retry-After.
+        If requests may not wait, one more than there are workers gets 503 with
+        Retry-After.
         """
         await self.start("--agent", "offline", "--backlog", "0", KIROWORKERS_OFFLINE_DELAY="0.3")
         status, report = await self.check()
@@ -128,7 +129,7 @@ class MisbehavingServerTests(TestCase):
 
     async def test_another_server(self) -> None:
         """
-        The pages of another server do not pass as its health.
+        The pages of a server other than kiroworkers do not pass.
         """
         await self.assert_failed("health", "without JSON", lambda *_: (200, {}, b"<html>"))
         await self.assert_failed(
@@ -144,9 +145,9 @@ class MisbehavingServerTests(TestCase):
             "health", "worker1 is starting", lambda *_: (200, {}, {"workers": workers})
         )
 
-    async def test_unfit(self) -> None:
+    async def test_schema_mismatch(self) -> None:
         """
-        An answer that does not fit its schema fails its endpoint and no other.
+        An answer that does not match its schema fails its task and no other.
         """
 
         def script(path: str, body: Any) -> Answer:
@@ -156,9 +157,9 @@ class MisbehavingServerTests(TestCase):
         _, report = await self.report(script)
         self.assertEqual(report.count("FAILED"), 1)
 
-    async def test_mixed_up(self) -> None:
+    async def test_same_answer(self) -> None:
         """
-        Two ideas must not get one answer.
+        A server that gives the same answer to two ideas fails.
         """
 
         def script(path: str, body: Any) -> Answer:
@@ -168,13 +169,13 @@ class MisbehavingServerTests(TestCase):
 
         await self.assert_failed("one too many", "two ideas got the same answer", script)
 
-    async def test_refuses_too_many(self) -> None:
+    async def test_no_retry_after(self) -> None:
         """
-        It is a fault to send 503 without Retry-After, or to more than one request.
+        A server that rejects a request without Retry-After fails.
         """
 
         def script(path: str, body: Any) -> Answer:
-            mine = body is not None and "team 2" in body.get("idea", "")
-            return (503, {}, {"error": "busy"}) if mine else healthy_answer(path, body)
+            is_second = body is not None and "team 2" in body.get("idea", "")
+            return (503, {}, {"error": "busy"}) if is_second else healthy_answer(path, body)
 
         await self.assert_failed("one too many", "1 of 2 rejected", script)

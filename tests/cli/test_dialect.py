@@ -51,7 +51,7 @@ class CheckTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """
-        An invalid dialect or recording gets an error that says why.
+        The error for an invalid dialect or recording says what is wrong.
         """
         mine = self.folder / "mine.toml"
         mine.write_text('extends = "q"\n[answer]\nprefix = "("')
@@ -111,7 +111,7 @@ class AcpTests(SynchronousTestCase):
 
     def test_check(self) -> None:
         """
-        Such a dialect can be checked, but it cannot have a recording.
+        A dialect without a terminal can be checked, but not with a recording.
         """
         status, printed, _ = run("check", "gemini-acp")
         self.assertEqual(status, 0)
@@ -130,8 +130,8 @@ class RecordTests(TestCase):
 
     async def test_session(self) -> None:
         """
-        A recorded session shows its events again: the turns, the questions and the
-        end.
+        A recorded session of a line interface shows its events again: the turns, the
+        questions and the end.
         """
         cast = Path(self.mktemp()).absolute()
         cast = cast.with_suffix(".cast")
@@ -156,8 +156,8 @@ class RecordTests(TestCase):
 
     async def test_screen(self) -> None:
         """
-        So does a recording of a full-screen interface, at its own screen size and
-        with its silences.
+        A recorded session of a full-screen interface shows its events again, at its own
+        screen size and with its pauses.
         """
         cast = Path(self.mktemp()).absolute().with_suffix(".cast")
         program = Program()
@@ -165,7 +165,7 @@ class RecordTests(TestCase):
         arguments += ["--rows", "30", "--columns", "200", "--", sys.executable, "-m"]
         program.start(real, [*arguments, "tests.faketui", "chat"], environment(), ROOT)
         for typed in ("Größe?", "/clear", "/quit"):
-            # Typed by hand: letter by letter, each when the one before is drawn.
+            # Each letter is typed after the one before it is drawn.
             await program.says(r"ask a question[^\n]*\Z")
             for letter in typed:
                 program.type(letter)

@@ -73,7 +73,7 @@ class ChunkStreamTests(SynchronousTestCase):
         """
         stream = self.stream()
         stream.on_progress(PartialText('{"reply": "'))
-        stream.on_progress(Retrying("the session ended"))
+        stream.on_progress(Retrying("the session ended", "new_conversation"))
         stream.on_progress(PartialText('{"reply": "One"}'))
         self.assertTrue(stream.finish("One", None))
         self.assertEqual(self.sent(), ["", "One", "stop", "data: [DONE]"])
@@ -84,7 +84,7 @@ class ChunkStreamTests(SynchronousTestCase):
         """
         stream = self.stream()
         stream.on_progress(PartialText('{"reply": "One t'))
-        stream.on_progress(Retrying("the session ended"))
+        stream.on_progress(Retrying("the session ended", "new_conversation"))
         stream.on_progress(PartialText('{"reply": "One two"}'))
         self.assertTrue(stream.finish("One two", None))
         self.assertEqual(self.sent(), ["", "One t", "wo", "stop", "data: [DONE]"])
@@ -95,7 +95,7 @@ class ChunkStreamTests(SynchronousTestCase):
         """
         stream = self.stream()
         stream.on_progress(PartialText('{"reply": "One'))
-        stream.on_progress(Retrying("the session ended"))
+        stream.on_progress(Retrying("the session ended", "new_conversation"))
         self.assertFalse(stream.finish("Two", None))
         self.assertEqual(self.sent(), ["", "One"])
 

@@ -6,32 +6,18 @@ They check the document itself; `tests.end_to_end.test_openapi` checks a server 
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from attrs import evolve
 from jsonschema import Draft202012Validator
-from klein import Klein
 from twisted.trial.unittest import SynchronousTestCase
 
-import kiroworkers.web
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.web.app import Application
-from kiroworkers.web.openai.routes import OpenAIRoutes
-from kiroworkers.web.openapi import build_document
-from kiroworkers.web.openapi.failures import MEANINGS, codes_by_status
-from kiroworkers.web.openapi.routes import Route, routes_of
+from kiroworkers.web.openapi.document import build_document
 from kiroworkers.web.openapi.task_schemas import with_nulls
-from kiroworkers.web.operator import OperatorRoutes
-
-ROUTES = (
-    *routes_of(Application.app),
-    *routes_of(OperatorRoutes.app, "/operator"),
-    *routes_of(OpenAIRoutes.app, "/v1"),
-)
-
+from kiroworkers.web.routing import routes_of
 
 #: What a document with everything in it is made with.
 EVERYTHING: Any = {"needs_token": True, "has_callbacks": True}
@@ -45,7 +31,7 @@ def document_of(**options: Any) -> dict[str, Any]:
     Return the document of a server with the built-in tasks.
     """
     tasks = options.pop("tasks", builtin_tasks())
-    return build_document(ROUTES, tasks, ["kiro", "gemini"], **options)
+    return build_document(routes_of(Application.app), tasks, ["kiro", "gemini"], **options)
 
 
 def references(value: Any) -> Iterator[str]:
@@ -135,38 +121,6 @@ def property_texts(
         yield from property_texts(schema.get(keyword), f"{location}[]")
 
 
-class RoutesTests(SynchronousTestCase):
-    """
-    Tests for the route table.
-    """
-
-    def test_docstrings(self) -> None:
-        """
-        A route has its path, its method and the text of its handler's docstring; a route
-        to another application is left out.
-        """
-        app = Klein()
-
-        @app.route("/things/<id>", methods=["DELETE"])
-        def forget(request: Any, id: str) -> bytes:
-            """
-            Delete it.  It is ``gone``
-            then.
-
-            Args:
-                request: The request.
-                id: What to delete.
-            """
-            return b""
-
-        @app.route("/others", branch=True)
-        def others(request: Any) -> Any:
-            return None
-
-        route = Route("/x/things/{id}", "DELETE", "forget", "Delete it.", "It is `gone` then.")
-        self.assertEqual([*routes_of(app, "/x")], [route])
-
-
 class TextTests(SynchronousTestCase):
     """
     Tests for the summaries and descriptions.
@@ -217,8 +171,8 @@ class DocumentTests(SynchronousTestCase):
         The document has every route but those of the page, and a path for each task.
         """
         tasks = {f"/kiro/{name}" for name in builtin_tasks()}
-        undocumented = {"/", "/docs/{name}", "/kiro/{name}"}
-        paths = {route.path for route in ROUTES} - undocumented | tasks
+        undocumented = {"/", "/docs/{name}", "/kiro/{task_name}"}
+        paths = {route.path for route in routes_of(Application.app)} - undocumented | tasks
         self.assertEqual({*document_of()["paths"]}, paths)
 
     def test_references(self) -> None:
@@ -228,6 +182,18 @@ class DocumentTests(SynchronousTestCase):
         document = document_of(**EVERYTHING)
         for reference in {*references(document)}:
             self.assertIsNotNone(at(document, reference), reference)
+
+    def test_tags(self) -> None:
+        """
+        Every operation is in a group that the page shows, and no group is empty.
+        """
+        document = document_of()
+        used = {
+            operation["tags"][0]
+            for operations in document["paths"].values()
+            for operation in operations.values()
+        }
+        self.assertEqual(used, {tag["name"] for tag in document["tags"]})
 
     def test_names(self) -> None:
         """
@@ -336,38 +302,3 @@ class NullsTests(SynchronousTestCase):
         schema = {"properties": {"x": {"enum": ["a"], "description": "It."}}}
         nullable = {"anyOf": [{"enum": ["a"]}, {"type": "null"}], "description": "It."}
         self.assertEqual(with_nulls(schema), {"properties": {"x": nullable}})
-
-
-class FailuresTests(SynchronousTestCase):
-    """
-    Tests for the codes of failures.
-    """
-
-    def test_complete(self) -> None:
-        """
-        Every `HttpError` that the package raises is documented with its status and code.
-        """
-        documented = codes_by_status()
-        self.assertEqual({*documented}, {*MEANINGS})
-        raised = []
-        for path in Path(kiroworkers.web.__file__).parent.rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                match node:
-                    case ast.Call(
-                        func=ast.Name(id="HttpError"),
-                        args=[ast.Constant(value=int(status)), ast.Constant(value=str(code)), *_],
-                    ):
-                        raised.append((status, code))
-        self.assertIn((403, "wrong_host"), raised)
-        for status, code in raised:
-            self.assertIn(code, documented[status])
-
-    def test_agent_failures(self) -> None:
-        """
-        An agent's failure has the code of its kind, under the status that clients get.
-        """
-        documented = codes_by_status()
-        self.assertIn("login_required", documented[503])
-        self.assertNotIn("login_required", documented[502])
-        self.assertIn("context_full", documented[502])
-        self.assertNotIn("context_full", documented[503])

@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import InvalidSetting
-from kiroworkers.web.tokens import find_token, read_tokens
+from kiroworkers.web.tokens import SCOPES, find_token, read_tokens
 
 TOKEN = "0123456789abcdef"
 
@@ -32,10 +32,8 @@ class TokenTests(SynchronousTestCase):
         me, you = read_tokens(path)
         self.assertEqual((me.name, me.scopes), ("me", {"ask", "watch"}))
         self.assertNotIn(TOKEN, repr(me))
-        self.assertEqual([me.allows(scope) for scope in ("ask", "watch", "operate")],
-                         [True, True, False])  # fmt: skip
-        self.assertEqual([you.allows(scope) for scope in ("ask", "watch", "operate")],
-                         [False, True, True])  # fmt: skip
+        self.assertEqual([me.allows(scope) for scope in SCOPES], [True, True, False])
+        self.assertEqual([you.allows(scope) for scope in SCOPES], [False, True, True])
         self.assertIs(find_token(TOKEN, [me, you]), me)
         for wrong in ("", TOKEN[:-1], TOKEN + "3", "\udcff"):
             self.assertIs(find_token(wrong, [me, you]), None)

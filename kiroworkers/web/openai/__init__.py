@@ -1,3 +1,3 @@
 """
-The part of the API that is compatible with OpenAI's: chat completions and models.
+Serve the part of the API that is compatible with OpenAI's: chat completions and models.
 """

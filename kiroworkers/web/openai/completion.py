@@ -1,5 +1,5 @@
 """
-Chat completions and their chunks, as JSON.
+Make the JSON of chat completions and their chunks.
 
 Agents do not report token counts, so these are estimated; ``system_fingerprint`` says so.
 """
@@ -46,14 +46,14 @@ class Completion:
 
         Args:
             delta: What the chunk adds to the message.
-            finish_reason: Why the reply ends with this chunk; None if it goes on.
+            finish_reason: Why the reply ends with this chunk; None if it continues.
         """
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return {**self._common("chat.completion.chunk"), "choices": [choice]}
 
     def usage_chunk(self, usage: Mapping[str, Any]) -> dict[str, Any]:
         """
-        Return the chunk that follows the reply and has the usage only.
+        Return the chunk that follows the reply and has only the usage.
         """
         return {**self._common("chat.completion.chunk"), "choices": [], "usage": usage}
 

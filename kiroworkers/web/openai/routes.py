@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 
 from kiroworkers.chat import ChatRequest, parse_request
-from kiroworkers.errors import WorkError
+from kiroworkers.errors import ErrorCode, WorkError
 from kiroworkers.execution import execute
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.pool.dispatcher import RequestOptions
@@ -28,13 +28,16 @@ from kiroworkers.web.errors import (
     handle_failures,
     log_internal_error,
     respond,
-    respond_to_work_error,
+    respond_to_error,
 )
 from kiroworkers.web.headers import answer_headers, set_agent_header, set_headers, set_usage_headers
 from kiroworkers.web.openai.completion import Completion, estimate_usage
 from kiroworkers.web.openai.errors import openai_error
 from kiroworkers.web.openai.stream import ChunkStream
+from kiroworkers.web.openapi.responses import CHAT_RESPONSE, json_response
+from kiroworkers.web.openapi.schemas import ref
 from kiroworkers.web.request_options import request_options
+from kiroworkers.web.routing import AGENT_FAILURES, RequestBody, route
 
 #: Models that stand for the default agent, unless an agent has that name.
 DEFAULT_MODELS = ("default", "kiroworkers")
@@ -42,14 +45,21 @@ DEFAULT_MODELS = ("default", "kiroworkers")
 #: Longest name of an unknown model that an error quotes, in characters.
 _MAX_QUOTED_NAME = 100
 
+#: A request for a chat completion.
+_EXAMPLE = {
+    "model": "default",
+    "messages": [{"role": "user", "content": "What can you do?"}],
+}
+
 #: The error of a stream whose text was sent and is not the beginning of the valid answer.
 _RETRACTED = openai_error(
-    502,
-    {
-        "error": "The agent was asked again and gave a different answer after part of the first "
-        "one had been sent",
-        "code": "taken_back",
-    },
+    *error_json(
+        HttpError(
+            ErrorCode.TAKEN_BACK,
+            "The agent was asked again and gave a different answer after part of the first one "
+            "had been sent",
+        )
+    )
 )
 
 
@@ -58,6 +68,9 @@ class OpenAIRoutes:
     Serve chat completions and the list of models.
 
     Each agent is a model with the agent's name.
+
+    Attributes:
+        authorizer: Decides which requests are allowed.
     """
 
     app = Klein()
@@ -66,39 +79,62 @@ class OpenAIRoutes:
     def __init__(self, clock: IReactorTime, groups: AgentGroups, authorizer: Authorizer) -> None:
         self._clock = clock
         self._groups = groups
-        self._authorizer = authorizer
+        self.authorizer = authorizer
         self._started_at = int(clock.seconds())
         self._numbers = count(1)
 
-    @app.route("/models", methods=["GET"])
-    def models(self, request: IRequest) -> bytes:
+    @route(
+        app,
+        "GET",
+        "/models",
+        scope="ask",
+        tag="OpenAI",
+        responses={200: json_response("The models.", ref("Models"))},
+    )
+    def models(self, request: IRequest, client: str) -> bytes:
         """
         List models.
 
         Each agent is a model; ``default`` and ``kiroworkers`` are aliases of the default agent.
         """
-        self._authorizer.authorize(request, "ask")
         names = dict.fromkeys((*self._groups.names, *DEFAULT_MODELS))
         models = [self._model_json(name) for name in names]
         return respond(request, 200, {"object": "list", "data": models})
 
-    @app.route("/models/<name>", methods=["GET"])
-    def model(self, request: IRequest, name: str) -> bytes:
+    @route(
+        app,
+        "GET",
+        "/models/<name>",
+        scope="ask",
+        tag="OpenAI",
+        parameters=("Model",),
+        responses={200: json_response("The model.", ref("Model"))},
+        failures=(ErrorCode.MODEL_NOT_FOUND,),
+    )
+    def model(self, request: IRequest, client: str, name: str) -> bytes:
         """
         Retrieve a model.
         """
-        self._authorizer.authorize(request, "ask")
         self._find_group(name)
         return respond(request, 200, self._model_json(name))
 
-    @app.route("/chat/completions", methods=["POST"])
-    async def complete(self, request: IRequest) -> bytes:
+    @route(
+        app,
+        "POST",
+        "/chat/completions",
+        scope="ask",
+        tag="OpenAI",
+        parameters=("Timeout", "Priority", "Prefer"),
+        body=RequestBody(ref("Chat"), _EXAMPLE),
+        responses={200: CHAT_RESPONSE},
+        failures=(ErrorCode.MODEL_NOT_FOUND, ErrorCode.TAKEN_BACK, *AGENT_FAILURES),
+    )
+    async def complete(self, request: IRequest, client: str) -> bytes:
         """
         Create a chat completion.
 
-        The agent answers in a fresh conversation: all that it knows is in ``messages``.
+        The agent answers in a fresh conversation: it knows only what is in ``messages``.
         """
-        client = self._authorizer.authorize(request, "ask")
         chat = parse_request(json_body(request))
         group = self._find_group(chat.model)
         set_agent_header(request, group.name)
@@ -112,9 +148,9 @@ class OpenAIRoutes:
         try:
             result = await execute(group, chat, {}, options)
         except WorkError as error:
-            return respond_to_work_error(request, error, group.dispatcher.queue())
+            return respond_to_error(request, error, group.dispatcher.queue())
         set_headers(request, answer_headers(result))
-        content = chat.content(result.parsed.value)
+        content = chat.content(result.answer.value)
         usage = estimate_usage(chat.messages, content)
         return respond(request, 200, completion.whole(content, usage))
 
@@ -131,13 +167,13 @@ class OpenAIRoutes:
         stream = ChunkStream(self._clock, request, completion, incremental)
         try:
             result = await execute(group, chat, {}, options, stream.on_progress)
-            content = chat.content(result.parsed.value)
+            content = chat.content(result.answer.value)
             usage = estimate_usage(chat.messages, content) if chat.includes_usage else None
             if not stream.finish(content, usage):
                 stream.fail(_RETRACTED)
         except WorkError as error:
             if not stream.started:
-                return respond_to_work_error(request, error, group.dispatcher.queue())
+                return respond_to_error(request, error, group.dispatcher.queue())
             stream.fail(openai_error(*error_json(error, group.dispatcher.queue())))
         except CancelledError:
             # The client closed the connection.
@@ -146,8 +182,7 @@ class OpenAIRoutes:
             if not stream.started:
                 raise
             log_internal_error(self._log, request, Failure())
-            body = {"error": INTERNAL_ERROR.message, "code": INTERNAL_ERROR.code}
-            stream.fail(openai_error(INTERNAL_ERROR.status, body))
+            stream.fail(openai_error(*error_json(INTERNAL_ERROR)))
         finally:
             stream.close()
         return b""
@@ -166,8 +201,7 @@ class OpenAIRoutes:
             return self._groups.default
         names = ", ".join((*self._groups.names, DEFAULT_MODELS[0]))
         raise HttpError(
-            404,
-            "model_not_found",
+            ErrorCode.MODEL_NOT_FOUND,
             f"Unknown model {model[:_MAX_QUOTED_NAME]!r}; the models are {names}",
         )
 

@@ -1,13 +1,12 @@
 """
-A chat completion as a stream: server-sent events whose data are chunks, then ``[DONE]``.
+Stream a chat completion as server-sent events: chunks, then ``[DONE]``.
 
-Nothing is sent before there is something to say, so a request that fails earlier still
-gets an HTTP status of its own.
+Nothing is sent until there is something to say, so a request that fails before that still
+gets its own HTTP status.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,10 +15,8 @@ from twisted.web.iweb import IRequest
 
 from kiroworkers.chat import ReplyReader
 from kiroworkers.pool.progress import PartialText, Progress, Retrying
+from kiroworkers.web.events import EventWriter
 from kiroworkers.web.openai.completion import Completion
-
-#: Seconds of silence after which a comment is sent; proxies close silent connections.
-_KEEP_ALIVE_INTERVAL = 15.0
 
 
 class ChunkStream:
@@ -27,9 +24,6 @@ class ChunkStream:
     Send a reply to a client in chunks.
 
     Whoever creates a stream must close it.
-
-    Attributes:
-        started: Whether anything was sent.
 
     Args:
         clock: Times the keep-alive comments.
@@ -43,17 +37,21 @@ class ChunkStream:
     def __init__(
         self, clock: IReactorTime, request: IRequest, completion: Completion, incremental: bool
     ) -> None:
-        self.started = False
-        self._clock = clock
-        self._request = request
+        self._writer = EventWriter(clock, request)
         self._completion = completion
         self._reader = ReplyReader() if incremental else None
         self._sent = ""
-        self._keep_alive = clock.callLater(_KEEP_ALIVE_INTERVAL, self._send_keep_alive)
+
+    @property
+    def started(self) -> bool:
+        """
+        Return whether anything was sent.
+        """
+        return self._writer.started
 
     def on_progress(self, progress: Progress) -> None:
         """
-        Send what is new of the reply, as the `OnProgress` callback of the request.
+        Send what is new in the reply; this is an `OnProgress` callback.
         """
         match progress:
             case PartialText(text) if self._reader is not None:
@@ -70,60 +68,40 @@ class ChunkStream:
             usage: Token counts to send at the end; None to send none.
 
         Returns:
-            False if the text that was sent is not the beginning of `content`; nothing is sent
-            then.
+            False, with nothing sent, if the text sent so far is not the beginning of
+            `content`.
         """
         if not content.startswith(self._sent):
             return False
         self._send_text(content[len(self._sent) :])
         self._send_role()
-        self._send(self._completion.chunk({}, "stop"))
+        self._writer.write_json(self._completion.chunk({}, "stop"))
         if usage is not None:
-            self._send(self._completion.usage_chunk(usage))
-        self._write(b"data: [DONE]\n\n")
+            self._writer.write_json(self._completion.usage_chunk(usage))
+        self._writer.write("[DONE]")
         return True
 
     def fail(self, body: Mapping[str, Any]) -> None:
         """
         Send the error `body` as the last event.
         """
-        self._send(body)
+        self._writer.write_json(body)
 
     def close(self) -> None:
         """
         Stop sending keep-alive comments.
         """
-        if self._keep_alive.active():
-            self._keep_alive.cancel()
+        self._writer.close()
 
     def _send_text(self, text: str) -> None:
         if text:
             self._send_role()
             self._sent += text
-            self._send(self._completion.chunk({"content": text}))
+            self._writer.write_json(self._completion.chunk({"content": text}))
 
     def _send_role(self) -> None:
         """
-        Send the chunk that opens the message, unless text has followed it already.
+        Send the chunk that opens the message, unless text has already been sent.
         """
         if not self._sent:
-            self._send(self._completion.chunk({"role": "assistant", "content": ""}))
-
-    def _send(self, data: Mapping[str, Any]) -> None:
-        self._write(b"data: " + json.dumps(data, separators=(",", ":")).encode() + b"\n\n")
-
-    def _write(self, data: bytes) -> None:
-        if not self.started:
-            self.started = True
-            self._request.setResponseCode(200)
-            self._request.setHeader(b"content-type", b"text/event-stream")
-            self._request.setHeader(b"cache-control", b"no-store")
-            # Keeps nginx from buffering the response.
-            self._request.setHeader(b"x-accel-buffering", b"no")
-        self._request.write(data)
-        if self._keep_alive.active():
-            self._keep_alive.reset(_KEEP_ALIVE_INTERVAL)
-
-    def _send_keep_alive(self) -> None:
-        self._write(b": alive\n\n")
-        self._keep_alive = self._clock.callLater(_KEEP_ALIVE_INTERVAL, self._send_keep_alive)
+            self._writer.write_json(self._completion.chunk({"role": "assistant", "content": ""}))

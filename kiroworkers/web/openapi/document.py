@@ -11,21 +11,14 @@ from kiroworkers import __version__
 from kiroworkers.tasks import Task
 from kiroworkers.web.openai.errors import is_openai_path
 from kiroworkers.web.openai.routes import DEFAULT_MODELS
-from kiroworkers.web.openapi.failures import MEANINGS, codes_by_status
-from kiroworkers.web.openapi.operations import (
-    HEADERS,
-    JSON,
-    OPERATIONS,
-    PARAMETERS,
-    TAGS,
-    Operation,
-    ResponseDoc,
-    task_operation,
-)
-from kiroworkers.web.openapi.routes import Route
+from kiroworkers.web.openapi.components import HEADERS, PARAMETERS, TAGS
+from kiroworkers.web.openapi.failures import codes_by_status, describe
+from kiroworkers.web.openapi.responses import JSON
 from kiroworkers.web.openapi.schemas import (
     CHAT,
     SCHEMAS,
+    TASK_ANSWER,
+    TASK_INPUT,
     Schema,
     choice,
     integer,
@@ -34,6 +27,8 @@ from kiroworkers.web.openapi.schemas import (
     ref,
 )
 from kiroworkers.web.openapi.task_schemas import schemas_of
+from kiroworkers.web.operator import MAX_WORKERS
+from kiroworkers.web.routing import ResponseDoc, Route
 
 _DESCRIPTION = (
     "kiroworkers keeps sessions of terminal AI agents ready and returns their answers as JSON that "
@@ -41,11 +36,8 @@ _DESCRIPTION = (
     "for programs."
 )
 
-#: The route that serves all tasks, and the variable part of its path.
-_TASK_ROUTE, _TASK_NAME = "answer", "{name}"
-
-#: Routes that only serve the files of the API page, or redirect to it.
-_UNDOCUMENTED_ROUTES = ("start", "asset")
+#: The variable part of a path that stands for a task: each task has such a path.
+_TASK_VARIABLE = "{task_name}"
 
 _RETRY_HEADERS = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
 
@@ -70,10 +62,10 @@ def build_document(
     paths: dict[str, dict[str, Any]] = {}
     unsupported = set() if has_callbacks else {"Callback"}
     for route in routes:
-        if route.name in _UNDOCUMENTED_ROUTES:
+        if route.tag is None:
             continue
-        for task in tasks.values() if route.name == _TASK_ROUTE else (None,):
-            path = route.path if task is None else route.path.replace(_TASK_NAME, task.name)
+        for task in tasks.values() if _TASK_VARIABLE in route.path else (None,):
+            path = route.path if task is None else route.path.replace(_TASK_VARIABLE, task.name)
             operation = _operation(route, task, needs_token, unsupported)
             paths.setdefault(path, {})[route.method.lower()] = operation
     parameters = {
@@ -120,46 +112,40 @@ def _operation(
     route: Route, task: Task | None, needs_token: bool, unsupported: set[str]
 ) -> dict[str, Any]:
     """
-    Return the operation object of `route`, or of `task` at the route of tasks.
+    Return the operation object of `route`, or of `task` if `route` is that of tasks.
     """
     if task is None:
-        operation, name = OPERATIONS[route.name], route.name
-        summary, description = route.summary, route.description
+        name, summary, description = route.name, route.summary, route.description
     else:
-        name = f"ask-{task.name}"
-        answer, body = ref(f"{task.name}.answer"), ref(f"{task.name}.input")
-        operation = task_operation(answer, body, task.example_input)
-        summary, description = task.title.rstrip(".") + ".", task.description
-    documented: dict[str, Any] = {
+        name, description = f"ask-{task.name}", task.description
+        summary = task.title.rstrip(".") + "."
+    operation: dict[str, Any] = {
         "operationId": name,
-        "tags": [operation.tag],
+        "tags": [route.tag],
         "summary": summary,
         **({"description": description} if description else {}),
         "parameters": [
             {"$ref": f"#/components/parameters/{parameter}"}
-            for parameter in operation.parameters
+            for parameter in route.parameters
             if parameter not in unsupported
         ],
         "responses": {
             **{
                 str(status): _response(response, task)
-                for status, response in operation.responses.items()
+                for status, response in route.responses.items()
             },
-            **_failure_references(operation, route.path, needs_token),
+            **_failure_references(route, needs_token),
         },
     }
-    if operation.body is not None:
-        content: dict[str, Any] = {"schema": operation.body}
-        if operation.example is not None:
-            content["example"] = operation.example
-        documented["requestBody"] = {
+    if route.body is not None:
+        operation["requestBody"] = {
             "description": "The request, as JSON.",
             "required": True,
-            "content": {JSON: content},
+            "content": {JSON: _content(route.body.schema, task, route.body.example)},
         }
-    if needs_token and operation.scope is not None:
-        documented["security"] = [{"token": [operation.scope]}]
-    return documented
+    if needs_token and route.scope is not None:
+        operation["security"] = [{"token": [route.scope]}]
+    return operation
 
 
 def _response(response: ResponseDoc, task: Task | None) -> dict[str, Any]:
@@ -170,25 +156,34 @@ def _response(response: ResponseDoc, task: Task | None) -> dict[str, Any]:
         }
     if response.content:
         documented["content"] = {
-            media_type: {"schema": schema, **_example(schema, task)}
-            for media_type, schema in response.content.items()
+            media_type: _content(schema, task) for media_type, schema in response.content.items()
         }
     if response.links:
         documented["links"] = response.links
     return documented
 
 
-def _example(schema: Schema, task: Task | None) -> dict[str, Any]:
-    if task is None or schema != ref(f"{task.name}.answer"):
-        return {}
-    return {"example": task.example_answer}
+def _content(
+    schema: Schema, task: Task | None, example: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """
+    Return the media type object for `schema`.
+
+    If `schema` stands for a schema of `task`, that one is used, with the task's example.
+    """
+    if task is not None and schema is TASK_INPUT:
+        schema, example = ref(f"{task.name}.input"), task.example_input
+    elif task is not None and schema is TASK_ANSWER:
+        schema, example = ref(f"{task.name}.answer"), task.example_answer
+    return {"schema": schema, **({} if example is None else {"example": example})}
 
 
-def _failure_references(operation: Operation, path: str, needs_token: bool) -> dict[str, Any]:
-    prefix = "openai-" if is_openai_path(path) else ""
+def _failure_references(route: Route, needs_token: bool) -> dict[str, Any]:
+    statuses = {failure.status for failure in route.failures} - {*route.responses}
+    prefix = "openai-" if is_openai_path(route.path) else ""
     return {
         str(status): {"$ref": f"#/components/responses/{prefix}{status}"}
-        for status in operation.failures
+        for status in sorted(statuses)
         if needs_token or status != 401
     }
 
@@ -203,9 +198,9 @@ def _failures(prefix: str, schema: str) -> dict[str, Any]:
     """
     return {
         f"{prefix}{status}": {
-            "description": f"{MEANINGS[status]} Codes: {', '.join(f'`{code}`' for code in codes)}.",
+            "description": describe(codes),
             "content": {JSON: {"schema": ref(schema)}},
-            **({"headers": _RETRY_HEADERS} if status in (429, 503) else {}),
+            **({"headers": _RETRY_HEADERS} if any(code.retryable for code in codes) else {}),
         }
         for status, codes in codes_by_status().items()
     }
@@ -213,7 +208,7 @@ def _failures(prefix: str, schema: str) -> dict[str, Any]:
 
 def _chat(agents: Sequence[str]) -> dict[str, Any]:
     """
-    Return the schema of a chat completion request, with the models that there are.
+    Return the schema of a chat completion request, with the server's models.
     """
     models = [*dict.fromkeys((*agents, *DEFAULT_MODELS))]
     model = {**CHAT["properties"]["model"], "enum": models}
@@ -224,6 +219,6 @@ def _workers(agents: Sequence[str]) -> dict[str, Any]:
     return record(
         "A new size for a worker pool.",
         ("agent",),
-        workers=integer("Number of workers.", minimum=1, maximum=512),
+        workers=integer("Number of workers.", minimum=1, maximum=MAX_WORKERS),
         agent=or_null(choice("Name of the agent; null or absent for the default agent.", *agents)),
     )

@@ -1,5 +1,5 @@
 """
-JSON Schemas of everything the server sends and receives, except the tasks' own.
+Define the JSON Schemas of everything the server sends and receives, except the tasks' own.
 
 The functions that make a schema take its description first, so that no field can be
 left without one.
@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
+
+from kiroworkers.chat.request import MAX_STOPS
+from kiroworkers.chat.response_schema import MAX_LENGTH
 
 Schema: TypeAlias = Mapping[str, Any]
 
@@ -36,14 +39,14 @@ def choice(description: str, *values: str) -> dict[str, Any]:
 
 def constant(description: str, value: Any) -> dict[str, Any]:
     """
-    Return the schema of the one `value`.
+    Return the schema that only `value` fits.
     """
     return {"const": value, "description": description}
 
 
 def boolean(description: str) -> dict[str, Any]:
     """
-    Return the schema of true or false.
+    Return the schema of a boolean.
     """
     return {"type": "boolean", "description": description}
 
@@ -143,19 +146,23 @@ def ref(name: str, description: str | None = None) -> dict[str, Any]:
 
 def or_null(schema: Schema) -> dict[str, Any]:
     """
-    Return a schema that accepts null besides what `schema` accepts.
+    Return a schema that accepts null in addition to what `schema` accepts.
     """
     kind = schema.get("type")
     if kind is None or _RESTRICTING & schema.keys():
         branch = {key: value for key, value in schema.items() if key != "description"}
         nullable: dict[str, Any] = {"anyOf": [branch, {"type": "null"}]}
         if "description" in schema:
-            # Readers and tools look for it beside the property's name, not in a branch.
+            # Readers and tools look for it next to the property's name, not in a branch.
             nullable["description"] = schema["description"]
         return nullable
     kinds = [kind] if isinstance(kind, str) else kind
     return {**schema, "type": [*dict.fromkeys((*kinds, "null"))]}
 
+
+#: Stand for the schemas of the task that a request is for; `build_document` replaces them.
+TASK_INPUT = any_object("The input of the task.")
+TASK_ANSWER = any_object("The answer of the task.")
 
 _JOB_STATES = ("queued", "running", "done", "failed", "cancelled")
 
@@ -234,7 +241,7 @@ _WORKER = {
         "Number of sessions in a row that ended by themselves soon after they started."
     ),
     "lastError": or_null(
-        string("Why a session last ended unexpectedly; null if that has not happened.")
+        string("Why a session most recently ended unexpectedly; null if none has.")
     ),
     "lastScreen": or_null(
         string(
@@ -368,7 +375,9 @@ _RESPONSE_FORMAT = {
             type=constant("Always `json_schema`.", "json_schema"),
             json_schema=record(
                 "The schema and its settings; all settings are ignored.",
-                schema=any_object("JSON Schema of an object, at most 30,000 characters long."),
+                schema=any_object(
+                    f"JSON Schema of an object, at most {MAX_LENGTH:,} characters long."
+                ),
             ),
         ),
     ],
@@ -405,9 +414,9 @@ CHAT = record(
     ),
     stop=or_null(
         {
-            "description": "Text that ends the reply, which is cut before it, or up to 4 such "
-            "texts. Applies to plain text only. Null is the same as absent.",
-            "anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": 4}],
+            "description": "Text before which the reply is cut, or a list of up to "
+            f"{MAX_STOPS} such texts. Applies to plain text only. Null is the same as absent.",
+            "anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": MAX_STOPS}],
         }
     ),
     n=or_null(constant("Number of replies: always 1. Null is the same as absent.", 1)),
@@ -444,7 +453,7 @@ _COMPLETION = record(
 )
 
 _TASK = record(
-    "A task, as it can be called.",
+    "A task, and how to call it.",
     name=string("Name of the task, as in its path."),
     title=string("What the task does, in a few words."),
     description=string("What the task does, in a sentence or more."),
@@ -458,12 +467,12 @@ _TASK = record(
         timeout=or_null(
             {
                 "type": "number",
-                "description": "Maximum time for a request, its time in the queue included, in "
+                "description": "Maximum time for a request, including its time in the queue, in "
                 "seconds; null for the server's limit.",
             }
         ),
         prompt=or_null(
-            integer("Maximum length of the prompt, in characters; null for no limit of the task.")
+            integer("Maximum length of the prompt, in characters; null if the task sets no limit.")
         ),
     ),
     input=any_object("JSON Schema of the request body."),
@@ -495,7 +504,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "Queue": _QUEUE,
     "Pool": _POOL,
     "Agent": record("An agent, its worker pool and its queue.", **_AGENT),
-    "Agents": record("The agents, or the one that was asked for, as they are now.", **_AGENTS),
+    "Agents": record("The state of the agents, or of the one that was asked for.", **_AGENTS),
     "Worker": record("A worker and its session.", **_WORKER),
     "Health": record(
         "The state of the server, its agents and its workers.",
@@ -540,7 +549,9 @@ SCHEMAS: Mapping[str, Schema] = {
     "ListedJob": record(
         "A job in a list, without its outcome.",
         **_JOB,
-        client=string("Name of the client's token, or the client's address without tokens."),
+        client=string(
+            "Name of the client's token, or the client's address if there are no tokens."
+        ),
     ),
     "Jobs": record(
         "A page of jobs.",

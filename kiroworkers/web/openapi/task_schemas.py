@@ -1,5 +1,5 @@
 """
-The schemas of tasks, as components of an OpenAPI document.
+Make the schemas of tasks into components of an OpenAPI document.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-The API page and the files that it needs.
+Serve the API page and the files that it needs.
 
 Everything comes with the package; the page loads nothing from other servers.
 """
@@ -15,6 +15,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 from twisted.web.iweb import IRequest
 
+from kiroworkers.errors import ErrorCode
 from kiroworkers.pool.agent_groups import AgentGroups
 from kiroworkers.web.errors import HttpError
 from kiroworkers.web.pages.reference import ApiReference
@@ -66,13 +67,13 @@ class Pages:
             HttpError: There is no such file.
         """
         if name not in self._assets:
-            raise HttpError(404, "not_found", f"There is nothing at /docs/{name}")
+            raise HttpError(ErrorCode.NOT_FOUND, f"There is nothing at /docs/{name}")
         return _respond(request, _ASSET_TYPES[name], self._assets[name])
 
 
 def render_prose(text: str) -> Markup:
     """
-    Return `text` as HTML, with what stands in backticks as code.
+    Return `text` as HTML, with the parts in backticks as code.
     """
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 

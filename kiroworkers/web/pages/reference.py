@@ -103,7 +103,7 @@ class ApiReference:
 
     def groups(self) -> Iterator[tuple[Mapping[str, Any], list[OperationView]]]:
         """
-        Yield each tag object and its operations, those that can be tried first.
+        Yield each tag object and its operations, starting with those that the page can try.
         """
         operations = [
             self._operation_view(path, method, spec)
@@ -165,7 +165,7 @@ class ApiReference:
 
     def resolve(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
         """
-        Return the component that `schema` refers to, or `schema` if it is no reference.
+        Return the component that `schema` refers to, or `schema` if it is not a reference.
         """
         if "$ref" not in schema:
             return schema
@@ -272,7 +272,7 @@ def _is_shared(name: str) -> bool:
 
 def _constraints(schema: Mapping[str, Any]) -> list[str]:
     """
-    Return in words what a value must satisfy besides its type, and its default.
+    Return, in words, the constraints on a value other than its type, and its default.
     """
     words = [text.format(schema[key]) for key, text in _CONSTRAINTS if key in schema]
     if "pattern" in schema:

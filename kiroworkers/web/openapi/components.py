@@ -1,0 +1,146 @@
+"""
+Define the shared parts of the OpenAPI document: its groups, headers and parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kiroworkers.pool.fair_queue import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY
+from kiroworkers.web.headers import ANSWER_HEADERS
+from kiroworkers.web.jobs import DEFAULT_LIMIT, KEY_PATTERN, MAX_LIMIT
+from kiroworkers.web.openapi.schemas import COUNT, STRING, Schema
+
+#: Groups of operations, in the order in which the API page shows them.
+TAGS: Mapping[str, str] = {
+    "Tasks": "Send a request to a task and get an answer that fits the task's schema.",
+    "Jobs": "Manage asynchronous requests, whose results are fetched later.",
+    "OpenAI": "Use clients of OpenAI's API. Each call is one turn in a fresh conversation.",
+    "Monitoring": "Check the health and the readiness of the server.",
+    "Operator": "Manage pools and workers while the server runs.",
+    "Documentation": "Read this documentation.",
+}
+
+_ANSWER_HEADER_DESCRIPTIONS = {
+    "Agent": "Name of the agent that answered.",
+    "Worker": "Name of the worker that answered.",
+    "Attempts": "Number of attempts: 2 if the first worker failed or gave no valid answer.",
+    "Repairs": "Number of times the agent was told to correct its answer. Absent if 0.",
+    "Completion": "How the server knew that the answer was complete: `prompt`, `idle-sign`, "
+    "`response` or `quiet`.",
+    "Source": "Where the server read the answer: `terminal`, `protocol` or `journal`.",
+    "Rejoined": "1 if lines that the terminal had cut were joined. Absent otherwise.",
+    "Normalised": "Fields whose values were converted to fit the schema, separated by commas. "
+    "Absent if there are none.",
+    "Tools-Denied": "Number of tool uses that were denied. Absent if 0.",
+    "Tools-Allowed": "Number of tool uses that were allowed. Absent if 0.",
+    "Usage": "Always `estimated`: the token counts are estimates.",
+}
+
+#: Header components by name.
+HEADERS: Mapping[str, Any] = {
+    **{
+        name.decode(): {
+            "description": _ANSWER_HEADER_DESCRIPTIONS[
+                name.decode().removeprefix("X-Kiroworkers-")
+            ],
+            "schema": STRING,
+        }
+        for name in ANSWER_HEADERS
+    },
+    "Idempotency-Replayed": {
+        "description": "`true` if the response repeats that of an earlier request with the same "
+        "`Idempotency-Key`. Absent otherwise.",
+        "schema": {"const": "true"},
+    },
+    "Location": {"description": "Path of the job.", "schema": STRING},
+    "Preference-Applied": {
+        "description": "The part of the request's `Prefer` header that was honoured.",
+        "schema": STRING,
+    },
+    "Retry-After": {
+        "description": "Seconds to wait before the next request.",
+        "schema": COUNT,
+    },
+}
+
+
+def _header(name: str, description: str, schema: Schema, **more: Any) -> dict[str, Any]:
+    return {"name": name, "in": "header", "description": description, "schema": schema, **more}
+
+
+def _query(name: str, description: str, schema: Schema) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+def _path(name: str, description: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": description,
+        "schema": STRING,
+        **more,
+    }
+
+
+#: Parameter components by name.  `build_document` adds to ``Agent`` and ``AgentQuery``
+#: the names of the server's agents.
+PARAMETERS: Mapping[str, dict[str, Any]] = {
+    "Agent": _header(
+        "X-Agent", "Agent that answers. By default the task's agent, or the first.", STRING
+    ),
+    "Timeout": _header(
+        "X-Request-Timeout",
+        "Maximum time for the request in seconds, including its time in the queue. It can only "
+        "shorten the server's own limit.",
+        {"type": "number", "exclusiveMinimum": 0},
+    ),
+    "Priority": _header(
+        "X-Priority",
+        f"Priority from {MIN_PRIORITY} to {MAX_PRIORITY}; {MAX_PRIORITY} is the most urgent. "
+        f"The default is {DEFAULT_PRIORITY}.",
+        {"type": "integer", "minimum": MIN_PRIORITY, "maximum": MAX_PRIORITY},
+    ),
+    "Prefer": _header(
+        "Prefer",
+        "`respond-async` to get a job at once instead of waiting for the answer (tasks only), or "
+        "`wait=N` to wait at most N seconds for it. See RFC 7240.",
+        STRING,
+        examples={
+            "later": {"summary": "Get a job.", "value": "respond-async"},
+            "deadline": {"summary": "Wait at most 30 seconds.", "value": "wait=30"},
+        },
+    ),
+    "IdempotencyKey": _header(
+        "Idempotency-Key",
+        "Unique value chosen by the client. Requests with the same key and the same body run once "
+        "and get the same response.",
+        {"type": "string", "pattern": f"^{KEY_PATTERN}$"},
+    ),
+    "Callback": _header(
+        "X-Callback",
+        "URL to which the server sends the job when it has ended, signed with HMAC-SHA256. "
+        "Requires `Prefer: respond-async`.",
+        {"type": "string", "format": "uri"},
+    ),
+    "Raw": _query(
+        "raw",
+        "1 to get the agent's own words as plain text instead of the JSON answer. For operators "
+        "only. Ignored for jobs.",
+        {"type": "string", "enum": ["0", "1"]},
+    ),
+    "AgentQuery": _query("agent", "Name of an agent, to restrict the request to it.", STRING),
+    "Limit": _query(
+        "limit",
+        "Maximum number of jobs on the page.",
+        {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+    ),
+    "Before": _query(
+        "before", "Identifier of a job. The page starts with the next older one.", STRING
+    ),
+    "Id": _path("id", "Identifier of the job."),
+    "Worker": _path("name", "Name of the worker.", example="worker1"),
+    "Model": _path("name", "Name of the model: an agent's name, or `default`.", example="default"),
+}

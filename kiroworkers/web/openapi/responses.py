@@ -1,0 +1,83 @@
+"""
+Define the responses that routes declare.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kiroworkers.web.headers import ANSWER_HEADERS
+from kiroworkers.web.openapi.schemas import TASK_ANSWER, Schema, ref, string
+from kiroworkers.web.routing import ResponseDoc
+
+JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
+
+#: Headers of every answer of an agent.
+_ANSWER_HEADERS = tuple(name.decode() for name in ANSWER_HEADERS if name != b"X-Kiroworkers-Usage")
+
+
+def json_response(description: str, schema: Schema, *headers: str, **links: Any) -> ResponseDoc:
+    """
+    Describe a response whose body is JSON.
+
+    Args:
+        description: A sentence about the response.
+        schema: The schema of the body.
+        headers: Names of header components.
+        links: OpenAPI links by name.
+    """
+    return ResponseDoc(description, {JSON: schema}, headers, links)
+
+
+def _job_link(operation: str, description: str) -> dict[str, Any]:
+    return {
+        "operationId": operation,
+        "description": description,
+        "parameters": {"id": "$response.body#/id"},
+    }
+
+
+#: The answer of a task in each of its formats.
+TASK_RESPONSE = ResponseDoc(
+    "The answer.",
+    {
+        JSON: TASK_ANSWER,
+        "text/plain": string("The agent's own words, if the request has `raw=1`."),
+        # Without a type: tools would take it for the schema of the whole stream.
+        EVENT_STREAM: {
+            "description": "Server-sent events, if the request has `Accept: "
+            "text/event-stream`. The data of each event is one JSON object: `queued` "
+            "(`position`, and `estimate` in seconds), `started` (`worker`, `attempt`), `text` "
+            "(`text`, a piece of the agent's words), `retry` (`reason`, and `where`: "
+            "`same_conversation` or `new_conversation`; discard the text so far), and at the "
+            "end either `answer` (the answer) or `error` (the error with its `status`).",
+        },
+    },
+    (*_ANSWER_HEADERS, "Idempotency-Replayed", "Preference-Applied"),
+)
+
+#: The response to a request that has become a job.
+JOB_RESPONSE = json_response(
+    "The job, if the request has `Prefer: respond-async`.",
+    ref("Accepted"),
+    "Location",
+    "Preference-Applied",
+    "Retry-After",
+    "Idempotency-Replayed",
+    job=_job_link("job", "Retrieve the job."),
+    cancel=_job_link("cancel", "Cancel the job."),
+)
+
+#: A chat completion in each of its formats.
+CHAT_RESPONSE = ResponseDoc(
+    "The completion.",
+    {
+        JSON: ref("ChatCompletion"),
+        EVENT_STREAM: {
+            "description": "Server-sent events, if `stream` is true: chunks as in OpenAI's API, "
+            "then `[DONE]`."
+        },
+    },
+    (*_ANSWER_HEADERS, "X-Kiroworkers-Usage"),
+)

@@ -1,0 +1,231 @@
+"""
+Tests for `kiroworkers.web.routing`, and for the declarations of the application's routes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+from klein import Klein
+from treq.testing import StubTreq
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.agents import Agent
+from kiroworkers.conversations import load_dialect
+from kiroworkers.errors import CATALOGUE, ErrorCode
+from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
+from kiroworkers.tasks import builtin_tasks
+from kiroworkers.testing import MemoryKiro, MemoryReactor
+from kiroworkers.web.app import Application
+from kiroworkers.web.auth import Authorizer
+from kiroworkers.web.routing import RequestBody, Route, branch, route, routes_of
+from kiroworkers.web.tokens import Scope, read_tokens
+from tests.jobs.support import job_service_in
+from tests.memory import dispatcher_in
+
+#: The scopes that a token may have, and what it may do with them.
+GRANTS = {"ask": {"ask"}, "watch": {"watch"}, "operate": {"operate", "watch"}}
+
+
+class DeclarationTests(SynchronousTestCase):
+    """
+    Tests for `route`, `branch` and `routes_of`.
+    """
+
+    def test_documented(self) -> None:
+        """
+        A route has its path, its method and the text of its handler's docstring.
+        """
+
+        class Things:
+            app = Klein()
+
+            @route(app, "DELETE", "/things/<id>", scope="operate", tag="Things")
+            def forget(self, request: Any, client: str, id: str) -> bytes:
+                """
+                Delete it.  It is ``gone``
+                then.
+
+                Args:
+                    request: The request.
+                    client: The client.
+                    id: What to delete.
+                """
+                return b""
+
+        [declared] = routes_of(Things.app, "/x")
+        self.assertEqual((declared.method, declared.path), ("DELETE", "/x/things/{id}"))
+        self.assertEqual((declared.name, declared.tag), ("forget", "Things"))
+        self.assertEqual(declared.summary, "Delete it.")
+        self.assertEqual(declared.description, "It is `gone` then.")
+
+    def test_failures(self) -> None:
+        """
+        A route may fail as any request may, and as follows from its scope, parameters and
+        body, and as it declares itself.
+        """
+
+        class Things:
+            app = Klein()
+
+            @route(app, "GET", "/", scope=None)
+            def start(self, request: Any) -> bytes:
+                return b""
+
+            @route(
+                app,
+                "PUT",
+                "/<id>",
+                scope="ask",
+                parameters=("Id",),
+                body=RequestBody({}),
+                failures=(ErrorCode.UNKNOWN_JOB,),
+            )
+            def change(self, request: Any, client: str, id: str) -> bytes:
+                return b""
+
+        public, private = (declared.failures for declared in routes_of(Things.app))
+        self.assertIn(ErrorCode.WRONG_HOST, public)
+        own = {
+            *(ErrorCode.NO_TOKEN, ErrorCode.WRONG_TOKEN, ErrorCode.WRONG_SCOPE),
+            *(ErrorCode.OPERATORS_ONLY, ErrorCode.RATE_LIMITED),
+            *(ErrorCode.NOT_JSON, ErrorCode.INVALID_JSON, ErrorCode.INVALID_INPUT),
+            ErrorCode.UNKNOWN_JOB,
+        }
+        self.assertEqual(private - public, own)
+        self.assertLessEqual(public, private)
+
+    def test_branch(self) -> None:
+        """
+        The routes of a branch are listed once, below its path.
+        """
+        app, other = Klein(), Klein()
+
+        @route(other, "GET", "/list", scope=None)
+        def listed(self: Any, request: Any) -> bytes:
+            return b""
+
+        @branch(app, "/others", other)
+        def others(self: Any, request: Any) -> Any:
+            return other.resource()
+
+        self.assertEqual([declared.path for declared in routes_of(app)], ["/others/list"])
+
+    def test_undeclared(self) -> None:
+        """
+        A handler that was added without a declaration is found.
+        """
+        for options in ({"methods": ["GET"]}, {"branch": True}):
+            app = Klein()
+
+            @app.route("/open", **options)
+            def undeclared(request: Any) -> bytes:
+                return b""
+
+            with self.assertRaisesRegex(TypeError, "^/x/open is not declared"):
+                list(routes_of(app, "/x"))
+
+
+class ScopeTests(SynchronousTestCase):
+    """
+    Tests for every route of the application, on a pool in memory.
+    """
+
+    def setUp(self) -> None:
+        reactor = MemoryReactor(MemoryKiro)
+        self.dispatcher = dispatcher_in(reactor, workers=1)
+        agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {})
+        groups, tasks = AgentGroups([AgentGroup(agent, self.dispatcher)]), builtin_tasks()
+        jobs = job_service_in(reactor, groups, tasks)
+        self.addCleanup(jobs.close)
+        file = Path(self.mktemp())
+        file.write_text("".join(f"{scope} {scope} {scope:x<20}\n" for scope in GRANTS))
+        authorizer = Authorizer(read_tokens(file))
+        application = Application(reactor, groups, tasks, authorizer, jobs)
+        self.client: Any = StubTreq(application.resource())
+        self.routes = [*routes_of(Application.app)]
+
+    def outcome_of(self, declared: Route, token: str | None) -> tuple[int, str | None]:
+        """
+        Return the status and the code of a request without a body.
+        """
+        path = re.sub(r"{\w+}", "none", declared.path)
+        headers = {} if token is None else {"Authorization": f"Bearer {token:x<20}"}
+        pending = self.client.request(
+            declared.method, f"http://localhost{path}", headers=headers, allow_redirects=False
+        )
+        self.client.flush()
+        response = self.successResultOf(pending)
+        content = self.successResultOf(response.content())
+        self.client.flush()
+        if response.code < 400:
+            return response.code, None
+        body = json.loads(content)
+        error = body["error"] if isinstance(body["error"], dict) else body
+        return response.code, error.get("code")
+
+    def test_all_declared(self) -> None:
+        """
+        Every route of the application is declared.
+        """
+        declared = {(declared.method, declared.path) for declared in self.routes}
+        self.assertEqual(len(declared), len(self.routes))
+        for known in (
+            ("POST", "/kiro/{task_name}"),
+            ("DELETE", "/jobs/{id}"),
+            ("PUT", "/operator/workers"),
+            ("POST", "/v1/chat/completions"),
+        ):
+            self.assertIn(known, declared)
+
+    def test_failures(self) -> None:
+        """
+        The routes declare every failure of the catalogue, except those of a bug and of a
+        method that a path does not have.
+        """
+        declared = {failure for declared in self.routes for failure in declared.failures}
+        self.assertEqual({*CATALOGUE} - declared, {ErrorCode.FAULT, ErrorCode.WRONG_METHOD})
+        self.assertLessEqual(declared, {*CATALOGUE})
+
+    def test_public(self) -> None:
+        """
+        Exactly these routes need no token, and answer without one.
+        """
+        public = [declared for declared in self.routes if declared.scope is None]
+        self.assertEqual(
+            {declared.path for declared in public},
+            {"/", "/docs", "/docs/{name}", "/kiro", "/openapi.json", "/ready"},
+        )
+        for declared in public:
+            self.assertNotIn(self.outcome_of(declared, None)[0], (401, 403), declared.path)
+
+    def test_areas(self) -> None:
+        """
+        Every other route has the scope of its part of the API.
+        """
+        areas = {"operator": "operate", "health": "watch"}
+        for declared in self.routes:
+            if declared.scope is not None:
+                area = declared.path.split("/")[1]
+                self.assertEqual(declared.scope, areas.get(area, "ask"), declared.path)
+
+    def test_scopes(self) -> None:
+        """
+        Every other route refuses a request without a token and one whose token lacks the
+        route's scope, before anything else, and no request whose token has it.
+        """
+        self.assertEqual({*GRANTS}, {*get_args(Scope)})
+        for declared in self.routes:
+            if declared.scope is None:
+                continue
+            self.assertEqual(self.outcome_of(declared, None), (401, "no_token"), declared)
+            self.assertEqual(self.outcome_of(declared, "other"), (401, "wrong_token"), declared)
+            for token, granted in GRANTS.items():
+                status, code = self.outcome_of(declared, token)
+                if declared.scope in granted:
+                    self.assertNotIn(status, (401, 403), declared)
+                else:
+                    self.assertEqual((status, code), (403, "wrong_scope"), declared)
