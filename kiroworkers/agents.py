@@ -20,7 +20,7 @@ from tempfile import TemporaryFile
 from attrs import Factory, evolve, field, frozen
 
 from kiroworkers.conversations import BadDialect, Dialect, load_dialect, read_dialect
-from kiroworkers.conversations.dialects.dialect import LinePrompt, Version, version_in
+from kiroworkers.conversations.dialects.dialect import Version, version_in
 from kiroworkers.conversations.dialects.environment import EVERYTHING
 from kiroworkers.errors import CannotStart, InvalidSetting
 
@@ -173,7 +173,7 @@ def _own_variables(spec: AgentSpec) -> Iterator[str]:
     Yield the names and patterns of variables that only this agent gets.
     """
     for dialect in [] if spec.command else _dialects(spec.agent):
-        yield from (pattern for pattern in dialect.pass_environment if pattern != EVERYTHING)
+        yield from (pattern for pattern in dialect.variables.passed if pattern != EVERYTHING)
     for entry in spec.pass_env:
         agent, _, pattern = entry.rpartition(":")
         if agent == _agent_name(spec):
@@ -227,7 +227,8 @@ def _dialects(agent: str) -> list[Dialect]:
     if agent in _DIALECTS:
         dialects = [load_dialect(name) for name in _DIALECTS[agent]]
         if agent in _CLASSIC_UNTIL:
-            dialects[0] = evolve(dialects[0], until=version_in(_CLASSIC_UNTIL[agent]))
+            until = version_in(_CLASSIC_UNTIL[agent])
+            dialects[0] = evolve(dialects[0], start=evolve(dialects[0].start, until=until))
         return dialects
     if agent.endswith(".toml"):
         return [read_dialect(Path(agent).expanduser())]
@@ -248,19 +249,18 @@ def _command_dialect(spec: AgentSpec) -> Dialect:
     """
     program, *arguments = shlex.split(spec.command)
     dialect = load_dialect(_ACP if spec.agent == _ACP else _GENERIC)
-    readiness = dialect.readiness
+    line = dialect.line
     if spec.prompt:
-        assert isinstance(readiness, LinePrompt), "the generic dialect has a prompt pattern"
-        readiness = evolve(readiness, prompt=re.compile(spec.prompt))
+        assert line is not None, "the generic dialect has a prompt pattern"
+        line = evolve(line, prompt=re.compile(spec.prompt))
     label = f"the program {shlex.join([program, *arguments])}"
     if dialect.transport == "acp":
         label += ", over ACP"
     return evolve(
         dialect,
         label=label,
-        program=program,
-        arguments=tuple(arguments),
-        readiness=readiness,
+        start=evolve(dialect.start, program=program, arguments=tuple(arguments)),
+        line=line,
     )
 
 
@@ -289,7 +289,7 @@ def choose_agent(
         dialects = [_command_dialect(spec)]
     else:
         if requested == "auto":
-            kiro = _dialects("kiro")[0].program
+            kiro = _dialects("kiro")[0].start.program
             assert kiro is not None, "Kiro is a program on PATH"
             is_installed = shutil.which(kiro, path=path) is not None
             requested = "kiro" if is_installed else "offline"
@@ -297,14 +297,15 @@ def choose_agent(
         dialects = _dialects(requested)
     first = dialects[0]
     name = _name(requested, first)
-    executable = sys.executable if first.program is None else shutil.which(first.program, path=path)
+    program = first.start.program
+    executable = sys.executable if program is None else shutil.which(program, path=path)
     if executable is None:
         option = "--agent-command" if spec.command else f"--agent {requested}"
-        raise CannotStart(f"kiroworkers: {option}: {first.program} is not on PATH")
+        raise CannotStart(f"kiroworkers: {option}: {program} is not on PATH")
     version: Version | None = None
-    if first.version_arguments:
+    if first.start.version_arguments:
         output = get_version(
-            [executable, *first.version_arguments], spec.environment(name, first, environment)
+            [executable, *first.start.version_arguments], spec.environment(name, first, environment)
         )
         version = version_in(output)
         reason += f", {output.strip() or 'version unknown'}"
@@ -329,13 +330,13 @@ def _dialect_for_version(
         CannotStart: If none does.
     """
     for dialect in dialects:
-        if version is None or dialect.until is None or version < dialect.until:
+        until = dialect.start.until
+        if version is None or until is None or version < until:
             return dialect
-    last = dialects[-1]
-    assert version is not None and last.until is not None, "every dialect has ended"
+    assert version is not None and until is not None, "every dialect has ended"
     raise CannotStart(
-        f"kiroworkers: {executable} is version {_dotted(version)}, but {last.label} needs a "
-        f"version before {_dotted(last.until)}; install an older one or use --agent offline"
+        f"kiroworkers: {executable} is version {_dotted(version)}, but {dialect.label} needs a "
+        f"version before {_dotted(until)}; install an older one or use --agent offline"
     )
 
 

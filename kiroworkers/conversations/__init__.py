@@ -48,7 +48,7 @@ def new_conversation(dialect: Dialect, max_output: int, folder: str = "/") -> Co
 
     Args:
         dialect: The agent that the conversation is with.
-        max_output: The most bytes of output that a turn may have.
+        max_output: The maximum output of a turn, in bytes.
         folder: The agent's working directory, as an absolute path.
     """
     readiness = dialect.readiness

@@ -1,5 +1,5 @@
 """
-The interface of a conversation: bytes in, events out; prompts in, bytes out.
+Define the interface of a conversation: bytes in, events out; prompts in, bytes out.
 
 A `Conversation` follows one session of an agent.  It is fed the bytes that the agent
 writes and returns what they mean as events, and it turns prompts into the bytes to
@@ -72,7 +72,7 @@ class Conversation(ABC):
     @abstractmethod
     def failure(self) -> AgentFailure | None:
         """
-        Return the failure that the agent reported, or None if it has gone on since.
+        Return the failure that the agent reported, or None if it has since resumed.
         """
 
     @property
@@ -95,9 +95,9 @@ class Conversation(ABC):
 
     def data_to_send(self) -> bytes:
         """
-        Return the bytes that the conversation itself wants written since the last call.
+        Return the bytes that the conversation itself has wanted written since the last call.
 
-        Call it when the program has started, and after each `feed` and `on_quiet`.
+        Call it when the program has started, and after each call of `feed` and `on_quiet`.
         """
         return b""
 
@@ -136,7 +136,7 @@ class Conversation(ABC):
         """
         Return the bytes of the next step towards allowing the tool this one time.
 
-        It is the positive answer to `NeedsApproval`, and never a permission for longer.
+        This answers `NeedsApproval` with yes, and never grants a lasting permission.
         """
 
     @abstractmethod

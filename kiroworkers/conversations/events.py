@@ -1,5 +1,5 @@
 """
-The events of a conversation, as immutable values.
+Define the events of a conversation, as immutable values.
 """
 
 from __future__ import annotations
@@ -7,6 +7,8 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 from attrs import frozen
+
+from kiroworkers.errors import FailureKind
 
 #: How the end of a turn was known: ``prompt``, the line editor reads again;
 #: ``idle-sign``, the agent's own idle marker and a quiet moment; ``quiet``, a text that
@@ -29,7 +31,7 @@ class Submitted:
     """
     Reported when the agent has taken the prompt and started the turn.
 
-    What it printed before is echo.  From now on an interrupt reaches the turn.
+    Everything that it printed before is echo.  From now on, an interrupt reaches the turn.
     """
 
 
@@ -41,8 +43,8 @@ class Answered:
     Attributes:
         text: Everything that the turn printed, as plain text.
         completion: How the end of the turn was known.
-        wrapped: Whether the agent may have cut long lines, so that a line break in `text`
-            need not be one of the answer's.
+        wrapped: Whether the agent may have cut long lines, so that some line breaks in
+            `text` may not be part of the answer.
     """
 
     text: str
@@ -115,15 +117,15 @@ class NeedsChoice:
 @frozen
 class AgentFailure:
     """
-    Reported when the agent says why it cannot answer.
+    Reported when the agent states why it cannot answer.
 
     Attributes:
-        kind: What kind of failure it is, as a code such as ``throttled``.
+        kind: What kind of failure it is.
         detail: The line of the output that says so.
         retry_after: The seconds to wait, where the agent names them.
     """
 
-    kind: str
+    kind: FailureKind
     detail: str
     retry_after: int | None = None
 

@@ -7,9 +7,8 @@ For example::
     'Done.\n'
 
 This is for interfaces that print from top to bottom and rewrite at most the line that
-the cursor is on.  Of a line that was rewritten only the last version counts; cursor
-movements between lines are not followed.  The cost is linear in the length of the
-output.
+the cursor is on.  Only the last version of a rewritten line counts, and cursor movements
+between lines are not followed.  The cost is linear in the length of the output.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def plain_text(data: bytes | bytearray, block_size: int = _BLOCK_SIZE) -> str:
 
 def _convert_lines(data: bytes | bytearray) -> bytes:
     """
-    Return whole lines as they look at the end, without escape sequences.
+    Return whole lines as they finally look, without escape sequences.
     """
     lines = _without_escapes(data).split(b"\n")
     return b"\n".join(line.rstrip(b"\r").rpartition(b"\r")[2] for line in lines)

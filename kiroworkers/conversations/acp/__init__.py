@@ -1,3 +1,3 @@
 """
-Conversations over pipes, by the Agent Client Protocol.
+Follow conversations over pipes, using the Agent Client Protocol.
 """

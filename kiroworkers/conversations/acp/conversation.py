@@ -1,14 +1,14 @@
 """
-Talk to an agent by the Agent Client Protocol (ACP), version 1: JSON-RPC over pipes.
+Talk to an agent over the Agent Client Protocol (ACP), version 1: JSON-RPC over pipes.
 
 Nothing is drawn and nothing is guessed: a prompt is a request, and its response is the
-end of the turn.  Each conversation is an ACP session, which knows nothing of the
-sessions before it, so a new session is how the agent is made to forget.  Source of the
-messages: agentclientprotocol.com, schema 1.19.
+end of the turn.  Each conversation is an ACP session, which knows nothing of the sessions
+before it, so starting a new session makes the agent forget.  Source of the messages:
+agentclientprotocol.com, schema 1.19.
 
-The agent may send requests, too.  It may ask whether it may use a tool, which is
-reported as `NeedsApproval`.  A request for a feature that this client does not offer is
-answered with an error, so that the agent need not wait.
+The agent may also send requests.  It may ask whether it may use a tool, which is reported
+as `NeedsApproval`.  A request for a feature that this client does not offer is answered
+with an error, so that the agent need not wait.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from kiroworkers.conversations.events import (
 )
 from kiroworkers.conversations.failures import find_failure
 from kiroworkers.conversations.transcript import plain_text
+from kiroworkers.errors import FailureKind
 
 PROTOCOL_VERSION = 1
 
@@ -48,11 +49,11 @@ _LOGIN_REQUIRED = -32000
 #: The bytes that are kept of standard error and of lines that are not messages.
 _MAX_STDERR = 8192
 
-#: The most characters that are reported of a tool's title.
+#: The maximum number of characters of a tool's title that are reported.
 _MAX_TITLE_LENGTH = 200
 
-#: The most bytes that JSON needs for one byte of UTF-8 text (``\u00e9`` is 6 for 2), and
-#: an allowance in bytes for the message around the text.
+#: The maximum number of bytes that JSON needs for one byte of UTF-8 text (``\u00e9`` is 6
+#: for 2), and an allowance in bytes for the message around the text.
 _MAX_ESCAPE_FACTOR = 3
 _MAX_ENVELOPE = 64 * 1024
 
@@ -60,16 +61,16 @@ _MAX_ENVELOPE = 64 * 1024
 #: its whole size divided by this number if that is more.
 _ENVELOPE_FACTOR = 256
 
-#: The most characters that are read of an error, and that are reported of a failure.
+#: The maximum number of characters that are read of an error, and reported of a failure.
 _MAX_ERROR_LENGTH = 2000
 _MAX_DETAIL_LENGTH = 300
 
 #: The stop reasons that mean that there is no answer, and how each is reported.
-_STOP_REASONS: Mapping[str, str] = {
-    "max_tokens": "the model reached its maximum answer length",
-    "max_turn_requests": "the agent reached its limit of model requests in one turn",
-    "refusal": "the model refused to answer",
-    "cancelled": "the agent cancelled the turn",
+_STOP_REASONS: Mapping[FailureKind, str] = {
+    FailureKind.MAX_TOKENS: "the model reached its maximum answer length",
+    FailureKind.MAX_TURN_REQUESTS: "the agent reached its limit of model requests in one turn",
+    FailureKind.REFUSAL: "the model refused to answer",
+    FailureKind.CANCELLED: "the agent cancelled the turn",
 }
 
 
@@ -103,7 +104,7 @@ class AcpConversation(Conversation):
     Args:
         dialect: The agent's dialect.
         folder: The agent's working directory, as an absolute path.
-        max_output: The most bytes of output that a turn may have.
+        max_output: The maximum output of a turn, in bytes.
     """
 
     completion = "response"
@@ -182,7 +183,7 @@ class AcpConversation(Conversation):
 
     def data_to_send(self) -> bytes:
         """
-        Return the requests and responses that the protocol demands since the last call.
+        Return the requests and responses that have become due since the last call.
         """
         data, self._data_to_send = self._data_to_send, b""
         return data
@@ -210,13 +211,13 @@ class AcpConversation(Conversation):
 
     def deny(self) -> bytes:
         """
-        Return the response that denies the oldest request for a permission.
+        Return the response that denies the oldest permission request.
         """
         return self._answer_permission("reject_once", "reject_always")
 
     def allow(self) -> bytes:
         """
-        Return the response that grants the oldest request for a permission, once.
+        Return the response that grants the oldest permission request, this one time.
         """
         # Never allow_always.
         return self._answer_permission("allow_once")
@@ -267,8 +268,8 @@ class AcpConversation(Conversation):
         """
         Handle an update of the turn.
 
-        Drop updates for a session that was left; report output that follows the end of
-        its turn.
+        Drop updates for an abandoned session; report output that follows the end of its
+        turn.
         """
         update = params.get("update")
         if not self._answering or params.get("sessionId") != self._session:
@@ -301,7 +302,7 @@ class AcpConversation(Conversation):
 
     def _handle_request(self, request: jsonrpc.Request, events: list[Event]) -> None:
         """
-        Report a request for a permission; answer every other request with an error.
+        Report a permission request; answer every other request with an error.
         """
         if request.method != "session/request_permission":
             self._data_to_send += jsonrpc.error(
@@ -353,7 +354,7 @@ class AcpConversation(Conversation):
         version = result.get("protocolVersion")
         if version != PROTOCOL_VERSION:
             self._failure = AgentFailure(
-                "protocol",
+                FailureKind.PROTOCOL,
                 f"the agent speaks ACP version {str(version)[:100]}, not {PROTOCOL_VERSION}",
             )
             events.append(self._failure)
@@ -369,7 +370,9 @@ class AcpConversation(Conversation):
         session = result.get("sessionId")
         # A session with an id that was used before would remember that conversation.
         if not isinstance(session, str) or not session or session in self._used_sessions:
-            self._failure = AgentFailure("protocol", "the agent returned no new session ID")
+            self._failure = AgentFailure(
+                FailureKind.PROTOCOL, "the agent returned no new session ID"
+            )
             events.append(self._failure)
             return
         self._used_sessions.add(session)
@@ -393,11 +396,12 @@ class AcpConversation(Conversation):
             return self._failure
         if reason == "end_turn":
             return Answered(text, self.completion)
-        if isinstance(reason, str) and reason in _STOP_REASONS:
-            self._failure = AgentFailure(reason, _STOP_REASONS[reason])
+        kind = next((kind for kind in _STOP_REASONS if kind == reason), None)
+        if kind is not None:
+            self._failure = AgentFailure(kind, _STOP_REASONS[kind])
         else:
             detail = f"the turn ended with stop reason {str(reason)[:100]}"
-            self._failure = AgentFailure("agent_error", detail)
+            self._failure = AgentFailure(FailureKind.AGENT_ERROR, detail)
         return self._failure
 
     def _take_text(self) -> str:
@@ -414,8 +418,8 @@ class AcpConversation(Conversation):
         if failure is not None:
             return failure
         if error.get("code") == _LOGIN_REQUIRED:
-            return AgentFailure("login_required", text[:_MAX_DETAIL_LENGTH])
-        return AgentFailure("agent_error", text[:_MAX_DETAIL_LENGTH])
+            return AgentFailure(FailureKind.LOGIN_REQUIRED, text[:_MAX_DETAIL_LENGTH])
+        return AgentFailure(FailureKind.AGENT_ERROR, text[:_MAX_DETAIL_LENGTH])
 
     # Helpers.
 
@@ -436,7 +440,7 @@ class AcpConversation(Conversation):
 
     def _count(self, size: int, events: list[Event]) -> None:
         """
-        Add `size` bytes to the turn's size, and report when there are too many.
+        Add `size` bytes to the turn's size, and report if that makes it too large.
         """
         self._size += size
         if self._size > self._max_output:
@@ -454,10 +458,10 @@ class AcpConversation(Conversation):
 
     def _answer_permission(self, *kinds: str) -> bytes:
         """
-        Answer the oldest request for a permission with an option of one of `kinds`.
+        Answer the oldest permission request with an option of one of `kinds`.
 
-        The kinds are tried in their order.  Without a suitable option the request is
-        cancelled, so the tool does not run.
+        The kinds are tried in order.  Without a suitable option the request is cancelled,
+        so the tool does not run.
         """
         if not self._permission_requests:
             return b""
@@ -473,7 +477,7 @@ class AcpConversation(Conversation):
 
     def _cancel_permissions(self) -> bytes:
         """
-        Return the responses that cancel all requests for a permission.
+        Return the responses that cancel all permission requests.
         """
         responses = b"".join(map(_cancelled, self._permission_requests))
         self._permission_requests.clear()
@@ -513,14 +517,14 @@ def _tool_title(params: Mapping[str, Any]) -> str:
 
 def _printable(text: str, max_length: int) -> str:
     """
-    Return the first `max_length` characters of an agent's text, safe to be logged.
+    Return the first `max_length` characters of an agent's text, safe to log.
     """
     return plain_text(text[:max_length].encode("utf-8", "replace"))
 
 
 def _error_text(error: Mapping[str, Any]) -> str:
     """
-    Return an error object as one line, in which a dialect's failures are looked for.
+    Return an error object as one line, to be searched for the dialect's failures.
     """
     code, message, data = (error.get(name) for name in ("code", "message", "data"))
     # Other data may quote the request, and with it the words of a client.

@@ -23,7 +23,7 @@ _KEPT_OF_LONG_LINE = 200
 @frozen
 class Request:
     """
-    Represent a request of the other side, which waits for a response to `id`.
+    Represent a request from the other side, which waits for a response to `id`.
     """
 
     id: int | str
@@ -34,7 +34,7 @@ class Request:
 @frozen
 class Notification:
     """
-    Represent a message of the other side that expects no response.
+    Represent a message from the other side that expects no response.
     """
 
     method: str
@@ -79,7 +79,7 @@ class Reader:
     Split a stream of bytes into messages.
 
     Args:
-        limit: The most bytes that a line may have.
+        limit: The maximum length of a line, in bytes.
     """
 
     def __init__(self, limit: int) -> None:

@@ -1,3 +1,3 @@
 """
-Dialects: descriptions of the agents, one TOML file for each.
+Describe the agents as dialects, one TOML file for each.
 """

@@ -4,15 +4,19 @@ Describe one agent, and how to talk to it, as data.
 Everything that a new version of an agent may change is in a dialect's file and nowhere
 else: the command and the flags that each version knows, the environment, the marks around
 a prompt, the keys, and the questions with their safe answers.
+
+These classes are also the only declaration of such a file.  Each class is a table and each
+attribute a key; its type has the checks that the key's value must pass.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, TypeAlias
 
-from attrs import field, frozen
+from attrs import Attribute, field, fields, frozen
 
 from kiroworkers.conversations.dialects.environment import filter_environment
 from kiroworkers.conversations.failures import FailurePattern
@@ -35,14 +39,128 @@ def version_in(text: str) -> Version | None:
     return tuple(map(int, match[1].split("."))) if match else None
 
 
+def key_of(attribute: Attribute[Any]) -> str:
+    """
+    Return the key of `attribute` in a dialect file.
+    """
+    key: str = attribute.metadata.get("key", attribute.name)
+    return key
+
+
+@frozen
+class Must:
+    """
+    Represent a requirement on the value of a key, as part of the attribute's type.
+
+    Attributes:
+        requirement: What the value must do, such as ``be above 0``.
+        fits: Returns a true value if the value does it.
+    """
+
+    requirement: str
+    fits: Callable[[Any], object]
+
+
+def _between(low: int, high: int) -> Must:
+    return Must(f"be between {low} and {high}", lambda number: low <= number <= high)
+
+
+def _like(pattern: str, description: str) -> Must:
+    return Must(f"be {description}", re.compile(pattern).fullmatch)
+
+
+def _stays_inside(path: str) -> bool:
+    return path[:1] not in ("", "/") and ".." not in path.split("/") and "\0" not in path
+
+
+Text: TypeAlias = Annotated[str, Must("not be empty", bool)]
+Name: TypeAlias = Annotated[
+    str, _like("[a-z0-9][a-z0-9-]{0,63}", "at most 64 lower-case letters, digits and hyphens")
+]
+#: An argument of a program, or the value of an environment variable.
+Argument: TypeAlias = Annotated[str, Must("not contain NUL", lambda text: "\0" not in text)]
+VariableName: TypeAlias = Annotated[str, _like(r"[^=\0]+", "a name without = and NUL")]
+VariablePattern: TypeAlias = Annotated[
+    str, _like(r"[A-Za-z0-9_*?\[\]!-]+", "the name of a variable, or a pattern for names")
+]
+#: The name of an environment variable, and of a directory.
+Identifier: TypeAlias = Annotated[
+    str, _like("[A-Za-z_][A-Za-z0-9_]*", "a name of letters, digits and underscores")
+]
+InnerPath: TypeAlias = Annotated[
+    str, Must("be a relative path that stays inside its folder", _stays_inside)
+]
+#: Seconds of silence.
+Quiet: TypeAlias = Annotated[
+    float, Must("be above 0 and at most 60", lambda seconds: 0 < seconds <= 60)
+]
+
+
 @frozen
 class Flag:
     """
-    Represent arguments for the agent's versions from `since` up.
+    Represent arguments for certain versions of the agent.
+
+    Attributes:
+        arguments: The arguments.
+        since: The first version that knows them; empty for every version.
     """
 
-    arguments: tuple[str, ...]
+    arguments: tuple[Argument, ...]
     since: Version = ()
+
+
+@frozen
+class Start:
+    """
+    Hold how the agent is started.
+
+    Attributes:
+        arguments: The arguments for every version.
+        program: The program to look up on PATH; None for this server's own Python.
+        version_arguments: The arguments that make `program` print its version; empty if
+            it is not to be asked.
+        login_arguments: The arguments that make `program` exit with status 0 if somebody
+            is logged in; empty if it cannot be asked.
+        until: The first version that this dialect cannot drive; None for no limit.
+        flags: The arguments for certain versions.
+    """
+
+    arguments: tuple[Argument, ...]
+    program: Text | None = None
+    version_arguments: tuple[Argument, ...] = field(default=(), metadata={"key": "version"})
+    login_arguments: tuple[Argument, ...] = field(default=(), metadata={"key": "login"})
+    until: Version | None = None
+    flags: tuple[Flag, ...] = ()
+
+
+@frozen
+class Variables:
+    """
+    Hold which environment variables the agent gets.
+
+    Attributes:
+        set: Variables to set for the agent.
+        passed: Names, or patterns for names, of the server's variables that the agent
+            gets beyond those that every agent gets.
+    """
+
+    set: Mapping[VariableName, Argument]
+    passed: tuple[VariablePattern, ...] = field(default=(), metadata={"key": "pass"})
+
+
+@frozen
+class Screen:
+    """
+    Hold the size of the terminal.
+
+    Attributes:
+        rows: The height.
+        columns: The width.
+    """
+
+    rows: Annotated[int, _between(2, 65535)]
+    columns: Annotated[int, _between(20, 65535)]
 
 
 @frozen
@@ -55,7 +173,7 @@ class Menu:
         keys: What to press to get to, or to make, the wanted choice.
     """
 
-    question: re.Pattern[str] = field(eq=False)
+    question: re.Pattern[str]
     keys: bytes
 
 
@@ -72,7 +190,7 @@ class BracketedPastePrompt:
     """
 
     open: bytes
-    ready: re.Pattern[bytes] = field(eq=False)
+    ready: re.Pattern[bytes]
     close: bytes
 
 
@@ -83,17 +201,17 @@ class LinePrompt:
 
     Attributes:
         prompt: The pattern for the last line.
-        quiet: The seconds without output after which the prompt is believed.
+        quiet: The seconds without output after which the prompt is taken to be real.
     """
 
-    prompt: re.Pattern[str] = field(eq=False)
-    quiet: float
+    prompt: re.Pattern[str]
+    quiet: Quiet = 0.5
 
 
 @frozen
 class Marker:
     """
-    Represent texts that show the agent's status; all that are given must be there.
+    Represent texts that show the agent's status; all that are given must be present.
 
     Attributes:
         screen: The pattern for the last rows of the screen.
@@ -101,9 +219,13 @@ class Marker:
         state: The pattern for what the agent says about its state by ``OSC 7501``.
     """
 
-    screen: re.Pattern[str] | None = field(default=None, eq=False)
-    title: re.Pattern[str] | None = field(default=None, eq=False)
-    state: re.Pattern[str] | None = field(default=None, eq=False)
+    screen: re.Pattern[str] | None = None
+    title: re.Pattern[str] | None = None
+    state: re.Pattern[str] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if not (self.screen or self.title or self.state):
+            raise ValueError("must have at least one of the keys screen, title and state")
 
 
 @frozen
@@ -112,23 +234,23 @@ class StatusMarkers:
     Represent how a full-screen program shows whether it is idle or busy.
 
     Attributes:
-        idle: Shown while the agent waits for a prompt.
-        busy: Shown while the agent works.
-        quiet: The seconds without output after which the idle marker is believed.  Some
-            agents still draw after it.
-        rows: How many of the last rows that are not blank may hold the markers.
+        idle: What it shows while the agent waits for a prompt.
+        busy: What it shows while the agent works.
         output: The pattern for the first row of a turn's output at the moment when the
             busy marker appears.  The rows above it are echo.
+        quiet: The seconds without output after which the idle marker is taken to be final.
+            Some agents go on drawing after they show it.
+        rows: How many of the last rows that are not blank may hold the markers.
         wraps: Whether the agent cuts long lines itself.  If the terminal's edge cuts one
-            all the same, the two disagree about the width of the text.
+            anyway, the two disagree about the width of the text.
     """
 
     idle: Marker
     busy: Marker
-    quiet: float
-    rows: int
-    output: re.Pattern[str] = field(eq=False)
-    wraps: bool
+    output: re.Pattern[str]
+    quiet: Quiet = 0.2
+    rows: Annotated[int, Must("be at least 1", lambda rows: rows >= 1)] = 4
+    wraps: bool = True
 
 
 @frozen
@@ -138,6 +260,12 @@ class Acp:
 
     It has no terminal.
     """
+
+
+Readiness: TypeAlias = BracketedPastePrompt | LinePrompt | StatusMarkers | Acp
+
+#: The tables that say how the prompt is recognized; a dialect has exactly one of them.
+READINESS_TABLES = ("prompt", "line", "signs", "acp")
 
 
 @frozen
@@ -151,7 +279,7 @@ class Keys:
         paste_start: The mark at the beginning of a bracketed paste.  Empty if the agent
             does not know bracketed paste and must be given a single line.
         paste_end: The mark at the end of a bracketed paste, or empty.
-        empty: Empties the input field, where an agent puts a cancelled prompt back into
+        empty: Empties the input field, for an agent that puts a cancelled prompt back into
             it.
         quit: Makes the agent exit, typed at its prompt.
         apart: Whether `submit` must be typed a moment after the text, because the agent
@@ -161,8 +289,8 @@ class Keys:
 
     submit: bytes
     interrupt: bytes
-    paste_start: bytes = b""
-    paste_end: bytes = b""
+    paste_start: bytes = field(default=b"", metadata={"key": "paste-start"})
+    paste_end: bytes = field(default=b"", metadata={"key": "paste-end"})
     empty: bytes = b""
     quit: bytes = b""
     apart: bool = False
@@ -181,8 +309,8 @@ class Clear:
     """
 
     type: bytes
-    done: re.Pattern[str] = field(eq=False)
-    question: re.Pattern[str] | None = field(default=None, eq=False)
+    done: re.Pattern[str]
+    question: re.Pattern[str] | None = None
     confirm: bytes = b""
 
 
@@ -193,13 +321,51 @@ class Approval:
 
     Attributes:
         question: The pattern for the question.
-        deny: The menus on the way to denying it, with the keys for each.
-        allow: The menus on the way to allowing the tool once.
+        deny: What to press at the question to deny it, or the menus on the way to denying
+            it, with the keys for each.
+        allow: The same for allowing the tool once.
     """
 
-    question: re.Pattern[str] = field(eq=False)
-    deny: tuple[Menu, ...]
-    allow: tuple[Menu, ...]
+    question: re.Pattern[str]
+    deny: bytes | tuple[Menu, ...]
+    allow: bytes | tuple[Menu, ...] = ()
+
+    @property
+    def deny_menus(self) -> tuple[Menu, ...]:
+        """
+        Return the menus on the way to denying the tool.
+        """
+        return self._menus(self.deny)
+
+    @property
+    def allow_menus(self) -> tuple[Menu, ...]:
+        """
+        Return the menus on the way to allowing the tool once.
+        """
+        return self._menus(self.allow)
+
+    def _menus(self, choice: bytes | tuple[Menu, ...]) -> tuple[Menu, ...]:
+        return (Menu(self.question, choice),) if isinstance(choice, bytes) else choice
+
+
+@frozen
+class AnswerFormat:
+    """
+    Hold what the agent's answers look like.
+
+    Attributes:
+        prefix: The pattern for the beginning of every answer.  `Dialect.failures` are only
+            looked for in a turn without it, because an answer may quote one.  None if
+            answers are not marked.  It is searched for in the terminal's raw output if
+            the dialect has a `BracketedPastePrompt`, and in plain text otherwise.
+        layout: The form of JSON that survives the agent's interface.
+        journal: The directory, relative to the user's home, in which the agent keeps a
+            journal of each session; None if it keeps none.
+    """
+
+    prefix: re.Pattern[bytes] | None = None
+    layout: Layout = "compact"
+    journal: Text | None = None
 
 
 @frozen
@@ -218,10 +384,23 @@ class StateDir:
         link: Files that stay the user's own, such as a login that the agent renews.
     """
 
-    variable: str
-    default: str
-    copy: tuple[str, ...] = ()
-    link: tuple[str, ...] = ()
+    variable: Identifier
+    default: InnerPath
+    copy: tuple[InnerPath, ...] = ()
+    link: tuple[InnerPath, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        names = (*self.copy, *self.link)
+        if len({PurePosixPath(name) for name in names}) < len(names):
+            raise ValueError("names a file twice")
+
+
+#: The keys of an agent without a terminal.
+_NO_KEYS = Keys(submit=b"", interrupt=b"")
+
+#: The tables that only an agent on a terminal may have, and those that it must have.
+TERMINAL_TABLES = ("screen", "keys", "clear", "approval", "menu")
+_REQUIRED_TERMINAL_TABLES = ("screen", "keys")
 
 
 @frozen
@@ -232,78 +411,95 @@ class Dialect:
     Attributes:
         name: The agent's name, as `/health` reports it.
         label: The agent's name for people.
-        program: The program to look up on PATH; None for this server's own Python.
-        arguments: The arguments for every version.
-        flags: The arguments for certain versions.
-        version_arguments: The arguments that make `program` print its version; empty if
-            it is not to be asked.
-        login_arguments: The arguments that make `program` exit with status 0 if somebody
-            is logged in; empty if it cannot be asked.
-        until: The first version that this dialect cannot drive; None for no limit.
-        set_environment: Variables to set for the agent.
-        pass_environment: Names, or patterns for names, of the server's variables that
-            the agent gets beyond those that every agent gets.
-        state_dirs: The directories that each session needs for itself.
-        window: Rows and columns of the terminal; None for an agent without a terminal.
-        readiness: How the prompt, and with it the end of a turn, is recognized.
+        start: How the agent is started.
+        variables: Which environment variables it gets.
+        screen: The size of its terminal; None for an agent without a terminal.
+        prompt: The marks that a line editor writes around its prompt.  Exactly one of
+            `prompt`, `line`, `signs` and `acp` is not None; `readiness` returns it.
+        line: The prompt of a program that shows nothing else at the end of a turn.
+        signs: How a full-screen program shows whether it is idle or busy.
+        acp: Given, without keys, for an agent that speaks the Agent Client Protocol.
         keys: What to type.
         clear: How to make the agent forget.  None if it cannot; a session then ends
             with its first turn.
         approval: How the agent asks for a tool; None if that is not known.
-        answer_prefix: The pattern for the beginning of every answer.  `failures` are only
-            looked for in a turn without it, because an answer may quote one.  None if
-            answers are not marked.  It is searched for in the terminal's raw output if
-            `readiness` is a `BracketedPastePrompt`, and in plain text otherwise.
-        layout: The form of JSON that survives the agent's interface.
-        journal: The directory, relative to the user's home, in which the agent keeps a
-            journal of each session; None if it keeps none.
+        answer: What answers look like.
+        state_dirs: The directories that each session needs for itself.
         menus: Menus before the first prompt, with the keys that lead to the safe choice.
         failures: The texts by which a failure is recognized, in order of preference.
     """
 
-    name: str
-    label: str
-    program: str | None
-    arguments: tuple[str, ...]
-    flags: tuple[Flag, ...]
-    version_arguments: tuple[str, ...]
-    login_arguments: tuple[str, ...]
-    until: Version | None
-    set_environment: Mapping[str, str]
-    pass_environment: tuple[str, ...]
-    state_dirs: tuple[StateDir, ...]
-    window: Window | None
-    readiness: BracketedPastePrompt | LinePrompt | StatusMarkers | Acp
-    keys: Keys
-    clear: Clear | None
-    approval: Approval | None
-    answer_prefix: re.Pattern[bytes] | None = field(eq=False)
-    layout: Layout
-    journal: str | None
-    menus: tuple[Menu, ...]
-    failures: tuple[FailurePattern, ...]
+    name: Name
+    label: Text
+    start: Start
+    variables: Variables = field(metadata={"key": "environment"})
+    screen: Screen | None = None
+    prompt: BracketedPastePrompt | None = None
+    line: LinePrompt | None = None
+    signs: StatusMarkers | None = None
+    acp: Acp | None = None
+    keys: Keys = _NO_KEYS
+    clear: Clear | None = None
+    approval: Approval | None = None
+    answer: AnswerFormat = field(factory=AnswerFormat)
+    state_dirs: tuple[StateDir, ...] = field(default=(), metadata={"key": "state"})
+    menus: tuple[Menu, ...] = field(default=(), metadata={"key": "menu"})
+    failures: tuple[FailurePattern, ...] = field(default=(), metadata={"key": "trouble"})
+
+    def __attrs_post_init__(self) -> None:
+        given = {
+            key_of(attribute)
+            for attribute in fields(Dialect)
+            if getattr(self, attribute.name) != attribute.default
+        }
+        if sum(table in given for table in READINESS_TABLES) != 1:
+            raise ValueError(f"exactly one of the tables {', '.join(READINESS_TABLES)} is required")
+        for table in TERMINAL_TABLES:
+            if self.acp is not None and table in given:
+                raise ValueError(f"{table} is not allowed with acp: the agent has no terminal")
+            if self.acp is None and table in _REQUIRED_TERMINAL_TABLES and table not in given:
+                raise ValueError(f"{table} is required")
+        variables = [state_dir.variable for state_dir in self.state_dirs]
+        for number, variable in enumerate(variables):
+            if variable in variables[:number]:
+                raise ValueError(f"state[{number}] names the variable {variable} a second time")
+
+    @property
+    def readiness(self) -> Readiness:
+        """
+        Return how the prompt, and with it the end of a turn, is recognized.
+        """
+        readiness = self.prompt or self.line or self.signs or self.acp
+        assert readiness is not None, "a dialect has exactly one of them"
+        return readiness
+
+    @property
+    def window(self) -> Window | None:
+        """
+        Return the rows and columns of the terminal; None for an agent without a terminal.
+        """
+        return None if self.screen is None else (self.screen.rows, self.screen.columns)
 
     @property
     def transport(self) -> Literal["terminal", "acp"]:
         """
         Return what the agent's sessions are driven through.
         """
-        return "terminal" if self.window else "acp"
+        return "terminal" if self.screen else "acp"
 
     def command(self, version: Version | None) -> tuple[str, ...]:
         """
         Return the arguments for `version` of the agent.
 
-        If the version is unknown, they are those for the newest one that the dialect
-        knows.
+        If the version is unknown, return those for the newest one that the dialect knows.
         """
         for_version = (
             argument
-            for flag in self.flags
+            for flag in self.start.flags
             if version is None or version >= flag.since
             for argument in flag.arguments
         )
-        return (*self.arguments, *for_version)
+        return (*self.start.arguments, *for_version)
 
     def environment(
         self,
@@ -317,10 +513,10 @@ class Dialect:
         Args:
             inherited: The server's own environment.
             extra_patterns: Names and patterns of variables to pass on, in addition to
-                `pass_environment`.
+                `Variables.passed`.
             foreign_patterns: Names and patterns of variables that belong to other
                 agents, which a pattern for all variables does not include.
         """
-        patterns = (*self.pass_environment, *extra_patterns)
+        patterns = (*self.variables.passed, *extra_patterns)
         passed = filter_environment(inherited, patterns, foreign_patterns)
-        return {**passed, **self.set_environment}
+        return {**passed, **self.variables.set}

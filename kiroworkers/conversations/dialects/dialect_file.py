@@ -2,201 +2,73 @@
 Read dialects from TOML files, and validate them before anything is started.
 
 `kiro-classic.toml` explains the tables of a file.  A file that says
-``extends = "kiro-classic"`` needs only the tables that differ.  A table or list that it
-gives replaces the one of the extended dialect as a whole.
+``extends = "kiro-classic"`` needs only the tables that differ.  A table or list in it
+replaces that of the extended dialect as a whole.
+
+`Dialect` declares the tables and their keys.  This module tells cattrs how to make the
+values of its attributes from those of TOML.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from pathlib import Path, PurePosixPath
-from typing import Any
+from operator import eq
+from pathlib import Path
+from types import GenericAlias
+from typing import Annotated, Any, AnyStr, get_args, get_origin
 
-from jsonschema import Draft202012Validator, FormatChecker
+from attrs import fields, has
+from cattrs import BaseValidationError, Converter, ForbiddenExtraKeysError
+from cattrs.errors import (
+    AttributeValidationNote,
+    ClassValidationError,
+    IterableValidationError,
+)
+from cattrs.gen import make_dict_structure_fn, override
 
 from kiroworkers.conversations.dialects.dialect import (
-    Acp,
-    Approval,
-    BracketedPastePrompt,
-    Clear,
+    READINESS_TABLES,
+    TERMINAL_TABLES,
     Dialect,
-    Flag,
-    Keys,
-    LinePrompt,
-    Marker,
+    Layout,
     Menu,
-    StateDir,
-    StatusMarkers,
-    version_in,
+    Version,
+    key_of,
 )
-from kiroworkers.conversations.failures import FAILURE_KINDS, FailurePattern
-from kiroworkers.json_schema import first_problem
+from kiroworkers.conversations.failures import FAILURE_KINDS
+from kiroworkers.errors import FailureKind
 
 
 class BadDialect(ValueError):
     """
-    Raised when a dialect file is invalid; the message has the file, key and reason.
+    Raised when a dialect file is invalid; the message names the file, key and reason.
     """
 
 
-#: Defaults: seconds of silence after a prompt or an idle marker, and rows for markers.
-_DEFAULT_LINE_QUIET = 0.5
-_DEFAULT_MARKER_QUIET = 0.2
-_DEFAULT_MARKER_ROWS = 4
+#: The maximum length of an error's reason, in characters.
+_MAX_REASON_LENGTH = 300
 
-
-def _table(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> Any:
-    return {
-        "type": "object",
-        "properties": {**required, **(optional or {})},
-        "required": list(required),
-        "additionalProperties": False,
-    }
-
-
-def _list(items: Any) -> Any:
-    return {"type": "array", "items": items}
-
-
-_TEXT = {"type": "string", "minLength": 1}
-_PATTERN = {**_TEXT, "format": "regular expression"}
-_BYTE_PATTERN = {**_TEXT, "format": "regular expression of bytes"}
-# NUL cannot be passed to a program.
-_ARGUMENTS = _list({"type": "string", "pattern": r"\A[^\x00]*\Z"})
-_VARIABLES = {
-    "type": "object",
-    "additionalProperties": {"type": "string", "pattern": r"\A[^\x00]*\Z"},
-    "propertyNames": {"pattern": r"\A[^=\x00]+\Z"},
+_TOML_TYPES = {
+    dict: "a table",
+    list: "a list",
+    str: "a string",
+    bool: "true or false",
+    int: "an integer",
+    float: "a float",
 }
-#: A relative path that stays inside its folder.
-_INNER_PATH = {**_TEXT, "format": "path inside the folder"}
-_VERSION = {**_TEXT, "pattern": r"^\d+(\.\d+)+$"}
-_QUIET = {"type": "number", "exclusiveMinimum": 0, "maximum": 60}
-_MARKER = {
-    **_table({}, dict.fromkeys(("screen", "title", "state"), _PATTERN)),
-    "minProperties": 1,
-}
-_MENUS = _list(_table({"question": _PATTERN, "keys": _TEXT}))
-_KEYS = {"type": ["string", "array"], "minLength": 1, "items": _MENUS["items"]}
-
-#: The tables that say how the prompt is recognized; a dialect has exactly one of them.
-_READINESS = ("prompt", "line", "signs", "acp")
-
-#: The tables that only an agent on a terminal may have, and those that it must have.
-_TERMINAL_TABLES = ("screen", "keys", "clear", "approval", "menu")
-_REQUIRED_TERMINAL_TABLES = ("screen", "keys")
-
-_SCHEMA = _table(
-    {
-        "name": {**_TEXT, "pattern": r"\A[a-z0-9][a-z0-9-]*\Z", "maxLength": 64},
-        "label": _TEXT,
-        "start": _table(
-            {"arguments": _ARGUMENTS},
-            {
-                "program": _TEXT,
-                "version": _ARGUMENTS,
-                "login": _ARGUMENTS,
-                "until": _VERSION,
-                "flags": _list(_table({"arguments": _ARGUMENTS}, {"since": _VERSION})),
-            },
-        ),
-        "environment": _table(
-            {"set": _VARIABLES},
-            {"pass": _list({**_TEXT, "pattern": r"^[A-Za-z0-9_*?\[\]!-]+$"})},
-        ),
-    },
-    {
-        "screen": _table(
-            {
-                "rows": {"type": "integer", "minimum": 2, "maximum": 65535},
-                "columns": {"type": "integer", "minimum": 20, "maximum": 65535},
-            }
-        ),
-        "keys": _table(
-            {"submit": _TEXT, "interrupt": _TEXT},
-            {
-                **dict.fromkeys(("paste-start", "paste-end", "empty", "quit"), _TEXT),
-                "apart": {"type": "boolean"},
-            },
-        ),
-        "acp": _table({}),
-        "prompt": _table({"open": _TEXT, "ready": _BYTE_PATTERN, "close": _TEXT}),
-        "line": _table({"prompt": _PATTERN}, {"quiet": _QUIET}),
-        "signs": _table(
-            {"idle": _MARKER, "busy": _MARKER, "output": _PATTERN},
-            {
-                "quiet": _QUIET,
-                "rows": {"type": "integer", "minimum": 1},
-                "wraps": {"type": "boolean"},
-            },
-        ),
-        "clear": _table(
-            {"type": _TEXT, "done": _PATTERN}, {"question": _PATTERN, "confirm": _TEXT}
-        ),
-        "approval": _table({"question": _PATTERN, "deny": _KEYS}, {"allow": _KEYS}),
-        "answer": _table(
-            {},
-            {
-                "prefix": _BYTE_PATTERN,
-                "layout": {"enum": ["compact", "lines"]},
-                "journal": _TEXT,
-            },
-        ),
-        "state": _list(
-            _table(
-                {
-                    "variable": {**_TEXT, "pattern": r"\A[A-Za-z_][A-Za-z0-9_]*\Z"},
-                    "default": _INNER_PATH,
-                },
-                dict.fromkeys(("copy", "link"), _list(_INNER_PATH)),
-            )
-        ),
-        "menu": _MENUS,
-        "trouble": _list(
-            _table(
-                {"kind": {"enum": list(FAILURE_KINDS)}, "text": _PATTERN},
-                {"blocks": {"type": "boolean"}},
-            )
-        ),
-    },
-)
-_FORMATS = FormatChecker(())
-
-
-_PATTERN_ERRORS = (re.error, OverflowError, RecursionError)
-
-
-@_FORMATS.checks("regular expression", _PATTERN_ERRORS)
-def _is_pattern(value: object) -> bool:
-    return not isinstance(value, str) or bool(re.compile(value))
-
-
-@_FORMATS.checks("regular expression of bytes", _PATTERN_ERRORS)
-def _is_byte_pattern(value: object) -> bool:
-    return not isinstance(value, str) or bool(re.compile(value.encode()))
-
-
-@_FORMATS.checks("path inside the folder", ValueError)
-def _is_inner_path(value: object) -> bool:
-    if isinstance(value, str) and (
-        value.startswith("/") or ".." in value.split("/") or "\0" in value
-    ):
-        raise ValueError(f"{value!r} leads outside")
-    return True
-
-
-_VALIDATOR = Draft202012Validator(_SCHEMA, format_checker=_FORMATS)
 
 
 def load_dialect(name: str) -> Dialect:
     """
     Return the built-in dialect in the file `name`.toml.
     """
-    return _build_dialect(_read_tables(_builtin(name)))
+    dialect: Dialect = _converter.structure(_read_tables(_builtin(name)), Dialect)
+    return dialect
 
 
 def read_dialect(path: Path) -> Dialect:
@@ -207,34 +79,14 @@ def read_dialect(path: Path) -> Dialect:
         BadDialect: If the file cannot be read or is not a valid dialect.
     """
     try:
-        data = _read_tables(path)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise BadDialect(f"{path}: {problem}") from None
-    except BadDialect as problem:
-        raise BadDialect(f"{path}: {problem}") from None
-    invalid = first_problem(_VALIDATOR, data)
-    if invalid is not None:
-        raise BadDialect(f"{path}: {invalid.sentence}")
-    if sum(name in data for name in _READINESS) != 1:
-        raise BadDialect(f"{path}: exactly one of the tables {', '.join(_READINESS)} is required")
-    variables: set[str] = set()
-    for number, table in enumerate(data.get("state", ())):
-        names = (*table.get("copy", ()), *table.get("link", ()))
-        paths = {str(PurePosixPath(name)) for name in names}
-        if table["variable"] in variables or len(names) > len(paths):
-            raise BadDialect(f"{path}: state[{number}] names a variable or a file twice")
-        variables.add(table["variable"])
-    if "acp" in data:
-        for name in _TERMINAL_TABLES:
-            if name in data:
-                raise BadDialect(
-                    f"{path}: {name} is not allowed with acp: the agent has no terminal"
-                )
-    else:
-        for name in _REQUIRED_TERMINAL_TABLES:
-            if name not in data:
-                raise BadDialect(f"{path}: {name} is required")
-    return _build_dialect(data)
+        dialect: Dialect = _converter.structure(_read_tables(path), Dialect)
+        return dialect
+    except BaseValidationError as error:
+        # The outermost problem may be the cause of the others.
+        _, reason = min(_problems(error), key=lambda problem: problem[0])
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error)
+    raise BadDialect(f"{path}: {reason[:_MAX_REASON_LENGTH]}")
 
 
 def _builtin(name: str) -> Traversable:
@@ -256,110 +108,160 @@ def _read_tables(source: Traversable) -> dict[str, Any]:
     ):
         raise BadDialect(f"extends: there is no built-in dialect {base!r}")
     base_tables = _read_tables(_builtin(base))
-    replaced = set(_READINESS) if any(name in data for name in _READINESS) else set()
+    replaced = set(READINESS_TABLES) if any(name in data for name in READINESS_TABLES) else set()
     if "acp" in data:
-        replaced.update(_TERMINAL_TABLES)
+        replaced.update(TERMINAL_TABLES)
     kept = {name: table for name, table in base_tables.items() if name not in replaced}
     return {**kept, **data}
 
 
-def _build_dialect(data: Mapping[str, Any]) -> Dialect:
-    start, environment = data["start"], data["environment"]
-    keys = data.get("keys", {"submit": "", "interrupt": ""})
-    answer, screen = data.get("answer", {}), data.get("screen")
-    return Dialect(
-        name=data["name"],
-        label=data["label"],
-        program=start.get("program"),
-        arguments=tuple(start["arguments"]),
-        flags=tuple(
-            Flag(tuple(flag["arguments"]), version_in(flag.get("since", "")) or ())
-            for flag in start.get("flags", ())
-        ),
-        version_arguments=tuple(start.get("version", ())),
-        login_arguments=tuple(start.get("login", ())),
-        until=version_in(start.get("until", "")),
-        set_environment=environment["set"],
-        pass_environment=tuple(environment.get("pass", ())),
-        state_dirs=tuple(
-            StateDir(
-                state["variable"],
-                state["default"],
-                tuple(state.get("copy", ())),
-                tuple(state.get("link", ())),
-            )
-            for state in data.get("state", ())
-        ),
-        window=None if screen is None else (screen["rows"], screen["columns"]),
-        readiness=_readiness(data),
-        keys=_keys(keys),
-        clear=_clear(data.get("clear")),
-        approval=_approval(data.get("approval")),
-        answer_prefix=re.compile(answer["prefix"].encode()) if "prefix" in answer else None,
-        layout=answer.get("layout", "compact"),
-        journal=answer.get("journal"),
-        menus=_menus(data.get("menu", ())),
-        failures=tuple(
-            FailurePattern(table["kind"], re.compile(table["text"]), table.get("blocks", False))
-            for table in data.get("trouble", ())
-        ),
-    )
+def _problems(error: Exception, path: str = "", depth: int = 0) -> Iterator[tuple[int, str]]:
+    """
+    Yield the problems that cattrs found: the depth of each one's table, and a sentence.
 
-
-def _keys(table: Mapping[str, Any]) -> Keys:
-    texts = {name: text for name, text in table.items() if name != "apart"}
-    return Keys(
-        apart=table.get("apart", False),
-        **{name.replace("-", "_"): text.encode() for name, text in texts.items()},
-    )
-
-
-def _readiness(data: Mapping[str, Any]) -> BracketedPastePrompt | LinePrompt | StatusMarkers | Acp:
-    match data:
-        case {"acp": _}:
-            return Acp()
-        case {"prompt": prompt}:
-            ready = re.compile(prompt["ready"].encode())
-            return BracketedPastePrompt(prompt["open"].encode(), ready, prompt["close"].encode())
-        case {"line": line}:
-            return LinePrompt(re.compile(line["prompt"]), line.get("quiet", _DEFAULT_LINE_QUIET))
+    Args:
+        error: A group of errors, or the error of one value.
+        path: The dotted key of the value.
+        depth: How many tables and lists the value is in.
+    """
+    match error:
+        case ClassValidationError() | IterableValidationError():
+            located, others = error.group_exceptions()
+            for problem in others:
+                yield from _problems(problem, path, depth)
+            for problem, note in located:
+                if isinstance(note, AttributeValidationNote):
+                    step: str | int = key_of(getattr(fields(error.cl), note.name))
+                else:
+                    step = note.index
+                yield from _problems(problem, _join(path, step), depth + 1)
+        case ForbiddenExtraKeysError():
+            extra = ", ".join(map(repr, sorted(error.extra_fields)))
+            yield depth, f"{path} may not have {extra}".lstrip()
+        case KeyError():
+            yield depth - 1, f"{path} is required"
         case _:
-            signs = data["signs"]
-            return StatusMarkers(
-                idle=_marker(signs["idle"]),
-                busy=_marker(signs["busy"]),
-                quiet=signs.get("quiet", _DEFAULT_MARKER_QUIET),
-                rows=signs.get("rows", _DEFAULT_MARKER_ROWS),
-                output=re.compile(signs["output"]),
-                wraps=signs.get("wraps", True),
-            )
+            yield depth, f"{path} {error}".lstrip()
 
 
-def _marker(table: Mapping[str, str]) -> Marker:
-    return Marker(**{name: re.compile(pattern) for name, pattern in table.items()})
+def _join(path: str, step: str | int) -> str:
+    if isinstance(step, int):
+        return f"{path}[{step}]"
+    key = step if re.fullmatch("[A-Za-z0-9_-]+", step) else repr(step)
+    return f"{path}.{key}" if path else key
 
 
-def _clear(table: Mapping[str, str] | None) -> Clear | None:
-    if table is None:
-        return None
-    return Clear(
-        type=table["type"].encode(),
-        done=re.compile(table["done"]),
-        question=re.compile(table["question"]) if "question" in table else None,
-        confirm=table.get("confirm", "").encode(),
-    )
+def _require(value: Any, *kinds: type) -> Any:
+    """
+    Return `value`, which must be of one of `kinds`, as tomllib makes them.
+    """
+    if type(value) not in kinds:
+        expected = " or ".join(_TOML_TYPES[kind] for kind in kinds)
+        actual = _TOML_TYPES.get(type(value), "a date or time")
+        raise ValueError(f"must be {expected}, not {actual}")
+    return value
 
 
-def _approval(table: Mapping[str, Any] | None) -> Approval | None:
-    if table is None:
-        return None
-    question = table["question"]
-
-    def menus(keys: str | list[Any]) -> tuple[Menu, ...]:
-        return _menus([{"question": question, "keys": keys}] if isinstance(keys, str) else keys)
-
-    return Approval(re.compile(question), menus(table["deny"]), menus(table.get("allow", [])))
+def _read_text(value: Any) -> str:
+    text: str = _require(value, str)
+    if not text:
+        raise ValueError("must not be empty")
+    return text
 
 
-def _menus(tables: Iterable[Mapping[str, str]]) -> tuple[Menu, ...]:
-    return tuple(Menu(re.compile(table["question"]), table["keys"].encode()) for table in tables)
+def _compile(pattern: AnyStr) -> re.Pattern[AnyStr]:
+    try:
+        return re.compile(pattern)
+    except (re.error, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"must be a regular expression: {error}") from None
+
+
+def _read_version(value: Any) -> Version:
+    text: str = _require(value, str)
+    if not re.fullmatch(r"\d+(\.\d+)+", text):
+        raise ValueError("must be a version, such as 2.11")
+    return tuple(map(int, text.split(".")))
+
+
+def _read_choice(value: Any, choices: Mapping[str, Any]) -> Any:
+    if _require(value, str) not in choices:
+        raise ValueError(f"must be one of {', '.join(choices)}")
+    return choices[value]
+
+
+def _read_keys_or_menus(value: Any) -> Any:
+    kind = bytes if type(_require(value, str, list)) is str else tuple[Menu, ...]
+    return _converter.structure(value, kind)
+
+
+#: How to read a TOML value as each of the types that keys have, except tables and lists.
+_READERS: Mapping[Any, Callable[[Any], Any]] = {
+    str: lambda value: _require(value, str),
+    bool: lambda value: _require(value, bool),
+    int: lambda value: _require(value, int),
+    float: lambda value: _require(value, int, float),
+    bytes: lambda value: _read_text(value).encode(),
+    re.Pattern[str]: lambda value: _compile(_read_text(value)),
+    re.Pattern[bytes]: lambda value: _compile(_read_text(value).encode()),
+    Version: _read_version,
+    Layout: lambda value: _read_choice(value, {layout: layout for layout in get_args(Layout)}),
+    FailureKind: lambda value: _read_choice(value, {kind.value: kind for kind in FAILURE_KINDS}),
+    bytes | tuple[Menu, ...]: _read_keys_or_menus,
+}
+
+_converter = Converter(forbid_extra_keys=True)
+
+
+@_converter.register_structure_hook_factory(has)
+def _table_hook(cls: type) -> Any:
+    keys: Any = {field.name: override(rename=key_of(field)) for field in fields(cls)}
+    read: Any = make_dict_structure_fn(cls, _converter, **keys)
+    return lambda value, _: read(_require(value, dict), cls)
+
+
+def _made_from(origin: Any) -> Callable[[Any], bool]:
+    return lambda kind: get_origin(kind) is origin
+
+
+@_converter.register_structure_hook_factory(_made_from(Mapping))
+def _mapping_hook(cls: Any) -> Any:
+    kind = GenericAlias(dict, get_args(cls))
+    read = _converter.get_structure_hook(kind)
+    return lambda value, _: read(_require(value, dict), kind)
+
+
+@_converter.register_structure_hook_factory(_made_from(tuple))
+def _list_hook(cls: Any) -> Any:
+    kind = GenericAlias(list, get_args(cls)[0])
+    read = _converter.get_structure_hook(kind)
+    return lambda value, _: tuple(read(_require(value, list), kind))
+
+
+@_converter.register_structure_hook_factory(_made_from(Annotated))
+def _checked_hook(cls: Any) -> Any:
+    kind, *requirements = get_args(cls)
+    read = _converter.get_structure_hook(kind)
+
+    def read_checked(value: Any, _: object) -> Any:
+        result = read(value, kind)
+        for must in requirements:
+            if not must.fits(result):
+                raise ValueError(f"must {must.requirement}")
+        return result
+
+    return read_checked
+
+
+def _register(kind: Any, read: Callable[[Any], Any]) -> None:
+    def hook(value: Any, _: object) -> Any:
+        return read(value)
+
+    if isinstance(kind, type):
+        # cattrs has hooks of its own for these, which come before all predicates.
+        _converter.register_structure_hook(kind, hook)
+    else:
+        _converter.register_structure_hook_func(partial(eq, kind), hook)
+
+
+for _kind, _reader in _READERS.items():
+    _register(_kind, _reader)

@@ -1,3 +1,3 @@
 """
-Conversations on a terminal: with line editors, line prompts and full screens.
+Follow conversations on a terminal: with line editors, line prompts and full screens.
 """

@@ -1,10 +1,10 @@
 """
-Follow the line editor of a classic interface, exactly to the byte.
+Follow the line editor of a classic interface, byte by byte.
 
 The line editor brackets what it reads: it writes `BracketedPastePrompt.open` and draws
-the prompt, and it writes `BracketedPastePrompt.close` when Enter was pressed.  So the
-output alternates between *editing* (echo, never an answer) and *output* (what the agent
-prints), and a turn is exact::
+the prompt, and it writes `BracketedPastePrompt.close` when Enter is pressed.  So the output
+alternates between *editing* (echo, never an answer) and *output* (what the agent prints),
+and the limits of a turn are exact::
 
     ask ──▶ echo ── close (Submitted) ──▶ output ── open, prompt (Answered)
 
@@ -26,8 +26,8 @@ from kiroworkers.conversations.terminal.buffered import STARTUP_OUTPUT_SIZE, Buf
 from kiroworkers.conversations.terminal.conversation import Expecting
 from kiroworkers.conversations.transcript import plain_text
 
-#: The most bytes of a prompt with its parts and its hint.  It is far shorter; what comes
-#: after this many bytes is echo that is drawn again.
+#: The maximum size in bytes of a prompt with its parts and its hint.  Real prompts are far
+#: shorter; what comes after this many bytes is redrawn echo.
 _MAX_PROMPT_LENGTH = 4096
 
 #: A question of the agent is within this many bytes at the end of the output.
@@ -41,7 +41,7 @@ class BracketedPasteConversation(BufferedConversation):
     Args:
         dialect: The agent's dialect.
         prompt: The marks that the line editor writes around what it reads.
-        max_output: The most bytes of output that a turn may have.
+        max_output: The maximum output of a turn, in bytes.
     """
 
     completion = "prompt"
@@ -55,7 +55,7 @@ class BracketedPasteConversation(BufferedConversation):
         self._typed = False
         self._choices_reported = 0
         self._blocked = False
-        # The line editor reads without a prompt: none was drawn where one is drawn.
+        # Whether the line editor is reading although it has drawn no prompt.
         self._no_prompt = False
 
     @property
@@ -104,7 +104,7 @@ class BracketedPasteConversation(BufferedConversation):
 
     def _find_menus(self, events: list[Event]) -> None:
         """
-        Report a menu that waits for a key, because no prompt comes before its answer.
+        Report a menu that waits for a key: no prompt appears until it is answered.
         """
         if not self._started and len(self._output) <= STARTUP_OUTPUT_SIZE:
             text = plain_text(self._output)
@@ -145,7 +145,7 @@ class BracketedPasteConversation(BufferedConversation):
             elif not closed and len(self._unread) <= _MAX_PROMPT_LENGTH and not self._no_prompt:
                 return False
             else:
-                # What comes now is not a prompt any more, wherever it is cut.
+                # What follows can no longer be a prompt, wherever it is cut.
                 self._no_prompt = True
         if closed:
             self._unread = self._unread[end + len(mark) :]

@@ -1,5 +1,5 @@
 """
-The part of a conversation that is the same for programs that print from top to bottom.
+Provide the base of conversations with programs that print from top to bottom.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class BufferedConversation(TerminalConversation):
 
     Args:
         dialect: The agent's dialect.
-        max_output: The most bytes of output that a turn may have.
+        max_output: The maximum output of a turn, in bytes.
     """
 
     def __init__(self, dialect: Dialect, max_output: int) -> None:
@@ -44,11 +44,11 @@ class BufferedConversation(TerminalConversation):
 
     def _append_output(self, output: bytes, events: list[Event]) -> None:
         """
-        Keep `output`: of a turn all of it, unless it is too much; otherwise the end.
+        Keep `output`: all of it during a turn, up to the limit, and only the end otherwise.
         """
         start = max(0, len(self._output) - _MAX_PREFIX_LENGTH)
         self._output += output
-        prefix = self._dialect.answer_prefix
+        prefix = self._dialect.answer.prefix
         if prefix is not None and not self._answer_started:
             match = prefix.search(self._output, start)
             if match is not None:
@@ -63,7 +63,7 @@ class BufferedConversation(TerminalConversation):
 
     def _report_text(self, events: list[Event]) -> None:
         """
-        Report the complete lines of the answer: a complete line is not drawn again.
+        Report the complete lines of the answer; a complete line is never redrawn.
         """
         if self.streaming and self._answer_started and self._expecting is Expecting.ANSWER:
             end = self._output.rfind(b"\n", self._unreported) + 1

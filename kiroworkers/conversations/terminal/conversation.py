@@ -1,5 +1,5 @@
 """
-The part of a conversation that is the same on every terminal: what to type, and when.
+Provide the base of all conversations on a terminal: what to type, and when.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from kiroworkers.conversations.events import (
 )
 from kiroworkers.conversations.failures import find_failure
 from kiroworkers.conversations.terminal.prompt_encoding import encode_prompt
+from kiroworkers.errors import FailureKind
 
 
 class Expecting(Enum):
@@ -41,7 +42,7 @@ class TerminalConversation(Conversation):
 
     Args:
         dialect: The agent's dialect.
-        max_output: The most bytes of output that a turn may have.
+        max_output: The maximum output of a turn, in bytes.
 
     Attributes:
         asks_at_prompt: Whether the agent shows a prompt when it asks for an approval.
@@ -117,14 +118,14 @@ class TerminalConversation(Conversation):
         Return the keys of the next step towards denying an approval.
         """
         assert self._dialect.approval is not None, "it asked for an approval"
-        return self._keys_for_menu(self._dialect.approval.deny)
+        return self._keys_for_menu(self._dialect.approval.deny_menus)
 
     def allow(self) -> bytes:
         """
         Return the keys of the next step towards allowing the tool this one time.
         """
         assert self._dialect.approval is not None, "it asked for an approval"
-        return self._keys_for_menu(self._dialect.approval.allow)
+        return self._keys_for_menu(self._dialect.approval.allow_menus)
 
     def interrupt(self) -> bytes:
         """
@@ -168,13 +169,13 @@ class TerminalConversation(Conversation):
     @abstractmethod
     def _invalidate_prompt(self) -> None:
         """
-        Note that keys are pressed, so that the current prompt proves nothing any more.
+        Record that keys are pressed, so that the current prompt proves nothing from now on.
         """
 
     @abstractmethod
     def _discard_output(self) -> None:
         """
-        Forget what was printed so far, because a new turn begins.
+        Forget what has been printed so far, because a new turn begins.
         """
 
     @abstractmethod
@@ -182,7 +183,7 @@ class TerminalConversation(Conversation):
         """
         Return as plain text what the agent printed; empty once an answer has begun.
 
-        Failures are looked for in it, and an answer may quote one.
+        It is searched for failures, and an answer might quote one.
         """
 
     @abstractmethod
@@ -190,7 +191,7 @@ class TerminalConversation(Conversation):
         """
         Return what was printed since something was typed, or at least the end of it.
 
-        Questions of the agent are looked for in it.
+        It is searched for questions from the agent.
         """
 
     def _keys_for_menu(self, menus: Iterable[Menu]) -> bytes:
@@ -206,7 +207,7 @@ class TerminalConversation(Conversation):
 
     def _handle_prompt(self, text: str | None) -> Event:
         """
-        Return what the prompt that has just been seen means, by what was typed last.
+        Return the meaning of the prompt that has just appeared, given what was typed last.
 
         Args:
             text: The text of the turn, or None if it cannot be read.
@@ -224,7 +225,7 @@ class TerminalConversation(Conversation):
                     return failure
                 if text is None:
                     return AgentFailure(
-                        "unreadable", "part of the answer was no longer on the screen"
+                        FailureKind.UNREADABLE, "part of the answer was no longer on the screen"
                     )
                 return Answered(text, self.completion, self.wraps)
             case Expecting.CLEAR:
@@ -239,7 +240,7 @@ class TerminalConversation(Conversation):
 
     def _approval_question(self) -> str | None:
         """
-        Return the question whether a tool may be used, or None if it is not asked.
+        Return the agent's question about using a tool, or None if it asks none.
         """
         approval = self._dialect.approval
         if approval is None:

@@ -43,7 +43,7 @@ _SEQUENCE = re.compile(
 )
 #: A sequence that the end of a read may have cut, and whose rest may still come.
 _INCOMPLETE = re.compile(r"\x1b(?:\[[<-?]?[0-9;:]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]+)?\Z")
-#: The most characters of a sequence; what is longer is not a sequence.
+#: The maximum length of a sequence in characters; what is longer is not a sequence.
 _MAX_SEQUENCE_LENGTH = 65536
 
 _LINES = re.compile("[^\\n]*\\n|[^\\n]+")
@@ -51,7 +51,7 @@ _LINES = re.compile("[^\\n]*\\n|[^\\n]+")
 #: What pyte understands: final characters of control sequences, and escapes.
 _FINALS = frozenset("@ABCDEFGHJKLMPXadefg`r")
 _ESCAPES = frozenset("78DHM")
-#: Sequences that pyte does not understand, and what does the same.
+#: Sequences that pyte does not understand, each with an equivalent that it does.
 _EQUIVALENTS = {"\x1bE": "\r\n", "\x1b[s": "\x1b7", "\x1b[u": "\x1b8"}
 #: The parameters of the erasing sequences; pyte fails on any other.
 _ERASE_PARAMETERS = {"J": frozenset({"", "0", "1", "2", "3"}), "K": frozenset({"", "0", "1", "2"})}
@@ -79,7 +79,7 @@ class Emulator:
     Args:
         rows: The terminal's height.
         columns: The terminal's width.
-        history: The most characters to keep of what has scrolled off.
+        history: The maximum number of characters to keep of what has scrolled off.
 
     Attributes:
         title: The window's title.
@@ -106,7 +106,7 @@ class Emulator:
     @property
     def wrap_count(self) -> int:
         """
-        Return how many times a line was cut at the terminal's edge so far.
+        Return how many times a line has been cut at the terminal's edge so far.
         """
         return self._grid.wrap_count
 
@@ -139,7 +139,7 @@ class Emulator:
 
     def last_rows(self, count: int) -> list[str]:
         """
-        Return the last `count` rows of the screen that are not blank, in their order.
+        Return the last `count` rows of the screen that are not blank, in order.
         """
         texts: list[str] = []
         for row in range(self._grid.lines - 1, -1, -1):
@@ -290,7 +290,7 @@ class Emulator:
 
     def _scrolled_off(self, row: Any) -> None:
         """
-        Keep `row`, which has scrolled off, unless it is of the alternate screen.
+        Keep `row`, which has scrolled off, unless it belongs to the alternate screen.
         """
         self._top_row += 1
         if self._main_screen is not None:
@@ -312,7 +312,7 @@ class Emulator:
 
 def _limited(parameters: str, final: str) -> str:
     """
-    Return as many of `parameters` as `final` takes, none too large, for pyte's sake.
+    Return `parameters`, limited in number and size to what pyte can handle for `final`.
     """
     values = parameters.split(";")[: 2 if final in _TWO_PARAMETER_FINALS else 1]
     return ";".join(value if len(value) < 5 else "9999" for value in values)

@@ -1,8 +1,8 @@
 """
 Keep the cells of a screen as text without colours.
 
-`Grid` is pyte's screen with what a reader of the text must know in addition: which rows
-were cut at the terminal's edge, which have scrolled off, and when everything was erased.
+`Grid` is pyte's screen plus what a reader of the text needs to know: which rows were cut at
+the terminal's edge, which have scrolled off, and when everything was erased.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CONTINUED = -1
 
 class _Cells(dict[str, Char]):
     """
-    Keep one cell for each character, so that each is made only once.
+    Cache one cell for each character, so that each is made only once.
     """
 
     def __missing__(self, character: str) -> Char:
@@ -34,7 +34,7 @@ _CELLS = _Cells()
 _BLANK = _CELLS[" "]
 _SECOND_HALF = _CELLS[""]
 
-#: The most characters in one cell; no script combines more.
+#: The maximum number of characters in one cell; no script combines more.
 _MAX_CELL_LENGTH = 64
 
 #: Characters that belong to the one before them: a joiner with the character after it,
@@ -62,7 +62,7 @@ class Grid(pyte.Screen):
             another way, so that no row is known to be where it was.
 
     Attributes:
-        wrap_count: How many times a line was cut at the terminal's edge so far.
+        wrap_count: How many times a line has been cut at the terminal's edge so far.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Grid(pyte.Screen):
     @staticmethod
     def _split_wide(line: Any, start: int, end: int) -> None:
         """
-        Blank the halves that are left when `start` to `end` is drawn over wide characters.
+        Blank the leftover halves of wide characters that are drawn over from `start` to `end`.
         """
         if line.get(start) is _SECOND_HALF:
             line[start - 1] = _BLANK
@@ -139,7 +139,7 @@ class Grid(pyte.Screen):
 
     def _make_room(self, width: int) -> None:
         """
-        Go to the next row where fewer than `width` columns are left of this one.
+        Move to the next row if fewer than `width` columns are left in this one.
 
         With automatic wrap turned off, go back to the last columns of the row instead.
         """
@@ -161,7 +161,7 @@ class Grid(pyte.Screen):
 
     def _combine(self, character: str) -> None:
         """
-        Add a character that takes no column to the cell before the cursor.
+        Add a zero-width character to the cell before the cursor.
         """
         previous = self._previous_cell()
         if previous is None:
@@ -219,7 +219,7 @@ class Grid(pyte.Screen):
 
     def save_cursor(self) -> None:
         """
-        Save the cursor in place of the one that was saved before.
+        Save the cursor, replacing the one that was saved before.
         """
         self.savepoints.clear()
         super().save_cursor()
@@ -246,7 +246,7 @@ class Grid(pyte.Screen):
 
     def delete_lines(self, count: int | None = None) -> None:
         """
-        Delete rows from the cursor's row on, and move up those below, blank ones as well.
+        Delete rows from the cursor's row on, and move up those below, including blank ones.
         """
         # pyte moves only rows that exist, and would not overwrite one with a blank row.
         for row in range(self.cursor.y, self.lines):

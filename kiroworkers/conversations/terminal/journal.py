@@ -2,11 +2,11 @@
 Read the journal that Kiro keeps of a session.
 
 A journal has a JSON object per line, each with a `kind` (``Prompt``,
-``AssistantMessage``, ``ToolResults``) and `data`.  A screen shows an answer with its
-lines wrapped anew; the journal has it as the model gave it.
+``AssistantMessage``, ``ToolResults``) and `data`.  A screen shows an answer with its lines
+rewrapped; the journal has it as the model gave it.
 
-The format is not documented and is known from third-party tools that read it.  So every
-line is read on the assumption that it may be something else.
+The format is not documented and is known from third-party tools that read it.  So nothing
+is assumed about any line.
 """
 
 from __future__ import annotations

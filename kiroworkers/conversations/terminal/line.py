@@ -1,10 +1,11 @@
 """
 Follow any program that prints a prompt and reads a line.
 
-The end of a turn is a last line that looks like the prompt, and a moment without more
-output; nothing else marks it.  So this kind of conversation can be deceived as no other
-can: by an answer that prints the prompt alone on a line and pauses there.  It is for
-programs that offer nothing better, and every answer says ``quiet`` as its completion.
+A turn ends when the last line looks like the prompt and no more output follows for a
+moment; nothing else marks its end.  Unlike the other kinds, this kind of conversation can
+therefore be deceived by an answer that prints the prompt alone on a line and pauses there.
+Use it for programs that offer nothing better.  Every answer has ``quiet`` as its
+completion.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from kiroworkers.conversations.transcript import plain_text
 #: A line of more bytes is not a prompt.
 _MAX_PROMPT_LENGTH = 4096
 
-#: By these the program turns bracketed paste on and off.
+#: With these the program turns bracketed paste on and off.
 _PASTE_ON = b"\x1b[?2004h"
 _PASTE_OFF = b"\x1b[?2004l"
 
@@ -33,7 +34,7 @@ class LineConversation(BufferedConversation):
     Args:
         dialect: The agent's dialect.
         line: The pattern of the prompt, and how long to wait after it.
-        max_output: The most bytes of output that a turn may have.
+        max_output: The maximum output of a turn, in bytes.
     """
 
     completion = "quiet"
@@ -57,7 +58,7 @@ class LineConversation(BufferedConversation):
     @property
     def quiet_timeout(self) -> float | None:
         """
-        Return the dialect's `quiet` while the last line looks like a prompt, or None.
+        Return the dialect's `quiet` while the last line looks like a prompt, otherwise None.
         """
         return self._line.quiet if self._looks_ready and not self._at_prompt else None
 
@@ -98,7 +99,7 @@ class LineConversation(BufferedConversation):
 
     def on_quiet(self) -> list[Event]:
         """
-        Return what the prompt means that was followed by silence.
+        Return the meaning of a prompt that was followed by silence.
         """
         if self.quiet_timeout is None:
             return []
@@ -108,7 +109,7 @@ class LineConversation(BufferedConversation):
 
     def _turn_text(self) -> str:
         """
-        Return what was printed since the prompt was typed, without echo and new prompt.
+        Return what was printed since the prompt was typed, without the echo and the new prompt.
         """
         text = plain_text(self._output)
         text = text[_end_of_echo(text, self._typed_prompt) :]
@@ -123,10 +124,10 @@ class LineConversation(BufferedConversation):
 
 def _end_of_echo(text: str, prompt: str) -> int:
     """
-    Return where in `text` the line ends that the echo of `prompt` ends in; 0 without echo.
+    Return the end, in `text`, of the last line of the echo of `prompt`; 0 without an echo.
 
-    White space is not compared, because line editors break lines where they like.  They
-    may also draw their own prompt before the echo.
+    White space is ignored, because line editors break lines where they like.  They may also
+    draw their own prompt before the echo.
     """
     letters = "".join(prompt.split())
     start = text.find(letters[0], 0, text.find("\n"))

@@ -1,9 +1,9 @@
 """
 Encode a prompt as keys, so that the agent reads it as text and nothing more.
 
-A prompt is typed as one bracketed paste and one Enter; to an agent that does not know
-bracketed paste, as one line.  A prompt with anything that means more than text to the
-agent's line editor is refused.  The prompts that tasks make never contain any of it.
+A prompt is typed as one bracketed paste and one Enter, or as one line if the agent does not
+know bracketed paste.  A prompt is refused if it contains anything that the agent's line
+editor would not take as text.  The prompts that tasks make never do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_TERMINAL_LINE = 4095
 #: Control characters other than newline, and surrogates, which are not characters.
 _CONTROL_CHARACTER = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
-#: The beginning of a line that is a command.
+#: How a line that is a command begins.
 _COMMAND = re.compile(r"^\s*([/!@])", re.MULTILINE)
 
 
@@ -35,7 +35,7 @@ class LineTooLong(ValueError):
 
     Attributes:
         length: The length of the prompt in bytes.
-        limit: The most bytes that can be typed.
+        limit: The maximum number of bytes that can be typed.
     """
 
     def __init__(self, length: int, limit: int) -> None:

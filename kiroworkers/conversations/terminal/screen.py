@@ -2,14 +2,13 @@
 Follow a full-screen program by the status markers on its screen.
 
 Such a program draws the same answer many times, and nothing that it prints marks the end
-of a turn.  It shows whether it is idle or busy, though.  That is read from the rows that
-hold the markers and from nowhere else, since an answer may say anything.  A turn::
+of a turn.  It does show whether it is idle or busy.  This is read only from the rows that
+hold the markers, since an answer may say anything.  A turn::
 
     ask ──▶ idle marker goes ── busy marker (Submitted) ──▶ idle marker, quiet (Answered)
 
-Everything above the first busy row is echo.  The answer is what stands from that row on.
-If a part of it was erased or has scrolled away, the answer is unreadable and is reported
-as such.
+Everything above the first busy row is echo.  The answer begins with that row.  If a part of
+it was erased or has scrolled away, the answer is reported as unreadable.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class ScreenConversation(TerminalConversation):
     Args:
         dialect: The agent's dialect.
         markers: The agent's status markers.
-        max_output: The most bytes of output that a turn may have.
+        max_output: The maximum output of a turn, in bytes.
     """
 
     completion = "idle-sign"
@@ -103,7 +102,7 @@ class ScreenConversation(TerminalConversation):
     @property
     def quiet_timeout(self) -> float | None:
         """
-        Return the dialect's `quiet` while silence would mean something, or None.
+        Return the dialect's `quiet` while silence would mean something, otherwise None.
         """
         if self._emulator.updating or self._desynchronized:
             return None
@@ -139,19 +138,19 @@ class ScreenConversation(TerminalConversation):
 
     def ask(self, prompt: str) -> bytes:
         """
-        Return the keys that type `prompt`, without Enter where that is sent apart.
+        Return the keys that type `prompt`, without Enter if that is sent separately.
         """
         return self._hold_enter(super().ask(prompt))
 
     def clear(self) -> bytes:
         """
-        Return the keys of the clear command, without Enter where that is sent apart.
+        Return the keys of the clear command, without Enter if that is sent separately.
         """
         return self._hold_enter(super().clear())
 
     def _hold_enter(self, keys: bytes) -> bytes:
         """
-        Return `keys` without Enter, and send it later, if the dialect wants it apart.
+        Return `keys`, but hold Enter back to send it later if the dialect wants it separate.
         """
         self._enter_held = self._dialect.keys.apart
         return keys.removesuffix(self._dialect.keys.submit) if self._enter_held else keys
@@ -265,7 +264,7 @@ class ScreenConversation(TerminalConversation):
 
     def _find_menus(self, events: list[Event]) -> None:
         """
-        Report a menu that waits for a key, because the agent is neither idle nor busy.
+        Report a menu that waits for a key; the agent is then neither idle nor busy.
         """
         text = self._text_since_input()
         if not self._started:
@@ -304,7 +303,8 @@ class ScreenConversation(TerminalConversation):
         """
         approval = self._dialect.approval
         assert approval is not None, "it asked"
-        matches = (menu.question.search(text) for menu in (*approval.deny, *approval.allow))
+        menus = (*approval.deny_menus, *approval.allow_menus)
+        matches = (menu.question.search(text) for menu in menus)
         return next((match[0] for match in matches if match is not None), "")
 
     def _turn_text(self) -> str | None:
@@ -319,15 +319,15 @@ class ScreenConversation(TerminalConversation):
 
     def _text_before_answer(self) -> str:
         text = (self._turn_text() or "") if self._started else self._text_since_input()
-        prefix = self._dialect.answer_prefix
+        prefix = self._dialect.answer.prefix
         return "" if prefix is not None and prefix.search(text.encode()) else text
 
     def _text_since_input(self) -> str:
         """
         Return the new text on the screen.
 
-        In a turn it is what stands below the echo, else the rows that were not there
-        before something was typed.
+        In a turn, this is everything below the echo; otherwise, it is the rows that were
+        not there before something was typed.
         """
         if self._expecting is Expecting.ANSWER:
             return "" if self._output_row is None else self._emulator.text_from(self._output_row)
@@ -353,7 +353,7 @@ class ScreenConversation(TerminalConversation):
 
     def _invalidate_prompt(self) -> None:
         self._at_prompt = False
-        # An idle marker proves nothing if it is shown already, and is news otherwise.
+        # An idle marker proves nothing if it was already shown; otherwise it is new.
         self._left_idle = not self._idle
 
     def _discard_output(self) -> None:

@@ -32,6 +32,7 @@ from kiroworkers.conversations import (
     load_dialect,
     new_conversation,
 )
+from kiroworkers.errors import FailureKind
 from tests.conversations.acp.test_jsonrpc import cut
 
 ACP = load_dialect("acp")
@@ -46,7 +47,7 @@ _WRITTEN: dict[str, type[BaseModel]] = {
 }
 _INITIALIZED = {"protocolVersion": 1, "agentCapabilities": {}, "authMethods": []}
 _CLOSES = {**_INITIALIZED, "agentCapabilities": {"sessionCapabilities": {"close": {}}}}
-_NO_SESSION_ID = AgentFailure("protocol", "the agent returned no new session ID")
+_NO_SESSION_ID = AgentFailure(FailureKind.PROTOCOL, "the agent returned no new session ID")
 _OPTIONS = [
     {"optionId": "always", "name": "Always", "kind": "allow_always"},
     {"optionId": "yes", "name": "Yes", "kind": "allow_once"},
@@ -163,7 +164,9 @@ class AcpTests(SynchronousTestCase):
         agent = Agent(greeting={"protocolVersion": 2})
         [event] = agent.events
         self.assertEqual(event, agent.conversation.failure)
-        self.assertEqual(event, AgentFailure("protocol", "the agent speaks ACP version 2, not 1"))
+        self.assertEqual(
+            event, AgentFailure(FailureKind.PROTOCOL, "the agent speaks ACP version 2, not 1")
+        )
         self.assertEqual(agent.data_to_send(), [])
 
     def test_login_required(self) -> None:
@@ -174,7 +177,7 @@ class AcpTests(SynchronousTestCase):
         agent.last_id = agent.data_to_send()[0]["id"]
         events = agent.error(-32000, "Authentication required")
         self.assertEqual(
-            events, [AgentFailure("login_required", "-32000: Authentication required")]
+            events, [AgentFailure(FailureKind.LOGIN_REQUIRED, "-32000: Authentication required")]
         )
         self.assertEqual(agent.conversation.failure, events[0])
 
@@ -230,7 +233,9 @@ class AcpTests(SynchronousTestCase):
         agent.conversation.feed_stderr(b"\x1b[31mfetch failed\x1b[0m\n")
         agent.conversation.feed(b"no JSON\n")
         self.assertEqual(agent.conversation.recent_output, "fetch failed\nno JSON")
-        self.assertEqual(agent.conversation.failure, AgentFailure("network", "fetch failed"))
+        self.assertEqual(
+            agent.conversation.failure, AgentFailure(FailureKind.NETWORK, "fetch failed")
+        )
         agent.started()
         self.assertIs(agent.conversation.failure, None)
 
@@ -363,17 +368,22 @@ class AcpTests(SynchronousTestCase):
         is.
         """
         for error, expected in (
-            ((-32000, "Auth"), AgentFailure("login_required", "-32000: Auth")),
-            ((429, "Slow down"), AgentFailure("throttled", "429: Slow down")),
+            ((-32000, "Auth"), AgentFailure(FailureKind.LOGIN_REQUIRED, "-32000: Auth")),
+            ((429, "Slow down"), AgentFailure(FailureKind.THROTTLED, "429: Slow down")),
             (
                 (-32603, "Internal error", {"details": "Rate limit: wait 7 s"}),
-                AgentFailure("throttled", "-32603: Internal error (Rate limit: wait 7 s)", 7),
+                AgentFailure(
+                    FailureKind.THROTTLED, "-32603: Internal error (Rate limit: wait 7 s)", 7
+                ),
             ),
             (
                 (-32603, "Internal error", {"request": "a story on rate limits"}),
-                AgentFailure("agent_error", "-32603: Internal error"),
+                AgentFailure(FailureKind.AGENT_ERROR, "-32603: Internal error"),
             ),
-            ((1, "\x1b]0;title\x07\x1b[2Jwiped \ud800"), AgentFailure("agent_error", "1: wiped ?")),
+            (
+                (1, "\x1b]0;title\x07\x1b[2Jwiped \ud800"),
+                AgentFailure(FailureKind.AGENT_ERROR, "1: wiped ?"),
+            ),
             ((-32603, "oops\n" * 1000), None),
         ):
             agent = Agent().started()

@@ -28,6 +28,7 @@ from kiroworkers.conversations import (
     load_dialect,
     new_conversation,
 )
+from kiroworkers.errors import FailureKind
 from kiroworkers.offline import classic
 from kiroworkers.offline.editor import LineEditor
 
@@ -435,7 +436,7 @@ class FailureTests(SynchronousTestCase):
             for shown in (text, header + text):
                 self.assertEqual(
                     self.ask(printed(f"\x1b[31m{shown}\x1b[0m\n\n") + prompt()),
-                    [AgentFailure(kind, shown.rpartition("\n")[2].strip())],
+                    [AgentFailure(FailureKind[kind.upper()], shown.rpartition("\n")[2].strip())],
                 )
 
     def test_time(self) -> None:
@@ -449,7 +450,7 @@ class FailureTests(SynchronousTestCase):
             ("ThrottlingException: 5 seconds ago", None),
         ]:
             [failure] = self.ask(printed(text + "\n") + prompt())
-            self.assertEqual(failure, AgentFailure("throttled", text, seconds))
+            self.assertEqual(failure, AgentFailure(FailureKind.THROTTLED, text, seconds))
 
     def test_quoted(self) -> None:
         """
@@ -471,4 +472,4 @@ class FailureTests(SynchronousTestCase):
         """
         text = "The model you've selected is temporarily unavailable"
         events = self.ask(printed(f"{text}.\n❯ another\n") + printed("  a third\n"))
-        self.assertEqual(events, [AgentFailure("model_gone", text + ".")])
+        self.assertEqual(events, [AgentFailure(FailureKind.MODEL_GONE, text + ".")])

@@ -28,6 +28,7 @@ from kiroworkers.conversations import (
     load_dialect,
     new_conversation,
 )
+from kiroworkers.conversations.dialects.dialect import Screen
 
 _DEFAULT_FOLDER = Path(__file__).parents[4] / "shared" / "recordings"
 FOLDER = Path(os.environ.get("KIROWORKERS_RECORDINGS", str(_DEFAULT_FOLDER)))
@@ -139,7 +140,8 @@ class TuiTests(RecordingsTestCase):
     """
 
     def conversation(self, rows: int, columns: int) -> Conversation:
-        return new_conversation(evolve(load_dialect("kiro-tui"), window=(rows, columns)), 10**6)
+        dialect = evolve(load_dialect("kiro-tui"), screen=Screen(rows, columns))
+        return new_conversation(dialect, 10**6)
 
     def cut(self, data: bytes, random: Random | None) -> list[bytes]:
         """

@@ -25,8 +25,10 @@ from kiroworkers.conversations import (
     load_dialect,
     new_conversation,
 )
+from kiroworkers.conversations.dialects.dialect import Screen
+from kiroworkers.errors import FailureKind
 
-TUI = evolve(load_dialect("kiro-tui"), window=(30, 80))
+TUI = evolve(load_dialect("kiro-tui"), screen=Screen(30, 80))
 
 RULE = "─" * 40
 IDLE = (RULE, "Kiro · auto", "", " ask a question or describe a task ↵", "  /copy to clipboard")
@@ -185,7 +187,7 @@ class TurnTests(SynchronousTestCase):
         Nor is it when part of the screen was scrolled back meanwhile, so that all rows have
         new numbers.
         """
-        codex = evolve(load_dialect("codex"), window=(14, 90))
+        codex = evolve(load_dialect("codex"), screen=Screen(14, 90))
         composer = ("› Ask Codex to do anything", "", "  01234567-89ab-cdef-0123-456789abcdef")
 
         def says(state: str, title: str) -> bytes:
@@ -449,7 +451,7 @@ class QuestionTests(SynchronousTestCase):
         words = "Too many requests, please wait 30 seconds"
         driver = Driver().start_turn()
         driver.feed(*ECHO, words, "", *IDLE)
-        self.assertEqual(driver.on_quiet(), [AgentFailure("throttled", words, 30)])
+        self.assertEqual(driver.on_quiet(), [AgentFailure(FailureKind.THROTTLED, words, 30)])
         for row in ('  {"a": 1}', "• Well"):
             driver = Driver().start_turn()
             driver.feed(*ECHO, row, words, "", *IDLE)
