@@ -4,8 +4,8 @@ The tests of kiroworkers; their packages mirror those of kiroworkers.
 
 import sys
 
-# The stand-ins stand here, too, and start hundreds of times in a run: they need not
-# wait for what only tests use.
+# The stand-ins for agents are modules of this package and start hundreds of times in a
+# run: they must not spend time on imports that only tests need.
 if "twisted.trial" in sys.modules:
     from hypothesis import HealthCheck, settings
 

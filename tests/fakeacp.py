@@ -1,26 +1,26 @@
 """
-A stand-in of an agent that speaks the Agent Client Protocol, with faults on
-demand.
+A stand-in for an agent that speaks the Agent Client Protocol, with faults on demand.
 
-It answers as `tests.fakekiro` does, in small pieces, and knows of its faults
-``think``, ``silent``, ``die``, ``hang``, ``late``, ``approve``, ``flood``,
-``orphan``, ``killed``, ``prose``, ``pretty``, ``trouble`` and ``quotes``.  Others
-are of this protocol alone::
+It answers as `tests.fakekiro` does, in small pieces, and has these of its faults:
+``think``, ``silent``, ``die``, ``hang``, ``late``, ``approve``, ``flood``, ``orphan``,
+``killed``, ``prose``, ``pretty``, ``trouble`` and ``quotes``.  These exist only here::
 
-    unknown     ask for a file first            garbage     print what is no message
-    stop=S      end the turn with that reason   whole       the answer in one piece
-    big=N       say N characters before         deaf        do not hear the cancel
-    cut         cut surrogate pairs in two      stranger    say things of another session
-    options=A,B the permission's kinds          twice       ask for a tool twice at once
+    unknown     ask for a file first            garbage     print bytes that are no message
+    stop=S      end the turn with that reason   whole       send the answer in one piece
+    big=N       send N characters first         deaf        ignore the cancellation
+    cut         cut surrogate pairs in two      stranger    send updates of another session
+    options=A,B the kinds of permission offered
+    twice       ask for the permission for a tool twice at once
     after=S     end the turn after a word, and send the answer S seconds later
 
-The whole session's, in ``FAKEKIRO``: ``slow=S``, ``mute``, ``broken``, ``stubborn``
-and ``lingers`` (does not exit at the end of input), ``version=N`` of the protocol,
-``closes`` (offers session/close), ``clear=refused`` (a second session) or
-``clear=none``, ``aside`` (logs to standard error).
+``FAKEKIRO`` may hold these faults of the whole session: ``slow=S``, ``mute``,
+``broken`` and ``stubborn`` as in `tests.fakekiro`, ``lingers`` (does not exit at the
+end of input), ``version=N`` of the protocol, ``closes`` (offers session/close),
+``clear=refused`` (refuses a second session) or ``clear=none`` (does not answer the
+request for one), and ``aside`` (logs to standard error).
 
-``FAKEKIRO_LOG`` and ``FAKEKIRO_LOGIN`` are as `tests.fakekiro` has them, and what
-is not a prompt is added there as its method's name.
+``FAKEKIRO_LOG`` and ``FAKEKIRO_LOGIN`` work as in `tests.fakekiro`; for a message other
+than a prompt, the name of its method is logged.
 """
 
 from __future__ import annotations
@@ -43,23 +43,24 @@ from tests.fakekiro import (
     first_time,
     ignore,
     leave_a_child,
-    mended,
+    repaired_prompt,
 )
 
 _FAULTS = re.compile(r"\[\[([^\]]*)\]\]")
+#: How many characters a piece of an answer has.
 _PIECE = 40
 _GARBAGE = b'\xff\xfe{"not": json\n[1]\n\n{"jsonrpc": "2.0"}\n' + b"[" * 100_000 + b"\n"
 
 
 class Cancelled(Exception):
     """
-    The client gave the turn up.
+    Raised when the client cancels the turn.
     """
 
 
 class FakeAcp:
     """
-    The stand-in, with the session's own `faults`.
+    Act as the agent, with the faults of the whole session.
     """
 
     def __init__(self, faults: Mapping[str, str]) -> None:
@@ -73,7 +74,7 @@ class FakeAcp:
 
     def run(self) -> int:
         """
-        Serve until there is no more input.
+        Serve until the end of input, and return the exit status.
         """
         if "mute" in self._faults:
             time.sleep(3600)
@@ -84,11 +85,11 @@ class FakeAcp:
             time.sleep(3600)
         return 0
 
-    # What it reads and writes.
+    # Reading and writing.
 
     def _read(self) -> Iterator[Any]:
         """
-        The messages, and None each time nothing more is there.
+        Yield each message, and None whenever the next one has not been read yet.
         """
         while True:
             *lines, self._rest = self._rest.split(b"\n")
@@ -100,14 +101,14 @@ class FakeAcp:
                 return
             self._rest += data
 
-    def _next(self, patience: float | None) -> Any:
+    def _next(self, timeout: float | None) -> Any:
         """
-        The next message; None after `patience` seconds, or at the end of input.
+        Return the next message; None after `timeout` seconds, or at the end of input.
         """
         for message in self._lines:
             if message is not None:
                 return message
-            if not select.select([0], [], [], patience)[0]:
+            if not select.select([0], [], [], timeout)[0]:
                 return None
         return None
 
@@ -116,29 +117,29 @@ class FakeAcp:
             while data:
                 data = data[os.write(1, data) :]
 
-    def _say(self, **message: Any) -> None:
+    def _send(self, **message: Any) -> None:
         self._write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
 
     def _update(self, session: str, **update: Any) -> None:
-        self._say(method="session/update", params={"sessionId": session, "update": update})
+        self._send(method="session/update", params={"sessionId": session, "update": update})
 
     def _chunk(self, session: str, text: str) -> None:
         content = {"type": "text", "text": text}
         self._update(session, sessionUpdate="agent_message_chunk", content=content)
 
-    # What it does.
+    # Requests and turns.
 
     def _serve(self, message: Any) -> None:
         match message:
             case {"method": "session/prompt", "id": id, "params": params}:
                 [part] = params["prompt"]
-                note(part["text"])
+                log_entry(part["text"])
                 self._turn(id, params["sessionId"], part["text"])
             case {"method": method, "id": id}:
-                note(method)
+                log_entry(method)
                 self._answer(id, method)
             case {"method": method}:
-                note(method)
+                log_entry(method)
 
     def _answer(self, id: Any, method: str) -> None:
         if "aside" in self._faults:
@@ -146,7 +147,7 @@ class FakeAcp:
         match method:
             case "initialize":
                 sessions: dict[str, Any] = {"close": {}} if "closes" in self._faults else {}
-                self._say(
+                self._send(
                     id=id,
                     result={
                         "protocolVersion": int(self._faults.get("version", "1")),
@@ -157,45 +158,45 @@ class FakeAcp:
             case "session/new":
                 self._new_session(id)
             case "session/close":
-                self._say(id=id, result={})
+                self._send(id=id, result={})
             case _:
-                self._say(id=id, error={"code": -32601, "message": f"no {method}"})
+                self._send(id=id, error={"code": -32601, "message": f"no {method}"})
 
     def _new_session(self, id: Any) -> None:
-        nobody = os.environ.get("FAKEKIRO_LOGIN")
-        if nobody is not None and not os.path.exists(nobody):
-            self._say(id=id, error={"code": -32000, "message": "Authentication required"})
+        login_file = os.environ.get("FAKEKIRO_LOGIN")
+        if login_file is not None and not os.path.exists(login_file):
+            self._send(id=id, error={"code": -32000, "message": "Authentication required"})
             return
         clear = self._faults.get("clear", "") if self._prompts else ""
         if clear == "refused":
-            self._say(id=id, error={"code": -32603, "message": "too many sessions"})
+            self._send(id=id, error={"code": -32603, "message": "too many sessions"})
         elif clear != "none":
             name = f"session-{len(self._prompts)}"
             self._prompts[name] = 0
-            self._say(id=id, result={"sessionId": name})
+            self._send(id=id, result={"sessionId": name})
 
     def _turn(self, id: Any, session: str, text: str) -> None:
         if text.startswith("Task: repair\n"):
-            text = mended(self._last)
+            text = repaired_prompt(self._last)
         self._last = text
-        listed = _FAULTS.search(text)
-        faults = faults_in(listed[1]) if listed is not None else {}
+        match = _FAULTS.search(text)
+        faults = faults_in(match[1]) if match is not None else {}
         self._update(session, sessionUpdate="agent_thought_chunk", content={"type": "text"})
         try:
             result = self._result(session, text, faults)
         except Cancelled:
             if "late" in faults:
-                self._chunk(session, self._said(session, text, faults))
+                self._chunk(session, self._answer_text(session, text, faults))
             result = {"result": {"stopReason": "cancelled"}}
         self._prompts[session] += 1
-        self._say(id=id, **result)
+        self._send(id=id, **result)
 
-    def _said(self, session: str, text: str, faults: Mapping[str, str]) -> str:
+    def _answer_text(self, session: str, text: str, faults: Mapping[str, str]) -> str:
         return answer_text(text, faults, self._prompts[session])
 
     def _result(self, session: str, text: str, faults: Mapping[str, str]) -> dict[str, Any]:
         if "orphan" in faults:
-            note(f"child {leave_a_child()} .")
+            log_entry(f"child {leave_a_child()} .")
         if "hang" in faults:
             ignore(signal.SIGINT, signal.SIGTERM)
             time.sleep(3600)
@@ -203,7 +204,7 @@ class FakeAcp:
             self._write(_GARBAGE)
         if "stranger" in faults:
             self._chunk("session-of-somebody-else", "not for you")
-            self._say(id=99_999, result={"stopReason": "end_turn"})
+            self._send(id=99_999, result={"stopReason": "end_turn"})
         if "flood" in faults:
             self._write(b"flood " * (int(faults["flood"]) // 6))
         if "unknown" in faults:
@@ -219,19 +220,20 @@ class FakeAcp:
         if "trouble" in faults:
             message = TROUBLES[faults["trouble"]]
             return {"error": {"code": -32603, "message": "Internal error", "data": message}}
-        said = "x" * int(faults.get("big", "0")) + self._said(session, text, faults)
+        answer = self._answer_text(session, text, faults)
+        answer = "x" * int(faults.get("big", "0")) + answer
         if "approve" in faults:
-            said = self._approval(session, faults) + said
+            answer = self._approval(session, faults) + answer
         if "after" in faults:
-            late = threading.Timer(float(faults["after"]), self._chunk, [session, said])
+            late = threading.Timer(float(faults["after"]), self._chunk, [session, answer])
             late.daemon = True
             late.start()
-            said = "Well. "
-        size = len(said) if "whole" in faults else _PIECE
+            answer = "Well. "
+        size = len(answer) if "whole" in faults else _PIECE
         if "cut" in faults:
-            size, said = 1, "".join(_surrogates(said))
-        for start in range(0, len(said), size):
-            self._chunk(session, said[start : start + size])
+            size, answer = 1, "".join(_surrogates(answer))
+        for start in range(0, len(answer), size):
+            self._chunk(session, answer[start : start + size])
         return {"result": {"stopReason": faults.get("stop", "end_turn")}}
 
     def _approval(self, session: str, faults: Mapping[str, str]) -> str:
@@ -244,25 +246,25 @@ class FakeAcp:
         params = {"sessionId": session, "toolCall": call, "options": options}
         if "twice" in faults:
             self._numbers += 1
-            self._say(id=f"x{self._numbers}", method="session/request_permission", params=params)
+            self._send(id=f"x{self._numbers}", method="session/request_permission", params=params)
         outcome = self._ask("session/request_permission", params)["result"]["outcome"]
         chosen = outcome.get("optionId", outcome["outcome"])
         return f"Tool {'allowed' if 'allow' in chosen else 'denied'}: {chosen}.\n"
 
     def _ask(self, method: str, params: Mapping[str, Any]) -> Any:
         """
-        The client's response.
+        Send a request to the client and return its response.
         """
         self._numbers += 1
         name = f"x{self._numbers}"
-        self._say(id=name, method=method, params=params)
+        self._send(id=name, method=method, params=params)
         while True:
             message = self._next(None)
             if message is None:
                 sys.exit(0)
             if message.get("id") == name:
                 return message
-            self._hear(message)
+            self._handle_in_turn(message)
 
     def _wait(self, seconds: float, deaf: bool) -> None:
         until = time.monotonic() + seconds
@@ -271,13 +273,13 @@ class FakeAcp:
             if message is None and time.monotonic() < until:
                 sys.exit(0)
             if message is not None and not deaf:
-                self._hear(message)
+                self._handle_in_turn(message)
 
-    def _hear(self, message: Any) -> None:
+    def _handle_in_turn(self, message: Any) -> None:
+        # Other messages of a turn are ignored.
         if message.get("method") == "session/cancel":
-            note("session/cancel")
+            log_entry("session/cancel")
             raise Cancelled
-        # A client that asks for more in a turn is told when that is over.
 
 
 def _surrogates(text: str) -> Iterator[str]:
@@ -290,19 +292,19 @@ def _surrogates(text: str) -> Iterator[str]:
             yield character
 
 
-def note(what: str) -> None:
+def log_entry(text: str) -> None:
     """
-    Tell whoever watches.
+    Append `text` to the file that FAKEKIRO_LOG names.
     """
     log = os.environ.get("FAKEKIRO_LOG")
     if log is not None:
         with open(log, "a", encoding="utf-8") as lines:
-            lines.write(json.dumps(what) + "\n")
+            lines.write(json.dumps(text) + "\n")
 
 
 def main(arguments: list[str]) -> int:
     """
-    Be an agent with these arguments.
+    Act as an agent with these arguments, and return the exit status.
     """
     if arguments[1:] not in ([], ["--agent-engine=v2"]):
         print(f"error: unexpected argument in {arguments}", file=sys.stderr)

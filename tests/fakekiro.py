@@ -1,28 +1,29 @@
 """
-A stand-in of Kiro CLI's classic interface, with faults on demand.
+A stand-in for Kiro CLI's classic interface, with faults on demand.
 
-It draws what Kiro draws and eats what Kiro eats: raw only while it reads,
-redraws for echo, CR for Enter, a spinner, a prefix, a footer, a question before
-it clears or uses a tool.  It answers the server's three tasks, and the one that
-the documentation shows, with the idea (or the story's title) as the title, so
-that a test can tell whose answer it got, and says in its answer how many earlier
-prompts it remembers.
+It uses its terminal as Kiro does: the terminal is raw only while it reads, it echoes
+by redrawing, Enter is CR, and it shows a spinner, a prefix, a footer, and a question
+before it clears the conversation or uses a tool.  It answers the server's three tasks,
+and the one that the documentation shows, with the idea (or the story's title) as the
+title, so that a test can tell whose answer it got.  The answer also says how many
+earlier prompts it remembers.
 
-Faults that belong to a turn stand in the prompt, as ``[[name=value …]]``::
+The faults of one turn are written in the prompt, as ``[[name=value …]]``::
 
     think=S     answer after S seconds          silent      never answer; Ctrl-C works
     die         exit in the middle of a turn    hang        never answer, ignore signals
-    flood=N     print N bytes first             late        answer after the Ctrl-C, too
+    flood=N     print N bytes first             late        answer only after Ctrl-C
     split       write a byte at a time          orphan      leave a child that holds the PTY
     approve     ask before using a tool         prose       answer without JSON
-    example     answer with the prompt's own    twice       an unfit object after the answer
+    example     answer with the example that the prompt shows
+    twice       add an invalid object after the answer
     killed=NAME kill -9 itself, but only once for each NAME
     pretty      JSON over many lines            footer=F    full, time or none
-    trouble=T   fail, as TROUBLES says          quotes      talk of every trouble
-    mend        answer when asked once more     lame        the size of a story is 99
+    trouble=T   fail with the text TROUBLES[T]  quotes      quote all of TROUBLES
+    lame        answer with a storyPoint of 99  mend        answer a repair correctly
 
-Those that belong to the whole session stand in the environment variable
-``FAKEKIRO``, in the same form without brackets::
+Those of the whole session are in the environment variable ``FAKEKIRO``, in the same
+form without brackets::
 
     slow=S      first prompt after S seconds    mute        never show a prompt
     broken      exit at once with status 1      stubborn    ignore SIGTERM and SIGHUP
@@ -30,11 +31,11 @@ Those that belong to the whole session stand in the environment variable
     menu        the box and the menu of 2.28, before the first prompt
     era=q       draw as Amazon Q did            pace=S   wait between its first characters
     nocolor     without colours                 verbatim show markdown as it is
-    marks       all the parts of the prompt     wrap=N   prose at so many columns
+    marks       all the parts of the prompt     wrap=N   wrap prose at N columns
 
-``FAKEKIRO_LOG`` names a file to which each line that was submitted is added, as
-a JSON string; ``FAKEKIRO_VERSION`` is the version it says it is.  Where
-``FAKEKIRO_LOGIN`` names a file, nobody is logged in until that is there.
+``FAKEKIRO_LOG`` names a file to which each submitted line is appended, as a JSON
+string; ``FAKEKIRO_VERSION`` is the version that it reports.  If ``FAKEKIRO_LOGIN``
+names a file, the user is logged in as soon as that file exists.
 """
 
 from __future__ import annotations
@@ -76,11 +77,11 @@ _BOX = (
 _NUDGE = "Classic is being deprecated with the Kiro CLI 3.0 release in October.\n\n"
 _CHOICES = ("Switch to 3.0 and upgrade my agent configs", "Remind me later")
 
-#: How many characters are paced.
+#: With the fault `pace`, how many characters of an answer are printed one by one.
 _PACED = 500
 _Q_PREFIX = "\x1b[38;5;10m> "
 
-#: The flags that are known, each since a version.
+#: The known flags, each with the version that introduced it.
 _FLAGS = {"--trust-tools=": "1.10", "--wrap": "1.20", "--legacy-ui": "1.27"}
 _FLAGS |= {"--agent-engine=v1": "2.4"}
 
@@ -98,24 +99,24 @@ TROUBLES = {
 }
 
 
-def mended(text: str) -> str:
+def repaired_prompt(text: str) -> str:
     """
-    The prompt `text`, without the faults that a repair puts right.
+    Return the prompt `text` without the faults that a repair corrects.
     """
     return text.replace("prose", "").replace("lame", "") if "mend" in text else text
 
 
 def faults_in(text: str) -> dict[str, str]:
     """
-    The faults that `text` lists, by name.
+    Return the value of each fault that `text` lists, by the fault's name.
     """
-    parts = (each.partition("=") for each in text.split())
+    parts = (word.partition("=") for word in text.split())
     return {name: value for name, _, value in parts}
 
 
 class FakeKiro(Console):
     """
-    The stand-in, with the session's own `faults`.
+    Act as Kiro, with the faults of the whole session.
     """
 
     hint = "What would you like to do next?"
@@ -138,11 +139,11 @@ class FakeKiro(Console):
             agent = self._session_faults.get("agent")
             name = f"\x1b[38;5;14m[{agent}] \x1b[39m" if agent else ""
             return name + "\x1b[38;5;13m> \x1b[39m"
-        shown = classic.prompt(self._session_faults.get("agent", ""), int(used) if used else None)
+        prompt = classic.prompt(self._session_faults.get("agent", ""), int(used) if used else None)
         if "marks" in self._session_faults:
-            prefix, mark, rest = shown.rpartition("\x1b[38;5;93m> ")
+            prefix, mark, rest = prompt.rpartition("\x1b[38;5;93m> ")
             return f"{prefix}λ ↯ \x1b[31m!\x1b[0m{mark}{rest}"
-        return shown
+        return prompt
 
     def write(self, text: str | bytes) -> None:
         data = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
@@ -156,7 +157,7 @@ class FakeKiro(Console):
 
     def menu(self) -> bool:
         """
-        Stop at a menu: was the first choice not taken?
+        Show a menu, and return whether the second choice was taken.
         """
         self.write(_BOX + _NUDGE)
         at = 0
@@ -180,32 +181,32 @@ class FakeKiro(Console):
         self._remembered = 0
 
     def command(self, line: str) -> None:
-        how = self._session_faults.get("clear", "asked")
-        if line.strip() != "/clear" or how == "asked":
+        mode = self._session_faults.get("clear", "confirmed")
+        if line.strip() != "/clear" or mode == "confirmed":
             super().command(line)
-        elif how == "garbled":
+        elif mode == "garbled":
             self.write("\x1b[38;5;11m> \x1b[39m244m/n]:\n\n")
             if self.read_line(classic.CLEAR_PROMPT) == "y":
                 self.forget()
                 self.write(classic.CLEAR_DONE)
-        elif how == "refused":
+        elif mode == "refused":
             self.write("\nThe conversation cannot be cleared now.\n\n")
         else:
             self.wait(3600)
 
     def turn(self, text: str) -> None:
         if _REPAIR.match(text):
-            text = mended(self._last)
+            text = repaired_prompt(self._last)
         self._last = text
-        listed = _FAULTS.search(text)
-        self._faults = faults_in(listed[1]) if listed is not None else {}
+        match = _FAULTS.search(text)
+        self._faults = faults_in(match[1]) if match is not None else {}
         self.write(classic.SUBMITTED)
         try:
             self._answer(text)
         except KeyboardInterrupt:
             if "late" not in self._faults:
                 raise
-            self.write(classic.SPINNER_GONE + classic.answer(self._said(text)))
+            self.write(classic.SPINNER_GONE + classic.answer(self._answer_text(text)))
             self.write(self._footer())
         finally:
             self._faults = {}
@@ -217,9 +218,9 @@ class FakeKiro(Console):
             leave_a_child()
         if "hang" in faults:
             ignore(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-            self._for_ever()
+            self._wait_forever()
         if "silent" in faults or "late" in faults:
-            self._for_ever()
+            self._wait_forever()
         self.think(float(faults.get("think", "0")))
         if "killed" in faults and first_time(faults["killed"]):
             os.killpg(0, signal.SIGKILL)
@@ -229,29 +230,29 @@ class FakeKiro(Console):
         if "trouble" in faults:
             self.write(TROUBLES[faults["trouble"]] + "\n\n")
             if faults["trouble"] == "model_gone":
-                self._for_ever()
+                self._wait_forever()
             return
         if "flood" in faults:
             self._flood(int(faults["flood"]))
         if "approve" in faults and not self.allowed("date"):
             self.write("\nTool denied.\n\n")
         prefix = _Q_PREFIX if self._is_q else classic.ANSWER_PREFIX
-        said = self._said(text)
+        answer = self._answer_text(text)
         if "wrap" in self._session_faults:
-            said = _wrapped(said, int(self._session_faults["wrap"]))
+            answer = _wrap_prose(answer, int(self._session_faults["wrap"]))
         verbatim = "verbatim" in self._session_faults
-        self._print(prefix + said if verbatim else classic.answer(said, prefix))
+        self._print(prefix + answer if verbatim else classic.answer(answer, prefix))
         self.write(self._footer())
 
     def _print(self, text: str) -> None:
         pace = float(self._session_faults.get("pace", "0"))
-        slowly = _PACED if pace else 0
-        for character in text[:slowly]:
+        paced = _PACED if pace else 0
+        for character in text[:paced]:
             self.write(character)
             self.wait(pace)
-        self.write(text[slowly:])
+        self.write(text[paced:])
 
-    def _said(self, text: str) -> str:
+    def _answer_text(self, text: str) -> str:
         return answer_text(text, self._faults, self._remembered)
 
     def _footer(self) -> str:
@@ -268,7 +269,7 @@ class FakeKiro(Console):
         for _ in range(size // len(line) + 1):
             self.write(line)
 
-    def _for_ever(self) -> None:
+    def _wait_forever(self) -> None:
         frames = classic.spinner()
         while True:
             self.write(next(frames))
@@ -277,7 +278,12 @@ class FakeKiro(Console):
 
 def answer_text(text: str, faults: Mapping[str, str] = MappingProxyType({}), known: int = 0) -> str:
     """
-    What it answers to the prompt `text`, as markdown.
+    Return the answer to the prompt `text`, as Markdown.
+
+    Args:
+        text: The prompt.
+        faults: The faults of the turn.
+        known: How many earlier prompts the conversation remembers.
     """
     task, request, example = _TASK.search(text), _REQUEST.search(text), _EXAMPLE.search(text)
     if "example" in faults and example is not None:
@@ -287,24 +293,24 @@ def answer_text(text: str, faults: Mapping[str, str] = MappingProxyType({}), kno
     answer = _answer_to(task[1], json.loads(request[1]), known)
     if "lame" in faults:
         answer["storyPoint"] = 99
-    # A model writes characters as they are, but for what no JSON string holds.
-    shown = json.dumps(answer, indent=2 if "pretty" in faults else None, ensure_ascii=False)
-    shown = _UNPRINTED.sub(lambda found: json.dumps(found[0])[1:-1], shown)
-    shown = shown.replace("&", "\\u0026").replace("`", "\\u0060")
+    # A model does not escape characters, except those that a JSON string cannot contain.
+    encoded = json.dumps(answer, indent=2 if "pretty" in faults else None, ensure_ascii=False)
+    encoded = _UNPRINTED.sub(lambda match: json.dumps(match[0])[1:-1], encoded)
+    encoded = encoded.replace("&", "\\u0026").replace("`", "\\u0060")
     if "quotes" in faults:
-        said = "\n".join(TROUBLES.values()) + f"\n```json\n{shown}\n```"
-        return said + "\n" + "\n".join(TROUBLES.values())
-    said = f"Here it is:\n\n```json\n{shown}\n```"
+        markdown = "\n".join(TROUBLES.values()) + f"\n```json\n{encoded}\n```"
+        return markdown + "\n" + "\n".join(TROUBLES.values())
+    markdown = f"Here it is:\n\n```json\n{encoded}\n```"
     if "twice" in faults:
-        said += '\n\nOr, in short:\n\n```json\n{"title": "in short"}\n```\nThat is {all}.'
-    return said
+        markdown += '\n\nOr, in short:\n\n```json\n{"title": "in short"}\n```\nThat is {all}.'
+    return markdown
 
 
-def _wrapped(said: str, columns: int) -> str:
+def _wrap_prose(markdown: str, columns: int) -> str:
     """
-    `said`, with its prose in lines of at most so many columns.
+    Wrap the prose of `markdown`, but not its code blocks, to lines of that width.
     """
-    parts = said.split("```")
+    parts = markdown.split("```")
     parts[::2] = [
         "\n".join("\n".join(textwrap.wrap(line, columns)) for line in part.split("\n"))
         for part in parts[::2]
@@ -323,8 +329,8 @@ def _answer_to(task: str, request: Mapping[str, Any], remembered: int) -> dict[s
             return {"reply": f"You said: {last}"}
         case "chat-object":
             last = request["messages"][-1].get("content", "")
-            found = re.search(r"\{.*\}", last)
-            return json.loads(found[0]) if found is not None else {"said": last}
+            match = re.search(r"\{.*\}", last)
+            return json.loads(match[0]) if match is not None else {"said": last}
         case "generate-story":
             return {
                 "title": request.get("idea", "none"),
@@ -336,7 +342,7 @@ def _answer_to(task: str, request: Mapping[str, Any], remembered: int) -> dict[s
                 "acceptanceCriteria": [note],
             }
         case "release-note":
-            # As models do: not quite in the form that was asked for.
+            # As models do, it does not quite keep to the format that the prompt asks for.
             return {"headline": request["change"], "kind": "Feature", "steps": note}
         case "generate-test":
             return {"title": story["title"], "given": [note], "when": ["asked"], "then": ["told"]}
@@ -382,14 +388,14 @@ def _number(version: str) -> list[int]:
 
 def main(arguments: list[str], console: type[FakeKiro] = FakeKiro) -> int:
     """
-    Be `kiro-cli` with these arguments.
+    Act as `kiro-cli` with these arguments, and return the exit status.
     """
     version = os.environ.get("FAKEKIRO_VERSION", "2.11.0")
     if arguments[:1] == ["--version"]:
         print(f"kiro-cli {version}")
         return 0
-    nobody = os.environ.get("FAKEKIRO_LOGIN")
-    logged_in = nobody is None or os.path.exists(nobody)
+    login_file = os.environ.get("FAKEKIRO_LOGIN")
+    logged_in = login_file is None or os.path.exists(login_file)
     if arguments[:1] == ["whoami"]:
         return 0 if logged_in else 1
     if arguments[:1] == ["acp"]:

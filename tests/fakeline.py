@@ -1,10 +1,12 @@
 """
-A stand-in of a program that prints a prompt and reads a line, as many command
-line clients of models are: no marks, no clear, an editor that echoes.
+A stand-in for a program that prints a prompt and reads one line, with faults on demand.
 
-It answers as `tests.fakekiro` does, and knows of its faults ``think``,
-``silent``, ``die`` and ``prose``.  ``FAKEKIRO`` may say ``bare``: read without an
-editor, and so without an echo.
+Many command-line clients of models work like this: nothing marks the start of their
+input, no command clears the conversation, and their line editor echoes.
+
+It answers as `tests.fakekiro` does, and has its faults ``think``, ``silent``, ``die``
+and ``prose``.  With ``bare`` in ``FAKEKIRO`` it reads without a line editor, and so
+without an echo.
 """
 
 from __future__ import annotations
@@ -19,20 +21,20 @@ from types import MappingProxyType
 from tests.fakekiro import answer_text, faults_in
 
 _FAULTS = re.compile(r"\[\[([^\]]*)\]\]")
-#: Where a line of a task's prompt began, before it was made one.
+#: Matches where the lines of a task's prompt began before they were joined.
 _LINES = re.compile(r" (Request: |Answer with |An example |Give )")
 
 
 def answer_line(line: str, faults: Mapping[str, str] = MappingProxyType({})) -> str:
     """
-    The answer to a prompt that was made one line.
+    Return the answer to a prompt whose lines were joined to one.
     """
     return answer_text(_LINES.sub(r"\n\1", line), faults)
 
 
 def main() -> int:
     """
-    Talk until there is no more input.
+    Answer lines until the end of input, and return the exit status.
     """
     if "bare" not in faults_in(os.environ.get("FAKEKIRO", "")):
         import readline  # noqa: F401  # `input` edits with it from now on
@@ -42,8 +44,8 @@ def main() -> int:
             line = input("> ")
         except (EOFError, KeyboardInterrupt):
             return 1
-        listed = _FAULTS.search(line)
-        faults = faults_in(listed[1]) if listed is not None else {}
+        match = _FAULTS.search(line)
+        faults = faults_in(match[1]) if match is not None else {}
         if "silent" in faults:
             time.sleep(3600)
         time.sleep(float(faults.get("think", "0")))

@@ -1,25 +1,25 @@
 """
-A stand-in of Kiro CLI's full-screen interface, with faults on demand.
+A stand-in for Kiro CLI's full-screen interface, with faults on demand.
 
-It draws what Kiro draws: its lower rows again and again, in synchronized
-updates, lines cut at the terminal's width, a composer whose hint says idle or
-busy.  It reads keys all the time: a paste is text, Enter submits, Escape
-cancels, Ctrl-U empties the composer.  When its rows do not fit on the terminal,
-it erases all and draws anew.
+It draws as Kiro does: it redraws its lower rows in synchronized updates, cuts lines at
+the terminal's width, and has a composer whose hint shows whether it is idle or busy.
+It reads keys all the time: a paste is text, Enter submits, Escape cancels, Ctrl-U
+empties the composer.  When its rows do not fit on the terminal, it erases everything
+and draws it again.
 
-It answers as `tests.fakekiro` does, and takes the same faults in a prompt.
-Those of the whole session stand in ``FAKEKIRO``:
+It answers as `tests.fakekiro` does, and has the same faults in a prompt.  Those of the
+whole session are in ``FAKEKIRO``:
 
     style=bullet    answers begin with a bullet, as from 2.27 on
-    early           show the idle sign 50 ms before the last of an answer
-    unwrapped       let the terminal's edge cut long lines
+    early           show the idle hint 50 ms before the end of an answer
+    unwrapped       leave it to the terminal to wrap long lines
     plain           make no synchronized updates
     alternate       draw on the alternate screen
-    signs=title     say idle and busy in the window's title; or state, by OSC 7501
+    signs=title     report idle and busy in the window's title; with state, by OSC 7501
     restore         put a cancelled prompt back into the composer
-    journal         keep a journal below $HOME; or damaged, a wrong one
-    clear=C         new (say so in other words), or none
-    consent         ask at the start whether all tools are to be trusted
+    journal         keep a journal below $HOME; with damaged, an invalid one
+    clear=C         new (confirm it in other words), or none (do not confirm it)
+    consent         ask at the start whether to trust all tools
     slow=S, mute, broken, stubborn      as in tests.fakekiro
 """
 
@@ -62,13 +62,13 @@ _FRAME = 0.08
 
 class Cancelled(Exception):
     """
-    Escape was pressed in a turn.
+    Raised when Escape is pressed in a turn.
     """
 
 
 class FakeTui:
     """
-    The program, on the terminal at descriptor 0.
+    Act as Kiro, on the terminal at descriptor 0.
     """
 
     def __init__(self, faults: Mapping[str, str]) -> None:
@@ -102,13 +102,13 @@ class FakeTui:
         if self._menu is not None:
             question, choices, at = self._menu
             lines += [f" {question}", ""]
-            lines += [f" {'❯' if n == at else ' '} {each}" for n, each in enumerate(choices)]
+            lines += [f" {'❯' if n == at else ' '} {text}" for n, text in enumerate(choices)]
             return [*lines, "─" * self._columns, " ESC to close | Tab to edit"]
         hint = _BUSY if self._is_busy else _IDLE
         if self._session.get("signs"):
             hint = "type here"
-        shown = self._composer.split("\n")
-        composer = f" {hint}" if not self._composer else f" {len(shown)} lines ▸ "
+        line_count = self._composer.count("\n") + 1
+        composer = f" {hint}" if not self._composer else f" {line_count} lines ▸ "
         return [*lines, f"Kiro · auto · {self._status}", "", composer]
 
     def _wrapped(self, line: str) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ class FakeTui:
 
     def draw(self) -> None:
         """
-        Draw what is new, as one synchronized update.
+        Draw the rows that have changed, as one synchronized update.
         """
         rows = [row for line in self._lines() for row in self._wrapped(line)]
         same = 0
@@ -125,7 +125,7 @@ class FakeTui:
                 break
             same += 1
         if same == len(rows) == len(self._drawn):
-            self._say_signs()
+            self._report_state()
             return
         up = len(self._drawn) - 1 - same
         if up >= self._rows - 1 or len(rows) - same >= self._rows:
@@ -140,9 +140,9 @@ class FakeTui:
         if "plain" not in self._session:
             frame = f"\x1b[?2026h{frame}\x1b[?2026l\x1b[?25l"
         self._write(frame)
-        self._say_signs()
+        self._report_state()
 
-    def _say_signs(self) -> None:
+    def _report_state(self) -> None:
         if self._menu is not None:
             title, state = "✋ Action required", "asking"
         elif self._is_busy:
@@ -159,7 +159,7 @@ class FakeTui:
 
     def _keys(self, seconds: float | None) -> list[re.Match[str]]:
         """
-        The keys pressed within `seconds`; None waits for ever.
+        Return the keys pressed within `seconds`; None waits for ever.
         """
         if not select.select([0], [], [], seconds)[0]:
             return []
@@ -172,7 +172,7 @@ class FakeTui:
 
     def pause(self, seconds: float) -> None:
         """
-        Wait in a turn; Escape cancels it.
+        Wait in a turn, and raise `Cancelled` at Escape.
         """
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
@@ -184,7 +184,7 @@ class FakeTui:
 
     def choose(self, question: str, choices: tuple[str, ...]) -> int:
         """
-        Which of `choices` is taken.
+        Show a menu, and return the number of the choice that is taken, from 0.
         """
         at = 0
         while True:
@@ -201,7 +201,7 @@ class FakeTui:
 
     def run(self) -> int:
         """
-        Talk until told to quit; the exit status.
+        Converse until a command or a key quits, and return the exit status.
         """
         if "alternate" in self._session:
             self._write("\x1b[?1049h")
@@ -219,7 +219,7 @@ class FakeTui:
                 elif key["key"] in ("\x03", "\x04"):
                     return 0
                 elif key["key"] == "\r":
-                    self.draw()  # the composer, filled
+                    self.draw()  # shows the composer with its text
                     text, self._composer = self._composer, ""
                     if text.strip():
                         self._submit(text)
@@ -236,8 +236,8 @@ class FakeTui:
         if text.startswith("/"):
             self._command(text.strip())
             return
-        listed = _FAULTS.search(text)
-        faults = faults_in(listed[1]) if listed is not None else {}
+        match = _FAULTS.search(text)
+        faults = faults_in(match[1]) if match is not None else {}
         self._status = ""
         self._log += ["─" * self._columns, *(f"  {line}" for line in text.split("\n")), ""]
         self._is_busy, self._spinning = True, "⠀ Thinking... (esc to cancel)"
@@ -257,11 +257,11 @@ class FakeTui:
         if line == "/quit":
             sys.exit(0)
         if line == "/clear":
-            how = self._session.get("clear")
+            mode = self._session.get("clear")
             self._remembered = 0
             self._journal = self._journal.with_name(f"{uuid.uuid4()}.jsonl")
-            if how != "none":
-                self._status = "New session started" if how == "new" else "Conversation cleared"
+            if mode != "none":
+                self._status = "New session started" if mode == "new" else "Conversation cleared"
 
     def _turn(self, text: str, faults: Mapping[str, str]) -> None:
         if "orphan" in faults:
@@ -287,26 +287,25 @@ class FakeTui:
             self._log += ["↓ Shell date", ""]
             if self.choose("shell requires approval", _APPROVAL) == len(_APPROVAL) - 1:
                 self._log += ["Tool denied.", ""]
-        said = answer_text(text, faults, self._remembered)
-        self._say(said, faults)
+        self._print_answer(answer_text(text, faults, self._remembered))
 
-    def _say(self, said: str, faults: Mapping[str, str]) -> None:
-        lines = [line for line in said.split("\n") if not line.startswith("```")]
+    def _print_answer(self, answer: str) -> None:
+        lines = [line for line in answer.split("\n") if not line.startswith("```")]
         first = "• " if self._session.get("style") == "bullet" else "  "
-        shown = [(first if n == 0 else "  ") + line for n, line in enumerate(lines)]
+        lines = [(first if n == 0 else "  ") + line for n, line in enumerate(lines)]
         before = list(self._log)
-        steps = (1,) if len(shown) < 4 else (len(shown) // 3, 2 * len(shown) // 3, len(shown))
+        steps = (1,) if len(lines) < 4 else (len(lines) // 3, 2 * len(lines) // 3, len(lines))
         for step in steps:
-            self._log = [*before, *shown[:step], ""]
+            self._log = [*before, *lines[:step], ""]
             self.draw()
             self.pause(0.005)
         if "early" in self._session:
-            self._log = [*before, *shown[:1], ""]
+            self._log = [*before, *lines[:1], ""]
             self._is_busy = False
             self.draw()
             time.sleep(0.05)
-        self._log = [*before, *shown, ""]
-        self._write_journal("AssistantMessage", said)
+        self._log = [*before, *lines, ""]
+        self._write_journal("AssistantMessage", answer)
 
     def _think(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -331,16 +330,16 @@ class FakeTui:
 @lru_cache(maxsize=10_000)
 def wrapped(line: str, columns: int) -> tuple[str, ...]:
     """
-    `line` in rows, cut between words where that can be.
+    Return the rows of `line`, cut between words if possible.
     """
     if line.isascii() and len(line) <= columns:
         return (line,)
     rows = [""]
     left = columns
     for word in re.findall(" *[^ ]+| +", line):
-        clusters = [(each, _width(each)) for each in _CLUSTER.findall(word)]
+        clusters = [(cluster, _width(cluster)) for cluster in _CLUSTER.findall(word)]
         if sum(width for _, width in clusters) > left:
-            clusters = [each for each in clusters if each[0] != " "]
+            clusters = [(cluster, width) for cluster, width in clusters if cluster != " "]
             rows.append("  ")
             left = columns - 2
         for cluster, width in clusters:
@@ -355,27 +354,27 @@ def wrapped(line: str, columns: int) -> tuple[str, ...]:
 @lru_cache(maxsize=10_000)
 def _width(cluster: str) -> int:
     """
-    The columns that a character takes, with what belongs to it.
+    Return how many columns a character takes, with its combining characters.
     """
     width = max(0, wcwidth(cluster[0]))
     return 2 if width == 1 and cluster[1:2] == "\ufe0f" else width
 
 
-def raw(then: Callable[[], int]) -> int:
+def run_in_raw_mode(function: Callable[[], int]) -> int:
     """
-    Do `then` with the terminal in raw mode.
+    Call `function` with the terminal in raw mode, and return its result.
     """
     before = termios.tcgetattr(0)
     tty.setraw(0)
     try:
-        return then()
+        return function()
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
 def main(arguments: list[str]) -> int:
     """
-    Be `kiro-cli` 3 with these arguments.
+    Act as `kiro-cli` 3 with these arguments, and return the exit status.
     """
     version = os.environ.get("FAKEKIRO_VERSION", "3.0.1")
     if arguments[:1] == ["--version"]:
@@ -392,7 +391,7 @@ def main(arguments: list[str]) -> int:
         ignore(signal.SIGTERM, signal.SIGHUP)
     time.sleep(3600 if "mute" in faults else float(faults.get("slow", "0")))
     try:
-        return raw(FakeTui(faults).run)
+        return run_in_raw_mode(FakeTui(faults).run)
     except OSError:
         return 1  # the terminal is gone
 

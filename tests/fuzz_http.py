@@ -1,10 +1,9 @@
 """
-Hostile bytes for the door: ``python -m tests.fuzz_http CASES [SEED]``.
+Send hostile bytes to a server: ``python -m tests.fuzz_http CASES [SEED]``.
 
-Each case is one connection to a server with the built-in agent: a request that
-was right before some of its parts were replaced, its bytes flipped or cut.
-Whatever it was, the client must be answered in JSON and never with a fault of the
-server, within a bounded time.
+Each case is one connection to a server with the offline agent.  It sends a valid request
+after some of its parts were replaced, or bytes changed or removed.  Whatever it sends,
+the client must get an answer in JSON within a bounded time, and never a server error.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ from twisted.python.failure import Failure
 
 from tests.programs import Program, environment
 
-#: Connections at a time.
-_TOGETHER = 40
+#: How many connections are open at a time.
+_MAX_CONNECTIONS = 40
 
-#: Seconds after which an answer will not come; the server gives up long before.
-_PATIENCE = 30
+#: Seconds to wait for an answer; the server closes a connection long before.
+_TIMEOUT = 30
 
-#: For the server: slow clients are cut off soon.
+#: Flags of the server, which make it reject slow clients soon.
 OPTIONS = ("--receive-timeout", "1", "--max-body", "20k", "--request-timeout", "5")
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
@@ -57,12 +56,12 @@ _PATHS = [
     b"/v1//chat/completions", b"/v1/../kiro", b"/%76%31/models", b"/v1/chat/completions?n=2",
 ]  # fmt: skip
 
-#: What can be read.
-_READ = [b"/health", b"/ready", b"/kiro", b"/operator/queue", b"/jobs", b"/jobs/nothing",
+#: Paths that answer GET.
+_GET_PATHS = [b"/health", b"/ready", b"/kiro", b"/operator/queue", b"/jobs", b"/jobs/nothing",
          b"/v1/models", b"/v1/models/offline"]  # fmt: skip
 
-#: What can be asked, each with a body that is right.
-_ASKED = [
+#: Paths that answer POST, each with a valid body.
+_POST_REQUESTS = [
     (b"/kiro/generate-story", b'{"idea": "Export the list"}'),
     (b"/v1/chat/completions",
      b'{"model": "default", "messages": [{"role": "user", "content": "Hi"}]}'),
@@ -102,7 +101,7 @@ _BODIES = [
     b'{"story": {"title": 5}}', b"x" * 30000, b"\x1f\x8b\x08\x00", b"--x\r\n\r\n--x--", b"a=b&a=b",
     b'{"idea": "x", "idea": 5}', b'{"idea": "\\u0000\\u001b[201~\\r"}',
     b'{"idea": "x", "components": {}}', b'{"\\ud800": "\\udfff", "idea": "y"}',
-    *(b'{"model": "default", "messages": ' + each + b"}" for each in (
+    *(b'{"model": "default", "messages": ' + members + b"}" for members in (
         b"5", b"[]", b"[[]]", b'[{"role": "\\ud800"}]', b'[{"role": "user", "content": "\\ud800"}]',
         b'[{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": []}]}]',
         b'[{"role": "assistant", "tool_calls": {}}]', b'[{"role": "tool", "content": ""}]',
@@ -127,86 +126,88 @@ _SIZES = [
 ]  # fmt: skip
 
 
-def case(chance: Random) -> list[bytes]:
+def case(rng: Random) -> list[bytes]:
     """
-    What one client sends, in pieces.
+    Return what one client sends, in pieces.
     """
     method, version = b"POST", b"HTTP/1.1"
-    path, body = chance.choice(_ASKED)
+    path, body = rng.choice(_POST_REQUESTS)
     headers = [b"Host: localhost", b"Content-Type: application/json"]
-    if chance.random() < 0.7:
+    if rng.random() < 0.7:
         headers.append(b"Connection: close")
-    if chance.random() < 0.3:
-        method, path, body = b"GET", chance.choice(_READ), b""
-    if chance.random() < 0.2:
-        method = chance.choice(_METHODS)
-    if chance.random() < 0.3:
-        path = chance.choice(_PATHS)
-    if chance.random() < 0.05:
-        version = chance.choice(
+    if rng.random() < 0.3:
+        method, path, body = b"GET", rng.choice(_GET_PATHS), b""
+    if rng.random() < 0.2:
+        method = rng.choice(_METHODS)
+    if rng.random() < 0.3:
+        path = rng.choice(_PATHS)
+    if rng.random() < 0.05:
+        version = rng.choice(
             [b"HTTP/1.0", b"HTTP/0.9", b"HTTP/2.0", b"", b"http/1.1", b"HTTP/1.1 x"]
         )
-    if chance.random() < 0.4:
-        body = chance.choice(_BODIES)
-    for _ in range(chance.choice([0, 0, 1, 1, 2, 3])):
-        headers.insert(chance.randrange(len(headers) + 1), chance.choice(_HEADERS))
-    if chance.random() < 0.05:
-        headers.pop(chance.randrange(len(headers)))
-    if chance.random() < 0.03:
-        headers += [b"X-%d: y" % number for number in range(chance.randrange(400, 700))]
-    if chance.random() < 0.2:
+    if rng.random() < 0.4:
+        body = rng.choice(_BODIES)
+    for _ in range(rng.choice([0, 0, 1, 1, 2, 3])):
+        headers.insert(rng.randrange(len(headers) + 1), rng.choice(_HEADERS))
+    if rng.random() < 0.05:
+        headers.pop(rng.randrange(len(headers)))
+    if rng.random() < 0.03:
+        headers += [b"X-%d: y" % number for number in range(rng.randrange(400, 700))]
+    if rng.random() < 0.2:
         headers.append(b"Transfer-Encoding: chunked")
-        body = _chunked(chance, body)
-    elif body or chance.random() < 0.5:
+        body = _chunked(rng, body)
+    elif body or rng.random() < 0.5:
         headers.append(b"Content-Length: %d" % len(body))
-    end = chance.choice([b"\r\n"] * 9 + [b"\n"])
-    sent = end.join([b" ".join([method, path, version]), *headers, b"", body])
-    if chance.random() < 0.2:
-        sent = _spoilt(chance, sent)
-    if chance.random() < 0.1:
-        sent += chance.choice([sent, b"\r\n", chance.randbytes(50)])
-    if chance.random() < 0.05:
-        sent = sent[: chance.randrange(1, len(sent) + 1)]
-    at = chance.randrange(len(sent)) if chance.random() < 0.3 else 0
-    return [piece for piece in (sent[:at], sent[at:]) if piece]
+    end = rng.choice([b"\r\n"] * 9 + [b"\n"])
+    request = end.join([b" ".join([method, path, version]), *headers, b"", body])
+    if rng.random() < 0.2:
+        request = _corrupt(rng, request)
+    if rng.random() < 0.1:
+        request += rng.choice([request, b"\r\n", rng.randbytes(50)])
+    if rng.random() < 0.05:
+        request = request[: rng.randrange(1, len(request) + 1)]
+    at = rng.randrange(len(request)) if rng.random() < 0.3 else 0
+    return [piece for piece in (request[:at], request[at:]) if piece]
 
 
-def _chunked(chance: Random, body: bytes) -> bytes:
-    found = b""
+def _chunked(rng: Random, body: bytes) -> bytes:
+    encoded = b""
     while body:
-        part, body = body[: (size := chance.choice([1, 5, 100, 9000]))], body[size:]
-        shown = b"%x" % len(part) if chance.random() < 0.95 else chance.choice(_SIZES)
-        found += shown + b"\r\n" + part + (b"\r\n" if chance.random() < 0.98 else b"")
-    trailer = chance.choice([b""] * 5 + [b"X: y\r\n", b"nonsense\r\n", b"X: " + b"y" * 70000])
-    return found + (b"0\r\n" + trailer + b"\r\n" if chance.random() < 0.95 else b"")
+        part, body = body[: (size := rng.choice([1, 5, 100, 9000]))], body[size:]
+        size_line = b"%x" % len(part) if rng.random() < 0.95 else rng.choice(_SIZES)
+        encoded += size_line + b"\r\n" + part + (b"\r\n" if rng.random() < 0.98 else b"")
+    trailer = rng.choice([b""] * 5 + [b"X: y\r\n", b"nonsense\r\n", b"X: " + b"y" * 70000])
+    return encoded + (b"0\r\n" + trailer + b"\r\n" if rng.random() < 0.95 else b"")
 
 
-def _spoilt(chance: Random, sent: bytes) -> bytes:
-    changed = bytearray(sent)
-    for _ in range(chance.choice([1, 2, 10])):
-        at = chance.randrange(len(changed))
-        match chance.randrange(3):
+def _corrupt(rng: Random, request: bytes) -> bytes:
+    changed = bytearray(request)
+    for _ in range(rng.choice([1, 2, 10])):
+        at = rng.randrange(len(changed))
+        match rng.randrange(3):
             case 0:
-                changed[at] = chance.randrange(256)
+                changed[at] = rng.randrange(256)
             case 1:
-                changed[at:at] = chance.randbytes(chance.choice([1, 4]))
+                changed[at:at] = rng.randbytes(rng.choice([1, 4]))
             case _ if len(changed) > 5:
                 del changed[at : at + 4]
     return bytes(changed)
 
 
 @define(eq=False)
-class Hostile(Protocol):
+class HostileClient(Protocol):
     """
-    Sends `pieces`, and reads until it is answered or cut off.
+    Send bytes, and read until the response is complete or the connection is closed.
 
     Attributes:
-        ended: fires then.
-        closed: fires when the connection is closed.
+        pieces: What to send, each piece in a segment of its own.
+        received: What the server has sent so far.
+        ended: Fires when the response is complete or the connection is closed.
+        closed: Fires when the connection is closed.
     """
 
     pieces: list[bytes]
-    got: bytes = b""
+    received: bytes = b""
     ended: Deferred[None] = field(factory=Deferred)
     closed: Deferred[None] = field(factory=Deferred)
 
@@ -216,11 +217,11 @@ class Hostile(Protocol):
     def _send(self) -> None:
         if self.transport is not None and self.pieces and not self.ended.called:
             self.transport.write(self.pieces.pop(0))
-            # The rest in another segment.
+            # The next piece goes into another segment.
             real.callLater(0, self._send)
 
     def dataReceived(self, data: bytes) -> None:
-        self.got += data
+        self.received += data
         if not self.ended.called and self.answer() is not None:
             assert self.transport is not None
             self.ended.callback(None)
@@ -233,9 +234,9 @@ class Hostile(Protocol):
 
     def answer(self) -> tuple[int, bytes, bytes] | None:
         """
-        The status, the head and the body of the response, where it is there as a whole.
+        Return the status, head and body of the response, or None until it is complete.
         """
-        rest = self.got
+        rest = self.received
         while rest.startswith(b"HTTP/1.1 100"):
             rest = rest.partition(b"\r\n\r\n")[2]
         head, blank, body = rest.partition(b"\r\n\r\n")
@@ -249,32 +250,40 @@ class Hostile(Protocol):
 
 async def fuzz(port: int, cases: int, seed: int) -> tuple[Counter[int], list[str]]:
     """
-    How often the server on `port` answered with which status (0: it closed the
-    connection), and what it did wrong.
-    """
-    chance, found, wrong = Random(seed), Counter[int](), list[str]()
-    turn = DeferredSemaphore(_TOGETHER)
+    Send hostile bytes to a server on loopback, and check its responses.
 
-    async def one(pieces: list[bytes]) -> None:
-        sent = b"".join(pieces)
-        client = Hostile(pieces)
+    Args:
+        port: The server's port.
+        cases: How many connections to make.
+        seed: Chooses the bytes.
+
+    Returns:
+        How often each status was answered (0: the connection was closed instead), and a
+        description of each response that is wrong.
+    """
+    rng, statuses, problems = Random(seed), Counter[int](), list[str]()
+    semaphore = DeferredSemaphore(_MAX_CONNECTIONS)
+
+    async def run_case(pieces: list[bytes]) -> None:
+        request = b"".join(pieces)
+        client = HostileClient(pieces)
         await connectProtocol(TCP4ClientEndpoint(real, "127.0.0.1", port), client)
-        alarm = real.callLater(_PATIENCE, client.ended.errback, TimeoutError())
+        alarm = real.callLater(_TIMEOUT, client.ended.errback, TimeoutError())
         try:
             await client.ended
         except TimeoutError:
-            wrong.append(f"hangs: {sent[:500]!r}")
+            problems.append(f"hangs: {request[:500]!r}")
             return
         alarm.cancel()
         answer = client.answer()
-        found[answer[0] if answer else 0] += 1
+        statuses[answer[0] if answer else 0] += 1
         problem = _problem(answer)
         if problem:
-            wrong.append(f"{problem}: {sent[:500]!r} -> {client.got[:300]!r}")
+            problems.append(f"{problem}: {request[:500]!r} -> {client.received[:300]!r}")
 
-    drawn = [case(chance) for _ in range(cases)]
-    await gatherResults([turn.run(one, pieces) for pieces in drawn])
-    return found, wrong
+    drawn = [case(rng) for _ in range(cases)]
+    await gatherResults([semaphore.run(run_case, pieces) for pieces in drawn])
+    return statuses, problems
 
 
 def _problem(answer: tuple[int, bytes, bytes] | None) -> str | None:
@@ -282,18 +291,19 @@ def _problem(answer: tuple[int, bytes, bytes] | None) -> str | None:
         return "not answered"
     status, head, body = answer
     if status >= 500 and status != 503:
-        return "a fault"
+        return "server error"
     if b"X-Content-Type-Options: nosniff" not in head:
-        return "without the standing headers"
+        return "without the security headers"
     if status >= 400 and body:
         try:
-            said = json.loads(body)
+            payload = json.loads(body)
         except ValueError:
             return "no JSON"
-        if isinstance(said.get("error"), dict):
-            # As OpenAI has it.
-            said = {"error": said["error"].get("message"), "code": said["error"].get("code")}
-        if not isinstance(said.get("error"), str) or not isinstance(said.get("code"), str):
+        error = payload.get("error")
+        if isinstance(error, dict):
+            # This is the format of OpenAI's API.
+            payload = {"error": error.get("message"), "code": error.get("code")}
+        if not isinstance(payload.get("error"), str) or not isinstance(payload.get("code"), str):
             return "no error or no code"
     return None
 
@@ -309,17 +319,17 @@ async def _main(cases: int, seed: int) -> None:
         server.start(real, arguments, environment(), Path(folder))
         port = int((await server.says(r"listening on .*port=(\d+)"))[1])
         await server.says("worker2: ready")
-        found, wrong = await fuzz(port, cases, seed)
+        statuses, problems = await fuzz(port, cases, seed)
         url = f"http://127.0.0.1:{port}/kiro/generate-story"
-        good = await treq.post(url, json={"idea": "Export the list"}, persistent=False)
+        last = await treq.post(url, json={"idea": "Export the list"}, persistent=False)
         await server.signal("TERM")
-    print(f"{cases} cases, seed {seed}: {dict(sorted(found.items()))}; then {good.code}")
-    print(*wrong[:20], sep="\n")
+    print(f"{cases} cases, seed {seed}: {dict(sorted(statuses.items()))}; then {last.code}")
+    print(*problems[:20], sep="\n")
     if "Traceback" in server.output:
         print(server.output[server.output.index("Traceback") :][:3000])
-    raise SystemExit(bool(wrong) or good.code != 200 or "Traceback" in server.output)
+    raise SystemExit(bool(problems) or last.code != 200 or "Traceback" in server.output)
 
 
 if __name__ == "__main__":
-    numbers = [int(each) for each in sys.argv[1:]]
+    numbers = [int(argument) for argument in sys.argv[1:]]
     react(lambda _: Deferred.fromCoroutine(_main(*(numbers + [10_000, 1][len(numbers) :]))))

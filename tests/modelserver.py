@@ -1,18 +1,19 @@
 """
-A model server on loopback, for agents that are real: it speaks OpenAI's chat
-completions and responses and Google's generateContent, and answers a prompt as
-the stand-ins do.
+A model server on loopback, for tests with real agents.
 
-Agents wrap a prompt in words of their own (reminders, the environment), and ask
-for more than answers (titles, the next speaker): a prompt is the last message
-of the user that looks like one of ours, and whatever asks for something else is
-given a few words.  A prompt may say::
+It speaks OpenAI's chat completions and responses and Google's generateContent, and
+answers a prompt as the stand-ins for agents do.
+
+Agents add text of their own to a prompt (reminders, the environment), and also ask for
+other things than answers (titles, the next speaker).  The prompt is the last message of
+the user that looks like one of kiroworkers; a request without one is answered with a
+few words.  A prompt may contain::
 
     [[silent]]    begin an answer and never end it
-    [[tool]]      call a tool first: a command that leaves the file ``pwned``
+    [[tool]]      first call a tool: a command that creates the file ``pwned``
 
-``python -m tests.modelserver PORT`` runs it for trying an agent by hand, and prints
-the port and each request.
+To try an agent by hand, run ``python -m tests.modelserver PORT``: it prints the port and
+each request.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from twisted.web.server import NOT_DONE_YET, Site
 
 from tests.fakeline import answer_line
 
-#: What only prompts of ours hold.
+#: Matches only in prompts of kiroworkers.
 _PROMPT = re.compile(r"\bTask: [\w-]+|\[\[\w+")
-#: What only requests for a title hold, in the system's words or the user's.
+#: Matches only in requests for a title, in a system message or a user's.
 _TITLE = re.compile(r"\btitle generator\b|\bGenerate a title\b|\bconcise title\b", re.IGNORECASE)
 
 #: How many characters a piece of a streamed answer has.
@@ -54,8 +55,11 @@ Json = Mapping[str, Any]
 @frozen
 class Message:
     """
-    One message: who speaks (`system`, `user`, `assistant`, or `tool` for what a
-    tool gave), and the text.
+    Hold one message of a conversation.
+
+    Attributes:
+        role: `system`, `user`, `assistant`, or `tool` for the result of a tool.
+        text: The message's text.
     """
 
     role: str
@@ -63,102 +67,105 @@ class Message:
 
 
 @frozen
-class Asked:
+class ModelRequest:
     """
-    A request, whatever its protocol.
+    Hold a request, whatever its protocol.
 
     Attributes:
-        tools: the names of the tools that may be called.
-        form: does it ask for JSON of a form of the agent's own?
+        messages: The conversation, oldest message first.
+        tools: The names of the tools that may be called.
+        stream: Whether the response is to be a stream of events.
+        structured: Whether the agent asks for JSON with a schema of its own.
     """
 
     messages: list[Message]
     tools: list[str] = field(factory=list)
     stream: bool = True
-    form: bool = False
+    structured: bool = False
 
     @property
     def prompts(self) -> list[str]:
         """
-        The prompts of ours in the conversation, the last of them to be answered;
-        none where the agent asks for something else.
+        Return the prompts of kiroworkers in the conversation; the last is to be answered.
+
+        There is none if the agent asks for something else.
         """
-        said = [each.text for each in self.messages if each.role in ("user", "system")]
-        if self.form or any(map(_TITLE.search, said)):
+        texts = [message.text for message in self.messages if message.role in ("user", "system")]
+        if self.structured or any(map(_TITLE.search, texts)):
             return []
-        prompts = [each.text for each in self.messages if each.role == "user"]
-        return [each for each in prompts if _PROMPT.search(each)]
+        prompts = [message.text for message in self.messages if message.role == "user"]
+        return [prompt for prompt in prompts if _PROMPT.search(prompt)]
 
     @property
     def results(self) -> list[str]:
         """
-        What tools gave since the last message of the user's.
+        Return the results of tools since the last message of the user.
         """
-        found: list[str] = []
-        for each in reversed(self.messages):
-            if each.role == "user":
+        results: list[str] = []
+        for message in reversed(self.messages):
+            if message.role == "user":
                 break
-            if each.role == "tool":
-                found.append(each.text)
-        return found[::-1]
+            if message.role == "tool":
+                results.append(message.text)
+        return results[::-1]
 
     @property
     def tool(self) -> tuple[str, dict[str, Any]]:
         """
-        The tool that runs a command, and its arguments.
+        Return the name of the tool that runs a command, and its arguments.
         """
         return next((name, _TOOLS[name]) for name in self.tools if name in _TOOLS)
 
 
 def _text(content: Any) -> str:
     """
-    The text of a message's content: a string, or a list of parts.
+    Return the text of a message's content: a string, or a list of parts.
     """
     if isinstance(content, str):
         return content
-    return "\n".join(each["text"] for each in content or () if isinstance(each.get("text"), str))
+    return "\n".join(part["text"] for part in content or () if isinstance(part.get("text"), str))
 
 
 def _event(data: Json, name: str | None = None) -> bytes:
     """
-    One server-sent event.
+    Return one server-sent event.
     """
-    named = f"event: {name}\n" if name else ""
-    return f"{named}data: {json.dumps(data)}\n\n".encode()
+    name_line = f"event: {name}\n" if name else ""
+    return f"{name_line}data: {json.dumps(data)}\n\n".encode()
 
 
 class Protocol:
     """
-    How one protocol asks, and is answered.
+    Read the requests of one protocol and write its responses.
     """
 
-    def read(self, body: Json, path: str) -> Asked:
+    def read(self, body: Json, path: str) -> ModelRequest:
         """
-        What the request asks.
+        Read a request.
         """
         raise NotImplementedError
 
     def begin(self, text: str) -> bytes:
         """
-        The first events of a stream, which say `text`.
+        Return the first events of a stream, which contain `text`.
         """
         raise NotImplementedError
 
     def stream(self, text: str) -> Iterator[bytes]:
         """
-        All events of a stream that says `text`.
+        Yield all events of a stream that contains `text`.
         """
         raise NotImplementedError
 
     def call(self, name: str, arguments: Json) -> Iterator[bytes]:
         """
-        All events of a stream that calls a tool.
+        Yield all events of a stream that calls a tool.
         """
         raise NotImplementedError
 
     def whole(self, text: str) -> Json:
         """
-        The answer `text` in one piece.
+        Return the answer `text` as the body of a response that is not a stream.
         """
         raise NotImplementedError
 
@@ -170,13 +177,13 @@ def _pieces(text: str) -> Iterator[str]:
 
 class Completions(Protocol):
     """
-    ``POST /v1/chat/completions``.
+    Speak the protocol of ``POST /v1/chat/completions``.
     """
 
-    def read(self, body: Json, path: str) -> Asked:
-        return Asked(
-            [Message(each["role"], _text(each.get("content"))) for each in body["messages"]],
-            [each["function"]["name"] for each in body.get("tools") or ()],
+    def read(self, body: Json, path: str) -> ModelRequest:
+        return ModelRequest(
+            [Message(item["role"], _text(item.get("content"))) for item in body["messages"]],
+            [tool["function"]["name"] for tool in body.get("tools") or ()],
             body.get("stream", False),
             body.get("response_format", {}).get("type", "text") != "text",
         )
@@ -192,8 +199,8 @@ class Completions(Protocol):
 
     def call(self, name: str, arguments: Json) -> Iterator[bytes]:
         function = {"name": name, "arguments": json.dumps(arguments)}
-        called = {"index": 0, "id": "call_1", "type": "function", "function": function}
-        yield self._chunk({"role": "assistant", "tool_calls": [called]})
+        call = {"index": 0, "id": "call_1", "type": "function", "function": function}
+        yield self._chunk({"role": "assistant", "tool_calls": [call]})
         yield from self._end("tool_calls")
 
     def whole(self, text: str) -> Json:
@@ -216,21 +223,21 @@ class Completions(Protocol):
 
 class Responses(Protocol):
     """
-    ``POST /v1/responses``.
+    Speak the protocol of ``POST /v1/responses``.
     """
 
     _ROLES: ClassVar[Mapping[str, str]] = {"developer": "system"}
 
-    def read(self, body: Json, path: str) -> Asked:
+    def read(self, body: Json, path: str) -> ModelRequest:
         items = body["input"]
         if isinstance(items, str):
             items = [{"role": "user", "content": items}]
-        return Asked(
+        return ModelRequest(
             [
                 Message("system", str(body.get("instructions") or "")),
-                *(found for each in items if (found := self._message(each)) is not None),
+                *(message for item in items if (message := self._message(item)) is not None),
             ],
-            [each.get("name", "") for each in body.get("tools") or ()],
+            [tool.get("name", "") for tool in body.get("tools") or ()],
             body.get("stream", False),
             body.get("text", {}).get("format", {}).get("type", "text") != "text",
         )
@@ -246,37 +253,39 @@ class Responses(Protocol):
     def begin(self, text: str) -> bytes:
         events: list[Json] = [
             {"type": "response.created", "response": self._body([])},
-            {"type": "response.output_item.added", "output_index": 0, "item": self._said("")},
+            {"type": "response.output_item.added", "output_index": 0, "item": self._item("")},
             self._delta(text),
         ]
-        return b"".join(map(self._named, events))
+        return b"".join(map(self._named_event, events))
 
     def stream(self, text: str) -> Iterator[bytes]:
         yield self.begin("")
         for piece in _pieces(text):
-            yield self._named(self._delta(piece))
-        yield from self._end(self._said(text))
+            yield self._named_event(self._delta(piece))
+        yield from self._end(self._item(text))
 
     def call(self, name: str, arguments: Json) -> Iterator[bytes]:
-        yield self._named({"type": "response.created", "response": self._body([])})
-        called = {"name": name, "arguments": json.dumps(arguments), "call_id": "call_1"}
-        yield from self._end({"type": "function_call", "id": "fc_1", **called})
+        yield self._named_event({"type": "response.created", "response": self._body([])})
+        call = {"name": name, "arguments": json.dumps(arguments), "call_id": "call_1"}
+        yield from self._end({"type": "function_call", "id": "fc_1", **call})
 
     def whole(self, text: str) -> Json:
-        return self._body([self._said(text)])
+        return self._body([self._item(text)])
 
     def _end(self, item: Json) -> Iterator[bytes]:
-        yield self._named({"type": "response.output_item.done", "output_index": 0, "item": item})
-        yield self._named({"type": "response.completed", "response": self._body([item])})
+        yield self._named_event(
+            {"type": "response.output_item.done", "output_index": 0, "item": item}
+        )
+        yield self._named_event({"type": "response.completed", "response": self._body([item])})
 
-    def _named(self, event: Json) -> bytes:
+    def _named_event(self, event: Json) -> bytes:
         return _event(event, event["type"])
 
     def _delta(self, text: str) -> Json:
         at = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
         return {"type": "response.output_text.delta", **at, "delta": text}
 
-    def _said(self, text: str) -> Json:
+    def _item(self, text: str) -> Json:
         content = [{"type": "output_text", "text": text, "annotations": []}] if text else []
         return {"type": "message", "id": "msg_1", "role": "assistant", "content": content}
 
@@ -289,31 +298,31 @@ class Responses(Protocol):
 
 class Contents(Protocol):
     """
-    ``POST /v1beta/models/MODEL:generateContent`` and ``:streamGenerateContent``.
+    Speak the protocol of ``POST /v1beta/models/MODEL:generateContent`` and of its stream.
     """
 
     _ROLES: ClassVar[Mapping[str, str]] = {"model": "assistant"}
 
-    def read(self, body: Json, path: str) -> Asked:
-        form = body.get("generationConfig", {})
+    def read(self, body: Json, path: str) -> ModelRequest:
+        config = body.get("generationConfig", {})
         system = _text(body.get("systemInstruction", {}).get("parts"))
-        return Asked(
+        return ModelRequest(
             [
                 Message("system", system),
                 *map(self._message, body["contents"]),
             ],
             [
-                each["name"]
+                declaration["name"]
                 for tool in body.get("tools") or ()
-                for each in tool.get("functionDeclarations") or ()
+                for declaration in tool.get("functionDeclarations") or ()
             ],
             path.endswith(":streamGenerateContent"),
-            "responseMimeType" in form and form["responseMimeType"] != "text/plain",
+            "responseMimeType" in config and config["responseMimeType"] != "text/plain",
         )
 
     def _message(self, content: Json) -> Message:
         parts = content["parts"]
-        results = [each["functionResponse"] for each in parts if "functionResponse" in each]
+        results = [part["functionResponse"] for part in parts if "functionResponse" in part]
         if results:
             return Message("tool", json.dumps(results))
         role = content.get("role", "user")
@@ -353,63 +362,64 @@ def _protocol(path: str) -> Protocol | None:
 
 class FakeModel(Resource):
     """
-    The model behind all protocols.
-
-    Attributes:
-        conversations: for each answer so far, the prompts of ours that its
-            request held: one of them, where a conversation was fresh.
-        hung_up: how many answers nobody waited for any more.
-        begun, left: fire for each answer that never ends when it began, and when
-            nobody waited for it any more.
+    Answer the requests of all protocols.
 
     Args:
-        seen: called with the path and the body of each request.
+        on_request: Called with the path and the body of each request.
+
+    Attributes:
+        conversations: For each answer so far, the prompts of kiroworkers in its request:
+            a single one if the conversation was new.
+        begun: Gets an item when an answer that never ends has begun.
+        abandoned: Gets an item when the agent hangs up on such an answer.
     """
 
     isLeaf = True
 
-    def __init__(self, seen: Callable[[str, Json], object] = lambda path, body: None) -> None:
+    def __init__(self, on_request: Callable[[str, Json], object] = lambda path, body: None) -> None:
         super().__init__()
         self.conversations: list[list[str]] = []
-        self.hung_up = 0
         self.begun: DeferredQueue[None] = DeferredQueue()
-        self.left: DeferredQueue[None] = DeferredQueue()
-        self._seen = seen
+        self.abandoned: DeferredQueue[None] = DeferredQueue()
+        self._on_request = on_request
 
     def render_POST(self, request: Any) -> Any:
         """
-        Answer, in one piece or as a stream of events.
+        Answer a request, in one piece or as a stream of events.
         """
         path = request.path.decode()
         body = json.load(request.content)
-        self._seen(path, body)
+        self._on_request(path, body)
         if path.endswith(":countTokens"):
             return self._json(request, {"totalTokens": 1})
         protocol = _protocol(path)
         if protocol is None:
             request.setResponseCode(404)
             return self._json(request, {"error": {"message": f"there is no {path}"}})
-        asked = protocol.read(body, path)
-        prompts = asked.prompts
+        model_request = protocol.read(body, path)
+        prompts = model_request.prompts
         if not prompts:
-            return self._say(request, protocol, asked, "{}" if asked.form else "A few words")
-        prompt, results = prompts[-1], asked.results
+            text = "{}" if model_request.structured else "A few words"
+            return self._answer(request, protocol, model_request, text)
+        prompt, results = prompts[-1], model_request.results
         if not results:
             self.conversations.append(prompts)
         if "[[silent]]" in prompt:
-            request.notifyFinish().addErrback(self._count)
+            request.notifyFinish().addErrback(self._abandon)
             self._stream(request)
             request.write(protocol.begin("Well"))
             self.begun.put(None)
             return NOT_DONE_YET
         if "[[tool]]" in prompt and not results:
             self._stream(request)
-            return b"".join(protocol.call(*asked.tool))
-        said = answer_line(prompt)
-        return self._say(request, protocol, asked, "\n".join([*results, said]))
+            return b"".join(protocol.call(*model_request.tool))
+        text = "\n".join([*results, answer_line(prompt)])
+        return self._answer(request, protocol, model_request, text)
 
-    def _say(self, request: Any, protocol: Protocol, asked: Asked, text: str) -> Any:
-        if not asked.stream:
+    def _answer(
+        self, request: Any, protocol: Protocol, model_request: ModelRequest, text: str
+    ) -> Any:
+        if not model_request.stream:
             return self._json(request, protocol.whole(text))
         self._stream(request)
         for events in protocol.stream(text):
@@ -424,14 +434,13 @@ class FakeModel(Resource):
         request.setHeader(b"content-type", b"application/json")
         return json.dumps(body).encode()
 
-    def _count(self, _: object) -> None:
-        self.hung_up += 1
-        self.left.put(None)
+    def _abandon(self, _: object) -> None:
+        self.abandoned.put(None)
 
 
 def model_server(model: FakeModel) -> Site:
     """
-    What to listen with.
+    Return a site that serves `model`.
     """
     return Site(model)
 
@@ -442,13 +451,14 @@ def main(port: int) -> None:
     """
     from twisted.internet import reactor
 
-    def show(path: str, body: Json) -> None:
+    def print_request(path: str, body: Json) -> None:
         print(path, json.dumps(body), flush=True)
 
-    listening: Any = reactor
-    found = listening.listenTCP(port, model_server(FakeModel(show)), interface="127.0.0.1")
-    print(found.getHost().port, flush=True)
-    listening.run()
+    real: Any = reactor
+    site = model_server(FakeModel(print_request))
+    listener = real.listenTCP(port, site, interface="127.0.0.1")
+    print(listener.getHost().port, flush=True)
+    real.run()
 
 
 if __name__ == "__main__":

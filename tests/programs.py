@@ -1,5 +1,5 @@
 """
-Real programs for the tests: the stand-in under Kiro's name, and the server.
+Helpers that run real programs for the tests: servers, and stand-ins for agents.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 ROOT = Path(__file__).parents[1]
 
-#: The variables that the stand-ins read, for --pass-env.
+#: Matches the variables that the stand-ins read, for --pass-env.
 FAULTS = "FAKEKIRO*"
 
 
@@ -33,7 +33,7 @@ def environment(**changes: str) -> dict[str, str]:
     """
     Return this process's environment with `changes`, without the server's settings.
 
-    The checkout can be imported from any folder.
+    PYTHONPATH makes the checkout importable from any folder.
     """
     inherited = {
         name: value
@@ -45,21 +45,25 @@ def environment(**changes: str) -> dict[str, str]:
 
 def folder_outside(case: SynchronousTestCase) -> Path:
     """
-    Make a folder for `case` that is removed after it.
+    Return a new folder outside the checkout, which is removed after the test `case`.
 
-    Unlike that of `mktemp`, it is in no repository that git could take for the
-    test's own, and its path is short enough for a Unix socket, wherever the
-    checkout is.
+    Unlike a path from `mktemp`, it is not inside a git repository, and it is short
+    enough for a Unix socket, wherever the checkout is.
     """
     folder = Path(tempfile.mkdtemp(prefix="test-")).resolve()
-    # A session that is about to end may still write there.
+    # A session that is about to exit may still write to it.
     case.addCleanup(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 def install_fake_kiro(folder: Path, module: str = "tests.fakekiro", name: str = "kiro-cli") -> str:
     """
-    Put the stand-in into `folder` as `name`; a PATH that finds it first.
+    Install a stand-in for an agent, and return a PATH on which it comes first.
+
+    Args:
+        folder: The folder to install it in.
+        module: The Python module of the stand-in.
+        name: The name of the agent's program.
     """
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / name
@@ -71,7 +75,7 @@ def install_fake_kiro(folder: Path, module: str = "tests.fakekiro", name: str = 
 
 def git(folder: Path, *arguments: str) -> str:
     """
-    What git prints in `folder`.
+    Run git in `folder` and return its standard output.
     """
     command = ["git", *arguments]
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
@@ -79,7 +83,11 @@ def git(folder: Path, *arguments: str) -> str:
 
 def new_repository(folder: Path, files: Mapping[str, str]) -> Path:
     """
-    `folder`, as a repository of git's with one commit of these files.
+    Make `folder` a git repository with one commit of `files`, and return it.
+
+    Args:
+        folder: The folder, which need not exist.
+        files: The text of each file, by its path in the folder.
     """
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -94,15 +102,15 @@ def new_repository(folder: Path, files: Mapping[str, str]) -> Path:
 
 def variables_of(pid: int) -> dict[str, str]:
     """
-    The environment of the process `pid`.
+    Return the environment of the process `pid`.
     """
-    listed = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
-    return dict(each.split("=", 1) for each in listed if each)
+    entries = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(entry.split("=", 1) for entry in entries if entry)
 
 
 def alive(pid: int) -> bool:
     """
-    Is there a process `pid` that is more than a zombie?
+    Return whether the process `pid` exists and is not a zombie.
     """
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
@@ -113,30 +121,32 @@ def alive(pid: int) -> bool:
 
 def exits(reactor: Any, pid: int) -> Deferred[None]:
     """
-    Fires when the process `pid`, which need not be a child, has ended.
+    Return a Deferred that fires when the process `pid` has ended.
+
+    It need not be a child of this process.
     """
-    happened: Deferred[None] = Deferred()
+    ended: Deferred[None] = Deferred()
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
-        happened.callback(None)
-        return happened
+        ended.callback(None)
+        return ended
 
-    def ended() -> None:
+    def report_end() -> None:
         reader.close()
-        happened.callback(None)
+        ended.callback(None)
 
-    reader = _Reader(reactor, descriptor, ended)
-    return happened
+    reader = DescriptorReader(reactor, descriptor, report_end)
+    return ended
 
 
-class Typed:
+class TypedLines:
     """
-    What the sessions of a server were told, as it happens.
+    Collect the lines that a server's sessions submit to the stand-ins, as they arrive.
 
     Attributes:
-        path: for the stand-in's FAKEKIRO_LOG.
-        lines: every line that was submitted so far.
+        path: The named pipe that FAKEKIRO_LOG must name.
+        lines: The lines submitted so far.
     """
 
     def __init__(self, reactor: Any, path: Path) -> None:
@@ -145,37 +155,38 @@ class Typed:
         self.lines: list[str] = []
         self._rest = b""
         self._awaited: list[tuple[str, Deferred[None]]] = []
-        # Open for writing, too, so that it never ends.
+        # Opened for writing, too, so that reading never reaches an end.
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-        self._reader = _Reader(reactor, descriptor, self._read)
+        self._reader = DescriptorReader(reactor, descriptor, self._read)
         self.close = self._reader.close
 
-    def heard(self, text: str) -> Deferred[None]:
+    def wait_for(self, text: str) -> Deferred[None]:
         """
-        Fires when a prompt that holds `text` was submitted.
+        Return a Deferred that fires when a line that contains `text` was submitted.
         """
-        awaited: Deferred[None] = Deferred()
-        self._awaited.append((text, awaited))
-        self._look()
-        return awaited
+        submitted: Deferred[None] = Deferred()
+        self._awaited.append((text, submitted))
+        self._check()
+        return submitted
 
     def _read(self) -> None:
         data = self._rest + os.read(self._reader.fileno(), 65536)
         *lines, self._rest = data.split(b"\n")
         self.lines += map(json.loads, lines)
-        self._look()
+        self._check()
 
-    def _look(self) -> None:
-        for each in list(self._awaited):
-            if any(each[0] in line for line in self.lines):
-                self._awaited.remove(each)
-                each[1].callback(None)
+    def _check(self) -> None:
+        for awaited in list(self._awaited):
+            text, submitted = awaited
+            if any(text in line for line in self.lines):
+                self._awaited.remove(awaited)
+                submitted.callback(None)
 
 
 @implementer(IReadDescriptor)
-class _Reader:
+class DescriptorReader:
     """
-    Calls `read` whenever `descriptor` can be read.
+    Call `read` whenever `descriptor` is readable, until it is closed.
     """
 
     def __init__(self, reactor: Any, descriptor: int, read: Callable[[], None]) -> None:
@@ -205,10 +216,12 @@ class _Reader:
 
 class Program(ProcessProtocol):
     """
-    A program whose output is read by lines.
+    Run a Python program and search its output.
 
     Attributes:
-        ended: fires with the exit status, or with minus the signal's number.
+        output: Its standard output and standard error so far.
+        ended: Fires with the exit status, or with minus the number of the signal that
+            killed it.
     """
 
     def __init__(self) -> None:
@@ -232,24 +245,25 @@ class Program(ProcessProtocol):
 
     def says(self, pattern: str) -> Deferred[re.Match[str]]:
         """
-        Fires when the output so far, or to come, holds `pattern`; fails when
-        the program ends without.
+        Return a Deferred that fires with the first match of `pattern` in the output.
+
+        It fails if the program ends before its output contains a match.
         """
-        said: Deferred[re.Match[str]] = Deferred()
-        self._awaited.append((re.compile(pattern), said))
-        self._look()
-        return said
+        matched: Deferred[re.Match[str]] = Deferred()
+        self._awaited.append((re.compile(pattern), matched))
+        self._check()
+        return matched
 
     def type(self, text: str) -> None:
         """
-        Write `text` to its standard input.
+        Write `text` to the program's standard input.
         """
         assert self.transport is not None
         self.transport.write(text.encode())
 
     def signal(self, name: str) -> Deferred[int]:
         """
-        Send a signal, by name without SIG; fires when the program has ended.
+        Send a signal, named without SIG, and return `ended`.
         """
         assert self.transport is not None
         self.transport.signalProcess(name)
@@ -257,18 +271,19 @@ class Program(ProcessProtocol):
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         self.output += data.decode("utf-8", "replace")
-        self._look()
+        self._check()
 
     def processEnded(self, reason: Failure) -> None:
         value: Any = reason.value
         awaited, self._awaited = self._awaited, []
-        for pattern, said in awaited:
-            said.errback(RuntimeError(f"never said {pattern.pattern!r}: {self.output}"))
+        for pattern, matched in awaited:
+            matched.errback(RuntimeError(f"never printed {pattern.pattern!r}: {self.output}"))
         self.ended.callback(-value.signal if value.signal else value.exitCode or 0)
 
-    def _look(self) -> None:
-        for each in list(self._awaited):
-            match = each[0].search(self.output)
+    def _check(self) -> None:
+        for awaited in list(self._awaited):
+            pattern, matched = awaited
+            match = pattern.search(self.output)
             if match is not None:
-                self._awaited.remove(each)
-                each[1].callback(match)
+                self._awaited.remove(awaited)
+                matched.callback(match)

@@ -1,8 +1,8 @@
 """
-Real agents for the tests, and the model server that they ask.
+Helpers for tests with real agents, which ask a model server on loopback.
 
-They are looked for in the folder that AGENTS_BIN names, beside this Python, and
-on PATH; a test skips with a reason where its agent is not there.
+Agents are searched for in the folder that AGENTS_BIN names, beside this Python, and
+on PATH.  A test whose agent is not installed is skipped with a reason.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.modelserver import FakeModel, model_server
 from tests.programs import folder_outside
 from tests.servers import real
 
-#: How those agents are installed that npm has.
+#: How to install the agents from npm.
 NPM = "tests/agents/install.sh FOLDER, then AGENTS_BIN=FOLDER/node_modules/.bin"
 
 
@@ -37,61 +37,62 @@ def find_agent(name: str, install: str = NPM) -> str:
         SkipTest: The program is not installed.
     """
     folders = [os.environ.get("AGENTS_BIN", ""), str(Path(sys.executable).parent)]
-    path = os.pathsep.join([*filter(None, folders), os.environ.get("PATH", os.defpath)])
-    found = shutil.which(name, path=path)
-    if found is None:
+    search_path = os.pathsep.join([*filter(None, folders), os.environ.get("PATH", os.defpath)])
+    path = shutil.which(name, path=search_path)
+    if path is None:
         raise SkipTest(f"{name} is not installed: {install}")
-    return found
+    return path
 
 
-class Ending(WrappingFactory):
+class AbortableFactory(WrappingFactory):
     """
-    Ends its connections when it is told to: an agent that was killed need not
-    have been noticed.
+    Keep track of connections, so that a test can abort those that are left.
+
+    The server may not have noticed yet that an agent was killed.
     """
 
-    _ended: Deferred[None] | None = None
+    _aborted: Deferred[None] | None = None
 
-    def end(self) -> Deferred[None]:
+    def abort_connections(self) -> Deferred[None]:
         """
-        Fires when there is no connection any more.
+        Abort all connections; return a Deferred that fires when none is left.
         """
         if not self.protocols:
             return succeed(None)
-        ended: Deferred[None] = Deferred()
-        self._ended = ended
-        for each in list(self.protocols):
-            each.transport.abortConnection()
-        return ended
+        aborted: Deferred[None] = Deferred()
+        self._aborted = aborted
+        for protocol in list(self.protocols):
+            protocol.transport.abortConnection()
+        return aborted
 
     def unregisterProtocol(self, p: ProtocolWrapper) -> None:
         super().unregisterProtocol(p)
-        if self._ended is not None and not self.protocols:
-            ended, self._ended = self._ended, None
-            ended.callback(None)
+        if self._aborted is not None and not self.protocols:
+            aborted, self._aborted = self._aborted, None
+            aborted.callback(None)
 
 
 class ModelTestCase(TestCase):
     """
-    Runs a model server.
+    Run a model server for an agent.
 
     Attributes:
-        model: what it was asked.
+        model: The model, which records the prompts.
     """
 
     def start_model(self) -> str:
         """
-        Start it; its URL, without a path.
+        Start the model server and return its URL, without a path.
         """
         self.model = FakeModel()
-        factory = Ending(model_server(self.model))
+        factory = AbortableFactory(model_server(self.model))
         port: Any = real.listenTCP(0, factory, interface="127.0.0.1")
-        self.addCleanup(factory.end)
+        self.addCleanup(factory.abort_connections)
         self.addCleanup(port.stopListening)
         return f"http://127.0.0.1:{port.getHost().port}"
 
-    def folder_of_its_own(self) -> Path:
+    def make_folder(self) -> Path:
         """
-        A new folder, for an agent's settings or work.
+        Return a new folder for an agent's settings or work.
         """
         return folder_outside(self)

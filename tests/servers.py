@@ -1,5 +1,5 @@
 """
-Servers for the tests, started by twistd itself.
+The base class of the tests that start servers with twistd.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from twisted.trial.unittest import TestCase
 from tests.programs import (
     FAULTS,
     Program,
-    Typed,
+    TypedLines,
     environment,
     folder_outside,
     install_fake_kiro,
@@ -28,7 +28,14 @@ TWISTD = ["-c", "from twisted.scripts.twistd import run; run()"]
 
 class ServerTestCase(TestCase):
     """
-    Starts servers in a folder of the test's own, and ends them.
+    Start servers in a temporary folder, and stop them after the test.
+
+    Attributes:
+        folder: The folder, which is the servers' working directory.
+        path: The PATH of the servers, on which the stand-in for Kiro comes first.
+        typed: The lines that their sessions submit to the stand-ins.
+        server: The server that was started last.
+        base: Its URL, without a path.
     """
 
     timeout = 60
@@ -39,12 +46,17 @@ class ServerTestCase(TestCase):
     def setUp(self) -> None:
         self.folder = folder_outside(self)
         self.path = install_fake_kiro(self.folder / "bin")
-        self.typed = Typed(real, self.folder / "typed")
+        self.typed = TypedLines(real, self.folder / "typed")
         self.addCleanup(self.typed.close)
 
     def run_twistd(self, *options: str, background: bool = False, **env: Any) -> Program:
         """
-        Run twistd with the stand-in as Kiro.
+        Run twistd with the stand-in for Kiro.
+
+        Args:
+            *options: The server's flags.
+            background: Whether twistd daemonizes.
+            **env: Variables to add to its environment.
         """
         program = Program()
         command = (*TWISTD, "kiroworkers") if background else self.foreground
@@ -59,7 +71,9 @@ class ServerTestCase(TestCase):
 
     async def start(self, *options: str, workers: int = 2, **env: Any) -> Program:
         """
-        A server with all its workers ready, to be stopped after the test.
+        Start a server, wait until all its workers are ready, and return it.
+
+        The test stops it in the end.
         """
         usual = ("--port", "0", "--workers", str(workers), "--graceful-timeout", "0.1")
         options = (*usual, *options)
@@ -78,13 +92,13 @@ class ServerTestCase(TestCase):
 
     async def ask(self, task: str, body: Any, **kwargs: Any) -> tuple[Any, Any]:
         """
-        The response to a request to `task`, and its body.
+        Send `body` to `task`; return the response and its decoded JSON body.
         """
         return await self.fetch("POST", f"/kiro/{task}", json=body, **kwargs)
 
     def story(self, idea: str, **kwargs: Any) -> Deferred[tuple[Any, Any]]:
         """
-        A request for a story, under way.
+        Request a story; return a Deferred of the response and its decoded JSON body.
         """
         return Deferred.fromCoroutine(self.ask("generate-story", {"idea": idea}, **kwargs))
 

@@ -66,7 +66,7 @@ class ReadTests(SynchronousTestCase):
 
     def test_errors_name_the_flag(self) -> None:
         """
-        An invalid value is refused by the name of its flag, with the reason.
+        The error for an invalid value names its flag and gives the reason.
         """
         for flag, value, reason in [
             ("workers", "0", "at least 1"),
@@ -113,7 +113,7 @@ class ReadTests(SynchronousTestCase):
 
     def test_errors_name_the_variable(self) -> None:
         """
-        A value from the environment is refused by the variable's name.
+        The error for an invalid value from the environment names the variable.
         """
         with self.assertRaises(InvalidSetting) as raised:
             Settings.read({}, {"KIROWORKERS_BACKLOG": "-1"})
@@ -121,8 +121,8 @@ class ReadTests(SynchronousTestCase):
 
     def test_agents(self) -> None:
         """
-        Agents are a list, each with its number of workers or with --workers; a
-        dialect file may have an equals sign in its name.
+        Agents are a list, each with its own number of workers or that of --workers; the
+        name of a dialect file may contain an equals sign.
         """
         settings = Settings.read({"workers": "3"}, {"KIROWORKERS_AGENT": "kiro=1, q,./a=2.toml=4"})
         expected = (
@@ -159,8 +159,8 @@ class ReadTests(SynchronousTestCase):
 
     def test_hosts(self) -> None:
         """
-        Names and addresses of the server are a list; their ports and letter case
-        do not matter.
+        The names and addresses of --allow-host are a list, without ports and in lower
+        case.
         """
         listed = Settings.read(
             {"allow-host": "Kiro.Example.:8080, 10.0.0.5:1, ::1,[FE80::1]:80"}, {}
@@ -179,12 +179,12 @@ class ReadTests(SynchronousTestCase):
 
 class EnvironmentTests(SynchronousTestCase):
     """
-    Tests for who reads the environment.
+    Tests for which modules read the environment.
     """
 
-    def test_only_here(self) -> None:
+    def test_only_settings(self) -> None:
         """
-        In the server's process, no other module reads the environment.
+        In the server's process, only `kiroworkers.settings` reads the environment.
         """
         root = Path(kiroworkers.__file__).parent
         readers = {
@@ -202,9 +202,9 @@ class OptionTests(SynchronousTestCase):
     Tests for the table of options.
     """
 
-    def test_every_default_reads_as_itself(self) -> None:
+    def test_default_texts(self) -> None:
         """
-        Each default is shown as a text that, when it is given, means that default.
+        The text that is shown for a default is a valid value and means that default.
         """
         default = Settings()
         for option in options():

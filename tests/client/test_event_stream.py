@@ -54,12 +54,12 @@ class EventReaderTests(SynchronousTestCase):
         """
         Each byte of a long line is searched once, however small its pieces are.
         """
-        looked_at = 0
+        searched = 0
 
         class Counting:
             def split(self, data: bytes) -> list[bytes]:
-                nonlocal looked_at
-                looked_at += len(data)
+                nonlocal searched
+                searched += len(data)
                 return data.split(b"\n")
 
         self.patch(event_stream, "_LINE_END", Counting())
@@ -67,7 +67,7 @@ class EventReaderTests(SynchronousTestCase):
         self.assertEqual(
             read(*([b"data: "] + [b"a"] * 10_000 + [b"\n\n"])), [Event("message", text)]
         )
-        self.assertEqual(looked_at, len("data: ") + 10_000 + 2)
+        self.assertEqual(searched, len("data: ") + 10_000 + 2)
 
     def test_event(self) -> None:
         """
@@ -82,7 +82,7 @@ class EventReaderTests(SynchronousTestCase):
         """
         self.assertEqual(read(b"data:a\ndata:  b\ndata\n\n"), [Event("message", "a\n b\n")])
 
-    def test_left_out(self) -> None:
+    def test_ignored(self) -> None:
         """
         Comments, unknown fields and events without data are ignored; the name of an
         event does not carry over to the next.
@@ -106,7 +106,7 @@ class EventReaderTests(SynchronousTestCase):
                 for _ in range(9):
                     reader.feed(piece)
 
-    def test_limit_is_of_one_event(self) -> None:
+    def test_limit_per_event(self) -> None:
         """
         The limit applies to each event by itself, and not to comments.
         """
@@ -140,6 +140,6 @@ class EventReaderTests(SynchronousTestCase):
         Any stream has the same events however it is cut.
         """
         stream = b"".join(pieces)
-        places = [0, *sorted(cuts), len(stream)]
-        cut = [stream[a:b] for a, b in pairwise(places)]
+        bounds = [0, *sorted(cuts), len(stream)]
+        cut = [stream[start:end] for start, end in pairwise(bounds)]
         self.assertEqual(read(*cut), read(stream))

@@ -61,7 +61,8 @@ class RealServerTests(ServerTestCase):
 
     async def test_tasks(self) -> None:
         """
-        Each built-in task has a method, whose answer says how it came about.
+        Each built-in task has a method; its answer has the value, the agent, the worker
+        and the number of attempts.
         """
         kiro = await self.start_kiro()
         story = await kiro.generate_story("An idea", components=["Search"])
@@ -80,8 +81,8 @@ class RealServerTests(ServerTestCase):
         """
         kiro = await self.start_kiro()
         await kiro.generate_story("An idea", {"title": "the parent"}, ["the part"])
-        await self.typed.heard('"title":"the parent"')
-        await self.typed.heard("the part")
+        await self.typed.wait_for('"title":"the parent"')
+        await self.typed.wait_for("the part")
 
     async def test_server(self) -> None:
         """
@@ -110,7 +111,7 @@ class RealServerTests(ServerTestCase):
         """
         kiro = await self.start_kiro()
         first = self.story("the first [[silent]]")
-        await self.typed.heard("the first")
+        await self.typed.wait_for("the first")
         seen: list[Any] = []
 
         def record_event(event: Any) -> None:
@@ -144,7 +145,7 @@ class RealServerTests(ServerTestCase):
         for name, watch in (("one", None), ("another", ignore)):
             idea = f"{name} [[silent]]"
             pending = Deferred.fromCoroutine(kiro.generate_story(idea, watch=watch))
-            await self.typed.heard(idea)
+            await self.typed.wait_for(idea)
             pending.cancel()
             await self.assertFailure(pending, CancelledError)
             answer = await kiro.generate_story("the next")
@@ -208,7 +209,7 @@ class RealServerTests(ServerTestCase):
         # It may still be clearing.
         request = kiro.generate_story("the first [[silent]]", patience=50)
         first = Deferred.fromCoroutine(request)
-        await self.typed.heard("the first")
+        await self.typed.wait_for("the first")
         for watch in (None, ignore):
             error = await self.error_of(kiro.generate_story("in vain", watch=watch))
             self.assertIsInstance(error, Unavailable)
@@ -347,7 +348,7 @@ class MisbehavingServerTests(TestCase):
                 self.assertIs(type(error), kind)
                 self.assertEqual((error.status, error.code), (status, "not_json"))
 
-    async def test_elsewhere(self) -> None:
+    async def test_redirect(self) -> None:
         """
         Redirects are not followed, so that the token goes to no other address.
         """
@@ -356,7 +357,7 @@ class MisbehavingServerTests(TestCase):
 
     async def test_too_long(self) -> None:
         """
-        A response that is too long is given up.
+        The client gives up on a response that is too long.
         """
         self.patch(kiro_module, "_MAX_RESPONSE_BYTES", 100)
         error = await self.error(self.serve(says(200, b" " * 1000)))
@@ -420,7 +421,8 @@ class MisbehavingServerTests(TestCase):
 
     async def test_silent(self) -> None:
         """
-        A server that does not answer in time, not even with an error, is given up.
+        The client gives up on a server that does not answer in time, not even with an
+        error.
         """
         self.patch(kiro_module, "_GRACE", 0.1)
         gone: list[Deferred[None]] = []
@@ -479,9 +481,9 @@ class MisbehavingServerTests(TestCase):
         pending.cancel()
         await self.assertFailure(pending, CancelledError)
 
-    async def test_another_catalogue(self) -> None:
+    async def test_another_server(self) -> None:
         """
-        The JSON of another server is not taken for a list of tasks.
+        The JSON of a server other than kiroworkers is not taken for a list of tasks.
         """
         kiro = self.serve(says(200, b'{"tasks":[1]}'))
         error = await self.assertFailure(Deferred.fromCoroutine(kiro.tasks()), Failed)
@@ -534,10 +536,10 @@ class ModuleTests(SynchronousTestCase):
         reactor.advance(0)
         self.assertNoResult(pending)
         [(_, port, factory, *_)] = reactor.tcpClients
-        called = factory.buildProtocol(None)
-        assert called is not None
+        protocol = factory.buildProtocol(None)
+        assert protocol is not None
         transport = StringTransport()
-        called.makeConnection(transport)
+        protocol.makeConnection(transport)
         self.assertEqual(port, 81)
         self.assertIn(b"Host: [::1]:81", transport.value())
 

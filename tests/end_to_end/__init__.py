@@ -1,3 +1,3 @@
 """
-Tests of whole servers over HTTP, with real programs on terminals and pipes.
+End-to-end tests: real servers over HTTP, with real programs on terminals and pipes.
 """

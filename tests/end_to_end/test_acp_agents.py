@@ -1,8 +1,8 @@
 """
-End to end with real agents that speak ACP: Gemini CLI and opencode, from npm,
-against a model server on loopback.
+End-to-end tests with real agents that speak ACP: Gemini CLI and opencode.
 
-Skipped where they are not installed: see `tests/agents/install.sh`.
+They ask a model server on loopback.  The tests of an agent that is not installed are
+skipped: see `tests/agents/install.sh`.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ STORY = builtin_tasks()["generate-story"]
 
 class Gemini(ModelTestCase):
     """
-    A model server, and Gemini CLI's settings for it.
+    Run a model server, and write Gemini CLI's settings for it.
     """
 
     name = "gemini-acp"
 
     def settings(self) -> dict[str, str]:
         """
-        The variables with which it asks the model.
+        Return the variables with which the agent uses the model server.
         """
         self.program = find_agent("gemini")
-        home = self.folder_of_its_own()
+        home = self.make_folder()
         settings = {
             "security": {"auth": {"selectedType": "gemini-api-key"}},
             "general": {"disableAutoUpdate": True},
@@ -57,17 +57,17 @@ class Gemini(ModelTestCase):
 
 class Opencode(ModelTestCase):
     """
-    A model server, and opencode's settings for it.
+    Run a model server, and write opencode's settings for it.
     """
 
     name = "opencode-acp"
 
     def settings(self) -> dict[str, str]:
         """
-        The variables with which it asks the model.
+        Return the variables with which the agent uses the model server.
         """
         self.program = find_agent("opencode")
-        home = self.folder_of_its_own()
+        home = self.make_folder()
         provider = {
             "npm": "@ai-sdk/openai-compatible",
             "options": {"baseURL": self.start_model() + "/v1", "apiKey": "dummy"},
@@ -89,9 +89,9 @@ class Opencode(ModelTestCase):
         }
 
 
-class Started(RealSessionStarter, Contract):
+class AgentContract(RealSessionStarter, Contract):
     """
-    The suite of every session, and what a model can tell.
+    Tests for the contract of sessions, and for what the model is asked.
     """
 
     timeout = 180
@@ -100,7 +100,7 @@ class Started(RealSessionStarter, Contract):
     program: str
     model: Any
     settings: Any
-    folder_of_its_own: Any
+    make_folder: Any
 
     def setUp(self) -> None:
         self.variables = self.settings()
@@ -111,28 +111,29 @@ class Started(RealSessionStarter, Contract):
         return environment(**self.variables)
 
     def read_dialect(self) -> Dialect:
-        return evolve(load_dialect(self.name), program=self.program)
+        dialect = load_dialect(self.name)
+        return evolve(dialect, start=evolve(dialect.start, program=self.program))
 
     async def test_exact(self) -> None:
         """
-        An answer of 8 KB comes back as the model gave it, each from a conversation
-        that knows of no other.
+        An answer of 8 KB arrives as the model gave it, and each answer comes from a
+        conversation of its own.
         """
         watched = await self.started()
         for idea in ('größer "大きい" \\ 🎉 ``` ' * 250, "a second"):
             request = STORY.accept({"idea": idea})
-            reply = await watched.session.ask(STORY.prompt(request))
+            reply = await watched.ask(STORY.prompt(request))
             self.assertEqual(STORY.parse_answer(request, reply.text).value["title"], idea)
             await self.wait(watched.idle())
-        self.assertEqual([len(each) for each in self.model.conversations], [1, 1])
+        self.assertEqual([len(prompts) for prompts in self.model.conversations], [1, 1])
         await self.stop(watched)
 
     async def test_tool(self) -> None:
         """
-        A tool that the model calls is denied, and not run; the next turn is its own.
+        A tool that the model calls is denied and not run; the next turn is not affected.
         """
         watched = await self.started()
-        reply = await self.wait(watched.session.ask("Task: use a tool [[tool]]"))
+        reply = await self.wait(watched.ask("Task: use a tool [[tool]]"))
         self.assertEqual(len(reply.denied), 1, reply)
         await self.wait(watched.idle())
         await self.ask_story(watched, "The one after")
@@ -142,34 +143,34 @@ class Started(RealSessionStarter, Contract):
 
     async def test_cancel_reaches_the_model(self) -> None:
         """
-        When a turn is given up while the model speaks, the agent hangs up on it.
+        When a turn is cancelled while the model answers, the agent hangs up on it.
         """
         watched = await self.started()
-        reply = watched.session.ask(self.endless)
+        reply = watched.ask(self.endless)
         await self.model.begun.get()
         reply.cancel()
         with self.assertRaises(CancelledError):
             await reply
-        await self.model.left.get()
+        await self.model.abandoned.get()
         await self.wait(watched.idle())
         await self.stop(watched)
 
 
-class GeminiTests(Gemini, Started, TestCase):
+class GeminiTests(Gemini, AgentContract, TestCase):
     """
-    Gemini CLI keeps the contract.
-    """
-
-
-class OpencodeTests(Opencode, Started, TestCase):
-    """
-    So does opencode.
+    Tests for sessions of Gemini CLI.
     """
 
 
-class Served:
+class OpencodeTests(Opencode, AgentContract, TestCase):
     """
-    They answer over HTTP.
+    Tests for sessions of opencode.
+    """
+
+
+class AgentServer:
+    """
+    Tests for a server with the agent.
     """
 
     timeout = 180
@@ -184,8 +185,7 @@ class Served:
 
     async def test_stories(self) -> None:
         """
-        Two requests side by side get their own stories, each from a worker of its
-        own.
+        Two concurrent requests get their own stories, each from a worker of its own.
         """
         variables = self.settings()
         self.path = f"{Path(self.program).parent}:{self.path}"
@@ -200,13 +200,13 @@ class Served:
             self.assertEqual(self.header(response, "x-kiroworkers-agent"), self.name)
 
 
-class GeminiServerTests(Gemini, Served, ServerTestCase):
+class GeminiServerTests(Gemini, AgentServer, ServerTestCase):
     """
-    Gemini CLI answers over HTTP.
+    Tests for a server with Gemini CLI.
     """
 
 
-class OpencodeServerTests(Opencode, Served, ServerTestCase):
+class OpencodeServerTests(Opencode, AgentServer, ServerTestCase):
     """
-    So does opencode.
+    Tests for a server with opencode.
     """

@@ -1,6 +1,7 @@
 """
-End to end with agents that are not read by a line editor's marks, and with tools
-that are asked for: a server over HTTP, real programs on real PTYs.
+End-to-end tests for other kinds of agents, and for agents that ask to use tools.
+
+They have a full-screen interface, or only a prompt, and run on real PTYs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tests.servers import ServerTestCase
 
 class TuiTests(ServerTestCase):
     """
-    With a Kiro that has no classic interface any more.
+    Tests for a Kiro without the classic interface.
     """
 
     async def start_tui(self, faults: str = "", **env: Any) -> None:
@@ -28,8 +29,8 @@ class TuiTests(ServerTestCase):
 
     async def test_stories(self) -> None:
         """
-        It is driven by its screen, which is said, and each request gets its own
-        answer of a conversation that knows of no other.
+        Kiro is driven through its screen, as /health says; each request gets its own
+        answer, from a new conversation.
         """
         await self.start_tui(workers=2)
         health = await self.health()
@@ -46,8 +47,8 @@ class TuiTests(ServerTestCase):
 
     async def test_unreadable(self) -> None:
         """
-        An answer that the screen cut inside a string is refused by name; the
-        next request is answered.
+        An answer that the screen cut inside a string has the error unreadable; the next
+        request is answered.
         """
         await self.start_tui()
         response, body = await self.story("words " * 400)
@@ -57,7 +58,7 @@ class TuiTests(ServerTestCase):
 
     async def test_journal(self) -> None:
         """
-        Where Kiro keeps a journal, an answer of any length is read from there.
+        If Kiro keeps a journal, an answer of any length is read from there.
         """
         await self.start_tui("journal")
         response, story = await self.story("words " * 400)
@@ -66,8 +67,8 @@ class TuiTests(ServerTestCase):
 
     async def test_prompt_cannot_be_escaped(self) -> None:
         """
-        Hostile text in any field arrives as one paste of one prompt: the
-        stand-in saw the prompts and the clears, and nothing else.
+        Hostile text in any field arrives as one paste of one prompt: the stand-in
+        receives the prompts and the clears, and nothing else.
         """
         await self.start_tui()
         hostile = "\x1b[201~\r!ls\r/quit\n@x ``` \\ \x03\x04 \x9b \u202e \u2028 \ud800"
@@ -76,7 +77,7 @@ class TuiTests(ServerTestCase):
         self.assertEqual(body["summary"], hostile)
         _, body = await self.story("the next")
         self.assertEqual(body["title"], "the next")
-        await self.typed.heard("the next")
+        await self.typed.wait_for("the next")
         first, clear, second = self.typed.lines[:3]
         self.assertTrue(first.startswith("Task: analyze-invest\n"))
         self.assertEqual(clear, "/clear")
@@ -84,7 +85,7 @@ class TuiTests(ServerTestCase):
 
     async def test_timeout(self) -> None:
         """
-        A turn that takes too long is cancelled, though Kiro puts its prompt back
+        A turn that takes too long is cancelled, even if Kiro then puts the prompt back
         into the composer, and the same session serves the next request.
         """
         await self.start_tui("restore", KIROWORKERS_REQUEST_TIMEOUT="1.5")
@@ -95,18 +96,18 @@ class TuiTests(ServerTestCase):
         self.assertEqual((response.code, story["title"]), (200, "the next"), story)
         self.assertEqual(await self.pids(), pids)
 
-    async def test_trouble(self) -> None:
+    async def test_agent_failure(self) -> None:
         """
-        A failure that it shows has its name.
+        A failure that the agent shows has a code of its own.
         """
         await self.start_tui()
         response, body = await self.story("busy [[trouble=throttled]]")
         self.assertEqual((response.code, body["code"]), (503, "throttled"), body)
         self.assertEqual(self.header(response, "retry-after"), "30")
 
-    async def test_too_much(self) -> None:
+    async def test_output_too_long(self) -> None:
         """
-        A flood is cut off, and a new session serves the next request.
+        Output that is too long is cut off, and a new session serves the next request.
         """
         options = {"KIROWORKERS_MAX_OUTPUT": "100k", "KIROWORKERS_RESTART_DELAY": "0.1"}
         await self.start_tui(**options)
@@ -118,7 +119,7 @@ class TuiTests(ServerTestCase):
 
 class LineTests(ServerTestCase):
     """
-    With a program that knows of nothing but a prompt.
+    Tests for a program that has only a prompt.
     """
 
     async def start_line(self, **env: Any) -> None:
@@ -128,8 +129,7 @@ class LineTests(ServerTestCase):
 
     async def test_stories(self) -> None:
         """
-        Each answer comes from a process of its own, and the worker counts as
-        healthy all the while.
+        Each answer comes from a process of its own, and the worker remains healthy.
         """
         await self.start_line()
         pids = []
@@ -146,8 +146,8 @@ class LineTests(ServerTestCase):
 
     async def test_too_long(self) -> None:
         """
-        A request that makes a line too long for a terminal is refused, and
-        nothing is lost by it.
+        A request whose line would be too long for a terminal is refused, and the session
+        lives on.
         """
         await self.start_line()
         pids = await self.pids()
@@ -157,7 +157,7 @@ class LineTests(ServerTestCase):
 
     async def test_timeout(self) -> None:
         """
-        A turn that is given up is its process's last.
+        After a turn that timed out, a new process answers the next request.
         """
         await self.start_line(KIROWORKERS_REQUEST_TIMEOUT="1.5")
         response, _ = await self.story("never [[silent]]")
@@ -167,7 +167,7 @@ class LineTests(ServerTestCase):
 
     async def test_wrong_settings(self) -> None:
         """
-        A command that is not to be had is one line.
+        The error for a command that does not exist is one line.
         """
         server = self.run_twistd("--port", "0", "--agent-command", "no-such-program --chat")
         self.assertEqual(await server.ended, 1)
@@ -176,13 +176,13 @@ class LineTests(ServerTestCase):
 
 class ToolTests(ServerTestCase):
     """
-    With an agent that asks whether it may use a tool.
+    Tests for an agent that asks whether it may use a tool.
     """
 
     async def test_denied(self) -> None:
         """
-        By default the answer is no, which the response says; if then no answer
-        fits, that is why.
+        By default the tool is denied, as a header says; if the agent then gives no valid
+        answer, the error says that the tool was denied.
         """
         await self.start(workers=1)
         response, story = await self.story("tools [[approve]]")
@@ -194,7 +194,7 @@ class ToolTests(ServerTestCase):
 
     async def test_allowed(self) -> None:
         """
-        An operator may have it be yes, this once.
+        With --allow-tools the tool is allowed, as a header says.
         """
         for module, agent in (
             ("tests.fakekiro", "kiro-classic"),
@@ -210,15 +210,15 @@ class ToolTests(ServerTestCase):
             await self.stop()
 
 
-class SwitchTests(ServerTestCase):
+class ConsentTests(ServerTestCase):
     """
-    With a dialect of the operator's own that asks for more.
+    Tests for an agent that asks for consent at the start.
     """
 
     async def test_consent(self) -> None:
         """
-        The consent that Kiro asks for at the start, when all tools are trusted,
-        is not refused by a blind Enter.
+        The consent that Kiro asks for at the start is given, although Enter alone would
+        refuse it.
         """
         self.path = install_fake_kiro(self.folder / "bin", "tests.faketui")
         mine = Path(self.folder / "mine.toml")

@@ -1,6 +1,5 @@
 """
-End to end: answers that do not fit, and answers as they come. A server over HTTP,
-real processes.
+End-to-end tests for answers that are invalid, and for streams of events.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from tests.servers import ServerTestCase
 
 class RepairTests(ServerTestCase):
     """
-    Tests for answers that do not fit.
+    Tests for answers that do not match the task's schema.
     """
 
     async def test_repaired(self) -> None:
         """
-        An answer that does not fit is asked for once more, in its own conversation,
-        which says exactly what is wrong; the response says so.
+        An invalid answer is followed by a second prompt in the same conversation, which
+        says exactly what is wrong; a header of the response says so.
         """
         for agent in ("kiro-classic", "kiro-acp"):
             await self.start("--agent", agent, workers=1)
@@ -35,29 +34,30 @@ class RepairTests(ServerTestCase):
             response, story = await self.story("the next")
             self.assertEqual(story["acceptanceCriteria"], ["0 earlier prompts remembered"])
             self.assertFalse(response.headers.hasHeader("x-kiroworkers-repairs"))
-            await self.typed.heard("Task: repair")
+            await self.typed.wait_for("Task: repair")
             repairs = [line for line in self.typed.lines if line.startswith("Task: repair")]
             self.assertIn("storyPoint must be at most 8", repairs[0])
             self.assertIn("it contains no JSON object", repairs[1])
             self.typed.lines.clear()
             await self.stop()
 
-    async def test_in_vain(self) -> None:
+    async def test_not_repaired(self) -> None:
         """
-        Then it is asked of another worker, and then it is a 502 with each reason.
+        If the second answer is invalid, too, another worker is tried; if that fails, the
+        response is a 502 with each reason.
         """
         await self.start()
         response, body = await self.story("An idea [[lame]]")
         self.assertEqual((response.code, body["code"]), (502, "answer_unfit"), body)
         self.assertEqual(body["reasons"], ["storyPoint must be at most 8"] * 4)
-        told = f"{body['worker']}: the answer to request {body['request']} is unusable"
-        await self.server.says(told)
+        line = f"{body['worker']}: the answer to request {body['request']} is unusable"
+        await self.server.says(line)
         workers = (await self.health())["workers"].values()
-        self.assertEqual([each["answered"] for each in workers], [1, 1])
+        self.assertEqual([worker["answered"] for worker in workers], [1, 1])
 
     async def test_deadline(self) -> None:
         """
-        All that is within the request's deadline.
+        A repair does not extend the request's deadline.
         """
         await self.start(workers=1)
         headers = {"X-Request-Timeout": "1.5"}
@@ -72,7 +72,7 @@ class StreamTests(ServerTestCase):
 
     def stream(self, idea: str, **headers: str) -> Deferred[tuple[Any, list[tuple[str, Any]]]]:
         """
-        The response, and its events by name.
+        Request a story as a stream; return a Deferred of the response and its events.
         """
         return Deferred.fromCoroutine(self._stream(idea, headers))
 
@@ -87,7 +87,8 @@ class StreamTests(ServerTestCase):
 
     async def test_events(self) -> None:
         """
-        A request is told who answers, what is said as it is said, and the answer.
+        The events are the worker that answers, the text as it is written, and the
+        answer.
         """
         for agent in ("kiro-classic", "kiro-acp"):
             await self.start("--agent", agent, workers=1)
@@ -98,18 +99,18 @@ class StreamTests(ServerTestCase):
             self.assertEqual((names[0], names[-1]), ("started", "answer"))
             self.assertEqual(set(names[1:-1]), {"text"})
             self.assertEqual(events[0][1], {"worker": "worker1", "attempt": 1})
-            said = "".join(data["text"] for name, data in events if name == "text")
-            self.assertIn('"title": "An idea [[pretty]]"', said)
+            text = "".join(data["text"] for name, data in events if name == "text")
+            self.assertIn('"title": "An idea [[pretty]]"', text)
             self.assertEqual(events[-1][1]["title"], "An idea [[pretty]]")
             await self.stop()
 
     async def test_queued(self) -> None:
         """
-        Who waits is told where in the queue.
+        A request that waits gets an event with its position in the queue.
         """
         await self.start(workers=1)
         first = self.stream("the first [[think=1]]")
-        await self.typed.heard("the first")
+        await self.typed.wait_for("the first")
         (_, events), _ = await gatherResults([self.stream("the second"), first])
         self.assertEqual(events[0][0], "queued")
         self.assertEqual(events[0][1]["position"], 1)
@@ -117,24 +118,35 @@ class StreamTests(ServerTestCase):
 
     async def test_retry(self) -> None:
         """
-        A client is told when what was said does not count.
+        One event says when the text so far is discarded, why, and where the agent is asked
+        again.
         """
         await self.start(workers=2)
-        _, events = await self.stream("An idea [[mend lame]]")
-        reasons = [data["reason"] for name, data in events if name == "retry"]
-        self.assertEqual(
-            reasons, ["the answer does not match the schema: storyPoint must be at most 8"]
-        )
-        self.assertEqual(events[-1][0], "answer")
-        _, events = await self.stream("An idea [[killed=once]]")
-        reasons = [data["reason"] for name, data in events if name == "retry"]
-        self.assertEqual(reasons, ["the session ended"])
-        self.assertEqual(events[-1][0], "answer")
+        mismatch = "the answer does not match the schema: storyPoint must be at most 8"
+        for idea, retries, last in [
+            ("An idea [[mend lame]]", [(mismatch, "same_conversation")], "answer"),
+            ("An idea [[killed=once]]", [("the session ended", "new_conversation")], "answer"),
+            (
+                "An idea [[lame]]",
+                [
+                    (mismatch, "same_conversation"),
+                    (mismatch, "new_conversation"),
+                    (mismatch, "same_conversation"),
+                ],
+                "error",
+            ),
+        ]:
+            _, events = await self.stream(idea)
+            self.assertEqual(
+                [(data["reason"], data["where"]) for name, data in events if name == "retry"],
+                retries,
+            )
+            self.assertEqual(events[-1][0], last)
 
     async def test_errors(self) -> None:
         """
-        What is wrong before anything is asked is a response of its own; after, it is
-        an event, with the same body and the status that it would have had.
+        An error before the stream begins is an ordinary response; a later one is an
+        event, with the same body and the status that the response would have had.
         """
         await self.start(workers=1)
         response, _ = await self.story("", headers={"Accept": "text/event-stream"})
@@ -147,7 +159,7 @@ class StreamTests(ServerTestCase):
 
     async def test_client_leaves(self) -> None:
         """
-        A client that hangs up gives its request up.
+        A client that hangs up cancels its request.
         """
         await self.start(workers=1)
         pids = await self.pids()
@@ -159,7 +171,7 @@ class StreamTests(ServerTestCase):
                 "Content-Type: application/json\r\nAccept: text/event-stream\r\n"
                 f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
             )
-            await self.typed.heard("[[silent]]")
+            await self.typed.wait_for("[[silent]]")
         _, story = await self.story("the next")
         self.assertEqual(story["title"], "the next")
         self.assertEqual(await self.pids(), pids)
@@ -168,12 +180,12 @@ class StreamTests(ServerTestCase):
 
 def events_in(text: str) -> list[tuple[str, Any]]:
     """
-    The events of a stream, as its standard reads them: comments are left out.
+    Return the names and data of a stream's events, without comments.
     """
-    found = []
+    events = []
     for block in text.split("\n\n"):
         lines = [line for line in block.split("\n") if line and not line.startswith(":")]
         if lines:
             fields = dict(line.split(": ", 1) for line in lines)
-            found.append((fields["event"], json.loads(fields["data"])))
-    return found
+            events.append((fields["event"], json.loads(fields["data"])))
+    return events

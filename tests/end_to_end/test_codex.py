@@ -1,7 +1,7 @@
 """
-End to end with Codex CLI, against a model server on loopback.
+End-to-end tests with Codex CLI, which asks a model server on loopback.
 
-Skipped where it is not installed: ``tests/agents/install.sh``.
+They are skipped if it is not installed: see ``tests/agents/install.sh``.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ _TRUST = '\n[projects."{folder}"]\ntrust_level = "trusted"\n'
 
 class Codex(ModelTestCase):
     """
-    A model server, and Codex's settings for it.
+    Run a model server, and write Codex's settings for it.
     """
 
     def settings(self, *folders: Path) -> dict[str, str]:
         """
-        The variables with which Codex asks it, in `folders` that it trusts.
+        Return the variables with which Codex uses the model server and trusts `folders`.
         """
         self.codex = find_agent("codex")
-        home = self.folder_of_its_own()
+        home = self.make_folder()
         trust = "".join(_TRUST.format(folder=folder) for folder in (ROOT, *folders))
         (home / "config.toml").write_text(_CONFIG.format(base=self.start_model()) + trust)
         return {"CODEX_HOME": str(home), "HOME": str(home), "OPENAI_FAKE_KEY": "dummy"}
@@ -55,13 +55,13 @@ class Codex(ModelTestCase):
 
 class ContractTests(Codex, RealSessionStarter, Contract):
     """
-    It keeps the contract of sessions.
+    Tests for the contract of sessions.
     """
 
     timeout = 60
     arguments = load_dialect("codex").command(None)
     endless = "never answer [[silent]]"
-    # A line that is longer than the screen is wide cannot be read for certain.
+    # A line that is longer than the screen's width cannot be read reliably.
     hostile = (*HOSTILE[:-1], "x" * 8000)
 
     def setUp(self) -> None:
@@ -71,32 +71,33 @@ class ContractTests(Codex, RealSessionStarter, Contract):
         return environment(**self.variables)
 
     def read_dialect(self) -> Dialect:
-        return evolve(load_dialect("codex"), program=self.codex)
+        dialect = load_dialect("codex")
+        return evolve(dialect, start=evolve(dialect.start, program=self.codex))
 
 
 class ServerTests(Codex, ServerTestCase):
     """
-    It answers over HTTP.
+    Tests for a server with the agent.
     """
 
     timeout = 60
 
     async def test_stories(self) -> None:
         """
-        Requests get their own stories, side by side and exactly, up to the 8 KB
-        that a line of the screen holds, each from a conversation of its own.
+        Concurrent requests get their own stories, unchanged up to the 8 KB that a line of
+        the screen holds, and each from a conversation of its own.
         """
         variables: Any = self.settings(self.folder)
         self.path = f"{Path(self.codex).parent}{os.pathsep}{self.path}"
         await self.start("--agent", "codex", **variables)
-        # With quotes and commas that no rule for cut lines could do without.
+        # The quotes and commas would be ambiguous if the line were cut.
         long = " ".join(f"{number}: " + 'ä, "' * 10 for number in range(145))
         ideas = ["Export the list", "Filter by date", long, "Sort by name"]
-        for two in (ideas[:2], ideas[2:]):
+        for pair in (ideas[:2], ideas[2:]):
             for idea, (response, story) in zip(
-                two, await gatherResults(map(self.story, two)), strict=True
+                pair, await gatherResults(map(self.story, pair)), strict=True
             ):
                 self.assertEqual((response.code, story.get("title")), (200, idea), story)
                 self.assertEqual(self.header(response, "x-kiroworkers-completion"), "idle-sign")
                 self.assertEqual(self.header(response, "x-kiroworkers-agent"), "codex")
-        self.assertEqual([len(each) for each in self.model.conversations], [1, 1, 1, 1])
+        self.assertEqual([len(prompts) for prompts in self.model.conversations], [1, 1, 1, 1])

@@ -1,5 +1,5 @@
 """
-What the documentation shows works as it is shown.
+End-to-end tests for the examples in the documentation.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from tests.servers import ServerTestCase, real
 
 def examples(page: str, language: str) -> list[str]:
     """
-    The examples in `language` on a page of the documentation.
+    Return the examples in `language` on a page of the documentation.
     """
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    found = re.findall(rf"\.\. code-block:: {language}\n\n((?:   .*\n|\n)+)", text)
-    assert found, f"{page} has an example in {language}"
-    return [textwrap.dedent(each) for each in found]
+    blocks = re.findall(rf"\.\. code-block:: {language}\n\n((?:   .*\n|\n)+)", text)
+    assert blocks, f"{page} has no example in {language}"
+    return [textwrap.dedent(block) for block in blocks]
 
 
 def example(page: str, language: str) -> str:
     """
-    The first of them.
+    Return the first example in `language` on a page of the documentation.
     """
     return examples(page, language)[0]
 
@@ -59,7 +59,7 @@ class ClientTests(ServerTestCase):
 
     async def test_shell(self) -> None:
         """
-        Each example for a shell is answered.
+        Each shell command prints an answer.
         """
         await self.start(workers=1)
         lines = example(self.page, "sh").replace("python -m", f"{sys.executable} -m")
@@ -80,8 +80,8 @@ class WritingADialectTests(ServerTestCase):
 
     async def test_example(self) -> None:
         """
-        The checker accepts the page's dialect, and the page's program answers
-        by it, each time from a conversation of its own and in one process.
+        The checker accepts the page's dialect, and a server drives the page's program
+        with it: each answer comes from a new conversation in the same process.
         """
         page = "writing-a-dialect.rst"
         (self.folder / "tiny.py").write_text(example(page, "python"))
@@ -106,23 +106,23 @@ class OpenAITests(ServerTestCase):
 
     page = "openai.rst"
 
-    async def printed(self, *command: str) -> str:
+    async def output_of(self, *command: str) -> str:
         """
-        What `command` prints, which must succeed.
+        Run `command`, which must succeed, and return what it prints.
         """
         out: bytes
         out, err, code = await getProcessOutputAndValue(command[0], command[1:], environment())
         self.assertEqual(code, 0, err)
         return out.decode()
 
-    async def start_as_shown(self) -> None:
-        server = examples(self.page, "sh")[0]
-        self.assertIn("kiroworkers --agent offline", server)
+    async def start_as_documented(self) -> None:
+        command = examples(self.page, "sh")[0]
+        self.assertIn("kiroworkers --agent offline", command)
         await self.start("--agent", "offline", workers=1)
 
-    def here(self, text: str) -> str:
+    def adapt(self, text: str) -> str:
         """
-        The example `text` for the test's own server.
+        Return the example `text` with the URL of the test's own server.
         """
         self.assertIn("http://127.0.0.1:8080", text)
         base: str = self.base
@@ -134,9 +134,9 @@ class OpenAITests(ServerTestCase):
         """
         if shutil.which("curl") is None:
             raise SkipTest("curl is not installed")
-        await self.start_as_shown()
+        await self.start_as_documented()
         [_, command] = examples(self.page, "sh")
-        body = json.loads(await self.printed("/bin/sh", "-c", self.here(command)))
+        body = json.loads(await self.output_of("/bin/sh", "-c", self.adapt(command)))
         self.assertIn("offline agent:", body["choices"][0]["message"]["content"])
 
     async def test_clients(self) -> None:
@@ -147,10 +147,10 @@ class OpenAITests(ServerTestCase):
         for module in ("openai", "langchain_openai"):
             if find_spec(module) is None:
                 raise SkipTest(f"{module} is not installed: pip install '.[clients]'")
-        await self.start_as_shown()
+        await self.start_as_documented()
         for program in programs:
-            printed = await self.printed(sys.executable, "-c", self.here(program))
-            self.assertTrue(printed.startswith("offline agent: "), printed)
+            output = await self.output_of(sys.executable, "-c", self.adapt(program))
+            self.assertTrue(output.startswith("offline agent: "), output)
 
 
 class TasksTests(ServerTestCase):
@@ -160,8 +160,8 @@ class TasksTests(ServerTestCase):
 
     async def test_example(self) -> None:
         """
-        The page's task is served from a folder, its answer is normalised as the
-        page says, and the checker asks it.
+        A server reads the page's task from a folder and normalises its answer as the page
+        says, and the checker sends the example to it.
         """
         tasks = self.folder / "tasks"
         tasks.mkdir()

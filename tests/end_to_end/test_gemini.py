@@ -1,7 +1,7 @@
 """
-End to end with Gemini CLI on its terminal, against a model server on loopback.
+End-to-end tests with Gemini CLI on a terminal, which asks a model server on loopback.
 
-Skipped where it is not installed: ``tests/agents/install.sh``.
+They are skipped if it is not installed: see ``tests/agents/install.sh``.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _SETTINGS = {
 
 class Gemini(ModelTestCase):
     """
-    A model server, and Gemini's settings for it.
+    Run a model server, and write Gemini CLI's settings for it.
     """
 
     def settings(self) -> dict[str, str]:
         """
-        The variables with which Gemini asks it.
+        Return the variables with which Gemini CLI uses the model server.
         """
         self.gemini = find_agent("gemini")
-        home = self.folder_of_its_own()
+        home = self.make_folder()
         (home / ".gemini").mkdir()
         (home / ".gemini" / "settings.json").write_text(json.dumps(_SETTINGS))
         return {
@@ -55,13 +55,13 @@ class Gemini(ModelTestCase):
 
 class ContractTests(Gemini, RealSessionStarter, Contract):
     """
-    It keeps the contract of sessions.
+    Tests for the contract of sessions.
     """
 
     timeout = 120
     arguments = load_dialect("gemini").command(None)
     endless = "never answer [[silent]]"
-    # A line that is longer than the screen is wide cannot be read for certain.
+    # A line that is longer than the screen's width cannot be read reliably.
     hostile = (*HOSTILE[:-1], "x" * 8000)
 
     def setUp(self) -> None:
@@ -71,14 +71,15 @@ class ContractTests(Gemini, RealSessionStarter, Contract):
         return environment(**self.variables)
 
     def read_dialect(self) -> Dialect:
-        return evolve(load_dialect("gemini"), program=self.gemini)
+        dialect = load_dialect("gemini")
+        return evolve(dialect, start=evolve(dialect.start, program=self.gemini))
 
     async def test_tool(self) -> None:
         """
-        A tool is denied, which ends the turn, and nothing was run.
+        A tool is denied, which ends the turn, and is not run.
         """
         watched = await self.started()
-        reply = await self.wait(watched.session.ask("use a tool [[tool]]"))
+        reply = await self.wait(watched.ask("use a tool [[tool]]"))
         self.assertEqual(len(reply.denied), 1)
         self.assertFalse((ROOT / "pwned").exists())
         await self.wait(watched.idle())
@@ -89,26 +90,26 @@ class ContractTests(Gemini, RealSessionStarter, Contract):
 
 class ServerTests(Gemini, ServerTestCase):
     """
-    It answers over HTTP.
+    Tests for a server with the agent.
     """
 
     timeout = 120
 
     async def test_stories(self) -> None:
         """
-        Requests get their own stories, side by side and exactly, up to the 8 KB
-        that a line of the screen holds, each from a conversation of its own.
+        Concurrent requests get their own stories, unchanged up to the 8 KB that a line of
+        the screen holds, and each from a conversation of its own.
         """
         variables: Any = self.settings()
         self.path = f"{Path(self.gemini).parent}{os.pathsep}{self.path}"
         await self.start("--agent", "gemini", **variables)
-        # With quotes and commas that no rule for cut lines could do without.
+        # The quotes and commas would be ambiguous if the line were cut.
         long = " ".join(f"{number}: " + 'ä, "' * 10 for number in range(145))
         ideas = ["Export the list", "Filter by date", long, "Sort by name"]
-        for two in (ideas[:2], ideas[2:]):
+        for pair in (ideas[:2], ideas[2:]):
             for idea, (response, story) in zip(
-                two, await gatherResults(map(self.story, two)), strict=True
+                pair, await gatherResults(map(self.story, pair)), strict=True
             ):
                 self.assertEqual((response.code, story.get("title")), (200, idea), story)
                 self.assertEqual(self.header(response, "x-kiroworkers-completion"), "idle-sign")
-        self.assertEqual([len(each) for each in self.model.conversations], [1, 1, 1, 1])
+        self.assertEqual([len(prompts) for prompts in self.model.conversations], [1, 1, 1, 1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import json
 from hashlib import sha256
+from time import time
 from typing import Any
 
 import treq
@@ -16,7 +17,11 @@ from twisted.web.client import ResponseNeverReceived
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
+from kiroworkers.conversations import load_dialect
+from kiroworkers.jobs.paths import jobs_file
+from kiroworkers.workspaces.state_folder import StateFolder
 from tests.end_to_end.test_answers import events_in
+from tests.jobs import schema1
 from tests.servers import ServerTestCase, real
 
 ASYNC = {"Prefer": "respond-async"}
@@ -33,15 +38,15 @@ class Listening(Resource):
     def __init__(self, *statuses: int) -> None:
         super().__init__()
         self.statuses = [*statuses]
-        self.heard: list[tuple[str | None, bytes]] = []
+        self.calls: list[tuple[str | None, bytes]] = []
         self._awaited: list[tuple[int, Deferred[None]]] = []
 
     def render_POST(self, request: Any) -> bytes:
-        self.heard.append((request.getHeader("x-kiroworkers-signature"), request.content.read()))
+        self.calls.append((request.getHeader("x-kiroworkers-signature"), request.content.read()))
         request.setResponseCode(self.statuses.pop(0) if self.statuses else 200)
         request.setHeader("location", "http://127.0.0.1:1/elsewhere")
         for number, awaited in self._awaited:
-            if len(self.heard) == number:
+            if len(self.calls) == number:
                 awaited.callback(None)
         return b""
 
@@ -112,14 +117,14 @@ class RestartTests(JobTestCase):
         response, first = await self.order("the first [[think=30]]", **headers)
         self.assertEqual(response.code, 202, first)
         _, second = await self.order("the second", **headers)
-        await self.typed.heard("the first")
+        await self.typed.wait_for("the first")
         self.assertEqual((await self.job(first["id"]))["state"], "running")
         waiting = await self.job(second["id"])
         self.assertEqual((waiting["state"], waiting["position"]), ("queued", 1))
         await self.server.signal("KILL")
         self.typed.lines.clear()
         await self.start_jobs(*self.callbacks())
-        await self.typed.heard("the first")
+        await self.typed.wait_for("the first")
         running = await self.job(first["id"])
         self.assertEqual((running["state"], running["attempts"]), ("running", 2))
         _, cancelled = await self.fetch("DELETE", f"/jobs/{first['id']}")
@@ -127,11 +132,24 @@ class RestartTests(JobTestCase):
         await told
         done = await self.job(second["id"])
         self.assertEqual((done["state"], done["result"]["title"]), ("done", "the second"))
-        bodies = {json.loads(body)["id"]: (signed, body) for signed, body in listening.heard}
+        bodies = {json.loads(body)["id"]: (signed, body) for signed, body in listening.calls}
         signed, body = bodies[second["id"]]
         expected = hmac.new(SECRET.encode(), body, sha256).hexdigest()
         self.assertEqual(signed, f"sha256={expected}")
         self.assertEqual(json.loads(body), done)
+
+    async def test_older_server(self) -> None:
+        """
+        The jobs of a server with another schema of the database read as they did, and
+        those that were not finished run.
+        """
+        StateFolder(self.state).release()
+        agent = load_dialect("kiro-classic").name
+        jobs = schema1.write_database(jobs_file(self.state), "127.0.0.1", agent, time())
+        await self.start_jobs()
+        for id, expected in jobs.items():
+            self.assertEqual(await self.job(id), expected)
+        self.assertIn((await self.job("running"))["state"], ("running", "done"))
 
     async def test_callback_again(self) -> None:
         """
@@ -148,7 +166,7 @@ class RestartTests(JobTestCase):
         told = listening.hears(2)
         await self.start_jobs(*self.callbacks())
         await told
-        bodies = [json.loads(body) for _, body in listening.heard]
+        bodies = [json.loads(body) for _, body in listening.calls]
         self.assertEqual([each["id"] for each in bodies], [job["id"]] * 2)
         self.assertEqual(bodies[0], bodies[1])
 
@@ -177,11 +195,11 @@ class RestartTests(JobTestCase):
         """
         await self.start_jobs()
         _, job = await self.order("an idea [[think=30]]")
-        await self.typed.heard("an idea")
+        await self.typed.wait_for("an idea")
         self.assertEqual(await self.server.signal("TERM"), 0, self.server.output)
         self.typed.lines.clear()
         await self.start_jobs()
-        await self.typed.heard("an idea")
+        await self.typed.wait_for("an idea")
         self.assertEqual((await self.job(job["id"]))["state"], "running")
 
 
@@ -199,7 +217,7 @@ class KeyTests(JobTestCase):
         await self.start_jobs()
         key: Any = {"Idempotency-Key": "k1"}
         first = self.story("an idea [[think=2]]", headers=key)
-        await self.typed.heard("an idea")
+        await self.typed.wait_for("an idea")
         # It waits, too, as soon as its stream begins.
         second = await treq.post(
             f"{self.base}/kiro/generate-story",

@@ -1,8 +1,7 @@
 """
-End to end with a real agent that is not Kiro: `llm chat`, from PyPI, against a
-model server on loopback.
+End-to-end tests with ``llm chat``, which asks a model server on loopback.
 
-Skipped where llm is not installed: ``pip install '.[agents]'``.
+They are skipped if llm is not installed: ``pip install '.[agents]'``.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ from tests.session.test_contract import Contract, RealSessionStarter
 
 class Llm(ModelTestCase):
     """
-    A model server, and llm's settings for it.
+    Run a model server, and write llm's settings for it.
     """
 
     def settings(self) -> dict[str, str]:
         """
-        The variables with which llm asks it.
+        Return the variables with which llm uses the model server.
         """
         self.llm = find_agent("llm", "pip install '.[agents]'")
-        folder = self.folder_of_its_own()
+        folder = self.make_folder()
         base = self.start_model() + "/v1"
         model = {"model_id": "fake", "model_name": "fake-model", "api_base": base}
-        # A file of JSON is one of YAML, too.
+        # A JSON file is also a YAML file.
         (folder / "extra-openai-models.yaml").write_text(json.dumps([model]))
         (folder / "keys.json").write_text('{"openai": "dummy"}')
         return {"LLM_USER_PATH": str(folder)}
@@ -40,7 +39,7 @@ class Llm(ModelTestCase):
 
 class ContractTests(Llm, RealSessionStarter, Contract):
     """
-    It keeps what a program with only a prompt can keep of the contract.
+    Tests for the contract of sessions, as far as a program with only a prompt can keep it.
     """
 
     timeout = 120
@@ -54,12 +53,13 @@ class ContractTests(Llm, RealSessionStarter, Contract):
         return environment(**self.variables)
 
     def read_dialect(self) -> Dialect:
-        return evolve(load_dialect("llm"), program=self.llm)
+        dialect = load_dialect("llm")
+        return evolve(dialect, start=evolve(dialect.start, program=self.llm))
 
 
 class ServerTests(Llm, ServerTestCase):
     """
-    It answers over HTTP.
+    Tests for a server with the agent.
     """
 
     timeout = 120
@@ -78,4 +78,4 @@ class ServerTests(Llm, ServerTestCase):
             self.assertEqual((response.code, story["title"]), (200, idea), story)
             self.assertEqual(self.header(response, "x-kiroworkers-completion"), "quiet")
             self.assertEqual(self.header(response, "x-kiroworkers-agent"), "llm")
-        self.assertEqual([len(each) for each in self.model.conversations], [1, 1])
+        self.assertEqual([len(prompts) for prompts in self.model.conversations], [1, 1])

@@ -1,6 +1,5 @@
 """
-End to end: the door for clients of OpenAI's API. A server over HTTP, real processes,
-and the clients themselves where they are installed.
+End-to-end tests for the routes of OpenAI's API, also with real clients if installed.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ SIZED = {"type": "json_schema", "json_schema": {"name": "size", "strict": True, 
 
 class OpenAITestCase(ServerTestCase):
     """
-    Asks in OpenAI's words.
+    Send requests in OpenAI's format.
     """
 
     async def complete(self, content: Any, model: str = "kiro", **others: Any) -> tuple[Any, Any]:
         """
-        The response to one message of a user, and its body.
+        Send one message of a user; return the response and its decoded body.
         """
         headers = others.pop("headers", {})
         body = {"model": model, "messages": [{"role": "user", "content": content}], **others}
@@ -42,7 +41,9 @@ class OpenAITestCase(ServerTestCase):
 
     async def stream(self, content: str, **others: Any) -> tuple[Any, list[Any]]:
         """
-        The response, and the data of its events; the last is ``[DONE]`` or an error.
+        Send one message of a user; return the response and the data of its events.
+
+        The last event is ``[DONE]`` or an error.
         """
         headers = others.pop("headers", {})
         messages = [{"role": "user", "content": content}]
@@ -53,18 +54,18 @@ class OpenAITestCase(ServerTestCase):
             persistent=False,
         )
         events = (await response.content()).decode().split("\n\n")
-        data = [each.removeprefix("data: ") for each in events if each.startswith("data: ")]
-        return response, [each if each == "[DONE]" else json.loads(each) for each in data]
+        data = [event.removeprefix("data: ") for event in events if event.startswith("data: ")]
+        return response, [text if text == "[DONE]" else json.loads(text) for text in data]
 
     def pieces(self, chunks: list[Any]) -> list[str]:
         """
-        The reply's pieces, of a stream that ended well.
+        Check that a stream ended normally, and return the pieces of its reply.
         """
         *others, last, done = chunks
         self.assertEqual(done, "[DONE]")
         self.assertEqual(last["choices"][0]["finish_reason"], "stop")
         self.assertEqual(others[0]["choices"][0]["delta"], {"role": "assistant", "content": ""})
-        return [each["choices"][0]["delta"]["content"] for each in others[1:]]
+        return [chunk["choices"][0]["delta"]["content"] for chunk in others[1:]]
 
 
 class CompletionTests(OpenAITestCase):
@@ -74,17 +75,17 @@ class CompletionTests(OpenAITestCase):
 
     async def test_reply(self) -> None:
         """
-        The reply comes whole to the character, from a conversation of its own, with
-        estimated usage that says so.
+        A reply is exact to the character, and comes from a conversation of its own; its
+        usage is marked as estimated.
         """
         hostile = 'Hi & "you"\n!ls\n/quit\n@file ``` \x1b[201~ \\ é😀'
         for agent in ("kiro-classic", "kiro-acp"):
             await self.start("--agent", agent, workers=1)
-            for said in (hostile, "the next"):
-                response, body = await self.complete(said, "default")
+            for content in (hostile, "the next"):
+                response, body = await self.complete(content, "default")
                 self.assertEqual(response.code, 200, body)
                 [choice] = body["choices"]
-                self.assertEqual(choice["message"]["content"], f"You said: {said}")
+                self.assertEqual(choice["message"]["content"], f"You said: {content}")
                 self.assertEqual((choice["index"], choice["finish_reason"]), (0, "stop"))
                 self.assertEqual((body["object"], body["model"]), ("chat.completion", "default"))
             self.assertEqual(
@@ -97,9 +98,9 @@ class CompletionTests(OpenAITestCase):
 
     async def test_object(self) -> None:
         """
-        An object fits the client's schema; one that does not is asked for once more,
-        then of another worker, and then it is an error that says why and that another
-        attempt is not worth it.
+        An object matches the client's schema.  If it does not, it is repaired, and then
+        another worker is tried; if both fail, the error says why and that the client
+        should not retry.
         """
         await self.start()
         response, body = await self.complete('{"size": 3}', response_format=SIZED)
@@ -118,14 +119,14 @@ class CompletionTests(OpenAITestCase):
 
     async def test_models(self) -> None:
         """
-        The models are the agents by name, and one is whichever is the first.
+        The models are the agents by name, and two names for the first agent.
         """
         await self.start("--agent", "kiro,offline", workers=1)
         _, body = await self.fetch("GET", "/v1/models")
-        names = [each["id"] for each in body["data"]]
+        names = [model["id"] for model in body["data"]]
         self.assertEqual(names, ["kiro", "offline", "default", "kiroworkers"])
-        _, one = await self.fetch("GET", "/v1/models/offline")
-        self.assertEqual(one, body["data"][1])
+        _, model = await self.fetch("GET", "/v1/models/offline")
+        self.assertEqual(model, body["data"][1])
         response, body = await self.complete("Hi", "offline")
         self.assertEqual(self.header(response, "x-kiroworkers-agent"), "offline")
         self.assertIn("offline agent:", body["choices"][0]["message"]["content"])
@@ -138,7 +139,7 @@ class CompletionTests(OpenAITestCase):
 
     async def test_errors(self) -> None:
         """
-        Every failure has OpenAI's format, whoever refuses.
+        Every error has OpenAI's format, whichever part of the server refuses.
         """
         await self.start("--backlog", "0", workers=1)
         for method, path, status, code in [
@@ -155,7 +156,7 @@ class CompletionTests(OpenAITestCase):
         response, body = await self.complete("Hi", n=2)
         self.assertEqual((response.code, body["error"]["param"]), (400, "n"))
         running = Deferred.fromCoroutine(self.complete("[[silent]]"))
-        await self.typed.heard("[[silent]]")
+        await self.typed.wait_for("[[silent]]")
         for streams in (False, True):
             response, body = await self.complete("Hi", stream=streams)
             self.assertEqual((response.code, body["error"]["code"]), (503, "all_workers_busy"))
@@ -165,7 +166,7 @@ class CompletionTests(OpenAITestCase):
 
     async def test_tokens(self) -> None:
         """
-        The tokens are those of the other routes, good for asking.
+        The tokens are those of the other routes, and need the scope ask.
         """
         tokens = self.folder / "tokens"
         tokens.write_text("app ask 0123456789abcdef\neye watch fedcba9876543210\n")
@@ -188,16 +189,16 @@ class StreamTests(OpenAITestCase):
 
     async def test_pieces(self) -> None:
         """
-        By a protocol, a reply is given as it is said; from a terminal, and an object
-        that must be checked first, in one piece.
+        Over ACP, a reply is streamed as it is written; from a terminal it comes in one
+        piece, and so does an object, which must be checked first.
         """
-        said = "word & \n" * 30
+        content = "word & \n" * 30
         for agent, many in [("kiro-acp", True), ("kiro-classic", False)]:
             await self.start("--agent", agent, workers=1)
-            response, chunks = await self.stream(said)
+            response, chunks = await self.stream(content)
             self.assertEqual(self.header(response, "content-type"), "text/event-stream")
             pieces = self.pieces(chunks)
-            self.assertEqual("".join(pieces), f"You said: {said}")
+            self.assertEqual("".join(pieces), f"You said: {content}")
             self.assertEqual(len(pieces) > 3, many)
             _, chunks = await self.stream('{"size": 3}', response_format=SIZED)
             self.assertEqual(self.pieces(chunks), ['{"size": 3}'])
@@ -207,7 +208,7 @@ class StreamTests(OpenAITestCase):
 
     async def test_usage(self) -> None:
         """
-        A stream tells its usage where that is wanted, before its end.
+        A stream reports its usage before its end if the client asks for that.
         """
         await self.start(workers=1)
         _, chunks = await self.stream("Hello", stream_options={"include_usage": True})
@@ -217,14 +218,14 @@ class StreamTests(OpenAITestCase):
 
     async def test_retry(self) -> None:
         """
-        Another attempt is hidden while nothing was given out; after that it must say
-        the same, or the stream ends with an error.
+        Another attempt is not visible if no text was sent yet.  After that, its text must
+        begin in the same way, or the stream ends with an error.
         """
         await self.start("--agent", "kiro-acp", workers=2)
         _, chunks = await self.stream("Hi [[mend prose]]")
         self.assertEqual("".join(self.pieces(chunks)), "You said: Hi [[mend ]]")
-        # Its object has a member too many, so that it is asked again, and then it
-        # says something else.
+        # The object has a member that the schema does not allow, so that there is a second
+        # attempt, whose text differs.
         _, chunks = await self.stream("Hi [[mend lame]]")
         self.assertEqual(chunks[-1]["error"]["code"], "taken_back")
         response, chunks = await self.stream("Hi [[lame]]")
@@ -234,7 +235,7 @@ class StreamTests(OpenAITestCase):
 
     async def test_no_answer(self) -> None:
         """
-        A failure before anything was given out has a status of its own.
+        A failure before any text was sent has its own status.
         """
         await self.start(workers=1)
         headers = {"X-Request-Timeout": "0.5"}
@@ -243,7 +244,7 @@ class StreamTests(OpenAITestCase):
 
     async def test_client_leaves(self) -> None:
         """
-        A client that hangs up gives its request up, which is no fault.
+        A client that hangs up cancels its request, which is not logged as an error.
         """
         await self.start(workers=1)
         message = {"role": "user", "content": "[[silent]]"}
@@ -255,7 +256,7 @@ class StreamTests(OpenAITestCase):
                 f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
                 f"{body}".encode()
             )
-            await self.typed.heard("[[silent]]")
+            await self.typed.wait_for("[[silent]]")
         _, chunks = await self.stream("the next")
         self.assertEqual(self.pieces(chunks), ["You said: the next"])
         self.assertNotIn("internal error", self.server.output)
@@ -263,12 +264,12 @@ class StreamTests(OpenAITestCase):
 
 class ClientTests(OpenAITestCase):
     """
-    Tests with the clients themselves, in threads.
+    Tests with real clients, which run in threads.
     """
 
     async def start_for(self, module: str) -> Any:
         """
-        A server, and the client's module.
+        Start a server and return the client's module.
         """
         try:
             client = await deferToThread(__import__, module)
@@ -282,41 +283,42 @@ class ClientTests(OpenAITestCase):
 
     async def test_openai(self) -> None:
         """
-        OpenAI's own client for Python asks, streams, parses and understands errors.
+        OpenAI's client for Python gets replies, streams, objects and errors.
         """
         openai = await self.start_for("openai")
 
         def work() -> dict[str, Any]:
-            found: dict[str, Any] = {}
+            results: dict[str, Any] = {}
             with openai.OpenAI(base_url=f"{self.base}/v1", api_key="none") as client:
-                ask = client.chat.completions.create
-                asked: Any = {"model": "kiro-acp", "messages": [{"role": "user", "content": "Hi"}]}
-                whole = ask(**asked)
-                found["reply"] = whole.choices[0].message.content
-                found["tokens"] = whole.usage.total_tokens
+                create = client.chat.completions.create
+                body: Any = {"model": "kiro-acp", "messages": [{"role": "user", "content": "Hi"}]}
+                reply = create(**body)
+                results["reply"] = reply.choices[0].message.content
+                results["tokens"] = reply.usage.total_tokens
                 options = {"include_usage": True}
-                chunks = list(ask(**asked, stream=True, stream_options=options))
-                found["stream"] = "".join(
-                    each.choices[0].delta.content or "" for each in chunks if each.choices
+                chunks = list(create(**body, stream=True, stream_options=options))
+                results["stream"] = "".join(
+                    chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices
                 )
-                found["stream tokens"] = chunks[-1].usage.total_tokens
-                asked["messages"][0]["content"] = '{"size": 3}'
-                found["object"] = ask(**asked, response_format=SIZED).choices[0].message.content
-                found["models"] = [each.id for each in client.models.list()]
+                results["stream tokens"] = chunks[-1].usage.total_tokens
+                body["messages"][0]["content"] = '{"size": 3}'
+                reply = create(**body, response_format=SIZED)
+                results["object"] = reply.choices[0].message.content
+                results["models"] = [model.id for model in client.models.list()]
                 try:
-                    client.chat.completions.create(**{**asked, "model": "gpt-9"})
-                except openai.NotFoundError as problem:
-                    found["missing"] = problem.code
-                asked["messages"][0]["content"] = "[[lame]]"
+                    create(**{**body, "model": "gpt-9"})
+                except openai.NotFoundError as error:
+                    results["missing"] = error.code
+                body["messages"][0]["content"] = "[[lame]]"
                 try:
-                    list(ask(**asked, stream=True))
-                except openai.APIError as problem:
-                    found["failed"] = problem.code
-            return found
+                    list(create(**body, stream=True))
+                except openai.APIError as error:
+                    results["failed"] = error.code
+            return results
 
-        found = await self.in_thread(work)
+        results = await self.in_thread(work)
         self.assertEqual(
-            found,
+            results,
             {
                 "reply": "You said: Hi",
                 "tokens": 4,
@@ -331,7 +333,7 @@ class ClientTests(OpenAITestCase):
 
     async def test_langchain(self) -> None:
         """
-        LangChain's client asks, streams, and gets an object by a schema.
+        LangChain's client gets replies, streams, and objects that match a schema.
         """
         langchain = await self.start_for("langchain_openai")
 
@@ -342,9 +344,9 @@ class ClientTests(OpenAITestCase):
             sized = model.with_structured_output({"title": "size", **SIZE}, method="json_schema")
             return [
                 model.invoke([("system", "Be brief"), ("user", "Hi")]).content,
-                "".join(each.content for each in model.stream("Hi")),
+                "".join(chunk.content for chunk in model.stream("Hi")),
                 sized.invoke('{"size": 3}'),
             ]
 
-        found = await self.in_thread(work)
-        self.assertEqual(found, ["You said: Hi", "You said: Hi", {"size": 3}])
+        results = await self.in_thread(work)
+        self.assertEqual(results, ["You said: Hi", "You said: Hi", {"size": 3}])

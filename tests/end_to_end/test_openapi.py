@@ -1,6 +1,8 @@
 """
-End to end: a server does what its description says.  Schemathesis makes requests of
-the description, right ones and wrong ones, and judges each response by it.
+End-to-end tests: a server does what its OpenAPI description says.
+
+Schemathesis generates valid and invalid requests from the description, and checks each
+response against it.
 """
 
 from __future__ import annotations
@@ -17,20 +19,20 @@ _TOKEN = "all-all-all-all-all"
 _SETTINGS = Path(__file__).with_name("schemathesis.toml")
 _RUN = "from schemathesis.cli import schemathesis; schemathesis()"
 
-#: Of each operation and phase.
+#: How many requests each operation gets in each phase.
 _EXAMPLES = 15
 
 
 class DescriptionTests(ServerTestCase):
     """
-    Tests with the offline agent, and tokens.
+    Tests for a server with the offline agent and tokens.
     """
 
     timeout = 300
 
-    async def try_all(self, *options: str) -> None:
+    async def run_schemathesis(self, *options: str) -> None:
         """
-        Have requests made of the description, as the `options` choose.
+        Send generated requests to the operations that the `options` choose.
         """
         if find_spec("schemathesis") is None:
             raise SkipTest("schemathesis is not installed: pip install '.[clients]'")
@@ -49,18 +51,18 @@ class DescriptionTests(ServerTestCase):
         self.assertIn("No issues found", program.output)
         self.assertNotIn("Traceback", self.server.output)
 
-    async def test_all(self) -> None:
+    async def test_public_operations(self) -> None:
         """
-        No path answers otherwise than it is described.
+        All operations except the operators' answer as described.
         """
-        await self.try_all("--exclude-path-regex", "^/operator")
+        await self.run_schemathesis("--exclude-path-regex", "^/operator")
 
     async def test_operator(self) -> None:
         """
-        Nor do those of operators, but that no number of workers is tried: it may be
-        hundreds.
+        The operators' operations answer as described.  The one that sets the number of
+        workers is left out, because it could start hundreds of them.
         """
-        await self.try_all(
+        await self.run_schemathesis(
             *("--include-path-regex", "^/operator", "--exclude-operation-id", "set_workers"),
             *("--phases", "examples,coverage,fuzzing"),
         )

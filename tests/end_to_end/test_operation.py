@@ -1,6 +1,5 @@
 """
-How a server is run: what operators and clients see of the pool while it works,
-is renewed, grows and stops.
+End-to-end tests for the pool: deadlines, shutdown, restarts, scaling and operators.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from tests.servers import ServerTestCase, real
 
 class DeadlineTests(ServerTestCase):
     """
-    Requests that have only so much time.
+    Tests for requests with a deadline.
     """
 
-    async def test_clients_own(self) -> None:
+    async def test_client_deadline(self) -> None:
         """
-        A client's own deadline holds where it is the shorter, and the worker is
-        free again.
+        A client's own deadline applies if it is shorter than the server's, and the
+        worker is free again after it.
         """
         await self.start(workers=1)
         for headers in ({"X-Request-Timeout": "0.3"}, {"Prefer": "handling=lenient, wait=1"}):
@@ -35,9 +34,9 @@ class DeadlineTests(ServerTestCase):
         response, body = await self.story("y", headers={"X-Request-Timeout": "1000"})
         self.assertEqual((response.code, body["title"]), (200, "y"))
 
-    async def test_headers_that_make_no_sense(self) -> None:
+    async def test_invalid_headers(self) -> None:
         """
-        A header that makes no sense is refused by its name.
+        The error for an invalid header names it.
         """
         await self.start(workers=1)
         for name, value in [
@@ -55,8 +54,8 @@ class DeadlineTests(ServerTestCase):
 
     async def test_no_time_left(self) -> None:
         """
-        A request that cannot be answered in time, by the turns seen, is refused at
-        once, with the time to come back and the queue.
+        A request that cannot be answered in time, judging by earlier turns, is refused at
+        once; the response says when to retry and how long the queue is.
         """
         await self.start(workers=1)
         for number in range(5):
@@ -69,12 +68,12 @@ class DeadlineTests(ServerTestCase):
 
     async def test_abandoned(self) -> None:
         """
-        A client that hangs up leaves the queue, or its turn: the worker serves
-        the next long before the deadline.
+        A client that hangs up leaves the queue, or ends its turn: the worker serves the
+        next request long before the deadline.
         """
         await self.start(workers=1)
         running = self.story("x [[silent]]")
-        await self.typed.heard("x [[silent]]")
+        await self.typed.wait_for("x [[silent]]")
         waiting = self.story("y")
         running.addErrback(lambda _: None)
         waiting.addErrback(lambda _: None)
@@ -89,24 +88,24 @@ class DeadlineTests(ServerTestCase):
 
 class StopTests(ServerTestCase):
     """
-    The end of a server.
+    Tests for a server that stops.
     """
 
     async def draining(self, *ideas: str, **options: Any) -> list[Deferred[tuple[Any, Any]]]:
         """
-        Requests that were under way when the server was told to stop.
+        Send requests to a server, then stop it, and return their Deferreds.
         """
         await self.start("--graceful-timeout", options.get("timeout", "30"), workers=1)
         requests = [self.story(idea) for idea in ideas]
-        await self.typed.heard(ideas[0])
+        await self.typed.wait_for(ideas[0])
         self.assertEqual((await self.health())["queue"]["length"], len(ideas) - 1)
         self.server.signal("TERM")
         await self.server.says("stopping: ")
         return requests
 
-    async def test_finishes_what_it_took(self) -> None:
+    async def test_drains(self) -> None:
         """
-        What runs and what waits is finished; new work is refused; the exit status
+        Requests that run or wait are finished, new ones are refused, and the exit status
         is 0.
         """
         requests = await self.draining("a [[think=5]]", "b")
@@ -119,9 +118,10 @@ class StopTests(ServerTestCase):
         self.assertEqual(await self.server.ended, 0, self.server.output)
         self.assertFalse(any('"new"' in line for line in self.typed.lines))
 
-    async def test_only_for_so_long(self) -> None:
+    async def test_graceful_timeout(self) -> None:
         """
-        What is not finished in time is refused, and the exit status says so.
+        A request that is not finished within --graceful-timeout is refused, and the exit
+        status is 1.
         """
         [request] = await self.draining("a [[silent]]", timeout="0.5")
         response, body = await request
@@ -130,11 +130,11 @@ class StopTests(ServerTestCase):
 
     async def test_two_signals_at_once(self) -> None:
         """
-        So does one that comes together with the first.
+        Two signals at once stop the server immediately.
         """
         await self.start("--graceful-timeout", "30", workers=1)
         request = self.story("a [[hang]]")
-        await self.typed.heard("a [[hang]]")
+        await self.typed.wait_for("a [[hang]]")
         os.kill(self.server.pid, signal.SIGINT)
         os.kill(self.server.pid, signal.SIGTERM)
         response, body = await request
@@ -143,7 +143,7 @@ class StopTests(ServerTestCase):
 
     async def test_second_signal(self) -> None:
         """
-        A second signal means now.
+        A second signal stops the server immediately.
         """
         [request] = await self.draining("a [[hang]]")
         self.server.signal("INT")
@@ -153,8 +153,7 @@ class StopTests(ServerTestCase):
 
     async def test_idle(self) -> None:
         """
-        A server with nothing to do tells its sessions to quit, and stops at once,
-        with 0.
+        An idle server tells its sessions to quit, and stops at once with status 0.
         """
         await self.start("--graceful-timeout", "30")
         self.server.signal("TERM")
@@ -162,9 +161,9 @@ class StopTests(ServerTestCase):
         self.assertEqual(self.typed.lines, ["/quit", "/quit"])
 
 
-class RenewalTests(ServerTestCase):
+class RestartTests(ServerTestCase):
     """
-    New sessions while the server runs.
+    Tests for sessions that are replaced while the server runs.
     """
 
     async def test_hang_up_signal(self) -> None:
@@ -185,8 +184,8 @@ class RenewalTests(ServerTestCase):
 
     async def test_max_requests(self) -> None:
         """
-        A session that gave its answers is followed by another, and no request is
-        refused meanwhile.
+        A session that has given --max-requests answers is replaced while the server
+        serves on.
         """
         await self.start("--max-requests", "2", "--backlog", "0", workers=1)
         pids = await self.pids()
@@ -194,7 +193,7 @@ class RenewalTests(ServerTestCase):
         for number in range(12):
             response, body = await self.story(f"idea {number}", headers={"X-Priority": "9"})
             if response.code == 503:
-                continue  # while it clears, nobody may wait
+                continue  # no request may wait while the session is cleared
             self.assertEqual(body["title"], f"idea {number}")
             seen |= set(await self.pids())
         await self.server.says("gave [23] answers[\\s\\S]*worker1: ready")
@@ -224,8 +223,8 @@ class RenewalTests(ServerTestCase):
 
     async def test_scaling(self) -> None:
         """
-        Under load there are more workers, up to the limit and under stable names;
-        after it there are as few as before.
+        Under load, workers with stable names are added up to the limit; after it, they
+        are removed again.
         """
         await self.start(
             *("--max-workers", "4", "--max-spare", "1", "--check-interval", "0.5"), workers=1
@@ -235,9 +234,9 @@ class RenewalTests(ServerTestCase):
         self.assertEqual([body["title"] for _, body in answers], ideas)
         served = {self.header(response, "x-kiroworkers-worker") for response, _ in answers}
         self.assertTrue({"worker1"} < served <= {f"worker{number}" for number in range(1, 5)})
-        self.assertIn("added, 4 now", self.server.output)
-        self.assertNotIn("added, 5 now", self.server.output)
-        await self.server.says("retired, 1 now")
+        self.assertIn("added, pool size 4", self.server.output)
+        self.assertNotIn("added, pool size 5", self.server.output)
+        await self.server.says("retired, pool size 1")
         health = await self.health()
         self.assertEqual(list(health["workers"]), ["worker1"])
         self.assertEqual(health["pool"]["maxWorkers"], 4)
@@ -245,7 +244,7 @@ class RenewalTests(ServerTestCase):
 
 class OperatorTests(ServerTestCase):
     """
-    The operator's routes.
+    Tests for the operators' routes, and for who may use them.
     """
 
     async def operate(self, path: str, method: str = "POST", **kwargs: Any) -> Any:
@@ -255,17 +254,17 @@ class OperatorTests(ServerTestCase):
 
     async def test_pause(self) -> None:
         """
-        A paused pool begins no turn, shows what waits, and loses nothing.
+        A paused pool begins no turn, lists the waiting requests, and loses none.
         """
         await self.start()
         body = await self.operate("pause")
         self.assertEqual(body["pool"]["state"], "paused")
         request = self.story("x", headers={"X-Priority": "7"})
         await self.health()  # two connections may be read in either order; a third is later
-        [listed] = (await self.operate("queue", "GET"))["requests"]
-        shown = {name: listed[name] for name in ("task", "priority", "state", "client")}
-        self.assertEqual(shown, {"task": "generate-story", "priority": 7, "state": "waiting",
-                                 "client": "127.0.0.1"})  # fmt: skip
+        [waiting] = (await self.operate("queue", "GET"))["requests"]
+        members = {name: waiting[name] for name in ("task", "priority", "state", "client")}
+        self.assertEqual(members, {"task": "generate-story", "priority": 7, "state": "waiting",
+                                   "client": "127.0.0.1"})  # fmt: skip
         self.assertEqual(self.typed.lines, [])
         await self.operate("resume")
         _, body = await request
@@ -273,12 +272,13 @@ class OperatorTests(ServerTestCase):
 
     async def test_workers(self) -> None:
         """
-        One worker is drained, and restarted; their number is changed.
+        A worker can be drained and restarted, and the number of workers changed.
         """
         await self.start()
         [first, _] = await self.pids()
         await self.operate("workers/worker1/drain")
         await exits(real, first)
+        await self.server.says("worker1: drained")
         self.assertEqual((await self.health())["workers"]["worker1"]["state"], "drained")
         response, _ = await self.story("x")
         self.assertEqual(self.header(response, "x-kiroworkers-worker"), "worker2")
@@ -289,16 +289,16 @@ class OperatorTests(ServerTestCase):
         await self.server.says("worker3: ready")
         await self.operate("workers", "PUT", json={"workers": 1})
         self.assertEqual(list((await self.health())["workers"]), ["worker1"])
-        for given in ({"workers": 0}, {"workers": True}, {"workers": "2"}, {}, [1]):
-            response, body = await self.fetch("PUT", "/operator/workers", json=given)
+        for invalid in ({"workers": 0}, {"workers": True}, {"workers": "2"}, {}, [1]):
+            response, body = await self.fetch("PUT", "/operator/workers", json=invalid)
             self.assertEqual((response.code, body["field"]), (400, "workers"))
         response, body = await self.fetch("POST", "/operator/workers/worker9/drain")
         self.assertEqual((response.code, body["code"]), (404, "unknown_worker"))
 
-    async def test_only_from_here(self) -> None:
+    async def test_local_only(self) -> None:
         """
-        Without tokens, only requests from this machine operate: not those of a
-        page, nor those that a proxy passes on, nor to another name.
+        Without tokens, operators' routes accept only direct requests from this machine:
+        none from a web page or through a proxy, and none to another host name.
         """
         options = ("--allow-host", "kiro.example", "--cors-origin", "loopback")
         await self.start(*options, workers=1)
@@ -314,10 +314,10 @@ class OperatorTests(ServerTestCase):
             self.assertEqual((response.code, body["code"]), (403, code), headers)
         self.assertEqual((await self.health())["pool"]["state"], "serving")
 
-    async def test_names_of_this_machine(self) -> None:
+    async def test_dns_rebinding(self) -> None:
         """
-        Without tokens, nothing is answered to another name: a page that gave this
-        address a name of its own learns nothing and asks nothing.
+        Without tokens, requests to another host name are refused, so that a page whose
+        name resolves to this address can neither read nor ask anything.
         """
         await self.start(workers=1)
         for host in ("evil.example", "127.0.0.1.evil.example", "10.0.0.1:8080"):
@@ -331,7 +331,7 @@ class OperatorTests(ServerTestCase):
 
     async def test_tokens(self) -> None:
         """
-        With tokens, each is good for its scopes, and SIGHUP reads them again.
+        Each token allows its scopes, and SIGHUP reloads the tokens.
         """
         tokens = self.folder / "tokens"
         self.write_tokens(tokens, ask="a" * 20, watch="w" * 20, operate="o" * 20)
@@ -346,21 +346,21 @@ class OperatorTests(ServerTestCase):
             ("o" * 20, "/operator/queue", 200),
             (None, "/ready", 200),
         ]:
-            response, body = await self.fetch("GET", path, headers=self.bearing(token))
+            response, body = await self.fetch("GET", path, headers=self.authorization(token))
             self.assertEqual(response.code, code, (token, path, body))
         for token, code in [(None, 401), ("w" * 20, 403), ("a" * 20, 200)]:
-            response, _ = await self.story("x", headers=self.bearing(token))
+            response, _ = await self.story("x", headers=self.authorization(token))
             self.assertEqual(response.code, code)
         self.write_tokens(tokens, ask="b" * 20)
         os.kill(self.server.pid, signal.SIGHUP)
         await self.server.says("restarting: SIGHUP")
         for token, code in [("a" * 20, 401), ("b" * 20, 200)]:
-            response, _ = await self.story("x", headers=self.bearing(token))
+            response, _ = await self.story("x", headers=self.authorization(token))
             self.assertEqual(response.code, code)
         self.assertNotIn("a" * 20, self.server.output)
 
     def write_tokens(self, path: Path, **tokens: str) -> None:
         path.write_text("".join(f"{name}r {name} {token}\n" for name, token in tokens.items()))
 
-    def bearing(self, token: str | None) -> dict[str, str]:
+    def authorization(self, token: str | None) -> dict[str, str]:
         return {} if token is None else {"Authorization": f"Bearer {token}"}

@@ -1,6 +1,5 @@
 """
-End to end: a server that `twistd` started, asked over HTTP, whose sessions are
-real programs on real PTYs.
+End-to-end tests for the server: answers, failures of agents and sessions, and HTTP.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from tests.servers import ServerTestCase, real
 
 class OfflineTests(ServerTestCase):
     """
-    On a machine without Kiro.
+    Tests for the offline agent, on a machine without Kiro.
     """
 
     async def start_offline(self, **env: Any) -> None:
@@ -34,8 +33,8 @@ class OfflineTests(ServerTestCase):
 
     async def test_auto(self) -> None:
         """
-        Without kiro-cli on PATH the offline agent answers, which the log,
-        /health and a header of each answer say.
+        Without kiro-cli on PATH the offline agent answers, as the log, /health and a
+        header of each answer say.
         """
         self.path = "/usr/bin:/bin"
         server = await self.start()
@@ -49,8 +48,8 @@ class OfflineTests(ServerTestCase):
 
     async def test_answers(self) -> None:
         """
-        All three endpoints answer with JSON that fits the contract, and
-        different ideas get different stories.
+        All three tasks answer with JSON that matches their schemas, and different ideas
+        get different stories.
         """
         await self.start_offline()
         ideas = ["As a clerk I want to print labels so that parcels leave", "Filter by date"]
@@ -60,7 +59,7 @@ class OfflineTests(ServerTestCase):
             self.assertEqual(response.code, 200, story)
             self.assertLessEqual(1, story["storyPoint"])
             self.assertLessEqual(story["storyPoint"], 8)
-            self.assertTrue(all(isinstance(each, str) for each in story["acceptanceCriteria"]))
+            self.assertTrue(all(isinstance(text, str) for text in story["acceptanceCriteria"]))
             stories.append(story)
             _, test = await self.ask("generate-test", {"story": story, "idea": idea})
             for part in ("given", "when", "then"):
@@ -73,7 +72,7 @@ class OfflineTests(ServerTestCase):
 
     async def test_components(self) -> None:
         """
-        Given components are the only ones in the answer.
+        If the request names components, the answer names no others.
         """
         await self.start_offline()
         body = {"idea": "Export a report", "components": ["Report_Export", "Login"]}
@@ -83,12 +82,12 @@ class OfflineTests(ServerTestCase):
 
 class DialectTests(ServerTestCase):
     """
-    Agents other than Kiro, on the same path.
+    Tests for terminal agents other than Kiro.
     """
 
     async def test_q(self) -> None:
         """
-        Kiro's ancestor answers by its own dialect.
+        Amazon Q, from which Kiro stems, answers with its own dialect.
         """
         self.path = install_fake_kiro(self.folder / "bin", name="q")
         await self.start("--agent", "q", FAKEKIRO="era=q", FAKEKIRO_VERSION="1.19.7")
@@ -98,7 +97,7 @@ class DialectTests(ServerTestCase):
 
     async def test_file(self) -> None:
         """
-        A dialect file of the user's starts another program.
+        A user's dialect file starts another program.
         """
         install_fake_kiro(self.folder / "other", name="other")
         mine = self.folder / "mine.toml"
@@ -112,15 +111,14 @@ class DialectTests(ServerTestCase):
         self.assertEqual((response.code, body["title"]), (200, "x"))
 
 
-class TroubleTests(ServerTestCase):
+class AgentFailureTests(ServerTestCase):
     """
-    An agent that cannot answer, and says why.
+    Tests for an agent that says why it cannot answer.
     """
 
-    async def test_named(self) -> None:
+    async def test_codes(self) -> None:
         """
-        Each trouble has its own code, its own words and, where somebody may
-        come back, a time; the session serves on.
+        Each kind of failure has its own code and status, and the session serves on.
         """
         await self.start(workers=1)
         pids = await self.pids()
@@ -134,8 +132,8 @@ class TroubleTests(ServerTestCase):
 
     async def test_throttled(self) -> None:
         """
-        An agent that is throttled is left alone for the time that it names; then
-        one request tries, and its answer ends the outage.
+        A throttled agent gets no request for the time that it names; then one request is
+        a probe, and its answer closes the circuit.
         """
         await self.start(workers=1)
         response, body = await self.story("x [[trouble=throttled_shortly]]")
@@ -168,18 +166,18 @@ class TroubleTests(ServerTestCase):
         self.assertEqual(self.header(response, "retry-after"), "600")
         self.assertIn("Monthly request limit reached", body["error"])
 
-    async def test_talked_of(self) -> None:
+    async def test_quoted(self) -> None:
         """
-        An answer that quotes every trouble is an answer.
+        An answer that quotes the text of every failure is still an answer.
         """
         await self.start(workers=1)
         response, body = await self.story("x [[quotes]]")
         self.assertEqual((response.code, body["title"]), (200, "x [[quotes]]"))
 
-    async def test_at_start(self) -> None:
+    async def test_login_required(self) -> None:
         """
-        Where nobody is logged in, no session is started again and again; as soon
-        as Kiro says that somebody is, they start.
+        Without a login, sessions are not started again and again; they start as soon as
+        Kiro reports a login.
         """
         login = self.folder / "login"
         self.server = self.run_twistd(
@@ -197,7 +195,8 @@ class TroubleTests(ServerTestCase):
         self.assertEqual((response.code, body["code"]), (503, "login_required"))
         self.assertEqual(self.header(response, "retry-after"), "1")
         workers = (await self.health())["workers"].values()
-        self.assertEqual({(each["state"], each["starts"]) for each in workers}, {("held", 1)})
+        states = {(worker["state"], worker["starts"]) for worker in workers}
+        self.assertEqual(states, {("held", 1)})
         login.touch()
         await self.server.says("worker2: ready")
         response, body = await self.story("x")
@@ -205,8 +204,8 @@ class TroubleTests(ServerTestCase):
 
     async def test_logged_out(self) -> None:
         """
-        When the login ends while sessions live, nothing is typed until there is a
-        new one, and then sessions are renewed, since they may know only the old.
+        If the login expires, no prompt is submitted until there is a new login; then the
+        sessions are replaced, since they may know only the old one.
         """
         login = self.folder / "login"
         login.touch()
@@ -227,7 +226,7 @@ class TroubleTests(ServerTestCase):
 
     async def test_menu(self) -> None:
         """
-        The start menu of 2.28 gets its safe choice.
+        The start menu of Kiro CLI 2.28 is answered with its safe choice.
         """
         await self.start(
             *("--agent", "kiro-classic"), workers=1, FAKEKIRO="menu", FAKEKIRO_VERSION="2.28.0"
@@ -238,13 +237,13 @@ class TroubleTests(ServerTestCase):
 
 class TurnTests(ServerTestCase):
     """
-    Requests and answers, with the stand-in of Kiro.
+    Tests for turns, with the stand-in for Kiro.
     """
 
     async def test_own_answers(self) -> None:
         """
-        Requests side by side get their own answers, each from a conversation
-        without memory, and more than two wait their turn.
+        Concurrent requests get their own answers, each from a new conversation; those
+        beyond the number of workers wait.
         """
         await self.start()
         ideas = [f"idea {number} [[think=0.05]]" for number in range(10)]
@@ -257,8 +256,8 @@ class TurnTests(ServerTestCase):
 
     async def test_kinds_of_answers(self) -> None:
         """
-        An answer is found however it is printed: over many lines, a byte at a
-        time, before another object, without a footer, after a flood, after a
+        An answer is found however it is printed: over many lines, a byte at a time,
+        before another object, without a footer, after a lot of other output, or after a
         tool that was denied.
         """
         await self.start()
@@ -277,8 +276,8 @@ class TurnTests(ServerTestCase):
 
     async def test_no_answer(self) -> None:
         """
-        A turn without an answer of its own is a 502 that says why, and the next
-        is right.
+        A turn without an answer of its own is a 502 that says why, and the next turn is
+        answered.
         """
         await self.start(workers=1)
         for fault, words in [("prose", "no JSON object"), ("example", "example")]:
@@ -288,9 +287,9 @@ class TurnTests(ServerTestCase):
         _, body = await self.story("the next")
         self.assertEqual(body["title"], "the next")
 
-    async def test_too_much(self) -> None:
+    async def test_output_too_long(self) -> None:
         """
-        A turn that prints too much is a 502, and the same session goes on.
+        A turn that prints too much is a 502, and the same session serves on.
         """
         await self.start("--max-output", "100k", workers=1)
         before = await self.pids()
@@ -300,14 +299,16 @@ class TurnTests(ServerTestCase):
         self.assertEqual(body["title"], "the next")
         self.assertEqual(await self.pids(), before)
 
-    async def test_one_too_many(self) -> None:
+    async def test_all_workers_busy(self) -> None:
         """
-        Without a backlog a third request is refused at once, with Retry-After
-        and CORS headers.
+        Without a backlog, a request beyond the number of workers is refused at once, with
+        Retry-After and CORS headers.
         """
         await self.start("--backlog", "0", "--cors-origin", "loopback")
         busy = [self.story(f"{name} [[silent]]") for name in "ab"]
-        await gatherResults([self.typed.heard("a [[silent]]"), self.typed.heard("b [[silent]]")])
+        await gatherResults(
+            [self.typed.wait_for("a [[silent]]"), self.typed.wait_for("b [[silent]]")]
+        )
         origin = {"Origin": "http://localhost:3000"}
         response, body = await self.story("y", headers=origin)
         self.assertEqual(response.code, 503)
@@ -321,20 +322,20 @@ class TurnTests(ServerTestCase):
         for _, body in await gatherResults(busy):
             self.assertEqual(body["code"], "shutting_down")
 
-    async def test_waits_too_long(self) -> None:
+    async def test_queue_timeout(self) -> None:
         """
-        A request that waits longer than it may is refused then.
+        A request that waits longer than --queue-timeout is refused.
         """
         await self.start("--queue-timeout", "0.2", workers=1)
         self.story("x [[silent]]").addErrback(lambda _: None)
-        await self.typed.heard("[[silent]]")
+        await self.typed.wait_for("[[silent]]")
         response, body = await self.story("y")
         self.assertEqual((response.code, body["code"]), (503, "all_workers_busy"))
 
     async def test_timeout(self) -> None:
         """
-        A turn that does not end is a 504 at the deadline; its late answer
-        answers nobody, and the same session serves the next request.
+        A turn that does not end is a 504 at the deadline; a late answer is discarded, and
+        the same session serves the next request.
         """
         await self.start("--request-timeout", "0.5", workers=1)
         before = await self.pids()
@@ -347,7 +348,7 @@ class TurnTests(ServerTestCase):
 
     async def test_hangs(self) -> None:
         """
-        A session that ignores everything is killed and replaced.
+        A session that ignores SIGINT, SIGTERM and SIGHUP is killed and replaced.
         """
         await self.start(
             *("--request-timeout", "0.5", "--cancel-timeout", "0.2"),
@@ -364,9 +365,8 @@ class TurnTests(ServerTestCase):
 
     async def test_killed(self) -> None:
         """
-        A session that is killed in the middle of a request costs nothing: the
-        client gets its own answer from the other worker, and the session comes
-        back.
+        If a session is killed during a turn, the client gets its answer from another
+        worker, and the session is restarted.
         """
         await self.start("--restart-delay", "0.1")
         response, body = await self.story("x [[think=0.1 killed=one]]")
@@ -375,9 +375,9 @@ class TurnTests(ServerTestCase):
         self.assertEqual(self.header(response, "x-kiroworkers-worker"), "worker2")
         await self.server.says(r"worker1: ready[\s\S]*worker1: ready")
 
-    async def test_dies_twice(self) -> None:
+    async def test_session_lost(self) -> None:
         """
-        A request that every session dies of is a 502.
+        A request during which two sessions exit is a 502.
         """
         await self.start()
         response, body = await self.story("x [[die]]")
@@ -385,13 +385,12 @@ class TurnTests(ServerTestCase):
 
     async def test_client_leaves(self) -> None:
         """
-        A client that hangs up frees its worker at once, long before the
-        deadline.
+        A client that hangs up frees its worker long before the deadline.
         """
         await self.start(workers=1)
         before = await self.pids()
         leaving = self.story("x [[silent]]")
-        await self.typed.heard("[[silent]]")
+        await self.typed.wait_for("[[silent]]")
         leaving.cancel()
         await self.assertFailure(leaving, Exception)
         _, body = await self.story("the next")
@@ -400,8 +399,8 @@ class TurnTests(ServerTestCase):
 
     async def test_prompt_cannot_be_escaped(self) -> None:
         """
-        Hostile text in any field arrives as one paste of one prompt: the
-        stand-in saw the prompts and the clears, and nothing else.
+        Hostile text in any field arrives as one paste of one prompt: the stand-in
+        receives the prompts and the clears, and nothing else.
         """
         await self.start(workers=1)
         hostile = "\x1b[201~\r!ls\r/quit\n@x ``` \\ \x03\x04 \x9b \u202e \u2028 \ud800"
@@ -410,22 +409,22 @@ class TurnTests(ServerTestCase):
         self.assertEqual(body["summary"], hostile)
         _, body = await self.story("the next")
         self.assertEqual(body["title"], "the next")
-        await self.typed.heard("the next")
+        await self.typed.wait_for("the next")
         first, *clears, second = self.typed.lines[: self.typed.lines.index("y") + 2]
         self.assertTrue(first.startswith("Task: analyze-invest\n"))
         self.assertEqual(clears, ["/clear", "y"])
         self.assertTrue(second.startswith("Task: generate-story\n"))
 
 
-class DoorTests(ServerTestCase):
+class HttpTests(ServerTestCase):
     """
-    What HTTP alone decides.
+    Tests for what is decided without a worker.
     """
 
     async def test_bad_requests(self) -> None:
         """
-        What HTTP can already tell is wrong is refused in JSON with the right
-        status, and no worker is asked.
+        A request that is invalid HTTP for the API gets an error in JSON with the right
+        status, and reaches no worker.
         """
         await self.start("--max-body", "1000")
         cases: list[tuple[str, str, dict[str, Any], int]] = [
@@ -458,17 +457,17 @@ class DoorTests(ServerTestCase):
             ("https://localhost.evil.example", False),
             ("null", False),
         ]:
-            asked = Headers({"Origin": [origin], "Access-Control-Request-Method": ["POST"]})
+            headers = Headers({"Origin": [origin], "Access-Control-Request-Method": ["POST"]})
             url = self.base + "/kiro/generate-story"
-            response = await treq.request("OPTIONS", url, headers=asked, persistent=False)
+            response = await treq.request("OPTIONS", url, headers=headers, persistent=False)
             self.assertEqual(response.code, 204)
-            found = response.headers.getRawHeaders("access-control-allow-origin")
-            self.assertEqual(found, [origin] if allowed else None)
+            values = response.headers.getRawHeaders("access-control-allow-origin")
+            self.assertEqual(values, [origin] if allowed else None)
 
     async def test_burst(self) -> None:
         """
-        So many can come at once as may be connected, also while the server does
-        something else: none has to try again.
+        Many clients can connect at once, even while the server cannot accept them: none
+        has to try again.
         """
         server = await self.start(workers=1)
         assert server.transport is not None
@@ -477,19 +476,19 @@ class DoorTests(ServerTestCase):
         os.kill(pid, SIGSTOP)
         try:
             address = ("127.0.0.1", int(self.base.rpartition(":")[2]))
-            # Whoever is not let in at once tries again after a second.
+            # A connection that does not fit the listen queue is retried after a second.
             burst = [create_connection(address, timeout=0.9) for _ in range(200)]
         finally:
             os.kill(pid, SIGCONT)
-        for each in burst:
-            each.close()
+        for connection in burst:
+            connection.close()
         self.assertEqual((await self.health())["status"], "running")
 
     async def test_unix_socket(self) -> None:
         """
-        Any endpoint that Twisted knows can be listened on.
+        The server can listen on any endpoint that Twisted knows.
         """
-        socket = self.folder / "door"
+        socket = self.folder / "http.sock"
         self.server = self.run_twistd("--listen", f"unix:{socket}")
         self.addCleanup(self.stop)
         await self.server.says("worker1: ready")

@@ -1,6 +1,5 @@
 """
-End to end with several agents side by side: a server over HTTP, real programs on
-real PTYs.
+End-to-end tests for a server with several agents.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from tests.servers import ServerTestCase, real
 
 class MixedTests(ServerTestCase):
     """
-    With the stand-in as Kiro, and the offline agent.
+    Tests for a server with the stand-in for Kiro and the offline agent.
     """
 
     async def start_both(self, *options: str, kiro: int = 1, **env: Any) -> None:
@@ -30,10 +29,10 @@ class MixedTests(ServerTestCase):
     def ask_of(self, agent: str, idea: str, **headers: str) -> Any:
         return self.story(idea, headers={"X-Agent": agent, **headers})
 
-    async def test_who_answers(self) -> None:
+    async def test_chosen_agent(self) -> None:
         """
-        Each request is answered by the agent that it names, else by the first; the
-        log says at the start who they are.
+        Each request is answered by the agent that it names, or else by the first; the log
+        says at the start where answers come from.
         """
         await self.start_both(kiro=2)
         self.assertIn("kiro: answers come from Kiro", self.server.output)
@@ -54,8 +53,8 @@ class MixedTests(ServerTestCase):
 
     async def test_throttled(self) -> None:
         """
-        While one agent is throttled the other serves, and the throttled one
-        recovers by itself.
+        While one agent is throttled, the other one answers; the throttled one recovers
+        without help.
         """
         await self.start_both()
         response, body = await self.story("x [[trouble=throttled_shortly]]")
@@ -68,12 +67,12 @@ class MixedTests(ServerTestCase):
 
     async def test_busy(self) -> None:
         """
-        A queue is one agent's: while one is full, the other answers at once.
+        Each agent has its own queue: while one queue is full, the other agent answers.
         """
         await self.start_both("--backlog", "0", "--graceful-timeout", "0.1")
         running = self.story("x [[silent]]")
         running.addErrback(lambda _: None)
-        await self.typed.heard("x [[silent]]")
+        await self.typed.wait_for("x [[silent]]")
         response, body = await self.ask_of("kiro", "y")
         self.assertEqual((response.code, body["code"]), (503, "all_workers_busy"))
         response, _ = await self.ask_of("offline", "Print the list")
@@ -81,8 +80,8 @@ class MixedTests(ServerTestCase):
 
     async def test_login(self) -> None:
         """
-        Where nobody is logged in to the first agent, the server is ready all the
-        same, and the second serves.
+        If the user is not logged in to the first agent, the server is still ready, and
+        the second agent answers.
         """
         options = ("--port", "0", "--agent", "kiro=1,offline=1", "--check-interval", "0.3")
         login = self.folder / "login"
@@ -107,7 +106,7 @@ class MixedTests(ServerTestCase):
 
     async def test_hang_up_signal(self) -> None:
         """
-        SIGHUP renews the sessions of all.
+        SIGHUP restarts the sessions of all agents.
         """
         await self.start_both()
         os.kill(self.server.pid, signal.SIGHUP)
@@ -116,7 +115,7 @@ class MixedTests(ServerTestCase):
 
     async def test_stop(self) -> None:
         """
-        A server that is told to stop finishes what it took for each.
+        A server that stops first finishes the requests of all agents.
         """
         await self.start_both("--graceful-timeout", "30")
         await self.fetch("POST", "/operator/pause")
@@ -130,11 +129,11 @@ class MixedTests(ServerTestCase):
 
     async def test_second_signal(self) -> None:
         """
-        A second signal ends them all at once.
+        A second signal ends the requests of all agents at once.
         """
         await self.start_both("--graceful-timeout", "30", KIROWORKERS_OFFLINE_DELAY="30")
         requests = [self.story("a [[hang]]"), self.ask_of("offline", "Print the list")]
-        await self.typed.heard("a [[hang]]")
+        await self.typed.wait_for("a [[hang]]")
         await self.health()  # two connections may be read in either order; a third is later
         self.server.signal("TERM")
         await self.server.says("stopping: 2 request")
@@ -145,15 +144,15 @@ class MixedTests(ServerTestCase):
 
     async def test_check(self) -> None:
         """
-        The smoke check asks the first agent, or the one that it is told.
+        The smoke check asks the first agent, or the one that --agent names.
         """
         await self.start_both()
-        for more, worker, agent in [
+        for options, worker, agent in [
             ([], "worker1", "kiro"),
             (["--agent", "offline"], "offline-worker1", "offline"),
         ]:
             program = Program()
-            arguments = ["-m", "kiroworkers.check", self.base, *more]
+            arguments = ["-m", "kiroworkers.check", self.base, *options]
             program.start(real, arguments, environment(), self.folder)
             self.assertEqual(await program.ended, 0, program.output)
             self.assertIn("2 workers, all healthy; agent: kiro, offline", program.output)

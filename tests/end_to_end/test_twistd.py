@@ -22,7 +22,7 @@ class StartTests(ServerTestCase):
     Tests for servers that cannot start, and say why in one line.
     """
 
-    async def refused(self, *options: str, **env: Any) -> str:
+    async def error_line(self, *options: str, **env: Any) -> str:
         """
         Run a server that cannot start, and return the last line of its output.
         """
@@ -39,7 +39,7 @@ class StartTests(ServerTestCase):
         """
         await self.start(workers=1)
         port = self.base.rpartition(":")[2]
-        line = await self.refused("--port", port)
+        line = await self.error_line("--port", port)
         self.assertIn(f"cannot listen on tcp:{port}", line)
         self.assertIn("Address already in use", line)
         program = self.run_twistd("--port", port, background=True)
@@ -48,7 +48,7 @@ class StartTests(ServerTestCase):
         self.assertNotIn("started, pid", (self.folder / "twistd.log").read_text())
         pidfile = self.folder / "twistd.pid"
         with contextlib.suppress(FileNotFoundError):
-            # It may still be on its way out.
+            # The server may not have exited yet.
             await exits(real, int(pidfile.read_text()))
         self.assertFalse(pidfile.exists())
 
@@ -56,33 +56,33 @@ class StartTests(ServerTestCase):
         """
         The error for an invalid option or variable names it.
         """
-        self.assertIn("--workers: '0'", await self.refused("--workers", "0"))
-        self.assertIn("--agent: 'emacs'", await self.refused("--agent", "emacs"))
-        self.assertIn("PORT: 'http'", await self.refused(PORT="http"))
-        self.assertIn("--listen", await self.refused("--listen", "carrier-pigeon:1"))
+        self.assertIn("--workers: '0'", await self.error_line("--workers", "0"))
+        self.assertIn("--agent: 'emacs'", await self.error_line("--agent", "emacs"))
+        self.assertIn("PORT: 'http'", await self.error_line(PORT="http"))
+        self.assertIn("--listen", await self.error_line("--listen", "carrier-pigeon:1"))
 
-    async def test_others_can_reach_it(self) -> None:
+    async def test_public_address(self) -> None:
         """
         An address that other machines can reach needs --insecure or --token-file.
         """
-        line = await self.refused("--interface", "0.0.0.0", "--port", "0")
+        line = await self.error_line("--interface", "0.0.0.0", "--port", "0")
         self.assertIn("--insecure", line)
-        self.assertIn("--insecure", await self.refused("--listen", "tcp:0"))
+        self.assertIn("--insecure", await self.error_line("--listen", "tcp:0"))
 
     async def test_no_kiro(self) -> None:
         """
         The server does not start if Kiro is named and not installed, or if its version
         does not have the interface that is named.
         """
-        line = await self.refused(
+        line = await self.error_line(
             "--port", "0", "--agent", "kiro-classic", FAKEKIRO_VERSION="3.0.2"
         )
         self.assertIn("3.0.2", line)
         self.path = "/usr/bin:/bin"
-        line = await self.refused("--port", "0", "--agent", "kiro")
+        line = await self.error_line("--port", "0", "--agent", "kiro")
         self.assertIn("kiro-cli is not on PATH", line)
 
-    async def test_session_that_does_not_start(self) -> None:
+    async def test_broken_agent(self) -> None:
         """
         A session that cannot start is restarted; the log and /health show its last
         output.
@@ -105,10 +105,10 @@ class StartTests(ServerTestCase):
 
 class StopTests(ServerTestCase):
     """
-    Tests that a server leaves no process behind.
+    Tests for the processes of a server that ends.
     """
 
-    async def left_after(self, number: signal.Signals, *ideas: str, **env: Any) -> None:
+    async def assert_all_end(self, number: signal.Signals, *ideas: str, **env: Any) -> None:
         """
         Send a signal to a server that is busy with `ideas`, and wait until all its
         processes have ended.
@@ -116,19 +116,19 @@ class StopTests(ServerTestCase):
         await self.start("--stop-timeout", "0.2", **env)
         for idea in ideas:
             self.story(idea).addErrback(lambda _: None)
-            await self.typed.heard(idea)
+            await self.typed.wait_for(idea)
         pids = await self.pids()
         self.assertTrue(all(alive(pid) for pid in pids))
-        family = [member for pid in pids for member in self.group(pid)]
-        self.assertLessEqual(len(pids), len(family))
+        members = [member for pid in pids for member in self.group(pid)]
+        self.assertLessEqual(len(pids), len(members))
         os.kill(self.server.pid, number)
         await self.server.ended
-        for pid in family:
+        for pid in members:
             await exits(real, pid)
 
     def group(self, leader: int) -> list[int]:
         """
-        Return the processes of a group.
+        Return the ids of the processes in the group of `leader`.
         """
         members = []
         for entry in Path("/proc").iterdir():
@@ -145,30 +145,30 @@ class StopTests(ServerTestCase):
         """
         Stopping an idle server ends its sessions.
         """
-        await self.left_after(signal.SIGTERM)
+        await self.assert_all_end(signal.SIGTERM)
 
     async def test_busy(self) -> None:
         """
-        Stopping a server ends sessions that hang, or left a child behind.
+        Stopping a server ends sessions that hang, and the children of sessions.
         """
-        await self.left_after(signal.SIGTERM, "x [[hang]]", "y [[orphan silent]]")
+        await self.assert_all_end(signal.SIGTERM, "x [[hang]]", "y [[orphan silent]]")
 
     async def test_killed(self) -> None:
         """
-        The sessions of a server that is killed end, too.
+        If a server is killed, its sessions end.
         """
-        await self.left_after(signal.SIGKILL)
+        await self.assert_all_end(signal.SIGKILL)
 
     async def test_killed_with_stubborn_sessions(self) -> None:
         """
-        So do sessions that ignore SIGHUP.
+        If a server is killed, sessions that ignore SIGHUP end, too.
         """
         ideas = ("x [[hang]]", "y [[orphan silent]]")
-        await self.left_after(signal.SIGKILL, *ideas, FAKEKIRO="stubborn")
+        await self.assert_all_end(signal.SIGKILL, *ideas, FAKEKIRO="stubborn")
 
     async def test_background(self) -> None:
         """
-        The same holds in the background, where twistd's pid file names the server.
+        Stopping a server in the background, by its pid file, ends its sessions.
         """
         program = self.run_twistd("--port", "0", background=True)
         self.assertEqual(await program.ended, 0, program.output)

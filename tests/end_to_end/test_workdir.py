@@ -1,6 +1,5 @@
 """
-End to end: what sessions know of the server's environment, and which folders are
-theirs: a server over HTTP, real programs on real PTYs, real git.
+End-to-end tests for the environment and the folders of sessions.
 """
 
 from __future__ import annotations
@@ -29,29 +28,31 @@ SECRETS = ("KIRO_API_KEY", "OPENAI_API_KEY", "GITHUB_TOKEN", "DATABASE_URL")
 
 class SecretTests(ServerTestCase):
     """
-    With the secrets of many in the server's environment.
+    Tests for secrets in the server's environment.
     """
 
-    async def known(self, *options: str, **env: Any) -> dict[str, set[str]]:
+    async def start_with_secrets(self, *options: str, **env: Any) -> dict[str, set[str]]:
         """
-        The names of the secrets that each worker's session knows.
+        Start a server; return the names of the secrets in each session's environment.
         """
         secrets = {name: f"secret-{name}" for name in SECRETS}
         await self.start(*options, **{**secrets, "KIROWORKERS_BACKLOG": "7", **env})
-        found = {}
-        for name, worker in (await self.health())["workers"].items():
-            variables = variables_of(worker["pid"])
-            found[name] = {each for each in variables if variables[each].startswith("secret-")}
-            own = {each for each in variables if each.startswith("KIROWORKERS_")}
-            self.assertLessEqual(own, {"KIROWORKERS_OFFLINE_DELAY"})
-        return found
+        known = {}
+        for worker, status in (await self.health())["workers"].items():
+            variables = variables_of(status["pid"])
+            known[worker] = {
+                name for name, value in variables.items() if value.startswith("secret-")
+            }
+            settings = {name for name in variables if name.startswith("KIROWORKERS_")}
+            self.assertLessEqual(settings, {"KIROWORKERS_OFFLINE_DELAY"})
+        return known
 
     async def test_own(self) -> None:
         """
-        A session knows its agent's secrets and no other's, and neither the log
-        nor /health tells any.
+        A session gets the secrets of its agent and no others, and neither the log nor
+        /health shows any.
         """
-        known = await self.known("--agent", "kiro")
+        known = await self.start_with_secrets("--agent", "kiro")
         self.assertEqual(known, {"worker1": {"KIRO_API_KEY"}, "worker2": {"KIRO_API_KEY"}})
         response, story = await self.story("x")
         self.assertEqual((response.code, story["title"]), (200, "x"), story)
@@ -60,36 +61,36 @@ class SecretTests(ServerTestCase):
 
     async def test_offline(self) -> None:
         """
-        The offline agent knows none, but how long to think.
+        The offline agent gets no secrets, but its own setting.
         """
         offline: Any = {"KIROWORKERS_OFFLINE_DELAY": "0.01"}
-        known = await self.known("--agent", "offline", workers=1, **offline)
+        known = await self.start_with_secrets("--agent", "offline", workers=1, **offline)
         self.assertEqual(known, {"worker1": set()})
         [pid] = await self.pids()
         self.assertEqual(variables_of(pid)["KIROWORKERS_OFFLINE_DELAY"], "0.01")
 
     async def test_any_program(self) -> None:
         """
-        A program of the operator's knows all but the server's own.
+        A program of --agent-command gets all variables except the server's own.
         """
         command = f"{sys.executable} -m tests.fakeline"
-        known = await self.known("--agent-command", command, workers=1)
+        known = await self.start_with_secrets("--agent-command", command, workers=1)
         self.assertEqual(known, {"worker1": set(SECRETS)})
 
     async def test_passed(self) -> None:
         """
-        The operator may add to that, for all or for one agent; one that does not
-        serve is named in the log.
+        --pass-env adds variables, for all agents or for one; the log names an agent that
+        the server does not run.
         """
         options = ("--pass-env", f"{FAULTS},GITHUB_TOKEN,kiro:DATABASE_*,llm:OPENAI_API_KEY")
-        known = await self.known(*options, workers=1)
+        known = await self.start_with_secrets(*options, workers=1)
         self.assertEqual(known["worker1"], {"KIRO_API_KEY", "GITHUB_TOKEN", "DATABASE_URL"})
         await self.server.says("--pass-env names the agent llm, which this server does not run")
 
 
-class RoomTestCase(ServerTestCase):
+class WorkspaceTestCase(ServerTestCase):
     """
-    Servers whose temporary folders are in the test's own.
+    Start servers whose temporary folders are in the test's folder.
     """
 
     def setUp(self) -> None:
@@ -99,7 +100,7 @@ class RoomTestCase(ServerTestCase):
 
     async def start_in(self, *options: str, **env: Any) -> list[Path]:
         """
-        A server with these options; where its sessions run.
+        Start a server, and return the working directories of its sessions.
         """
         await self.start(*options, **{"TMPDIR": str(self.temporary), **env})
         return await self.folders()
@@ -109,25 +110,25 @@ class RoomTestCase(ServerTestCase):
 
     async def kill(self, number: int) -> None:
         """
-        Kill a worker's session, and see the next one start.
+        Kill a worker's session, and wait until the next one is ready.
         """
         pid = (await self.pids())[number - 1]
-        killed = self.server.says(
+        restarted = self.server.says(
             rf"worker{number}: started, pid {pid}[\s\S]*worker{number}: ready"
             rf"[\s\S]*worker{number}: ready"
         )
         os.killpg(pid, signal.SIGKILL)
-        await killed
+        await restarted
 
 
-class WorkdirTests(RoomTestCase):
+class WorkdirTests(WorkspaceTestCase):
     """
-    Where sessions run.
+    Tests for the working directories of sessions.
     """
 
     async def test_shared(self) -> None:
         """
-        By default all run in --repo-path, and no folder is made for them.
+        By default all sessions run in --repo-path, and no folder is made for them.
         """
         repository = self.folder / "repository"
         repository.mkdir()
@@ -137,8 +138,8 @@ class WorkdirTests(RoomTestCase):
 
     async def test_per_worker(self) -> None:
         """
-        Each runs in an empty folder of its own, the next one of the same worker
-        too, and all of that goes with the server.
+        Each session runs in a folder of its own, which is emptied before the worker's
+        next session; the folders are removed when the server stops.
         """
         options = ("--workdir", "per-worker", "--restart-delay", "0.1")
         folders = await self.start_in(*options)
@@ -157,7 +158,8 @@ class WorkdirTests(RoomTestCase):
 
     async def test_state_dir(self) -> None:
         """
-        The folder for that can be given; it is kept, and one server's at a time.
+        --state-dir names the folder for them; it is kept, and only one server at a time
+        can use it.
         """
         state = self.folder / "state"
         options = ("--workdir", "per-worker", "--state-dir", str(state))
@@ -173,9 +175,9 @@ class WorkdirTests(RoomTestCase):
         self.assertEqual(list(self.temporary.iterdir()), [])
 
 
-class WorktreeTests(RoomTestCase):
+class WorktreeTests(WorkspaceTestCase):
     """
-    With a checkout for each session.
+    Tests for sessions with a git worktree each.
     """
 
     def setUp(self) -> None:
@@ -190,8 +192,8 @@ class WorktreeTests(RoomTestCase):
 
     async def test_checkouts(self) -> None:
         """
-        Each runs in its own, the next one of the same worker finds HEAD again,
-        and the user's files are as they were.
+        Each session runs in a worktree of its own, which is reset to HEAD before the
+        worker's next session; the user's files are not changed.
         """
         (self.repository / "file").write_text("being edited")
         folders = await self.start_in(*self.options, "--restart-delay", "0.1")
@@ -213,7 +215,7 @@ class WorktreeTests(RoomTestCase):
 
     async def test_after_a_crash(self) -> None:
         """
-        What a server that was killed left, the next one removes.
+        The next server removes the worktrees of a server that was killed.
         """
         await self.start_in(*self.options)
         pids = await self.pids()
@@ -228,9 +230,9 @@ class WorktreeTests(RoomTestCase):
         self.assertEqual(list(self.temporary.iterdir()), [folders[0].parents[1]])
         self.assertFalse(left.exists())
 
-    async def test_fails_later(self) -> None:
+    async def test_no_worktree(self) -> None:
         """
-        A session whose checkout cannot be made says why in /health.
+        If a session's worktree cannot be made, /health says why.
         """
         folders = await self.start_in(*self.options, "--restart-delay", "0.1", workers=1)
         [pid] = await self.pids()
@@ -243,8 +245,8 @@ class WorktreeTests(RoomTestCase):
 
     async def test_no_repository(self) -> None:
         """
-        Without a repository, or without git, the server does not start and says
-        so in one line.
+        Without a repository, or without git, the server does not start, and its error is
+        one line.
         """
         plain = Path("/")
         for path, folder, reason in [
@@ -254,14 +256,14 @@ class WorktreeTests(RoomTestCase):
             self.path = path
             server = self.run_twistd("--port", "0", *self.options[:2], "--repo-path", str(folder))
             self.assertEqual(await server.ended, 1)
-            [line] = [each for each in server.output.splitlines() if "git-worktree" in each]
+            [line] = [line for line in server.output.splitlines() if "git-worktree" in line]
             self.assertIn(reason, line)
             self.assertNotIn("Traceback", server.output)
 
 
-class StateTests(RoomTestCase):
+class StateTests(WorkspaceTestCase):
     """
-    With an agent whose sessions must not meet in a folder.
+    Tests for an agent whose sessions must not share their state folder.
     """
 
     def dialect(self, base: str, state: str) -> str:
@@ -269,10 +271,10 @@ class StateTests(RoomTestCase):
         file.write_text(f'extends = "{base}"\nname = "mine"\n[[state]]\n{state}')
         return str(file)
 
-    async def test_each_its_own(self) -> None:
+    async def test_login_is_copied(self) -> None:
         """
-        Each session finds the user's login in a folder of its own, which goes with
-        it.
+        Each session gets a copy of the user's login in a folder of its own, which is
+        removed with the session.
         """
         home = self.folder / "home"
         (home / ".tool").mkdir(parents=True)
@@ -287,19 +289,19 @@ class StateTests(RoomTestCase):
         own = [Path(variables_of(pid)["TOOL_HOME"]) for pid in await self.pids()]
         self.assertEqual(len({*own, home / ".tool"}), 3)
         for folder in own:
-            self.assertEqual([each.name for each in folder.iterdir()], ["auth.json"])
+            self.assertEqual(os.listdir(folder), ["auth.json"])
             self.assertEqual((folder / "auth.json").read_text(), "my login")
             self.assertEqual((folder / "auth.json").stat().st_mode & 0o777, 0o600)
             (folder / "history").touch()
         await self.kill(1)
-        self.assertEqual([each.name for each in own[0].iterdir()], ["auth.json"])
+        self.assertEqual(os.listdir(own[0]), ["auth.json"])
         await self.stop()
         self.assertEqual(list(self.temporary.iterdir()), [])
-        self.assertEqual([each.name for each in (home / ".tool").iterdir()], ["auth.json"])
+        self.assertEqual(os.listdir(home / ".tool"), ["auth.json"])
 
     async def test_journal(self) -> None:
         """
-        An agent's journal is found in the home that its session has.
+        An agent's journal is read from the home folder of its session.
         """
         self.path = install_fake_kiro(self.folder / "bin", "tests.faketui")
         home = self.folder / "home"
@@ -312,9 +314,10 @@ class StateTests(RoomTestCase):
         self.assertEqual(self.header(response, "x-kiroworkers-source"), "journal")
         self.assertEqual(list(home.iterdir()), [])
 
-    async def test_not_to_be_copied(self) -> None:
+    async def test_cannot_be_copied(self) -> None:
         """
-        What cannot be copied is said in /health, by its name.
+        If a file cannot be copied, the log says why the session did not start, with the
+        file's path.
         """
         home = self.folder / "home"
         (home / ".tool" / "auth.json").mkdir(parents=True)
