@@ -1,5 +1,5 @@
 """
-Run the ``kiroworkers`` command by ``python -m kiroworkers``.
+Run the ``kiroworkers`` command as ``python -m kiroworkers``.
 """
 
 import sys

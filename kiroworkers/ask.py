@@ -1,5 +1,5 @@
 """
-Run ``kiroworkers ask`` by its earlier name, ``python -m kiroworkers.ask``.
+Run ``kiroworkers ask`` under its earlier name, ``python -m kiroworkers.ask``.
 """
 
 from kiroworkers.cli.ask import main

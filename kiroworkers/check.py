@@ -1,5 +1,5 @@
 """
-Run ``kiroworkers check`` by its earlier name, ``python -m kiroworkers.check``.
+Run ``kiroworkers check`` under its earlier name, ``python -m kiroworkers.check``.
 """
 
 import sys

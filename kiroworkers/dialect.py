@@ -1,5 +1,5 @@
 """
-Run ``kiroworkers dialect`` by its earlier name, ``python -m kiroworkers.dialect``.
+Run ``kiroworkers dialect`` under its earlier name, ``python -m kiroworkers.dialect``.
 """
 
 import sys

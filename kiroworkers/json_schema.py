@@ -64,7 +64,7 @@ class Problem:
 
 class Validator:
     """
-    Validate values against one schema again and again.
+    Validate many values against one schema.
 
     Nearly all values fit.  If the schema uses portable keywords only, jsonschema-rs
     confirms that in a microsecond; jsonschema explains the values that do not fit.
@@ -83,7 +83,7 @@ class Validator:
 
     def _fits(self, value: Any) -> bool:
         """
-        Return whether `value` certainly fits.
+        Return whether `value` is certain to fit.
         """
         try:
             return self._fast is not None and self._fast.is_valid(value)
@@ -123,7 +123,7 @@ def _is_panic(error: BaseException) -> bool:
 
 def _portable(schema: Any) -> Any:
     """
-    Return `schema` in a form that every validator understands alike, or None.
+    Return `schema` in a form that every validator interprets the same way, or None.
 
     If a validator accepts a value under that form, jsonschema accepts it under
     `schema`.
@@ -212,8 +212,6 @@ def _describe(error: ValidationError) -> Problem:
             schema: Any = error.schema
             extra = sorted(set(value) - set(schema.get("properties", ())))
             reason = f"may not have {', '.join(map(repr, extra))}"
-        case "format":
-            reason = f"must be a {expected}: {error.cause}"
         case "enum":
             reason = f"must be one of {', '.join(map(str, expected)) or 'an empty list'}"
         case _:

@@ -84,8 +84,8 @@ class Options(UsageOptions):
 
         Raises:
             UsageError: If an option is unknown or has an invalid value.
-            SystemExit: Instead of that below twistd, which would answer with its whole
-                help text on standard output.
+            SystemExit: Instead of `UsageError` if run by twistd, which would print its
+                whole help text to standard output.
         """
         try:
             super().parseOptions(options)
@@ -121,7 +121,7 @@ def makeService(options: Options) -> IService:
     """
     Return the server that `options` ask for, not started yet.
     """
-    # Imported as late as this, so that twistd's --reactor can install another one.
+    # Imported only here, so that twistd's --reactor can install another one.
     from twisted.internet import reactor
 
     return Server(reactor, options.settings)

@@ -1,5 +1,5 @@
 """
-Run ``kiroworkers task`` by its earlier name, ``python -m kiroworkers.task``.
+Run ``kiroworkers task`` under its earlier name, ``python -m kiroworkers.task``.
 """
 
 import sys

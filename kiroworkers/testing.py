@@ -109,7 +109,7 @@ class MemoryKiro:
 
     def receive_signal(self, number: int) -> None:
         """
-        Receive a signal, and exit unless it can be and is ignored.
+        Receive a signal, and exit if it is SIGKILL or a SIGTERM that the program obeys.
         """
         if number == signal.SIGKILL or (number == signal.SIGTERM and self.obeys_sigterm):
             self.process.end(signal=number)
@@ -243,7 +243,7 @@ class MemoryProcess:
 
     def doRead(self) -> Exception:
         """
-        Return that there is nothing left to read, as a PTY's transport does.
+        Report that there is nothing left to read, as a PTY's transport does.
         """
         return ConnectionDone()
 
@@ -277,7 +277,7 @@ class MemoryReactor(Clock):
         make: Returns a new program for each process.
 
     Attributes:
-        programs: Every program so far, in the order of their starts.
+        programs: Every program so far, in the order in which they were started.
         refuse: An error to raise instead of spawning; None to spawn.
     """
 

@@ -1,11 +1,11 @@
 """
 Run the built-in offline agent: ``python -m kiroworkers.offline``.
 
-The agent is an interactive program with Kiro's classic interface.  It answers by
-rules, without a network and without a model.  Type an idea to get a user story, or
-paste the prompt of one of the server's tasks (a line ``Task: NAME`` and a line
-``Request: {…}``) to get the task's answer.  The agent has no tools: a line
-``Tool: NAME`` only demonstrates how it asks for approval.
+The agent is an interactive program with Kiro's classic interface.  It answers by fixed
+rules, without a network and without a model.  Type an idea to get a user story, or paste
+the prompt of one of the server's tasks (a line ``Task: NAME`` and a line ``Request: {…}``)
+to get the task's answer.  The agent has no tools: a line ``Tool: NAME`` only demonstrates
+how it asks for approval.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ A task of the server, pasted whole (Task: …, Request: {…}), gives its answer
 
 class OfflineAgent(Console):
     """
-    Answer by rules on a terminal.
+    Answer by fixed rules on a terminal.
 
     Args:
         terminal: The file descriptor of the terminal.

@@ -54,7 +54,7 @@ def prompt(agent: str = "", used: int | None = None) -> str:
 
 def spinner() -> Iterator[str]:
     """
-    Yield the frames of the spinner without end.
+    Yield the frames of the spinner endlessly.
     """
     while True:
         for frame in _SPINNER:

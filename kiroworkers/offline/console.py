@@ -149,7 +149,7 @@ class Console(ABC):
 
     def think(self, seconds: float) -> None:
         """
-        Show the spinner for `seconds`, but at least one frame of it.
+        Show the spinner for `seconds` seconds, and at least one frame of it.
         """
         until = time.monotonic() + seconds
         for frame in classic.spinner():
@@ -162,7 +162,7 @@ class Console(ABC):
 
     def wait(self, seconds: float) -> None:
         """
-        Sleep for `seconds`; a Ctrl-C ends the sleep.
+        Sleep for `seconds` seconds; a Ctrl-C ends the sleep.
         """
         select.select([], [], [], seconds)
 

@@ -1,11 +1,11 @@
 r"""
 Edit a line: read keys and draw a prompt, without a terminal.
 
-The editor behaves as the one of the classic interface does, since a program on the
-other side of the terminal depends on it.  It writes ``ESC[?2004h`` when it begins to
-read and ``ESC[?2004l`` when it ends.  It takes a bracketed paste as text and submits at
-CR, but inserts a newline at LF, and at a CR after a backslash or inside an open code
-fence.  It loses all input that follows the submitting CR in the same read.
+The editor behaves like that of the classic interface, because a program on the other side
+of the terminal depends on it.  It writes ``ESC[?2004h`` when it begins to read and
+``ESC[?2004l`` when it ends.  It takes a bracketed paste as text and submits at CR, but
+inserts a newline at LF, and at a CR after a backslash or inside an open code fence.  It
+loses all input that follows the submitting CR in the same read.
 
 Newlines in its output are ``\n``; a terminal's output post-processing makes them
 CR LF.

@@ -76,7 +76,7 @@ class ProcessGroups(Protocol):
 
     def unregister(self, pgid: int) -> None:
         """
-        Record that the leader of the group `pgid` is gone and the rest was killed.
+        Record that the leader of the group `pgid` is gone and the rest has been killed.
         """
 
 
@@ -151,7 +151,7 @@ class AgentProcess(ProcessProtocol):
         """
         Terminate a program that closes its input or output but does not exit.
         """
-        # Most often the program is exiting.  If it lives on, it cannot be used any more.
+        # Usually the program is exiting.  If it lives on, it can no longer be used.
         if childFD != _STDERR and self._closed_pipe_timer is None:
             self._closed_pipe_timer = self._clock.callLater(
                 _CLOSED_PIPE_TIMEOUT, self._terminate_after_close

@@ -34,7 +34,7 @@ def memory_by_group(groups: Collection[int]) -> dict[int, int]:
 
 def has_free_memory(size: int) -> bool:
     """
-    Return whether the machine could give `size` more bytes and keep 5 % of its memory free.
+    Return whether the machine could allocate `size` bytes and keep 5% of its memory free.
     """
     memory = psutil.virtual_memory()
     return bool(memory.available - size > memory.total * _RESERVE)

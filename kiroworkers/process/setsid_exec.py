@@ -1,8 +1,8 @@
 """
-Run a program as the leader of a session, and so of a process group, of its own.
+Run a program as the leader of its own session, and so of its own process group.
 
-A program on a PTY leads a session anyway.  One with pipes would share the server's
-process group, and a signal could not reach it and its children alone.
+A program on a PTY leads a session anyway.  One with pipes would share the server's process
+group, so a signal could not be sent to it and its children alone.
 
 A bare interpreter runs this file, so it imports the standard library only.
 """
@@ -17,7 +17,7 @@ _CANNOT_RUN = 127
 
 def main(command: list[str]) -> None:
     """
-    Replace this process by `command`, whose first item is the path of a program.
+    Replace this process with `command`, whose first item is the path of a program.
     """
     os.setsid()
     # Python ignores these signals, and a program it starts would inherit that.

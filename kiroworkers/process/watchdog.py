@@ -22,10 +22,10 @@ from kiroworkers.process import watchdog_child
 
 class Watchdog:
     """
-    Keep the process groups of this server, and have them killed if it dies.
+    Keep track of this server's process groups, and have them killed if it dies.
 
-    Implements `agent_process.ProcessGroups`.  The helper program starts with the first
-    group.  If it is ever lost, it starts again with the next group.
+    Implements `agent_process.ProcessGroups`.  The helper program is started when the first
+    group is registered.  If it is ever lost, it is started again for the next group.
     """
 
     def __init__(self, reactor: IReactorProcess) -> None:

@@ -142,7 +142,7 @@ def _reset(git: Git, path: str, commit: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """
-    Check out the worktree and replace this process by the agent.
+    Check out the worktree and replace this process with the agent.
 
     Args:
         arguments: Path of git, the user's home, a directory of the repository, path of

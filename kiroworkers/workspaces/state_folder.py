@@ -2,8 +2,8 @@
 Own the server's state directory, below which sessions have directories of their own.
 
 The server that uses the directory holds a lock in it.  Whatever a killed server left
-behind is recognized by the missing lock, and the next server removes it: it may contain
-logins.
+behind is recognized by the missing lock, and the next server removes it, because it may
+contain logins.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def remove_tree(path: Path) -> None:
 
 def _lock(file: Path, create: bool = True) -> int | None:
     """
-    Lock `file` and return the descriptor that holds the lock, or None if another has it.
+    Lock `file` and return the descriptor that holds the lock, or None if it is taken.
     """
     flags = os.O_RDWR | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
     descriptor = os.open(file, flags, 0o600)

@@ -1,10 +1,10 @@
 """
 Give each session its own directories: where it runs, and where its agent keeps state.
 
-A session that needs directories of its own gets a workspace.  No other session uses it
-at the same time, and the next one finds nothing of the last one in it.  A workspace is
-named after its worker.  A session that starts before the worker's last one is gone gets
-the next free name, such as ``worker1.2``::
+A session that needs directories of its own gets a workspace.  No other session uses it at
+the same time, and the last session leaves nothing in it for the next one.  A workspace is
+named after its worker.  A session that starts before the worker's last one is gone gets the
+next free name, such as ``worker1.2``::
 
     STATE/work/worker1                 where it runs, with --workdir
     STATE/state/worker1/CODEX_HOME     where its agent keeps state, see [[state]]
@@ -285,7 +285,7 @@ class Workspace:
         Create the directories and files, then call `start` with the command.
 
         Raises:
-            OSError: If either fails; the workspace is released then.
+            OSError: If either fails; the workspace is then released.
         """
         try:
             for folder in self._folders:
@@ -314,10 +314,10 @@ def _names(worker: str) -> Iterator[str]:
 
 def _user_files(state_dir: StateDir, command: Command, state: Path) -> list[_UserFile]:
     """
-    Return the user's files that belong into a session's own `state_dir`.
+    Return the user's files that belong in a session's own `state_dir`.
 
-    The user's directory is where the variable of `state_dir` points, or at its default
-    place below the user's home.  Without both there are no files.
+    The user's directory is the value of the variable of `state_dir`, or the default place
+    below the user's home.  Without either, there are no files.
     """
     current = command.environment.get(state_dir.variable)
     home = command.environment.get("HOME")

@@ -29,8 +29,8 @@ class Worktrees:
     The constructor blocks, so call it before the reactor runs.
 
     Args:
-        folder: A directory of the repository.  Sessions run in the same directory of
-            their worktree.
+        folder: A directory of the repository.  Sessions run in the corresponding directory
+            of their worktree.
         environment: The server's own environment.
 
     Raises:

@@ -1,9 +1,9 @@
 """
 Map the tasks that the offline agent can do to their rules.
 
-`story`, `acceptance` and `invest` hold the rules of one task each.  They rest on
-modules that understand a wish in English (`idea`, `sentence_patterns`, `action`), and
-these on lists of `words`, `verbs`, `people` and `kinds` of actions.
+`story`, `acceptance` and `invest` hold the rules of one task each.  They build on modules
+that understand a wish in English (`idea`, `sentence_patterns`, `action`), which in turn
+build on lists of `words`, `verbs`, `people` and `kinds` of actions.
 """
 
 from __future__ import annotations

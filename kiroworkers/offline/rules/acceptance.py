@@ -84,7 +84,7 @@ def generate_test(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_wish(story: Mapping[str, Any], title: str, idea_text: str) -> Idea:
     """
-    Understand the story's wish, or else its title, or else the idea.
+    Return the story's wish as understood, or else its title, or else the idea.
     """
     wish, actor = text_of(story.get("iWant")), text_of(story.get("asA"))
     description = str(story.get("description") or "")

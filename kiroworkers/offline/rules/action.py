@@ -121,7 +121,7 @@ def verb_at_start(text: str) -> str:
     """
     Return the verb at the start of `text`, in base form.
 
-    The result is empty if there is none, or if the word could as well be a noun.
+    The result is empty if there is none, or if the word could just as well be a noun.
     """
     tokens = [token.lower().strip(',.:;"“”') for token in text.split(" ", 4)[:4]]
     if tokens and (tokens[0] in _ADVERBS or (len(tokens[0]) > 4 and tokens[0].endswith("ly"))):
@@ -227,7 +227,7 @@ def _object(text: str, verb: str) -> str:
 
 def _read_noun_phrase(text: str) -> Action:
     """
-    Return the action that somebody does with a feature of this name.
+    Return the action that a feature of this name lets somebody do.
     """
     original, text = text, uncapitalised(text)
     head, tail = _noun_and_complement(text)
@@ -257,7 +257,7 @@ def _noun_to_action(verb: str, modifiers: list[str], tail: str) -> str:
     """
     Return "export invoices as CSV" for "CSV", "invoice" and "export".
 
-    The result is empty when the modifiers do not allow to tell.
+    The result is empty if the modifiers do not make it clear.
     """
     manners = [_MANNERS[modifier.lower()] for modifier in modifiers if modifier.lower() in _MANNERS]
     formats = [modifier for modifier in modifiers if modifier.lower() in _FORMATS]

@@ -2,7 +2,7 @@
 Derive acceptance criteria from an idea.
 
 The kind of action supplies the usual outcomes.  Formats, limits, numbers and
-conditions in the idea's words make them specific.
+conditions that the idea names make them specific.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def criteria_for(idea: Idea, actor: str, text: str) -> list[str]:
         text: The idea's text, for its formats, limits and numbers.
 
     Returns:
-        At least one sentence, and as a rule at most six to eight.
+        At least one sentence, and usually no more than eight.
     """
     outcomes = outcomes_of(idea.action, actor)
     if idea.fact:
@@ -210,7 +210,7 @@ def _acceptance_clause(amount: str) -> str:
 
 def _remark_criteria(idea: Idea) -> Iterator[str]:
     """
-    Yield the further sentences of the idea that state a fact.
+    Yield the other sentences of the idea that state a fact.
     """
     for remark in idea.remarks[:4]:
         if 3 <= len(words(remark)) <= 25 and _FACT.search(remark) and not remark.endswith("?"):

@@ -1,9 +1,9 @@
 """
 Define the findings of a review, and the signature of the rules that make them.
 
-A rule prefers silence to a wrong finding: it judges a word by its context, so that "a
-story that depends on another" is a finding and "the price depends on the quantity" is
-not.
+A rule would rather miss a problem than report a false one: it judges a word by its context,
+so that "a story that depends on another" is a finding and "the price depends on the
+quantity" is not.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 Read an idea: who wants what, why, and under which condition.
 
 `read_idea` knows the usual forms of a wish ("As a …", "Users should be able to …", "Let
-managers …", "CSV export").  It takes the words as they are where none matches::
+managers …", "CSV export").  If none matches, it takes the words as they are::
 
     >>> idea = read_idea("Let managers approve timesheets so that pay is right")
     >>> idea.actor, idea.action.text, idea.benefit

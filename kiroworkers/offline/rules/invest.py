@@ -2,8 +2,8 @@
 Apply the rules for ``analyze-invest``: review a story by the six INVEST criteria.
 
 The score begins at 100.  Each criterion has a weight: its first warning costs half of
-it, its second the other half.  There are at most two warnings for each criterion,
-since more would not help.
+it, its second the other half.  There are at most two warnings for each criterion, because
+more would not help.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _strengths(story: StoryText, findings: Mapping[str, list[Finding]]) -> Itera
     """
     Yield the strengths of the story, with the words that show them.
 
-    A criterion without a finding is no strength by itself.
+    A criterion without a finding is not a strength in itself.
     """
     if not findings["valuable"]:
         yield f"Valuable: it says why it is wanted, {quote(story.benefit)}"

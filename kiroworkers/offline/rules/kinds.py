@@ -2,7 +2,7 @@
 Describe each kind of action: its usual benefit, outcomes and object.
 
 The sentences are templates.  `{it}` is the object with a definite article ("the
-stories"), `{one}` the object as the idea has it ("stories").  `{is}`, `{has}` and
+stories"), `{one}` the object as the idea words it ("stories").  `{is}`, `{has}` and
 `{match}` agree with it in number.  `{actor}` and `{an_actor}` are the person who acts,
 `{action}` is the wish in the idea's words.
 """

@@ -1,5 +1,5 @@
 """
-Recognise people in phrases, and speak about them in the third person.
+Recognize people in phrases, and speak about them in the third person.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def as_actor(phrase: str) -> str:
 
 def split_beneficiary(phrase: str) -> tuple[str, str]:
     """
-    Split the person who benefits from `phrase`.
+    Split off the person who benefits, as named at the end of `phrase`.
 
     Returns:
         The rest of the phrase, and the person in the singular: "CSV export" and "project

@@ -36,7 +36,7 @@ def story_points(idea: Idea, text: str) -> int:
 
     Args:
         idea: The idea as understood.
-        text: The idea's text, for words that mean much or little effort.
+        text: The idea's text, for words that imply much or little effort.
     """
     text_words = words(text)
     roots = {stem(word) for word in text_words}

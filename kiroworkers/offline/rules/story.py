@@ -1,8 +1,9 @@
 """
 Apply the rules for ``generate-story``: turn an idea into a user story.
 
-The story uses the idea's own words.  The parent story fills what the idea leaves open,
-or else whatever is plausible for its kind of action.  No figure or name is made up.
+The story uses the idea's own words.  What the idea leaves open comes from the parent story
+or, failing that, from what is plausible for the kind of action.  No figures or names are
+made up.
 """
 
 from __future__ import annotations

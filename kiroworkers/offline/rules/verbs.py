@@ -1,5 +1,5 @@
 """
-List the actions that people do with software: verbs by kind, and their forms.
+List the actions that people perform with software: verbs by kind, and their forms.
 
 A verb's kind ("export", "notify") decides which outcomes and benefits are plausible.
 `FEATURE_NOUNS` maps the name of a feature to the action that it stands for.

@@ -141,7 +141,7 @@ def without_quotes(text: str) -> str:
 
 def stem(word: str) -> str:
     """
-    Return `word` without common endings, so that "filtered" equals "filters".
+    Return `word` without common endings, so that "filtered" and "filters" are equal.
     """
     for ending in ("ations", "ation", "ings", "ing", "ies", "ied", "ed", "es", "s", "e", "y"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
