@@ -20,10 +20,12 @@ nox.options.sessions = ["lint", "docs", "types", "install", "tests", "oldest", "
 ROOT = Path(__file__).parent
 #: Test packages that mirror those of kiroworkers: they need few programs, and no agent.
 MIRRORING = sorted(
-    f"tests.{path.parent.name}"
-    for path in ROOT.glob("tests/*/__init__.py")
-    if path.parent.name != "end_to_end"
+    [
+        *(f"tests.{path.parent.name}" for path in ROOT.glob("tests/*/__init__.py")),
+        *(f"tests.{path.stem}" for path in ROOT.glob("tests/test_*.py")),
+    ]
 )
+MIRRORING.remove("tests.end_to_end")
 LOGS = ROOT / ".nox" / "logs"
 #: Where agents from npm are installed.
 NPM = Path(os.environ.get("KIROWORKERS_NPM", ROOT / ".nox" / "npm"))

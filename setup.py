@@ -48,6 +48,8 @@ setup(
         # invalid, takes seventy, which is a tenth of the cost of an instant turn.
         "jsonschema-rs>=0.60",
         "klein>=24.8",
+        # Escapes text for the API page; Jinja uses it as well.
+        "markupsafe>=2.1",
         "psutil>=6.0",
         "pyte>=0.8.2",
         # Resolves references for jsonschema; those in clients' schemas are checked first.
