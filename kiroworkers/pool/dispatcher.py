@@ -145,6 +145,8 @@ class Request:
         problem: Why the dispatcher has ended the request, or None.
     """
 
+    _log = Logger()
+
     number: int
     prompt: str
     on_progress: OnProgress | None
@@ -165,9 +167,18 @@ class Request:
     def report(self, progress: Progress) -> None:
         """
         Pass on a change of the request's progress to its submitter.
+
+        An exception is only logged: the change may be due to the end of another request,
+        which must not fail because of it.
         """
         if self.on_progress is not None:
-            self.on_progress(progress)
+            try:
+                self.on_progress(progress)
+            except Exception:
+                self._log.failure(
+                    "request {number}: internal error in its progress callback",
+                    number=self.number,
+                )
 
     def report_text(self, text: str) -> None:
         """
@@ -547,6 +558,8 @@ class Dispatcher(Service):
         request.worker = worker
         request.began = self._clock.seconds()
         request.report(Started(worker.name, request.attempts))
+        if request not in self._requests:
+            return  # Its submitter has just cancelled it; the worker is still idle.
         try:
             on_text = None if request.on_progress is None else request.report_text
             turn = worker.ask(request.prompt, on_text)

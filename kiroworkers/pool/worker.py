@@ -423,6 +423,14 @@ class Worker:
         if overlap and self._state is WorkerState.SERVING:
             self._log_restart(reason)
             self._apply(self._machine.start_successor)
+        elif (
+            self._state in (WorkerState.STARTING, WorkerState.RENEWING)
+            and self._session is not None
+            and self._session.state is not SessionState.STARTING
+        ):
+            # It is not starting any more, but is ending or has lost its prompt.  Nothing
+            # waits for it.
+            self._apply(self._machine.abort, reason)
         else:
             self._apply(self._machine.restart, reason)
 

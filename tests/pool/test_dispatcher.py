@@ -20,7 +20,7 @@ from kiroworkers.errors import (
     ShuttingDown,
 )
 from kiroworkers.pool.dispatcher import Dispatcher, QueueSnapshot, Request, RequestOptions
-from kiroworkers.pool.progress import PartialText, Started
+from kiroworkers.pool.progress import PartialText, Progress, Started
 from kiroworkers.session.session import CannotAskAgain, Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.memory import FirstReply, MemoryLine, dispatcher_in, results_of, submit_to
@@ -194,6 +194,46 @@ class ReplyTests(DispatcherTestCase):
         self.successResultOf(request.reply)
         self.dispatcher.end(request)
         self.assertEqual(self.progress[:2], [Started("worker1", 1), PartialText("good\n")])
+
+    def test_cancelled_by_its_progress(self) -> None:
+        """
+        A request that is cancelled while its submitter is told of its start is not sent, and
+        the next one gets the worker.
+        """
+
+        def cancel(progress: Progress) -> None:
+            if isinstance(progress, Started):
+                request.reply.cancel()
+
+        for prompt in "ab":
+            self.ask(prompt)
+        request = self.dispatcher.submit("c", None, cancel)
+        self.ask("d")
+        self.say(0, "A")
+        self.failureResultOf(request.reply, CancelledError)
+        self.assertEqual(self.prompts(0), ["a", "d"])
+        self.say(0, "D")
+        self.assertEqual([worker.state for worker in self.dispatcher.workers()], ["idle", "busy"])
+
+    def test_progress_callback_fails(self) -> None:
+        """
+        An exception in a progress callback is logged, and affects neither its request nor another.
+        """
+
+        def fail(progress: Progress) -> None:
+            raise ValueError("a bug")
+
+        for prompt in "ab":
+            self.ask(prompt)
+        request = self.dispatcher.submit("c", None, fail)
+        other = self.ask("d")
+        self.say(0, "A")
+        self.say(0, "C")
+        self.assertIn("C", self.successResultOf(request.reply).text)
+        self.say(1, "B")
+        self.say(1, "D")
+        self.assertIn("D", other[0].reply.text)
+        self.assertTrue(self.flushLoggedErrors(ValueError))
 
     def test_queued(self) -> None:
         """

@@ -190,6 +190,24 @@ class WorkerTests(WorkerTestCase):
         self.assertEqual(self.reactor.running, {1001})
         self.assertFalse(self.worker.restarting)
 
+    def test_restart_before_the_first_turn(self) -> None:
+        """
+        A restart is not forgotten if the session is no longer starting but was never ready:
+        the next one starts without a delay.
+        """
+        for overlap in (False, True):
+            reactor = MemoryReactor()
+            worker = new_worker_in(reactor)("worker1", MemorySupervisor())
+            worker.start()
+            [program] = reactor.programs
+            program.mute, program.obeys_sigterm = True, False
+            reactor.advance(60)
+            self.assertEqual(worker.snapshot().state, "stopping")
+            worker.restart("tired", overlap)
+            reactor.advance(5)
+            reactor.advance(0)
+            self.assertEqual((worker.snapshot().state, len(reactor.programs)), ("idle", 2))
+
     def test_overlap(self) -> None:
         """
         With memory for two, the old session takes requests until the new one is ready.
