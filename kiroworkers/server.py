@@ -64,12 +64,15 @@ class Server(MultiService):
         Put the server together and open its port.
 
         Raises:
-            CannotStart: If an agent, a task file or the address cannot be used.
-            InvalidSetting: If the token file is no longer valid.
+            CannotStart: If an agent, a file that an option names, or the address cannot be
+                used.
         """
         # Here, not in `__init__`: the current folder, the environment and PATH
         # are those of the process that will run.
-        running = RunningServer(self._reactor, self._settings, self._exit_status)
+        try:
+            running = RunningServer(self._reactor, self._settings, self._exit_status)
+        except InvalidSetting as error:
+            raise CannotStart(f"kiroworkers: {error}") from None
         running.setServiceParent(self)
         super().privilegedStartService()
 
@@ -87,7 +90,7 @@ class RunningServer(MultiService):
 
     Raises:
         CannotStart: If an agent or a task file cannot be used.
-        InvalidSetting: If the token file is no longer valid.
+        InvalidSetting: If the token file is no longer valid, or the secret for webhooks is not.
     """
 
     _log = Logger()

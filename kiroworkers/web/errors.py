@@ -246,7 +246,9 @@ def http_error_from(request: IRequest, error: HTTPException) -> HttpError:
     Return the `HttpError` for an exception that the router raised.
     """
     headers = dict(error.get_headers())
-    allow = {"Allow": headers["Allow"]} if "Allow" in headers else {}
+    # werkzeug lists the methods in an order that differs from process to process.
+    methods = sorted(headers["Allow"].split(", ")) if "Allow" in headers else []
+    allow = {"Allow": ", ".join(methods)} if methods else {}
     path = request.path.decode("ascii", "replace")
     match error.code:
         case 404:

@@ -27,14 +27,20 @@ class ServeTests(ServerTestCase):
 
     async def test_cannot_start(self) -> None:
         """
-        An invalid option, and a port that is taken, end the server with status 1 and
-        the reason in the last line.
+        An invalid option, a port that is taken, and a file that cannot be used end the
+        server with status 1 and the reason in the last line.
         """
         await self.start("--agent", "offline", workers=1)
         port = self.base.rpartition(":")[2]
+        secret = self.folder / "secret"
+        secret.write_text("short")
         for options, reason in [
             (("--workers", "0"), "kiroworkers: --workers: '0': must be at least 1"),
             (("--port", port), f"kiroworkers: cannot listen on tcp:{port}"),
+            (
+                ("--port", "0", "--callback-secret-file", str(secret)),
+                f"kiroworkers: --callback-secret-file: '{secret}': must have at least 16",
+            ),
         ]:
             program = self.run_twistd("--agent", "offline", *options)
             self.assertEqual(await program.ended, 1, program.output)

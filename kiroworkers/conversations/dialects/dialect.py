@@ -278,7 +278,7 @@ class Keys:
         interrupt: Stops a turn.
         paste_start: The mark at the beginning of a bracketed paste.  Empty if the agent
             does not know bracketed paste and must be given a single line.
-        paste_end: The mark at the end of a bracketed paste, or empty.
+        paste_end: The mark at the end of a bracketed paste.
         empty: Empties the input field, for an agent that puts a cancelled prompt back into
             it.
         quit: Makes the agent exit, typed at its prompt.

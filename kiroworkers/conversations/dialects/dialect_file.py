@@ -86,7 +86,7 @@ def read_dialect(path: Path) -> Dialect:
         _, reason = min(_problems(error), key=lambda problem: problem[0])
     except (OSError, ValueError, RecursionError) as error:
         reason = str(error)
-    raise BadDialect(f"{path}: {reason[:_MAX_REASON_LENGTH]}")
+    raise BadDialect(f"{path}: {_printable(reason)[:_MAX_REASON_LENGTH]}")
 
 
 def _builtin(name: str) -> Traversable:
@@ -142,6 +142,17 @@ def _problems(error: Exception, path: str = "", depth: int = 0) -> Iterator[tupl
             yield depth - 1, f"{path} is required"
         case _:
             yield depth, f"{path} {error}".lstrip()
+
+
+def _printable(text: str) -> str:
+    """
+    Return `text` with line breaks and control characters escaped.
+
+    Python quotes them from a file as they are, for example from a regular expression.
+    """
+    return "".join(
+        character if character.isprintable() else repr(character)[1:-1] for character in text
+    )
 
 
 def _join(path: str, step: str | int) -> str:

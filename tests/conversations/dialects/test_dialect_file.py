@@ -153,6 +153,11 @@ class FileTests(SynchronousTestCase):
             ('extends = "q"\ncolour = 1', "may not have 'colour'"),
             ('extends = "q"\n[answer]\nprefix = "("', "answer.prefix must be a regular expression"),
             ("extends = \"q\"\n[answer]\nprefix = '\\u1234'", "answer.prefix must be a regular"),
+            (
+                'extends = "q"\n[answer]\nprefix = "[z-\\n]"',
+                "answer.prefix must be a regular expression: bad character range z-\\n at",
+            ),
+            ('extends = "q"\n[line]\nprompt = "(?\\u001b)"', r"unknown extension ?\x1b at"),
             ('extends = "q"\n[answer]\nsuffix = "("', "answer may not have 'suffix'"),
             ('extends = "q"\n[keys]\nsubmit = "x"', "keys.interrupt is required"),
             ('extends = "q"\n[signs]\nidle = {}', "signs.busy is required"),
