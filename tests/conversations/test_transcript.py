@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.conversations.transcript import plain_text
+from kiroworkers.conversations.transcript import Transcript, plain_text
+
+
+def text_in_pieces(data: bytes, size: int) -> str:
+    """
+    Return the text of `data`, fed to a transcript in pieces of `size` bytes.
+    """
+    transcript = Transcript()
+    pieces = (data[start : start + size] for start in range(0, len(data), size))
+    return "".join(map(transcript.feed, pieces)) + transcript.rest()
 
 
 class PlainTextTests(SynchronousTestCase):
@@ -45,15 +54,15 @@ class PlainTextTests(SynchronousTestCase):
         """
         self.assertEqual(plain_text(b"a\r\nb\r\r\nc\nd"), "a\nb\nc\nd")
 
-    def test_block_sizes(self) -> None:
+    def test_piece_sizes(self) -> None:
         """
-        The text does not depend on the size of the blocks, even if a line is longer than a
-        block and was rewritten many times.
+        The text does not depend on where the output is cut, even in a line that was
+        rewritten many times.
         """
         frames = "".join(f"\r{frame} Thinking..." for frame in "⠋⠙⠹").encode() * 9
         data = b"a\r\n" + frames + b"\x1b[2K\x1b[1GDone\r\x1b[0m\r\r\nb\xe2\ncd\r\r\x1b[K"
         for size in range(1, len(data) + 2):
-            self.assertEqual(plain_text(data, size), "a\nDone\nb\ufffd\ncd")
+            self.assertEqual(text_in_pieces(data, size), "a\nDone\nb\ufffd\ncd")
 
     @given(
         st.lists(
@@ -68,16 +77,32 @@ class PlainTextTests(SynchronousTestCase):
                     b"\x1b",
                     b"\xff",
                     b"\x1b]0;t",
+                    b"\x1bPq",
+                    b"\x1b\\",
+                    b"\x07",
+                    b"\x1b(",
+                    b"[3",
+                    "é".encode(),
                 ]
             )
         ).map(b"".join),
         st.integers(1, 20),
     )
-    def test_any_block_size(self, data: bytes, size: int) -> None:
+    def test_any_piece_size(self, data: bytes, size: int) -> None:
         """
-        Any data gives the same text in blocks of any size.
+        Any data gives the same text in pieces of any size.
         """
-        self.assertEqual(plain_text(data, size), plain_text(data, len(data) + 1))
+        self.assertEqual(text_in_pieces(data, size), plain_text(data))
+
+    def test_keeps_little(self) -> None:
+        """
+        Output that will not be text, such as a string without an end, is not kept.
+        """
+        transcript = Transcript()
+        for _ in range(1000):
+            transcript.feed(b"\x1b]0;" + b"x" * 1000)
+            transcript.feed(b"\r" * 1000)
+        self.assertEqual(transcript.rest(), "")
 
     def test_not_utf8(self) -> None:
         """

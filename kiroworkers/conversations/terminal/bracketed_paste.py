@@ -95,7 +95,6 @@ class BracketedPasteConversation(BufferedConversation):
         if not opened:
             end = len(self._unread) - _overlap(self._unread, mark)
         self._append_output(self._unread[:end], events)
-        self._report_text(events)
         self._unread = self._unread[end + len(mark) if opened else end :]
         self._editing = opened
         if not self._answer_started and (self._expecting is Expecting.ANSWER or not self._started):
@@ -141,7 +140,7 @@ class BracketedPasteConversation(BufferedConversation):
                 self._at_prompt = True
                 self._typed = False
                 answered = self._expecting is Expecting.ANSWER
-                events.append(self._handle_prompt(plain_text(self._output) if answered else ""))
+                events.append(self._handle_prompt(self._text_of_turn() if answered else ""))
             elif not closed and len(self._unread) <= _MAX_PROMPT_LENGTH and not self._no_prompt:
                 return False
             else:

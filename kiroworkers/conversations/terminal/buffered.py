@@ -4,10 +4,12 @@ Provide the base of conversations with programs that print from top to bottom.
 
 from __future__ import annotations
 
+from io import StringIO
+
 from kiroworkers.conversations.dialects.dialect import Dialect
 from kiroworkers.conversations.events import Event, Overflowed, TextChunk
 from kiroworkers.conversations.terminal.conversation import Expecting, TerminalConversation
-from kiroworkers.conversations.transcript import plain_text
+from kiroworkers.conversations.transcript import Transcript, plain_text
 
 #: The bytes of output that are kept outside of a turn, for `recent_output`.
 RECENT_OUTPUT_SIZE = 8192
@@ -30,10 +32,13 @@ class BufferedConversation(TerminalConversation):
 
     def __init__(self, dialect: Dialect, max_output: int) -> None:
         super().__init__(dialect, max_output)
+        # The end of the output, and the text of the turn.
         self._output = bytearray()
+        self._turn_size = 0
+        self._turn_lines = StringIO()
+        self._turn_transcript = Transcript()
         self._answer_started = False
-        # Where the answer's first line that was not reported yet begins.
-        self._unreported = 0
+        self._answer_transcript = Transcript()
 
     @property
     def recent_output(self) -> str:
@@ -44,38 +49,48 @@ class BufferedConversation(TerminalConversation):
 
     def _append_output(self, output: bytes, events: list[Event]) -> None:
         """
-        Keep `output`: all of it during a turn, up to the limit, and only the end otherwise.
+        Keep `output`: the text of a turn, up to the limit, and the end of any output.
+
+        Report the complete lines of an answer, if anybody wants them.
         """
         start = max(0, len(self._output) - _MAX_PREFIX_LENGTH)
         self._output += output
+        answer = output if self._answer_started else b""
         prefix = self._dialect.answer.prefix
         if prefix is not None and not self._answer_started:
             match = prefix.search(self._output, start)
             if match is not None:
-                self._answer_started, self._unreported = True, match.end()
+                self._answer_started = True
+                answer = bytes(self._output[match.end() :])
+        kept = RECENT_OUTPUT_SIZE if self._started else STARTUP_OUTPUT_SIZE
+        if len(self._output) > 2 * kept:
+            del self._output[:-kept]
         if self._expecting is not Expecting.ANSWER:
-            kept = RECENT_OUTPUT_SIZE if self._started else STARTUP_OUTPUT_SIZE
-            if len(self._output) > 2 * kept:
-                del self._output[:-kept]
-        elif len(self._output) > self._max_output:
+            return
+        self._turn_size += len(output)
+        if self._turn_size > self._max_output:
             self._expecting = Expecting.PROMPT
             events.append(Overflowed(self._max_output))
+            return
+        self._turn_lines.write(self._turn_transcript.feed(output))
+        if self.streaming and answer:
+            # A complete line is never redrawn.
+            lines = self._answer_transcript.feed(answer)
+            events += map(TextChunk, lines.splitlines(keepends=True))
 
-    def _report_text(self, events: list[Event]) -> None:
+    def _text_of_turn(self) -> str:
         """
-        Report the complete lines of the answer; a complete line is never redrawn.
+        Return as plain text what was printed since the last input.
         """
-        if self.streaming and self._answer_started and self._expecting is Expecting.ANSWER:
-            end = self._output.rfind(b"\n", self._unreported) + 1
-            if end > 0:
-                text = plain_text(bytes(self._output[self._unreported : end]))
-                events += map(TextChunk, text.splitlines(keepends=True))
-                self._unreported = end
+        return self._turn_lines.getvalue() + self._turn_transcript.rest()
 
     def _discard_output(self) -> None:
         self._output.clear()
+        self._turn_size = 0
+        self._turn_lines = StringIO()
+        self._turn_transcript = Transcript()
         self._answer_started = False
-        self._unreported = 0
+        self._answer_transcript = Transcript()
 
     def _text_before_answer(self) -> str:
         return "" if self._answer_started else plain_text(bytes(self._output[-RECENT_OUTPUT_SIZE:]))

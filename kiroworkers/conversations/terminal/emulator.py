@@ -68,9 +68,6 @@ _SYNCHRONIZED_UPDATE_MODE = "2026"
 #: Called when the screen can be inspected, with whether it is completely drawn.
 Inspect: TypeAlias = Callable[[bool], None]
 
-#: The characters of a synchronized update after which it is drawn before its end.
-_MAX_UPDATE_LENGTH = 4 * 1024**2
-
 
 class Emulator:
     """
@@ -100,7 +97,6 @@ class Emulator:
         self._decode = getincrementaldecoder("utf-8")("replace").decode
         self._incomplete = ""
         self._undrawn: list[str] = []
-        self._undrawn_length = 0
         self._updating = False
 
     @property
@@ -142,7 +138,7 @@ class Emulator:
         Return the last `count` rows of the screen that are not blank, in order.
         """
         texts: list[str] = []
-        for row in range(self._grid.lines - 1, -1, -1):
+        for row in reversed(self._grid.drawn_rows()):
             text = self._grid.row_text(row)
             if text:
                 texts.append(text)
@@ -196,24 +192,19 @@ class Emulator:
             elif match[0] in _EQUIVALENTS or match["escape"] in _ESCAPES:
                 self._queue(_EQUIVALENTS.get(match[0], match[0]))
         self._feed_text(text[position:], inspect)
-        if not self._updating:
-            self._draw()
+        self._draw()
 
     def _draw(self) -> None:
         """
-        Draw what was queued, for example until the end of a synchronized update.
+        Draw what was queued.
         """
         text = "".join(self._undrawn)
         self._undrawn.clear()
-        self._undrawn_length = 0
         if text:
             self._stream.feed(text)
 
     def _queue(self, text: str) -> None:
         self._undrawn.append(text)
-        self._undrawn_length += len(text)
-        if self._undrawn_length > _MAX_UPDATE_LENGTH:
-            self._draw()
 
     def _feed_text(self, text: str, inspect: Inspect) -> None:
         # This also removes an ESC that does not begin a sequence.

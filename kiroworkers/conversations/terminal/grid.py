@@ -198,8 +198,9 @@ class Grid(pyte.Screen):
         if self.cursor.y == bottom and top == 0:
             # As on a terminal with scrollback, even if there are rows below the margin.
             self._on_scrolled_off(self.buffer.pop(0, {}))
-            for row in sorted(row for row in self.buffer if row <= bottom):
-                self.buffer[row - 1] = self.buffer.pop(row)
+            moved = {row - (row <= bottom): cells for row, cells in self.buffer.items()}
+            self.buffer.clear()
+            self.buffer.update(moved)
             self._texts = {row - (row <= bottom): text for row, text in self._texts.items() if row}
             self.dirty = {row - (row <= bottom) for row in self.dirty if row}
         else:
@@ -243,6 +244,12 @@ class Grid(pyte.Screen):
         if row not in self._texts:
             self._texts[row] = row_to_text(self.buffer[row]) if row in self.buffer else ""
         return self._texts[row]
+
+    def drawn_rows(self) -> list[int]:
+        """
+        Return the rows that may have text, from the top; all others are blank.
+        """
+        return sorted(self.buffer)
 
     def delete_lines(self, count: int | None = None) -> None:
         """

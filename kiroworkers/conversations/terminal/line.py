@@ -47,6 +47,7 @@ class LineConversation(BufferedConversation):
         self._newline_seen = True
         self._looks_ready = False
         self._at_prompt = False
+        self._paste_is_on = False
 
     @property
     def at_prompt(self) -> bool:
@@ -76,8 +77,7 @@ class LineConversation(BufferedConversation):
 
     def _prompt_keys(self) -> Keys:
         keys = self._dialect.keys
-        paste_is_on = self._output.rfind(_PASTE_ON) > self._output.rfind(_PASTE_OFF)
-        if not keys.paste_start and paste_is_on:
+        if not keys.paste_start and self._paste_is_on:
             return evolve(keys, paste_start=b"\x1b[200~", paste_end=b"\x1b[201~")
         return keys
 
@@ -88,6 +88,10 @@ class LineConversation(BufferedConversation):
         events: list[Event] = []
         self._newline_seen = self._newline_seen or b"\n" in data
         self._append_output(data, events)
+        new = self._output[-len(data) - len(_PASTE_ON) :]
+        on, off = new.rfind(_PASTE_ON), new.rfind(_PASTE_OFF)
+        if on != off:
+            self._paste_is_on = on > off
         start = self._output.rfind(b"\n") + 1
         short = len(self._output) - start <= _MAX_PROMPT_LENGTH
         last_line = plain_text(bytes(self._output[start:])) if short and self._newline_seen else ""
@@ -111,7 +115,7 @@ class LineConversation(BufferedConversation):
         """
         Return what was printed since the prompt was typed, without the echo and the new prompt.
         """
-        text = plain_text(self._output)
+        text = self._text_of_turn()
         text = text[_end_of_echo(text, self._typed_prompt) :]
         return text[: text.rfind("\n") + 1]
 
@@ -130,13 +134,15 @@ def _end_of_echo(text: str, prompt: str) -> int:
     draw their own prompt before the echo.
     """
     letters = "".join(prompt.split())
-    start = text.find(letters[0], 0, text.find("\n"))
-    matched = 0
-    for position in range(max(start, 0), len(text)):
-        if matched == len(letters):
-            return text.find("\n", position) + 1
-        if not text[position].isspace():
-            if text[position] != letters[matched]:
-                return 0
-            matched += 1
+    start = max(0, text.find(letters[0], 0, text.find("\n")))
+    echoed = 0
+    while (end := text.find("\n", start) + 1) > 0:
+        line = "".join(text[start:end].split())
+        rest = len(letters) - echoed
+        if letters[echoed : echoed + len(line)] != line[:rest]:
+            return 0
+        if len(line) >= rest:
+            return end
+        echoed += len(line)
+        start = end
     return 0
