@@ -13,6 +13,7 @@ with an error, so that the agent need not wait.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping
 from enum import Enum, auto
@@ -57,6 +58,12 @@ _MAX_TITLE_LENGTH = 200
 _MAX_ESCAPE_FACTOR = 3
 _MAX_ENVELOPE = 64 * 1024
 
+#: The maximum length of a message, in bytes.
+_MAX_MESSAGE = 16 * 1024 * 1024
+
+#: The maximum number of permission requests that wait for an answer at a time.
+_MAX_PERMISSION_REQUESTS = 100
+
 #: An update with text counts towards the turn's size with the bytes of its text, or with
 #: its whole size divided by this number if that is more.
 _ENVELOPE_FACTOR = 256
@@ -64,6 +71,8 @@ _ENVELOPE_FACTOR = 256
 #: The maximum number of characters that are read of an error, and reported of a failure.
 _MAX_ERROR_LENGTH = 2000
 _MAX_DETAIL_LENGTH = 300
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 #: The stop reasons that mean that there is no answer, and how each is reported.
 _STOP_REASONS: Mapping[FailureKind, str] = {
@@ -117,7 +126,9 @@ class AcpConversation(Conversation):
         self._dialect = dialect
         self._folder = folder
         self._max_output = max_output
-        self._reader = jsonrpc.Reader(_MAX_ESCAPE_FACTOR * max_output + _MAX_ENVELOPE)
+        self._reader = jsonrpc.Reader(
+            min(_MAX_ESCAPE_FACTOR * max_output + _MAX_ENVELOPE, _MAX_MESSAGE)
+        )
         self._last_id = 0
         self._pending_requests: dict[int | str, _RequestKind] = {}
         self._session = ""
@@ -274,7 +285,13 @@ class AcpConversation(Conversation):
         update = params.get("update")
         if not self._answering or params.get("sessionId") != self._session:
             if self._is_late(params):
-                events.append(LateOutput(_late_text(update)))
+                text = _late_text(update)
+                match events[-1:]:
+                    case [LateOutput(earlier)]:
+                        # One event for each read: each is appended to a long text.
+                        events[-1] = LateOutput(earlier + text)
+                    case _:
+                        events.append(LateOutput(text))
             self._count(size, events)
             return
         if not self._submitted:
@@ -285,7 +302,8 @@ class AcpConversation(Conversation):
                 if kind == "agent_message_chunk":
                     self._text.write(text)
                     events.append(TextChunk(text))
-                size = max(len(text.encode("utf-8", "surrogatepass")), size // _ENVELOPE_FACTOR)
+                length = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+                size = max(length, size // _ENVELOPE_FACTOR)
             case {"sessionUpdate": "tool_call", "title": str(title)}:
                 events.append(Working(_printable(title, _MAX_TITLE_LENGTH)))
         self._count(size, events)
@@ -310,7 +328,11 @@ class AcpConversation(Conversation):
                 jsonrpc.METHOD_NOT_FOUND,
                 f"kiroworkers does not support {request.method[:100]}",
             )
-        elif not self._answering or request.params.get("sessionId") != self._session:
+        elif (
+            not self._answering
+            or request.params.get("sessionId") != self._session
+            or len(self._permission_requests) >= _MAX_PERMISSION_REQUESTS
+        ):
             self._data_to_send += _cancelled(request)
         else:
             self._permission_requests.append(request)
@@ -501,6 +523,8 @@ def _repair_surrogates(text: str) -> str:
     """
     Join surrogates that were sent in two chunks; replace those without a partner.
     """
+    if _SURROGATE.search(text) is None:
+        return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

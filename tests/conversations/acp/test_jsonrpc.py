@@ -8,11 +8,12 @@ import json
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.conversations.acp.jsonrpc import (
+    MAX_VALUES,
     Garbage,
     Notification,
     Reader,
@@ -90,6 +91,34 @@ class ReaderTests(SynchronousTestCase):
         reader = Reader(100)
         messages = [item for _ in range(1000) for item in reader.feed(b"x" * 1000)]
         self.assertEqual(len(messages), 1)
+
+    @settings(max_examples=10, deadline=None)
+    @given(st.integers(1000, 70_000), st.sampled_from(["[]", '{"a": [1, "x"]}', "1", '"a, [b]"']))
+    def test_too_many_values(self, size: int, value: str) -> None:
+        """
+        A line with more values than can be read in no time is reported as too long, and the
+        next line is read.
+        """
+        line = f'{{"method": "x", "params": [{", ".join([value] * MAX_VALUES)}, 1]}}\n'.encode()
+        data = line + notification("after", {})
+        reader = Reader(len(data))
+        pieces = (data[start : start + size] for start in range(0, len(data), size))
+        [(garbage, _), (after, _)] = [item for piece in pieces for item in reader.feed(piece)]
+        assert isinstance(garbage, Garbage)
+        self.assertTrue(garbage.too_long)
+        self.assertEqual(after, Notification("after", {}))
+
+    @settings(max_examples=10, deadline=None)
+    @given(st.integers(1000, 70_000), st.sampled_from([",", "[", '"', "\\", '\\",[', "é"]))
+    def test_text_is_no_value(self, size: int, text: str) -> None:
+        """
+        A line with a long text is read, whatever is in the text.
+        """
+        data = notification("x", {"text": text * 100_000})
+        reader = Reader(len(data))
+        pieces = (data[start : start + size] for start in range(0, len(data), size))
+        [(message, _)] = [item for piece in pieces for item in reader.feed(piece)]
+        self.assertEqual(message, Notification("x", {"text": text * 100_000}))
 
 
 class MessageTests(SynchronousTestCase):
