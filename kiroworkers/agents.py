@@ -54,8 +54,16 @@ _WILDCARDS = frozenset("*?[")
 #: How much of the output of a version command is read, in bytes.
 _MAX_VERSION_OUTPUT = 4096
 
-#: How much of its first line is kept, in characters.
+#: How much of one of its lines is kept, in characters.
 _MAX_VERSION_LENGTH = 200
+
+#: A line with a version and nothing else, except what a program may add in brackets:
+#: ``kiro-cli 2.11.0``, ``llm, version 0.36``, ``2.1.39 (Claude Code)``, ``v0.61.0``.
+_VERSION_LINE = re.compile(
+    r"(?:(?P<name>[\w.@/-]*[a-z][\w.@/-]*)(?:,? version)?[ :]+)?"
+    r"v?\d+(?:\.\d+)+[\w.+-]*(?: *\([^()]*\))?",
+    re.IGNORECASE,
+)
 
 #: Seconds that a program may take to print its version.
 _VERSION_TIMEOUT = 10.0
@@ -122,6 +130,7 @@ class Agent:
         environment: Its whole environment.
         name: The name by which requests select it: the operator's name for it, or the
             dialect's for a file, a command or ``auto``.
+        version: What the program said about its version; empty if that is unknown.
     """
 
     dialect: Dialect
@@ -130,6 +139,7 @@ class Agent:
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     name: str = field(default=Factory(lambda self: self.dialect.name, takes_self=True))
+    version: str = ""
 
 
 def validate_agents(specs: Sequence[AgentSpec]) -> None:
@@ -268,6 +278,7 @@ def choose_agent(
     spec: AgentSpec,
     environment: Mapping[str, str],
     get_version: Callable[[list[str], Mapping[str, str]], str],
+    previous: str | None = None,
 ) -> Agent:
     """
     Choose the program and the dialect for `spec`, given what is installed.
@@ -277,6 +288,7 @@ def choose_agent(
         environment: The server's own environment.
         get_version: Runs a command that prints a version, in an environment, and returns
             its output; see `read_version`.
+        previous: The agent that ``auto`` has chosen before, which stays.
 
     Raises:
         CannotStart: If the program is not installed, or if no dialect supports its
@@ -292,7 +304,7 @@ def choose_agent(
             kiro = _dialects("kiro")[0].start.program
             assert kiro is not None, "Kiro is a program on PATH"
             is_installed = shutil.which(kiro, path=path) is not None
-            requested = "kiro" if is_installed else "offline"
+            requested = previous or ("kiro" if is_installed else "offline")
             reason = f"--agent auto: {kiro} is {'' if is_installed else 'not '}on PATH"
         dialects = _dialects(requested)
     first = dialects[0]
@@ -303,12 +315,14 @@ def choose_agent(
         option = "--agent-command" if spec.command else f"--agent {requested}"
         raise CannotStart(f"kiroworkers: {option}: {program} is not on PATH")
     version: Version | None = None
+    line = ""
     if first.start.version_arguments:
         output = get_version(
             [executable, *first.start.version_arguments], spec.environment(name, first, environment)
         )
-        version = version_in(output)
-        reason += f", {output.strip() or 'version unknown'}"
+        line = version_line(output, Path(executable).name)
+        version = version_in(line)
+        reason += f", {line or 'version unknown'}"
     dialect = _dialect_for_version(dialects, version, executable)
     return Agent(
         dialect,
@@ -317,6 +331,7 @@ def choose_agent(
         dialect.command(version),
         spec.environment(name, dialect, environment),
         name,
+        line,
     )
 
 
@@ -344,13 +359,40 @@ def _dotted(version: Version) -> str:
     return ".".join(map(str, version))
 
 
-def read_version(command: list[str], environment: Mapping[str, str]) -> str:
+def version_line(output: str, program: str) -> str:
     """
-    Run `command` and return the first line that it prints.  Blocks for up to 10 seconds.
+    Return the line of `output` that has the version of `program`.
+
+    Notices, such as that of a newer version, may come before and after it.
+
+    Args:
+        output: What a program has printed when it was asked for its version.
+        program: The name of its file.
 
     Returns:
-        The line, or an empty string if the command cannot be started, prints nothing or
-        takes too long.
+        The line, without control characters.  If none is certain, the last one that has any
+        version, or else the first one; an empty string if there is no line.
+    """
+    lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
+    lines = ["".join(filter(str.isprintable, line))[:_MAX_VERSION_LENGTH] for line in lines]
+    matches = [(line, _VERSION_LINE.fullmatch(line)) for line in lines]
+    for line, match in matches:
+        if match and match["name"] and match["name"].lower().startswith(program.lower()):
+            return line
+    for line, match in matches:
+        if match and match["name"] is None:
+            return line
+    with_version = [line for line in lines if version_in(line)]
+    return (with_version[-1:] or lines or [""])[0]
+
+
+def read_version(command: list[str], environment: Mapping[str, str]) -> str:
+    """
+    Run `command` and return what it prints.  Blocks for up to 10 seconds.
+
+    Returns:
+        The first 4 KiB, or an empty string if the command cannot be started, prints nothing
+        or takes too long.
     """
     with TemporaryFile() as output:
         try:
@@ -374,5 +416,4 @@ def read_version(command: list[str], environment: Mapping[str, str]) -> str:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         output.seek(0)
-        lines = output.read(_MAX_VERSION_OUTPUT).decode("utf-8", "replace").strip().splitlines()
-    return lines[0][:_MAX_VERSION_LENGTH] if lines else ""
+        return output.read(_MAX_VERSION_OUTPUT).decode("utf-8", "replace")

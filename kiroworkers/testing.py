@@ -24,7 +24,12 @@ from twisted.internet.error import (
     ProcessExitedAlready,
     ProcessTerminated,
 )
-from twisted.internet.interfaces import IProcessProtocol, IReactorProcess, IReactorTime
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IProcessProtocol,
+    IReactorProcess,
+    IReactorTime,
+)
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -172,26 +177,34 @@ class MemoryKiro:
 
 class MemoryProcess:
     """
-    Represent a running program, as the transport of its process protocol.
+    Represent a running program and its supervisor, as the transport of its process protocol.
 
     Attributes:
-        pid: Process id, which is also the process group's.
+        pid: Process id.
         signals: The signals that it was sent, by name without SIG.
         disconnected: Whether the terminal is closed; always False here.
+        exited: How it ended; None while it runs.
         program: The program that runs.
         reactor: The reactor that it runs in.
     """
 
     def __init__(
-        self, reactor: MemoryReactor, protocol: IProcessProtocol, pid: int, program: MemoryKiro
+        self,
+        reactor: MemoryReactor,
+        protocol: IProcessProtocol,
+        pid: int,
+        program: MemoryKiro,
+        grace: float,
     ) -> None:
-        self.pid: int | None = pid
+        self.pid = pid
         self.signals: list[str] = []
         self.disconnected = False
         self.program = program
         self.reactor = reactor
         self._protocol = protocol
-        self._exited: Failure | None = None
+        self._grace = grace
+        self._kill_timer: IDelayedCall | None = None
+        self.exited: Failure | None = None
         program.process = self
 
     def write(self, data: bytes) -> None:
@@ -211,9 +224,11 @@ class MemoryProcess:
         """
         End the program with an exit status or by a signal.
         """
-        if self._exited is None:
+        if self.exited is None:
+            if self._kill_timer is not None and self._kill_timer.active():
+                self._kill_timer.cancel()
             succeeded = status == 0 and signal is None
-            self._exited = Failure(
+            self.exited = Failure(
                 ProcessDone(None) if succeeded else ProcessTerminated(status or None, signal)
             )
             self.reactor.callLater(0, self._exit)
@@ -225,20 +240,22 @@ class MemoryProcess:
         Raises:
             ProcessLookupError: If the program has ended.
         """
-        if self._exited is not None:
+        if self.exited is not None:
             raise ProcessLookupError
         self.signals.append(signal.Signals(number).name.removeprefix("SIG"))
         self.program.receive_signal(number)
 
     def signalProcess(self, number: int) -> None:
         """
-        Send a signal to this process alone.
+        Send a signal to the supervisor, which kills a program that outlives its SIGTERM.
 
         Raises:
             ProcessExitedAlready: If the program has ended.
         """
-        if self._exited is not None:
+        if self.exited is not None:
             raise ProcessExitedAlready
+        if number == signal.SIGTERM and self._kill_timer is None:
+            self._kill_timer = self.reactor.callLater(self._grace, self.send_signal, signal.SIGKILL)
         self.send_signal(number)
 
     def doRead(self) -> Exception:
@@ -251,27 +268,25 @@ class MemoryProcess:
         """
         Close the terminal, after which the protocol learns that the process ended.
         """
-        self.reactor.callLater(0, self._protocol.processEnded, self._exited)
+        self.reactor.callLater(0, self.reactor.end_process, self, self._protocol)
 
     def _receive(self, data: bytes) -> None:
-        if self._exited is None:
+        if self.exited is None:
             self.program.receive(data)
 
     def _deliver(self, data: bytes) -> None:
-        if self._exited is None:
+        if self.exited is None:
             self._protocol.childDataReceived(1, data)
 
     def _exit(self) -> None:
-        assert self._exited is not None, "only `end` schedules this"
-        self._protocol.processExited(self._exited)
+        assert self.exited is not None, "only `end` schedules this"
+        self._protocol.processExited(self.exited)
 
 
 @implementer(IReactorProcess, IReactorTime)
 class MemoryReactor(Clock):
     """
     Spawn programs in memory, on a clock that the test advances.
-
-    It also implements `kiroworkers.process.agent_process.ProcessGroups`.
 
     Args:
         make: Returns a new program for each process.
@@ -288,14 +303,14 @@ class MemoryReactor(Clock):
         self.programs: list[MemoryKiro] = []
         self.refuse: OSError | None = None
         self._make = make
-        self._groups: dict[int, MemoryProcess] = {}
+        self._processes: dict[int, MemoryProcess] = {}
 
     @property
     def running(self) -> set[int]:
         """
-        Return the process groups that were started and have not ended.
+        Return the ids of the programs that were started and whose end was not reported.
         """
-        return set(self._groups)
+        return set(self._processes)
 
     def spawnProcess(
         self,
@@ -322,27 +337,25 @@ class MemoryReactor(Clock):
             os.close(usePTY[1])
         program = self._make()
         pid = _FIRST_PID + len(self.programs)
-        process = MemoryProcess(self, processProtocol, pid, program)
+        # The real supervisor gets it as an argument.
+        grace: float = getattr(processProtocol, "grace", 0.0)
+        process = MemoryProcess(self, processProtocol, pid, program, grace)
         self.programs.append(program)
-        self._groups[pid] = process
+        self._processes[pid] = process
         processProtocol.makeConnection(process)  # type: ignore[arg-type]
         self.callLater(0, program.begin)
         return process
 
-    def register(self, pgid: int) -> None:
+    def send_signal(self, pid: int, number: int) -> None:
         """
-        Check that the process group `pgid` was spawned here.
+        Send the signal `number` to the program `pid`.
         """
-        assert pgid in self._groups, "a group was registered before it was spawned"
+        self._processes[pid].send_signal(number)
 
-    def send_signal(self, pgid: int, number: int) -> None:
+    def end_process(self, process: MemoryProcess, protocol: IProcessProtocol) -> None:
         """
-        Send the signal `number` to the process group `pgid`.
+        Forget `process`, and tell its protocol how it ended.
         """
-        self._groups[pgid].send_signal(number)
-
-    def unregister(self, pgid: int) -> None:
-        """
-        Forget the process group `pgid`, which is gone.
-        """
-        del self._groups[pgid]
+        del self._processes[process.pid]
+        assert process.exited is not None, "only `MemoryProcess.end` leads here"
+        protocol.processEnded(process.exited)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from kiroworkers.agents import Agent
 from kiroworkers.conversations import AgentFailure, load_dialect, new_conversation
+from kiroworkers.errors import AnswerSchemaMismatch
 from kiroworkers.pool.agent_groups import AgentGroup
 from kiroworkers.pool.autoscaling import AutoscalePolicy
 from kiroworkers.pool.backoff import BackoffPolicy
@@ -25,6 +26,7 @@ from kiroworkers.pool.recycling import RecyclePolicy
 from kiroworkers.pool.worker import Supervisor, Worker
 from kiroworkers.process.agent_process import AgentProcess, Command, start
 from kiroworkers.session.session import Reply, Session, SessionTimeouts
+from kiroworkers.tasks import ParsedAnswer
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 
 LIMITS = SessionTimeouts(startup=60, cancel=10, stop=5)
@@ -101,6 +103,16 @@ class MemoryAcp(MemoryKiro):
         self.print(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
 
 
+class DiesAtStart(MemoryKiro):
+    """
+    A Kiro CLI that exits before it shows a prompt.
+    """
+
+    def begin(self) -> None:
+        self.print("cannot open the display\n")
+        self.process.reactor.callLater(0, self.process.end, 1)
+
+
 class LoggedOut(MemoryKiro):
     """
     A Kiro CLI without a logged-in user.
@@ -114,16 +126,16 @@ class LoggedOut(MemoryKiro):
 @frozen
 class MemoryJournal:
     """
-    A journal that holds one answer, or none.
+    A journal that holds one answer, or none, or is still being read.
     """
 
-    text: str | None
+    text: str | Deferred[str | None] | None
 
     def mark_prompt(self, prompt: str) -> str:
         return f"{prompt} #1"
 
-    def find_answer(self, prompt: str, since: float) -> str | None:
-        return self.text
+    def find_answer(self, prompt: str) -> Deferred[str | None]:
+        return self.text if isinstance(self.text, Deferred) else succeed(self.text)
 
 
 def new_session_in(
@@ -149,9 +161,7 @@ def new_session_in(
         name: str, on_idle: Callable[[], None], on_gone: Callable[[str], None]
     ) -> Session:
         conversation = new_conversation(load_dialect(dialect), max_output)
-        return Session(
-            name, reactor, conversation, launch, reactor, LIMITS, on_idle, on_gone, **changes
-        )
+        return Session(name, reactor, conversation, launch, LIMITS, on_idle, on_gone, **changes)
 
     return new_session
 
@@ -232,6 +242,7 @@ def dispatcher_in(reactor: MemoryReactor, **changes: Any) -> Dispatcher:
         "has_free_memory": lambda size: True,
         "session": {},
         "name_prefix": "worker",
+        "agent_problem": lambda: None,
         **changes,
     }
     new_worker = new_worker_in(
@@ -252,6 +263,7 @@ def dispatcher_in(reactor: MemoryReactor, **changes: Any) -> Dispatcher:
         options["login"],
         options["has_free_memory"],
         options["name_prefix"],
+        options["agent_problem"],
     )
 
 
@@ -286,6 +298,27 @@ def submit_to(
             dispatcher.end(request)
 
     return Deferred.fromCoroutine(run())
+
+
+@frozen
+class FakeSearch:
+    """
+    A search for an answer that calls a function.
+    """
+
+    find: Callable[[], ParsedAnswer]
+    is_cheap: bool = True
+
+    def run(self) -> None:
+        """
+        Nothing: the function is called in this process.
+        """
+
+    def result(self, outcome: None) -> ParsedAnswer:
+        return self.find()
+
+    def failure(self, reason: str) -> Exception:
+        return AnswerSchemaMismatch(reason)
 
 
 def group_of(dispatcher: Dispatcher) -> AgentGroup:

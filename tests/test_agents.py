@@ -22,6 +22,7 @@ from kiroworkers.agents import (
     read_version,
     validate_agent,
     validate_agents,
+    version_line,
 )
 from kiroworkers.conversations import LinePrompt
 from kiroworkers.errors import CannotStart, InvalidSetting
@@ -60,6 +61,16 @@ class ChooseTests(SynchronousTestCase):
         self.assertIn("--agent-engine=v1", agent.arguments)
         self.assertIn("2.11.0", agent.reason)
         self.assertNotIn("NO_COLOR", agent.environment)
+
+    def test_auto_keeps_its_choice(self) -> None:
+        """
+        What auto has chosen before is chosen again, or is missing.
+        """
+        for previous, path in [("offline", self.path), ("kiro", self.path)]:
+            agent = choose_agent(AgentSpec(), {"PATH": path}, lambda *_: "2.11.0", previous)
+            self.assertEqual(agent.name, previous)
+        with self.assertRaises(CannotStart):
+            choose_agent(AgentSpec(), {"PATH": "/nowhere"}, lambda *_: "", "kiro")
 
     def test_offline_with_kiro(self) -> None:
         """
@@ -229,11 +240,42 @@ class ChooseTests(SynchronousTestCase):
 
     def test_read_version(self) -> None:
         """
-        A program's version is the first line that it prints; without one it is empty.
+        What a program prints is its version; it is empty if it cannot be run.
         """
         script = "print('tool 1.2.3'); print('more')"
-        self.assertEqual(read_version([sys.executable, "-c", script], {}), "tool 1.2.3")
+        self.assertEqual(read_version([sys.executable, "-c", script], {}), "tool 1.2.3\nmore\n")
         self.assertEqual(read_version(["/nowhere/tool"], {}), "")
+
+    def test_version_line(self) -> None:
+        """
+        The program's own version line is found among notices, however it is written.
+        """
+        notice = "A new version of kiro-cli is available: 3.1.0"
+        for program, output, expected in [
+            ("kiro-cli", f"{notice}\nkiro-cli 2.11.0\n", "kiro-cli 2.11.0"),
+            ("kiro-cli", f"kiro-cli 2.11.0\n{notice}\n", "kiro-cli 2.11.0"),
+            ("kiro-cli", "kiro-cli 3.1.0 is available!\n\nkiro-cli 2.11.0", "kiro-cli 2.11.0"),
+            ("kiro-cli", "Update: 3.1.0\nkiro-cli-chat 2.11.0", "kiro-cli-chat 2.11.0"),
+            ("q", "update 3.1.0\nq 1.19.7\n", "q 1.19.7"),
+            ("codex", "codex-cli 0.169.0\n", "codex-cli 0.169.0"),
+            ("llm", "llm, version 0.36\n", "llm, version 0.36"),
+            ("gemini", "Update available 0.61.0 -> 0.62.0\n0.61.0\n", "0.61.0"),
+            ("claude", "notice 3.0.0\n2.1.39 (Claude Code)\n", "2.1.39 (Claude Code)"),
+            ("opencode", "\x1b[1mv1.18.33\x1b[0m", "[1mv1.18.33[0m"),
+            ("tool", "Hello\nThe version is 1.2\n", "The version is 1.2"),
+            ("tool", "unknown\nflag", "unknown"),
+            ("tool", "\n", ""),
+        ]:
+            self.assertEqual(version_line(output, program), expected)
+
+    def test_notice(self) -> None:
+        """
+        A notice of a newer version decides about nothing.
+        """
+        output = "A new version is available: 3.1.0\nkiro-cli 2.11.0\n"
+        agent = self.choose("kiro-classic", self.path, output)
+        self.assertIn(", kiro-cli 2.11.0", agent.reason)
+        self.assertIn("--agent-engine=v1", agent.arguments)
 
     def test_read_version_of_a_wrapper(self) -> None:
         """
@@ -245,7 +287,7 @@ class ChooseTests(SynchronousTestCase):
             "print('tool 1.2.3', child.pid)"
         )
         line = read_version([sys.executable, "-c", script], {})
-        self.assertTrue(line.startswith("tool 1.2.3 "))
+        self.assertTrue(line.startswith("tool 1.2.3 "), line)
         with contextlib.suppress(ProcessLookupError):
             ended = os.pidfd_open(int(line.split()[-1]))
             self.addCleanup(os.close, ended)

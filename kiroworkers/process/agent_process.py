@@ -1,5 +1,7 @@
 """
-Run one program, on its own PTY or with pipes, and end it with its whole process group.
+Run one program, on its own PTY or with pipes, and end it with everything that it started.
+
+The program runs below a small program of ours, `supervisor`, which ends last.
 """
 
 from __future__ import annotations
@@ -7,15 +9,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import pty
 import signal
 import struct
 import sys
 import termios
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from attrs import frozen
 from twisted.internet.error import ConnectionDone, ProcessDone, ProcessExitedAlready
@@ -23,10 +24,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorT
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from kiroworkers.process import setsid_exec
+from kiroworkers.process import supervisor
 
 #: Seconds that a program may run on after it closed its standard input or output.
 _CLOSED_PIPE_TIMEOUT = 1.0
+
+#: Seconds beyond the grace period after which a supervisor that has not ended is killed.
+_SUPERVISOR_TIMEOUT = 15.0
 
 #: How many times each descriptor of an exited program is read for its last output.
 _MAX_FINAL_READS = 8
@@ -56,63 +60,35 @@ class Command:
     window: tuple[int, int] | None
 
 
-class ProcessGroups(Protocol):
-    """
-    Keep track of the process groups that this server started.
-    """
-
-    def register(self, pgid: int) -> None:
-        """
-        Record that the process group `pgid` was started.
-        """
-
-    def send_signal(self, pgid: int, number: int) -> None:
-        """
-        Send the signal `number` to every process of the group `pgid`.
-
-        Raises:
-            ProcessLookupError: If the group has no processes.
-        """
-
-    def unregister(self, pgid: int) -> None:
-        """
-        Record that the leader of the group `pgid` is gone and the rest has been killed.
-        """
-
-
 class AgentProcess(ProcessProtocol):
     """
-    Run one program and signal its whole process group.
-
-    The program leads a process group of its own: Twisted starts a new session for a
-    child on a PTY, and `setsid_exec` does so for one with pipes.
+    Run one program and its supervisor, and end both.
 
     Args:
-        clock: Schedules the SIGKILL that follows an ignored SIGTERM.
-        groups: Registers and signals the program's process group.
-        grace: Seconds from SIGTERM to SIGKILL.
+        clock: Schedules what follows if the program closes its pipes.
+        grace: Seconds from SIGTERM to SIGKILL, for the program and all that it started.
         on_output: Called with each chunk of output.
         on_stderr: Called with each chunk of standard error.  On a PTY standard error
             is part of the output.
-        on_exit: Called once, when the process is gone, with a description of how it
-            ended, such as "exit status 1" or "killed by SIGTERM".
+        on_exit: Called once, when the program and all that it started are gone, with a
+            description of how it ended, such as "exit status 1" or "killed by SIGTERM".
 
     Attributes:
-        pid: Process id, which is also the process group's; None while no process runs.
+        grace: Seconds from SIGTERM to SIGKILL.
+        pid: Process id of the supervisor, below which all processes of the program are;
+            None while no process runs.
     """
 
     def __init__(
         self,
         clock: IReactorTime,
-        groups: ProcessGroups,
         grace: float,
         on_output: Callable[[bytes], None],
         on_stderr: Callable[[bytes], None],
         on_exit: Callable[[str], None],
     ) -> None:
         self._clock = clock
-        self._groups = groups
-        self._grace = grace
+        self.grace = grace
         self._on_output = on_output
         self._on_stderr = on_stderr
         self._on_exit = on_exit
@@ -123,13 +99,10 @@ class AgentProcess(ProcessProtocol):
 
     def connectionMade(self) -> None:
         """
-        Register the new process group.
+        Note the id of the new process.
         """
         assert self.transport is not None
-        pid = self.transport.pid
-        assert pid is not None, "a process that was spawned has an id"
-        self.pid = pid
-        self._groups.register(pid)
+        self.pid = self.transport.pid
 
     def write(self, data: bytes) -> None:
         """
@@ -164,19 +137,17 @@ class AgentProcess(ProcessProtocol):
 
     def terminate(self) -> None:
         """
-        End the whole process group: send SIGTERM now, and SIGKILL after the grace period.
+        End all processes: send SIGTERM now, and SIGKILL after the grace period.
         """
         if self._kill_timer is None and self.pid is not None:
             self._send_signal(signal.SIGTERM)
-            self._kill_timer = self._clock.callLater(self._grace, self._send_signal, signal.SIGKILL)
+            # The supervisor does the rest, unless somebody has stopped it.
+            self._kill_timer = self._clock.callLater(self.grace + _SUPERVISOR_TIMEOUT, self._kill)
 
     def processExited(self, reason: Failure) -> None:
         """
-        Kill the rest of the group and read the last output.
+        Read the last output.
         """
-        # Whatever is left of the group would hold the PTY or the pipes, and Twisted
-        # would wait for it.  Nothing of a session may outlive its leader.
-        self._send_signal(signal.SIGKILL)
         transport: Any = self.transport
         pipes = getattr(transport, "pipes", None)
         # A PTY's transport is itself the descriptor.
@@ -199,29 +170,29 @@ class AgentProcess(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         """
-        Unregister the group and report how the program ended.
+        Report how the program ended.
         """
         for timer in (self._kill_timer, self._closed_pipe_timer):
             if timer is not None and timer.active():
                 timer.cancel()
-        if self.pid is not None:
-            self._groups.unregister(self.pid)
-            self.pid = None
+        self.pid = None
         description = _describe_exit(reason)
         self._on_exit(f"closed its pipes; {description}" if self._closed_its_pipes else description)
 
+    def _kill(self) -> None:
+        """
+        Kill the supervisor, after what is below it: that would live on.
+        """
+        assert self.pid is not None, "the timer runs only while the process does"
+        for pid in supervisor.descendants(self.pid):
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        self._send_signal(signal.SIGKILL)
+
     def _send_signal(self, number: int) -> None:
-        if self.pid is None:
-            return
-        try:
-            self._groups.send_signal(self.pid, number)
-        except ProcessLookupError:
-            # The group is gone or not there yet: signal this one process.
-            with suppress(ProcessExitedAlready):
-                transport: Any = self.transport
-                transport.signalProcess(number)
-        except PermissionError:
-            pass  # On macOS: only zombies are left.
+        assert self.transport is not None
+        with suppress(ProcessExitedAlready):
+            self.transport.signalProcess(number)
 
 
 def _describe_exit(reason: Failure) -> str:
@@ -230,7 +201,9 @@ def _describe_exit(reason: Failure) -> str:
         return "exit status 0"
     number = getattr(error, "signal", None)
     if number is not None:
-        return f"killed by {signal.Signals(number).name}"
+        # Most real-time signals have no name.
+        known = number in signal.Signals.__members__.values()
+        return f"killed by {signal.Signals(number).name if known else f'signal {number}'}"
     return f"exit status {getattr(error, 'exitCode', None)}"
 
 
@@ -244,40 +217,55 @@ def start(reactor: IReactorProcess, process: AgentProcess, command: Command) -> 
     """
     if not os.access(command.folder, os.X_OK):
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), str(command.folder))
+    arguments = (
+        *(sys.executable, "-I", "-S", str(supervisor.__file__)),
+        *(str(process.grace), str(os.getpid())),
+        *(command.executable, *command.arguments),
+    )
     if command.window is None:
-        reactor.spawnProcess(
-            process,
-            sys.executable,
-            (
-                *(sys.executable, "-I", "-S", str(setsid_exec.__file__)),
-                *(command.executable, *command.arguments),
-            ),
-            env=dict(command.environment),
-            path=str(command.folder),
-        )
+        _spawn(reactor, process, command, arguments, False)
     else:
-        _start_on_pty(reactor, process, command, command.window)
+        _start_on_pty(reactor, process, command, arguments, command.window)
 
 
 def _start_on_pty(
-    reactor: IReactorProcess, process: AgentProcess, command: Command, window: tuple[int, int]
+    reactor: IReactorProcess,
+    process: AgentProcess,
+    command: Command,
+    arguments: Sequence[str],
+    window: tuple[int, int],
 ) -> None:
-    master, slave = pty.openpty()
+    master, slave = os.openpty()  # Unlike `pty.openpty`, it says what is wrong.
     try:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *window, 0, 0))
         modes = termios.tcgetattr(slave)
         modes[3] &= ~termios.ECHO
         termios.tcsetattr(slave, termios.TCSANOW, modes)
-        reactor.spawnProcess(
-            process,
-            command.executable,
-            (command.executable, *command.arguments),
-            env=dict(command.environment),
-            path=str(command.folder),
-            # The interface declares a bool; its documentation also allows this tuple.
-            usePTY=(master, slave, os.ttyname(slave)),  # type: ignore[arg-type]
-        )
+        _spawn(reactor, process, command, arguments, (master, slave, os.ttyname(slave)))
     except BaseException:
         os.close(master)
         os.close(slave)
         raise
+
+
+def _spawn(
+    reactor: IReactorProcess,
+    process: AgentProcess,
+    command: Command,
+    arguments: Sequence[str],
+    # The interface declares a bool; its documentation also allows this tuple.
+    terminal: Any,
+) -> None:
+    # The new process inherits it, so that a SIGTERM waits until the supervisor can react.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        reactor.spawnProcess(
+            process,
+            sys.executable,
+            arguments,
+            env=dict(command.environment),
+            path=str(command.folder),
+            usePTY=terminal,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

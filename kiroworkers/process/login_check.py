@@ -9,11 +9,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+_log = Logger()
 
 #: Seconds after which the command is killed.
 _TIMEOUT = 20.0
@@ -26,15 +29,15 @@ def check_login(
     Run `command` and return a Deferred that fires with whether it exited with status 0.
 
     The command is killed, and the result is False, after 20 seconds.  Cancelling the
-    Deferred kills it too.
-
-    Raises:
-        OSError: If the command cannot be started.
+    Deferred kills it too.  The result is False as well if the command cannot be started.
     """
     check = _LoginCheck(reactor)
     spawner: IReactorProcess = reactor
     # Its output is not needed, and with /dev/null nothing waits for a child it leaves.
-    devnull = os.open(os.devnull, os.O_RDWR)
+    try:
+        devnull = os.open(os.devnull, os.O_RDWR)
+    except OSError as error:
+        return _not_started(command, error)
     try:
         spawner.spawnProcess(
             check,
@@ -43,9 +46,18 @@ def check_login(
             env=dict(environment),
             childFDs=dict.fromkeys((0, 1, 2), devnull),
         )
+    except OSError as error:
+        return _not_started(command, error)
     finally:
         os.close(devnull)
     return check.result
+
+
+def _not_started(command: Sequence[str], error: OSError) -> Deferred[bool]:
+    _log.warn(
+        "cannot check the login with {command}: {error}", command=" ".join(command), error=error
+    )
+    return succeed(False)
 
 
 class _LoginCheck(ProcessProtocol):

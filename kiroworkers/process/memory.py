@@ -1,35 +1,33 @@
 """
-Measure the memory of process groups and of the machine.
+Measure the memory of processes and of the machine.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 
 import psutil
+
+from kiroworkers.process.supervisor import descendants
 
 #: Fraction of the machine's memory that must stay free after an allocation.
 _RESERVE = 0.05
 
 
-def memory_by_group(groups: Collection[int]) -> dict[int, int]:
+def memory_by_tree(roots: Collection[int]) -> dict[int, int]:
     """
-    Return the resident memory of each of the process groups `groups`, in bytes.
+    Return the resident memory of all processes below each of `roots`, in bytes.
 
-    Children in the same group count.  Pages that processes share count once for each
-    process.
+    Pages that processes share count once for each process.
     """
-    sizes = dict.fromkeys(groups, 0)
-    if sizes:
-        for process in psutil.process_iter():
-            try:
-                group = os.getpgid(process.pid)
-                if group in sizes:
-                    sizes[group] += process.memory_info().rss
-            except (psutil.Error, OSError):
-                continue  # It has just ended.
-    return sizes
+    return {root: sum(map(_resident_memory, descendants(root))) for root in roots}
+
+
+def _resident_memory(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0  # It has just ended.
 
 
 def has_free_memory(size: int) -> bool:

@@ -29,20 +29,26 @@ from typing import Any
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.task import deferLater
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kiroworkers.conversations.dialects.dialect import StateDir
 from kiroworkers.process.agent_process import Command
-from kiroworkers.workspaces.state_folder import StateFolder
+from kiroworkers.workspaces.state_folder import StateFolder, remove_tree
 from kiroworkers.workspaces.worktrees import Worktrees
 
 #: A shell script that removes a directory, even if an agent made parts of it read-only.
 _REMOVE_SCRIPT = 'PATH=/usr/bin:/bin; chmod -R u+rwX -- "$1" 2> /dev/null; exec rm -rf -- "$1"'
 
+#: Seconds to wait before each further attempt to start a program.
+_START_DELAYS = (0.1, 1.0, 5.0)
+
 #: The largest file that is copied into a workspace, in bytes.
 _MAX_COPIED_FILE = 1024**2
+
+_log = Logger()
 
 
 class Workdir(Enum):
@@ -159,6 +165,16 @@ class Workspaces:
             lambda: self._reclaim(name, (work, state) if work in folders else (state,)),
         )
 
+    def abandon(self) -> None:
+        """
+        Remove a temporary state directory at once, because the server cannot start.
+        """
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            if folder.temporary:
+                remove_tree(folder.path)
+            folder.release()
+
     async def close(self) -> None:
         """
         Remove all workspaces; call it when the last session is gone.
@@ -223,9 +239,11 @@ class Workspaces:
 def runner(reactor: Any) -> Callable[[Command], Deferred[tuple[bytes, bytes, int]]]:
     """
     Return a function that runs programs in `reactor`, as `Workspaces` needs it.
+
+    It tries again if the machine has no process or descriptor left for a moment.
     """
 
-    def run(command: Command) -> Deferred[tuple[bytes, bytes, int]]:
+    def run_once(command: Command) -> Deferred[tuple[bytes, bytes, int]]:
         result: Deferred[tuple[bytes, bytes, int]] = getProcessOutputAndValue(
             command.executable,
             command.arguments,
@@ -235,7 +253,21 @@ def runner(reactor: Any) -> Callable[[Command], Deferred[tuple[bytes, bytes, int
         )
         return result
 
-    return run
+    async def run(command: Command) -> tuple[bytes, bytes, int]:
+        for delay in _START_DELAYS:
+            try:
+                return await run_once(command)
+            except OSError as error:
+                _log.warn(
+                    "cannot start {program}, trying again in {delay:g} s: {error}",
+                    program=command.executable,
+                    delay=delay,
+                    error=error,
+                )
+                await deferLater(reactor, delay)
+        return await run_once(command)
+
+    return lambda command: Deferred.fromCoroutine(run(command))
 
 
 @frozen
@@ -299,11 +331,12 @@ class Workspace:
 
     def release(self) -> None:
         """
-        Release the workspace; call it when the session is gone.
+        Release the workspace, once; call it when the session is gone.
 
         Its directories are removed and its name becomes free.
         """
-        self._on_release()
+        on_release, self._on_release = self._on_release, lambda: None
+        on_release()
 
 
 def _names(worker: str) -> Iterator[str]:

@@ -4,15 +4,18 @@ Tests for `kiroworkers.process.login_check`, with real programs.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from kiroworkers.process import login_check
 from kiroworkers.process.login_check import check_login
+from kiroworkers.testing import MemoryReactor
 from tests.programs import exits
 
 real: Any = reactor
@@ -52,9 +55,20 @@ class CheckLoginTests(TestCase):
         self.patch(login_check, "_TIMEOUT", 0.1)
         self.assertFalse(await self.check("exec sleep 20"))
 
-    def test_no_such_command(self) -> None:
+    async def test_cannot_start(self) -> None:
         """
-        A command that does not exist raises an error at once.
+        A command that cannot be started counts as logged out, in one line of the log, and
+        leaves no descriptor open.
         """
-        with self.assertRaises(OSError):
-            check_login(real, ["/no/such/kiro-cli", "whoami"], dict(os.environ))
+        reactor = MemoryReactor()
+        reactor.refuse = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        before = os.listdir("/proc/self/fd")
+        with capturedLogs() as events:
+            self.assertFalse(await check_login(reactor, ["kiro-cli", "whoami"], {}))
+        self.assertEqual(os.listdir("/proc/self/fd"), before)
+        [event] = events
+        self.assertEqual(
+            formatEvent(event),
+            "cannot check the login with kiro-cli whoami: "
+            "[Errno 11] Resource temporarily unavailable",
+        )

@@ -12,18 +12,18 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
-from kiroworkers.process.memory import has_free_memory, memory_by_group
+from kiroworkers.process.memory import has_free_memory, memory_by_tree
 from tests.programs import Program, environment
 
 real: Any = reactor
 
 _SIZE = 50 * 1024**2
 
-#: A program that leads a group and has a child that holds memory.
+#: A program that has a child, in another session, that holds memory.
 _FAMILY = f"""
 import os, sys
-os.setpgid(0, 0)
 if os.fork() == 0:
+    os.setsid()
     block = bytearray(os.urandom(1) * {_SIZE})
     print("ready", flush=True)
     sys.stdin.read()
@@ -34,25 +34,25 @@ os.wait()
 
 class MemoryTests(TestCase):
     """
-    Tests for `memory_by_group` and `has_free_memory`.
+    Tests for `memory_by_tree` and `has_free_memory`.
     """
 
     timeout = 30
 
     async def test_children_count(self) -> None:
         """
-        The memory of a group includes that of its children, until they end.
+        The memory of all processes below one counts, until they end.
         """
         program = Program()
         program.start(real, ["-c", _FAMILY], environment(), Path("/"))
         await program.says("ready")
-        group = program.pid
-        held = memory_by_group([group])
-        self.assertTrue(_SIZE < held[group] < 4 * _SIZE, held)
+        root = program.pid
+        held = memory_by_tree([root])
+        self.assertTrue(_SIZE < held[root] < 4 * _SIZE, held)
         transport: Any = program.transport
         transport.closeStdin()
         await program.ended
-        self.assertEqual(memory_by_group([group]), {group: 0})
+        self.assertEqual(memory_by_tree([root]), {root: 0})
 
     def test_free(self) -> None:
         """

@@ -4,16 +4,19 @@ Tests for `kiroworkers.workspaces.workspaces`.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.conversations.dialects.dialect import StateDir
 from kiroworkers.process.agent_process import Command
-from kiroworkers.workspaces.workspaces import Workdir, Workspace, Workspaces
+from kiroworkers.testing import MemoryReactor
+from kiroworkers.workspaces.workspaces import Workdir, Workspace, Workspaces, runner
 
 STATE_DIR = StateDir("TOOL_HOME", ".tool", copy=("config", "deep/er", "missing"), link=("auth",))
 
@@ -209,3 +212,40 @@ class WorkspacesTests(SynchronousTestCase):
         self.successResultOf(Deferred.fromCoroutine(workspaces.close()))
         self.open()
         self.assertFalse(left.exists())
+
+
+class RunnerTests(SynchronousTestCase):
+    """
+    Tests for `runner`.
+    """
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactor()
+        self.reactor.refuse = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def test_tries_again(self) -> None:
+        """
+        A program that cannot be started is started a little later; the log says so in one line.
+        """
+        with capturedLogs() as events:
+            result = runner(self.reactor)(Command("/bin/rm", (), {}, Path("/"), None))
+            self.reactor.refuse = None
+            self.reactor.advance(0.1)
+        self.assertEqual(len(self.reactor.programs), 1)
+        self.assertNoResult(result)
+        [event] = events
+        self.assertEqual(
+            formatEvent(event),
+            "cannot start /bin/rm, trying again in 0.1 s: "
+            "[Errno 11] Resource temporarily unavailable",
+        )
+
+    def test_gives_up(self) -> None:
+        """
+        After four attempts, it fails.
+        """
+        result = runner(self.reactor)(Command("/bin/rm", (), {}, Path("/"), None))
+        self.reactor.pump([0.1, 1])
+        self.assertNoResult(result)
+        self.reactor.advance(5)
+        self.failureResultOf(result, BlockingIOError)
