@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from attrs import frozen
+from attrs import define
 
 from kiroworkers.agents import Agent
 from kiroworkers.errors import InvalidInput
 from kiroworkers.pool.dispatcher import Dispatcher
 
 
-@frozen
+@define
 class AgentGroup:
     """
     Hold an agent and the dispatcher of its workers.
+
+    Attributes:
+        agent: The agent that new sessions run; another one when its program was replaced.
+        dispatcher: The dispatcher of its workers.
     """
 
     agent: Agent

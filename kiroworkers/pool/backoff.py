@@ -79,7 +79,7 @@ class Backoff:
         """
         policy = self._policy
         if self.was_stable(seconds, answered):
-            self.consecutive_failures = 0
+            self.reset()
             return policy.delay
         self.consecutive_failures += 1
         if self.failed:
@@ -88,6 +88,12 @@ class Backoff:
             return min(policy.delay, policy.max_delay)
         doubled = policy.delay * 2.0 ** min(self.consecutive_failures - 1, _MAX_DOUBLINGS)
         return self._jittered(min(doubled, policy.max_delay))
+
+    def reset(self) -> None:
+        """
+        Record that a session has answered, so that no failure counts any more.
+        """
+        self.consecutive_failures = 0
 
     def _jittered(self, delay: float) -> float:
         return delay * self._rng.uniform(1 - _JITTER, 1)

@@ -61,8 +61,8 @@ class HealthMonitor(Service):
         dispatcher: The dispatcher whose workers are checked.
         interval: Seconds between two checks.
         limits: The limits above which a worker is restarted.
-        measure: Returns the bytes of memory that each of the given process groups
-            uses, by process group id.
+        measure: Returns the bytes of memory that the processes below each of the given ones
+            use, by process id.
     """
 
     _log = Logger()
@@ -115,9 +115,9 @@ class HealthMonitor(Service):
             self._log.failure("failed to retire spare workers")
 
     def _measure_memory(self) -> Mapping[int, int]:
-        pgids = [worker.pgid for worker in self._worker_pool.workers]
+        pids = [worker.pid for worker in self._worker_pool.workers]
         try:
-            memory_use = self._measure([pgid for pgid in pgids if pgid is not None])
+            memory_use = self._measure([pid for pid in pids if pid is not None])
             self._worker_pool.record_memory_use(list(memory_use.values()))
         except Exception:
             self._log.failure("failed to measure the workers' memory")
@@ -135,7 +135,7 @@ class HealthMonitor(Service):
         if stuck(snapshot, now, self._limits):
             worker.restart_now(f"stuck: {snapshot.state} for {now - snapshot.since:.0f} s")
             return
-        memory = None if worker.pgid is None else memory_use.get(worker.pgid)
+        memory = None if worker.pid is None else memory_use.get(worker.pid)
         reason = worker.recycle_reason(memory)
         if reason is None and stale(snapshot, now, self._limits):
             reason = f"idle for {now - snapshot.last_activity:.0f} s"

@@ -150,7 +150,7 @@ class WorkerSnapshot:
         state: The state of the session or, without one, of the worker.
         healthy: Whether the worker is answering a request, or can answer one shortly.
         idle: Whether the worker is ready for a request.
-        pid: The id of the session's process; None without one.
+        pid: The id of the process above all of the session's; None without one.
         since: When the state began.
         age: Seconds since the session was started; 0 without one.
         last_activity: When the session last produced output or received a prompt.
@@ -158,6 +158,7 @@ class WorkerSnapshot:
         starts: The number of sessions that were started.
         consecutive_failures: The number of sessions in a row that ended too early.
         last_error: Why the last session that failed ended; None if none has.
+        last_cause: The same without what may quote a client, so that all clients may know.
         last_screen: What the last session showed if it never reached its prompt.
         next_start: When the next session starts; None if none is scheduled.
     """
@@ -174,6 +175,7 @@ class WorkerSnapshot:
     starts: int
     consecutive_failures: int
     last_error: str | None
+    last_cause: str | None
     last_screen: str
     next_start: float | None
 
@@ -252,6 +254,7 @@ class Worker:
         self._answered = 0
         self._starts = 0
         self._last_error: str | None = None
+        self._last_cause: str | None = None
         self._last_screen = ""
 
     @property
@@ -282,9 +285,9 @@ class Worker:
         )
 
     @property
-    def pgid(self) -> int | None:
+    def pid(self) -> int | None:
         """
-        Return the process group id of the session, or None without a process.
+        Return the id of the process above all of the session's, or None without one.
         """
         return None if self._session is None else self._session.pid
 
@@ -300,6 +303,13 @@ class Worker:
         renewing = self._state is WorkerState.RENEWING and session.state is SessionState.STARTING
         leaving = session.exhausted or self._state is WorkerState.FINISHING
         return session.state in _HEALTHY or renewing or leaving
+
+    @property
+    def failing(self) -> bool:
+        """
+        Return whether sessions failed so often that the next one will most likely fail too.
+        """
+        return self._backoff.failed and self._state in (WorkerState.STARTING, WorkerState.FAILED)
 
     @property
     def in_backoff(self) -> bool:
@@ -375,6 +385,20 @@ class Worker:
             self._apply(self._machine.start_successor)
         return reply
 
+    @property
+    def can_read_on(self) -> bool:
+        """
+        Return whether the session has answered and its turn is not over.
+        """
+        return self._session is not None and self._session.answered
+
+    @property
+    def session(self) -> Session | None:
+        """
+        Return the current session; a turn belongs to the session that was asked.
+        """
+        return self._session
+
     def ask_again(self, prompt: str) -> Deferred[Reply]:
         """
         Send `prompt` in the conversation of the answered turn; see `Session.ask_again`.
@@ -401,6 +425,7 @@ class Worker:
         if session is not None and session.answered:
             self._answered += 1
             self._answers_left -= 1
+            self._backoff.reset()
             session.end_turn()
         if self._successor is not None:
             self._switch_if_ready()
@@ -462,7 +487,7 @@ class Worker:
         Return why the session should be replaced by a new one, or None.
 
         Args:
-            memory: The bytes that its process group uses; None if that is unknown.
+            memory: The bytes that its processes use; None if that is unknown.
         """
         if self._session is None:
             return None
@@ -491,6 +516,7 @@ class Worker:
             starts=self._starts,
             consecutive_failures=failures,
             last_error=self._last_error,
+            last_cause=self._last_cause,
             last_screen=self._last_screen,
             next_start=None if self._backoff_timer is None else self._backoff_timer.getTime(),
         )
@@ -516,6 +542,8 @@ class Worker:
         old, new = self._session, self._successor
         if new is None or new.state is not SessionState.IDLE or old is None or old.busy:
             return False
+        if old.state is SessionState.GONE:
+            return False  # `_session_gone` follows in the same moment, and decides.
         self._apply(self._machine.successor_ready)
         return True
 
@@ -524,8 +552,12 @@ class Worker:
             self._ending.discard(session)
         elif session is self._successor:
             self._successor = None
-            self._record_error(session, reason)
+            if not session.exhausted:
+                self._record_error(session, reason)
             self._apply(self._machine.successor_gone)
+            if session.exhausted and self._state is WorkerState.SERVING:
+                # It was not what was to be started.
+                self._apply(self._machine.start_successor)
             self._report_failure(session)
         elif session is self._session:
             self._session = None
@@ -549,19 +581,27 @@ class Worker:
             return  # The supervisor has stopped or started the worker.
         if outage:
             self._apply(machine.hold)
-        elif self._successor is not None or session.aborted:
+            return
+        if session.aborted:
+            self._apply(machine.start)
+            return
+        lifetime = self._clock.seconds() - session.started_at
+        delay = self._backoff.delay_after(lifetime, session.answers)
+        if self._backoff.failed:
+            # A successor would end in the same way.
+            self._dismiss_successor("its predecessors failed")
+            self._apply(machine.fail, delay)
+        elif self._successor is not None:
             self._apply(machine.start)
         else:
-            lifetime = self._clock.seconds() - session.started_at
-            delay = self._backoff.delay_after(lifetime, session.answers)
-            self._apply(machine.fail if self._backoff.failed else machine.back_off, delay)
+            self._apply(machine.back_off, delay)
 
     def _report_failure(self, session: Session) -> bool:
         failure = session.failure
         return failure is not None and self._supervisor.session_failed(self, failure)
 
     def _record_error(self, session: Session, reason: str) -> None:
-        self._last_error = reason
+        self._last_error, self._last_cause = reason, session.cause or reason
         self._last_screen = session.last_screen
         self._log.warn("{name}: session ended: {reason}", name=self.name, reason=reason)
 
@@ -687,8 +727,6 @@ class Worker:
             session.start()
         except OSError as problem:
             self._session_gone(session, f"could not start: {problem}")
-        else:
-            self._log.info("{name}: started, pid {pid}", name=self.name, pid=session.pid)
 
     def _use(self, session: Session) -> None:
         """

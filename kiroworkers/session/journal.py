@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
 
 from kiroworkers.conversations.terminal.journal import answer_from_journal
 
-#: Seconds by which a file's modification time may be behind the clock.
-_MTIME_TOLERANCE = 1.0
+#: The maximum number of files to read.  The session's own is among those that were modified
+#: last, unless more sessions than this have written since the answer.
+_MAX_FILES = 20
 
 
 @frozen
@@ -28,11 +30,13 @@ class JournalFolder:
         folder: The directory of the ``.jsonl`` files.
         limit: How many bytes to read from the end of each file.
         new_mark: Returns a different word each time.
+        in_thread: Calls a function where it may wait for the disk.
     """
 
     folder: Path
     limit: int
     new_mark: Callable[[], str]
+    in_thread: Callable[[Callable[[], str | None]], Deferred[str | None]]
 
     def mark_prompt(self, prompt: str) -> str:
         """
@@ -40,31 +44,39 @@ class JournalFolder:
         """
         return f"{prompt}\n(This is question {self.new_mark()}; do not mention that.)"
 
-    def find_answer(self, prompt: str, since: float) -> str | None:
+    def find_answer(self, prompt: str) -> Deferred[str | None]:
         """
         Return the answer to a marked prompt, as the agent recorded it.
 
         Args:
             prompt: A prompt that `mark_prompt` returned.
-            since: When it was submitted, in seconds since the epoch.  Files that were
-                last modified earlier are skipped.
 
         Returns:
-            The answer, or None if no file or more than one file has an answer.
+            A Deferred that fires with the answer, or with None if no file or more than one
+            file has one.
         """
-        try:
-            recent = [
-                entry.path
-                for entry in os.scandir(self.folder)
-                if entry.name.endswith(".jsonl")
-                and entry.is_file()
-                and entry.stat().st_mtime >= since - _MTIME_TOLERANCE
-            ]
-        except OSError:
-            return None  # The agent keeps no journal.
-        candidates = [answer_from_journal(self._read_lines(path), prompt) for path in recent]
+        return self.in_thread(lambda: self._read_answer(prompt))
+
+    def _read_answer(self, prompt: str) -> str | None:
+        candidates = [
+            answer_from_journal(self._read_lines(path), prompt) for path in self._recent_files()
+        ]
         answers = [answer for answer in candidates if answer is not None]
         return answers[0] if len(answers) == 1 else None
+
+    def _recent_files(self) -> list[str]:
+        """
+        Return the paths of the journals that were modified last.
+        """
+        try:
+            files = [
+                (entry.stat().st_mtime, entry.path)
+                for entry in os.scandir(self.folder)
+                if entry.name.endswith(".jsonl") and entry.is_file()
+            ]
+        except OSError:
+            return []  # The agent keeps no journal.
+        return [path for _, path in sorted(files, reverse=True)[:_MAX_FILES]]
 
     def _read_lines(self, path: str) -> list[str]:
         with open(path, "rb") as file:

@@ -25,6 +25,7 @@ from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from kiroworkers.conversations import (
     AgentFailure,
@@ -47,6 +48,7 @@ from kiroworkers.conversations import (
     TextChunk,
     Working,
 )
+from kiroworkers.conversations.transcript import plain_text
 from kiroworkers.errors import (
     AgentRefused,
     AgentUnavailable,
@@ -57,10 +59,18 @@ from kiroworkers.errors import (
     SessionLost,
     WorkError,
 )
-from kiroworkers.process.agent_process import AgentProcess, ProcessGroups
+from kiroworkers.process.agent_process import AgentProcess
 
 #: How many characters of the last screen line go into the reason for an exit.
 _MAX_LAST_LINE = 200
+
+#: How much of what a session printed in its last turn is kept, in bytes, and goes into the
+#: reason for an exit, in characters.
+_LAST_OUTPUT_KEPT = 4096
+_MAX_LAST_OUTPUT = 1000
+
+#: The longest reason for the end of a session, in characters.
+_MAX_REASON = 2000
 
 
 class SessionState(Enum):
@@ -160,16 +170,16 @@ class Journal(Protocol):
         Return `prompt` with a mark that makes it different from every other prompt.
         """
 
-    def find_answer(self, prompt: str, since: float) -> str | None:
+    def find_answer(self, prompt: str) -> Deferred[str | None]:
         """
         Return the recorded answer to a marked prompt.
 
         Args:
             prompt: A prompt that `mark_prompt` returned.
-            since: When it was submitted, in seconds since the epoch.
 
         Returns:
-            The answer, or None if the journal has none or more than one candidate.
+            A Deferred that fires with the answer, or with None if the journal has none or
+            more than one candidate.
         """
 
 
@@ -205,7 +215,6 @@ class _Turn:
         on_text: Called with each part of the answer; None if nobody wants them.
         pending: Fires with the next reply; None while nobody waits for one.
         prompt: What was submitted last.
-        submitted_at: When that was, in seconds on the clock.
         reply: What the agent answered to `prompt` so far; None if it has not answered.
         approvals: The agent's requests to use a tool.
         doubtful: Whether the end of an answer did not prove the end of the turn's output.
@@ -214,7 +223,6 @@ class _Turn:
     on_text: Callable[[str], None] | None = None
     pending: Deferred[Reply] | None = None
     prompt: str = ""
-    submitted_at: float = 0.0
     reply: Reply | None = None
     approvals: list[NeedsApproval] = field(factory=list)
     doubtful: bool = False
@@ -245,8 +253,8 @@ class Session:
         name: Name of the worker, for the log.
         clock: Schedules the timeouts.
         conversation: Translates between prompts, bytes and events.
-        launch: Starts the process; may raise `OSError`.
-        groups: Registers and signals the process group.
+        launch: Starts the process; may raise `OSError`.  If it returns a Deferred, the process
+            has started when that fires; it may fail, and may be cancelled.
         timeouts: The session's time limits.
         on_idle: Called each time the session becomes ready for a prompt.
         on_gone: Called once, when the process is gone, with the reason.
@@ -263,6 +271,7 @@ class Session:
         exhausted: Whether the session ended because it can serve no further turn.
         turns: How many turns were started.
         answers: How many turns ended with an answer.
+        cause: Why the session ended, without what may quote a client; empty while it runs.
     """
 
     _log = Logger()
@@ -272,8 +281,7 @@ class Session:
         name: str,
         clock: IReactorTime,
         conversation: Conversation,
-        launch: Callable[[AgentProcess], None],
-        groups: ProcessGroups,
+        launch: Callable[[AgentProcess], Deferred[None] | None],
         timeouts: SessionTimeouts,
         on_idle: Callable[[], None],
         on_gone: Callable[[str], None],
@@ -292,10 +300,9 @@ class Session:
         self._on_gone = on_gone
         self._process = AgentProcess(
             clock,
-            groups,
             timeouts.stop,
             on_output=self._feed_output,
-            on_stderr=conversation.feed_stderr,
+            on_stderr=self._feed_stderr,
             on_exit=lambda description: self._handle(Input.EXITED, description),
         )
         self._allow_tools = allow_tools
@@ -303,16 +310,19 @@ class Session:
         self._reset = reset
         self.exhausted = False
         self.turns = self.answers = 0
+        self.cause = ""
         self._timer: IDelayedCall | None = None
         self._quiet_timer: IDelayedCall | None = None
         self._turn = _Turn()
         self._stop_reason: str | None = None
         self._was_ready = False
+        self._launching: Deferred[None] | None = None
+        self._last_output = bytearray()
 
     @property
     def pid(self) -> int | None:
         """
-        Return the process id, which is also the process group's; None without a process.
+        Return the id of the process above all of the session's; None without a process.
         """
         return self._process.pid
 
@@ -347,6 +357,13 @@ class Session:
         return self._stop_reason is not None and self.turns > 0
 
     @property
+    def was_ready(self) -> bool:
+        """
+        Return whether the session has ever shown its prompt.
+        """
+        return self._was_ready
+
+    @property
     def failure(self) -> AgentFailure | None:
         """
         Return the failure that the agent reported, or None if it has since resumed.
@@ -372,12 +389,25 @@ class Session:
             OSError: If it cannot be started; the session is then gone.
         """
         try:
-            self._launch(self._process)
+            launching = self._launch(self._process)
         except OSError:
             self._handle(Input.NOT_STARTED)
             raise
         self._enter_state(SessionState.STARTING)
+        if launching is None:
+            self._launched(None)
+        else:
+            self._launching = launching
+            launching.addCallbacks(self._launched, self._not_launched)
+
+    def _launched(self, _: None) -> None:
+        self._launching = None
+        self._log.info("{name}: started, pid {pid}", name=self.name, pid=self.pid)
         self._write(self._conversation.data_to_send())
+
+    def _not_launched(self, failure: Failure) -> None:
+        self._launching = None
+        self._handle(Input.EXITED, f"could not start: {failure.getErrorMessage()}")
 
     def ask(self, prompt: str, on_text: Callable[[str], None] | None = None) -> Deferred[Reply]:
         """
@@ -465,7 +495,8 @@ class Session:
             prompt = self._journal.mark_prompt(prompt)
         data = self._conversation.ask(prompt)
         self._turn.prompt = prompt
-        self._turn.submitted_at = self.last_activity = self._clock.seconds()
+        self.last_activity = self._clock.seconds()
+        self._last_output.clear()
         return data
 
     def stop(self, reason: str) -> None:
@@ -488,8 +519,19 @@ class Session:
 
     # Called by the process and the timers.
 
+    def _feed_stderr(self, data: bytes) -> None:
+        self._keep_last_output(data)
+        self._conversation.feed_stderr(data)
+
+    def _keep_last_output(self, data: bytes) -> None:
+        self._last_output += data[-_LAST_OUTPUT_KEPT:]
+        if len(self._last_output) > 2 * _LAST_OUTPUT_KEPT:
+            del self._last_output[:-_LAST_OUTPUT_KEPT]
+
     def _feed_output(self, data: bytes) -> None:
         self.last_activity = self._clock.seconds()
+        if self._conversation.source != "protocol":
+            self._keep_last_output(data)
         self._process_events(lambda: self._conversation.feed(data))
 
     def _on_quiet(self) -> None:
@@ -524,21 +566,36 @@ class Session:
             self._restart_quiet_timer()
 
     def _handle_event(self, event: Event) -> None:
-        recorded = self._find_recorded_answer(event)
-        if recorded is None:
-            self._handle(type(event), event)
-        else:
-            self._handle(Input.RECORDED, recorded)
-
-    def _find_recorded_answer(self, event: Event) -> str | None:
-        """
-        Return the answer that the agent's journal has to the turn that `event` ends, or None.
-        """
         match event:
-            case Answered() | AgentFailure(kind=FailureKind.UNREADABLE):
-                if self._journal is not None and self.state is SessionState.BUSY:
-                    return self._journal.find_answer(self._turn.prompt, self._turn.submitted_at)
-        return None
+            case Answered() | AgentFailure(kind=FailureKind.UNREADABLE) if (
+                self._journal is not None and self.state is SessionState.BUSY
+            ):
+                self._find_recorded_answer(self._journal, event)
+            case _:
+                self._handle(type(event), event)
+
+    def _find_recorded_answer(self, journal: Journal, event: Event) -> None:
+        """
+        Handle the answer that `journal` has to the turn that `event` ends.
+
+        Handle `event` if there is none.
+        """
+        turn = self._turn
+
+        def on_found(text: str | None) -> None:
+            # Meanwhile the turn may have been cancelled, or the process may have ended.
+            if self.state is not SessionState.BUSY or self._turn is not turn:
+                return
+            if text is None:
+                self._handle(type(event), event)
+            else:
+                self._handle(Input.RECORDED, text)
+
+        def on_failure(failure: Failure) -> None:
+            self._log.failure("{name}: cannot read the journal", failure, name=self.name)
+            on_found(None)
+
+        journal.find_answer(turn.prompt).addCallbacks(on_found, on_failure)
 
     def _handle(self, trigger: Trigger, payload: Any = None) -> None:
         """
@@ -727,7 +784,10 @@ class Session:
 
     def _terminate(self, reason: str) -> None:
         self._stop_reason = reason
-        self._process.terminate()
+        if self._launching is None:
+            self._process.terminate()
+        else:
+            self._launching.cancel()
 
     def _terminate_now(self, _: object) -> None:
         """
@@ -744,15 +804,31 @@ class Session:
         failure = self._conversation.failure
         reason = self._stop_reason or description
         if failure is None:
-            reason += self._last_line()
+            output = self._describe_last_output()
+            reason = reason[: _MAX_REASON - len(output)] + output
         else:
-            reason = f"{failure.kind}: {failure.detail} ({reason})"
+            reason = f"{failure.kind}: {failure.detail} ({reason})"[:_MAX_REASON]
+        self.cause = reason
+        if self._was_ready:
+            self.cause = self._stop_reason or (description if failure is None else failure.kind)
         self._fail_pending(SessionLost(reason) if failure is None else _work_error(failure))
         self._on_gone(reason)
 
-    def _last_line(self) -> str:
-        line = self.last_screen.rpartition("\n")[2][-_MAX_LAST_LINE:]
-        return f", after {line!r}" if line else ""
+    def _describe_last_output(self) -> str:
+        """
+        Return the last line of a session that never showed its prompt, as part of a sentence.
+
+        For one that ended by itself in a turn, it is the output since the turn began: it may
+        quote the client whose turn has failed, but no other.
+        """
+        if not self._was_ready:
+            text = self.last_screen.rpartition("\n")[2][-_MAX_LAST_LINE:]
+        elif self._stop_reason is None and self._turn.pending is not None:
+            text = plain_text(self._last_output[-_LAST_OUTPUT_KEPT:]).strip()[-_MAX_LAST_OUTPUT:]
+        else:
+            text = ""
+        # Control characters become escape sequences, so it may be longer than before.
+        return f", after {repr(text)[-_MAX_LAST_OUTPUT:]}" if text else ""
 
 
 def _work_error(failure: AgentFailure) -> WorkError:

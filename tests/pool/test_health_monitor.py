@@ -45,7 +45,7 @@ class HealthMonitorTests(SynchronousTestCase):
             self.dispatcher,
             60.0,
             HealthLimits(idle=300, stuck=1000),
-            lambda pgids: dict.fromkeys(pgids, self.size),
+            lambda pids: dict.fromkeys(pids, self.size),
         )
         self.dispatcher.startService()
         self.monitor.startService()
@@ -181,7 +181,7 @@ class HealthMonitorTests(SynchronousTestCase):
             pool,
             60.0,
             HealthLimits(idle=300, stuck=1000),
-            lambda pgids: dict.fromkeys(pgids, self.size),
+            lambda pids: dict.fromkeys(pids, self.size),
         )
         monitor.startService()
         self.reactor.advance(0)
@@ -191,7 +191,7 @@ class HealthMonitorTests(SynchronousTestCase):
         The checks continue if memory cannot be measured.
         """
 
-        def fail(pgids: Collection[int]) -> dict[int, int]:
+        def fail(pids: Collection[int]) -> dict[int, int]:
             raise OSError("no /proc")
 
         self.patch(self.monitor, "_measure", fail)

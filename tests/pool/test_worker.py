@@ -4,16 +4,29 @@ Tests for `kiroworkers.pool.worker`.
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.conversations import AgentFailure
+from kiroworkers.errors import SessionLost
 from kiroworkers.pool.worker import MACHINE, Worker, WorkerState
-from kiroworkers.session.session import Reset
+from kiroworkers.session.session import Reset, Session
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import RECYCLING, MemoryLine, MemorySupervisor, new_worker_in, results_of
+from tests.memory import (
+    RECYCLING,
+    RESTARTS,
+    MemoryLine,
+    MemorySupervisor,
+    new_session_in,
+    new_worker_in,
+    results_of,
+)
 
 
 def run_turn(worker: Worker, prompt: str) -> list[Any]:
@@ -22,7 +35,7 @@ def run_turn(worker: Worker, prompt: str) -> list[Any]:
     """
     reply = worker.ask(prompt)
     results = results_of(reply)
-    reply.addCallback(lambda _: worker.end_turn())
+    reply.addBoth(lambda _: worker.end_turn())
     return results
 
 
@@ -554,6 +567,69 @@ class MachineTests(WorkerTestCase):
         self.assertEqual((worker.idle, worker.restarting), (True, False))
 
 
+class ReplacedAgentTests(SynchronousTestCase):
+    """
+    Tests for sessions that find at their start that another agent is to be started.
+    """
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactor()
+        self.supervisor = MemorySupervisor(has_memory=True)
+        self.launches: list[Deferred[None]] = []
+        make = new_session_in(self.reactor)
+
+        def new_session(
+            name: str, on_idle: Callable[[], None], on_gone: Callable[[str], None]
+        ) -> Session:
+            session = make(name, on_idle, on_gone)
+            launch = session._launch
+            launching: Deferred[None] = Deferred()
+
+            def discard(failure: Failure) -> Failure:
+                session.exhausted = True
+                return failure
+
+            launching.addCallback(lambda _: launch(session._process)).addErrback(discard)
+            self.launches.append(launching)
+            self.patch(session, "_launch", lambda _: launching)
+            return session
+
+        rng = random.Random(1)
+        self.worker = Worker(
+            "worker1", self.reactor, rng, new_session, RESTARTS, RECYCLING, self.supervisor
+        )
+        self.worker.start()
+
+    def replace_agent(self) -> None:
+        self.launches[-1].errback(OSError("the agent's program has changed"))
+
+    def test_current_session(self) -> None:
+        """
+        The worker starts another session at once; that is no failure.
+        """
+        self.replace_agent()
+        self.launches[-1].callback(None)
+        self.reactor.advance(0)
+        snapshot = self.worker.snapshot()
+        self.assertEqual((len(self.launches), snapshot.state), (2, "idle"))
+        self.assertEqual((snapshot.consecutive_failures, snapshot.last_error), (0, None))
+
+    def test_successor(self) -> None:
+        """
+        The same holds for a successor: the old session serves until the new one is ready.
+        """
+        self.launches[-1].callback(None)
+        self.reactor.advance(0)
+        self.worker.restart("tired", overlap=True)
+        self.replace_agent()
+        self.assertTrue(self.worker.idle)
+        self.launches[-1].callback(None)
+        self.reactor.pump([0, 0])
+        snapshot = self.worker.snapshot()
+        self.assertEqual((len(self.launches), snapshot.pid), (3, 1001))
+        self.assertEqual((snapshot.consecutive_failures, snapshot.last_error), (0, None))
+
+
 class SingleUseTests(SynchronousTestCase):
     """
     Tests for a worker whose sessions serve one request each.
@@ -605,6 +681,58 @@ class SingleUseTests(SynchronousTestCase):
             self.assertTrue(worker.idle)
         self.reactor.advance(0)
         self.assertEqual(self.reactor.running, {1003})
+
+    def test_dies_in_its_turn(self) -> None:
+        """
+        A session that ends by itself in its only turn has failed, though its successor
+        takes over: its last output is the last error, and after five the worker has failed.
+        """
+        self.supervisor.has_memory = True
+        worker = self.start(MemoryLine, dialect="generic")
+        for number in range(5):
+            [lost] = self.die_in_turn(worker, number)
+            self.assertIsInstance(lost, SessionLost)
+            self.assertIn(r"Traceback\nboom", str(lost))
+            snapshot = worker.snapshot()
+            self.assertEqual(snapshot.consecutive_failures, number + 1)
+            self.assertEqual(snapshot.last_error, lost.reason)
+            self.assertEqual(snapshot.state, "idle" if number < 4 else "failed")
+        self.reactor.advance(5)
+        self.assertEqual(self.reactor.running, set())
+
+    def test_answer_resets_failures(self) -> None:
+        """
+        A session that has served its only turn ends a row of failures; one whose turn was
+        cancelled does not.
+        """
+        self.supervisor.has_memory = True
+        worker = self.start(MemoryLine, dialect="generic")
+        self.die_in_turn(worker, 0)
+        reply = worker.ask("hello")
+        results_of(reply)
+        self.reactor.pump([0, 0.5, 0])
+        reply.cancel()
+        worker.end_turn()
+        self.reactor.pump([0, 0.5, 0])
+        self.assertEqual(worker.snapshot().consecutive_failures, 1)
+        results = run_turn(worker, "hello")
+        self.reactor.pump([0, 0.5, 0])
+        self.reactor.programs[2].say("world")
+        self.reactor.pump([0, 0.5, 0])
+        self.assertEqual(results[0].text, "world\n")
+        self.assertEqual(worker.snapshot().consecutive_failures, 0)
+
+    def die_in_turn(self, worker: Worker, number: int) -> list[Any]:
+        """
+        Ask `worker`, and end its session before it answers.
+        """
+        results = run_turn(worker, "hello")
+        self.reactor.pump([0, 0.5, 0])
+        self.reactor.programs[number].print("Traceback\nboom\n")
+        self.reactor.advance(0)
+        self.reactor.programs[number].process.end(status=1)
+        self.reactor.pump([0, 0])
+        return results
 
     def test_recycle(self) -> None:
         """

@@ -8,6 +8,7 @@ import os
 from itertools import count
 from pathlib import Path
 
+from twisted.internet.defer import maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.session.journal import JournalFolder
@@ -23,13 +24,16 @@ class JournalFolderTests(SynchronousTestCase):
         self.folder = Path(self.mktemp())
         self.folder.mkdir()
         marks = map(str, count(1))
-        self.journal = JournalFolder(self.folder, limit=1000, new_mark=lambda: next(marks))
+        self.journal = JournalFolder(self.folder, 1000, lambda: next(marks), maybeDeferred)
 
     def write(self, name: str, prompt: str, answer: str, time: float = 100.0) -> None:
         lines = [entry("Prompt", text(prompt)), entry("AssistantMessage", text(answer))]
         path = self.folder / name
         path.write_text("\n".join(lines) + "\n")
         os.utime(path, (time, time))
+
+    def answer_to(self, prompt: str) -> str | None:
+        return self.successResultOf(self.journal.find_answer(prompt))
 
     def test_session_of_the_prompt(self) -> None:
         """
@@ -38,7 +42,7 @@ class JournalFolderTests(SynchronousTestCase):
         self.write("a.jsonl", "mine", "yes")
         self.write("b.jsonl", "another", "no")
         self.write("c.json", "mine", "no journal")
-        self.assertEqual(self.journal.find_answer("mine", since=100.5), "yes")
+        self.assertEqual(self.answer_to("mine"), "yes")
 
     def test_two_sessions(self) -> None:
         """
@@ -46,7 +50,7 @@ class JournalFolderTests(SynchronousTestCase):
         """
         self.write("a.jsonl", "mine", "yes")
         self.write("b.jsonl", "mine", "no")
-        self.assertIs(self.journal.find_answer("mine", since=100.0), None)
+        self.assertIs(self.answer_to("mine"), None)
 
     def test_not_a_file(self) -> None:
         """
@@ -55,14 +59,17 @@ class JournalFolderTests(SynchronousTestCase):
         (self.folder / "folder.jsonl").mkdir()
         (self.folder / "link.jsonl").symlink_to("nowhere")
         self.write("a.jsonl", "mine", "yes")
-        self.assertEqual(self.journal.find_answer("mine", since=100.0), "yes")
+        self.assertEqual(self.answer_to("mine"), "yes")
 
     def test_old_file(self) -> None:
         """
-        A file that was last modified before the prompt is skipped.
+        Only the files that were modified last are read.
         """
-        self.write("a.jsonl", "mine", "old", time=90.0)
-        self.assertIs(self.journal.find_answer("mine", since=100.0), None)
+        self.write("old.jsonl", "mine", "old", time=90.0)
+        self.assertEqual(self.answer_to("mine"), "old")
+        for number in range(20):
+            self.write(f"{number}.jsonl", "another", "no")
+        self.assertIs(self.answer_to("mine"), None)
 
     def test_long_file(self) -> None:
         """
@@ -72,14 +79,14 @@ class JournalFolderTests(SynchronousTestCase):
         with (self.folder / "a.jsonl").open("a") as file:
             file.write(entry("Prompt", text("mine")) + "\n")
             file.write(entry("AssistantMessage", text("yes")) + "\n")
-        self.assertEqual(self.journal.find_answer("mine", since=100.0), "yes")
+        self.assertEqual(self.answer_to("mine"), "yes")
 
     def test_no_folder(self) -> None:
         """
         Without a journal there is no answer.
         """
-        journal = JournalFolder(self.folder / "none", 1000, str)
-        self.assertIs(journal.find_answer("mine", 0.0), None)
+        journal = JournalFolder(self.folder / "none", 1000, str, maybeDeferred)
+        self.assertIs(self.successResultOf(journal.find_answer("mine")), None)
 
     def test_marks(self) -> None:
         """
@@ -88,5 +95,5 @@ class JournalFolderTests(SynchronousTestCase):
         """
         first, second = self.journal.mark_prompt("same"), self.journal.mark_prompt("same")
         self.write("a.jsonl", first, "of the first")
-        self.assertEqual(self.journal.find_answer(first, since=100.0), "of the first")
-        self.assertIs(self.journal.find_answer(second, since=100.0), None)
+        self.assertEqual(self.answer_to(first), "of the first")
+        self.assertIs(self.answer_to(second), None)

@@ -22,6 +22,7 @@ from kiroworkers.errors import (
 )
 from kiroworkers.offline import classic
 from kiroworkers.offline.editor import LineEditor
+from kiroworkers.process.agent_process import AgentProcess
 from kiroworkers.session.session import (
     TABLE,
     CannotAskAgain,
@@ -118,6 +119,53 @@ class StartTests(SessionTestCase):
         with self.assertRaises(OSError):
             session.start()
         self.assertIs(session.state, SessionState.GONE)
+
+    def test_slow_launch(self) -> None:
+        """
+        A session whose process starts later is starting until then.
+        """
+        launching, session = self.launch_slowly()
+        self.assertIs(session.state, SessionState.STARTING)
+        self.assertIsNone(session.pid)
+        launching.callback(None)
+        self.settle()
+        self.assertIs(session.state, SessionState.IDLE)
+        self.assertIsNotNone(session.pid)
+
+    def test_slow_launch_fails(self) -> None:
+        """
+        A session whose process cannot be started later is gone for that reason.
+        """
+        launching, session = self.launch_slowly()
+        launching.errback(OSError("kiro-cli is not on PATH"))
+        self.assertIs(session.state, SessionState.GONE)
+        self.assertEqual(self.gone, ["could not start: kiro-cli is not on PATH"])
+
+    def test_stopped_before_its_launch(self) -> None:
+        """
+        A session that is stopped before its process has started starts none.
+        """
+        _, session = self.launch_slowly()
+        session.stop("the test is over")
+        self.assertIs(session.state, SessionState.GONE)
+        self.assertEqual(self.gone, ["the test is over"])
+        self.settle(100)
+        self.assertEqual(len(self.reactor.programs), 1)
+
+    def launch_slowly(self) -> tuple[Deferred[None], Session]:
+        """
+        Start a session whose process starts when the Deferred fires.
+        """
+        launching: Deferred[None] = Deferred()
+        session = self.make()
+        launch = session._launch
+
+        def launch_later(process: AgentProcess) -> Deferred[None]:
+            return launching.addCallback(lambda _: launch(process))
+
+        self.patch(session, "_launch", launch_later)
+        session.start()
+        return launching, session
 
     def test_exits_at_once(self) -> None:
         """
@@ -364,14 +412,53 @@ class TurnTests(SessionTestCase):
 
     def test_dies_in_a_turn(self) -> None:
         """
-        A session that exits during a turn fails it.
+        A session that exits during a turn fails it, and the reason quotes the end of what it
+        printed in this turn, without control characters.
         """
+        self.answer_one("secret of another client")
         results = results_of(self.ask("hello"))
         self.settle()
+        self.kiro.print("Traceback\x9b2J\n  ValueError: x\n")
+        self.settle()
+        self.kiro.process.end(status=1)
+        self.settle()
+        [reason] = self.gone
+        self.assertEqual(repr(results), repr([SessionLost(reason)]))
+        self.assertTrue(reason.startswith("exit status 1, after '"), reason)
+        self.assertTrue(reason.endswith("Traceback\\x9b2J\\n  ValueError: x'"), reason)
+        self.assertNotIn("secret", reason)
+
+    def test_reason_is_bounded(self) -> None:
+        """
+        The reason for an end is short, whatever the session printed.
+        """
+        self.ask("hello").addErrback(lambda _: None)
+        self.settle()
+        self.kiro.print("\u202e\x07 \n" * 300_000)
+        self.settle()
+        self.kiro.process.end(status=1)
+        self.settle()
+        self.assertLess(len(self.gone[0]), 2001)
+        self.assertTrue(self.gone[0].isprintable())
+
+    def test_dies_while_idle(self) -> None:
+        """
+        A session that exits between two turns does not quote them.
+        """
+        self.answer_one("secret of a client")
         self.kiro.process.end(signal=9)
         self.settle()
-        self.assertEqual(repr(results), repr([SessionLost("killed by SIGKILL")]))
         self.assertEqual(self.gone, ["killed by SIGKILL"])
+
+    def answer_one(self, text: str) -> None:
+        """
+        Have one turn answered with `text`.
+        """
+        self.ask("another prompt")
+        self.settle()
+        self.kiro.say(text)
+        self.settle()
+        self.settle()
 
     def test_ask_while_busy(self) -> None:
         """
@@ -839,6 +926,58 @@ class EmptyJournalTests(SessionTestCase):
         self.settle()
         self.assertIn("as it was drawn", results[0].text)
         self.assertEqual(results[0].source, "terminal")
+
+
+class SlowJournalTests(SessionTestCase):
+    """
+    Tests for a session whose journal is read slowly.
+    """
+
+    def setUp(self) -> None:
+        self.text: Deferred[str | None] = Deferred()
+        self.changes = MappingProxyType({"journal": MemoryJournal(self.text)})
+        super().setUp()
+        self.settle()
+
+    def test_answer_waits(self) -> None:
+        """
+        The turn goes on until the journal has been read.
+        """
+        results = results_of(self.ask("hello"))
+        self.settle()
+        self.kiro.say("as it was drawn")
+        self.settle()
+        self.assertEqual((results, self.session.state), ([], SessionState.BUSY))
+        self.text.callback("as it was written")
+        self.assertEqual(results[0].text, "as it was written")
+
+    def test_cannot_be_read(self) -> None:
+        """
+        If the journal cannot be read, the answer is the one that the terminal shows.
+        """
+        results = results_of(self.ask("hello"))
+        self.settle()
+        self.kiro.say("as it was drawn")
+        self.settle()
+        self.text.errback(OSError("no such disk"))
+        self.assertIn("as it was drawn", results[0].text)
+        [failure] = self.flushLoggedErrors(OSError)
+        self.assertEqual(str(failure.value), "no such disk")
+
+    def test_cancelled(self) -> None:
+        """
+        An answer that is found after its turn was cancelled is dropped.
+        """
+        answer = self.ask("hello")
+        results = results_of(answer)
+        self.settle()
+        self.kiro.say("as it was drawn")
+        self.settle()
+        answer.cancel()
+        self.text.callback("as it was written")
+        self.settle(1)
+        self.assertIs(self.session.state, SessionState.IDLE)
+        self.assertIsInstance(results[0], CancelledError)
 
 
 class QuietTests(SessionTestCase):
