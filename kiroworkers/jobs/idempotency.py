@@ -1,5 +1,8 @@
 """
 Execute requests with the same idempotency key only once.
+
+What is replayed is an answer, or a failure that would occur again.  Any other failure
+belongs to the request that met it: a deadline, for example, is that of one client.
 """
 
 from __future__ import annotations
@@ -9,33 +12,36 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kiroworkers.errors import (
-    AgentRefused,
-    AnswerSchemaMismatch,
-    AnswerUnreadable,
-    IdempotencyKeyMismatch,
-    OutputTooLong,
-    WorkError,
-)
+from kiroworkers.clocks import WallClock
+from kiroworkers.errors import IdempotencyKeyMismatch, RequestTimedOut, StorageUnavailable
 from kiroworkers.jobs.store import JobStore
 from kiroworkers.jobs.stored_response import IdempotencyKey, StoredResponse
 from kiroworkers.pool.progress import OnProgress, Progress
 
-#: Failures that are stored: each cost a turn, and another attempt would cost another.  The
-#: rest may well succeed next time.
-CACHEABLE_FAILURES: tuple[type[WorkError], ...] = (
-    AgentRefused,
-    AnswerSchemaMismatch,
-    AnswerUnreadable,
-    OutputTooLong,
-)
-
 #: Executes a request, and calls the given function with each step of its progress.
 Execute = Callable[[OnProgress | None], Coroutine[Deferred[Any], Any, StoredResponse]]
+
+#: The longest time for which a client waits until its answer is stored, in seconds.
+_MAX_SAVE_TIME = 1.0
+
+
+@define(eq=False)
+class _Waiter:
+    """
+    Represent a client that waits for a response.
+
+    Attributes:
+        done: Fires with the response; or with None if the client must execute the request
+            itself, because the response was for another client only.
+        on_progress: Called with each step of the execution.
+    """
+
+    done: Deferred[StoredResponse | None]
+    on_progress: OnProgress | None
 
 
 @define(eq=False)
@@ -45,18 +51,41 @@ class _Execution:
 
     Attributes:
         fingerprint: Identifies what is asked.
-        waiters: A Deferred for each client, with the client's progress callback.
-        task: Fires with the response.
+        owner: The client whose request is executed, with its deadline; None if it has left.
+        waiters: All clients that wait, the owner included.
+        task: Fires when the request has been executed.
+        response: The response to all clients, once there is one.
+        replayed: Whether the response had been stored before.
+        delivered: Whether the clients have the response, though it is not stored yet.
     """
 
     fingerprint: str
-    waiters: dict[Deferred[StoredResponse], OnProgress | None] = field(factory=dict)
-    task: Deferred[StoredResponse] | None = None
+    owner: _Waiter | None = None
+    waiters: list[_Waiter] = field(factory=list)
+    task: Deferred[None] | None = None
+    response: StoredResponse | None = None
+    replayed: bool = False
+    delivered: bool = False
 
     def on_progress(self, progress: Progress) -> None:
-        for on_progress in list(self.waiters.values()):
-            if on_progress is not None:
-                on_progress(progress)
+        for waiter in list(self.waiters):
+            if waiter.on_progress is not None:
+                waiter.on_progress(progress)
+
+    def deliver(self) -> None:
+        """
+        Give the response to all clients that wait.
+        """
+        self.delivered = True
+        self.finish(self.response)
+
+    def finish(self, result: StoredResponse | Failure | None) -> None:
+        """
+        Give `result` to all clients that wait.
+        """
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            waiter.done.callback(result)
 
 
 class IdempotencyCache:
@@ -64,27 +93,37 @@ class IdempotencyCache:
     Execute each request once per idempotency key, and replay the stored response.
 
     Args:
-        clock: Tells the time.
+        clock: Measures how long clients wait.
+        wall_clock: Returns the time in seconds since the epoch.
         store: Keeps the responses.
+        max_wait: The longest time that any client waits, in seconds.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, store: JobStore) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wall_clock: WallClock,
+        store: JobStore,
+        max_wait: float,
+    ) -> None:
         self._clock = clock
+        self._wall_clock = wall_clock
         self._store = store
+        self._max_wait = max_wait
         self._executions: dict[IdempotencyKey, _Execution] = {}
 
-    def find_job(self, key: IdempotencyKey, fingerprint: str) -> str | None:
+    def check_fingerprint(self, key: IdempotencyKey, fingerprint: str) -> None:
         """
-        Return the id of the job that was created under `key`, or None.
+        Check that no request with another fingerprint is being executed under `key`.
 
         Raises:
-            IdempotencyKeyMismatch: The key was used for a request with another fingerprint.
+            IdempotencyKeyMismatch: There is one.
         """
-        self._check_fingerprint(key, fingerprint)
-        record = self._store.find_record(key)
-        return None if record is None else record.job
+        execution = self._executions.get(key)
+        if execution is not None and execution.fingerprint != fingerprint:
+            raise IdempotencyKeyMismatch()
 
     async def run(
         self,
@@ -92,73 +131,165 @@ class IdempotencyCache:
         fingerprint: str,
         execute: Execute,
         on_progress: OnProgress | None,
+        timeout: float | None = None,
     ) -> tuple[StoredResponse, bool]:
         """
         Return the response to the request under `key`, executing it if necessary.
 
-        If the same request is being executed, wait for its response.  A caller that is
+        If the same request is being executed, wait for its response.  If that turns out
+        to be a failure that is not replayed, execute the request again.  A caller that is
         cancelled stops waiting, and when the last one is cancelled, so is the execution.
 
         Args:
             key: The idempotency key.
             fingerprint: Identifies what is asked.
-            execute: Executes the request.
+            execute: Executes the request, until its own deadline.
             on_progress: Called with each step of the execution.
+            timeout: The client's own deadline in seconds from now, which applies if it is
+                shorter than that of the server.
 
         Returns:
             The response, and whether another request with this key caused it.
 
         Raises:
             IdempotencyKeyMismatch: The key was used for a request with another fingerprint.
+            RequestTimedOut: The deadline passed while another request was being executed.
+            StorageUnavailable: It is not known what was asked under the key, or the response
+                could not be stored.
         """
-        self._check_fingerprint(key, fingerprint)
-        record = self._store.find_record(key)
-        if record is not None and record.response is not None:
-            return record.response, True
-        execution = self._executions.get(key)
-        joined = execution is not None
-        if execution is None:
-            execution = self._executions[key] = _Execution(fingerprint)
-        waiter: Deferred[StoredResponse] = Deferred(lambda waiter: self._leave(key, waiter))
-        execution.waiters[waiter] = on_progress
-        if not joined:
-            execution.task = Deferred.fromCoroutine(execute(execution.on_progress))
-            execution.task.addBoth(self._finish, key, execution)
-        return await waiter, joined
+        limit = self._max_wait if timeout is None else min(timeout, self._max_wait)
+        deadline = self._clock.seconds() + limit
+        waited = False
+        while True:
+            self.check_fingerprint(key, fingerprint)
+            execution = self._executions.get(key)
+            joined = execution is not None
+            if execution is None:
+                execution = self._executions[key] = _Execution(fingerprint)
+            if execution.delivered and execution.response is not None:
+                return execution.response, True
+            waiter = self._new_waiter(key, execution, on_progress)
+            if not joined:
+                execution.owner = waiter
+                self._start(key, execution, execute)
+            # The dispatcher enforces the deadline of a request that is executed at once.
+            timer = None
+            if joined or waited:
+                left = max(0.0, deadline - self._clock.seconds())
+                timer = self._clock.callLater(left, self._expire, key, execution, waiter, limit)
+            try:
+                response = await waiter.done
+            finally:
+                if timer is not None and timer.active():
+                    timer.cancel()
+            if response is not None:
+                return response, joined or execution.replayed
+            waited = True
 
-    def _check_fingerprint(self, key: IdempotencyKey, fingerprint: str) -> None:
-        known = self._executions.get(key) or self._store.find_record(key)
-        if known is not None and known.fingerprint != fingerprint:
+    def _new_waiter(
+        self, key: IdempotencyKey, execution: _Execution, on_progress: OnProgress | None
+    ) -> _Waiter:
+        done: Deferred[StoredResponse | None] = Deferred(
+            lambda _: self._leave(key, execution, waiter)
+        )
+        waiter = _Waiter(done, on_progress)
+        execution.waiters.append(waiter)
+        return waiter
+
+    def _start(self, key: IdempotencyKey, execution: _Execution, execute: Execute) -> None:
+        response = Deferred.fromCoroutine(self._respond(key, execution, execute))
+        execution.task = response.addCallbacks(
+            self._on_response,
+            self._on_failure,
+            callbackArgs=(key, execution),
+            errbackArgs=(key, execution),
+        )
+
+    async def _respond(
+        self, key: IdempotencyKey, execution: _Execution, execute: Execute
+    ) -> StoredResponse:
+        """
+        Return the response that is stored under `key`, or else execute the request.
+        """
+        record = await self._store.find_record(key)
+        if record is None:
+            # Otherwise the next request with this key would cost another turn.
+            self._store.check_available()
+            return await execute(execution.on_progress)
+        if record.fingerprint != execution.fingerprint or record.response is None:
             raise IdempotencyKeyMismatch()
+        execution.replayed = True
+        return record.response
 
-    def _finish(
-        self, response: StoredResponse | Failure, key: IdempotencyKey, execution: _Execution
+    def _on_response(
+        self, response: StoredResponse, key: IdempotencyKey, execution: _Execution
     ) -> None:
         """
-        Store `response` if it is cacheable, and give it to every client that waits.
+        Store `response` if it is cacheable, and give it to the clients that it is for.
         """
+        if execution.replayed:
+            self._remove(key, execution)
+            execution.finish(response)
+        elif not response.cacheable:
+            self._remove(key, execution)
+            owner = execution.owner
+            if owner is not None:
+                execution.waiters.remove(owner)
+                owner.done.callback(response)
+            # The others have deadlines of their own.
+            execution.finish(None)
+        else:
+            execution.response = response
+            timer = self._clock.callLater(_MAX_SAVE_TIME, execution.deliver)
+            saved = self._store.save_response(
+                key, execution.fingerprint, response, self._wall_clock()
+            )
+            saved.addBoth(self._on_saved, key, execution, timer)
+
+    def _on_saved(
+        self,
+        result: Failure | None,
+        key: IdempotencyKey,
+        execution: _Execution,
+        timer: IDelayedCall,
+    ) -> None:
+        if isinstance(result, Failure) and result.check(StorageUnavailable) is None:
+            self._log.failure("cannot save a response under its idempotency key", result)
+        if timer.active():
+            timer.cancel()
+        self._remove(key, execution)
+        execution.deliver()
+
+    def _on_failure(self, failure: Failure, key: IdempotencyKey, execution: _Execution) -> None:
+        self._remove(key, execution)
+        execution.finish(failure)
+
+    def _remove(self, key: IdempotencyKey, execution: _Execution) -> None:
         if self._executions.get(key) is execution:
             del self._executions[key]
-        if isinstance(response, StoredResponse) and response.cacheable:
-            try:
-                self._store.save_response(
-                    key, execution.fingerprint, response, self._clock.seconds()
-                )
-            except Exception:
-                # The clients that wait get the response anyway.
-                self._log.failure("cannot save a response under its idempotency key")
-        waiters, execution.waiters = execution.waiters, {}
-        for waiter in waiters:
-            waiter.callback(response)
 
-    def _leave(self, key: IdempotencyKey, waiter: Deferred[StoredResponse]) -> None:
+    def _expire(
+        self, key: IdempotencyKey, execution: _Execution, waiter: _Waiter, limit: float
+    ) -> None:
         """
-        Remove a cancelled `waiter`, and cancel the execution if it was the last one.
+        Let a client wait no longer; it gets the response if there is one.
         """
-        execution = self._executions[key]
-        del execution.waiters[waiter]
-        if not execution.waiters:
+        response = execution.response
+        self._leave(key, execution, waiter)
+        if response is None:
+            waiter.done.errback(RequestTimedOut(limit))
+        else:
+            waiter.done.callback(response)
+
+    def _leave(self, key: IdempotencyKey, execution: _Execution, waiter: _Waiter) -> None:
+        """
+        Remove a client that waits, and cancel the execution if it was the last one.
+        """
+        execution.waiters.remove(waiter)
+        if execution.owner is waiter:
+            execution.owner = None
+        if not execution.waiters and execution.response is None:
             # The next request with this key starts another execution.
-            del self._executions[key]
+            self._remove(key, execution)
             assert execution.task is not None, "it was set when the first client came"
             execution.task.cancel()

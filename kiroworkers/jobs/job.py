@@ -91,7 +91,8 @@ class Job:
         client: The client that owns the job.
         agent: The name of the agent to use.
         task: The name of the task.
-        payload: The input, as the task accepted it.
+        payload: The input, as the task accepted it; empty once the job has ended, because it
+            is deleted then.
         created: When the job was accepted.
         priority: From 0 (least urgent) to 9.
         timeout: Seconds for the turn, if the client set a limit; otherwise None.
@@ -101,6 +102,8 @@ class Job:
         result: The answer, or the failure; None until the job is done or has failed.
         callback: The webhook to call when the job has ended, if any.
         number: The job's place in the order of arrival, which the store assigns.
+        position: The place of a queued job among its agent's queued jobs, by arrival; None if
+            it is not known.
     """
 
     id: str
@@ -117,6 +120,7 @@ class Job:
     result: JobAnswer | JobFailure | None = None
     callback: Webhook | None = None
     number: int = 0
+    position: int | None = None
 
     @property
     def unfinished(self) -> bool:

@@ -12,34 +12,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from secrets import token_urlsafe
+from typing import TypeVar
 
 from attrs import define, evolve, field
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from kiroworkers.access_log import CLIENT_CLOSED_REQUEST, write_record
+from kiroworkers.clocks import WallClock
 from kiroworkers.errors import (
-    AgentUnavailable,
     DeadlineUnachievable,
     ErrorCode,
     InvalidInput,
-    NoWorkerFree,
     SessionLost,
     ShuttingDown,
-    TooManyJobs,
+    StorageUnavailable,
     UnknownTask,
     WorkError,
 )
-from kiroworkers.execution import execute
+from kiroworkers.execution import accept, execute
 from kiroworkers.jobs.job import Job, JobAnswer, JobFailure, JobState
-from kiroworkers.jobs.store import JobStore
+from kiroworkers.jobs.store import JobLimits, JobStore
 from kiroworkers.jobs.stored_response import IdempotencyKey
+from kiroworkers.offload.call import Runner, run_here
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.fair_queue import FairQueue
 from kiroworkers.pool.progress import Progress, Started
+from kiroworkers.request_record import RequestRecord
 from kiroworkers.tasks import Task
 
 #: Seconds of earlier arrival that one step of priority is worth.
@@ -53,6 +57,39 @@ _MAX_ATTEMPTS = 10
 #: maximum, and the number if the pool did not suggest one.
 _MIN_PAUSE, _MAX_PAUSE, _DEFAULT_PAUSE = 1, 300, 60
 
+#: Seconds for which an agent gets no jobs while the storage fails.
+_STORAGE_PAUSE = 5.0
+
+#: The number of stored jobs that are queued at a time, so that other events are handled in
+#: between.
+_BATCH_SIZE = 200
+
+T = TypeVar("T")
+
+
+@define(eq=False)
+class _UnfinishedJob:
+    """
+    Represent an unfinished job, whether it waits or runs.
+
+    Attributes:
+        id: The job's id.
+        client: The client that owns it.
+        priority: From 0 (least urgent) to 9.
+        running: Whether a worker has it.
+        attempts: The number of times that a worker was asked.
+        cancelled: Whether its client cancelled it.
+        execution: Fires when the job has been run; None while it waits.
+    """
+
+    id: str
+    client: str
+    priority: int
+    running: bool = False
+    attempts: int = 0
+    cancelled: bool = False
+    execution: Deferred[float | None] | None = None
+
 
 @define(eq=False)
 class _AgentQueue:
@@ -61,14 +98,16 @@ class _AgentQueue:
 
     Attributes:
         group: The agent and its pool.
-        waiting: The ids of the jobs that wait.
-        running: The execution of each running job, by the job's id.
+        jobs: All jobs by their ids.
+        waiting: Those that wait.
+        started: Those that were given to the pool, or whose end is being stored.
         pause: The end of a pause during which no job is started; None without a pause.
     """
 
     group: AgentGroup
-    waiting: FairQueue[str] = field(factory=lambda: FairQueue(_HEAD_START))
-    running: dict[str, Deferred[float | None]] = field(factory=dict)
+    jobs: dict[str, _UnfinishedJob] = field(factory=dict)
+    waiting: FairQueue[_UnfinishedJob] = field(factory=lambda: FairQueue(_HEAD_START))
+    started: set[_UnfinishedJob] = field(factory=set)
     pause: IDelayedCall | None = None
 
     @property
@@ -79,7 +118,7 @@ class _AgentQueue:
         return (
             self.pause is None
             and len(self.waiting) > 0
-            and len(self.running) < self.group.dispatcher.autoscale_policy.max_workers
+            and len(self.started) < self.group.dispatcher.autoscale_policy.max_workers
         )
 
 
@@ -87,13 +126,18 @@ class JobRunner(Service):
     """
     Run the jobs in a store.
 
+    A job occupies its place until its end has been stored.  So while the storage fails, no
+    more answers wait in memory than there are workers, and no more jobs are started.
+
     Args:
-        clock: Tells the time and schedules calls.
+        clock: Schedules calls.
+        wall_clock: Returns the time in seconds since the epoch.
         groups: The agents and their pools.
         tasks: The tasks by their names.
         store: Holds the jobs.  It must be open when the service starts.
-        limit: The maximum number of unfinished jobs.
+        limits: What may be stored.
         on_ended: Called with each job that has ended.
+        offload: Runs searches for answers that may take long.
     """
 
     _log = Logger()
@@ -101,16 +145,20 @@ class JobRunner(Service):
     def __init__(
         self,
         clock: IReactorTime,
+        wall_clock: WallClock,
         groups: AgentGroups,
         tasks: Mapping[str, Task],
         store: JobStore,
-        limit: int,
+        limits: JobLimits,
         on_ended: Callable[[Job], None],
+        offload: Runner = run_here,
     ) -> None:
         self._clock = clock
+        self._offload = offload
+        self._wall_clock = wall_clock
         self._tasks = tasks
         self._store = store
-        self._limit = limit
+        self._limits = limits
         self._on_ended = on_ended
         self._queues = {group.name: _AgentQueue(group) for group in groups}
         self._stopping = False
@@ -120,18 +168,33 @@ class JobRunner(Service):
         Queue the unfinished jobs in the store, and start as many as the pools can run.
         """
         super().startService()
-        for job in self._store.unfinished():
-            if job.agent not in self._queues:
-                self._fail(
-                    job.id, InvalidInput("agent", f"This server no longer runs agent {job.agent}")
-                )
-            elif job.state == "running" and job.attempts >= _MAX_ATTEMPTS:
-                self._fail(job.id, SessionLost("the server stopped each time", job.attempts))
-            else:
-                self._store.requeue(job.id)
-                self._enqueue(job)
+        Deferred.fromCoroutine(self._resume()).addErrback(self._ignore_unavailable)
+
+    async def _resume(self) -> None:
+        for number, job in enumerate(await self._store.unfinished(), 1):
+            if self._stopping:
+                return
+            self._queue_unfinished(job)
+            if number % _BATCH_SIZE == 0:
+                await deferLater(self._clock, 0)
         for queue in self._queues.values():
             self._start_jobs(queue)
+
+    def _queue_unfinished(self, job: Job) -> None:
+        """
+        Queue a job that an earlier server left, unless it cannot be run.
+        """
+        queue = self._queues.get(job.agent)
+        if queue is None:
+            problem = f"This server no longer runs agent {job.agent}"
+            self._fail(job.id, InvalidInput("agent", problem))
+        elif job.state == "running" and job.attempts >= _MAX_ATTEMPTS:
+            self._fail(job.id, SessionLost("the server stopped each time", job.attempts))
+        elif job.id not in queue.jobs:
+            # Otherwise it was accepted meanwhile.
+            if job.state == "running":
+                self._store.requeue(job.id).addErrback(self._ignore_unavailable)
+            self._enqueue(job)
 
     def stop_dispatch(self) -> None:
         """
@@ -144,10 +207,9 @@ class JobRunner(Service):
             if queue.pause is not None:
                 queue.pause.cancel()
                 queue.pause = None
-            for id, execution in list(queue.running.items()):
-                job = self._store.get(id)
-                if job is None or job.state == "queued":
-                    execution.cancel()
+            for job in list(queue.started):
+                if not job.running and job.execution is not None:
+                    job.execution.cancel()
 
     def stopService(self) -> None:
         """
@@ -162,69 +224,108 @@ class JobRunner(Service):
         """
         self.stop_dispatch()
         for queue in self._queues.values():
-            for execution in list(queue.running.values()):
-                execution.cancel()
+            for job in list(queue.started):
+                if job.execution is not None:
+                    job.execution.cancel()
 
-    def accept(self, job: Job, key: IdempotencyKey | None = None, fingerprint: str = "") -> Job:
+    async def accept(
+        self, job: Job, key: IdempotencyKey | None = None, fingerprint: str = ""
+    ) -> tuple[Job, bool]:
         """
         Store a new job, and return it with its id and its time of creation.
 
-        Once this has returned, the job will be run even if the server is restarted.
+        If a job was created under the same idempotency key, return that one instead.  Once
+        this has returned, the job will be run even if the server is restarted.
 
         Args:
             job: The job, without an id.
             key: The idempotency key of the request, if it had one.
             fingerprint: Identifies what was asked under the key.
 
+        Returns:
+            The job, and whether it is new.
+
         Raises:
+            IdempotencyKeyMismatch: The key was used for a different request.
             TooManyJobs: The limit of unfinished jobs is reached.
+            JobsTooLarge: The limit of the jobs' size is reached.
             ShuttingDown: The server accepts no more jobs.
+            StorageUnavailable: The job cannot be stored.
         """
         if self._stopping:
             raise ShuttingDown()
-        if self._store.count_unfinished() >= self._limit:
-            raise TooManyJobs(self._limit, _DEFAULT_PAUSE)
-        job = evolve(job, id=token_urlsafe(16), created=self._clock.seconds())
-        self._store.add(job, key, fingerprint)
-        self._start_jobs(self._enqueue(job))
-        return self.find(job.id) or job
+        job = evolve(job, id=token_urlsafe(16), created=self._wall_clock())
+        try:
+            stored, is_new = await self._store.add(job, self._limits, key, fingerprint)
+        except CancelledError:
+            # The client has disconnected, so nobody was told of the job.
+            self._store.withdraw(job.id).addErrback(self._ignore_unavailable)
+            raise
+        if is_new and not self._stopping:
+            unfinished = self._enqueue(stored)
+            self._start_jobs(self._queues[stored.agent], stored)
+            if unfinished.running:
+                attempts = unfinished.attempts
+                stored = evolve(stored, state="running", attempts=attempts, position=None)
+        return stored, is_new
 
-    def find(self, id: str) -> Job | None:
-        """
-        Return the job `id`, or None if there is none.
-        """
-        return self._store.get(id)
-
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: Job) -> Deferred[Job | None]:
         """
         Cancel an unfinished job, whether it waits or runs.
+
+        Returns:
+            A Deferred that fires with the job, or with None if it has ended meanwhile.
         """
-        queue = self._queues[job.agent]
-        queue.waiting.remove(job.id)
-        self._end(job.id, "cancelled", None)
-        execution = queue.running.get(job.id)
-        if execution is not None:
-            execution.cancel()
 
-    def _enqueue(self, job: Job) -> _AgentQueue:
-        queue = self._queues[job.agent]
-        queue.waiting.add(job.id, job.client, job.priority, job.created)
-        return queue
+        def on_cancelled(cancelled: Job | None) -> Job | None:
+            if cancelled is not None:
+                self._forget(cancelled)
+                self._on_ended(cancelled)
+            return cancelled
 
-    def _start_jobs(self, queue: _AgentQueue) -> None:
+        return shielded(self._store.cancel(job.id, self._wall_clock()).addCallback(on_cancelled))
+
+    def _forget(self, job: Job) -> None:
+        """
+        Remove a job that was cancelled from its queue, and interrupt it if it runs.
+        """
+        queue = self._queues.get(job.agent)
+        unfinished = None if queue is None else queue.jobs.get(job.id)
+        if queue is None or unfinished is None:
+            return
+        unfinished.cancelled = True
+        if queue.waiting.remove(unfinished):
+            del queue.jobs[job.id]
+        elif unfinished.execution is not None:
+            unfinished.execution.cancel()
+
+    def _enqueue(self, job: Job) -> _UnfinishedJob:
+        queue = self._queues[job.agent]
+        unfinished = _UnfinishedJob(job.id, job.client, job.priority, attempts=job.attempts)
+        queue.jobs[job.id] = unfinished
+        # A job that seems to come from the future must not wait until then.
+        arrived = min(job.created, self._wall_clock())
+        queue.waiting.add(unfinished, job.client, job.priority, arrived)
+        return unfinished
+
+    def _start_jobs(self, queue: _AgentQueue, new_job: Job | None = None) -> None:
         """
         Start as many jobs as the pool has workers for.
+
+        Args:
+            queue: The jobs of an agent.
+            new_job: A job in `queue` that need not be read again from the store.
         """
         while not self._stopping and queue.can_start:
-            id = queue.waiting.pop()
-            job = self._store.get(id)
-            assert job is not None and job.unfinished, "it was waiting"
-            execution = Deferred.fromCoroutine(self._run(queue.group, job))
-            queue.running[id] = execution
+            job = queue.waiting.pop()
+            queue.started.add(job)
+            known = new_job if new_job is not None and new_job.id == job.id else None
+            execution = Deferred.fromCoroutine(self._run(queue.group, job, known))
+            job.execution = execution
             execution.addBoth(self._on_run_finished, queue, job)
 
     def _on_run_finished(
-        self, retry_delay: float | Failure | None, queue: _AgentQueue, job: Job
+        self, retry_delay: float | Failure | None, queue: _AgentQueue, job: _UnfinishedJob
     ) -> None:
         """
         Release the place of `job`, and queue it again if it is to be retried.
@@ -235,14 +336,19 @@ class JobRunner(Service):
             queue: The job's queue.
             job: The job that was run.
         """
-        del queue.running[job.id]
+        queue.started.remove(job)
         queue.waiting.end_turn(job.client)
+        job.running, job.execution = False, None
         if isinstance(retry_delay, Failure):
-            # The job stays in the store as it is, and the next server runs it again.
-            self._log.failure("job {id}: internal error", retry_delay, id=job.id)
+            # The server stops; what was to be stored is stored before the store is closed, and
+            # otherwise the next server runs the job again.
+            if retry_delay.check(CancelledError, StorageUnavailable) is None:
+                self._log.failure("job {id}: internal error", retry_delay, id=job.id)
             retry_delay = None
-        if retry_delay is not None and not self._stopping:
-            queue.waiting.put_back(job.id, job.client, job.priority)
+        if retry_delay is None or job.cancelled:
+            del queue.jobs[job.id]
+        elif not self._stopping:
+            queue.waiting.put_back(job, job.client, job.priority)
             if queue.pause is None:
                 queue.pause = self._clock.callLater(retry_delay, self._end_pause, queue)
         # Not immediately: many jobs that end at once would recurse.
@@ -252,81 +358,147 @@ class JobRunner(Service):
         queue.pause = None
         self._start_jobs(queue)
 
-    async def _run(self, group: AgentGroup, job: Job) -> float | None:
+    async def _run(
+        self, group: AgentGroup, unfinished: _UnfinishedJob, job: Job | None
+    ) -> float | None:
         """
-        Run `job`, and record its end if it has ended.
+        Run a job, and record its end if it has ended.
+
+        Args:
+            group: The agent to use, and its pool.
+            unfinished: The job.
+            job: The job as it is stored; None if it must be read.
 
         Returns:
             None if the job has ended, or else the seconds after which to retry it.
         """
+        record = RequestRecord(
+            user=unfinished.client,
+            method="JOB",
+            path=f"/jobs/{unfinished.id}",
+            protocol="-",
+            agent=group.name,
+        )
+        began = self._clock.seconds()
+        ended = await self._execute(group, unfinished, job, record)
+        if isinstance(ended, tuple) or record.worker is not None:
+            record.total = self._clock.seconds() - began
+            write_record(record, self._wall_clock())
+        if ended is None:
+            return None
+        if isinstance(ended, float):
+            await self._store.requeue(unfinished.id)
+            return ended
+        state, result = ended
+        stored = await self._store.mark_ended(unfinished.id, state, result, self._wall_clock())
+        if stored is not None:
+            self._on_ended(stored)
+        return None
+
+    async def _execute(
+        self,
+        group: AgentGroup,
+        unfinished: _UnfinishedJob,
+        job: Job | None,
+        record: RequestRecord,
+    ) -> float | tuple[JobState, JobAnswer | JobFailure] | None:
+        """
+        Ask the agent to do a job.
+
+        Args:
+            group: The agent to use, and its pool.
+            unfinished: The job.
+            job: The job as it is stored; None if it must be read.
+            record: Filled in, for the log.
+
+        Returns:
+            The job's final state and its result; or the seconds after which to retry it; or
+            None if it has ended before.
+        """
 
         def on_progress(progress: Progress) -> None:
             if isinstance(progress, Started):
-                try:
-                    self._store.mark_started(job.id)
-                except Exception:
-                    # An exception would stop the dispatcher; the job can go on without this.
-                    self._log.failure("job {id}: cannot record that it started", id=job.id)
+                unfinished.running = True
+                unfinished.attempts += 1
+                started = self._store.mark_started(unfinished.id, unfinished.attempts)
+                started.addErrback(self._ignore_unavailable)
 
-        options = RequestOptions(job.timeout, job.priority, job.client, job.task)
         try:
+            if job is None:
+                if self._store.status.reason is not None:
+                    # The answer could not be stored.
+                    return _STORAGE_PAUSE
+                job = await self._store.get(unfinished.id)
+                if job is None or not job.unfinished:
+                    return None
+            record.task = job.task
+            options = RequestOptions(job.timeout, job.priority, job.client, job.task, record)
             task = self._tasks.get(job.task)
             if task is None:
                 raise UnknownTask(job.task)
             # The task may have changed since the job was accepted.
-            result = await execute(group, task, task.accept(job.payload), options, on_progress)
+            payload = await accept(task, job.payload, job.client, self._offload)
+            result = await execute(group, task, payload, options, on_progress, self._offload)
         except CancelledError:
-            stored = self._store.get(job.id)
-            if stored is not None and stored.unfinished:
-                self._store.requeue(job.id)
-                return 0
+            record.status, record.aborted = CLIENT_CLOSED_REQUEST, True
+            return 0.0
+        except StorageUnavailable:
+            return _STORAGE_PAUSE
         except WorkError as error:
+            assert job is not None, "it was read"
+            record.status, record.code = error.code.status, error.code.value
             delay = _retry_delay(error, job)
-            if delay is None:
-                self._fail(job.id, error)
-                return None
-            self._store.requeue(job.id)
-            return delay
+            return ("failed", _failure(error)) if delay is None else delay
         except Exception:
-            self._log.failure("job {id}: internal error", id=job.id)
-            failure = JobFailure(ErrorCode.FAULT, "Internal server error")
-            self._end(job.id, "failed", failure)
-        else:
-            answer = JobAnswer(
-                result.answer.value,
-                result.worker,
-                result.attempts,
-                result.repairs,
-                result.seconds,
-            )
-            self._end(job.id, "done", answer)
-        return None
+            self._log.failure("job {id}: internal error", id=unfinished.id)
+            record.status, record.code = ErrorCode.FAULT.status, ErrorCode.FAULT.value
+            return "failed", JobFailure(ErrorCode.FAULT, "Internal server error")
+        record.status = 200
+        answer = JobAnswer(
+            result.answer.value, result.worker, result.attempts, result.repairs, result.seconds
+        )
+        return "done", answer
 
     def _fail(self, id: str, error: WorkError) -> None:
-        failure = JobFailure(error.code, str(error), error.retry_after, error.details)
-        self._end(id, "failed", failure)
+        """
+        Record that a job that is in no queue has failed.
+        """
+        ended = self._store.mark_ended(id, "failed", _failure(error), self._wall_clock())
+        ended.addCallback(lambda job: None if job is None else self._on_ended(job))
+        ended.addErrback(self._ignore_unavailable)
 
-    def _end(self, id: str, state: JobState, result: JobAnswer | JobFailure | None) -> None:
-        self._store.mark_ended(id, state, result, self._clock.seconds())
-        job = self._store.get(id)
-        assert job is not None, "it was in the store a moment ago"
-        self._on_ended(job)
+    def _ignore_unavailable(self, failure: Failure) -> None:
+        """
+        Ignore that the server stops while its storage fails; log everything else.
+        """
+        if failure.check(StorageUnavailable) is None:
+            self._log.failure("cannot store the state of a job", failure)
+
+
+def shielded(pending: Deferred[T]) -> Deferred[T]:
+    """
+    Return a Deferred that fires with the result of `pending`, and can be cancelled alone.
+    """
+
+    def forward(result: T | Failure) -> None:
+        if not outer.called:
+            outer.callback(result)
+
+    outer: Deferred[T] = Deferred()
+    pending.addBoth(forward)
+    return outer
+
+
+def _failure(error: WorkError) -> JobFailure:
+    return JobFailure(error.code, str(error), error.retry_after, error.details)
 
 
 def _retry_delay(error: WorkError, job: Job) -> float | None:
     """
     Return the seconds after which to retry `job`, or None if `error` is final.
     """
-    match error:
-        case DeadlineUnachievable() if job.timeout is not None:
-            return None
-        case NoWorkerFree(retry_after=seconds) | DeadlineUnachievable(retry_after=seconds):
-            pass
-        case AgentUnavailable(retry_after=seconds):
-            pass
-        case ShuttingDown():
-            seconds = None
-        case _:
-            return None
-    delay = _DEFAULT_PAUSE if seconds is None else seconds
+    own_deadline = isinstance(error, DeadlineUnachievable) and job.timeout is not None
+    if own_deadline or not error.code.retryable:
+        return None
+    delay = _DEFAULT_PAUSE if error.retry_after is None else error.retry_after
     return float(min(max(delay, _MIN_PAUSE), _MAX_PAUSE))

@@ -4,23 +4,29 @@ Assemble the services that accept, run, report and expire jobs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from kiroworkers.clocks import WallClock
 from kiroworkers.errors import CannotStart, InvalidSetting
+from kiroworkers.jobs.executor import Executor, ThreadExecutor
 from kiroworkers.jobs.idempotency import IdempotencyCache
 from kiroworkers.jobs.job import Job
 from kiroworkers.jobs.paths import default_state_dir, jobs_file
 from kiroworkers.jobs.retention import Retention
 from kiroworkers.jobs.runner import JobRunner
+from kiroworkers.jobs.sqlite_store import SqliteStore
 from kiroworkers.jobs.ssrf import CallbackHosts
-from kiroworkers.jobs.store import JobStore
+from kiroworkers.jobs.store import JobLimits, JobStore
 from kiroworkers.jobs.webhook_sender import WebhookSender
 from kiroworkers.jobs.webhooks import Webhooks
+from kiroworkers.offload.call import Runner, run_here
 from kiroworkers.pool.agent_groups import AgentGroups
 from kiroworkers.settings import Settings, inherited_environment
 from kiroworkers.tasks import Task
@@ -41,11 +47,14 @@ class JobService(MultiService):
         runner: Accepts and runs jobs.
 
     Args:
-        reactor: Tells the time, schedules and connects.
+        reactor: Schedules and connects.
         settings: Limits, and where to keep jobs.
         groups: The agents and their pools.
         tasks: The tasks by their names.
         job_json: Returns a job as its client reads it.
+        wall_clock: Returns the time in seconds since the epoch.
+        executor: Runs everything that waits for the disk; None for a thread of its own.
+        offload: Runs searches for answers that may take long.
 
     Raises:
         InvalidSetting: The secret for webhooks cannot be read or is too short.
@@ -60,30 +69,44 @@ class JobService(MultiService):
         groups: AgentGroups,
         tasks: Mapping[str, Task],
         job_json: Callable[[Job], Mapping[str, Any]],
+        wall_clock: WallClock = time.time,
+        executor: Executor | None = None,
+        offload: Runner = run_here,
     ) -> None:
         super().__init__()
         self._settings = settings
         self._folder: StateFolder | None = None
         self._webhooks: Webhooks | None = None
         self.callback_hosts: CallbackHosts | None = None
-        self.store = JobStore()
-        self.idempotency = IdempotencyCache(reactor, self.store)
+        self._sqlite = SqliteStore(reactor, wall_clock, executor or ThreadExecutor(reactor))
+        self.store: JobStore = self._sqlite
+        self.idempotency = IdempotencyCache(
+            reactor, wall_clock, self.store, settings.request_timeout
+        )
         if settings.callback_secret_file is not None:
             secret = read_secret(settings.callback_secret_file)
             self.callback_hosts = CallbackHosts(settings.callback_hosts)
             sender = WebhookSender(reactor, self.callback_hosts)
-            self._webhooks = Webhooks(reactor, self.store, sender.post, job_json, secret)
+            self._webhooks = Webhooks(
+                reactor, wall_clock, self.store, sender.post, job_json, secret
+            )
             self._webhooks.setServiceParent(self)
+        limits = JobLimits(
+            settings.max_jobs, settings.max_job_bytes, settings.max_job_bytes_per_client
+        )
         self.runner = JobRunner(
             reactor,
+            wall_clock,
             groups,
             tasks,
             self.store,
-            settings.max_jobs,
+            limits,
             self._schedule_webhook,
+            offload,
         )
         self.runner.setServiceParent(self)
-        Retention(reactor, self.store, settings.job_ttl).setServiceParent(self)
+        retention = Retention(reactor, wall_clock, self.store, settings.job_ttl)
+        retention.setServiceParent(self)
 
     def open(self, state: Path | None) -> None:
         """
@@ -102,17 +125,18 @@ class JobService(MultiService):
             file = None if state is None else jobs_file(state)
         except OSError as error:
             raise CannotStart(f"kiroworkers: --state-dir: {error}") from None
-        self.store.open(file)
-        if self._webhooks is None:
-            self.store.cancel_webhooks()
+        self._sqlite.open(file, keep_webhooks=self._webhooks is not None)
 
-    def close(self) -> None:
+    def close(self) -> Deferred[None]:
         """
         Close the store, and release the default state folder if it was used.
         """
-        self.store.close()
-        if self._folder is not None:
-            self._folder.release()
+
+        def release(_: object) -> None:
+            if self._folder is not None:
+                self._folder.release()
+
+        return self._sqlite.close().addCallback(release)
 
     def _open_default_state(self) -> Path | None:
         """

@@ -19,8 +19,10 @@ from kiroworkers.jobs.service import JobService
 from kiroworkers.jobs.stored_response import IdempotencyKey, StoredResponse
 from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.progress import OnProgress
+from kiroworkers.web.addresses import rate_key
 from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.errors import HttpError, error_json, respond
+from kiroworkers.web.recorded_request import record_of
 from kiroworkers.web.request_options import header, requested_agent, wants_job, wants_raw
 from kiroworkers.web.views import milliseconds
 
@@ -46,7 +48,7 @@ class JobRoutes:
         self._job_service = job_service
         self._authorizer = authorizer
 
-    def create(
+    async def create(
         self, request: IRequest, agent: str, payload: Mapping[str, Any], options: RequestOptions
     ) -> bytes:
         """
@@ -64,34 +66,34 @@ class JobRoutes:
             InvalidInput: A header is invalid.
             IdempotencyKeyMismatch: The key was used for a different request.
             TooManyJobs: The limit of unfinished jobs is reached.
+            JobsTooLarge: The limit of the jobs' size is reached.
+            StorageUnavailable: The job cannot be stored.
             ShuttingDown: The server accepts no more jobs.
         """
         url = self._callback_url(request)
         key = _idempotency_key(request, options)
         fingerprint = _fingerprint(request, payload, url)
-        job = None
         if key is not None:
-            id = self._job_service.idempotency.find_job(key, fingerprint)
-            job = None if id is None else self._job_service.runner.find(id)
-        if job is not None:
+            self._job_service.idempotency.check_fingerprint(key, fingerprint)
+        new_job = Job(
+            id="",
+            client=options.client,
+            agent=agent,
+            task=options.label,
+            payload=payload,
+            created=0.0,
+            priority=options.priority,
+            timeout=options.timeout,
+            callback=None if url is None else Webhook(url),
+        )
+        job, is_new = await self._job_service.runner.accept(new_job, key, fingerprint)
+        if not is_new:
             request.setHeader(b"idempotency-replayed", b"true")
-        else:
-            new_job = Job(
-                id="",
-                client=options.client,
-                agent=agent,
-                task=options.label,
-                payload=payload,
-                created=0.0,
-                priority=options.priority,
-                timeout=options.timeout,
-                callback=None if url is None else Webhook(url),
-            )
-            job = self._job_service.runner.accept(new_job, key, fingerprint)
+        record_of(request).job = job.id
         location = _location(job)
         request.setHeader(b"location", location.encode())
         request.setHeader(b"preference-applied", b"respond-async")
-        self._set_retry_after(request, job)
+        _set_retry_after(request, job)
         return respond(request, 202, {"id": job.id, "state": job.state, "location": location})
 
     async def run_once(
@@ -118,6 +120,8 @@ class JobRoutes:
         Raises:
             InvalidInput: A header is invalid.
             IdempotencyKeyMismatch: The key was used for a different request.
+            RequestTimedOut: The deadline passed while the response was awaited.
+            StorageUnavailable: The response could not be stored, or cannot be read.
         """
         if header(request, _CALLBACK) is not None:
             raise InvalidInput(_CALLBACK, f"{_CALLBACK} requires Prefer: respond-async")
@@ -126,13 +130,13 @@ class JobRoutes:
             return await execute(on_progress)
         fingerprint = _fingerprint(request, payload)
         response, replayed = await self._job_service.idempotency.run(
-            key, fingerprint, execute, on_progress
+            key, fingerprint, execute, on_progress, options.timeout
         )
         if replayed:
             request.setHeader(b"idempotency-replayed", b"true")
         return response
 
-    def list_page(self, request: IRequest, client: str) -> bytes:
+    async def list_page(self, request: IRequest, client: str) -> bytes:
         """
         Respond with a page of jobs, newest first, without their results.
 
@@ -142,46 +146,53 @@ class JobRoutes:
         before = request.args.get(b"before")
         number = None
         if before is not None:
-            number = self._find(request, client, before[0].decode("utf-8", "replace")).number
+            number = (
+                await self._find(request, client, before[0].decode("utf-8", "replace"))
+            ).number
         owner = None if self._authorizer.is_operator(request) else client
-        jobs = self._job_service.store.list_jobs(owner, number, limit + 1)
+        jobs = await self._job_service.store.list_jobs(owner, number, limit + 1)
         page = jobs[:limit]
         next_path = f"/jobs?limit={limit}&before={page[-1].id}" if len(jobs) > limit else None
         items = [{**job_json(job), "client": job.client} for job in page]
         return respond(request, 200, {"jobs": items, "next": next_path})
 
-    def retrieve(self, request: IRequest, client: str, id: str) -> bytes:
+    async def retrieve(self, request: IRequest, client: str, id: str) -> bytes:
         """
         Respond with the job `id`, and with its position if it is queued.
         """
-        job = self._find(request, client, id)
+        job = await self._find(request, client, id)
         body = job_json(job)
-        if job.state == "queued":
-            body["position"] = self._job_service.store.position(job)
-        self._set_retry_after(request, job)
+        if job.position is not None:
+            body["position"] = job.position
+        _set_retry_after(request, job)
         return respond(request, 200, body)
 
-    def cancel_or_delete(self, request: IRequest, client: str, id: str) -> bytes:
+    async def cancel_or_delete(self, request: IRequest, client: str, id: str) -> bytes:
         """
         Cancel the job `id` and respond with it (200), or delete it if it has ended (204).
         """
-        job = self._find(request, client, id)
+        job = await self._find(request, client, id)
         if job.unfinished:
-            self._job_service.runner.cancel(job)
-            return respond(request, 200, job_json(self._job_service.runner.find(id) or job))
-        self._job_service.store.delete(id)
+            # If it has just ended, respond with what it came to, which its client does not know.
+            cancelled = await self._job_service.runner.cancel(job)
+            ended = cancelled or await self._find(request, client, id)
+            return respond(request, 200, job_json(ended))
+        await self._job_service.store.delete(id)
         request.setResponseCode(204)
         return b""
 
-    def _find(self, request: IRequest, client: str, id: str) -> Job:
+    async def _find(self, request: IRequest, client: str, id: str) -> Job:
         """
         Return the job `id` if `client` may see it.
 
         Raises:
             HttpError: There is no such job, or it is another client's (404 in both cases).
+            StorageUnavailable: It cannot be read.
         """
-        job = self._job_service.runner.find(id)
-        if job is None or not (job.client == client or self._authorizer.is_operator(request)):
+        job = await self._job_service.store.get(id)
+        # Earlier versions stored the address of an IPv6 client in place of its network.
+        owners = () if job is None else (job.client, rate_key(job.client))
+        if job is None or not (client in owners or self._authorizer.is_operator(request)):
             raise HttpError(ErrorCode.UNKNOWN_JOB, "Job not found")
         return job
 
@@ -198,11 +209,6 @@ class JobRoutes:
         if problem is not None:
             raise InvalidInput(_CALLBACK, f"{_CALLBACK}: {problem}")
         return str(url)
-
-    def _set_retry_after(self, request: IRequest, job: Job) -> None:
-        if job.unfinished:
-            position = self._job_service.store.position(job) if job.state == "queued" else 1
-            request.setHeader(b"retry-after", b"%d" % min(position, _MAX_RETRY_AFTER))
 
 
 def job_json(job: Job) -> dict[str, Any]:
@@ -226,6 +232,11 @@ def job_json(job: Job) -> dict[str, Any]:
             status, error = error_json(failure)
             body["error"] = {"status": status, **error}
     return body
+
+
+def _set_retry_after(request: IRequest, job: Job) -> None:
+    if job.unfinished:
+        request.setHeader(b"retry-after", b"%d" % min(job.position or 1, _MAX_RETRY_AFTER))
 
 
 def _location(job: Job) -> str:

@@ -12,20 +12,30 @@ The file has one token per line::
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from attrs import field, frozen
 
 from kiroworkers.errors import InvalidSetting
 
-#: A scope of a token: to run tasks, to read the server's health, or to operate the server,
-#: which includes reading its health.
-Scope: TypeAlias = Literal["ask", "watch", "operate"]
+#: What a request may need a token for: to run tasks, to read the server's health, to operate
+#: the server, or to read and delete jobs.
+Scope: TypeAlias = Literal["ask", "watch", "operate", "jobs"]
 
-SCOPES: tuple[Scope, ...] = get_args(Scope)
+#: The scopes that a token may have, each of which allows what the request needs.
+GRANTED_BY: Mapping[Scope, tuple[Scope, ...]] = {
+    "ask": ("ask",),
+    "watch": ("watch", "operate"),
+    "operate": ("operate",),
+    # A client sees its own jobs, and an operator sees all.
+    "jobs": ("ask", "operate"),
+}
+
+#: The scopes that a token may have.
+SCOPES: tuple[Scope, ...] = ("ask", "watch", "operate")
 
 #: Characters; a shorter token could be guessed.
 _MIN_LENGTH = 16
@@ -50,7 +60,7 @@ class ApiToken:
         """
         Return whether the token allows what `scope` stands for.
         """
-        return scope in self.scopes or (scope == "watch" and "operate" in self.scopes)
+        return not self.scopes.isdisjoint(GRANTED_BY[scope])
 
 
 def read_tokens(path: Path) -> list[ApiToken]:

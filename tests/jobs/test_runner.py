@@ -1,17 +1,15 @@
 """
-Tests for `kiroworkers.jobs.runner`, `idempotency` and `retention`, on a pool in memory.
+Tests for `kiroworkers.jobs.runner`, on a pool in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from sqlite3 import OperationalError
 from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
@@ -20,23 +18,21 @@ from kiroworkers.errors import (
     DeadlineUnachievable,
     ErrorCode,
     FailureKind,
-    IdempotencyKeyMismatch,
     ShuttingDown,
+    StorageUnavailable,
     TooManyJobs,
 )
-from kiroworkers.jobs.idempotency import IdempotencyCache
 from kiroworkers.jobs.job import Job, JobAnswer, JobFailure
-from kiroworkers.jobs.retention import Retention
 from kiroworkers.jobs.runner import JobRunner
-from kiroworkers.jobs.store import JobStore
-from kiroworkers.jobs.stored_response import IdempotencyKey, StoredResponse
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
-from kiroworkers.pool.progress import OnProgress, Progress, Retrying
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests import fakekiro
-from tests.jobs.support import new_job
+from tests.jobs.faults import Faults
+from tests.jobs.simulation import simulate
+from tests.jobs.support import UNLIMITED, HeldExecutor, InlineExecutor, memory_store, new_job
 from tests.memory import dispatcher_in
+from tests.records import logged_records
 
 
 class RunnerTests(SynchronousTestCase):
@@ -57,15 +53,16 @@ class RunnerTests(SynchronousTestCase):
         self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: self.reply(prompt)))
         self.dispatcher = dispatcher_in(self.reactor, workers=1, backlog=1)
         agent = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {})
-        self.store = JobStore()
-        self.store.open(self.file)
+        self.faults = Faults()
+        self.store = memory_store(self.reactor, file=self.file, factory=self.faults.connection)
         self.addCleanup(self.store.close)
         self.runner = JobRunner(
             self.reactor,
+            self.reactor.seconds,
             AgentGroups([AgentGroup(agent, self.dispatcher)]),
             builtin_tasks(),
             self.store,
-            3,
+            evolve(UNLIMITED, unfinished=3),
             self.ended.append,
         )
         self.dispatcher.startService()
@@ -78,16 +75,19 @@ class RunnerTests(SynchronousTestCase):
         Accept a job and return its id; if it is the only one, it has started.
         """
         fields = {"agent": self.pool_name, **fields}
-        id = self.runner.accept(new_job("", payload={"idea": idea}, **fields)).id
+        job, _ = self.successResultOf(self.accepted(new_job("", payload={"idea": idea}, **fields)))
         self.reactor.advance(0)
-        return id
+        return job.id
+
+    def accepted(self, job: Job) -> Deferred[tuple[Job, bool]]:
+        return Deferred.fromCoroutine(self.runner.accept(job))
 
     @property
     def pool_name(self) -> str:
         return load_dialect("kiro-classic").name
 
     def job(self, id: str) -> Job:
-        job = self.runner.find(id)
+        job = self.successResultOf(self.store.get(id))
         assert job is not None
         return job
 
@@ -127,18 +127,67 @@ class RunnerTests(SynchronousTestCase):
         self.assertEqual(self.ended, [job])
         self.assertNotEqual(self.accept("x"), self.accept("x"))
 
-    def test_start_not_recorded(self) -> None:
+    def test_kept(self) -> None:
         """
-        A job whose start cannot be recorded, because the disk is full, gets its answer.
+        The answer of a job that ends while the disk is full is kept and stored when there
+        is space.  Until then no other job is started, and then they go on.
         """
+        self.busy()
+        first, second = self.accept("first"), self.accept("second")
+        self.faults.fault = "full"
+        [program] = self.reactor.programs
+        program.say(fakekiro.answer_text(program.typed[-1]) or "")
+        self.reactor.pump([1] * 100)
+        self.assertEqual([self.job(id).state for id in (first, second)], ["running", "queued"])
+        self.assertEqual((self.ended, [*self.dispatcher.requests()]), ([], []))
+        refused = self.accepted(new_job("", agent=self.pool_name))
+        self.failureResultOf(refused, StorageUnavailable)
+        self.faults.fault, self.reply = None, fakekiro.answer_text
+        self.reactor.pump([1] * 10)
+        self.assertEqual([job.id for job in self.ended], [first, second])
+        self.assertEqual([(job.state, job.attempts) for job in self.ended], [("done", 1)] * 2)
 
-        def fail(id: str) -> None:
-            raise OperationalError("database or disk is full")
+    def test_unreadable(self) -> None:
+        """
+        A job whose payload cannot be read fails.
+        """
+        self.busy()
+        first, second = self.accept("first"), self.accept("second")
+        self.store._persist("UPDATE jobs SET asked = '{' WHERE id = ?", second)
+        self.runner.cancel(self.job(first))
+        self.reactor.pump([1] * 5)
+        self.assertEqual((self.job(second).state, self.failure(self.job(second)).code),
+                         ("failed", "fault"))  # fmt: skip
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
-        self.patch(self.store, "mark_started", fail)
-        job = self.job(self.accept("An idea"))
-        self.assertEqual((job.state, [*self.dispatcher.requests()]), ("done", []))
-        self.assertEqual(len(self.flushLoggedErrors(OperationalError)), 1)
+    def test_hung_up(self) -> None:
+        """
+        A job whose client disconnects before it was acknowledged does not run.
+        """
+        executor = HeldExecutor()
+        self.store._queue._executor = executor
+        pending = self.accepted(new_job("", agent=self.pool_name))
+        pending.cancel()
+        self.failureResultOf(pending, CancelledError)
+        while executor.held is not None:
+            executor.run()
+        self.store._queue._executor = InlineExecutor()
+        self.assertEqual(self.successResultOf(self.store.unfinished()), [])
+
+    def test_many(self) -> None:
+        """
+        Jobs that an earlier server left are queued in steps, between which other events
+        are handled.
+        """
+        for number in range(450):
+            self.store.add(new_job(f"{number}", agent=self.pool_name), UNLIMITED)
+        self.busy()
+        [queue] = self.runner._queues.values()
+        self.runner.startService()
+        self.assertEqual(len(queue.jobs), 200)
+        self.reactor.advance(0)
+        self.assertEqual(len(queue.jobs), 450)
+        self.assertEqual(len([*self.dispatcher.requests()]), 1)
 
     def test_failed(self) -> None:
         """
@@ -160,6 +209,36 @@ class RunnerTests(SynchronousTestCase):
         expected = JobFailure(ErrorCode.FAULT, "Internal server error")
         self.assertEqual((job.state, job.result), ("failed", expected))
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_logged(self) -> None:
+        """
+        Each execution of a job leaves one line in the log, with the client that posted it.
+        """
+        records = logged_records(self)
+        done = self.accept("An idea")
+        self.reply = lambda prompt: "I would rather not."
+        self.accept("Another idea", client="bob")
+        self.busy()
+        cancelled = self.accept("The last idea")
+        waiting = self.accept("Never asked")
+        self.runner.cancel(self.job(waiting))
+        self.reactor.advance(4)
+        self.runner.cancel(self.job(cancelled))
+        self.reactor.advance(0)
+        self.assertEqual(
+            [(record.user, record.status, record.code, record.aborted) for record in records],
+            [
+                ("ann", 200, None, False),
+                ("bob", 502, "answer_unfit", False),
+                ("ann", 499, None, True),
+            ],
+        )
+        self.assertEqual(records[0].path, f"/jobs/{done}")
+        self.assertEqual(
+            [(record.worker, record.repairs, record.turn, record.total) for record in records],
+            [("worker1", 0, 0.0, 0.0), ("worker1", 2, 0.0, 0.0), ("worker1", 0, 4.0, 4.0)],
+        )
+        self.assertEqual({record.task for record in records}, {"generate-story"})
 
     def test_in_turn(self) -> None:
         """
@@ -200,8 +279,7 @@ class RunnerTests(SynchronousTestCase):
         first = self.accept("1")
         self.accept("2")
         self.accept("3")
-        with self.assertRaises(TooManyJobs):
-            self.accept("4")
+        self.failureResultOf(self.accepted(new_job("", agent=self.pool_name)), TooManyJobs)
         self.runner.cancel(self.job(first))
         self.accept("4")
 
@@ -228,8 +306,7 @@ class RunnerTests(SynchronousTestCase):
         self.busy()
         first, second = self.accept("first"), self.accept("second")
         self.runner.stop_dispatch()
-        with self.assertRaises(ShuttingDown):
-            self.accept("third")
+        self.failureResultOf(self.accepted(new_job("", agent=self.pool_name)), ShuttingDown)
         self.assertEqual(self.job(first).state, "running")
         self.runner.stopService()
         self.reactor.advance(0)
@@ -257,10 +334,9 @@ class RunnerTests(SynchronousTestCase):
         A job that was running when ten servers ended fails, and so does one for an agent
         that is no longer there.
         """
-        self.store.add(new_job("poison", agent=self.pool_name))
-        self.store.add(new_job("orphan", agent="gone"))
-        for _ in range(10):
-            self.store.mark_started("poison")
+        self.store.add(new_job("poison", agent=self.pool_name), UNLIMITED)
+        self.store.add(new_job("orphan", agent="gone"), UNLIMITED)
+        self.store.mark_started("poison", 10)
         self.begin()
         self.reactor.advance(0)
         self.assertEqual([job.state for job in self.ended], ["failed", "failed"])
@@ -286,132 +362,14 @@ class RunnerTests(SynchronousTestCase):
         self.assertEqual((job.state, job.result), ("failed", expected))
 
 
-class IdempotencyCacheTests(SynchronousTestCase):
+class SimulationTests(SynchronousTestCase):
     """
-    Tests for `IdempotencyCache`.
-    """
-
-    key = IdempotencyKey("ann", "generate-story", "k1")
-
-    def setUp(self) -> None:
-        self.store = JobStore()
-        self.store.open(None)
-        self.addCleanup(self.store.close)
-        self.cache = IdempotencyCache(Clock(), self.store)
-        self.turns: list[Deferred[StoredResponse]] = []
-        self.on_progress: OnProgress | None
-
-    async def turn(self, on_progress: OnProgress | None) -> StoredResponse:
-        self.on_progress = on_progress
-        self.turns.append(Deferred())
-        return await self.turns[-1]
-
-    def ask(
-        self, fingerprint: str = "print", on_progress: OnProgress = lambda _: None
-    ) -> Deferred[tuple[StoredResponse, bool]]:
-        return Deferred.fromCoroutine(self.cache.run(self.key, fingerprint, self.turn, on_progress))
-
-    def test_shared(self) -> None:
-        """
-        Requests that come while the first one runs share its turn and its progress; later
-        ones get the same response.
-        """
-        progress: list[list[Progress]] = [[], []]
-        waiting = [self.ask(on_progress=steps.append) for steps in progress]
-        assert self.on_progress is not None
-        self.on_progress(Retrying("x", "new_conversation"))
-        self.assertEqual(progress, [[Retrying("x", "new_conversation")]] * 2)
-        response = StoredResponse(200, {"title": "x"}, {"Worker": "worker1"}, cacheable=True)
-        self.turns[0].callback(response)
-        results = [self.successResultOf(waiter) for waiter in (*waiting, self.ask())]
-        self.assertEqual(results, [(response, False), (response, True), (response, True)])
-        self.assertEqual(len(self.turns), 1)
-
-    def test_mismatch(self) -> None:
-        """
-        Another request under the same key is rejected, while the first one runs and
-        afterwards.
-        """
-        self.ask()
-        self.failureResultOf(self.ask("another"), IdempotencyKeyMismatch)
-        self.turns[0].callback(StoredResponse(200, {}, cacheable=True))
-        self.failureResultOf(self.ask("another"), IdempotencyKeyMismatch)
-        with self.assertRaises(IdempotencyKeyMismatch):
-            self.cache.find_job(self.key, "another")
-
-    def test_not_cacheable(self) -> None:
-        """
-        A response that is not cacheable goes to all that wait, but not to later requests.
-        """
-        waiting = [self.ask(), self.ask()]
-        self.turns[0].callback(StoredResponse(503, {}))
-        self.assertEqual([self.successResultOf(waiter)[0].status for waiter in waiting], [503, 503])
-        self.ask("another")
-        self.assertEqual(len(self.turns), 2)
-
-    def test_given_up(self) -> None:
-        """
-        The execution is cancelled when the last request that waits for it is, and not
-        before; the next request starts another one.
-        """
-        waiting = [self.ask(), self.ask()]
-        waiting[0].cancel()
-        self.failureResultOf(waiting[0], CancelledError)
-        self.assertFalse(self.turns[0].called)
-        waiting[1].cancel()
-        self.failureResultOf(waiting[1], CancelledError)
-        self.assertTrue(self.turns[0].called)
-        again = self.ask()
-        self.turns[1].callback(StoredResponse(200, {}))
-        self.assertFalse(self.successResultOf(again)[1])
-
-    def test_disk_full(self) -> None:
-        """
-        A response that cannot be saved is still given, and the failure is logged.
-        """
-        waiting = self.ask()
-        self.store.close()
-        self.turns[0].callback(StoredResponse(200, {}, cacheable=True))
-        self.assertEqual(self.successResultOf(waiting)[0].status, 200)
-        self.assertEqual(len(self.flushLoggedErrors(AssertionError)), 1)
-
-    def test_fault(self) -> None:
-        """
-        An unexpected failure goes to all that wait.
-        """
-        waiting = [self.ask(), self.ask()]
-        self.turns[0].errback(ZeroDivisionError())
-        for waiter in waiting:
-            self.failureResultOf(waiter, ZeroDivisionError)
-
-
-class RetentionTests(SynchronousTestCase):
-    """
-    Tests for `Retention`.
+    Tests with random schedules, in which the storage fails in every way.
     """
 
-    def test_forgets(self) -> None:
+    def test_schedules(self) -> None:
         """
-        A response stays for its time to live and is deleted soon after; until then the
-        store is not queried.
+        Whatever happens in whatever order, no answer that was paid for is lost, no job is
+        stuck, and a key has one answer; jobs go on by themselves when the storage works.
         """
-        clock, store = Clock(), JobStore()
-        store.open(None)
-        self.addCleanup(store.close)
-        retention = Retention(clock, store, 60.0)
-        retention.startService()
-        key = IdempotencyKey("ann", "generate-story", "k1")
-        clock.advance(10)
-        store.save_response(key, "print", StoredResponse(200, {}), clock.seconds())
-        store.save_response(
-            evolve(key, key="k2"), "print", StoredResponse(200, {}), clock.seconds() + 30
-        )
-        clock.advance(59)
-        self.assertIsNotNone(store.find_record(key))
-        clock.pump([1] * 10)
-        self.assertIsNone(store.find_record(key))
-        self.assertIsNotNone(store.find_record(evolve(key, key="k2")))
-        [timer] = clock.getDelayedCalls()
-        self.assertEqual(timer.getTime(), 101)
-        retention.stopService()
-        self.assertEqual(clock.getDelayedCalls(), [])
+        simulate(40, 30)

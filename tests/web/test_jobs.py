@@ -22,7 +22,7 @@ from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.rate_limiter import RateLimiter
 from kiroworkers.web.tokens import read_tokens
 from tests import fakekiro
-from tests.jobs.support import job_service_in
+from tests.jobs.support import UNLIMITED, InlineExecutor, job_service_in, new_job
 from tests.memory import dispatcher_in
 
 STORY = "/kiro/generate-story"
@@ -39,7 +39,7 @@ class JobsTests(SynchronousTestCase):
         self.reactor = MemoryReactor(lambda: MemoryKiro(lambda prompt: self.reply(prompt)))
         self.begin(Authorizer())
 
-    def begin(self, authorizer: Authorizer) -> None:
+    def begin(self, authorizer: Authorizer, **flags: str) -> None:
         """
         Start a server.
         """
@@ -49,11 +49,13 @@ class JobsTests(SynchronousTestCase):
         groups, tasks = AgentGroups([AgentGroup(agent, self.dispatcher)]), builtin_tasks()
         secret = Path(self.mktemp())
         secret.write_text("a secret of the tests")
+        self.executor = InlineExecutor()
         self.job_service = job_service_in(
-            self.reactor, groups, tasks, **{
+            self.reactor, groups, tasks, executor=self.executor, **{
                 "max-jobs": "3",
                 "callback-secret-file": str(secret),
                 "callback-hosts": "hooks.example.com",
+                **flags,
             },
         )  # fmt: skip
         self.addCleanup(self.job_service.close)
@@ -104,7 +106,9 @@ class JobsTests(SynchronousTestCase):
         Require tokens, and return a function from a token's name to its header.
         """
         file = Path(self.mktemp())
-        names = {"ann": "ask", "bob": "ask", "admin": "ask,operate", "eye": "watch"}
+        names = {
+            "ann": "ask", "bob": "ask", "admin": "ask,operate", "boss": "operate", "eye": "watch",
+        }  # fmt: skip
         file.write_text("".join(f"{name} {may} {name:x<20}\n" for name, may in names.items()))
         self.authorizer.tokens = tuple(read_tokens(file))
         return lambda name: {"Authorization": f"Bearer {name:x<20}"}
@@ -202,16 +206,88 @@ class JobsTests(SynchronousTestCase):
         self.assertEqual(response.code, 202)
         for name, method, code in [
             ("bob", "GET", 404), ("bob", "DELETE", 404), ("eye", "GET", 403),
-            ("ann", "GET", 200), ("admin", "GET", 200),
+            ("ann", "GET", 200), ("admin", "GET", 200), ("boss", "GET", 200),
         ]:  # fmt: skip
             response, _ = self.request(method, body["location"], headers=bear(name))
             self.assertEqual(response.code, code, (name, method))
         self.order(**bear("bob"))
         listed = {}
-        for name in ("ann", "bob", "admin"):
+        for name in ("ann", "bob", "admin", "boss"):
             _, page = self.request("GET", "/jobs", headers=bear(name))
             listed[name] = [job["client"] for job in page["jobs"]]
-        self.assertEqual(listed, {"ann": ["ann"], "bob": ["bob"], "admin": ["bob", "ann"]})
+        every = ["bob", "ann"]
+        self.assertEqual(listed, {"ann": ["ann"], "bob": ["bob"], "admin": every, "boss": every})
+
+    def test_owner_by_address(self) -> None:
+        """
+        A client that is a network of IPv6 sees the jobs that an earlier version stored under
+        an address in it.
+        """
+        self.patch(self.authorizer, "authorize", lambda request, scope: "2001:db8::/64")
+        self.patch(self.authorizer, "is_operator", lambda request: False)
+        for client, code in (("2001:db8::5", 200), ("2001:db8:0:1::5", 404)):
+            id = client.replace(":", "")
+            job = new_job(id, client=client)
+            self.successResultOf(self.job_service.store.add(job, UNLIMITED))
+            response, _ = self.request("GET", f"/jobs/{id}")
+            self.assertEqual(response.code, code, client)
+
+    def test_only_operates(self) -> None:
+        """
+        A token that has only the scope `operate` may cancel and delete every job, and
+        create none.
+        """
+        bear = self.bear()
+        self.reply = lambda prompt: None
+        _, body = self.order(**bear("ann"))
+        for code in (200, 204, 404):
+            response, _ = self.request("DELETE", body["location"], headers=bear("boss"))
+            self.assertEqual(response.code, code)
+        response, error = self.order(**bear("boss"))
+        self.assertEqual((response.code, error["code"]), (403, "wrong_scope"))
+        response, error = self.request("GET", "/jobs", headers=bear("eye"))
+        self.assertEqual(
+            error["error"], "The token 'eye' does not have the scope 'ask' or 'operate'"
+        )
+
+    def test_storage_fails(self) -> None:
+        """
+        While the storage fails, everything about jobs and keys is refused with a time
+        after which to retry, other requests are answered, and health and readiness say so.
+        """
+        _, job = self.order()
+        self.executor.error = OSError(28, "No space left on device")
+        key = {"Idempotency-Key": "k1"}
+        for response, body in [
+            self.order(),
+            self.ask(**key),
+            self.order(**key),
+            self.request("GET", job["location"]),
+            self.request("GET", "/jobs"),
+            self.request("DELETE", job["location"]),
+        ]:
+            self.assertEqual((response.code, body["code"]), (503, "storage_unavailable"))
+            self.assertIn("No space left on device", body["error"])
+            self.assertEqual(self.header(response, "retry-after"), "1")
+        self.assertEqual(self.ask()[0].code, 200)
+        since = self.reactor.seconds() * 1000
+        for path in ("/health", "/ready"):
+            response, body = self.request("GET", path)
+            self.assertEqual(response.code, 200)
+            self.assertEqual(
+                body["storage"],
+                {
+                    "state": "failing",
+                    "reason": "[Errno 28] No space left on device",
+                    "since": since,
+                },
+            )
+        self.executor.error = None
+        self.reactor.pump([1] * 5)
+        self.assertEqual(self.request("GET", job["location"])[0].code, 200)
+        self.assertEqual(self.order(**key)[0].code, 202)
+        _, body = self.request("GET", "/ready")
+        self.assertEqual(body["storage"], {"state": "ok", "reason": None, "since": None})
 
     def test_polling(self) -> None:
         """
@@ -339,6 +415,37 @@ class JobsTests(SynchronousTestCase):
         self.assertEqual((response.code, body["title"]), (200, "An idea"))
         self.assertEqual(self.header(response, "idempotency-replayed"), "true")
         self.assertEqual(self.prompts, 1)
+
+    def test_key_with_deadline(self) -> None:
+        """
+        A request that waits for the turn of another one has its own deadline.
+        """
+        self.reply = lambda prompt: None
+        key = {"Idempotency-Key": "k1"}
+        first, second = (
+            self.send("POST", STORY, json={"idea": "An idea"}, headers={**key, **headers})
+            for headers in ({}, {"X-Request-Timeout": "1"})
+        )
+        self.reactor.advance(1)
+        response, body = self.received(second)
+        self.assertEqual((response.code, body["code"]), (504, "timed_out"))
+        [program] = self.reactor.programs
+        program.say(fakekiro.answer_text(program.typed[-1]) or "")
+        response, body = self.received(first)
+        self.assertEqual((response.code, body["title"]), (200, "An idea"))
+        self.assertEqual(self.prompts, 1)
+
+    def test_too_large(self) -> None:
+        """
+        A job is refused if all jobs, or those of its client, would be too large with it.
+        """
+        for flag, whose in [("max-job-bytes", "server"), ("max-job-bytes-per-client", "client")]:
+            self.begin(Authorizer(), **{flag: "1kB"})
+            self.assertEqual(self.order("x" * 500)[0].code, 202)
+            response, body = self.order("x" * 2000)
+            self.assertEqual((response.code, body["code"]), (503, "jobs_too_large"))
+            self.assertIn(f"this {whose}", body["error"])
+            self.assertEqual(self.header(response, "retry-after"), str(body["retryAfter"]))
 
     def test_key_of_a_job(self) -> None:
         """

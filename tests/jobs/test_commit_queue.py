@@ -1,0 +1,284 @@
+"""
+Tests for `kiroworkers.jobs.commit_queue`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.errors import StorageUnavailable
+from kiroworkers.jobs.commit_queue import CommitQueue, Function
+from kiroworkers.jobs.store import StorageStatus
+from tests.jobs.faults import Faults
+from tests.jobs.support import HeldExecutor
+
+
+class QueueTests(SynchronousTestCase):
+    """
+    Tests for `CommitQueue`, whose executor runs when the test says so.
+    """
+
+    def setUp(self) -> None:
+        self.clock, self.faults, self.executor = Clock(), Faults(), HeldExecutor()
+        self.statements: list[str] = []
+        self.database = self.faults.connection(":memory:", isolation_level=None)
+        self.database.execute("CREATE TABLE numbers (number INTEGER UNIQUE)")
+        self.database.set_trace_callback(self.statements.append)
+        self.queue = CommitQueue(
+            self.clock, lambda: 1e9 + self.clock.seconds(), self.executor, self.database
+        )
+
+    def run_all(self) -> None:
+        while self.executor.held is not None:
+            self.executor.run()
+        self.clock.advance(0)
+
+    def advance(self, seconds: int) -> None:
+        for _ in range(seconds * 2):
+            self.clock.advance(0.5)
+            self.run_all()
+
+    def insert(self, number: int, kept: bool = False) -> Deferred[None]:
+        def insert(db: sqlite3.Connection) -> None:
+            db.execute("INSERT INTO numbers VALUES (?)", (number,))
+
+        return self.queue.keep(insert) if kept else self.queue.write(insert)
+
+    def read(self, function: Function[Any]) -> Deferred[Any]:
+        return self.queue.read(function)
+
+    def numbers(self) -> list[int]:
+        """
+        Return what another connection would see: it is called between transactions.
+        """
+        self.assertFalse(self.database.in_transaction)
+        query = "SELECT number FROM numbers ORDER BY rowid"
+        return [number for [number] in sqlite3.Connection.execute(self.database, query)]
+
+    def test_group(self) -> None:
+        """
+        Operations that arrive while others run are committed in one transaction, in their
+        order, and fire only afterwards; other events are handled between their results.
+        """
+        first = self.insert(1)
+        others = [self.insert(number) for number in (2, 3, 4)]
+        self.executor.run()
+        self.successResultOf(first)
+        for other in others:
+            self.assertNoResult(other)
+        self.executor.run()
+        self.successResultOf(others[0])
+        self.assertNoResult(others[1])
+        self.clock.advance(0)
+        for other in others[1:]:
+            self.successResultOf(other)
+        self.assertEqual(self.numbers(), [1, 2, 3, 4])
+        self.assertEqual(self.statements.count("COMMIT"), 2)
+
+    def test_one_fails(self) -> None:
+        """
+        An operation that raises changes nothing, and the others of its transaction are
+        committed.
+        """
+
+        def fail(db: sqlite3.Connection) -> None:
+            db.execute("INSERT INTO numbers VALUES (7)")
+            raise KeyError
+
+        self.insert(0)
+        first, failing, twice, last = (
+            self.insert(1), self.queue.write(fail), self.insert(1), self.insert(2)
+        )  # fmt: skip
+        self.run_all()
+        self.failureResultOf(failing, KeyError)
+        self.failureResultOf(twice, sqlite3.IntegrityError)
+        for succeeding in (first, last):
+            self.successResultOf(succeeding)
+        self.assertEqual(self.numbers(), [0, 1, 2])
+        self.assertEqual(self.queue.status, StorageStatus())
+
+    def test_bug(self) -> None:
+        """
+        A wrong statement is a bug rather than a fault of the storage.
+        """
+        wrong = self.queue.keep(lambda db: db.execute("SELECT nothing FROM nowhere"))
+        self.run_all()
+        self.failureResultOf(wrong, sqlite3.OperationalError)
+        self.assertEqual(self.queue.status, StorageStatus())
+
+    def test_fails(self) -> None:
+        """
+        While the storage fails, what writes is refused with a reason and a time, and what
+        only reads is tried.
+        """
+        for fault, message in [
+            ("full", "database or disk is full"),
+            ("io", "disk I/O error"),
+            ("locked", "database is locked"),
+        ]:
+            self.setUp()
+            self.faults.fault = fault  # type: ignore[assignment]
+            failing = self.insert(1)
+            self.run_all()
+            error = self.failureResultOf(failing, StorageUnavailable).value
+            self.assertEqual((error.reason, error.retry_after), (message, 1))
+            self.assertEqual(self.queue.status, StorageStatus(message, 1e9))
+            attempts = len(self.statements)
+            self.failureResultOf(self.insert(2), StorageUnavailable)
+            self.assertIsNone(self.executor.held)
+            self.assertEqual(len(self.statements), attempts)
+            reading = self.read(lambda db: db.execute("SELECT 1").fetchone())
+            self.run_all()
+            if fault == "io":
+                self.failureResultOf(reading, StorageUnavailable)
+            else:
+                self.assertEqual(self.successResultOf(reading), (1,))
+
+    def test_heals(self) -> None:
+        """
+        Storage that fails is tried again with a growing delay, and used when it works.
+        """
+        self.faults.fault = "full"
+        self.insert(1).addErrback(lambda _: None)
+        self.run_all()
+        tried = []
+        for quarter in range(120):
+            self.clock.advance(0.25)
+            if self.executor.held is not None:
+                tried.append((quarter + 1) / 4)
+                self.run_all()
+        self.assertEqual(tried, [0.5, 1.5, 3.5, 7.5, 12.5, 17.5, 22.5, 27.5])
+        self.faults.fault = None
+        self.advance(5)
+        self.assertEqual(self.queue.status, StorageStatus())
+        inserted = self.insert(2)
+        self.run_all()
+        self.successResultOf(inserted)
+        self.assertEqual(self.numbers(), [2])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_kept(self) -> None:
+        """
+        What is kept is written when the storage works again, in the order in which it was
+        given, also if nobody waits for it any more.
+        """
+        self.faults.fault = "full"
+        kept = [self.insert(number, kept=True) for number in (1, 2)]
+        self.run_all()
+        kept.append(self.insert(3, kept=True))
+        kept[1].cancel()
+        self.failureResultOf(kept[1], CancelledError)
+        self.advance(20)
+        self.assertEqual(self.numbers(), [])
+        for waiting in (kept[0], kept[2]):
+            self.assertNoResult(waiting)
+        self.faults.fault = None
+        self.advance(5)
+        for waiting in (kept[0], kept[2]):
+            self.successResultOf(waiting)
+        self.assertEqual(self.numbers(), [1, 2, 3])
+
+    def test_kept_apart(self) -> None:
+        """
+        What cannot be written because it is large does not keep the rest from being written.
+        """
+
+        def insert_much(db: sqlite3.Connection) -> None:
+            self.faults.check("INSERT")
+
+        self.faults.fault = "full"
+        large, small = self.queue.keep(insert_much), self.insert(1, kept=True)
+        self.run_all()
+        attempts = iter([True, False, False])
+        self.faults.strikes = lambda: next(attempts)
+        self.clock.advance(0.5)
+        self.run_all()
+        self.assertNoResult(large)
+        self.successResultOf(small)
+        self.assertEqual(self.numbers(), [1])
+
+    def test_cancelled(self) -> None:
+        """
+        An operation that is cancelled before it has begun is not run.
+        """
+        self.insert(1)
+        second = self.insert(2)
+        second.cancel()
+        self.failureResultOf(second, CancelledError)
+        self.run_all()
+        self.assertEqual(self.numbers(), [1])
+
+    def test_close(self) -> None:
+        """
+        When the queue is closed, what waits is run and what is kept is tried once more.
+        """
+        self.faults.fault = "full"
+        kept = self.insert(1, kept=True)
+        self.run_all()
+        self.faults.fault = None
+        closed = self.queue.close()
+        self.executor.run()
+        self.assertNoResult(closed)
+        self.successResultOf(kept)
+        self.assertEqual(self.numbers(), [1])
+        self.run_all()
+        self.successResultOf(closed)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.failureResultOf(self.insert(2), StorageUnavailable)
+
+    def test_closed_in_vain(self) -> None:
+        """
+        What cannot be stored before the end fails, and the log says how much it is.
+        """
+        self.faults.fault = "full"
+        kept = [self.insert(number, kept=True) for number in (1, 2)]
+        self.run_all()
+        closed = self.queue.close()
+        self.run_all()
+        self.successResultOf(closed)
+        for lost in kept:
+            self.failureResultOf(lost, StorageUnavailable)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_cannot_shrink(self) -> None:
+        """
+        A file that cannot shrink is left as it is.
+        """
+
+        def fill_and_empty(db: sqlite3.Connection) -> None:
+            db.execute("CREATE TABLE texts (text TEXT)")
+            db.execute("INSERT INTO texts VALUES (?)", ("x" * 10**6,))
+            db.execute("DELETE FROM texts")
+
+        self.queue.write(fill_and_empty)
+        self.executor.run()
+        self.assertIsNone(self.executor.held)
+
+    def test_close_while_failing(self) -> None:
+        """
+        What is kept is tried once more at the end, whatever else fails before.
+        """
+        self.faults.fault = "io"
+        kept = self.insert(1, kept=True)
+        self.run_all()
+        reading = self.read(lambda db: db.execute("SELECT 1").fetchone())
+        closed = self.queue.close()
+        self.executor.run()
+        self.failureResultOf(reading, StorageUnavailable)
+        self.faults.fault = None
+        self.run_all()
+        self.successResultOf(kept)
+        self.successResultOf(closed)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_never_used(self) -> None:
+        """
+        A queue that was never used closes at once: the reactor may not run.
+        """
+        self.successResultOf(self.queue.close())
+        self.assertIsNone(self.executor.held)
