@@ -12,15 +12,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
-#: Addresses whose last 32 bits are an IPv4 address (RFC 6052).
-_NAT64 = IPv6Network("64:ff9b::/96")
+#: Addresses that are not for public use: those that IANA's registries of special-purpose
+#: addresses (RFC 6890) do not call globally reachable, and multicast.  Of IPv6, only what
+#: lies within `_GLOBAL_UNICAST`.  `ipaddress` has such a list too, but a different one in
+#: each version of Python.
+_SPECIAL = [
+    ip_network(network)
+    for network in (
+        "0.0.0.0/8",  # this host on this network
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # shared by the customers of a provider
+        "127.0.0.0/8",  # loopback
+        "169.254.0.0/16",  # link-local
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocols of the IETF; the public ones in it are not for HTTP
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # relays of 6to4
+        "192.168.0.0/16",  # private
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and broadcast
+        "2001::/23",  # protocols of the IETF, such as Teredo and ORCHIDv2
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4, which contains IPv4 addresses
+        "3fff::/20",  # documentation
+    )
+]
 
-#: All addresses that are assigned for public use (RFC 4291, IANA).  Outside it there are
-#: more notations of IPv4 addresses than Python recognizes.
-_PUBLIC = IPv6Network("2000::/3")
+#: All IPv6 addresses that are assigned for public use (RFC 4291).  Outside it there are
+#: many notations of IPv4 addresses.
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+
+#: Addresses whose last 32 bits are an IPv4 address, which a gateway translates (RFC 6052).
+_NAT64 = IPv6Network("64:ff9b::/96")
 
 #: The maximum length of a webhook's URL, in characters.
 _MAX_URL_LENGTH = 2000
@@ -79,12 +108,8 @@ class CallbackHosts:
 
 
 def _is_public(address: IPv4Address | IPv6Address) -> bool:
-    if isinstance(address, IPv6Address):
-        embedded = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64:
-            embedded = IPv4Address(int(address) & 0xFFFFFFFF)
-        if embedded is not None:
-            return _is_public(embedded)
-        if address.teredo is not None or address not in _PUBLIC:
-            return False
-    return address.is_global and not address.is_multicast
+    if address in _NAT64:
+        return _is_public(IPv4Address(int(address) & 0xFFFFFFFF))
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
+        return False
+    return not any(address in network for network in _SPECIAL)

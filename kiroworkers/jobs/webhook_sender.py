@@ -4,24 +4,23 @@ Post webhooks to the hosts that may be called.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from io import BytesIO
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
     IAddress,
     IHostResolution,
-    IProtocolFactory,
     IResolutionReceiver,
     IStreamClientEndpoint,
 )
-from twisted.internet.task import Cooperator
-from twisted.web.client import URI, Agent, FileBodyProducer
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory, IResponse
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import URI
 from zope.interface import implementer
 
 from kiroworkers import __version__
@@ -30,10 +29,32 @@ from kiroworkers.jobs.ssrf import CallbackHosts
 #: Seconds for a whole call: resolving, connecting, sending and the response's headers.
 _TIMEOUT = 10.0
 
+#: The maximum size of the headers of all responses to a call, the interim ones included.
+_MAX_HEADERS = 64 * 1024
+
+#: RFC 9112, section 4.  A lone LF counts as the end of a line, as section 2.2 allows.
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\r\n]*)?\r?\n")
+_END_OF_HEADERS = re.compile(rb"\n\r?\n")
+
+#: The status with which a server changes to another protocol.
+_SWITCHING_PROTOCOLS = 101
+
 
 class TargetRefused(Exception):
     """
     Raised when a webhook's host must not be called.
+    """
+
+
+class HostUnreachable(Exception):
+    """
+    Raised when a webhook's host cannot be connected to, whatever the rest of the URL is.
+    """
+
+
+class InvalidResponse(Exception):
+    """
+    Raised when a host sends something else than a response of HTTP/1.1, or no end of it.
     """
 
 
@@ -67,11 +88,12 @@ class WebhookSender:
 
         Returns:
             A Deferred that fires with the status of the response.  It fails with
-            `TargetRefused` if the host must not be called, and with a timeout after ten
-            seconds.
+            `TargetRefused` if the host must not be called, with `HostUnreachable`, and, if
+            there is no response within ten seconds or an invalid one, with another
+            exception.  Only the resolution of a name may take longer: it cannot be
+            interrupted, and occupies a thread until it ends.
         """
-        posted = Deferred.fromCoroutine(self._post(url, headers, body, tries))
-        return posted.addTimeout(_TIMEOUT, self._reactor)
+        return Deferred.fromCoroutine(self._post(url, headers, body, tries))
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes, tries: int) -> int:
         problem = self._hosts.url_problem(url)
@@ -81,72 +103,136 @@ class WebhookSender:
         host = uri.host.decode("ascii")
         if host.lower() != urlsplit(url).hostname:
             raise TargetRefused("the URL is ambiguous: its host can be read in two ways")
-        addresses = self._hosts.allowed_addresses(host, await self._resolve(host, uri.port))
-        if not addresses:
+        deadline = self._reactor.seconds() + _TIMEOUT
+        addresses = await self._resolve(host, uri.port)
+        left = deadline - self._reactor.seconds()
+        if left <= 0:
+            raise HostUnreachable(f"{host} was not resolved within {_TIMEOUT:g} seconds")
+        allowed = self._hosts.allowed_addresses(host, addresses)
+        if not allowed:
             raise TargetRefused(f"{host} has no address, or has one that is not public")
-        endpoint = _PinnedEndpoint(self._reactor, addresses[tries % len(addresses)])
-        agent = Agent.usingEndpointFactory(self._reactor, endpoint)
-        request_headers = Headers({"User-Agent": [f"kiroworkers/{__version__}"]})
-        for name, value in headers.items():
-            request_headers.addRawHeader(name, value)
-        producer = FileBodyProducer(
-            BytesIO(body), Cooperator(scheduler=lambda step: self._reactor.callLater(0, step))
-        )
-        response: IResponse = await agent.request(
-            b"POST", url.encode("ascii"), request_headers, producer
-        )
-        # The body of the response is of no interest.
-        endpoint.abort()
-        status: int = response.code
-        return status
+        endpoint = self._endpoint(uri, allowed[tries % len(allowed)])
+        connecting = endpoint.connect(Factory.forProtocol(_Exchange))
+        try:
+            exchange: Any = await connecting.addTimeout(left, self._reactor, _on_timeout)
+        except (ConnectError, OSError) as error:
+            raise HostUnreachable(str(error)) from None
+        sent: Deferred[int] = exchange.send(_request(uri, headers, body))
+        left = max(0.0, deadline - self._reactor.seconds())
+        return await sent.addTimeout(left, self._reactor, _on_timeout)
 
     def _resolve(self, host: str, port: int) -> Deferred[Sequence[str]]:
         resolved: Deferred[Sequence[str]] = Deferred()
         self._reactor.nameResolver.resolveHostName(_AddressCollector(resolved), host, port)
         return resolved
 
+    def _endpoint(self, uri: URI, address: str) -> IStreamClientEndpoint:
+        """
+        Return an endpoint that connects to `address`, whatever the host resolves to.
 
-@implementer(IAgentEndpointFactory, IStreamClientEndpoint)
-class _PinnedEndpoint:
-    """
-    Connect to one IP address, whatever the host of the URL resolves to.
-
-    TLS still verifies the certificate against the host of the URL.
-    """
-
-    def __init__(self, reactor: Any, address: str) -> None:
-        self._reactor = reactor
-        self._address = address
-        self._endpoint: Any = None
-        self._protocol: Any = None
-
-    def endpointForURI(self, uri: URI) -> Any:
+        TLS still verifies the certificate against the host.
+        """
         # `HostnameEndpoint` would resolve the name a second time.
-        endpoint_class = TCP6ClientEndpoint if ":" in self._address else TCP4ClientEndpoint
-        self._endpoint = endpoint_class(self._reactor, self._address, uri.port)
+        endpoint_class = TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint
+        endpoint: IStreamClientEndpoint = endpoint_class(self._reactor, address, uri.port)
         if uri.scheme == b"https":
             # Imported here because it is slow, and most servers send no webhooks.
             from twisted.internet.ssl import optionsForClientTLS
 
-            tls = optionsForClientTLS(uri.host.decode("ascii"))
-            self._endpoint = wrapClientTLS(tls, self._endpoint)
-        return self
+            endpoint = wrapClientTLS(optionsForClientTLS(uri.host.decode("ascii")), endpoint)
+        return endpoint
 
-    def connect(self, protocolFactory: IProtocolFactory) -> Any:
-        connecting = self._endpoint.connect(protocolFactory)
-        return connecting.addCallback(self._on_connected)
 
-    def abort(self) -> None:
+def _request(uri: URI, headers: Mapping[str, str], body: bytes) -> bytes:
+    """
+    Return a POST request.
+    """
+    target: bytes = uri.originForm
+    all_headers = {
+        # RFC 9112, section 3.2: the authority of the URL, which has no user information.
+        "Host": uri.netloc.decode("ascii"),
+        "User-Agent": f"kiroworkers/{__version__}",
+        **headers,
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+    }
+    lines = [f"{name}: {value}" for name, value in all_headers.items()]
+    head = "\r\n".join((*lines, "", "")).encode("ascii")
+    slash = b"" if target.startswith(b"/") else b"/"
+    return b"POST " + slash + target + b" HTTP/1.1\r\n" + head + body
+
+
+def _on_timeout(result: object, timeout: float) -> NoReturn:
+    raise TimeoutError(f"there was no response within {_TIMEOUT:g} seconds")
+
+
+class _Exchange(Protocol):
+    """
+    Send one request, and read the status of its response and nothing else.
+
+    Twisted's own HTTP client has no limit on what it keeps of a response's headers.
+    """
+
+    def __init__(self) -> None:
+        self._headers = bytearray()
+        self._received = 0
+        self._status: Deferred[int] = Deferred(lambda _: self._abort())
+
+    def send(self, request: bytes) -> Deferred[int]:
         """
-        Abort the connection.
+        Send `request`, and abort the connection after the response's headers.
 
-        With `loseConnection`, TLS would wait until the other side closes as well.
+        Returns:
+            A Deferred that fires with the status of the response.  It fails with
+            `InvalidResponse`, and with the reason if the connection is lost before.
         """
-        self._protocol.transport.abortConnection()
+        assert self.transport is not None, "it is connected"
+        self.transport.write(request)
+        return self._status
 
-    def _on_connected(self, protocol: Any) -> Any:
-        self._protocol = protocol
-        return protocol
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Read headers until those of the final response have ended.
+        """
+        if self._status.called:
+            return
+        # The end of the headers may have begun in earlier data.
+        start = max(0, len(self._headers) - len(b"\n\r"))
+        self._headers += data
+        self._received += len(data)
+        while (end := _END_OF_HEADERS.search(self._headers, start)) is not None:
+            line = _STATUS_LINE.match(self._headers)
+            if line is None:
+                self._end(InvalidResponse("the response is not HTTP"))
+                return
+            status = int(line[1])
+            if status == _SWITCHING_PROTOCOLS or status >= 200:
+                self._end(status)
+                return
+            del self._headers[: end.end()]
+            start = 0
+        if self._received > _MAX_HEADERS:
+            self._end(InvalidResponse(f"the headers are larger than {_MAX_HEADERS} bytes"))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Fail unless the status is known.
+        """
+        if not self._status.called:
+            self._status.errback(reason)
+
+    def _end(self, result: int | Exception) -> None:
+        self._headers.clear()
+        if isinstance(result, int):
+            self._status.callback(result)
+        else:
+            self._status.errback(result)
+        self._abort()
+
+    def _abort(self) -> None:
+        # With `loseConnection`, TLS would wait until the other side closes as well.
+        transport: Any = self.transport
+        transport.abortConnection()
 
 
 @implementer(IResolutionReceiver)

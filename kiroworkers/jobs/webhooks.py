@@ -11,26 +11,39 @@ from hashlib import sha256
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredSemaphore, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from kiroworkers.clocks import WallClock
+from kiroworkers.errors import StorageUnavailable
 from kiroworkers.jobs.job import Job
 from kiroworkers.jobs.store import JobStore
+from kiroworkers.jobs.webhook_queue import Call, Outcome, WebhookQueue, host_and_path
+from kiroworkers.jobs.webhook_sender import HostUnreachable
 
 #: The number of attempts, and the seconds between the first two.  The delay doubles with
 #: each attempt, which makes a quarter of an hour in all.
 _MAX_TRIES, _FIRST_DELAY = 10, 2.0
 
+#: The longest delay, in seconds.  An attempt that is due later was stored by a server whose
+#: clock was wrong.
+_MAX_DELAY = _FIRST_DELAY * 2 ** (_MAX_TRIES - 2)
+
 #: The maximum number of calls in progress at a time.
 _MAX_CONCURRENT = 8
+
+#: The number of stored calls that are scheduled at a time, so that other events are handled
+#: in between.
+_BATCH_SIZE = 200
 
 #: The status with which a receiver says that it wants no more calls for a job.
 _GONE = 410
 
 #: Posts a body with headers to a URL, given the number of earlier attempts; fires with the
-#: status of the response.
+#: status of the response, or with `HostUnreachable` or another failure.
 Post = Callable[[str, Mapping[str, str], bytes, int], Deferred[int]]
 
 
@@ -39,9 +52,11 @@ class Webhooks(Service):
     Report the end of each job in the store to its webhook, at least once.
 
     A call that gets no 2xx response is repeated with a growing delay, up to ten times.
+    `WebhookQueue` decides which of the calls that are due is made next.
 
     Args:
-        clock: Tells the time and schedules calls.
+        clock: Schedules calls.
+        wall_clock: Returns the time in seconds since the epoch.
         store: Holds the jobs.  It must be open when the service starts.
         post: Sends a call.
         job_json: Returns a job as its client reads it.
@@ -53,27 +68,31 @@ class Webhooks(Service):
     def __init__(
         self,
         clock: IReactorTime,
+        wall_clock: WallClock,
         store: JobStore,
         post: Post,
         job_json: Callable[[Job], Mapping[str, Any]],
         secret: bytes,
     ) -> None:
         self._clock = clock
+        self._wall_clock = wall_clock
         self._store = store
         self._post = post
         self._job_json = job_json
         self._secret = secret
-        self._semaphore = DeferredSemaphore(_MAX_CONCURRENT)
+        self._queue = WebhookQueue(_MAX_CONCURRENT)
+        # The jobs whose webhook has been scheduled and not been called yet.
+        self._scheduled: set[str] = set()
         self._timers: dict[str, IDelayedCall] = {}
-        self._calls: set[Deferred[None]] = set()
+        self._retry_timer: IDelayedCall | None = None
+        self._tasks: set[Deferred[None]] = set()
 
     def startService(self) -> None:
         """
         Schedule the calls that an earlier server left.
         """
         super().startService()
-        for job in self._store.pending_webhooks():
-            self.schedule(job)
+        self._run(self._schedule_stored(), "internal error while scheduling callbacks")
 
     def stopService(self) -> None:
         """
@@ -83,71 +102,132 @@ class Webhooks(Service):
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        for call in list(self._calls):
-            call.cancel()
+        self._cancel_retry()
+        for task in list(self._tasks):
+            task.cancel()
 
     def schedule(self, job: Job) -> None:
         """
         Schedule the next call of the job's webhook, if one is due.
         """
-        if self.running and job.callback is not None and job.callback.due is not None:
-            delay = max(0.0, job.callback.due - self._clock.seconds())
-            self._timers[job.id] = self._clock.callLater(delay, self._call, job.id)
+        webhook = job.callback
+        if webhook is None or webhook.due is None or job.id in self._scheduled:
+            return
+        delay = min(max(0.0, webhook.due - self._wall_clock()), _MAX_DELAY)
+        host, path = host_and_path(webhook.url)
+        self._schedule(Call(job.id, job.client, host, path, webhook.tries), delay)
 
-    def _call(self, id: str) -> None:
-        del self._timers[id]
-        call: Deferred[None] = self._semaphore.run(self._deliver, id)
-        self._calls.add(call)
+    def _schedule(self, call: Call, delay: float) -> None:
+        if self.running:
+            self._scheduled.add(call.id)
+            self._timers[call.id] = self._clock.callLater(delay, self._on_due, call)
+
+    async def _schedule_stored(self) -> None:
+        for number, job in enumerate(await self._store.pending_webhooks(), 1):
+            self.schedule(job)
+            if number % _BATCH_SIZE == 0:
+                await deferLater(self._clock, 0)
+
+    def _on_due(self, call: Call) -> None:
+        del self._timers[call.id]
+        self._queue.add(call)
+        self._start_calls()
+
+    def _start_calls(self) -> None:
+        """
+        Start as many calls as possible, and set the timer for those that are backed off.
+        """
+        self._cancel_retry()
+        now = self._clock.seconds()
+        while self.running and (call := self._queue.next(now)) is not None:
+            self._run(self._call(call), f"job {call.id}: internal error while calling back")
+        at = self._queue.retry_at()
+        if self.running and at is not None and self._retry_timer is None:
+            self._retry_timer = self._clock.callLater(max(0.0, at - now), self._on_retry)
+
+    def _on_retry(self) -> None:
+        self._retry_timer = None
+        self._start_calls()
+
+    def _cancel_retry(self) -> None:
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+            self._retry_timer = None
+
+    def _run(self, coroutine: Any, problem: str) -> None:
+        """
+        Run `coroutine` until the service stops, and log `problem` if it fails.
+        """
+        task: Deferred[None] = Deferred.fromCoroutine(coroutine)
+        self._tasks.add(task)
 
         def on_done(result: object) -> None:
-            self._calls.discard(call)
+            self._tasks.discard(task)
             if isinstance(result, Failure) and self.running:
-                self._log.failure("job {id}: internal error while calling back", result, id=id)
+                self._log.failure("{problem}", result, problem=problem)
 
-        call.addBoth(on_done)
+        task.addBoth(on_done)
 
-    def _deliver(self, id: str) -> Deferred[None]:
-        job = self._store.get(id)
-        if job is None or job.callback is None:
-            return maybeDeferred(lambda: None)
+    async def _call(self, call: Call) -> None:
+        """
+        Make `call`, and record the result for all calls that share it.
+        """
+        result: int | str | None = None
+        outcome = Outcome.NOT_MADE
+        try:
+            job = await self._store.get(call.id)
+            if job is not None and job.callback is not None:
+                try:
+                    result = await self._send(job, job.callback.url, call.tries)
+                    outcome = Outcome.ANSWERED
+                except Exception as error:
+                    result = str(error) or type(error).__name__
+                    reached = not isinstance(error, HostUnreachable)
+                    outcome = Outcome.SILENT if reached else Outcome.UNREACHABLE
+        except StorageUnavailable as error:
+            again = Call(call.id, call.client, call.host, call.path, call.tries)
+            self._schedule(again, error.retry_after)
+            return
+        finally:
+            failed = self._queue.end(call, outcome, self._clock.seconds())
+            self._start_calls()
+        if result is None:
+            self._scheduled.discard(call.id)
+            return
+        for ended in (call, *failed):
+            await self._record(ended, result)
+
+    def _send(self, job: Job, url: str, tries: int) -> Deferred[int]:
         body = json.dumps(self._job_json(job), separators=(",", ":")).encode()
         headers = {
             "Content-Type": "application/json",
             "X-Kiroworkers-Signature": signature(self._secret, body),
         }
-        tries = job.callback.tries
-        posted = maybeDeferred(self._post, job.callback.url, headers, body, tries)
-        return posted.addCallbacks(
-            lambda status: self._handle_result(id, tries, status),
-            lambda failure: self._handle_result(
-                id, tries, failure.getErrorMessage() or str(failure.type)
-            ),
-        )
+        return maybeDeferred(self._post, url, headers, body, tries)
 
-    def _handle_result(self, id: str, tries: int, result: int | str) -> None:
+    async def _record(self, call: Call, result: int | str) -> None:
         """
         Record the result of a call, and schedule another one if it failed.
 
         Args:
-            id: The job's id.
-            tries: The number of earlier attempts.
+            call: The call.
             result: The status of the response, or why there is none.
         """
         if not self.running:
             return
         due = None
         if not (isinstance(result, int) and 200 <= result < 300):
-            give_up = result == _GONE or tries + 1 >= _MAX_TRIES
+            give_up = result == _GONE or call.tries + 1 >= _MAX_TRIES
             if not give_up:
-                due = self._clock.seconds() + _FIRST_DELAY * 2**tries
+                due = self._wall_clock() + _FIRST_DELAY * 2**call.tries
             self._log.warn(
                 "job {id}: callback failed ({result}){consequence}",
-                id=id,
+                id=call.id,
                 result=result,
                 consequence=", giving up" if give_up else "",
             )
-        self._store.record_webhook_attempt(id, due)
-        job = self._store.get(id)
+        job = await self._store.record_webhook_attempt(call.id, due)
+        self._scheduled.discard(call.id)
         if job is not None:
             self.schedule(job)
 

@@ -1,27 +1,65 @@
 """
-Tests for `kiroworkers.jobs.webhooks` and `webhook_sender`, on a clock.
+Tests for `kiroworkers.jobs.webhooks`, on a clock.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-from twisted.internet._resolver import HostResolution
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHostnameResolver, IHostResolution, IResolutionReceiver
-from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock, StringTransport
+from attrs import frozen
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
+from kiroworkers.errors import StorageUnavailable
 from kiroworkers.jobs.job import Job, Webhook
-from kiroworkers.jobs.ssrf import CallbackHosts
-from kiroworkers.jobs.store import JobStore
-from kiroworkers.jobs.webhook_sender import TargetRefused, WebhookSender
+from kiroworkers.jobs.sqlite_store import SqliteStore
+from kiroworkers.jobs.store import JobLimits
+from kiroworkers.jobs.webhook_sender import HostUnreachable, TargetRefused
 from kiroworkers.jobs.webhooks import Webhooks, signature
 from tests.jobs.support import new_job
+
+T = TypeVar("T")
+
+#: The time of day when a test begins.
+NOON = 1_800_000_000.0
+
+LIMITS = JobLimits(unfinished=1000, total_bytes=10**9, client_bytes=10**9)
+
+
+class NextTurn:
+    """
+    Run what waits for the disk in a later turn of the reactor; this is an `Executor`.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def call(self, function: Callable[[], T]) -> Deferred[T]:
+        return deferLater(self._clock, 0, function)
+
+    def stop(self) -> None:
+        pass
+
+
+@frozen
+class Posted:
+    """
+    Hold a call that was made, and the Deferred of its response.
+    """
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    tries: int
+    status: Deferred[int]
+
+    @property
+    def job(self) -> str:
+        id: str = json.loads(self.body)["id"]
+        return id
 
 
 class WebhooksTests(SynchronousTestCase):
@@ -31,42 +69,81 @@ class WebhooksTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.store = JobStore()
+        self.step = 0.0
+        self.store = SqliteStore(self.clock, self.now, NextTurn(self.clock))
         self.store.open(None)
         self.addCleanup(self.store.close)
-        self.calls: list[tuple[str, Mapping[str, str], bytes, Deferred[int]]] = []
+        self.posted: list[Posted] = []
         self.callbacks = self.started()
+
+    def now(self) -> float:
+        return NOON + self.clock.seconds() + self.step
 
     def started(self) -> Webhooks:
         def post(url: str, headers: Mapping[str, str], body: bytes, tries: int) -> Deferred[int]:
-            self.calls.append((url, headers, body, Deferred()))
-            return self.calls[-1][-1]
+            self.posted.append(Posted(url, headers, body, tries, Deferred()))
+            return self.posted[-1].status
 
         callbacks = Webhooks(
-            self.clock, self.store, post, lambda job: {"id": job.id, "state": job.state}, b"secret"
+            self.clock,
+            self.now,
+            self.store,
+            post,
+            lambda job: {"id": job.id, "state": job.state},
+            b"secret",
         )
         callbacks.startService()
         return callbacks
 
-    def end(self, id: str) -> Job:
-        self.store.add(new_job(id, callback=Webhook("http://x.example/")))
-        self.store.mark_ended(id, "cancelled", None, self.clock.seconds())
-        job = self.store.get(id)
-        assert job is not None
-        self.callbacks.schedule(job)
+    def store_ended(self, id: str, host: str = "x.example", client: str = "ann") -> Job:
+        """
+        Store a job that has ended, and return it.
+        """
+        job = new_job(id, client=client, callback=Webhook(f"http://{host}/"))
+        self.stored(self.store.add(job, LIMITS))
+        ended = self.stored(self.store.cancel(id, self.now()))
+        assert ended is not None
+        return ended
+
+    def end(self, id: str, host: str = "x.example", client: str = "ann") -> None:
+        """
+        End a job whose webhook is on `host`.
+        """
+        self.callbacks.schedule(self.store_ended(id, host, client))
         self.clock.advance(0)
-        return job
+
+    def pending(self) -> list[str]:
+        return [job.id for job in self.stored(self.store.pending_webhooks())]
+
+    def stored(self, operation: Deferred[T]) -> T:
+        """
+        Wait for the disk, and return the result of an operation of the store.
+        """
+        self.clock.advance(0)
+        return self.successResultOf(operation)
+
+    def respond(self, number: int, status: int | Exception) -> None:
+        """
+        Respond to the call that was made as the `number`th.
+        """
+        if isinstance(status, int):
+            self.posted[number].status.callback(status)
+        else:
+            self.posted[number].status.errback(status)
+        self.clock.advance(0)
 
     def test_delivered(self) -> None:
         """
         The job is posted with a signature, and once only if the call succeeds.
         """
         self.end("a")
-        [(url, headers, body, status)] = self.calls
-        self.assertEqual((url, json.loads(body)["state"]), ("http://x.example/", "cancelled"))
-        self.assertEqual(headers["X-Kiroworkers-Signature"], signature(b"secret", body))
-        status.callback(204)
-        self.assertEqual(self.store.pending_webhooks(), [])
+        [call] = self.posted
+        self.assertEqual(
+            (call.url, json.loads(call.body)["state"]), ("http://x.example/", "cancelled")
+        )
+        self.assertEqual(call.headers["X-Kiroworkers-Signature"], signature(b"secret", call.body))
+        self.respond(0, 204)
+        self.assertEqual(self.pending(), [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_retried(self) -> None:
@@ -77,26 +154,22 @@ class WebhooksTests(SynchronousTestCase):
         self.end("a")
         delay = 2.0
         for number in range(10):
-            self.assertEqual(len(self.calls), number + 1)
-            status = self.calls[-1][-1]
-            if number % 3:
-                status.callback((500, 302)[number % 2])
-            else:
-                status.errback(OSError("refused"))
+            self.assertEqual([call.tries for call in self.posted], [*range(number + 1)])
+            self.respond(-1, (OSError("refused"), 500, 302)[number % 3])
             self.clock.advance(delay - 0.1)
-            self.assertEqual(len(self.calls), number + 1)
+            self.assertEqual(len(self.posted), number + 1)
             self.clock.advance(0.1)
             delay *= 2
-        self.assertEqual(len(self.calls), 10)
-        self.assertEqual(self.store.pending_webhooks(), [])
+        self.assertEqual(len(self.posted), 10)
+        self.assertEqual(self.pending(), [])
 
     def test_gone(self) -> None:
         """
         A receiver that answers 410 is not called again.
         """
         self.end("a")
-        self.calls[0][-1].callback(410)
-        self.assertEqual(self.store.pending_webhooks(), [])
+        self.respond(0, 410)
+        self.assertEqual(self.pending(), [])
 
     def test_next_server(self) -> None:
         """
@@ -105,121 +178,164 @@ class WebhooksTests(SynchronousTestCase):
         """
         self.end("under way")
         self.end("due later")
-        self.calls[1][-1].callback(500)
+        self.respond(1, 500)
         self.callbacks.stopService()
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.callbacks = self.started()
         self.clock.advance(0)
-        self.assertEqual(
-            [json.loads(body)["id"] for _, _, body, _ in self.calls[2:]], ["under way"]
-        )
+        self.assertEqual([call.job for call in self.posted[2:]], ["under way"])
         self.clock.advance(2)
-        self.assertEqual(json.loads(self.calls[3][2])["id"], "due later")
+        self.assertEqual(self.posted[3].job, "due later")
 
-    def test_bounded(self) -> None:
+    def test_many_stored(self) -> None:
         """
-        The number of calls at a time is limited.
+        All calls that an earlier server left are made, those that end meanwhile once.
         """
-        for number in range(10):
-            self.end(str(number))
-        self.assertEqual(len(self.calls), 8)
-        self.calls[0][-1].callback(200)
-        self.assertEqual(len(self.calls), 9)
+        self.callbacks.stopService()
+        jobs = [self.store_ended(str(number)) for number in range(450)]
+        self.callbacks = self.started()
+        for job in jobs[::7]:
+            self.callbacks.schedule(job)
+        self.clock.advance(0)
+        for number in range(450):
+            self.respond(number, 200)
+        self.assertEqual(sorted(int(call.job) for call in self.posted), [*range(450)])
+        self.assertEqual(self.pending(), [])
+
+    def test_clock_was_ahead(self) -> None:
+        """
+        A call that is due in a distant future, because the clock was wrong when it was
+        stored, is made after the longest delay.
+        """
+        self.step = 3600.0 * 24 * 365
+        self.end("a")
+        self.respond(0, 500)
+        self.callbacks.stopService()
+        self.step = 0.0
+        self.callbacks = self.started()
+        self.clock.advance(0)
+        self.clock.advance(511.9)
+        self.assertEqual(len(self.posted), 1)
+        self.clock.advance(0.1)
+        self.assertEqual(len(self.posted), 2)
+
+    def test_clock_is_set(self) -> None:
+        """
+        A clock that is set while a call waits does not change when it is made.
+        """
+        for step in (3600.0, -3600.0):
+            self.end(f"a{step}")
+            self.respond(-1, 500)
+            self.step += step
+            made = len(self.posted)
+            self.clock.advance(1.9)
+            self.assertEqual(len(self.posted), made)
+            self.clock.advance(0.1)
+            self.assertEqual(len(self.posted), made + 1)
+            self.respond(-1, 200)
+
+    def test_share(self) -> None:
+        """
+        A client has half of the senders at most, so another client's call is made at once.
+        """
+        for number in range(200):
+            self.end(str(number), f"host{number}.example")
+        self.assertEqual(len(self.posted), 4)
+        self.end("b", client="bob")
+        self.assertEqual([call.job for call in self.posted[4:]], ["b"])
+        self.respond(0, 200)
+        self.assertEqual([call.job for call in self.posted[5:]], ["4"])
+
+    def test_tarpit(self) -> None:
+        """
+        A host that never answers is called by one call at a time, while other hosts are
+        called at once; each of its jobs fails ten times.
+        """
+        for number in range(60):
+            self.end(str(number), "tarpit.example")
+        seconds, healthy = 0, 0
+        while self.pending():
+            seconds += 1
+            self.clock.advance(1)
+            under_way = [n for n, call in enumerate(self.posted) if not call.status.called]
+            if seconds > 10:
+                self.assertLessEqual(len(under_way), 1)
+            for number in under_way:
+                # The sender gives up after ten seconds.
+                if seconds % 10 == 0:
+                    self.respond(number, TimeoutError("no response"))
+            if seconds % 100 == 5:
+                healthy += 1
+                self.end(f"healthy{healthy}", "healthy.example", client="bob")
+                self.assertEqual(self.posted[-1].url, "http://healthy.example/")
+                self.respond(-1, 200)
+        calls = [call for call in self.posted if "tarpit" in call.url]
+        # Ten attempts for the first four jobs, and one for the others together.
+        self.assertLess(len(calls), 60)
+        self.assertLess(seconds, 2000)
+
+    def test_unreachable(self) -> None:
+        """
+        A host that cannot be reached is tried once for all paths and clients; a host that
+        one client is refused is called for another.
+        """
+        self.end("a", "down.example/1")
+        self.respond(0, HostUnreachable("refused"))
+        self.end("b", "down.example/2", client="bob")
+        self.assertEqual(len(self.posted), 1)
+        self.end("c", "up.example/1")
+        self.respond(1, TargetRefused("the URL is ambiguous"))
+        self.end("d", "up.example/2", client="bob")
+        self.assertEqual([call.job for call in self.posted], ["a", "c", "d"])
+
+    def test_recovers(self) -> None:
+        """
+        When a host answers again, the jobs that waited for it are reported at once.
+        """
+        for number in range(3):
+            self.end(str(number), "tarpit.example")
+        for number in range(3):
+            self.respond(number, TimeoutError("no response"))
+        for number in range(3, 6):
+            self.end(str(number), "tarpit.example")
+        self.assertEqual(len(self.posted), 3)
+        self.clock.advance(2)
+        self.assertEqual(len(self.posted), 4)
+        self.respond(3, 200)
+        # The first three are due again at the same time.
+        for number in range(4, 9):
+            self.respond(number, 200)
+        self.assertEqual(self.pending(), [])
+
+    def test_storage_fails(self) -> None:
+        """
+        If a job cannot be read, it is reported when the storage works again.
+        """
+        get = self.store.get
+        failure = StorageUnavailable("disk I/O error", 3)
+        self.patch(self.store, "get", lambda id: fail(failure))
+        self.end("a")
+        self.assertEqual(self.posted, [])
+        self.patch(self.store, "get", get)
+        self.clock.advance(3)
+        self.assertEqual([call.job for call in self.posted], ["a"])
 
     def test_forgotten(self) -> None:
         """
         The webhook of a job that was deleted is not called again.
         """
         self.end("a")
-        self.store.delete("a")
-        self.calls[0][-1].callback(500)
+        self.stored(self.store.delete("a"))
+        self.respond(0, 500)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-
-@implementer(IHostnameResolver)
-class StaticResolver:
-    """
-    Resolve every name to the same addresses or, if there are none, never.
-    """
-
-    def __init__(self, *addresses: str) -> None:
-        self.addresses = addresses
-
-    def resolveHostName(
-        self,
-        resolutionReceiver: IResolutionReceiver,
-        hostName: str,
-        portNumber: int = 0,
-        addressTypes: object = None,
-        transportSemantics: str = "TCP",
-    ) -> IHostResolution:
-        resolution = HostResolution(hostName)
-        resolutionReceiver.resolutionBegan(resolution)
-        for address in self.addresses:
-            kind = IPv6Address if ":" in address else IPv4Address
-            resolutionReceiver.addressResolved(kind("TCP", address, portNumber))
-        if self.addresses:
-            resolutionReceiver.resolutionComplete()
-        return resolution
-
-
-class WebhookSenderTests(SynchronousTestCase):
-    """
-    Tests for `WebhookSender`.
-    """
-
-    def setUp(self) -> None:
-        self.reactor = MemoryReactorClock()
-
-    def post(self, *addresses: str, listed: tuple[str, ...] = (), tries: int = 0) -> Deferred[int]:
-        self.reactor.installNameResolver(StaticResolver(*addresses))
-        poster = WebhookSender(self.reactor, CallbackHosts(listed))
-        return poster.post("http://x.example:81/a", {"X-A": "b"}, b"{}", tries)
-
-    def test_checked_address(self) -> None:
+    def test_deleted_before(self) -> None:
         """
-        The connection goes to an address that was checked; the next attempt uses the next
-        address.
+        The webhook of a job that is deleted before its first call is not called.
         """
-        self.post("93.184.215.14", "93.184.215.15")
-        self.post("93.184.215.14", "93.184.215.15", tries=1)
-        called = [(host, port) for host, port, *_ in self.reactor.tcpClients]
-        self.assertEqual(called, [("93.184.215.14", 81), ("93.184.215.15", 81)])
-
-    def test_private(self) -> None:
-        """
-        A name with a private address is not connected to, unless it is listed.
-        """
-        for addresses in [("127.0.0.1",), ("93.184.215.14", "::1"), ("::ffff:10.0.0.1",)]:
-            self.failureResultOf(self.post(*addresses), TargetRefused)
-        self.failureResultOf(self.post("10.0.0.1", listed=("y.example",)), TargetRefused)
-        self.assertEqual(self.reactor.tcpClients, [])
-        self.post("10.0.0.1", listed=("x.example",))
-        self.assertEqual([host for host, *_ in self.reactor.tcpClients], ["10.0.0.1"])
-
-    def test_hangs_up(self) -> None:
-        """
-        The connection is closed after the response's headers, however much is to follow.
-        """
-        for end in (b"Content-Length: 0\r\n\r\n", b"Content-Length: 1000\r\n\r\nand so on"):
-            posted = self.post("93.184.215.14")
-            *_, factory, _, _ = self.reactor.tcpClients[-1]
-            called = factory.buildProtocol(None)
-            assert called is not None
-            transport = StringTransport()
-            called.makeConnection(transport)
-            self.reactor.pump([0, 0, 0])
-            called.dataReceived(b"HTTP/1.1 200 OK\r\n" + end)
-            self.assertEqual(self.successResultOf(posted), 200)
-            self.assertTrue(transport.disconnected)
-
-    def test_timeout(self) -> None:
-        """
-        A call fails if the name resolution or the response takes too long.
-        """
-        for addresses in [(), ("93.184.215.14",)]:
-            posted = self.post(*addresses)
-            self.reactor.advance(9.9)
-            self.assertNoResult(posted)
-            self.reactor.advance(0.1)
-            self.failureResultOf(posted)
+        job = self.store_ended("a")
+        self.stored(self.store.delete("a"))
+        self.callbacks.schedule(job)
+        self.clock.advance(0)
+        self.assertEqual(self.posted, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
