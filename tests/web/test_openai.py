@@ -5,16 +5,16 @@ Tests for `kiroworkers.web.openai`, in memory.
 from __future__ import annotations
 
 import json
-from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from twisted.web.test.requesthelper import DummyRequest
 
 from kiroworkers.pool.progress import PartialText, Retrying, Started
 from kiroworkers.web.openai.completion import Completion
 from kiroworkers.web.openai.errors import openai_error
 from kiroworkers.web.openai.stream import ChunkStream
+from tests.web.streams import streamed_request
 
 
 class ChunkStreamTests(SynchronousTestCase):
@@ -24,7 +24,7 @@ class ChunkStreamTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.request: Any = DummyRequest([b"v1"])
+        self.request = streamed_request()
 
     def stream(self, incremental: bool = True) -> ChunkStream:
         completion = Completion("chatcmpl-1", 1, "kiro")
@@ -32,12 +32,18 @@ class ChunkStreamTests(SynchronousTestCase):
         self.addCleanup(stream.close)
         return stream
 
+    def finish(self, stream: ChunkStream, content: str) -> bool:
+        """
+        Finish the stream of a client that reads; return whether that was possible.
+        """
+        return self.successResultOf(Deferred.fromCoroutine(stream.finish(content, None)))
+
     def sent(self) -> list[str]:
         """
         Return the texts and the finish reason that were sent, and other events as they are.
         """
         sent: list[str] = []
-        for event in b"".join(self.request.written).decode().split("\n\n")[:-1]:
+        for event in self.request.sent().decode().split("\n\n")[:-1]:
             try:
                 [choice] = json.loads(event.removeprefix("data: "))["choices"]
                 sent.append(choice["delta"].get("content", choice["finish_reason"]))
@@ -54,7 +60,7 @@ class ChunkStreamTests(SynchronousTestCase):
         self.assertFalse(stream.started)
         stream.on_progress(PartialText('{"reply": "One'))
         self.assertEqual(self.sent(), ["", "One"])
-        self.assertTrue(stream.finish("One two", None))
+        self.assertTrue(self.finish(stream, "One two"))
         self.assertEqual(self.sent(), ["", "One", " two", "stop", "data: [DONE]"])
 
     def test_whole(self) -> None:
@@ -64,7 +70,7 @@ class ChunkStreamTests(SynchronousTestCase):
         stream = self.stream(incremental=False)
         stream.on_progress(PartialText('{"reply": "One"}'))
         self.assertFalse(stream.started)
-        self.assertTrue(stream.finish("", None))
+        self.assertTrue(self.finish(stream, ""))
         self.assertEqual(self.sent(), ["", "stop", "data: [DONE]"])
 
     def test_hidden_retry(self) -> None:
@@ -75,7 +81,7 @@ class ChunkStreamTests(SynchronousTestCase):
         stream.on_progress(PartialText('{"reply": "'))
         stream.on_progress(Retrying("the session ended", "new_conversation"))
         stream.on_progress(PartialText('{"reply": "One"}'))
-        self.assertTrue(stream.finish("One", None))
+        self.assertTrue(self.finish(stream, "One"))
         self.assertEqual(self.sent(), ["", "One", "stop", "data: [DONE]"])
 
     def test_visible_retry(self) -> None:
@@ -86,7 +92,7 @@ class ChunkStreamTests(SynchronousTestCase):
         stream.on_progress(PartialText('{"reply": "One t'))
         stream.on_progress(Retrying("the session ended", "new_conversation"))
         stream.on_progress(PartialText('{"reply": "One two"}'))
-        self.assertTrue(stream.finish("One two", None))
+        self.assertTrue(self.finish(stream, "One two"))
         self.assertEqual(self.sent(), ["", "One t", "wo", "stop", "data: [DONE]"])
 
     def test_retracted(self) -> None:
@@ -96,8 +102,37 @@ class ChunkStreamTests(SynchronousTestCase):
         stream = self.stream()
         stream.on_progress(PartialText('{"reply": "One'))
         stream.on_progress(Retrying("the session ended", "new_conversation"))
-        self.assertFalse(stream.finish("Two", None))
+        self.assertFalse(self.finish(stream, "Two"))
         self.assertEqual(self.sent(), ["", "One"])
+
+    def test_slow_client(self) -> None:
+        """
+        Text that a client leaves unread becomes one chunk, and it gets all of the reply.
+        """
+        stream = self.stream()
+        stream.on_progress(PartialText('{"reply": "O'))
+        self.request.producer.pauseProducing()
+        for piece in "ne two":
+            stream.on_progress(PartialText(piece))
+        finished = Deferred.fromCoroutine(stream.finish("One two three", None))
+        self.assertNoResult(finished)
+        self.request.producer.resumeProducing()
+        self.assertTrue(self.successResultOf(finished))
+        self.assertEqual(self.sent(), ["", "O", "ne two three", "stop", "data: [DONE]"])
+
+    def test_dropped(self) -> None:
+        """
+        A client that does not read its reply is dropped.
+        """
+        stream = self.stream()
+        stream.on_progress(PartialText('{"reply": "'))
+        stream.on_progress(PartialText("x"))
+        self.request.producer.pauseProducing()
+        for _ in range(1100):
+            stream.on_progress(PartialText("x" * 1000))
+        self.assertFalse(self.request.transport.disconnected)
+        self.clock.pump([1] * 3)
+        self.assertTrue(self.request.transport.disconnected)
 
     def test_keep_alive(self) -> None:
         """

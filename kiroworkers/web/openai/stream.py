@@ -8,6 +8,7 @@ gets its own HTTP status.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import StringIO
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -15,8 +16,9 @@ from twisted.web.iweb import IRequest
 
 from kiroworkers.chat import ReplyReader
 from kiroworkers.pool.progress import PartialText, Progress, Retrying
-from kiroworkers.web.events import EventWriter
+from kiroworkers.web.events import EventWriter, event, json_event
 from kiroworkers.web.openai.completion import Completion
+from kiroworkers.web.recorded_request import record_of
 
 
 class ChunkStream:
@@ -37,10 +39,13 @@ class ChunkStream:
     def __init__(
         self, clock: IReactorTime, request: IRequest, completion: Completion, incremental: bool
     ) -> None:
-        self._writer = EventWriter(clock, request)
+        self._writer = EventWriter(
+            clock, request, lambda text: json_event(completion.chunk({"content": text}))
+        )
+        self._record = record_of(request)
         self._completion = completion
         self._reader = ReplyReader() if incremental else None
-        self._sent = ""
+        self._sent = StringIO()
 
     @property
     def started(self) -> bool:
@@ -57,11 +62,13 @@ class ChunkStream:
             case PartialText(text) if self._reader is not None:
                 self._send_text(self._reader.feed(text))
             case Retrying() if self._reader is not None:
-                self._reader = None if self._sent else ReplyReader()
+                self._reader = None if self._sent.tell() else ReplyReader()
 
-    def finish(self, content: str, usage: Mapping[str, Any] | None) -> bool:
+    async def finish(self, content: str, usage: Mapping[str, Any] | None) -> bool:
         """
         Send the rest of the reply and the end of the stream.
+
+        This returns when everything is on its way to the client.
 
         Args:
             content: The whole reply.
@@ -71,21 +78,25 @@ class ChunkStream:
             False, with nothing sent, if the text sent so far is not the beginning of
             `content`.
         """
-        if not content.startswith(self._sent):
+        sent = self._sent.getvalue()
+        if not content.startswith(sent):
             return False
-        self._send_text(content[len(self._sent) :])
+        self._send_text(content[len(sent) :])
         self._send_role()
-        self._writer.write_json(self._completion.chunk({}, "stop"))
+        self._writer.write(json_event(self._completion.chunk({}, "stop")))
         if usage is not None:
-            self._writer.write_json(self._completion.usage_chunk(usage))
-        self._writer.write("[DONE]")
+            self._writer.write(json_event(self._completion.usage_chunk(usage)))
+        self._writer.write(event("[DONE]"))
+        await self._writer.drained()
         return True
 
-    def fail(self, body: Mapping[str, Any]) -> None:
+    async def fail(self, body: Mapping[str, Any]) -> None:
         """
-        Send the error `body` as the last event.
+        Send the error `body` as the last event, and return when it is on its way.
         """
-        self._writer.write_json(body)
+        self._record.code = body["error"]["code"]
+        self._writer.write(json_event(body))
+        await self._writer.drained()
 
     def close(self) -> None:
         """
@@ -96,12 +107,13 @@ class ChunkStream:
     def _send_text(self, text: str) -> None:
         if text:
             self._send_role()
-            self._sent += text
-            self._writer.write_json(self._completion.chunk({"content": text}))
+            self._sent.write(text)
+            self._writer.write_text(text)
 
     def _send_role(self) -> None:
         """
         Send the chunk that opens the message, unless text has already been sent.
         """
-        if not self._sent:
-            self._writer.write_json(self._completion.chunk({"role": "assistant", "content": ""}))
+        if not self._sent.tell():
+            chunk = self._completion.chunk({"role": "assistant", "content": ""})
+            self._writer.write(json_event(chunk))
