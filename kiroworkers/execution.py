@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.logger import Logger
 
 from kiroworkers.errors import (
@@ -24,11 +24,12 @@ from kiroworkers.errors import (
     ShuttingDown,
     WorkError,
 )
+from kiroworkers.offload.call import Call, Runner, run_here
 from kiroworkers.pool.agent_groups import AgentGroup
 from kiroworkers.pool.dispatcher import Dispatcher, Request, RequestOptions
 from kiroworkers.pool.progress import OnProgress, Retrying
 from kiroworkers.session.session import CannotAskAgain, Reply
-from kiroworkers.tasks import ParsedAnswer
+from kiroworkers.tasks import ParsedAnswer, Task
 from kiroworkers.tasks.repair import repair_prompt
 from kiroworkers.tasks.task import AnswerLayout
 
@@ -47,6 +48,27 @@ _PLACES = {
 _log = Logger()
 
 
+class Search(Call[ParsedAnswer], Protocol):
+    """
+    Represent the search for the answer in a reply.
+    """
+
+    @property
+    def is_cheap(self) -> bool:
+        """
+        Return whether the search is certain to take no more than a few milliseconds.
+        """
+
+    def find(self) -> ParsedAnswer:
+        """
+        Return the answer.
+
+        Raises:
+            AnswerSchemaMismatch: No part of the reply matches the answer schema.
+            AnswerUnreadable: It is not certain from the terminal what the agent answered.
+        """
+
+
 class Promptable(Protocol):
     """
     Represent what an agent can be asked: a task, or a chat to continue.
@@ -61,18 +83,14 @@ class Promptable(Protocol):
             layout: The JSON layout that the agent's terminal shows intact.
         """
 
-    def parse_answer(self, payload: Mapping[str, Any], text: str, wrapped: bool) -> ParsedAnswer:
+    def answer_search(self, payload: Mapping[str, Any], text: str, wrapped: bool) -> Search:
         """
-        Return the answer that an agent's reply contains.
+        Return the search for the answer that an agent's reply contains.
 
         Args:
             payload: The accepted input.
             text: The complete reply, as a reader of the terminal sees it.
             wrapped: Whether the terminal may have broken long lines.
-
-        Raises:
-            AnswerSchemaMismatch: No part of the reply matches the answer schema.
-            AnswerUnreadable: It is not certain from the terminal what the agent answered.
         """
 
     def answer_schema_for(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -103,12 +121,31 @@ class Result:
     seconds: float
 
 
+async def accept(task: Task, body: Any, client: str, offload: Runner) -> dict[str, Any]:
+    """
+    Return the request to `task` in `body`, as `Task.accept` does.
+
+    Args:
+        task: The task.
+        body: The request's body, as parsed JSON.
+        client: The client that sent it.
+        offload: Runs a check that may take long.
+
+    Raises:
+        InvalidInput: The body does not fit the input schema; names the field.
+        NoWorkerFree: Too many other checks wait.
+    """
+    check = task.input_check(body)
+    return check.find() if check.is_cheap else await offload(check, client, refusable=True)
+
+
 async def execute(
     group: AgentGroup,
     task: Promptable,
     payload: Mapping[str, Any],
     options: RequestOptions,
     on_progress: OnProgress | None = None,
+    offload: Runner = run_here,
 ) -> Result:
     """
     Ask an agent of `group` to do `task`, and return its valid answer.
@@ -122,6 +159,7 @@ async def execute(
         payload: The task's input.
         options: The deadline, the priority and the client of the request.
         on_progress: Called with each `Progress` of the request.
+        offload: Runs a search for the answer that may take long.
 
     Raises:
         WorkError: There is no answer, or none that matches the schema.
@@ -130,7 +168,7 @@ async def execute(
     dispatcher = group.dispatcher
     request = dispatcher.submit(task.prompt(payload, layout), options, on_progress)
     try:
-        return await _Execution(dispatcher, request, task, payload, layout).run()
+        return await _Execution(dispatcher, request, task, payload, layout, offload).run()
     except (AnswerSchemaMismatch, AnswerUnreadable) as problem:
         if problem.evidence is not None:
             _log.warn(
@@ -159,6 +197,7 @@ class _Execution:
     task: Promptable
     payload: Mapping[str, Any]
     layout: AnswerLayout
+    offload: Runner
     repairs: int = 0
     reasons: list[str] = field(factory=list)
 
@@ -181,7 +220,7 @@ class _Execution:
             worker = self.request.worker.name
             evidence = Evidence(worker, self.request.number, reply.text)
             try:
-                answer = self.task.parse_answer(self.payload, reply.text, reply.wrapped)
+                answer = await self._find_answer(reply)
             except AnswerUnreadable as problem:
                 # If asked again, the agent would draw it in the same way.
                 raise AnswerUnreadable(problem.reason, evidence=evidence) from None
@@ -196,6 +235,34 @@ class _Execution:
                     self.repairs,
                     self.request.seconds,
                 )
+
+    async def _find_answer(self, reply: Reply) -> ParsedAnswer:
+        """
+        Return the answer in `reply`.  The agent waits in the meantime.
+
+        Raises:
+            AnswerSchemaMismatch: There is none that matches the schema.
+            AnswerUnreadable: It is not certain what the agent answered.
+            WorkError: The deadline of the request passed, or the server stops.
+        """
+        search = self.task.answer_search(self.payload, reply.text, reply.wrapped)
+        if search.is_cheap:
+            return search.find()
+        request = self.request
+        request.check = Deferred.fromCoroutine(self._offload(search))
+        try:
+            answer: ParsedAnswer = await request.check
+            return answer
+        except CancelledError:
+            if request.problem is not None:
+                # Not its submitter has cancelled it, but the dispatcher at its deadline.
+                await fail(request.problem)
+            raise
+        finally:
+            request.check = None
+
+    async def _offload(self, search: Search) -> ParsedAnswer:
+        return await self.offload(search, self.request.options.client)
 
     def _after_mismatch(self, reason: str, reply: Reply, evidence: Evidence) -> Deferred[Reply]:
         """
@@ -222,6 +289,7 @@ class _Execution:
                 pass
             else:
                 self.repairs += 1
+                self.request.options.record.repairs += 1
                 self._report(Retrying(why, "same_conversation"))
                 return pending
         if reply.denied:

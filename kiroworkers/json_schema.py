@@ -71,9 +71,23 @@ class Validator:
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._schema = schema
         self._validator = Draft202012Validator(schema)
         plain = _portable(schema)
         self._fast = None if plain is None else jsonschema_rs.Draft202012Validator(plain)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process makes its own validator.
+        return Validator, (self._schema,)
+
+    @property
+    def is_linear(self) -> bool:
+        """
+        Return whether the cost is proportional to the number of values, whatever they are.
+
+        This holds for portable keywords.  Others may compare each item with every other one.
+        """
+        return self._fast is not None
 
     def problems(self, value: Any) -> list[Problem]:
         """

@@ -5,7 +5,7 @@ Tests for `kiroworkers.execution`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs, formatEvent
@@ -19,16 +19,20 @@ from kiroworkers.errors import (
     RequestTimedOut,
     SessionLost,
     ShuttingDown,
+    WorkError,
 )
 from kiroworkers.execution import Result, execute
 from kiroworkers.offline import classic
+from kiroworkers.offload.call import Call
 from kiroworkers.pool.dispatcher import Dispatcher, RequestOptions
 from kiroworkers.pool.progress import PartialText, Progress, Retrying, Started
 from kiroworkers.session.session import Reset
 from kiroworkers.tasks import ParsedAnswer
 from kiroworkers.testing import MemoryReactor
-from tests.memory import MemoryAcp, group_of, results_of
+from tests.memory import RESTARTS, FakeSearch, MemoryAcp, group_of, results_of
 from tests.pool.test_dispatcher import DispatcherTestCase
+
+T = TypeVar("T")
 
 
 class Approval:
@@ -40,7 +44,10 @@ class Approval:
         prompt: str = payload["prompt"]
         return prompt
 
-    def parse_answer(self, payload: Mapping[str, Any], text: str, wrapped: bool) -> ParsedAnswer:
+    def answer_search(self, payload: Mapping[str, Any], text: str, wrapped: bool) -> FakeSearch:
+        return FakeSearch(lambda: self.find(text), is_cheap="slowly" not in text)
+
+    def find(self, text: str) -> ParsedAnswer:
         if "blurred" in text:
             raise AnswerUnreadable("it is blurred")
         if "good" not in text:
@@ -64,6 +71,32 @@ class ExecutionTestCase(DispatcherTestCase):
     A test with a dispatcher in memory whose requests are executed.
     """
 
+    def setUp(self) -> None:
+        super().setUp()
+        self.searches: list[tuple[Any, Deferred[Any]]] = []
+
+    def offload(self, call: Call[T], client: str, refusable: bool = False) -> Deferred[T]:
+        """
+        Leave `call`, whose result takes a while, to the test.
+        """
+        self.assertFalse(refusable)
+        result: Deferred[T] = Deferred()
+        self.searches.append((call, result))
+        return result
+
+    def end_search(self) -> None:
+        """
+        End the search that was begun last.
+        """
+        search, result = self.searches.pop()
+        try:
+            answer = search.find()
+        except WorkError:
+            result.errback()
+        else:
+            result.callback(answer)
+        self.reactor.advance(0)
+
     def execute(
         self, prompt: str, dispatcher: Dispatcher | None = None, **options: Any
     ) -> Deferred[Result]:
@@ -75,6 +108,7 @@ class ExecutionTestCase(DispatcherTestCase):
                 {"prompt": prompt},
                 RequestOptions(**options),
                 self.progress.append,
+                self.offload,
             )
         )
 
@@ -413,7 +447,9 @@ class SessionLostTests(ExecutionTestCase):
         results = self.ask("a")
         self.kill(0)
         self.kill(1)
-        self.assertEqual(repr(results), repr([SessionLost("killed by SIGKILL", 2)]))
+        [lost] = results
+        self.assertIsInstance(lost, SessionLost)
+        self.assertEqual((lost.reason.split(",")[0], lost.attempts), ("killed by SIGKILL", 2))
 
     def test_after_an_unfit_answer(self) -> None:
         """
@@ -423,7 +459,9 @@ class SessionLostTests(ExecutionTestCase):
         self.say(0, "bad")
         self.say(0, "worse")
         self.kill(1)
-        self.assertEqual(repr(results), repr([SessionLost("killed by SIGKILL", 2)]))
+        [lost] = results
+        self.assertIsInstance(lost, SessionLost)
+        self.assertEqual((lost.reason.split(",")[0], lost.attempts), ("killed by SIGKILL", 2))
 
     def test_within_its_deadline(self) -> None:
         """
@@ -562,3 +600,90 @@ class EndTests(ExecutionTestCase):
         self.dispatcher.drain(100)
         self.assertEqual(repr(self.ask("a")), repr([ShuttingDown()]))
         self.assertEqual(self.progress, [])
+
+
+class LongSearchTests(ExecutionTestCase):
+    """
+    Tests for what happens while another process searches a reply for the answer.
+    """
+
+    def test_waits(self) -> None:
+        """
+        The agent waits until it is known whether its answer is valid, and is then asked to
+        correct it in the same conversation.
+        """
+        results = self.ask("a")
+        self.say(0, "slowly bad")
+        self.assertEqual((results, self.states()), ([], ["answered", "idle"]))
+        self.end_search()
+        self.assertEqual((self.questions(0), self.questions(1)), (["a", "Task:"], []))
+        self.say(0, "slowly good")
+        self.end_search()
+        [result] = results
+        self.assertEqual((result.worker, result.attempts, result.repairs), ("worker1", 1, 1))
+        self.assertEqual(self.states(), ["idle", "idle"])
+
+    def test_cancelled(self) -> None:
+        """
+        A client that hangs up cancels the search, and the worker is free.
+        """
+        execution = self.execute("a")
+        results = results_of(execution)
+        self.reactor.advance(0)
+        self.say(0, "slowly good")
+        execution.cancel()
+        [(_, search)] = self.searches
+        self.assertTrue(search.called)
+        self.assertIsInstance(results[0], CancelledError)
+        self.reactor.advance(0)
+        self.assertEqual(self.states(), ["idle", "idle"])
+
+    def test_deadline(self) -> None:
+        """
+        The request fails at its deadline, and the search is cancelled.
+        """
+        results = self.ask("a")
+        self.say(0, "slowly good")
+        self.reactor.advance(120)
+        self.assertIsInstance(results[0], RequestTimedOut)
+        [(_, search)] = self.searches
+        self.assertTrue(search.called)
+        self.reactor.advance(0)
+        self.assertEqual(self.states(), ["idle", "idle"])
+
+    def test_session_ends(self) -> None:
+        """
+        If the session ends meanwhile, a valid answer is returned, and after an invalid one
+        another worker is asked.
+        """
+        for text, asked in (("slowly good", []), ("slowly bad", ["a"])):
+            dispatcher = self.start(workers=2)
+            first = len(self.reactor.programs) - 2
+            results = self.ask("a", dispatcher)
+            self.say(first, text)
+            self.kill(first)
+            self.end_search()
+            self.assertEqual(len(results), 1 - len(asked))
+            self.assertEqual(self.questions(first + 1), asked)
+
+    def test_next_session(self) -> None:
+        """
+        A late decision does not touch the turn of another request in the worker's next session.
+        """
+        for text in ("slowly good", "slowly bad"):
+            dispatcher = self.start(workers=1)
+            first = len(self.reactor.programs) - 1
+            self.ask("a", dispatcher)
+            self.say(first, text)
+            self.kill(first)
+            self.reactor.advance(RESTARTS.delay)
+            other = self.ask("b", dispatcher)
+            self.say(first + 1, "slowly bad too")
+            late = self.searches.pop(0)
+            self.searches.append(late)
+            self.end_search()
+            self.assertEqual(self.questions(first + 1), ["b"])
+            self.end_search()
+            self.assertEqual(self.questions(first + 1), ["b", "Task:"])
+            self.say(first + 1, "good")
+            self.assertEqual(other[0].repairs, 1)

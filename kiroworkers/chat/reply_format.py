@@ -14,9 +14,9 @@ from typing import Any
 
 from attrs import frozen
 
-from kiroworkers.chat.response_schema import problem_with
-from kiroworkers.errors import AnswerSchemaMismatch
-from kiroworkers.tasks import ParsedAnswer, find_answer
+from kiroworkers.chat.response_schema import ClientSchemaSearch, SchemaCheck
+from kiroworkers.json_schema import Validator
+from kiroworkers.tasks import AnswerSearch
 from kiroworkers.tasks.literal import json_literal
 from kiroworkers.tasks.task import ANSWER_LAYOUTS, AnswerLayout
 
@@ -42,6 +42,10 @@ _TEXT_SCHEMA = {
     "properties": {"reply": {"type": "string"}},
     "additionalProperties": False,
 }
+_TEXT_VALIDATOR = Validator(_TEXT_SCHEMA)
+
+_OBJECT_SCHEMA = {"type": "object"}
+_OBJECT_VALIDATOR = Validator(_OBJECT_SCHEMA)
 
 
 @frozen
@@ -65,19 +69,15 @@ class TextFormat:
         """
         return _TEXT_SCHEMA
 
-    def parse_answer(self, text: str, wrapped: bool) -> ParsedAnswer:
+    def answer_search(self, text: str, wrapped: bool) -> AnswerSearch:
         """
-        Return the answer in the agent's output.
+        Return the search for the answer in the agent's output.
 
         Args:
             text: The agent's output.
             wrapped: Whether the terminal may have cut its lines.
-
-        Raises:
-            AnswerSchemaMismatch: There is no answer of this format.
-            AnswerUnreadable: The answer cannot be read with certainty.
         """
-        return find_answer(text, _TEXT_SCHEMA, wrapped=wrapped)
+        return AnswerSearch(text, _TEXT_SCHEMA, wrapped=wrapped, validator=_TEXT_VALIDATOR)
 
     def content(self, answer: Mapping[str, Any]) -> str:
         """
@@ -93,12 +93,13 @@ class JsonFormat:
     Represent a reply that is a JSON object.
 
     Attributes:
-        schema: The client's schema of the object, accepted by `accept_schema`.
+        check: The check of the client's schema, which must pass before the schema is used;
+            None if every object is a reply.
         name: What the prompt calls the task.
         instruction: What the prompt says about the format.
     """
 
-    schema: Mapping[str, Any]
+    check: SchemaCheck | None = None
 
     name = "chat-object"
     instruction = "The message is a JSON object that fits the schema below."
@@ -107,26 +108,19 @@ class JsonFormat:
         """
         Return the schema of the agent's answer.
         """
-        return self.schema
+        return _OBJECT_SCHEMA if self.check is None else self.check.schema
 
-    def parse_answer(self, text: str, wrapped: bool) -> ParsedAnswer:
+    def answer_search(self, text: str, wrapped: bool) -> AnswerSearch:
         """
-        Return the last object in the agent's output that has all required properties.
+        Return the search for the answer in the agent's output.
 
         Args:
             text: The agent's output.
             wrapped: Whether the terminal may have cut its lines.
-
-        Raises:
-            AnswerSchemaMismatch: There is no such object, or it does not fit the schema.
-            AnswerUnreadable: The object cannot be read with certainty.
         """
-        shape = {"type": "object", "required": self.schema.get("required", [])}
-        answer = find_answer(text, shape, wrapped=wrapped)
-        problem = problem_with(answer.value, self.schema)
-        if problem is not None:
-            raise AnswerSchemaMismatch(problem.sentence)
-        return answer
+        if self.check is None:
+            return AnswerSearch(text, _OBJECT_SCHEMA, wrapped=wrapped, validator=_OBJECT_VALIDATOR)
+        return ClientSchemaSearch(text, self.check.schema, wrapped=wrapped)
 
     def content(self, answer: Mapping[str, Any]) -> str:
         """

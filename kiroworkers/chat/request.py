@@ -14,9 +14,9 @@ from typing import Any
 from attrs import frozen
 
 from kiroworkers.chat.reply_format import JsonFormat, TextFormat, chat_prompt
-from kiroworkers.chat.response_schema import accept_schema
+from kiroworkers.chat.response_schema import SchemaCheck, accept_schema
 from kiroworkers.errors import InvalidInput
-from kiroworkers.tasks import ParsedAnswer
+from kiroworkers.tasks import AnswerSearch
 from kiroworkers.tasks.task import AnswerLayout
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -55,17 +55,26 @@ class ChatRequest:
         """
         return chat_prompt(self.reply_format, self.messages, layout)
 
-    def parse_answer(self, payload: Mapping[str, Any], text: str, wrapped: bool) -> ParsedAnswer:
+    def answer_search(self, payload: Mapping[str, Any], text: str, wrapped: bool) -> AnswerSearch:
         """
-        Return the answer in the agent's output; see `Promptable.parse_answer`.
+        Return the search for the answer in the agent's output; see `Promptable.answer_search`.
         """
-        return self.reply_format.parse_answer(text, wrapped)
+        return self.reply_format.answer_search(text, wrapped)
 
     def answer_schema_for(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """
         Return the schema of the agent's answer; see `Promptable.answer_schema_for`.
         """
         return self.reply_format.answer_schema()
+
+    @property
+    def schema_check(self) -> SchemaCheck | None:
+        """
+        Return the check of the client's schema, which must pass before the request is used.
+
+        None if there is no such schema.
+        """
+        return self.reply_format.check if isinstance(self.reply_format, JsonFormat) else None
 
     @property
     def can_stream_incrementally(self) -> bool:
@@ -94,6 +103,8 @@ class ChatRequest:
 def parse_request(body: Any) -> ChatRequest:
     """
     Return the request that `body` (parsed JSON) describes.
+
+    Its `ChatRequest.schema_check` remains to be run.
 
     Raises:
         InvalidInput: A field is invalid or asks for something that is not supported.
@@ -199,9 +210,10 @@ def _reply_format(response_format: Mapping[str, Any] | None) -> TextFormat | Jso
         case None | {"type": "text"}:
             return TextFormat()
         case {"type": "json_object"}:
-            return JsonFormat({"type": "object"})
+            return JsonFormat()
         case {"type": "json_schema", "json_schema": {"schema": schema}} if schema is not None:
-            return JsonFormat(accept_schema(schema, "response_format.json_schema.schema"))
+            field = "response_format.json_schema.schema"
+            return JsonFormat(SchemaCheck(accept_schema(schema, field), field))
         case {"type": "json_schema"}:
             field = "response_format.json_schema.schema"
             raise InvalidInput(field, f"{field} is required")

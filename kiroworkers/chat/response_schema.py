@@ -1,9 +1,10 @@
 """
 Accept and apply a client's own JSON Schema without letting it cost the server too much.
 
-Validation follows no external references and takes a bounded number of steps: references to
-references can double the work with every line of a schema.  A regular expression can take
-forever on one string, so none is ever tried.
+Both can take very long, so `SchemaCheck` and `ClientSchemaSearch` are run in another process,
+which has limits.  Within these, validation follows no external references and takes a bounded
+number of steps: references to references can double the work with every line of a schema.  A
+regular expression can take forever on one string, so none is ever tried.
 
 A schema that names its dialect with ``$schema`` would be checked by that dialect's
 validator, which knows nothing of these limits.  So the name is dropped at the top and
@@ -16,6 +17,7 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
+from attrs import frozen
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.validators import extend
@@ -23,8 +25,9 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
-from kiroworkers.errors import InvalidInput
+from kiroworkers.errors import AnswerSchemaMismatch, InvalidInput
 from kiroworkers.json_schema import Problem, first_problem, panics_as_errors
+from kiroworkers.tasks import AnswerSearch, ParsedAnswer, find_answer
 
 #: Maximum length of a schema as text, in characters.
 MAX_LENGTH = 30_000
@@ -35,6 +38,9 @@ _MAX_STEPS = 20_000
 #: Items of a list in the schema that count as one more step, since each of them is compared
 #: with the value.
 _ITEMS_PER_STEP = 100
+
+#: Keywords whose value is a list of schemas; each of them counts as one step.
+_LISTS_OF_SCHEMAS = ("anyOf", "allOf", "oneOf")
 
 #: Keywords that need a regular expression, or that search where no step is counted.
 _UNSUPPORTED = (
@@ -69,13 +75,14 @@ def accept_schema(schema: Any, field: str) -> Mapping[str, Any]:
     """
     Return a client's `schema`, without the name of its dialect.
 
+    This is the part of the check that costs little; a `SchemaCheck` is the other one.
+
     Args:
         schema: Parsed JSON.
         field: The schema's path in the request, for the error.
 
     Raises:
-        InvalidInput: This is not a JSON Schema of an object, or it is too large or uses
-            something that is not supported.
+        InvalidInput: This is not a JSON Schema of an object, or it is too large.
     """
     if not isinstance(schema, dict):
         raise InvalidInput(field, f"{field} must be an object")
@@ -85,17 +92,87 @@ def accept_schema(schema: Any, field: str) -> Mapping[str, Any]:
     try:
         if len(str(accepted)) > MAX_LENGTH:
             raise InvalidInput(field, f"{field} is longer than {MAX_LENGTH} characters")
-        with panics_as_errors():
-            Draft202012Validator.check_schema(accepted)
-            _check_keywords(accepted, field)
-    except SchemaError as error:
-        path = ".".join(map(str, error.absolute_path))
-        where = f" at {path}" if path else ""
-        message = f"{field} is not a valid JSON Schema{where}: {error.message[:200]}"
-        raise InvalidInput(field, message) from None
     except RecursionError:
         raise InvalidInput(field, f"{field} is nested too deeply") from None
     return accepted
+
+
+@frozen
+class SchemaCheck:
+    """
+    Describe the check of a client's schema; this is a `kiroworkers.offload.call.Call`.
+
+    Attributes:
+        schema: What `accept_schema` returned.
+        field: The schema's path in the request, for the error.
+    """
+
+    schema: Mapping[str, Any]
+    field: str
+
+    def run(self) -> str | None:
+        """
+        Return why this is not a JSON Schema that is supported, or None if it is one.
+        """
+        field = self.field
+        try:
+            with panics_as_errors():
+                Draft202012Validator.check_schema(self.schema)
+                _check_keywords(self.schema, field)
+        except SchemaError as error:
+            path = ".".join(map(str, error.absolute_path))
+            where = f" at {path[:100]}" if path else ""
+            return f"{field} is not a valid JSON Schema{where}: {error.message[:200]}"
+        except RecursionError:
+            return f"{field} is nested too deeply"
+        except InvalidInput as error:
+            return error.reason
+        return None
+
+    def result(self, outcome: str | None) -> None:
+        """
+        Raise `InvalidInput` if the schema cannot be used.
+        """
+        if outcome is not None:
+            raise InvalidInput(self.field, outcome)
+
+    def failure(self, reason: str) -> InvalidInput:
+        """
+        Return the error for a schema whose check was stopped.
+        """
+        return InvalidInput(self.field, f"{self.field} is too complex: checking it {reason}")
+
+
+@frozen
+class ClientSchemaSearch(AnswerSearch):
+    """
+    Describe the search for an answer that fits a client's schema.
+
+    Attributes:
+        schema: A schema that passed its `SchemaCheck`.
+    """
+
+    @property
+    def is_cheap(self) -> bool:
+        """
+        Return False: nothing is known about the schema.
+        """
+        return False
+
+    def find(self) -> ParsedAnswer:
+        """
+        Return the last object in the text that has all required properties.
+
+        Raises:
+            AnswerSchemaMismatch: There is no such object, or it does not fit the schema.
+            AnswerUnreadable: The object cannot be read with certainty.
+        """
+        shape = {"type": "object", "required": self.schema.get("required", [])}
+        answer = find_answer(self.text, shape, wrapped=self.wrapped)
+        problem = problem_with(answer.value, self.schema)
+        if problem is not None:
+            raise AnswerSchemaMismatch(problem.sentence)
+        return answer
 
 
 def problem_with(answer: Any, schema: Mapping[str, Any]) -> Problem | None:
@@ -104,16 +181,18 @@ def problem_with(answer: Any, schema: Mapping[str, Any]) -> Problem | None:
 
     Args:
         answer: Parsed JSON.
-        schema: A schema that was accepted by `accept_schema`.
+        schema: A schema that passed its `SchemaCheck`.
     """
     steps = 0
 
-    def counting(apply: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+    def counting(keyword: str, apply: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+        items_per_step = 1 if keyword in _LISTS_OF_SCHEMAS else _ITEMS_PER_STEP
+
         def step(validator: Any, value: Any, *others: Any) -> Iterator[Any]:
             nonlocal steps
             steps += 1
             if isinstance(value, list):
-                steps += len(value) // _ITEMS_PER_STEP
+                steps += len(value) // items_per_step
             if steps > _MAX_STEPS:
                 raise _TooManySteps
             yield from apply(validator, value, *others) or ()
@@ -121,7 +200,7 @@ def problem_with(answer: Any, schema: Mapping[str, Any]) -> Problem | None:
         return step
 
     keywords = {
-        name: counting(apply)
+        name: counting(name, apply)
         for name, apply in {**Draft202012Validator.VALIDATORS, "uniqueItems": _unique}.items()
     } | dict.fromkeys(_UNCHECKED, lambda *_: ())
     validator = extend(Draft202012Validator, keywords)(dict(schema), registry=Registry())

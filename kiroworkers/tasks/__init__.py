@@ -6,14 +6,16 @@ This package does no I/O besides reading those files; how a prompt reaches an ag
 is not its concern.
 """
 
-from kiroworkers.tasks.answer import ParsedAnswer, find_answer
-from kiroworkers.tasks.catalogue import BadTask, Catalogue, builtin_tasks, load_task
+from kiroworkers.tasks.answer import AnswerSearch, ParsedAnswer, find_answer
+from kiroworkers.tasks.catalogue import BadTask, Catalogue, ReadTasks, builtin_tasks, load_task
 from kiroworkers.tasks.task import Task
 
 __all__ = [
+    "AnswerSearch",
     "BadTask",
     "Catalogue",
     "ParsedAnswer",
+    "ReadTasks",
     "Task",
     "builtin_tasks",
     "find_answer",

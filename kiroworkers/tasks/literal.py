@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from itertools import islice
 from typing import Any
 
 #: Unicode categories: control, format (bidi marks, for example), surrogate, private
@@ -18,6 +19,8 @@ from typing import Any
 UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 #: Characters that Kiro's line editor acts on.
 _EDITOR_CHARACTERS = "@`"
+#: The most distinct unprintable characters that are replaced one by one.
+_MAX_LOOKED_UP = 100
 
 
 def json_literal(value: Any) -> str:
@@ -28,23 +31,27 @@ def json_literal(value: Any) -> str:
         value: Anything that JSON can hold; `json.loads` of the result returns it.
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    if (
-        text.isascii()
-        and text.isprintable()
-        and not any(mark in text for mark in _EDITOR_CHARACTERS)
-    ):
-        return text
-    # Look at each distinct character once: a text can be a megabyte.
-    return text.translate({ord(character): _escaped(character) for character in set(text)})
+    if not text.isprintable():
+        unprintable = _unprintable(text)
+        if len(unprintable) > _MAX_LOOKED_UP:
+            # No language has that many: this is not text.
+            text = json.dumps(value, separators=(",", ":"))
+            unprintable = _unprintable(text)
+        text = text.translate(
+            {ord(character): json.dumps(character)[1:-1] for character in unprintable}
+        )
+    for character in _EDITOR_CHARACTERS:
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
-def _escaped(character: str) -> str:
-    if character in _EDITOR_CHARACTERS:
-        return _escape(character)
-    if unicodedata.category(character) in UNPRINTABLE:
-        return json.dumps(character)[1:-1]
-    return character
-
-
-def _escape(character: str) -> str:
-    return f"\\u{ord(character):04x}"
+def _unprintable(text: str) -> list[str]:
+    """
+    Return the distinct characters of `text` that are `UNPRINTABLE`, or the first ones of many.
+    """
+    unprintable = (
+        character
+        for character in set(text)
+        if not character.isprintable() and unicodedata.category(character) in UNPRINTABLE
+    )
+    return list(islice(unprintable, _MAX_LOOKED_UP + 1))

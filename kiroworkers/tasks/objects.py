@@ -13,9 +13,9 @@ from kiroworkers.strict_json import StrictDecoder
 
 #: How many characters may be read in failed attempts: a multiple of the text's
 #: length, and at least this many.
-_BUDGET_FACTOR = 4
+_BUDGET_FACTOR = 10
 _MIN_BUDGET = 1_000_000
-#: What an attempt costs besides the characters it reads.
+#: What a failed attempt costs besides the characters it reads.
 _ATTEMPT_COST = 100
 #: The first window, and the longest token that its end can cut in two (characters).
 _WINDOW = 2048
@@ -27,32 +27,58 @@ OPENING = re.compile(r'\{\s*["}]')
 _DECODER = StrictDecoder()
 
 
-def read_budget(text: str) -> int:
+class TooManyFalseStarts(Exception):
     """
-    Return how many characters may be read while searching `text` for objects.
+    Raised when too much of a text begins like an object without being one.
     """
-    return _BUDGET_FACTOR * len(text) + _MIN_BUDGET
 
 
-def objects(text: str) -> Iterator[dict[str, Any]]:
+class ReadBudget:
+    """
+    Limit the characters that are read in failed attempts to find objects in `text`.
+
+    So the cost of a search is proportional to the length of the text.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._left = _BUDGET_FACTOR * len(text) + _MIN_BUDGET
+
+    def spend(self, characters: int) -> None:
+        """
+        Count a failed attempt that has read this many `characters`.
+
+        Raises:
+            TooManyFalseStarts: The limit is exceeded.
+        """
+        self._left -= _ATTEMPT_COST + characters
+        if self._left < 0:
+            raise TooManyFalseStarts
+
+
+def objects(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """
     Yield every outermost JSON object in `text`, in order of appearance.
 
-    The search ends early in text that begins like an object again and again without
-    being one, so its cost is proportional to the text's length.
+    Yields:
+        The text of the object, and its value.
+
+    Raises:
+        TooManyFalseStarts: The search was given up.
     """
-    budget = read_budget(text)
+    budget = ReadBudget(text)
     opening = OPENING.search(text)
-    while opening is not None and budget > 0:
+    while opening is not None:
         start = opening.start()
-        value, length = _object_at(text, start)
-        budget -= _ATTEMPT_COST + length
-        if value is not None:
-            yield value
-        opening = OPENING.search(text, start + length if value is not None else start + 1)
+        value, length = object_at(text, start)
+        if value is None:
+            budget.spend(length)
+            opening = OPENING.search(text, start + 1)
+        else:
+            yield text[start : start + length], value
+            opening = OPENING.search(text, start + length)
 
 
-def _object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
+def object_at(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
     """
     Return the object that begins at `start`, or None, and the characters read.
 
@@ -81,5 +107,5 @@ def decode(text: str) -> dict[str, Any] | None:
     """
     Return the JSON object that makes up the whole of `text`, or None.
     """
-    value, length = _object_at(text, 0)
+    value, length = object_at(text, 0)
     return value if length == len(text) else None

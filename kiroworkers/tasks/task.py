@@ -12,7 +12,7 @@ from attrs import Factory, field, frozen
 
 from kiroworkers.errors import InvalidInput
 from kiroworkers.json_schema import Validator
-from kiroworkers.tasks.answer import ParsedAnswer, find_answer
+from kiroworkers.tasks.answer import AnswerSearch, ParsedAnswer
 from kiroworkers.tasks.template import Template, Value
 
 #: How an agent is to lay out its JSON; dialects use the same names.
@@ -24,6 +24,12 @@ ANSWER_LAYOUTS: Mapping[AnswerLayout, str] = {
 
 #: The schema keywords that a missing or blank value violates.
 _ABSENCE_KEYWORDS = {"required", "minLength", "pattern"}
+
+#: The longest list of a client from which an answer can choose at little cost.
+_MAX_CHEAP_CHOICES = 100
+
+#: The most values of a body that can be compared with each other at little cost.
+_MAX_CHEAP_VALUES_TO_COMPARE = 100
 
 
 @frozen
@@ -38,6 +44,76 @@ class TaskLimits:
 
     timeout: float | None = None
     prompt: int | None = None
+
+
+@frozen
+class InputCheck:
+    """
+    Describe the check of a request, so that it can be run here or in another process.
+
+    It is a `kiroworkers.offload.call.Call`.
+
+    Attributes:
+        body: The request's body, as parsed JSON.
+        validator: A validator of the input schema.
+        messages: See `Task`.
+    """
+
+    body: Any
+    validator: Validator
+    messages: Mapping[str, str]
+
+    @property
+    def is_cheap(self) -> bool:
+        """
+        Return whether the check is certain to take no more than a few milliseconds.
+
+        The number of values in a body is limited.
+        """
+        return self.validator.is_linear or not _has_more_values(
+            self.body, _MAX_CHEAP_VALUES_TO_COMPARE
+        )
+
+    def find(self) -> dict[str, Any]:
+        """
+        Return the request, as `Task.accept` does.
+        """
+        try:
+            request = _without_nulls(self.body)
+        except RecursionError:
+            raise InvalidInput("", "The request is nested too deeply") from None
+        for problem in self.validator.problems(request)[:1]:
+            sentence = problem.sentence
+            if problem.keyword in _ABSENCE_KEYWORDS:
+                sentence = self.messages.get(problem.field, sentence)
+            raise InvalidInput(problem.field, sentence)
+        accepted: dict[str, Any] = request
+        return accepted
+
+    def run(self) -> tuple[str, str] | None:
+        """
+        Return the field that is wrong and why, or None if the request is accepted.
+        """
+        try:
+            self.find()
+        except InvalidInput as problem:
+            return problem.field, problem.reason
+        return None
+
+    def result(self, outcome: tuple[str, str] | None) -> dict[str, Any]:
+        """
+        Return or raise what `find` did, from its `outcome` as `run` returned it.
+        """
+        if outcome is not None:
+            raise InvalidInput(*outcome)
+        accepted: dict[str, Any] = _without_nulls(self.body)
+        return accepted
+
+    def failure(self, reason: str) -> InvalidInput:
+        """
+        Return the error for a check that was stopped; `reason` says why it was.
+        """
+        return InvalidInput("", f"The request is too complex: checking it {reason}")
 
 
 @frozen
@@ -107,17 +183,13 @@ class Task:
         Raises:
             InvalidInput: The body does not fit the input schema; names the field.
         """
-        try:
-            request = _without_nulls(body)
-        except RecursionError:
-            raise InvalidInput("", "The request is nested too deeply") from None
-        for problem in self._input.problems(request)[:1]:
-            sentence = problem.sentence
-            if problem.keyword in _ABSENCE_KEYWORDS:
-                sentence = self.messages.get(problem.field, sentence)
-            raise InvalidInput(problem.field, sentence)
-        accepted: dict[str, Any] = request
-        return accepted
+        return self.input_check(body).find()
+
+    def input_check(self, body: Any) -> InputCheck:
+        """
+        Return the check that `accept` runs.
+        """
+        return InputCheck(body, self._input, self.messages)
 
     def prompt(self, request: Mapping[str, Any], layout: AnswerLayout = "compact") -> str:
         """
@@ -160,9 +232,20 @@ class Task:
             AnswerSchemaMismatch: No object in the text fits.
             AnswerUnreadable: The text can be read in more than one way.
         """
+        return self.answer_search(request, text, wrapped).find()
+
+    def answer_search(
+        self, request: Mapping[str, Any], text: str, wrapped: bool = False
+    ) -> AnswerSearch:
+        """
+        Return the search that `parse_answer` runs, with the same arguments.
+        """
         schema = self.answer_schema_for(request)
-        known = self._answer if schema is self.answer_schema else None
-        return find_answer(text, schema, self.example_answer, wrapped, known)
+        if schema is self.answer_schema:
+            return AnswerSearch(text, schema, self.example_answer, wrapped, self._answer)
+        offers = (request.get(offered, ()) for offered in self.choices.values())
+        has_long_list = any(len(offer) > _MAX_CHEAP_CHOICES for offer in offers)
+        return AnswerSearch(text, schema, self.example_answer, wrapped, None, has_long_list)
 
     def answer_schema_for(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """
@@ -179,6 +262,21 @@ class Task:
         for wanted, offered in offers.items():
             schema["properties"][wanted]["items"]["enum"] = offered
         return schema
+
+
+def _has_more_values(value: Any, limit: int) -> bool:
+    """
+    Return whether there are more than `limit` values in `value`.
+    """
+    pending, seen = [value], 0
+    while pending and seen <= limit:
+        value = pending.pop()
+        seen += 1
+        if isinstance(value, dict):
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+    return seen > limit
 
 
 def _without_nulls(value: Any) -> Any:

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.chat import ChatRequest, estimate_tokens, parse_request
 from kiroworkers.errors import AnswerSchemaMismatch, InvalidInput
+from kiroworkers.tasks import ParsedAnswer
 
 #: Text that a terminal could take for a command or a control sequence.
 HOSTILE = "!ls\n/quit\n@file\n\x1b[201~\r```\\\u202e\ud800 😀"
@@ -66,6 +67,13 @@ VALUES = st.sampled_from(
 JSON = st.recursive(
     VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYWORDS, inner, max_size=4)
 )
+
+
+def answer_in(chat: ChatRequest, output: str) -> ParsedAnswer:
+    """
+    Return the answer to `chat` in an agent's output.
+    """
+    return chat.answer_search({}, output, False).find()
 
 
 def chat_of(*messages: Any, **others: Any) -> ChatRequest:
@@ -213,8 +221,10 @@ class AcceptTests(SynchronousTestCase):
         form = {"type": "json_schema", "json_schema": {"schema": schema}}
         with contextlib.suppress(InvalidInput):
             chat = chat_of(user_message("Hi"), response_format=form)
+            assert chat.schema_check is not None
+            chat.schema_check.result(chat.schema_check.run())
             with contextlib.suppress(AnswerSchemaMismatch):
-                chat.parse_answer({}, '{"type": "object", "x": [1, null, "x", {}]}', False)
+                answer_in(chat, '{"type": "object", "x": [1, null, "x", {}]}')
 
 
 class PromptTests(SynchronousTestCase):
@@ -248,7 +258,7 @@ class ContentTests(SynchronousTestCase):
     """
 
     def content(self, chat: ChatRequest, output: str) -> str:
-        return chat.content(chat.parse_answer({}, output, False).value)
+        return chat.content(answer_in(chat, output).value)
 
     def test_text(self) -> None:
         """
@@ -258,7 +268,7 @@ class ContentTests(SynchronousTestCase):
         output = 'So:\n```json\n{"reply": " **a**\\n\\u0060b\\u0060 "}\n```'
         self.assertEqual(self.content(chat, output), " **a**\n`b` ")
         for wrong in ("Hello", '{"reply": 1}', '{"reply": "a", "b": 1}'):
-            self.assertRaises(AnswerSchemaMismatch, chat.parse_answer, {}, wrong, False)
+            self.assertRaises(AnswerSchemaMismatch, answer_in, chat, wrong)
 
     def test_stop(self) -> None:
         """
@@ -277,7 +287,7 @@ class ContentTests(SynchronousTestCase):
         self.assertEqual(
             self.content(chat, 'No {"a": 1} but {"a": {"b": "é"}}'), '{"a": {"b": "é"}}'
         )
-        self.assertRaises(AnswerSchemaMismatch, chat.parse_answer, {}, "[1]", False)
+        self.assertRaises(AnswerSchemaMismatch, answer_in, chat, "[1]")
 
     def test_tokens(self) -> None:
         """

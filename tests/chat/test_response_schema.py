@@ -4,11 +4,12 @@ Tests for `kiroworkers.chat.response_schema`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.chat.response_schema import accept_schema, problem_with
+from kiroworkers.chat.response_schema import SchemaCheck, accept_schema, problem_with
 from kiroworkers.errors import InvalidInput
 
 #: Dialects for which jsonschema would choose another validator.
@@ -18,13 +19,22 @@ _DIALECTS = (
 )
 
 
+def accepted(schema: Any) -> Mapping[str, Any]:
+    """
+    Return `schema` as the server accepts it.
+    """
+    check = SchemaCheck(accept_schema(schema, "schema"), "schema")
+    check.result(check.run())
+    return check.schema
+
+
 class SchemaTests(SynchronousTestCase):
     """
     Tests for a client's schema.
     """
 
     def sentence(self, answer: Any, **schema: Any) -> str | None:
-        problem = problem_with(answer, accept_schema(schema, "schema"))
+        problem = problem_with(answer, accepted(schema))
         return None if problem is None else problem.sentence
 
     def test_fits(self) -> None:
@@ -80,14 +90,14 @@ class SchemaTests(SynchronousTestCase):
             deep,
         ):
             schema = {"type": "object", "properties": {"x": {"allOf": [inner]}}}
-            self.assertRaises(InvalidInput, accept_schema, schema, "schema")
+            self.assertRaises(InvalidInput, accepted, schema)
         wrong: Any
         for wrong in ([], "object", True, {"type": "array"}, {"type": ["object", "null"]}):
-            self.assertRaises(InvalidInput, accept_schema, wrong, "schema")
+            self.assertRaises(InvalidInput, accepted, wrong)
         for named in ([], [{}], 5, "x", None, {"x": 5}, {"x": None}, {"x": []}):
             for place in ("$defs", "definitions"):
                 wrong = {place: named, "properties": {"a": {"$ref": f"#/{place}/x"}}}
-                self.assertRaises(InvalidInput, accept_schema, wrong, "schema")
+                self.assertRaises(InvalidInput, accepted, wrong)
 
     def test_patterns(self) -> None:
         """
@@ -140,6 +150,8 @@ class SchemaTests(SynchronousTestCase):
         }
         too_many = "The value takes too many steps to check by its schema"
         schema = {"$defs": {**doubling, "d40": {}}, "$ref": "#/$defs/d0"}
+        self.assertEqual(self.sentence({}, **schema), too_many)
+        schema = {"$defs": {"a": {"anyOf": [False] * 1000}}, "anyOf": [{"$ref": "#/$defs/a"}] * 940}
         self.assertEqual(self.sentence({}, **schema), too_many)
         self.assertIn("cannot be checked", self.sentence({}, **{"$ref": "#"}) or "")
         words = [f"word{number}" for number in range(2000)]

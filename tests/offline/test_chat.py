@@ -21,7 +21,9 @@ class ChatTests(SynchronousTestCase):
     def content(self, **others: Any) -> str:
         messages = [{"role": "user", "content": "Hello"}]
         chat = parse_request({"model": "offline", "messages": messages, **others})
-        return chat.content(chat.parse_answer({}, reply(chat.prompt({}, "compact")), False).value)
+        return chat.content(
+            chat.answer_search({}, reply(chat.prompt({}, "compact")), False).find().value
+        )
 
     def test_honest(self) -> None:
         """

@@ -4,16 +4,19 @@ Tests for `kiroworkers.tasks.answer`.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from time import thread_time
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.errors import AnswerSchemaMismatch
-from kiroworkers.tasks.answer import find_answer
-from kiroworkers.tasks.objects import objects
+from kiroworkers.errors import AnswerSchemaMismatch, AnswerUnreadable
+from kiroworkers.strict_json import MAX_VALUES
+from kiroworkers.tasks.answer import MAX_CANDIDATES, AnswerSearch, find_answer
+from kiroworkers.tasks.objects import TooManyFalseStarts, objects
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -31,6 +34,29 @@ json_values = st.recursive(
     max_leaves=20,
 )
 prose = st.text(st.characters(codec="utf-8", exclude_characters="{")).map(lambda text: text[:80])
+
+#: Pieces of text that resemble the beginning, the end and the inside of objects.
+PIECES = (
+    *(
+        "{",
+        "}",
+        '"',
+        "\\",
+        "\n",
+        " ",
+        "[",
+        "]",
+        ",",
+        ":",
+        '"title":',
+        '"x"',
+        "1",
+        '\\"',
+        "{}",
+        "word",
+    ),
+    *('{"title": "a"}', '{"b": {"title": "c"}}', '{"title":', '{"', '"}', '{"title": "{'),
+)
 
 
 class FindTests(SynchronousTestCase):
@@ -113,7 +139,7 @@ class FindTests(SynchronousTestCase):
         """
         schema = {"properties": {"n": {"multipleOf": 0.5}, "deep": {"items": {"$ref": "#"}}},
                   "items": {"$ref": "#"}}  # fmt: skip
-        for text in ['{"n": 1' + "0" * 400 + "}", '{"deep": ' + "[" * 600 + "]" * 600 + "}"]:
+        for text in ['{"n": ' + "9" * 309 + "}", '{"deep": ' + "[" * 600 + "]" * 600 + "}"]:
             with self.assertRaises(AnswerSchemaMismatch) as caught:
                 find_answer(text, schema)
             self.assertIn("cannot be checked", caught.exception.reason)
@@ -152,7 +178,7 @@ class ObjectsTests(SynchronousTestCase):
         for length in [*range(2000, 2080), 16_000, 16_400, 500_000]:
             value = {"text": "é{" * (length // 2), "n": [-12.5e3, True, None]}
             text = json.dumps(value, ensure_ascii=False)
-            self.assertEqual(list(objects(f"so: {text} {{and}}")), [value])
+            self.assertEqual(list(objects(f"so: {text} {{and}}")), [(text, value)])
 
     def test_false_starts_cost_little(self) -> None:
         """
@@ -161,11 +187,120 @@ class ObjectsTests(SynchronousTestCase):
         """
         for piece in ['{"a":', "{", '{"a":1,', '{"a"', '{"a":"', "{ "]:
             hostile = piece * (1_000_000 // len(piece))
-            self.assertEqual(list(objects(hostile)), [])
-        self.assertEqual(list(objects('{"a' * 300 + '{"b": 1}'))[-1], {"b": 1})
+            with contextlib.suppress(TooManyFalseStarts):
+                self.assertEqual(list(objects(hostile)), [])
+        self.assertEqual(list(objects('{"a' * 300 + '{"b": 1}'))[-1], ('{"b": 1}', {"b": 1}))
 
     def test_no_numbers_that_are_none(self) -> None:
         """
         NaN and Infinity are not JSON.
         """
-        self.assertEqual(list(objects('{"a": NaN} {"b": Infinity} {"c": 1}')), [{"c": 1}])
+        found = list(objects('{"a": NaN} {"b": Infinity} {"c": 1}'))
+        self.assertEqual(found, [('{"c": 1}', {"c": 1})])
+
+    def test_far_behind(self) -> None:
+        """
+        The last object is found behind very many others.
+        """
+        *_, (_, last) = objects('{"a":1}\n' * 200_000 + '{"b": 2}')
+        self.assertEqual(last, {"b": 2})
+
+
+class BoundTests(SynchronousTestCase):
+    """
+    Tests for what bounds the cost of `find_answer`.
+    """
+
+    def reason(self, text: str, wrapped: bool = False) -> str:
+        with self.assertRaises(AnswerSchemaMismatch) as raised:
+            find_answer(text, SCHEMA, wrapped=wrapped)
+        return str(raised.exception.reason)
+
+    def test_candidates(self) -> None:
+        """
+        Only the last objects are compared with the schema; the reason says so.
+        """
+        good, other = '{"title": "x"}', '{"other": 1}\n'
+        found = find_answer(good + other * (MAX_CANDIDATES - 1), SCHEMA)
+        self.assertEqual(found.value, {"title": "x"})
+        for wrapped in (False, True):
+            self.assertEqual(
+                self.reason(good + other * MAX_CANDIDATES, wrapped),
+                f"title is required (only the last {MAX_CANDIDATES} of its "
+                f"{MAX_CANDIDATES + 1} JSON objects were checked)",
+            )
+
+    def test_values(self) -> None:
+        """
+        An object with very many values is no answer, and hides those before it.
+        """
+        long = '{"title": "x", "more": [' + "1," * (MAX_VALUES - 4) + "1]}"
+        self.assertEqual(find_answer(long, SCHEMA).value["title"], "x")
+        longer = long.replace("[", "[1, 1,")
+        for wrapped in (False, True):
+            reason = self.reason('{"title": "x"}' + longer, wrapped)
+            self.assertEqual(reason, f"it has more than {MAX_VALUES} JSON values")
+
+    def test_false_starts(self) -> None:
+        """
+        Where the search is given up, no answer is taken: a later one may be meant.
+        """
+        text = '{"title": "x"}' + '{"' * 200_000 + '{"title": "y"}'
+        for wrapped in (False, True):
+            self.assertIn("begins like a JSON object", self.reason(text, wrapped))
+
+    def test_linear(self) -> None:
+        """
+        Megabytes that look like objects, whole or cut, cost seconds at most.
+        """
+        for text in (
+            '{"a": ' + '\\"' * 2**20,
+            '{"a": "' + '\\"' * 2**20 + "\\",
+            '{"a": 1}' * 2**18,
+            '{"a": "' + "x\n" * 2**20 + '"}',
+            '{"a": [' + '"x\ny",' * 2**18 + "1]}",
+        ):
+            for wrapped in (False, True):
+                began = thread_time()
+                with contextlib.suppress(AnswerSchemaMismatch, AnswerUnreadable):
+                    find_answer(text, SCHEMA, wrapped=wrapped)
+                self.assertLess(thread_time() - began, 10, text[:20])
+
+    def test_cheap(self) -> None:
+        """
+        A search is cheap if the text is short, has few values and can be read in few ways.
+        """
+        for text, wrapped, long_list, cheap in (
+            ('{"title": "x"}', False, False, True),
+            ('{"title": "' + "," * 20_000 + '"}', False, False, True),
+            ('{"title": "' + "x" * 40_000 + '"}', False, False, False),
+            ("[1,2]" * 1000, False, False, False),
+            ('{"title": "x"}', True, False, True),
+            ('{"title": "' + "x\n" * 6 + '"}', True, False, True),
+            ('{"title": "' + "x\n" * 7 + '"}', True, False, False),
+            ('{"title": "x\ny"}' * 33, True, False, False),
+            ('{"title": "' + "x" * 10_000 + '"}', True, False, False),
+            ('{"title": "x"}', False, True, False),
+        ):
+            search = AnswerSearch(text, SCHEMA, None, wrapped, None, long_list)
+            self.assertIs(search.is_cheap, cheap, text[:20])
+
+    @given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+    def test_same_as_a_plain_search(self, text: str) -> None:
+        """
+        The answer is the last outermost object that fits, as a search finds it that tries to
+        read an object at every brace.
+        """
+        fitting = None
+        position = 0
+        while (position := text.find("{", position)) >= 0:
+            try:
+                value, position = json.JSONDecoder().raw_decode(text, position)
+            except ValueError:
+                position += 1
+            else:
+                fitting = value if isinstance(value.get("title"), str) else fitting
+        if fitting is None:
+            self.assertTrue(self.reason(text))
+        else:
+            self.assertEqual(find_answer(text, SCHEMA).value, fitting)

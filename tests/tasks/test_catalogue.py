@@ -156,6 +156,14 @@ class CatalogueTests(SynchronousTestCase):
         text = GOOD.replace('"echo"', f'"{name}"').replace('"Echo"', f'"{title}"')
         (self.folder / file).write_text(text, encoding="utf-8")
 
+    def reload(self) -> list[Task]:
+        """
+        Read and replace the tasks, and return those that replace built-in ones.
+        """
+        read = self.catalogue.read()
+        self.catalogue.replace(read)
+        return [*read.replacing]
+
     def assert_refused(self, reason: str) -> None:
         before = dict(self.catalogue)
         with self.assertRaises(BadTask) as raised:
@@ -169,15 +177,25 @@ class CatalogueTests(SynchronousTestCase):
         """
         self.write("a.toml", "echo")
         self.write("b.txt", "other")
-        self.assertEqual(self.catalogue.read(), [])
+        self.assertEqual(self.reload(), [])
         self.assertEqual(set(self.catalogue), {*builtin_tasks(), "echo"})
         self.write("c.toml", "generate-story", "Mine")
-        [replaced] = self.catalogue.read()
+        [replaced] = self.reload()
         self.assertEqual(replaced.source, str(self.folder / "c.toml"))
         self.assertEqual(self.catalogue["generate-story"].title, "Mine")
         (self.folder / "c.toml").unlink()
-        self.catalogue.read()
+        self.reload()
         self.assertEqual(dict(self.catalogue), {**builtin_tasks(), "echo": self.catalogue["echo"]})
+
+    def test_at_once(self) -> None:
+        """
+        Reading changes nothing; replacing changes everything at once.
+        """
+        self.write("a.toml", "echo")
+        read = self.catalogue.read()
+        self.assertEqual(dict(self.catalogue), {})
+        self.catalogue.replace(read)
+        self.assertEqual(set(self.catalogue), {*builtin_tasks(), "echo"})
 
     def test_all_or_nothing(self) -> None:
         """
@@ -185,7 +203,7 @@ class CatalogueTests(SynchronousTestCase):
         is gone, all stays as it was.
         """
         self.write("a.toml", "echo")
-        self.catalogue.read()
+        self.reload()
         self.write("a.toml", "other")
         self.write("b.toml", "Bad")
         self.assert_refused("b.toml: name: must be")
@@ -195,7 +213,7 @@ class CatalogueTests(SynchronousTestCase):
         self.refused = "third"
         self.assert_refused("third: not here")
         self.refused = ""
-        self.catalogue.read()
+        self.reload()
         self.assertIn("third", self.catalogue)
         for each in self.folder.iterdir():
             each.unlink()

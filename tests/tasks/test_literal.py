@@ -51,3 +51,13 @@ class LiteralTests(SynchronousTestCase):
             self.assertNotIn(character, "@`\n\r\x1b")
             self.assertTrue(character.isspace() or unicodedata.category(character)[0] != "C")
             self.assertNotIn(unicodedata.category(character), ("Zl", "Zp"))
+
+    def test_many_unprintable(self) -> None:
+        """
+        A text with very many different characters that are not printable comes back equal.
+        """
+        text = "".join(map(chr, range(0xF0000, 0xF0000 + 60_000))) + "@\x7f`é"
+        literal = json_literal(text)
+        self.assertTrue(literal.isprintable())
+        self.assertNotIn("@", literal)
+        self.assertEqual(json.loads(literal), text)

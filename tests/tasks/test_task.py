@@ -9,6 +9,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -172,6 +173,38 @@ class BuiltinTests(SynchronousTestCase):
         """
         accepted = self.story.accept({"idea": "x", "parentStory": None, "extra": {"a": None}})
         self.assertEqual(accepted, {"idea": "x", "extra": {}})
+
+    def test_cheap_checks(self) -> None:
+        """
+        A check may take long only if the schema compares values with each other and there are
+        many; its outcome is the same in another process.
+        """
+        many = {"idea": "x", "more": [{"n": number} for number in range(500)]}
+        unique = {**self.story.input_schema, "properties": {"more": {"uniqueItems": True}}}
+        comparing = evolve(self.story, input_schema=unique)
+        self.assertTrue(self.story.input_check(many).is_cheap)
+        self.assertTrue(comparing.input_check({"idea": "x", "more": []}).is_cheap)
+        self.assertFalse(comparing.input_check(many).is_cheap)
+        body: Any
+        for body in (many, {**many, "x": None}, {**many, "more": [{}, {}]}, {}, []):
+            check = comparing.input_check(body)
+            outcome = json.loads(json.dumps(check.run()))
+            try:
+                accepted = check.find()
+            except InvalidInput as problem:
+                raised = self.assertRaises(InvalidInput, check.result, outcome)
+                self.assertEqual(repr(raised), repr(problem))
+            else:
+                self.assertEqual(check.result(outcome), accepted)
+
+    def test_long_choices(self) -> None:
+        """
+        A search for an answer that must choose from a long list is not cheap.
+        """
+        for number, cheap in ((2, True), (200, False)):
+            request = {"idea": "x", "components": [f"c{index}" for index in range(number)]}
+            search = self.story.answer_search(request, json.dumps(STORY_ANSWER))
+            self.assertIs(search.is_cheap, cheap)
 
     def test_prompts_in_full(self) -> None:
         """

@@ -15,8 +15,10 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 
 from kiroworkers.chat import ChatRequest, parse_request
+from kiroworkers.clocks import WallClock
 from kiroworkers.errors import ErrorCode, WorkError
 from kiroworkers.execution import execute
+from kiroworkers.offload.call import Runner, run_here
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.web.auth import Authorizer
@@ -76,11 +78,20 @@ class OpenAIRoutes:
     app = Klein()
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, groups: AgentGroups, authorizer: Authorizer) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        groups: AgentGroups,
+        authorizer: Authorizer,
+        wall_clock: WallClock,
+        offload: Runner = run_here,
+    ) -> None:
         self._clock = clock
+        self._wall_clock = wall_clock
+        self._offload = offload
         self._groups = groups
         self.authorizer = authorizer
-        self._started_at = int(clock.seconds())
+        self._started_at = int(wall_clock())
         self._numbers = count(1)
 
     @route(
@@ -137,16 +148,18 @@ class OpenAIRoutes:
         """
         chat = parse_request(json_body(request))
         group = self._find_group(chat.model)
+        if chat.schema_check is not None:
+            await self._offload(chat.schema_check, client, refusable=True)
         set_agent_header(request, group.name)
         set_usage_headers(request)
         options = request_options(request, client, "chat")
-        now = self._clock.seconds()
+        now = self._wall_clock()
         identifier = f"chatcmpl-{int(now * 1000):x}-{next(self._numbers)}"
         completion = Completion(identifier, int(now), chat.model)
         if chat.streams:
             return await self._stream(request, group, chat, options, completion)
         try:
-            result = await execute(group, chat, {}, options)
+            result = await execute(group, chat, {}, options, offload=self._offload)
         except WorkError as error:
             return respond_to_error(request, error, group.dispatcher.queue())
         set_headers(request, answer_headers(result))
@@ -166,15 +179,15 @@ class OpenAIRoutes:
         incremental = chat.can_stream_incrementally and group.agent.dialect.transport == "acp"
         stream = ChunkStream(self._clock, request, completion, incremental)
         try:
-            result = await execute(group, chat, {}, options, stream.on_progress)
+            result = await execute(group, chat, {}, options, stream.on_progress, self._offload)
             content = chat.content(result.answer.value)
             usage = estimate_usage(chat.messages, content) if chat.includes_usage else None
-            if not stream.finish(content, usage):
-                stream.fail(_RETRACTED)
+            if not await stream.finish(content, usage):
+                await stream.fail(_RETRACTED)
         except WorkError as error:
             if not stream.started:
                 return respond_to_error(request, error, group.dispatcher.queue())
-            stream.fail(openai_error(*error_json(error, group.dispatcher.queue())))
+            await stream.fail(openai_error(*error_json(error, group.dispatcher.queue())))
         except CancelledError:
             # The client closed the connection.
             raise
@@ -182,7 +195,7 @@ class OpenAIRoutes:
             if not stream.started:
                 raise
             log_internal_error(self._log, request, Failure())
-            stream.fail(openai_error(*error_json(INTERNAL_ERROR)))
+            await stream.fail(openai_error(*error_json(INTERNAL_ERROR)))
         finally:
             stream.close()
         return b""
