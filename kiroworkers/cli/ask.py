@@ -13,7 +13,6 @@ import difflib
 import json
 import math
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -25,7 +24,9 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import react
 
+from kiroworkers.clean_text import clean_json, clean_text
 from kiroworkers.cli.token_file import read_token
+from kiroworkers.clocks import make_monotonic
 from kiroworkers.settings import inherited_environment
 
 try:
@@ -64,8 +65,6 @@ environment:
   KIROWORKERS_URL    the address of the server
   KIROWORKERS_TOKEN  the token to send, if there is no --token-file
 """
-
-_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 _FAILED, _USAGE_ERROR, _UNAVAILABLE, _TIMED_OUT = 1, 2, 3, 4
 
@@ -197,34 +196,25 @@ class _StatusLine(AbstractContextManager[Watch]):
     def __enter__(self) -> Watch:
         self._status.start()
         show = self._status.update
-        return ProgressReporter(lambda line: show(Text(strip_controls(line)))).watch
+        return ProgressReporter(lambda line: show(Text(clean_text(line)))).watch
 
     def __exit__(self, *_: object) -> None:
         self._status.stop()
 
 
 def _print_error(line: str) -> None:
-    print(strip_controls(line), file=sys.stderr, flush=True)
-
-
-def strip_controls(line: str) -> str:
-    """
-    Return `line` with spaces for control characters.
-
-    It may hold an agent's words, which must not control the user's terminal.
-    """
-    return _CONTROL_CHARACTERS.sub(" ", line)
+    # It may hold an agent's words, which must not control the user's terminal.
+    print(clean_text(line), file=sys.stderr, flush=True)
 
 
 def _encode_json(value: Any, raw: bool) -> bytes:
     """
     Return `value` as JSON in UTF-8, on one line if `raw`.
 
-    A lone surrogate, which UTF-8 does not allow, stays escaped.
+    Characters that control a terminal, and surrogates, which UTF-8 does not allow, are escaped.
     """
     layout: dict[str, Any] = {"separators": (",", ":")} if raw else {"indent": 2}
-    text = json.dumps(value, ensure_ascii=False, **layout)
-    return text.encode("utf-8", "backslashreplace") + b"\n"
+    return clean_json(json.dumps(value, ensure_ascii=False, **layout)).encode() + b"\n"
 
 
 def _seconds(text: str) -> float:
@@ -313,6 +303,7 @@ async def _run(reactor: Any, request: Coroutine[Any, Any, Answer[Any]], raw: boo
     Raises:
         SystemExit: If there is no answer, or it cannot be printed; with the exit status.
     """
+    make_monotonic(reactor)
     pending: Deferred[Answer[Any]] = Deferred.fromCoroutine(request)
     received_signals: list[int] = []
 

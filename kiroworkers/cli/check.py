@@ -26,6 +26,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 from attrs import field, frozen
 from jsonschema import Draft202012Validator
 
+from kiroworkers.clean_text import clean_text
 from kiroworkers.json_schema import first_problem
 from kiroworkers.tasks import Task, builtin_tasks
 
@@ -160,13 +161,19 @@ def _check_health(client: Client) -> str:
     """
     body = _fetch_health(client)
     workers = body["workers"].items()
-    unhealthy = [
+    agents: Mapping[str, Any] = body.get("agents") or {str(body.get("agent")): {}}
+    pools = [(name, agent.get("pool", {})) for name, agent in agents.items()]
+    problems = [
+        f"{name} is {pool['state']}: {pool['detail']}"
+        for name, pool in pools
+        if pool.get("state", "serving") not in ("serving", "trying")
+    ]
+    problems += [
         f"{name} is {worker['state']}" for name, worker in workers if not worker["healthy"]
     ]
-    if unhealthy:
-        raise CheckFailed(", ".join(unhealthy))
-    agents = ", ".join(body.get("agents", [str(body.get("agent"))]))
-    return f"{len(workers)} workers, all healthy; agent: {agents}"
+    if problems:
+        raise CheckFailed(", ".join(problems))
+    return f"{len(workers)} workers, all healthy; agent: {', '.join(agents)}"
 
 
 def _count_workers(client: Client) -> int:
@@ -277,7 +284,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if base is None:
         parser.error(f"{options.url} is not an address such as http://127.0.0.1:8080")
     print(f"checking {base}")
-    passed = check(Client(base, options.timeout, options.agent), print)
+    passed = check(
+        Client(base, options.timeout, options.agent), lambda line: print(clean_text(line))
+    )
     print("all checks passed" if passed else "some checks failed")
     return 0 if passed else 1
 

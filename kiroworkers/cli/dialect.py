@@ -17,9 +17,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import TextIO
 
 from attrs import evolve
 
+from kiroworkers.clean_text import clean_lines
 from kiroworkers.conversations import (
     BadDialect,
     Conversation,
@@ -136,9 +138,9 @@ def check(file: str, recording: str | None) -> int:
     """
     try:
         dialect = read_dialect(Path(file)) if file.endswith(".toml") else _load_builtin(file)
-        print(f"{dialect.name}: {dialect.label}")
+        _print(f"{dialect.name}: {dialect.label}")
         command = shlex.join([dialect.start.program or "python", *dialect.command(None)])
-        print(f"starts: {command}, {_describe_terminal(dialect)}")
+        _print(f"starts: {command}, {_describe_terminal(dialect)}")
         if recording is not None and dialect.window is None:
             raise BadDialect(f"{dialect.name} has no terminal, so it cannot have a recording")
         if recording is not None:
@@ -149,11 +151,18 @@ def check(file: str, recording: str | None) -> int:
                 text = str(event)
                 if len(text) > _MAX_SHOWN:
                     text = f"{text[:_MAX_SHOWN]}… ({len(text)} characters)"
-                print(f"{seconds:10.3f} s  {text}")
+                _print(f"{seconds:10.3f} s  {text}")
     except (BadDialect, BadRecording, OSError) as error:
-        print(error, file=sys.stderr)
+        _print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _print(text: object, file: TextIO | None = None) -> None:
+    """
+    Print `text`, which may hold an agent's words.
+    """
+    print(clean_lines(str(text)), file=file)
 
 
 def _load_builtin(name: str) -> Dialect:
@@ -263,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return record(options.program, options.output, options.rows, options.columns)
     except OSError as error:
-        print(error, file=sys.stderr)
+        _print(error, file=sys.stderr)
         return 1
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from kiroworkers.clean_text import clean_json, clean_lines
 from kiroworkers.cli.check import CheckFailed, Client, base_url
 from kiroworkers.cli.token_file import TOKEN_VARIABLE, InvalidTokenFile, read_token
 from kiroworkers.errors import InvalidInput
@@ -50,7 +51,7 @@ def ask(client: Client, task: Task, request: Mapping[str, Any]) -> None:
     reply = client.ask(task, request)
     if reply.code != 200:
         raise CheckFailed(f"{task.name} answered {reply.code}: {json.dumps(reply.body)}")
-    print(json.dumps(reply.body, indent=2, ensure_ascii=False))
+    print(clean_json(json.dumps(reply.body, indent=2, ensure_ascii=False)))
     schema = task.answer_schema_for(request)
     mismatch = first_problem(Draft202012Validator(schema), reply.body)
     if mismatch is not None:
@@ -64,7 +65,11 @@ def ask(client: Client, task: Task, request: Mapping[str, Any]) -> None:
 
 
 def _print_error(line: object) -> None:
-    print(line, file=sys.stderr)
+    print(clean_lines(str(line)), file=sys.stderr)
+
+
+def _print(text: str) -> None:
+    print(clean_lines(text))
 
 
 def _read_request(source: str | None, task: Task) -> dict[str, Any]:
@@ -119,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         task = load_task(Path(options.file))
         request = _read_request(options.input, task)
         # If there will be an answer, standard output is for the answer alone.
-        check(task, request, print if base is None else _print_error)
+        check(task, request, _print if base is None else _print_error)
         if base is not None:
             token = read_token(options.token_file)
             ask(Client(base, options.timeout, options.agent, token), task, request)

@@ -23,7 +23,22 @@ def host_of(address: object) -> str:
     """
     Return the IP address in `address`, or ``unix`` for a UNIX domain socket.
     """
-    return "unix" if isinstance(address, UNIXAddress) else str(getattr(address, "host", ""))
+    if isinstance(address, UNIXAddress):
+        return "unix"
+    return unmapped(str(getattr(address, "host", "")))
+
+
+def unmapped(host: str) -> str:
+    """
+    Return `host`, or the IPv4 address if it is one that is written as an IPv6 address.
+    """
+    if not host.lower().startswith("::ffff:"):
+        return host
+    try:
+        mapped = IPv6Address(host).ipv4_mapped
+    except ValueError:
+        return host
+    return host if mapped is None else str(mapped)
 
 
 def rate_key(host: str) -> str:

@@ -19,7 +19,8 @@ from kiroworkers.errors import ErrorCode
 from kiroworkers.web.addresses import LOOPBACK, host_of, hostname_of, is_local, rate_key
 from kiroworkers.web.errors import HttpError
 from kiroworkers.web.rate_limiter import RateLimiter
-from kiroworkers.web.tokens import ApiToken, Scope, find_token
+from kiroworkers.web.recorded_request import record_of
+from kiroworkers.web.tokens import GRANTED_BY, ApiToken, Scope, find_token
 
 #: Headers that proxies add.
 _PROXY_HEADERS = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
@@ -40,20 +41,43 @@ class Authorizer:
             address may send wrong tokens.  None for no limit.  Reading (the health, a
             job, the models) is not counted, because a client that waits for a job
             polls it.
+        anonymous_limiter: Limits how often each address may send requests without a valid
+            token, if the server has tokens.  None for no limit.
     """
 
     def __init__(
-        self, tokens: Sequence[ApiToken] = (), rate_limiter: RateLimiter | None = None
+        self,
+        tokens: Sequence[ApiToken] = (),
+        rate_limiter: RateLimiter | None = None,
+        anonymous_limiter: RateLimiter | None = None,
     ) -> None:
         self.tokens = tuple(tokens)
         self._rate_limiter = rate_limiter
+        self._anonymous_limiter = anonymous_limiter
+
+    def admit(self, request: IRequest) -> None:
+        """
+        Note in the record of `request` whose token it has, or count it as anonymous.
+
+        Call it before anything else is done for the request.
+
+        Raises:
+            HttpError: The address sends too many requests without a valid token.
+        """
+        if not self.tokens:
+            return
+        token = _token(request, self.tokens)
+        if token is not None:
+            record_of(request).user = token.name
+        elif self._anonymous_limiter is not None:
+            _take(self._anonymous_limiter, rate_key(host_of(request.getClientAddress())))
 
     def authorize(self, request: IRequest, scope: Scope) -> str:
         """
         Return the client that sent `request`, if it may do what `scope` allows.
 
-        The client is identified by the name of its token, or else by its address.  The
-        request counts towards the client's rate.
+        The client is identified by the name of its token, or else by its address, as
+        `rate_key` returns it.  The request counts towards the client's rate.
 
         Args:
             request: The request to authorize.
@@ -73,7 +97,7 @@ class Authorizer:
         else:
             if scope == "operate":
                 _require_direct_local(request, host)
-            client, key = host, rate_key(host)
+            client = key = rate_key(host)
         if scope != "watch" and request.method not in _READ_METHODS:
             self._count(key)
         return client
@@ -103,23 +127,17 @@ class Authorizer:
             _require_direct_local(request, host_of(request.getClientAddress()))
 
     def _count(self, key: str) -> None:
-        wait = self._rate_limiter.take(key) if self._rate_limiter is not None else 0
-        if wait:
-            raise HttpError(
-                ErrorCode.RATE_LIMITED,
-                f"Too many requests, try again in {wait} s",
-                retry_after=wait,
-            )
+        if self._rate_limiter is not None:
+            _take(self._rate_limiter, key)
 
     def _authenticate(self, request: IRequest, scope: Scope) -> ApiToken:
-        scheme, _, text = (request.getHeader(b"authorization") or b"").partition(b" ")
-        if scheme.lower() != b"bearer" or not text.strip():
+        if _bearer(request) is None:
             raise HttpError(
                 ErrorCode.NO_TOKEN,
                 "Send a token in the header Authorization: Bearer …",
                 {"WWW-Authenticate": "Bearer"},
             )
-        token = find_token(text.strip().decode("utf-8", "surrogateescape"), self.tokens)
+        token = _token(request, self.tokens)
         if token is None:
             raise HttpError(
                 ErrorCode.WRONG_TOKEN,
@@ -127,10 +145,45 @@ class Authorizer:
                 {"WWW-Authenticate": 'Bearer error="invalid_token"'},
             )
         if not token.allows(scope):
+            names = " or ".join(map(repr, GRANTED_BY[scope]))
             raise HttpError(
-                ErrorCode.WRONG_SCOPE, f"The token {token.name!r} does not have the scope {scope!r}"
+                ErrorCode.WRONG_SCOPE, f"The token {token.name!r} does not have the scope {names}"
             )
         return token
+
+
+def _bearer(request: IRequest) -> str | None:
+    """
+    Return the text of the token that `request` carries, or None.
+    """
+    scheme, _, text = (request.getHeader(b"authorization") or b"").partition(b" ")
+    if scheme.lower() != b"bearer" or not text.strip():
+        return None
+    return text.strip().decode("utf-8", "surrogateescape")
+
+
+def _token(request: IRequest, tokens: Sequence[ApiToken]) -> ApiToken | None:
+    """
+    Return the entry of `tokens` for the token that `request` carries, or None.
+    """
+    text = _bearer(request)
+    return None if text is None else find_token(text, tokens)
+
+
+def _take(limiter: RateLimiter, key: str) -> None:
+    """
+    Count a request under `key`.
+
+    Raises:
+        HttpError: There were too many.
+    """
+    wait = limiter.take(key)
+    if wait:
+        raise HttpError(
+            ErrorCode.RATE_LIMITED,
+            f"Too many requests, try again in {wait} s",
+            retry_after=wait,
+        )
 
 
 def _require_direct_local(request: IRequest, client: str) -> None:

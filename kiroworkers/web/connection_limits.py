@@ -5,19 +5,46 @@ Limit how many connections clients may have, and close them cleanly at shutdown.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IProtocolFactory,
+    IReactorTime,
+)
 from twisted.internet.protocol import Protocol
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from zope.interface import implementer
 
 from kiroworkers.errors import ErrorCode
 from kiroworkers.web.addresses import host_of, is_local, rate_key
-from kiroworkers.web.errors import HttpError, raw_error_response
+from kiroworkers.web.errors import HttpError, body_length, raw_error_response
+from kiroworkers.web.proxies import NO_PROXIES, TrustedProxies
 
 #: Seconds that clients have to read their last responses when the server stops.
 _CLOSE_TIMEOUT = 2.0
+
+
+@implementer(IHalfCloseableProtocol)
+class _CountedConnection(ProtocolWrapper):
+    """
+    Tell the protocol of a connection when the client has closed its side.
+    """
+
+    def readConnectionLost(self) -> None:
+        protocol: Any = IHalfCloseableProtocol(self.wrappedProtocol, None)
+        if protocol is None:
+            self.loseConnection()
+        else:
+            protocol.readConnectionLost()
+
+    def writeConnectionLost(self) -> None:
+        protocol: Any = IHalfCloseableProtocol(self.wrappedProtocol, None)
+        if protocol is not None:
+            protocol.writeConnectionLost()
 
 
 class ConnectionLimiter(WrappingFactory):
@@ -30,16 +57,27 @@ class ConnectionLimiter(WrappingFactory):
         max_per_address: The maximum number of open connections of one IPv4 address or one
             /64 network of IPv6; 0 for no limit.  It does not apply to clients on this
             machine, because one of them may be a proxy.
+        trusted_proxies: Proxies, to which `max_per_address` does not apply either.
+        on_rejected: Called with the address of each connection over a limit, the code of the
+            error that it is answered with, and the size of the body in bytes.
     """
 
     noisy = False
+    protocol = _CountedConnection
 
     def __init__(
-        self, factory: IProtocolFactory, max_connections: int, max_per_address: int
+        self,
+        factory: IProtocolFactory,
+        max_connections: int,
+        max_per_address: int,
+        trusted_proxies: TrustedProxies = NO_PROXIES,
+        on_rejected: Callable[[str, ErrorCode, int], None] | None = None,
     ) -> None:
         super().__init__(factory)
         self._max_connections = max_connections
         self._max_per_address = max_per_address
+        self._trusted_proxies = trusted_proxies
+        self._on_rejected = on_rejected
         self._per_address: Counter[str] = Counter()
         self._closed: Deferred[None] | None = None
 
@@ -47,14 +85,15 @@ class ConnectionLimiter(WrappingFactory):
         """
         Return a protocol for a new connection: one that answers 503 if it is over a limit.
         """
-        key = rate_key(host_of(addr))
-        if len(self.protocols) >= self._max_connections:
-            return _RejectedConnection(f"All {self._max_connections} connections are in use")
-        if 0 < self._max_per_address <= self._per_address[key] and not is_local(host_of(addr)):
-            return _RejectedConnection(
-                f"All {self._max_per_address} connections of {key} are in use"
-            )
-        return super().buildProtocol(addr)
+        host = host_of(addr)
+        message = self._rejection(host)
+        if message is None:
+            return super().buildProtocol(addr)
+        error = HttpError(ErrorCode.TOO_MANY_CONNECTIONS, message)
+        response = raw_error_response(error)
+        if self._on_rejected is not None:
+            self._on_rejected(host, error.code, body_length(response))
+        return _RejectedConnection(response)
 
     def registerProtocol(self, connection: ProtocolWrapper) -> None:
         """
@@ -99,6 +138,18 @@ class ConnectionLimiter(WrappingFactory):
             closed, self._closed = self._closed, None
             closed.callback(None)
 
+    def _rejection(self, host: str) -> str | None:
+        """
+        Return which limit another connection from `host` would exceed, or None.
+        """
+        key = rate_key(host)
+        if len(self.protocols) >= self._max_connections:
+            return f"All {self._max_connections} connections are in use"
+        is_limited = not (is_local(host) or host in self._trusted_proxies)
+        if is_limited and 0 < self._max_per_address <= self._per_address[key]:
+            return f"All {self._max_per_address} connections of {key} are in use"
+        return None
+
     def _abort_all(self) -> None:
         for connection in list(self.protocols):
             connection.abortConnection()
@@ -109,11 +160,10 @@ class _RejectedConnection(Protocol):
     Answer a connection over the limit with 503, and close it.
     """
 
-    def __init__(self, message: str) -> None:
-        self._message = message
+    def __init__(self, response: bytes) -> None:
+        self._response = response
 
     def connectionMade(self) -> None:
         assert self.transport is not None, "it has just been connected"
-        error = HttpError(ErrorCode.TOO_MANY_CONNECTIONS, self._message)
-        self.transport.write(raw_error_response(error))
+        self.transport.write(self._response)
         self.transport.loseConnection()

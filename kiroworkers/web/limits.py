@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from kiroworkers.web.proxies import NO_PROXIES, TrustedProxies
+
 
 @frozen
 class RequestLimits:
@@ -20,6 +22,7 @@ class RequestLimits:
         hosts: Host names that are accepted in addition to the names of this machine and
             the address that the client connected to.
         any_host: Whether every host name is accepted.
+        trusted_proxies: The proxies whose word about the addresses of clients is taken.
     """
 
     max_body: int
@@ -27,3 +30,4 @@ class RequestLimits:
     cors_origins: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     any_host: bool = False
+    trusted_proxies: TrustedProxies = NO_PROXIES

@@ -17,6 +17,9 @@ from twisted.python.failure import Failure
 from kiroworkers.errors import CannotStart, InvalidSetting
 from kiroworkers.settings import Settings
 
+#: The permissions of a Unix socket: its owner and its group may connect.
+_SOCKET_MODE = "660"
+
 
 class Listener(Service):
     """
@@ -47,7 +50,7 @@ class Listener(Service):
             CannotStart: The endpoint is invalid or in use, or other machines can reach it
                 although clients need no token.
         """
-        description = self._settings.endpoint
+        description = with_socket_mode(self._settings.endpoint)
         try:
             endpoint = serverFromString(self._reactor, description)
         except (ValueError, TypeError, KeyError, IndexError) as error:
@@ -86,6 +89,17 @@ class Listener(Service):
     def _on_listening(self, port: IListeningPort) -> None:
         self._port = port
         self._log.info("listening on {address}", address=port.getHost())
+
+
+def with_socket_mode(endpoint: str) -> str:
+    """
+    Return `endpoint`, with permissions if it is a Unix socket without any.
+
+    Twisted's default lets every user of the machine connect.
+    """
+    if endpoint.startswith("unix:") and ":mode=" not in endpoint:
+        return f"{endpoint}:mode={_SOCKET_MODE}"
+    return endpoint
 
 
 def require_loopback(name: str, host: str) -> None:

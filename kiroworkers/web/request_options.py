@@ -12,6 +12,7 @@ from twisted.web.iweb import IRequest
 from kiroworkers.errors import InvalidInput
 from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.fair_queue import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY
+from kiroworkers.web.recorded_request import record_of
 
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.I)
 
@@ -47,7 +48,9 @@ def request_options(
             request.setHeader(b"preference-applied", b"wait=" + wait[1].encode())
     if max_timeout is not None:
         timeout = max_timeout if timeout is None else min(timeout, max_timeout)
-    return RequestOptions(timeout, _priority(request), client, label)
+    record = record_of(request)
+    record.task = label
+    return RequestOptions(timeout, _priority(request), client, label, record)
 
 
 def wants_job(request: IRequest) -> bool:

@@ -19,7 +19,8 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.cli.ask import InvalidArguments, build_input, strip_controls
+from kiroworkers.clean_text import clean_lines
+from kiroworkers.cli.ask import InvalidArguments, build_input
 from tests.programs import DescriptorReader, environment
 from tests.servers import ServerTestCase, real
 
@@ -162,6 +163,16 @@ class CommandTests(ServerTestCase):
         self.assertIn("cannot print the answer: [Errno 28]", err)
         status, out, err = await self.run_command(*ask, "--raw", "-v", closed=(2,))
         self.assertEqual((status, out.count("\n"), err), (0, 1, ""))
+
+    async def test_controls(self) -> None:
+        """
+        An agent's answer cannot control the user's terminal, and stays the same as a value.
+        """
+        await self.start(workers=1)
+        idea = "a\x9b2Jb\u202ec\x7f"
+        status, out, _ = await self.run_command("generate-story", f"idea={idea}")
+        self.assertEqual((status, json.loads(out)["title"]), (0, idea))
+        self.assertEqual(out, clean_lines(out))
 
     async def test_input(self) -> None:
         """
@@ -320,18 +331,6 @@ class ExtraTests(SynchronousTestCase):
         done = subprocess.run(command, env=environment(), capture_output=True, check=False)
         self.assertEqual(done.returncode, 1)
         self.assertEqual(done.stderr, b"treq is missing: pip install 'kiroworkers[client]'\n")
-
-
-class StripControlsTests(SynchronousTestCase):
-    """
-    Tests for `strip_controls`.
-    """
-
-    def test_controls(self) -> None:
-        """
-        Control characters are replaced by spaces.
-        """
-        self.assertEqual(strip_controls("a\x1b[2J\r\nb\x9b\x07é"), "a [2J b é")
 
 
 class InputTests(SynchronousTestCase):

@@ -145,6 +145,17 @@ class MisbehavingServerTests(TestCase):
             "health", "worker1 is starting", lambda *_: (200, {}, {"workers": workers})
         )
 
+    async def test_failed_pool(self) -> None:
+        """
+        A pool that cannot answer is named with its state and the reason, whatever its workers.
+        """
+        _, _, health = healthy_answer("/health", None)
+        pool = {"state": "throttled", "detail": "Too many requests"}
+        health["agents"] = {"kiro": {"pool": pool}}
+        await self.assert_failed(
+            "health", "kiro is throttled: Too many requests", lambda *_: (200, {}, health)
+        )
+
     async def test_schema_mismatch(self) -> None:
         """
         An answer that does not match its schema fails its task and no other.

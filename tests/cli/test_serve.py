@@ -28,21 +28,22 @@ class ServeTests(ServerTestCase):
     async def test_cannot_start(self) -> None:
         """
         An invalid option, a port that is taken, and a file that cannot be used end the
-        server with status 1 and the reason in the last line.
+        server with statuses of their own and the reason in the last line.
         """
         await self.start("--agent", "offline", workers=1)
         port = self.base.rpartition(":")[2]
         secret = self.folder / "secret"
         secret.write_text("short")
-        for options, reason in [
-            (("--workers", "0"), "kiroworkers: --workers: '0': must be at least 1"),
-            (("--port", port), f"kiroworkers: cannot listen on tcp:{port}"),
+        for status, options, reason in [
+            (64, ("--workers", "0"), "kiroworkers: --workers: '0': must be at least 1"),
+            (78, ("--port", port), f"kiroworkers: cannot listen on tcp:{port}"),
             (
+                78,
                 ("--port", "0", "--callback-secret-file", str(secret)),
                 f"kiroworkers: --callback-secret-file: '{secret}': must have at least 16",
             ),
         ]:
             program = self.run_twistd("--agent", "offline", *options)
-            self.assertEqual(await program.ended, 1, program.output)
+            self.assertEqual(await program.ended, status, program.output)
             self.assertIn(reason, program.output.splitlines()[-1])
             self.assertNotIn("Traceback", program.output)

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.web.connection_limits import ConnectionLimiter
+from kiroworkers.web.proxies import TrustedProxies
 
 
 class LimitTests(SynchronousTestCase):
@@ -72,3 +73,28 @@ class LimitTests(SynchronousTestCase):
             protocol.connectionLost(Failure(ConnectionDone()))
         _, transport = self.connect(connections, IPv4Address("TCP", "192.0.2.1", 1))
         self.assertFalse(self.refused(transport))
+
+    def test_trusted_proxy(self) -> None:
+        """
+        The limit per address does not apply to a trusted proxy, which has many clients.
+        """
+        proxies = TrustedProxies(("192.0.2.0/24",))
+        connections = ConnectionLimiter(Factory.forProtocol(Protocol), 100, 1, proxies)
+        for _ in range(3):
+            _, transport = self.connect(connections, IPv4Address("TCP", "192.0.2.1", 1))
+            self.assertFalse(self.refused(transport))
+
+    def test_reported(self) -> None:
+        """
+        Each connection that is refused is reported.
+        """
+        reported: list[tuple[str, str]] = []
+        connections = ConnectionLimiter(
+            Factory.forProtocol(Protocol),
+            100,
+            1,
+            on_rejected=lambda host, code, sent: reported.append((host, code.value)),
+        )
+        for _ in range(2):
+            self.connect(connections, IPv4Address("TCP", "192.0.2.1", 1))
+        self.assertEqual(reported, [("192.0.2.1", "too_many_connections")])

@@ -1,0 +1,59 @@
+"""
+Tests for `kiroworkers.clean_text`.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from kiroworkers.clean_text import clean_json, clean_lines, clean_text
+
+
+class CleanTextTests(SynchronousTestCase):
+    """
+    Tests for `clean_text`, `clean_lines` and `clean_json`.
+    """
+
+    def test_every_character(self) -> None:
+        """
+        Of all characters, exactly the controls, the marks of direction, the separators of lines
+        and the surrogates are escaped.
+        """
+        bidi = {"L", "R", "AL", "EN", "ES", "ET", "AN", "CS", "NSM", "BN", "B", "S", "WS", "ON"}
+        for number in range(0x110000):
+            character = chr(number)
+            category = unicodedata.category(character)
+            # The classes of embeddings, overrides and isolates; marks have the classes of letters.
+            directs = unicodedata.bidirectional(character) not in {*bidi, ""}
+            unsafe = (
+                category in ("Cc", "Zl", "Zp", "Cs") or directs or number in (0x61C, 0x200E, 0x200F)
+            )
+            self.assertEqual(clean_text(character) != character, unsafe, hex(number))
+
+    def test_escapes(self) -> None:
+        """
+        What is escaped can still be read.
+        """
+        self.assertEqual(
+            clean_text("a\x00\x1b[2J\x9b\u202eb\n\r\t\u2028\udc9b\x7fü"),
+            r"a\x00\x1b[2J\x9b\u202eb\n\r\t\u2028\udc9b\x7f" + "ü",
+        )
+
+    def test_lines(self) -> None:
+        """
+        Where lines are allowed, only line feeds and tabs are left.
+        """
+        self.assertEqual(clean_lines("a\n\tb\r\x1b\u202e\x0b"), "a\n\tb" + r"\r\x1b\u202e\x0b")
+
+    def test_json(self) -> None:
+        """
+        JSON encodes the same value afterwards.
+        """
+        value = {"a\x9b": ["\u202e\x00\n\x7f", "\udc80", "ü"]}
+        text = clean_json(json.dumps(value, ensure_ascii=False, indent=2))
+        self.assertEqual(json.loads(text), value)
+        self.assertEqual(text, clean_lines(text))
+        self.assertIn("ü", text)
