@@ -4,11 +4,12 @@ Serve the routes of the HTTP API.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from klein import Klein
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -17,19 +18,22 @@ from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException
 
 from kiroworkers import __version__
+from kiroworkers.clocks import Now, WallClock
 from kiroworkers.errors import ErrorCode, Evidence, UnknownTask, UnusableAnswer, WorkError
-from kiroworkers.execution import execute
-from kiroworkers.jobs.idempotency import CACHEABLE_FAILURES
+from kiroworkers.execution import accept, execute
 from kiroworkers.jobs.service import JobService
 from kiroworkers.jobs.stored_response import StoredResponse
+from kiroworkers.offload.call import Runner, run_here
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.progress import OnProgress
 from kiroworkers.tasks import Task
 from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.body import json_body
+from kiroworkers.web.documents import DescribedApi, DocumentCache, RunInThread
 from kiroworkers.web.errors import (
     INTERNAL_ERROR,
+    HttpError,
     error_json,
     handle_failures,
     http_error_from,
@@ -43,11 +47,10 @@ from kiroworkers.web.events import EventStream, wants_events
 from kiroworkers.web.headers import answer_headers, set_agent_header
 from kiroworkers.web.jobs import JobRoutes
 from kiroworkers.web.openai.routes import OpenAIRoutes
-from kiroworkers.web.openapi.document import build_document
 from kiroworkers.web.openapi.responses import JOB_RESPONSE, TASK_RESPONSE, json_response
 from kiroworkers.web.openapi.schemas import STRING, TASK_INPUT, any_object, ref
 from kiroworkers.web.operator import OperatorRoutes
-from kiroworkers.web.pages import Pages
+from kiroworkers.web.pages import respond_asset
 from kiroworkers.web.request_options import (
     queried_agent,
     request_options,
@@ -59,7 +62,9 @@ from kiroworkers.web.routing import (
     AGENT_FAILURES,
     RequestBody,
     ResponseDoc,
+    Route,
     branch,
+    plain_path,
     route,
     routes_of,
 )
@@ -67,8 +72,12 @@ from kiroworkers.web.views import (
     agents_json,
     milliseconds,
     readiness_json,
+    storage_json,
     worker_json,
 )
+
+#: A method that no path accepts.
+_NO_METHOD = b"_"
 
 
 class Application:
@@ -84,6 +93,9 @@ class Application:
         tasks: The tasks by their names.  They may change while the server runs.
         authorizer: Decides which requests are allowed.
         job_service: Stores and runs jobs.
+        wall_clock: Returns the seconds since the epoch.
+        run_in_thread: Builds the documents without occupying the event loop.
+        offload: Runs checks of answers and of clients' schemas that may take long.
     """
 
     app = Klein()
@@ -96,22 +108,28 @@ class Application:
         tasks: Mapping[str, Task],
         authorizer: Authorizer,
         job_service: JobService,
+        wall_clock: WallClock = time.time,
+        run_in_thread: RunInThread = maybeDeferred,
+        offload: Runner = run_here,
     ) -> None:
         self._clock = clock
+        self._offload = offload
+        self._wall_clock = wall_clock
         self._groups = groups
         self._tasks = tasks
         self.authorizer = authorizer
         self._job_service = job_service
         self._jobs = JobRoutes(job_service, authorizer)
-        self._operator = OperatorRoutes(clock, groups, authorizer)
-        self._pages = Pages(groups)
-        self._openai = OpenAIRoutes(clock, groups, authorizer)
+        self._operator = OperatorRoutes(clock, groups, authorizer, wall_clock)
+        self._routes = tuple(routes_of(self.app))
+        self._documents = DocumentCache(self._describe, run_in_thread)
+        self._openai = OpenAIRoutes(clock, groups, authorizer, wall_clock, offload)
 
     def resource(self) -> Resource:
         """
         Return the resource that serves all routes.
         """
-        return _RootResource(self.app.resource())
+        return _RootResource(self.app.resource(), self._routes)
 
     @route(
         app,
@@ -128,15 +146,16 @@ class Application:
         The request uses no session.  The agent, pool and queue at the top level are those
         of the default agent.
         """
-        now = self._clock.seconds()
+        now = Now(self._clock.seconds(), self._wall_clock())
         return respond(
             request,
             200,
             {
                 "status": "running",
-                "timestamp": milliseconds(now),
+                "timestamp": milliseconds(now.wall),
                 "version": __version__,
                 **agents_json(self._groups),
+                "storage": storage_json(self._job_service.store.status),
                 "workers": {
                     worker.name: worker_json(worker, group.name, now)
                     for group in self._groups
@@ -162,14 +181,17 @@ class Application:
         Report whether a worker can take work: 200 if so, else 503.
 
         A worker counts if it can take work now or after its current turn.  Workers of all
-        agents count, or only those of ``?agent=NAME``.
+        agents count, or only those of ``?agent=NAME``.  While ``storage`` is ``failing``,
+        the server is still ready for requests without an ``Idempotency-Key``, but not for
+        jobs.
         """
         groups = self._groups.select(queried_agent(request))
         agents = {group.name: readiness_json(group) for group in groups}
         # If no agent is ready, the first one's reason is given.
         decisive = [agent for agent in agents.values() if agent["ready"]] or [*agents.values()]
         workers = [name for agent in decisive for name in agent["workers"]]
-        body = {**decisive[0], "workers": workers, "agents": agents}
+        storage = storage_json(self._job_service.store.status)
+        body = {**decisive[0], "workers": workers, "agents": agents, "storage": storage}
         return respond(request, 200 if body["ready"] else 503, body)
 
     @route(
@@ -180,12 +202,11 @@ class Application:
         tag="Tasks",
         responses={200: json_response("The tasks and the agents.", ref("Catalogue"))},
     )
-    def catalogue(self, request: IRequest) -> bytes:
+    async def catalogue(self, request: IRequest) -> bytes:
         """
         List the tasks with their schemas and examples, and the names of the agents.
         """
-        tasks = [_task_json(task) for task in self._tasks.values()]
-        return respond(request, 200, {"tasks": tasks, "agents": self._groups.names})
+        return (await self._documents.current()).catalogue.respond(request)
 
     @route(
         app,
@@ -200,6 +221,8 @@ class Application:
             ErrorCode.UNKNOWN_TASK,
             ErrorCode.IDEMPOTENCY_MISMATCH,
             ErrorCode.TOO_MANY_JOBS,
+            ErrorCode.JOBS_TOO_LARGE,
+            ErrorCode.STORAGE_UNAVAILABLE,
             *AGENT_FAILURES,
         ),
     )
@@ -215,13 +238,13 @@ class Application:
             raise UnknownTask(task_name)
         group = self._group_for(request, task)
         set_agent_header(request, group.name)
-        payload = task.accept(json_body(request))
+        payload = await accept(task, json_body(request), client, self._offload)
         options = request_options(request, client, task.name, task.limits.timeout)
         if wants_job(request):
-            return self._jobs.create(request, group.name, payload, options)
+            return await self._jobs.create(request, group.name, payload, options)
 
         async def run_task(on_progress: OnProgress | None) -> StoredResponse:
-            return await _execute(group, task, payload, options, on_progress, raw)
+            return await _execute(group, task, payload, options, on_progress, raw, self._offload)
 
         def run_once(on_progress: OnProgress | None = None) -> Awaitable[StoredResponse]:
             return self._jobs.run_once(request, payload, options, run_task, on_progress)
@@ -250,18 +273,18 @@ class Application:
         tag="Documentation",
         responses={200: ResponseDoc("The page.", {"text/html": STRING})},
     )
-    def docs(self, request: IRequest) -> bytes:
+    async def docs(self, request: IRequest) -> bytes:
         """
         Show the documentation of the API as an HTML page.
         """
-        return self._pages.docs(request, self._description())
+        return (await self._documents.current()).docs.respond(request)
 
     @route(app, "GET", "/docs/<name>", scope=None, failures=(ErrorCode.NOT_FOUND,))
     def asset(self, request: IRequest, name: str) -> bytes:
         """
         Return a file that the documentation page loads.
         """
-        return self._pages.asset(request, name)
+        return respond_asset(request, name)
 
     @route(
         app,
@@ -271,67 +294,67 @@ class Application:
         tag="Documentation",
         responses={200: json_response("The document.", any_object("An OpenAPI 3.1 document."))},
     )
-    def openapi(self, request: IRequest) -> bytes:
+    async def openapi(self, request: IRequest) -> bytes:
         """
         Return the OpenAPI description of the API.
         """
-        return respond(request, 200, self._description())
+        return (await self._documents.current()).openapi.respond(request)
 
     @route(
         app,
         "GET",
         "/jobs",
-        scope="ask",
+        scope="jobs",
         tag="Jobs",
         parameters=("Limit", "Before"),
         responses={200: json_response("A page of jobs.", ref("Jobs"))},
-        failures=(ErrorCode.UNKNOWN_JOB,),
+        failures=(ErrorCode.UNKNOWN_JOB, ErrorCode.STORAGE_UNAVAILABLE),
     )
-    def jobs(self, request: IRequest, client: str) -> bytes:
+    async def jobs(self, request: IRequest, client: str) -> bytes:
         """
         List jobs, newest first.
 
         A client sees its own jobs, and an operator those of all clients.  Results are left
         out; retrieve a job to read its result.
         """
-        return self._jobs.list_page(request, client)
+        return await self._jobs.list_page(request, client)
 
     @route(
         app,
         "GET",
         "/jobs/<id>",
-        scope="ask",
+        scope="jobs",
         tag="Jobs",
         parameters=("Id",),
         responses={200: json_response("The job.", ref("Job"), "Retry-After")},
-        failures=(ErrorCode.UNKNOWN_JOB,),
+        failures=(ErrorCode.UNKNOWN_JOB, ErrorCode.STORAGE_UNAVAILABLE),
     )
-    def job(self, request: IRequest, client: str, id: str) -> bytes:
+    async def job(self, request: IRequest, client: str, id: str) -> bytes:
         """
         Retrieve a job.
 
         It has a ``result`` if it is done, and an ``error`` if it failed.
         """
-        return self._jobs.retrieve(request, client, id)
+        return await self._jobs.retrieve(request, client, id)
 
     @route(
         app,
         "DELETE",
         "/jobs/<id>",
-        scope="ask",
+        scope="jobs",
         tag="Jobs",
         parameters=("Id",),
         responses={
             200: json_response("The job was unfinished and has been cancelled.", ref("Job")),
             204: ResponseDoc("The job had ended and has been deleted."),
         },
-        failures=(ErrorCode.UNKNOWN_JOB,),
+        failures=(ErrorCode.UNKNOWN_JOB, ErrorCode.STORAGE_UNAVAILABLE),
     )
-    def cancel(self, request: IRequest, client: str, id: str) -> bytes:
+    async def cancel(self, request: IRequest, client: str, id: str) -> bytes:
         """
         Cancel an unfinished job, or delete one that has ended.
         """
-        return self._jobs.cancel_or_delete(request, client, id)
+        return await self._jobs.cancel_or_delete(request, client, id)
 
     @branch(app, "/operator", OperatorRoutes.app)
     def operator(self, request: IRequest) -> Resource:
@@ -347,11 +370,11 @@ class Application:
         """
         return self._openai.app.resource()
 
-    def _description(self) -> dict[str, Any]:
-        return build_document(
-            routes_of(self.app),
-            self._tasks,
-            self._groups.names,
+    def _describe(self) -> DescribedApi:
+        return DescribedApi(
+            self._routes,
+            tuple(self._tasks.values()),
+            tuple((group.name, group.agent.dialect.label) for group in self._groups),
             needs_token=bool(self.authorizer.tokens),
             has_callbacks=self._job_service.callback_hosts is not None,
         )
@@ -366,18 +389,18 @@ class Application:
         try:
             response = await run(stream.on_progress)
             if response.status == 200:
-                stream.send("answer", response.body)
+                await stream.end("answer", response.body)
             else:
-                stream.send("error", {"status": response.status, **response.body})
+                await stream.end("error", {"status": response.status, **response.body})
         except WorkError as error:
             status, body = error_json(error)
-            stream.send("error", {"status": status, **body})
+            await stream.end("error", {"status": status, **body})
         except CancelledError:
             raise  # The client hung up.
         except Exception:
             log_internal_error(self._log, request, Failure())
             status, body = error_json(INTERNAL_ERROR)
-            stream.send("error", {"status": status, **body})
+            await stream.end("error", {"status": status, **body})
         finally:
             stream.close()
 
@@ -393,22 +416,40 @@ handle_failures(Application.app, Application._log)
 
 class _RootResource(Resource):
     """
-    Wrap Klein's resource to answer errors that it raises before it calls its handlers.
+    Wrap Klein's resource to answer what its router does not, or not as HTTP asks for.
 
-    An invalid Host header raises one, for example.
+    Args:
+        inner: Klein's resource.
+        routes: Its routes.
     """
 
     isLeaf = True
 
-    def __init__(self, inner: Resource) -> None:
+    def __init__(self, inner: Resource, routes: Iterable[Route]) -> None:
         super().__init__()
         self._inner = inner
+        self._routes = routes
 
     def render(self, request: Any) -> Any:
+        path = request.path.decode("ascii")
+        plain = plain_path(path)
+        if plain is not None:
+            # The router would redirect some of these.
+            message = f"Not found: {path}"
+            if any(declared.matches(plain) for declared in self._routes):
+                message += f"; the nearest path is {plain}"
+            return respond_to_error(request, HttpError(ErrorCode.NOT_FOUND, message))
+        method = request.method
+        if method != method.upper():
+            # Methods are case-sensitive (RFC 9110, section 9.1), but not for the router.
+            request.method = _NO_METHOD
         try:
             return self._inner.render(request)
         except HTTPException as error:
+            # An invalid Host header raises one, for example.
             return respond_to_error(request, http_error_from(request, error))
+        finally:
+            request.method = method
 
 
 async def _execute(
@@ -418,6 +459,7 @@ async def _execute(
     options: RequestOptions,
     on_progress: OnProgress | None,
     raw: bool,
+    offload: Runner,
 ) -> StoredResponse:
     """
     Execute `task`, and return the response: the answer, or the error that prevented it.
@@ -425,28 +467,13 @@ async def _execute(
     With `raw`, the body also has the agent's own text.
     """
     try:
-        result = await execute(group, task, payload, options, on_progress)
+        result = await execute(group, task, payload, options, on_progress, offload)
     except WorkError as error:
         status, body = error_json(error, group.dispatcher.queue())
         match error:
             case UnusableAnswer(evidence=Evidence(text=text)) if raw:
                 body["text"] = text
-        return StoredResponse(status, body, cacheable=isinstance(error, CACHEABLE_FAILURES))
+        return StoredResponse(status, body, cacheable=error.code.cacheable)
     answer = result.answer.value
     body = {"answer": answer, "text": result.reply.text} if raw else answer
     return StoredResponse(200, body, answer_headers(result), cacheable=True)
-
-
-def _task_json(task: Task) -> dict[str, Any]:
-    return {
-        "name": task.name,
-        "title": task.title,
-        "description": task.description,
-        "method": "POST",
-        "path": f"/kiro/{task.name}",
-        "agent": task.agent,
-        "limits": {"timeout": task.limits.timeout, "prompt": task.limits.prompt},
-        "input": task.input_schema,
-        "answer": task.answer_schema,
-        "example": {"input": task.example_input, "answer": task.example_answer},
-    }

@@ -1,30 +1,60 @@
 """
-Bound the time and the size of a request while it is received.
+Receive requests one at a time, and bound the time and the size of each.
 
 No worker is used before a request has been received as a whole, so a client that sends
 slowly or without end cannot occupy one.
+
+A connection has one request in progress.  What a client sends meanwhile (pipelining, RFC
+9112, section 9.3.2) is kept unparsed, up to `MAX_BUFFER` bytes and the piece that exceeded
+it, at most 64 KiB; then the server reads no more from the connection.  The next request is
+parsed in a later turn of the event loop, and not while the client leaves more than 64 KiB
+of responses unread.  So a connection never holds more than its buffer, one body, 64 KiB of
+responses and one response more, and each connection with waiting requests has one of them
+served in each turn.
 """
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
+from twisted.web.http import NO_BODY_CODES, HTTPChannel
+from twisted.web.http_headers import Headers
+from zope.interface import implementer
 
 from kiroworkers.errors import ErrorCode
 from kiroworkers.web.addresses import host_of
-from kiroworkers.web.errors import HttpError, raw_error_response
+from kiroworkers.web.errors import HttpError, body_length, raw_error_response
+from kiroworkers.web.framing import framing_problem, header_list
 from kiroworkers.web.headers import cors_headers
 from kiroworkers.web.limits import RequestLimits
+
+#: Bytes that are kept of the requests after the one in progress before the server stops to
+#: read from the connection.
+MAX_BUFFER = 16 * 1024
+
+#: Bytes of a chunked body that are decoded in one turn of the event loop: of the smallest
+#: chunks, about 10 ms.
+_MAX_CHUNKED = 16 * 1024
 
 #: The maximum number of digits of a Content-Length that is read as a number.
 _MAX_LENGTH_DIGITS = 18
 
 #: Seconds that a client has to read its last response before the connection is aborted.
 _LINGER_TIMEOUT = 5
+
+#: Seconds until the first ping of a client that closed its side of the connection, and the
+#: longest time between two pings.
+_FIRST_PING = 1
+_PING_INTERVAL = 15
+
+#: What a request may begin with; a TLS client begins with another byte.  An empty line may
+#: precede it (RFC 9112, section 2.2).
+_REQUEST_START = re.compile(rb"[!-~\r]")
 
 
 class LimitedSite(Protocol):
@@ -39,7 +69,18 @@ class LimitedSite(Protocol):
     limits: RequestLimits
     timeOut: Any
 
+    def log_rejected(self, channel: Channel, code: ErrorCode, sent: int) -> None:
+        """
+        Log that a request was rejected while `channel` received it, with `sent` bytes.
+        """
 
+    def rejection_delay(self, channel: Channel) -> float:
+        """
+        Return the seconds after which the request that `channel` receives is to be rejected.
+        """
+
+
+@implementer(IHalfCloseableProtocol)
 class Channel(HTTPChannel):
     """
     Receive requests, and reject malformed, oversized and slow ones with a JSON error.
@@ -47,35 +88,58 @@ class Channel(HTTPChannel):
 
     site: LimitedSite
 
+    # `paused` is true while what is in the buffer may not be parsed: from the end of a request
+    # until its response is written, and then until a later turn of the event loop.
+
     _timer: IDelayedCall | None = None
+    _parse_call: IDelayedCall | None = None
+    _ping_call: IDelayedCall | None = None
     _rejected = False
+    _rejection_sent = False
     _lost = False
+    _half_closed = False
 
     def dataReceived(self, data: bytes) -> None:
         """
         Parse data, and start the timer if it begins a request.
+
+        While another request is in progress, keep the data for later.
         """
-        if not self._rejected:
-            if not self._handlingRequest:
-                self._start_receive_timer()
-            super().dataReceived(data)
+        if self._rejected:
+            return
+        if not self._handlingRequest:
+            self._start_receive_timer()
+        super().dataReceived(data)
+        if not self.paused:
+            self._check_incomplete_request()
+        elif len(self._buffer) > MAX_BUFFER:
+            self._networkProducer.pauseProducing()
 
     def lineReceived(self, line: bytes) -> None:
         """
-        Parse a line, and start the timer if it begins a request.
+        Parse a line of a request's head, unless the request was rejected.
         """
-        if not self._rejected:
-            super().lineReceived(line)
-            if self.requests and not (self._handlingRequest or self._rejected):
-                # This request began in the same data as the end of the one before.
-                self._start_receive_timer()
+        if self._rejected:
+            return
+        if line[:1] in (b" ", b"\t"):
+            # RFC 9112, sections 2.2 and 5.2.
+            self._reject_malformed("A line of the head begins with a blank")
+            return
+        super().lineReceived(line)
 
     def rawDataReceived(self, data: bytes) -> None:
         """
         Parse a piece of a body, unless the request was rejected.
+
+        Chunks may be tiny, so the rest of a chunked body has to wait for its turn.
         """
-        if not self._rejected:
-            super().rawDataReceived(data)
+        if self._rejected:
+            return
+        if self.length is None and len(data) > _MAX_CHUNKED:
+            data, self._buffer = data[:_MAX_CHUNKED], data[_MAX_CHUNKED:]
+            self.paused = True
+        super().rawDataReceived(data)
+        self._continue()
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """
@@ -97,32 +161,180 @@ class Channel(HTTPChannel):
 
     def allHeadersReceived(self) -> None:
         """
-        Reject a request that announces too large a body, or receive the body.
+        Reject a request whose headers rule out an answer, or receive the body.
         """
         # Checked before a client that sent "Expect: 100-continue" is told to continue.
-        if self.length is not None and self.length > self.site.limits.max_body:
+        headers = self.requests[-1].requestHeaders
+        problem = framing_problem(self._version, headers)
+        if problem is not None:
+            self._reject_malformed(problem)
+        elif {*header_list(headers, b"expect")} - {b"100-continue"}:
+            # RFC 9110, section 10.1.1.
+            self.reject(HttpError(ErrorCode.EXPECTATION_FAILED, "Expect can only be 100-continue"))
+        elif self.length is not None and self.length > self.site.limits.max_body:
             self.reject_body()
-            return
-        super().allHeadersReceived()
+        else:
+            super().allHeadersReceived()
+
+    def checkPersistence(self, request: Any, version: bytes) -> bool:
+        """
+        Return whether the connection stays open after `request` (RFC 9112, section 9.3).
+        """
+        if b"close" in header_list(request.requestHeaders, b"connection"):
+            request.responseHeaders.setRawHeaders(b"Connection", [b"close"])
+            return False
+        # `writeHeaders` decides for HTTP/1.0.
+        return version == b"HTTP/1.1"
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """
+        Write the head of a response, and keep an HTTP/1.0 connection if its client wants to.
+        """
+        # Without a length, only the end of the connection ends the body.
+        sized = headers.hasHeader(b"content-length") or int(code) in NO_BODY_CODES
+        if version == b"HTTP/1.0" and sized and not self._half_closed:
+            options = header_list(self.requests[0].requestHeaders, b"connection")
+            if b"keep-alive" in options and b"close" not in options:
+                headers.setRawHeaders(b"Connection", [b"keep-alive"])
+                self.persistent = True
+        super().writeHeaders(version, code, reason, headers)
+
+    def _finishRequestBody(self, data: bytes) -> None:
+        # `data` is the beginning of the next request.
+        self._buffer = data + self._buffer
+        self.allContentReceived()
 
     def allContentReceived(self) -> None:
         """
-        Stop the timer, and process the request.
+        Stop the timer, and process the request; parse no other until it is answered.
         """
-        if not self._rejected:
-            self._stop_timer()
-            # Twisted pauses this timeout now, and resumes it when the response ends.
-            self.setTimeout(self.site.timeOut)
-            super().allContentReceived()
+        if self._rejected:
+            return
+        self._stop_timer()
+        # Twisted pauses this timeout now, and resumes it when the response ends.
+        self.setTimeout(self.site.timeOut)
+        self.paused = True
+        if self._half_closed:
+            self._start_pings()
+        super().allContentReceived()
 
     def requestDone(self, request: Any) -> None:
         """
-        Continue with the next request, and start its timer if it has begun.
+        Close the connection, or continue with the next request.
         """
-        if self._dataBuffer and self.persistent:
-            # The first bytes of the next request are here.
-            self._start_receive_timer()
+        self._stop_pings()
         super().requestDone(request)
+        self._continue()
+
+    def resumeProducing(self) -> None:
+        """
+        Continue with the next request: the client has read what was written.
+        """
+        super().resumeProducing()
+        self._continue()
+
+    def _continue(self) -> None:
+        """
+        Arrange that what is in the buffer is parsed, as soon as that is possible.
+        """
+        if not self.paused or self._handlingRequest or self._rejected or self._is_closing():
+            return
+        if self._buffer:
+            self._start_receive_timer()
+            if len(self._buffer) > MAX_BUFFER:
+                self._networkProducer.pauseProducing()
+        if self._waitingForTransport:
+            return
+        if self._buffer:
+            if self._parse_call is None:
+                self._parse_call = self.callLater(0, self._parse)
+        elif self._half_closed:
+            self.loseConnection()
+        else:
+            self.paused = False
+
+    def _parse(self) -> None:
+        """
+        Parse what is in the buffer.
+        """
+        self._parse_call = None
+        if self._waitingForTransport or self._is_closing():
+            return
+        self.paused = False
+        # The rest of the request may not have been received.
+        self._networkProducer.resumeProducing()
+        self.dataReceived(b"")
+
+    def _is_closing(self) -> bool:
+        transport: Any = self.transport
+        return bool(transport.disconnecting)
+
+    def _check_incomplete_request(self) -> None:
+        """
+        Reject a request that can no longer become a valid one.
+        """
+        if self._half_closed:
+            if self.requests or self._buffer:
+                self._reject_malformed("The connection was closed within the request")
+            else:
+                self.loseConnection()
+        elif self.line_mode and b"\n" in self._buffer:
+            # The parser leaves no CR LF in the buffer.
+            self._reject_malformed("Lines must end with CR LF")
+        elif self._buffer and not self.requests and not _REQUEST_START.match(self._buffer):
+            self._reject_malformed("Not a valid HTTP/1.1 request")
+
+    def readConnectionLost(self) -> None:
+        """
+        Answer what was received as a whole: the client sends no more (RFC 9112, section 9.6).
+
+        Most clients that close their side have closed the connection, which only shows when
+        something is written: ping the client while a request is in progress.
+        """
+        if self._half_closed or self._is_closing():
+            # Twisted reads again whenever it resumes the transport, and once more after it
+            # has begun to close the connection.
+            return
+        self._half_closed = True
+        if self._rejected:
+            if self._rejection_sent:
+                # The client has read the error, or does not want to.
+                assert self.transport is not None, "the channel is connected"
+                self.transport.loseConnection()
+        elif self._handlingRequest:
+            if not self._buffer:
+                self.persistent = False
+                self.requests[0].responseHeaders.setRawHeaders(b"Connection", [b"close"])
+            self._start_pings()
+        elif not self.paused:
+            self._check_incomplete_request()
+
+    def writeConnectionLost(self) -> None:
+        """
+        Do nothing: only `reject` closes the server's side.
+        """
+
+    def _start_pings(self) -> None:
+        self._stop_pings()
+        self._ping_call = self.callLater(_FIRST_PING, partial(self._ping, _FIRST_PING))
+
+    def _ping(self, delay: float) -> None:
+        """
+        Write something that has no meaning to the client, and do it again after a while.
+
+        A client that has closed the connection answers with a reset, so that the next
+        ping fails and the request is cancelled.
+        """
+        delay = min(2 * delay, _PING_INTERVAL)
+        self._ping_call = self.callLater(delay, partial(self._ping, delay))
+        if not self._waitingForTransport:
+            # Otherwise what waits is a ping itself, and may be the first half of an event.
+            self.requests[0].ping()
+
+    def _stop_pings(self) -> None:
+        call, self._ping_call = self._ping_call, None
+        if call is not None:
+            call.cancel()
 
     def loseConnection(self) -> None:
         """
@@ -135,19 +347,24 @@ class Channel(HTTPChannel):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
-        Stop the timer, and cancel the request.
+        Stop the timers, and cancel the request.
         """
         self._lost = True
         self._stop_timer()
+        self._stop_pings()
+        call, self._parse_call = self._parse_call, None
+        if call is not None:
+            call.cancel()
         super().connectionLost(reason)
 
     def reject(self, error: HttpError) -> None:
         """
-        Send `error` at once, however much of a request was received, and read no more.
+        Send `error`, however much of a request was received, and read no more.
         """
         if self._rejected:
             return
         self._rejected = True
+        self.paused, self._buffer = True, b""
         self._stop_timer()
         self.setTimeout(None)
         assert self.transport is not None, "the channel is connected"
@@ -158,10 +375,20 @@ class Channel(HTTPChannel):
         )
         headers = self.requests[-1].requestHeaders if self.requests else None
         origin = (headers.getRawHeaders(b"origin", [b""])[0] if headers else b"").decode("latin-1")
-        self.transport.write(
-            raw_error_response(error, cors_headers(origin, self.site.limits.cors_origins))
-        )
-        if self.isSecure():
+        response = raw_error_response(error, cors_headers(origin, self.site.limits.cors_origins))
+        self.site.log_rejected(self, error.code, body_length(response))
+        delay = self.site.rejection_delay(self)
+        if delay:
+            self._timer = self.callLater(delay, lambda: self._send_rejection(response))
+        else:
+            self._send_rejection(response)
+
+    def _send_rejection(self, response: bytes) -> None:
+        assert self.transport is not None, "the channel is connected"
+        self._timer = None
+        self._rejection_sent = True
+        self.transport.write(response)
+        if self.isSecure() or self._half_closed:
             self.loseConnection()
             return
         # A client that is still sending when the connection closes may lose the response.
@@ -175,6 +402,9 @@ class Channel(HTTPChannel):
         limit = self.site.limits.max_body
         self.reject(HttpError(ErrorCode.TOO_LARGE, f"The body is larger than {limit} bytes"))
 
+    def _reject_malformed(self, reason: str) -> None:
+        self.reject(HttpError(ErrorCode.BAD_REQUEST, reason))
+
     def _respondToBadRequestAndDisconnect(self) -> None:
         # Twisted calls this for every request that it cannot parse.
         if (
@@ -183,7 +413,7 @@ class Channel(HTTPChannel):
         ):
             self.reject(self._head_too_large())
         else:
-            self.reject(HttpError(ErrorCode.BAD_REQUEST, "Not a valid HTTP/1.1 request"))
+            self._reject_malformed("Not a valid HTTP/1.1 request")
 
     def _head_too_large(self) -> HttpError:
         if not self.requests:

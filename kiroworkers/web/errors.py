@@ -27,9 +27,11 @@ from kiroworkers.jobs.stored_response import StoredResponse
 from kiroworkers.pool.dispatcher import QueueSnapshot
 from kiroworkers.web.headers import SECURITY_HEADERS, set_headers
 from kiroworkers.web.openai.errors import is_openai_request, openai_error, set_should_retry
+from kiroworkers.web.recorded_request import record_of
 from kiroworkers.web.views import queue_json
 
-_JSON = b"application/json; charset=utf-8"
+#: The content type of JSON.
+JSON_TYPE = b"application/json; charset=utf-8"
 
 _log = Logger()
 
@@ -66,8 +68,8 @@ def respond(request: IRequest, status: int, body: Mapping[str, Any]) -> bytes:
     """
     # Twisted knows no phrase for some statuses.
     request.setResponseCode(status, _phrase(status))
-    request.setHeader(b"content-type", _JSON)
-    content = _encoded(body)
+    request.setHeader(b"content-type", JSON_TYPE)
+    content = encode_json(body)
     request.setHeader(b"content-length", str(len(content)).encode())
     return content
 
@@ -96,6 +98,7 @@ def _send_error(
     If part of another response has already been sent, abort the connection instead: the
     client would take the error for the rest of that response.
     """
+    record_of(request).code = body["code"]
     twisted_request: Any = request  # `IRequest` does not have all of this.
     if twisted_request.startedWriting:
         _log.error(
@@ -123,19 +126,26 @@ def raw_error_response(error: HttpError, headers: Mapping[bytes, bytes] | None =
     """
     status, body = error_json(error)
     error_headers = _error_headers(body, error.headers)
-    content = _encoded(body)
+    content = encode_json(body)
     lines = {
         **SECURITY_HEADERS,
         **{name.encode(): value.encode() for name, value in error_headers.items()},
         **(headers or {}),
         b"Date": datetimeToString(),
-        b"Content-Type": _JSON,
+        b"Content-Type": JSON_TYPE,
         b"Content-Length": str(len(content)).encode(),
         b"Connection": b"close",
     }
     status_line = f"HTTP/1.1 {status} ".encode() + _phrase(status)
     head = [status_line, *(name + b": " + value for name, value in lines.items())]
     return b"\r\n".join((*head, b"", content))
+
+
+def body_length(response: bytes) -> int:
+    """
+    Return the number of bytes of the body of a raw response.
+    """
+    return len(response.partition(b"\r\n\r\n")[2])
 
 
 def _error_headers(body: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, str]:
@@ -151,7 +161,10 @@ def _phrase(status: int) -> bytes:
     return HTTPStatus(status).phrase.encode()
 
 
-def _encoded(body: Mapping[str, Any]) -> bytes:
+def encode_json(body: Mapping[str, Any]) -> bytes:
+    """
+    Return `body` as a compact JSON text that ends its line.
+    """
     return json.dumps(body, separators=(",", ":")).encode() + b"\n"
 
 

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.iweb import IRequest
 
+from kiroworkers.clocks import Now, WallClock
 from kiroworkers.errors import ErrorCode, InvalidInput
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.pool.dispatcher import Dispatcher
@@ -48,8 +49,15 @@ class OperatorRoutes:
     app = Klein()
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, groups: AgentGroups, authorizer: Authorizer) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        groups: AgentGroups,
+        authorizer: Authorizer,
+        wall_clock: WallClock,
+    ) -> None:
         self._clock = clock
+        self._wall_clock = wall_clock
         self._groups = groups
         self.authorizer = authorizer
 
@@ -230,7 +238,8 @@ class OperatorRoutes:
         group, worker = self._find(name, self._groups.select(queried_agent(request)))
         self._log.warn("operator {client}: {verb} {name}", client=client, verb=verb, name=name)
         action(group.dispatcher, worker)
-        state = worker_json(worker.snapshot(), group.name, self._clock.seconds())
+        now = Now(self._clock.seconds(), self._wall_clock())
+        state = worker_json(worker.snapshot(), group.name, now)
         return respond(request, 202, {"worker": {"name": name, **state}})
 
     def _find(self, name: str, groups: Iterable[AgentGroup]) -> tuple[AgentGroup, Worker]:

@@ -13,6 +13,7 @@ from functools import wraps
 from inspect import cleandoc
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
+from urllib.parse import quote, unquote
 
 from attrs import Factory, evolve, frozen
 from klein import Klein
@@ -30,10 +31,12 @@ _ANY_REQUEST = (
     ErrorCode.BAD_PATH,
     ErrorCode.WRONG_HOST,
     ErrorCode.WRONG_ORIGIN,
+    ErrorCode.RATE_LIMITED,
     ErrorCode.TOO_SLOW,
     ErrorCode.TOO_LARGE,
     ErrorCode.PATH_TOO_LONG,
     ErrorCode.HEADERS_TOO_LARGE,
+    ErrorCode.EXPECTATION_FAILED,
     ErrorCode.TOO_MANY_CONNECTIONS,
 )
 
@@ -43,16 +46,21 @@ _AUTHORIZED_REQUEST = (
     ErrorCode.WRONG_TOKEN,
     ErrorCode.WRONG_SCOPE,
     ErrorCode.OPERATORS_ONLY,
-    ErrorCode.RATE_LIMITED,
 )
 
 #: Failures of a request with a body.
-_BODY = (ErrorCode.NOT_JSON, ErrorCode.INVALID_JSON, ErrorCode.INVALID_INPUT)
+_BODY = (
+    ErrorCode.NOT_JSON,
+    ErrorCode.UNSUPPORTED_ENCODING,
+    ErrorCode.INVALID_JSON,
+    ErrorCode.INVALID_INPUT,
+)
 
 #: Failures of a request that an agent answers, to be declared by its route.
 AGENT_FAILURES: tuple[FailureCode, ...] = (
     ErrorCode.PROMPT_TOO_LONG,
     ErrorCode.ALL_WORKERS_BUSY,
+    ErrorCode.NO_SESSION,
     ErrorCode.NO_TIME_LEFT,
     ErrorCode.SHUTTING_DOWN,
     ErrorCode.SESSION_LOST,
@@ -150,6 +158,16 @@ class Route:
     responses: Mapping[int, ResponseDoc]
     failures: frozenset[FailureCode]
 
+    def matches(self, path: str) -> bool:
+        """
+        Return whether the route has `path`.
+        """
+        mine, theirs = self.path.split("/"), path.split("/")
+        return len(mine) == len(theirs) and all(
+            part == segment or part.startswith("{")
+            for part, segment in zip(mine, theirs, strict=True)
+        )
+
 
 @frozen
 class _Branch:
@@ -245,6 +263,28 @@ def branch(app: Klein, path: str, branch_app: Klein) -> Callable[[_Handler], _Ha
         return app.route(path, branch=True)(handler)
 
     return declare
+
+
+def plain_path(path: str) -> str | None:
+    """
+    Return `path` without empty and dot segments and encoded slashes, or None if it has none.
+
+    RFC 3986, sections 3.3 and 6.2.2: no route has such segments, and clients and proxies
+    differ in what they make of them.
+
+    Args:
+        path: The path of a request target, as it was sent.
+    """
+    segments = [unquote(segment) for segment in path.split("/")[1:]]
+    if path == "/" or not any(segment in ("", ".", "..") or "/" in segment for segment in segments):
+        return None
+    plain: list[str] = []
+    for segment in "/".join(segments).split("/"):
+        if segment == "..":
+            del plain[-1:]
+        elif segment not in ("", "."):
+            plain.append(quote(segment))
+    return "/" + "/".join(plain)
 
 
 def routes_of(app: Klein, prefix: str = "") -> Iterator[Route]:

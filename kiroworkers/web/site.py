@@ -8,15 +8,15 @@ and Origin headers.  Every rejection is a JSON response.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.web import http
-from twisted.web.iweb import IAccessLogFormatter
+from twisted.web.iweb import IRequest
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
-from zope.interface import provider
 
 from kiroworkers.errors import ErrorCode
 from kiroworkers.web.addresses import LOOPBACK, host_of, hostname_of
@@ -24,9 +24,10 @@ from kiroworkers.web.channel import Channel
 from kiroworkers.web.errors import HttpError, respond_to_error
 from kiroworkers.web.headers import SECURITY_HEADERS, allows_origin, cors_headers
 from kiroworkers.web.limits import RequestLimits
+from kiroworkers.web.recorded_request import AccessLog, RecordedRequest
 
-#: Anything else is not a method, or only looks like one to the router.
-_METHOD = re.compile(rb"[A-Z]+")
+#: The beginning of a request target in absolute form: the scheme and the authority.
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/?]*)", re.IGNORECASE)
 
 #: Methods that change nothing and cost nothing, so that any page may send them.
 _SAFE_METHODS = (b"GET", b"HEAD", b"OPTIONS")
@@ -34,17 +35,22 @@ _SAFE_METHODS = (b"GET", b"HEAD", b"OPTIONS")
 #: Seconds that a connection may be idle between requests.
 _IDLE_TIMEOUT = 60
 
-#: Seconds after a response until its log line is written; by then the kernel has the
-#: response.
-_LOG_DELAY = 0.01
+#: Seconds after which a request that comes too soon is answered with an error, and one for
+#: /ready as usual; load balancers wait longer for the answer to a probe.
+_ERROR_DELAY, _PROBE_DELAY = 1.0, 0.25
 
 
-class BoundedRequest(Request):
+class BoundedRequest(RecordedRequest):
     """
     Represent a request that is rejected when it exceeds the site's `RequestLimits`.
     """
 
     _body_length = 0
+
+    def __init__(self, channel: Any, *arguments: Any, **options: Any) -> None:
+        super().__init__(channel, *arguments, **options)
+        self._admit: Callable[[IRequest], None] = channel.site.admit
+        self._clock: IReactorTime = channel.site.clock
 
     @property
     def _limits(self) -> RequestLimits:
@@ -66,11 +72,37 @@ class BoundedRequest(Request):
 
     def process(self) -> None:
         """
+        Answer the request: at once, or later if it comes too soon.
+        """
+        self._set_browser_headers()
+        try:
+            self._admit(self)
+        except HttpError as error:
+            self._throttle(error)
+        else:
+            self._route()
+
+    def _throttle(self, error: HttpError) -> None:
+        """
+        Answer with `error` a little later, or else the client sends its next request at once.
+
+        A probe of /ready is answered as usual: to a load balancer, an error means that the
+        server has failed.
+        """
+        if self.path == b"/ready":
+            call = self._clock.callLater(_PROBE_DELAY, self._route)
+        else:
+            call = self._clock.callLater(_ERROR_DELAY, self._reject, error)
+        self.notifyFinish().addErrback(lambda _: call.cancel() if call.active() else None)
+
+    def _route(self) -> None:
+        """
         Check the request, and answer it with an error or pass it to its route.
         """
         try:
-            self._set_browser_headers()
-            self._check_request_line()
+            self._check_host_count()
+            self._use_origin_form()
+            self._check_path()
             self._check_host()
             self._check_origin()
         except HttpError as error:
@@ -82,9 +114,56 @@ class BoundedRequest(Request):
             return
         super().process()
 
-    def _check_request_line(self) -> None:
-        if not _METHOD.fullmatch(self.method):
-            raise HttpError(ErrorCode.WRONG_METHOD, "No path here accepts this method")
+    def ping(self) -> None:
+        """
+        Write something that the client ignores, if there is such a thing.
+
+        RFC 9110, section 15.2.1: a client discards a 100 Continue that it did not ask for.
+        Clients of HTTP/1.0 know none.
+        """
+        channel: Any = self.channel
+        content_type = self.responseHeaders.getRawHeaders(b"content-type", [b""])[0]
+        if not self.startedWriting and self.clientproto == b"HTTP/1.1":
+            channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif self.startedWriting and content_type == b"text/event-stream":
+            # Every event is written as a whole, so a comment may follow.
+            self.write(b": alive\n\n")
+
+    def getRequestHostname(self) -> bytes:
+        """
+        Return the host that the client asked for, ``localhost`` if it named none.
+        """
+        if not self.requestHeaders.hasHeader(b"host"):
+            # Twisted would look for the host of the address, which a UNIX socket has not.
+            return b"localhost"
+        name: bytes = super().getRequestHostname()
+        return name
+
+    def _check_host_count(self) -> None:
+        """
+        Reject a request with several Host headers, or without one (RFC 9112, section 3.2).
+
+        A request of HTTP/1.0 may have none: DNS rebinding is an attack by pages, and
+        browsers always send the header.
+        """
+        hosts = self.requestHeaders.getRawHeaders(b"host", [])
+        if len(hosts) > 1 or (not hosts and self.clientproto == b"HTTP/1.1"):
+            raise HttpError(ErrorCode.BAD_HOST, "Send exactly one Host header")
+
+    def _use_origin_form(self) -> None:
+        """
+        Turn a target in absolute form into a path and a Host header.
+
+        RFC 9112, section 3.2.2: the host in the target replaces that of the header.
+        """
+        match = _ABSOLUTE_FORM.match(self.uri)
+        if match is not None:
+            self.requestHeaders.setRawHeaders(b"host", [match[1]])
+            rest = self.uri[match.end() :]
+            self.uri = rest if rest.startswith(b"/") else b"/" + rest
+            self.path = self.uri.partition(b"?")[0]
+
+    def _check_path(self) -> None:
         try:
             self.uri.decode("ascii")
             unquote_to_bytes(self.path).decode("utf-8")
@@ -100,17 +179,17 @@ class BoundedRequest(Request):
         Such a name may belong to another site that resolves it to this server, so that
         the site's pages can read the responses (DNS rebinding).
         """
-        hosts = self.requestHeaders.getRawHeaders(b"host", [])
-        if len(hosts) > 1 or (not hosts and self.clientproto == b"HTTP/1.1"):
-            raise HttpError(ErrorCode.BAD_HOST, "Send exactly one Host header")
-        if not all(host.isascii() for host in hosts):
+        host = self.getHeader(b"host")
+        if host is None:
+            return
+        if not host.isascii():
             raise HttpError(ErrorCode.BAD_HOST, "The Host header is not ASCII")
         limits = self._limits
         # No browser connects to a UNIX domain socket; a proxy may, on behalf of one.
-        private = host_of(self.getClientAddress()) == "unix"
+        private = host_of(self.client) == "unix"
         if limits.any_host or (private and not limits.hosts):
             return
-        name = hostname_of("".join(host.decode("ascii") for host in hosts))
+        name = hostname_of(host.decode("ascii"))
         if name not in {*LOOPBACK, *limits.hosts, host_of(self.getHost())}:
             raise HttpError(
                 ErrorCode.WRONG_HOST,
@@ -150,48 +229,98 @@ class BoundedRequest(Request):
             self.setHeader(name, value)
 
 
+def _new_body(length: int | None) -> BytesIO:
+    """
+    Return a file in memory for a body; `BoundedRequest` limits its size.
+    """
+    return BytesIO()
+
+
 class ApiSite(Site):
     """
     Serve a resource to requests that meet the limits.
 
     Attributes:
         limits: The `RequestLimits` that each request must meet.
+        admit: Raises `HttpError` for a request that comes too soon.
+        access_log: Where the end of each request is logged.
+        clock: Measures durations.
+
+    Args:
+        clock: Measures durations.
+        resource: Serves the requests.
+        limits: The limits that each request must meet.
+        admit: Called with each request before anything else; it raises `HttpError` for one
+            that comes too soon.
+        access_log: Where the end of each request is logged.
     """
 
     # Twisted's own protocol negotiates the version of HTTP; this site only speaks 1.1.
     protocol: Any = Channel
     requestFactory = BoundedRequest
 
-    def __init__(self, clock: IReactorTime, resource: IResource, limits: RequestLimits) -> None:
-        super().__init__(resource, timeout=_IDLE_TIMEOUT, logFormatter=log_line, reactor=clock)
+    def __init__(
+        self,
+        clock: IReactorTime,
+        resource: IResource,
+        limits: RequestLimits,
+        admit: Callable[[IRequest], None] | None = None,
+        access_log: AccessLog | None = None,
+    ) -> None:
+        super().__init__(resource, timeout=_IDLE_TIMEOUT, reactor=clock)
         self.limits = limits
+        self.admit = admit or (lambda request: None)
+        self.access_log = access_log or AccessLog(clock)
         self.displayTracebacks = False
+        # Twisted would write large and chunked bodies to a file in /tmp.
+        self.getContentFile = _new_body
         # No route accepts a form, and parsing a large one takes a long time.
         self._parsePOSTFormSubmission = False
-        self._clock = clock
-        self._unlogged: list[http.Request] = []
+        self.clock = clock
 
-    def log(self, request: http.Request) -> None:
+    def startFactory(self) -> None:
         """
-        Write the access log line of `request` shortly after its response is on its way.
-
-        Writing a line takes a fifth of the time that a response needs to reach its
-        client, so the client does not wait for it.
+        Do not start Twisted's own access log, and the timer of its dates.
         """
-        if not self._unlogged:
-            self._clock.callLater(_LOG_DELAY, self._log_all)
-        self._unlogged.append(request)
 
-    def _log_all(self) -> None:
-        requests, self._unlogged = self._unlogged, []
-        for request in requests:
-            super().log(request)
+    def log(self, request: Any) -> None:
+        """
+        Write the access log line of `request`, whose response is complete.
+        """
+        request.log_finished()
+
+    def log_rejected(self, channel: Channel, code: ErrorCode, sent: int) -> None:
+        """
+        Write the access log line of a request that was rejected while it was received.
+        """
+        self._incomplete_request(channel).log_rejected(code, sent)
+
+    def rejection_delay(self, channel: Channel) -> float:
+        """
+        Return the seconds after which to reject the request that `channel` receives.
+
+        It counts like any other request towards what clients without a token may send.
+        """
+        try:
+            self.admit(self._incomplete_request(channel))
+        except HttpError:
+            return _ERROR_DELAY
+        return 0.0
+
+    def _incomplete_request(self, channel: Channel) -> BoundedRequest:
+        """
+        Return the request that `channel` receives; an empty one if there is only noise.
+        """
+        request: BoundedRequest = (
+            channel.requests[-1] if channel.requests else self.requestFactory(channel)
+        )
+        return request
 
     def stopFactory(self) -> None:
         """
-        Write the log lines that are still due, and close the log.
+        Write the log lines that are still due.
         """
-        self._log_all()
+        self.access_log.flush()
         super().stopFactory()
 
     def getResourceFor(self, request: Request) -> IResource:
@@ -202,23 +331,3 @@ class ApiSite(Site):
         request.setHeader(b"Server", SECURITY_HEADERS[b"Server"])
         resource: IResource = super().getResourceFor(request)
         return resource
-
-
-@provider(IAccessLogFormatter)
-def log_line(timestamp: str, request: Any) -> str:
-    """
-    Return an access log line in the combined format.
-
-    It leaves out the queries of URLs, which may hold what clients want to keep private.
-    """
-    referrer = (request.getHeader(b"referer") or b"-").partition(b"?")[0]
-    agent = request.getHeader(b"user-agent") or b"-"
-    request_line = b" ".join((request.method, request.path, request.clientproto))
-    return (
-        f'"{host_of(request.getClientAddress())}" - - {timestamp} "{_escaped(request_line)}" '
-        f'{request.code} {request.sentLength or "-"} "{_escaped(referrer)}" "{_escaped(agent)}"'
-    )
-
-
-def _escaped(text: bytes) -> str:
-    return text.decode("latin-1").replace('"', "'").encode("unicode_escape").decode("ascii")

@@ -12,6 +12,7 @@ from typing import Any
 
 from attrs import evolve
 from treq.testing import StubTreq
+from twisted.internet.address import UNIXAddress
 from twisted.logger import LogLevel, capturedLogs, eventAsText
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -24,10 +25,12 @@ from kiroworkers.tasks.task import TaskLimits
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.app import Application
 from kiroworkers.web.auth import Authorizer
+from kiroworkers.web.routing import routes_of
 from kiroworkers.web.tokens import read_tokens
 from tests import fakekiro
 from tests.jobs.support import job_service_in
 from tests.memory import dispatcher_in
+from tests.web.test_errors import MemoryServer
 
 
 class ApplicationTests(SynchronousTestCase):
@@ -45,7 +48,12 @@ class ApplicationTests(SynchronousTestCase):
         groups = AgentGroups([AgentGroup(agent, self.dispatcher)])
         self.job_service = job_service_in(self.reactor, groups, self.tasks)
         application = Application(
-            self.reactor, groups, self.tasks, self.authorizer, self.job_service
+            self.reactor,
+            groups,
+            self.tasks,
+            self.authorizer,
+            self.job_service,
+            wall_clock=self.reactor.seconds,
         )
         self.client: Any = StubTreq(application.resource())
         self.dispatcher.startService()
@@ -151,8 +159,10 @@ class ApplicationTests(SynchronousTestCase):
              "invalid_json", "NaN"),
             ("POST", story, {"data": b'{"x": 1e999}', "headers": json_type}, 400,
              "invalid_json", "too large"),
-            ("POST", story, {"data": b"[" * 100_000, "headers": json_type}, 400,
+            ("POST", story, {"data": b"[" * 15_000, "headers": json_type}, 400,
              "invalid_json", "nested too deeply"),
+            ("POST", story, {"data": b"[" + b"[]," * 20_000, "headers": json_type}, 413,
+             "too_large", "more than 20000 JSON values"),
             ("POST", story, {"data": b'{"x": ' + b"9" * 5000 + b"}", "headers": json_type}, 400,
              "invalid_json", "not JSON"),
             ("POST", story, {"data": b'{"idea": "x"}'}, 415, "not_json", "Content-Type"),
@@ -171,6 +181,26 @@ class ApplicationTests(SynchronousTestCase):
             self.assertIn(words, body["error"])
         self.assertEqual([program.typed for program in self.reactor.programs], [[], []])
 
+    def test_unchanged_documents(self) -> None:
+        """
+        A client that has a document gets 304, until a task changes (RFC 9110, sections
+        13.1.2 and 15.4.5).
+        """
+        paths = ("/docs", "/openapi.json", "/kiro")
+        tags = {}
+        for path in (*paths, "/docs/style.css", "/docs/try.js"):
+            response, _ = self.get_text("GET", path)
+            [tags[path]] = response.headers.getRawHeaders("etag")
+            headers = {"If-None-Match": tags[path]}
+            response, text = self.get_text("GET", path, headers=headers)
+            self.assertEqual((response.code, text), (304, ""), path)
+        task = self.tasks["generate-story"]
+        self.tasks["generate-story"] = evolve(task, title="Another title")
+        for path in paths:
+            response, text = self.get_text("GET", path, headers={"If-None-Match": tags[path]})
+            self.assertEqual(response.code, 200, path)
+            self.assertIn("Another title", text)
+
     def test_field(self) -> None:
         """
         The error names the field that is invalid.
@@ -184,6 +214,25 @@ class ApplicationTests(SynchronousTestCase):
         """
         response, _ = self.request("GET", "/kiro/generate-story")
         self.assertIn("POST", response.headers.getRawHeaders("allow")[0])
+
+    def test_compressed_body(self) -> None:
+        """
+        A compressed body gets 415, with the codings that are accepted (RFC 9110, section
+        15.5.16); identity is none.
+        """
+        for coding in ("gzip", "identity, br", "x" * 1000):
+            headers = {"Content-Encoding": coding}
+            response, body = self.request(
+                "POST", "/kiro/generate-story", json={"idea": "x"}, headers=headers
+            )
+            self.assertEqual((response.code, body["code"]), (415, "unsupported_encoding"))
+            self.assertEqual(response.headers.getRawHeaders("accept-encoding"), ["identity"])
+            self.assertLess(len(body["error"]), 150)
+        headers = {"Content-Encoding": "identity"}
+        response, _ = self.request(
+            "POST", "/kiro/generate-story", json={"idea": "x"}, headers=headers
+        )
+        self.assertEqual(response.code, 200)
 
     def test_unfit_answer(self) -> None:
         """
@@ -369,6 +418,90 @@ class ApplicationTests(SynchronousTestCase):
         self.assertNotIn("hush", text)
 
 
+class RouterTests(SynchronousTestCase):
+    """
+    Tests for what every path answers, on a server in memory.
+    """
+
+    def setUp(self) -> None:
+        self.server = MemoryServer(connections=10_000)
+        self.paths = sorted({declared.path for declared in routes_of(Application.app)})
+
+    def test_unix_without_host(self) -> None:
+        """
+        A request of HTTP/1.0 without a Host header is served over a UNIX domain socket, too
+        (RFC 9112, section 3.2).
+        """
+        local = UNIXAddress("/run/http.sock")
+        for method, path, status in (("GET", "/ready", 200), ("GET", "/x", 404)):
+            response = self.server.send(f"{method} {path} HTTP/1.0\r\n\r\n".encode(), host=local)
+            self.assertEqual(response().status, status)
+
+    def test_other_spellings(self) -> None:
+        """
+        A path with an empty segment, a dot segment or an encoded slash gets 404, and the
+        error names the path that is served (RFC 3986, section 6.2.2.3).
+        """
+        for declared in self.paths:
+            path = re.sub(r"{\w+}", "x", declared)
+            if path == "/":
+                continue
+            for spelling in (
+                f"{path}/",
+                f"/{path}",
+                path.replace("/", "//"),
+                f"/.{path}",
+                f"/x/..{path}",
+                f"/%2e{path}",
+                path[0] + path[1:].replace("/", "%2F") + "%2f",
+            ):
+                for method in ("GET", "POST"):
+                    response = self.server.request(method, spelling)
+                    self.assertEqual(response.status, 404, spelling)
+                    sentence = f"Not found: {spelling}; the nearest path is {path}"
+                    message = response.error.get("error") or response.error.get("message")
+                    self.assertEqual(message, sentence)
+
+    def test_unknown(self) -> None:
+        """
+        If no such path is served, the error names none.
+        """
+        for path in ("//x", "/x/", "/./x", "/health//x"):
+            response = self.server.request("GET", path)
+            self.assertEqual(response.status, 404)
+            self.assertEqual(response.error["error"], f"Not found: {path}")
+
+    def test_allow(self) -> None:
+        """
+        Whatever the method, 405 lists those of the path (RFC 9110, section 15.5.6); methods
+        are case-sensitive (RFC 9110, section 9.1).
+        """
+        for path, allowed in (
+            ("/health", "GET, HEAD"),
+            ("/kiro/x", "POST"),
+            ("/jobs/x", "DELETE, GET, HEAD"),
+            ("/operator/workers", "PUT"),
+            ("/v1/models", "GET, HEAD"),
+        ):
+            for method in ("get", "Put", "post", "PATCH", "TRACE", "M-SEARCH", "_", "options"):
+                response = self.server.request(method, path)
+                self.assertEqual(response.status, 405, (method, path))
+                self.assertEqual(response.headers["allow"].upper(), allowed, (method, path))
+
+    def test_head(self) -> None:
+        """
+        HEAD gets the status and the headers of GET, and no content (RFC 9110, section 9.3.2).
+        """
+        for declared in (*self.paths, "/nowhere", "/health/"):
+            path = re.sub(r"{\w+}", "x", declared)
+            got, head = (self.server.request(method, path) for method in ("GET", "HEAD"))
+            self.assertEqual(head.status, got.status, path)
+            self.assertEqual(head.content, b"")
+            if "content-length" in got.headers:
+                # The time in the body may have another number of digits.
+                self.assertEqual({*head.headers}, {*got.headers} | {"content-length"}, path)
+
+
 class MixedTests(SynchronousTestCase):
     """
     Tests for the routes, with an agent that draws on a screen beside a classic one.
@@ -495,6 +628,7 @@ class MixedTests(SynchronousTestCase):
                     "workers": ["tui-worker1"]}  # fmt: skip
         self.assertEqual(body["agents"]["tui"], expected)
         response, body = self.request("GET", "/ready?agent=tui")
+        self.assertEqual(body.pop("storage")["state"], "ok")
         self.assertEqual((response.code, body), (503, {**expected, "agents": {"tui": expected}}))
         health = self.request("GET", "/health")[1]
         states = [health["agents"][name]["pool"]["state"] for name in ("kiro", "tui")]

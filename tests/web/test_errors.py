@@ -18,6 +18,7 @@ from klein import Klein
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import Logger, capturedLogs, eventAsText
@@ -43,8 +44,8 @@ from kiroworkers.web.site import ApiSite
 from kiroworkers.web.tokens import read_tokens
 from tests import fakekiro
 from tests.conversations.terminal.test_screen import BUSY, ECHO, IDLE, SPINNER, TYPED, drawn
-from tests.jobs.support import job_service_in
-from tests.memory import MemoryAcp, MemoryLine, dispatcher_in
+from tests.jobs.support import InlineExecutor, job_service_in
+from tests.memory import DiesAtStart, MemoryAcp, MemoryLine, dispatcher_in
 
 STORY = "/kiro/generate-story"
 CHAT = "/v1/chat/completions"
@@ -212,7 +213,8 @@ class MemoryServer:
             file = Path("tokens")
             file.write_text(f"ann {scopes} {TOKEN}\n")
             authorizer.tokens = tuple(read_tokens(file))
-        jobs = job_service_in(self.reactor, groups, tasks, **(flags or {}))
+        self.executor = InlineExecutor()
+        jobs = job_service_in(self.reactor, groups, tasks, executor=self.executor, **(flags or {}))
         application = Application(self.reactor, groups, tasks, authorizer, jobs)
         limits = RequestLimits(MAX_BODY, RECEIVE_TIMEOUT)
         site = ApiSite(self.reactor, application.resource(), limits)
@@ -226,11 +228,13 @@ class MemoryServer:
         """
         self.reactor.pump([0.1] * round(seconds * 10))
 
-    def send(self, data: bytes, peer: str = "127.0.0.1") -> Callable[[], Response]:
+    def send(
+        self, data: bytes, peer: str = "127.0.0.1", host: IAddress | None = None
+    ) -> Callable[[], Response]:
         """
         Send `data` on a new connection, and return a function that returns the response.
         """
-        transport = StringTransport(peerAddress=IPv4Address("TCP", peer, 1))
+        transport = StringTransport(host, IPv4Address("TCP", peer, 1))
         protocol = self._connections.buildProtocol(transport.getPeer())
         protocol.makeConnection(transport)
         protocol.dataReceived(data)
@@ -312,6 +316,16 @@ def _() -> Response:
 @provokes(ErrorCode.BAD_REQUEST)
 def _() -> Response:
     return MemoryServer().send(b"nonsense\r\n\r\n")()
+
+
+@provokes(ErrorCode.UNSUPPORTED_ENCODING)
+def _() -> Response:
+    return MemoryServer().request("POST", STORY, b"\x1f\x8b", Content_Encoding="gzip")
+
+
+@provokes(ErrorCode.EXPECTATION_FAILED)
+def _() -> Response:
+    return MemoryServer().story(Expect="200-ok")
 
 
 @provokes(ErrorCode.BAD_HOST)
@@ -483,6 +497,13 @@ def _() -> Response:
     return server.story()
 
 
+@provokes(ErrorCode.NO_SESSION)
+def _() -> Response:
+    server = MemoryServer(DiesAtStart, workers=2)
+    server.settle(120)
+    return server.story()
+
+
 @provokes(ErrorCode.NO_TIME_LEFT)
 def _() -> Response:
     server = MemoryServer(silent)
@@ -499,6 +520,19 @@ def _() -> Response:
 def _() -> Response:
     server = MemoryServer(silent, flags={"max-jobs": "1"})
     server.story(Prefer="respond-async")
+    return server.story(Prefer="respond-async")
+
+
+@provokes(ErrorCode.JOBS_TOO_LARGE)
+def _() -> Response:
+    server = MemoryServer(flags={"max-job-bytes": "10"})
+    return server.story(Prefer="respond-async")
+
+
+@provokes(ErrorCode.STORAGE_UNAVAILABLE)
+def _() -> Response:
+    server = MemoryServer()
+    server.executor.error = OSError(28, "No space left on device")
     return server.story(Prefer="respond-async")
 
 
@@ -545,6 +579,7 @@ _words(FailureKind.LOGIN_REQUIRED, "You are not logged in")
 _words(FailureKind.LOGIN_EXPIRED, "Your login session has expired")
 _words(FailureKind.OUT_OF_CREDITS, "Monthly request limit reached")
 _words(FailureKind.THROTTLED, "Request quota exceeded")
+_words(FailureKind.SUSPENDED, "Due to suspicious activity, we are imposing temporary limits")
 _words(FailureKind.CONTEXT_FULL, "Your conversation is too large to continue")
 _words(FailureKind.MODEL_GONE, "Model 'x' does not exist")
 _words(FailureKind.NETWORK, "dispatch failure (timeout)")

@@ -242,7 +242,7 @@ class DocumentTests(SynchronousTestCase):
         """
         without_tokens, with_tokens = document_of(), document_of(needs_token=True)
         health = with_tokens["paths"]["/health"]["get"]
-        self.assertEqual(health["security"], [{"token": ["watch"]}])
+        self.assertEqual(health["security"], [{"token": ["watch"]}, {"token": ["operate"]}])
         self.assertIn("401", health["responses"])
         self.assertNotIn("security", with_tokens["paths"]["/ready"]["get"])
         self.assertNotIn("securitySchemes", without_tokens["components"])

@@ -29,6 +29,7 @@ from kiroworkers.web.openapi.schemas import (
 from kiroworkers.web.openapi.task_schemas import schemas_of
 from kiroworkers.web.operator import MAX_WORKERS
 from kiroworkers.web.routing import ResponseDoc, Route
+from kiroworkers.web.tokens import GRANTED_BY
 
 _DESCRIPTION = (
     "kiroworkers keeps sessions of terminal AI agents ready and returns their answers as JSON that "
@@ -144,7 +145,7 @@ def _operation(
             "content": {JSON: _content(route.body.schema, task, route.body.example)},
         }
     if needs_token and route.scope is not None:
-        operation["security"] = [{"token": [route.scope]}]
+        operation["security"] = [{"token": [scope]} for scope in GRANTED_BY[route.scope]]
     return operation
 
 

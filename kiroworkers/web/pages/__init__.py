@@ -1,5 +1,5 @@
 """
-Serve the API page and the files that it needs.
+Render the API page, and serve the files that it needs.
 
 Everything comes with the package; the page loads nothing from other servers.
 """
@@ -16,59 +16,54 @@ from markupsafe import Markup, escape
 from twisted.web.iweb import IRequest
 
 from kiroworkers.errors import ErrorCode
-from kiroworkers.pool.agent_groups import AgentGroups
 from kiroworkers.web.errors import HttpError
 from kiroworkers.web.pages.reference import ApiReference
+from kiroworkers.web.representation import Representation
+
+#: The content type of the page.
+HTML_TYPE = b"text/html; charset=utf-8"
+
+#: The headers of the page: it loads its own files and sends requests to this server, and
+#: nothing else.
+DOCS_HEADERS = {
+    b"content-security-policy": (
+        b"default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
 
 _FOLDER = files("kiroworkers.web.pages")
 
-#: Content types of the page's files.
-_ASSET_TYPES = {
-    "style.css": b"text/css; charset=utf-8",
-    "try.js": b"text/javascript; charset=utf-8",
+_ASSETS = {
+    name: Representation(content_type, (_FOLDER / name).read_bytes())
+    for name, content_type in (
+        ("style.css", b"text/css; charset=utf-8"),
+        ("try.js", b"text/javascript; charset=utf-8"),
+    )
 }
 
-#: Lets the page load its own files and send requests to this server, and nothing else.
-_CONTENT_SECURITY_POLICY = (
-    b"default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
-    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
-
-class Pages:
+def render_docs(document: Mapping[str, Any], agents: Mapping[str, str]) -> bytes:
     """
-    Render the API page of a server.
+    Return the page that shows an OpenAPI `document`.
 
     Args:
-        groups: The server's agents.
+        document: The document, as `build_document` makes it.
+        agents: The label of each agent by its name.
     """
+    return _DOCS.render(reference=ApiReference(document), agents=agents).encode()
 
-    def __init__(self, groups: AgentGroups) -> None:
-        self._groups = groups
-        environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-        environment.filters["prose"] = render_prose
-        self._docs = environment.from_string(_read("docs.html").decode())
-        self._assets = {name: _read(name) for name in _ASSET_TYPES}
 
-    def docs(self, request: IRequest, document: Mapping[str, Any]) -> bytes:
-        """
-        Respond to `request` with the page that shows an OpenAPI `document`.
-        """
-        agents = {group.name: group.agent.dialect.label for group in self._groups}
-        page = self._docs.render(reference=ApiReference(document), agents=agents)
-        request.setHeader(b"content-security-policy", _CONTENT_SECURITY_POLICY)
-        return _respond(request, b"text/html; charset=utf-8", page.encode())
+def respond_asset(request: IRequest, name: str) -> bytes:
+    """
+    Respond to `request` with the page's file `name`.
 
-    def asset(self, request: IRequest, name: str) -> bytes:
-        """
-        Respond to `request` with the page's file `name`.
-
-        Raises:
-            HttpError: There is no such file.
-        """
-        if name not in self._assets:
-            raise HttpError(ErrorCode.NOT_FOUND, f"There is nothing at /docs/{name}")
-        return _respond(request, _ASSET_TYPES[name], self._assets[name])
+    Raises:
+        HttpError: There is no such file.
+    """
+    if name not in _ASSETS:
+        raise HttpError(ErrorCode.NOT_FOUND, f"There is nothing at /docs/{name}")
+    return _ASSETS[name].respond(request)
 
 
 def render_prose(text: str) -> Markup:
@@ -78,11 +73,6 @@ def render_prose(text: str) -> Markup:
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def _read(name: str) -> bytes:
-    return (_FOLDER / name).read_bytes()
-
-
-def _respond(request: IRequest, content_type: bytes, content: bytes) -> bytes:
-    request.setHeader(b"content-type", content_type)
-    request.setHeader(b"content-length", b"%d" % len(content))
-    return content
+_environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+_environment.filters["prose"] = render_prose
+_DOCS = _environment.from_string((_FOLDER / "docs.html").read_text("utf-8"))
