@@ -9,13 +9,17 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeVar
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 
 from kiroworkers.agents import Agent, AgentSpec, choose_agent, isolate_env, read_version
 from kiroworkers.conversations import Dialect, new_conversation
+from kiroworkers.errors import CannotStart
 from kiroworkers.pool.agent_groups import AgentGroup
+from kiroworkers.pool.agent_source import AgentChanged, AgentSource
 from kiroworkers.pool.autoscaling import AutoscalePolicy
 from kiroworkers.pool.backoff import BackoffPolicy
 from kiroworkers.pool.circuit_breaker import LoginCheck, LoginPolicy
@@ -25,12 +29,13 @@ from kiroworkers.pool.recycling import RecyclePolicy
 from kiroworkers.pool.worker import Supervisor, Worker
 from kiroworkers.process import agent_process
 from kiroworkers.process.login_check import check_login
-from kiroworkers.process.memory import has_free_memory, memory_by_group
-from kiroworkers.process.watchdog import Watchdog
+from kiroworkers.process.memory import has_free_memory, memory_by_tree
 from kiroworkers.session.journal import JournalFolder
 from kiroworkers.session.session import Reset, Session, SessionTimeouts
 from kiroworkers.settings import Settings, inherited_environment
 from kiroworkers.workspaces.workspaces import Workspaces
+
+_T = TypeVar("_T")
 
 
 class Assembly:
@@ -40,7 +45,6 @@ class Assembly:
     Args:
         reactor: The reactor that everything runs on.
         settings: The settings of the server.
-        watchdog: Ends the sessions if the server is killed.
         workspaces: Prepares the folders that sessions run in.
         folder: The folder of --repo-path.
     """
@@ -49,15 +53,14 @@ class Assembly:
         self,
         reactor: Any,
         settings: Settings,
-        watchdog: Watchdog,
         workspaces: Workspaces,
         folder: Path,
     ) -> None:
         self._reactor = reactor
         self._settings = settings
-        self._watchdog = watchdog
         self._workspaces = workspaces
         self._folder = folder
+        self._groups: list[AgentGroup] = []
 
     def groups(self) -> Iterator[AgentGroup]:
         """
@@ -69,14 +72,46 @@ class Assembly:
         settings = self._settings
         for number, spec in enumerate(isolate_env(agent_specs(settings))):
             agent = choose_agent(spec, inherited_environment(), read_version)
+            source = AgentSource(
+                agent,
+                partial(self._choose_again, spec, agent),
+                self._in_thread,
+                partial(self._replace_agent, number),
+            )
             # The workers of the first agent are named as if there were no other agent.
             prefix = f"{agent.name}-worker" if number else "worker"
             workers = settings.workers_of(settings.agent[number])
-            yield AgentGroup(agent, self._new_dispatcher(agent, workers, prefix))
+            group = AgentGroup(agent, self._new_dispatcher(source, workers, prefix))
+            self._groups.append(group)
+            yield group
 
-    def _new_dispatcher(self, agent: Agent, workers: int, prefix: str) -> Dispatcher:
+    def _choose_again(self, spec: AgentSpec, first: Agent) -> Agent:
+        """
+        Choose the agent of a running server.  Blocks.
+
+        Args:
+            spec: What the operator specified.
+            first: The agent that was chosen when the server started.
+
+        Raises:
+            CannotStart: If it is not available any more, or does not say its version.
+        """
+        agent = choose_agent(spec, inherited_environment(), read_version, first.name)
+        if first.version and not agent.version:
+            raise CannotStart(f"{agent.executable} does not say its version")
+        if agent.dialect.state_dirs and self._workspaces.path is None:
+            raise CannotStart(f"{agent.dialect.label} needs folders: restart the server")
+        return agent
+
+    def _replace_agent(self, number: int, agent: Agent) -> None:
+        self._groups[number].agent = agent
+
+    def _in_thread(self, call: Callable[[], _T]) -> Deferred[_T]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), call)
+
+    def _new_dispatcher(self, source: AgentSource, workers: int, prefix: str) -> Dispatcher:
         settings, rng = self._settings, Random()
-        new_session = self._new_session(agent)
+        new_session = self._new_session(source)
         backoff = BackoffPolicy(
             delay=settings.restart_delay,
             max_delay=settings.restart_max_delay,
@@ -103,9 +138,10 @@ class Assembly:
                 max_spare=settings.max_spare,
             ),
             QueuePolicy(settings.backlog, settings.queue_timeout, settings.request_timeout),
-            LoginPolicy(self._login_check(agent), settings.check_interval),
+            LoginPolicy(self._login_check(source), settings.check_interval),
             has_free_memory,
             prefix,
+            lambda: source.problem,
         )
 
     def new_monitor(self, dispatcher: Dispatcher) -> HealthMonitor:
@@ -119,58 +155,95 @@ class Assembly:
             dispatcher,
             settings.check_interval,
             HealthLimits(idle=settings.idle_timeout, stuck=sum(timeouts) + settings.stop_timeout),
-            memory_by_group,
+            memory_by_tree,
         )
 
-    def _login_check(self, agent: Agent) -> LoginCheck | None:
-        arguments = agent.dialect.start.login_arguments
+    def _login_check(self, source: AgentSource) -> LoginCheck | None:
+        arguments = source.agent.dialect.start.login_arguments
         if not arguments:
             return None
-        command = (agent.executable, *arguments)
-        return lambda: maybeDeferred(check_login, self._reactor, command, agent.environment)
 
-    def _new_session(self, agent: Agent) -> Callable[..., Session]:
+        def check() -> Deferred[bool]:
+            agent = source.agent
+            command = (agent.executable, *arguments)
+            return maybeDeferred(check_login, self._reactor, command, agent.environment)
+
+        return check
+
+    def _new_session(self, source: AgentSource) -> Callable[..., Session]:
         settings = self._settings
         timeouts = SessionTimeouts(
             startup=settings.startup_timeout,
             cancel=settings.cancel_timeout,
             stop=settings.stop_timeout,
         )
-        command = agent_process.Command(
-            agent.executable,
-            agent.arguments,
-            agent.environment,
-            self._folder,
-            agent.dialect.window,
-        )
 
         def new_session(
             name: str, on_idle: Callable[[], None], on_gone: Callable[[str], None]
         ) -> Session:
+            agent = source.agent
+            command = agent_process.Command(
+                agent.executable,
+                agent.arguments,
+                agent.environment,
+                self._folder,
+                agent.dialect.window,
+            )
             workspace = self._workspaces.allocate(name, command, agent.dialect.state_dirs)
 
-            def launch(program: agent_process.AgentProcess) -> None:
-                workspace.prepare(partial(agent_process.start, self._reactor, program))
+            def launch(program: agent_process.AgentProcess) -> Deferred[None] | None:
+                def start(_: object = None) -> None:
+                    workspace.prepare(partial(agent_process.start, self._reactor, program))
+
+                checked = source.check()
+                if checked is None:
+                    # It may have changed since this session was made.
+                    if source.is_current(agent):
+                        start()
+                        return None
+                    checked = fail(AgentChanged("the agent's program has changed"))
+                return checked.addCallback(start).addErrback(discard)
+
+            def discard(failure: Failure) -> Failure:
+                # The worker makes another session at once.
+                session.exhausted = failure.check(AgentChanged) is not None
+                return failure
 
             def release(reason: str) -> None:
+                if not (session.was_ready or session.exhausted):
+                    source.record_failed_start()
                 workspace.release()
                 on_gone(reason)
 
-            return Session(
+            session = Session(
                 name,
                 self._reactor,
                 new_conversation(agent.dialect, settings.max_output, str(workspace.cwd)),
                 launch,
-                self._watchdog,
                 timeouts,
                 on_idle,
                 release,
                 settings.allow_tools,
-                _journal(agent.dialect, workspace.command, settings.max_output),
+                self._journal(agent.dialect, workspace.command),
                 Reset(settings.reset),
             )
+            return session
 
         return new_session
+
+    def _journal(self, dialect: Dialect, command: agent_process.Command) -> JournalFolder | None:
+        """
+        Return where a session that runs `command` keeps its journal; None if it keeps none.
+        """
+        folder, home = dialect.answer.journal, command.environment.get("HOME")
+        if not folder or not home:
+            return None
+        return JournalFolder(
+            Path(home) / folder,
+            self._settings.max_output,
+            partial(token_hex, 8),
+            self._in_thread,
+        )
 
 
 def agent_specs(settings: Settings) -> list[AgentSpec]:
@@ -186,13 +259,3 @@ def agent_specs(settings: Settings) -> list[AgentSpec]:
         else AgentSpec(count.agent, pass_env=pass_env)
         for count in settings.agent
     ]
-
-
-def _journal(dialect: Dialect, command: agent_process.Command, limit: int) -> JournalFolder | None:
-    """
-    Return where a session that runs `command` keeps its journal, or None if it keeps none.
-    """
-    folder, home = dialect.answer.journal, command.environment.get("HOME")
-    if not folder or not home:
-        return None
-    return JournalFolder(Path(home) / folder, limit, partial(token_hex, 8))

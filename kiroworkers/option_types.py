@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -218,6 +218,27 @@ def _host(text: str) -> str:
     if "/" in text or not re.fullmatch(r"[a-z0-9_.:-]+", name):
         raise error
     return name.removesuffix(".")
+
+
+def proxies(text: str) -> tuple[str, ...]:
+    """
+    Read a list of addresses, networks and `unix`, such as `127.0.0.1,10.0.0.0/8`.
+    """
+    return tuple(map(_proxy, _comma_separated(text)))
+
+
+def _proxy(text: str) -> str:
+    if text == "unix":
+        return text
+    try:
+        network = ip_network(text)
+    except ValueError as error:
+        if "host bits" in str(error):
+            raise ValueError(f"{text} has host bits set") from None
+        raise ValueError(
+            "must be addresses, networks such as 10.0.0.0/8, or unix, separated by commas"
+        ) from None
+    return str(network)
 
 
 def host_patterns(text: str) -> tuple[str, ...]:

@@ -4,42 +4,49 @@ Start and stop the whole server, its parts in the right order.
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
+import pwd
+import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.util import runAsEffectiveUser
 
 from kiroworkers.assembly import Assembly
 from kiroworkers.errors import CannotStart, InvalidSetting
+from kiroworkers.exit_status import CANNOT_START, UNFINISHED_REQUESTS, ExitStatus
 from kiroworkers.jobs.service import JobService
+from kiroworkers.log_writer import LogWriter
+from kiroworkers.loop_monitor import LoopMonitor
+from kiroworkers.offload.process_pool import ProcessPool
 from kiroworkers.pool.agent_groups import AgentGroups
-from kiroworkers.process.watchdog import Watchdog
-from kiroworkers.settings import Settings, inherited_environment
+from kiroworkers.reload import Reloader
+from kiroworkers.settings import Settings, inherited_environment, unknown_variables
 from kiroworkers.signals import Signals
-from kiroworkers.tasks import BadTask, Catalogue, Task
+from kiroworkers.tasks import BadTask, Catalogue, ReadTasks, Task
 from kiroworkers.web.app import Application
 from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.connection_limits import ConnectionLimiter
 from kiroworkers.web.jobs import job_json
 from kiroworkers.web.limits import RequestLimits
 from kiroworkers.web.listener import Listener
+from kiroworkers.web.proxies import TrustedProxies
 from kiroworkers.web.rate_limiter import RateLimiter
+from kiroworkers.web.recorded_request import AccessLog
 from kiroworkers.web.site import ApiSite
-from kiroworkers.web.tokens import read_tokens
+from kiroworkers.web.tokens import ApiToken, read_tokens
 from kiroworkers.workspaces.workspaces import Workdir, Workspaces, runner
 from kiroworkers.workspaces.worktrees import Worktrees
-
-#: The exit status of a server that stopped before it finished every accepted request.
-_UNFINISHED_REQUESTS = 1
 
 #: The thresholds of Python's garbage collector: it runs after this many new objects, and
 #: each older generation every tenth time.  With the defaults it scans what thousands of
@@ -48,15 +55,41 @@ _UNFINISHED_REQUESTS = 1
 _GC_THRESHOLDS = (10_000, 10, 10)
 
 
+#: The ids of the user and the group that twistd changes to once the port is open; None for
+#: those of the process.
+User: TypeAlias = tuple[int | None, int | None]
+
+
 class Server(MultiService):
     """
     Make the parts of a server when it starts, and run them.
+
+    Args:
+        reactor: Runs everything.
+        settings: The settings of the server.
+        log_writer: Writes the log, and is started with the server.
+        logs_to_stdout: Whether the log goes to standard output.  If so, the reason why the
+            server cannot start is not logged as well.
+        user: The user and the group that the server will run as.
     """
 
-    def __init__(self, reactor: Any, settings: Settings) -> None:
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: Settings,
+        log_writer: LogWriter | None = None,
+        *,
+        logs_to_stdout: bool = False,
+        user: User = (None, None),
+    ) -> None:
         super().__init__()
         self._reactor = reactor
         self._settings = settings
+        self._log_writer = log_writer
+        self._logs_to_stdout = logs_to_stdout
+        self._user = user
         self._exit_status = ExitStatus()
 
     def privilegedStartService(self) -> None:
@@ -64,29 +97,62 @@ class Server(MultiService):
         Put the server together and open its port.
 
         Raises:
-            CannotStart: If an agent, a file that an option names, or the address cannot be
-                used.
+            CannotStart: If an agent, a file or a folder that an option names, or the
+                address cannot be used.
         """
-        # Here, not in `__init__`: the current folder, the environment and PATH
-        # are those of the process that will run.
+        if self._log_writer is not None:
+            # Not before: twistd may have forked just now.
+            self._log_writer.start()
+        with self._reporting_failure():
+            # Here, not in `__init__`: the current folder, the environment and PATH
+            # are those of the process that will run.
+            running = RunningServer(self._reactor, self._settings, self._exit_status, self._user)
+            running.privilegedStartService()
+            # Not before: twistd stops what has a parent, also if it did not start.
+            running.setServiceParent(self)
+
+    def startService(self) -> None:
+        """
+        Start the sessions.
+
+        Raises:
+            CannotStart: If that is impossible.
+        """
+        with self._reporting_failure():
+            super().startService()
+
+    @contextmanager
+    def _reporting_failure(self) -> Iterator[None]:
+        """
+        Print the reason why the server cannot start, in one line, and set the exit status.
+        """
         try:
-            running = RunningServer(self._reactor, self._settings, self._exit_status)
-        except InvalidSetting as error:
-            raise CannotStart(f"kiroworkers: {error}") from None
-        running.setServiceParent(self)
-        super().privilegedStartService()
+            yield
+        except (CannotStart, InvalidSetting, OSError) as error:
+            reason = str(error) if isinstance(error, CannotStart) else f"kiroworkers: {error}"
+            if not self._logs_to_stdout:
+                self._log.critical("{reason}", reason=reason)
+            if self._log_writer is not None:
+                self._log_writer.close()
+            # `sys.stderr` is the log by now.
+            print(reason, file=sys.__stderr__, flush=True)
+            failure = CannotStart(reason)
+            failure.code = CANNOT_START
+            raise failure from None
 
 
 class RunningServer(MultiService):
     """
     Run everything that serves requests, from the port to the agents' processes.
 
-    The port is opened first, so that a server whose port is taken starts no sessions.
+    The port is opened before sessions start, so that a server whose port is taken starts
+    none; and after the state folder, so that nobody connects to a server that cannot run.
 
     Args:
         reactor: Runs everything.
         settings: The settings of the server.
         exit_status: Set when requests are left unfinished.
+        user: The user and the group that the server will run as.
 
     Raises:
         CannotStart: If an agent or a task file cannot be used.
@@ -95,46 +161,89 @@ class RunningServer(MultiService):
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, settings: Settings, exit_status: ExitStatus) -> None:
+    def __init__(
+        self, reactor: Any, settings: Settings, exit_status: ExitStatus, user: User = (None, None)
+    ) -> None:
         super().__init__()
         self._reactor = reactor
         self._settings = settings
         self._exit_status = exit_status
-        self._watchdog = Watchdog(reactor)
+        self._user = user
         self._folder = settings.repo_path or Path.cwd()
         self._workspaces = new_workspaces(reactor, settings, self._folder)
-        assembly = Assembly(reactor, settings, self._watchdog, self._workspaces, self._folder)
+        assembly = Assembly(reactor, settings, self._workspaces, self._folder)
         self._groups = groups = AgentGroups(assembly.groups())
         check = partial(check_tasks, groups=groups, longest=settings.request_timeout)
         self._tasks = Catalogue(settings.tasks, check)
+        self._authorizer = Authorizer(
+            rate_limiter=new_rate_limiter(reactor, settings),
+            anonymous_limiter=new_anonymous_limiter(reactor, settings),
+        )
         try:
-            self._reload_tasks()
+            self._use_tasks(self._tasks.read())
         except BadTask as error:
             raise CannotStart(f"kiroworkers: {error}") from None
-        self._authorizer = Authorizer(rate_limiter=new_rate_limiter(reactor, settings))
-        self._reload_tokens()
-        self._job_service = JobService(reactor, settings, groups, self._tasks, job_json)
-        application = Application(reactor, groups, self._tasks, self._authorizer, self._job_service)
-        site = ApiSite(reactor, application.resource(), request_limits(settings))
+        self._use_tokens(self._read_tokens())
+        self._reloader = Reloader(
+            reactor,
+            lambda read: deferToThreadPool(reactor, reactor.getThreadPool(), read),
+            self._read_files,
+            self._use_files,
+        )
+        process_pool = ProcessPool(reactor)
+        self._job_service = JobService(
+            reactor, settings, groups, self._tasks, job_json, offload=process_pool.run
+        )
+        application = Application(
+            reactor,
+            groups,
+            self._tasks,
+            self._authorizer,
+            self._job_service,
+            run_in_thread=lambda build: deferToThreadPool(reactor, reactor.getThreadPool(), build),
+            offload=process_pool.run,
+        )
+        limits = request_limits(settings)
+        self._access_log = AccessLog(reactor)
+        site = ApiSite(
+            reactor,
+            application.resource(),
+            limits,
+            self._authorizer.admit,
+            self._access_log,
+        )
         self._connections = ConnectionLimiter(
-            site, settings.max_connections, settings.max_connections_per_address
+            site,
+            settings.max_connections,
+            settings.max_connections_per_address,
+            limits.trusted_proxies,
+            self._access_log.write_rejected,
         )
         listener = Listener(reactor, settings, self._connections)
         dispatchers = [group.dispatcher for group in groups]
         monitors = map(assembly.new_monitor, dispatchers)
-        for service in (listener, *dispatchers, *monitors, self._job_service):
+        loop_monitor = LoopMonitor(reactor)
+        services = (loop_monitor, process_pool, listener, *dispatchers, *monitors)
+        for service in (*services, self._job_service):
             service.setServiceParent(self)
 
     def privilegedStartService(self) -> None:
         """
-        Open the port, and log which agents answer.
+        Open the state folder, the job store and the port, and log which agents answer.
 
         Raises:
-            CannotStart: If the address cannot be used.
+            CannotStart: If the state folder, the job store or the address cannot be used.
         """
-        signals = Signals(self._reactor, self._reactor.stop, self._groups.stop_now, self._reload)
+        signals = Signals(
+            self._reactor, self._reactor.stop, self._groups.stop_now, self._reloader.request
+        )
         self._reactor.callWhenRunning(signals.install)
-        super().privilegedStartService()
+        self._open_state()
+        try:
+            super().privilegedStartService()
+        except BaseException:
+            self._workspaces.abandon()
+            raise
         shared = self._workspaces.workdir is Workdir.SHARED
         for group in self._groups:
             log = self._log.warn if group.name == "offline" else self._log.info
@@ -147,23 +256,21 @@ class RunningServer(MultiService):
                 workdir="" if shared else f" (--workdir {self._settings.workdir})",
             )
         self._warn_of_unknown_agents()
+        if self._settings.callback_secret_file is not None:
+            self._warn_if_readable("--callback-secret-file", self._settings.callback_secret_file)
+        for name, nearest in unknown_variables(inherited_environment()):
+            hint = f"; did you mean {nearest}?" if nearest else ""
+            self._log.warn("the variable {name} is unknown{hint}", name=name, hint=hint)
 
     def startService(self) -> None:
         """
-        Open the state folder and the job store, and start the sessions.
-
-        Raises:
-            CannotStart: If the state folder or the job store cannot be used.
+        Start the sessions.
         """
-        # Not before: twistd has only now changed to the user who is to own the files.
-        state_dir = self._settings.state_dir
-        state_dirs = any(group.agent.dialect.state_dirs for group in self._groups)
-        shared = self._workspaces.workdir is Workdir.SHARED
-        if state_dirs or not shared or state_dir is not None:
-            self._workspaces.open(state_dir)
-        self._job_service.open(None if state_dir is None else self._workspaces.path)
-        gc.set_threshold(*_GC_THRESHOLDS)
         super().startService()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        # What exists by now stays, so that a collection need not scan it: that is 40 ms.
+        gc.collect()
+        gc.freeze()
 
     def stopService(self) -> Deferred[None]:
         """
@@ -180,14 +287,14 @@ class RunningServer(MultiService):
         self._job_service.runner.requeue_running()
         # Only requests whose clients wait are left: the next server runs the jobs.
         if self._count_requests():
-            self._exit_status.value = _UNFINISHED_REQUESTS
+            self._exit_status.value = UNFINISHED_REQUESTS
             self._log.warn("stopping: unfinished requests are refused")
         stopped = maybeDeferred(super().stopService)
         await self._connections.close(self._reactor)
+        self._access_log.flush()
         await stopped
-        self._job_service.close()
+        await self._job_service.close()
         await self._workspaces.close()
-        self._watchdog.stop()
 
     def _count_requests(self) -> int:
         """
@@ -195,28 +302,86 @@ class RunningServer(MultiService):
         """
         return sum(1 for group in self._groups for _ in group.dispatcher.requests())
 
-    def _reload(self) -> None:
+    def _open_state(self) -> None:
         """
-        Reload the tokens and the tasks, and replace every session, one at a time.
+        Open the state folder and the job store, as the user that is to own their files.
+
+        Raises:
+            CannotStart: If one of them cannot be used.
         """
+        uid, gid = self._user
+        uid = os.geteuid() if uid is None else uid
+        if gid is None:
+            gid = os.getegid() if uid == os.geteuid() else pwd.getpwuid(uid).pw_gid
+        runAsEffectiveUser(uid, gid, self._open_own_state)
+
+    def _open_own_state(self) -> None:
+        state_dir = self._settings.state_dir
+        state_dirs = any(group.agent.dialect.state_dirs for group in self._groups)
+        shared = self._workspaces.workdir is Workdir.SHARED
+        if state_dirs or not shared or state_dir is not None:
+            self._workspaces.open(state_dir)
+        self._job_service.open(None if state_dir is None else self._workspaces.path)
+
+    def _read_files(self) -> tuple[list[ApiToken] | InvalidSetting, ReadTasks | BadTask]:
+        """
+        Read the tokens and the tasks; an error stands for those that cannot be used.
+        """
+        tokens: list[ApiToken] | InvalidSetting
+        tasks: ReadTasks | BadTask
         try:
-            self._reload_tokens()
+            tokens = self._read_tokens()
         except InvalidSetting as error:
-            self._log.error("the tokens were not reloaded: {error}", error=error)
+            tokens = error
         try:
-            self._reload_tasks()
+            tasks = self._tasks.read()
         except BadTask as error:
-            self._log.error("the tasks were not reloaded: {error}", error=error)
+            tasks = error
+        return tokens, tasks
+
+    def _use_files(
+        self, files: tuple[list[ApiToken] | InvalidSetting, ReadTasks | BadTask]
+    ) -> None:
+        """
+        Use the tokens and the tasks that were read, and replace every session, one at a time.
+        """
+        tokens, tasks = files
+        if not self.running:
+            return
+        if isinstance(tokens, InvalidSetting):
+            self._log.error("the tokens were not reloaded: {error}", error=tokens)
+        else:
+            self._use_tokens(tokens)
+        if isinstance(tasks, BadTask):
+            self._log.error("the tasks were not reloaded: {error}", error=tasks)
+        else:
+            self._use_tasks(tasks)
         self._groups.restart_workers("SIGHUP")
 
-    def _reload_tokens(self) -> None:
-        if self._settings.token_file is not None:
-            self._authorizer.tokens = tuple(read_tokens(self._settings.token_file))
+    def _read_tokens(self) -> list[ApiToken]:
+        file = self._settings.token_file
+        if file is None:
+            return []
+        tokens = read_tokens(file)
+        self._warn_if_readable("--token-file", file)
+        return tokens
 
-    def _reload_tasks(self) -> None:
-        replaced = self._tasks.read()
+    def _warn_if_readable(self, option: str, file: Path) -> None:
+        if file.stat().st_mode & stat.S_IROTH:
+            self._log.warn(
+                "{option} {file}: any user can read it; take that away with chmod o-r",
+                option=option,
+                file=file,
+            )
+
+    def _use_tokens(self, tokens: list[ApiToken]) -> None:
+        if self._settings.token_file is not None:
+            self._authorizer.tokens = tuple(tokens)
+
+    def _use_tasks(self, tasks: ReadTasks) -> None:
+        self._tasks.replace(tasks)
         if self._settings.tasks is not None:
-            for task in replaced:
+            for task in tasks.replacing:
                 self._log.warn("{task.source} replaces the built-in task {task.name}", task=task)
             self._log.info("tasks: {names}", names=", ".join(self._tasks))
 
@@ -229,27 +394,6 @@ class RunningServer(MultiService):
             self._log.warn(
                 "--pass-env names the agent {name}, which this server does not run", name=name
             )
-
-
-class ExitStatus:
-    """
-    Make the process exit with the server's own status, which twistd has no way to set.
-
-    Create it before anything else registers with `atexit`, so that it is called last.
-
-    Attributes:
-        value: The status; 0 leaves that of twistd.
-    """
-
-    def __init__(self) -> None:
-        self.value = 0
-        atexit.register(self._exit)
-
-    def _exit(self) -> None:
-        if self.value:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(self.value)
 
 
 def new_workspaces(reactor: Any, settings: Settings, folder: Path) -> Workspaces:
@@ -280,6 +424,7 @@ def request_limits(settings: Settings) -> RequestLimits:
         cors_origins=settings.cors_origin,
         hosts=settings.allow_host,
         any_host=settings.open_to_others and not settings.allow_host,
+        trusted_proxies=TrustedProxies(settings.trusted_proxy),
     )
 
 
@@ -288,6 +433,17 @@ def new_rate_limiter(clock: IReactorTime, settings: Settings) -> RateLimiter | N
     Return the limiter of each client's requests, or None if `settings` set no limit.
     """
     return RateLimiter(clock, settings.rate, settings.rate_burst) if settings.rate else None
+
+
+def new_anonymous_limiter(clock: IReactorTime, settings: Settings) -> RateLimiter | None:
+    """
+    Return the limiter of requests without a valid token, or None if `settings` set no limit.
+
+    A tenth of the requests of a minute may be sent at once: with the default, enough for a
+    page with its files and for the probes of several load balancers.
+    """
+    rate = settings.anonymous_rate
+    return RateLimiter(clock, rate, max(1, rate // 10)) if rate else None
 
 
 def check_tasks(tasks: Mapping[str, Task], groups: AgentGroups, longest: float) -> None:

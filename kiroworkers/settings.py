@@ -11,14 +11,15 @@ A flag takes precedence over `KIROWORKERS_<NAME>`, which takes precedence over `
 and `REPO_PATH`, which take precedence over the default.
 
 No other module of the server reads the environment of its process.  (The commands in
-`kiroworkers.cli`, the offline agent, and the program that makes git checkouts run in
-processes of their own and read theirs.)
+`kiroworkers.cli`, the offline agent, the supervisor of an agent and the program that makes
+git checkouts run in processes of their own and read theirs.)
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from kiroworkers.option_types import (
     new_folder,
     option,
     origins,
+    proxies,
     seconds,
     variables,
     worker_count,
@@ -48,6 +50,18 @@ from kiroworkers.option_types import (
 #: Well-known names of two variables, accepted besides KIROWORKERS_PORT and
 #: KIROWORKERS_REPO_PATH.
 _SHORT_VARIABLES = {"port": "PORT", "repo_path": "REPO_PATH"}
+
+#: What the names of the server's variables begin with, and those of the offline agent's.
+_PREFIX, _OFFLINE_PREFIX = "KIROWORKERS_", "KIROWORKERS_OFFLINE_"
+
+#: Variables of the commands and of the tests, which a server may inherit.
+_FOREIGN_VARIABLES = (
+    "KIROWORKERS_CHECK_CALLBACKS",
+    "KIROWORKERS_NPM",
+    "KIROWORKERS_RECORDINGS",
+    "KIROWORKERS_TOKEN",
+    "KIROWORKERS_URL",
+)
 
 
 @frozen(kw_only=True)
@@ -74,7 +88,8 @@ class Settings:
         "",
         str,
         "Twisted endpoint string to listen on instead of --port and --interface, such as "
-        "unix:/run/kiroworkers.sock or systemd:domain=INET:index=0.",
+        "unix:/run/kiroworkers.sock or systemd:domain=INET:index=0. The permissions of a Unix "
+        "socket are 660 unless the string has another :mode=.",
     )
     insecure: bool = option(
         False,
@@ -147,8 +162,9 @@ class Settings:
         None,
         "",
         new_folder,
-        "Folder for jobs, and for the folders that --workdir and some agents need. Without it, "
-        "those folders are temporary and jobs are stored below $XDG_STATE_HOME/kiroworkers.",
+        "Folder for jobs, and for the folders that --workdir and some agents need. It must "
+        "belong to the server's user, and not be writable by every user. Without it, those "
+        "folders are temporary and jobs are stored below $XDG_STATE_HOME/kiroworkers.",
     )
     token_file: Path | None = option(
         None,
@@ -206,6 +222,19 @@ class Settings:
         "1000",
         int_range(0, 1_000_000),
         "Maximum number of unfinished jobs (Prefer: respond-async); one more gets 503.",
+    )
+    max_job_bytes: int = option(
+        1024**3,
+        "1GiB",
+        byte_size,
+        "Maximum size of all stored jobs: the inputs of unfinished ones and the results of the "
+        "others; one more gets 503.",
+    )
+    max_job_bytes_per_client: int = option(
+        256 * 1024**2,
+        "256MiB",
+        byte_size,
+        "Maximum size of the stored jobs of one client; one more gets 503.",
     )
     job_ttl: float = option(
         3600.0, "1h", seconds, "Retention of job results and idempotency records (seconds)."
@@ -330,6 +359,24 @@ class Settings:
         int_range(1, 1_000_000),
         "With --rate: number of requests that a client may send at once.",
     )
+    anonymous_rate: int = option(
+        300,
+        "300",
+        int_range(0, 1_000_000),
+        "With --token-file: maximum number of requests without a valid token per minute and "
+        "address (IPv6: per /64 network), a tenth of them at once; more get 429 with Retry-After, "
+        "after a second. /ready is delayed but never refused. 0 means no limit.",
+    )
+    trusted_proxy: tuple[str, ...] = option(
+        (),
+        "",
+        proxies,
+        "Proxies whose X-Forwarded-For or Forwarded header names the client: addresses or "
+        "networks, and unix for those that connect to a UNIX domain socket. Repeat the option or "
+        "separate them with commas. Without it, these headers are not read, and all clients of a "
+        "proxy count as one.",
+        is_repeatable=True,
+    )
     max_connections: int = option(
         1000,
         "1000",
@@ -341,7 +388,7 @@ class Settings:
         "100",
         int_range(0),
         "Maximum number of open connections per address (IPv6: per /64 network), except those "
-        "from this machine. 0 means no limit.",
+        "from this machine and from a --trusted-proxy. 0 means no limit.",
     )
     receive_timeout: float = option(
         30.0,
@@ -469,7 +516,7 @@ class Option:
         """
         Return the names of the environment variables, in order of precedence.
         """
-        variable = "KIROWORKERS_" + self.name.upper()
+        variable = _PREFIX + self.name.upper()
         short = _SHORT_VARIABLES.get(self.name)
         return (variable, short) if short else (variable,)
 
@@ -479,6 +526,26 @@ def options() -> tuple[Option, ...]:
     Return the whole table, in the order of `Settings`.
     """
     return tuple(Option(name=row.name, **row.metadata) for row in fields(Settings))
+
+
+def unknown_variables(names: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+    """
+    Yield the variables that look like the server's and are not.
+
+    Args:
+        names: The names of the variables in the environment.
+
+    Yields:
+        The name of the variable, and that of the server's own variable that is most like
+        it; None if no name is.
+    """
+    own = {option.name.upper() for option in options()}
+    for name in sorted(names):
+        rest = name.removeprefix(_PREFIX)
+        known = rest in own or name in _FOREIGN_VARIABLES or name.startswith(_OFFLINE_PREFIX)
+        if name.startswith(_PREFIX) and not known:
+            nearest = get_close_matches(rest, own, 1)
+            yield name, _PREFIX + nearest[0] if nearest else None
 
 
 def inherited_environment() -> dict[str, str]:

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import kiroworkers
 from kiroworkers.errors import InvalidSetting
 from kiroworkers.option_types import AgentCount
-from kiroworkers.settings import Settings, options
+from kiroworkers.settings import Settings, options, unknown_variables
 
 
 class ReadTests(SynchronousTestCase):
@@ -102,6 +102,8 @@ class ReadTests(SynchronousTestCase):
             ("state-dir", __file__, "not a folder"),
             ("token-file", "/no/such/file", "not a file"),
             ("max-jobs", "-1", "at least 0"),
+            ("max-job-bytes", "0", "bytes"),
+            ("max-job-bytes-per-client", "much", "bytes"),
             ("job-ttl", "0", "more than 0"),
             ("callback-secret-file", "/no/such/file", "not a file"),
             ("callback-hosts", "https://a.example/", "hosts or patterns"),
@@ -167,6 +169,17 @@ class ReadTests(SynchronousTestCase):
         )
         self.assertEqual(listed.allow_host, ("kiro.example", "10.0.0.5", "::1", "fe80::1"))
 
+    def test_trusted_proxies(self) -> None:
+        """
+        Proxies are addresses, networks and the word unix.
+        """
+        listed = Settings.read({"trusted-proxy": "127.0.0.1, 10.0.0.0/8,2001:DB8::/32,unix"}, {})
+        expected = ("127.0.0.1/32", "10.0.0.0/8", "2001:db8::/32", "unix")
+        self.assertEqual(listed.trusted_proxy, expected)
+        for text in ("proxy.example", "10.0.0.1/8", "127.0.0.1:80", "*"):
+            with self.assertRaises(InvalidSetting):
+                Settings.read({"trusted-proxy": text}, {})
+
     def test_origins(self) -> None:
         """
         Origins are a list, or the word none.
@@ -192,9 +205,26 @@ class EnvironmentTests(SynchronousTestCase):
             for path in root.rglob("*.py")
             if "os.environ" in path.read_text(encoding="utf-8")
         }
-        other_processes = {Path("workspaces/git_checkout.py")}
+        other_processes = {Path("process/supervisor.py"), Path("workspaces/git_checkout.py")}
         others = {path for path in readers if path.parts[0] not in ("cli", "offline")}
         self.assertEqual(others - other_processes, {Path("settings.py")})
+
+    def test_unknown_variables(self) -> None:
+        """
+        Variables that look like the server's are reported, with the nearest name.
+        """
+        names = (
+            "KIROWORKERS_WROKERS",
+            "KIROWORKERS_WORKERS",
+            "KIROWORKERS_OFFLINE_DELAY",
+            "KIROWORKERS_URL",
+            "KIROWORKERS_QXZ",
+            "WROKERS",
+        )
+        self.assertEqual(
+            list(unknown_variables(names)),
+            [("KIROWORKERS_QXZ", None), ("KIROWORKERS_WROKERS", "KIROWORKERS_WORKERS")],
+        )
 
 
 class OptionTests(SynchronousTestCase):

@@ -4,6 +4,9 @@ Tests for what `kiroworkers.tap` and `kiroworkers.server` check before anything 
 
 from __future__ import annotations
 
+import os
+import sys
+from io import StringIO
 from pathlib import Path
 
 from attrs import evolve
@@ -28,6 +31,15 @@ class OptionsTests(SynchronousTestCase):
     Tests for `Options`.
     """
 
+    def test_trusted_proxies(self) -> None:
+        """
+        --trusted-proxy may be repeated.
+        """
+        options = Options()
+        options.parseOptions(["--trusted-proxy", "127.0.0.1,unix", "--trusted-proxy=::1"])
+        expected = ("127.0.0.1/32", "unix", "::1/128")
+        self.assertEqual(options.settings.trusted_proxy, expected)
+
     def test_agents(self) -> None:
         """
         --agent may be repeated, and adds an agent each time.
@@ -45,21 +57,57 @@ class OptionsTests(SynchronousTestCase):
             Options().parseOptions(["--agent", "q=2", "--agent", "q=1"])
         self.assertIn("another agent named q", str(raised.exception))
 
+    def exit(self, arguments: list[str], **twistd: str) -> tuple[int, list[str]]:
+        """
+        Parse a command line that cannot be used, below twistd.
+
+        Returns:
+            The exit status, and the lines on standard error.
+        """
+        options = Options()
+        options.parent = ServerOptions()
+        options.parent.subCommand = "kiroworkers"
+        options.parent.update(twistd)
+        errors = StringIO()
+        self.patch(sys, "stderr", errors)
+        with self.assertRaises(SystemExit) as raised:
+            options.parseOptions(arguments)
+        assert isinstance(raised.exception.code, int)
+        return raised.exception.code, errors.getvalue().splitlines()
+
+    def test_no_folder(self) -> None:
+        """
+        A current folder that was deleted is an error of one line.
+        """
+        here, gone = os.getcwd(), Path(self.mktemp())
+        gone.mkdir()
+        self.addCleanup(os.chdir, here)
+        os.chdir(gone)
+        os.rmdir(os.getcwd())
+        self.assertEqual(
+            self.exit([]),
+            (78, ["kiroworkers: cannot use the current folder: No such file or directory"]),
+        )
+
+    def test_pidfile(self) -> None:
+        """
+        A pid file that cannot be written is an error of one line.
+        """
+        status, [line] = self.exit([], pidfile="/proc/nowhere/pid")
+        self.assertEqual(status, 78)
+        self.assertIn("--pidfile /proc/nowhere/pid", line)
+
     def test_usage_errors(self) -> None:
         """
         Below twistd, an invalid option ends the process with the usage line and the
         reason, not with the whole help text.
         """
-        options = Options()
-        options.parent = ServerOptions()
-        options.parent.subCommand = "kiroworkers"
         for arguments, reason in [
             (["--workers", "0"], "--workers: '0': must be at least 1 and at most 512"),
             (["--wrokers", "2"], "option --wrokers not recognized"),
         ]:
-            with self.assertRaises(SystemExit) as raised:
-                options.parseOptions(arguments)
-            usage, error = str(raised.exception.code).splitlines()
+            status, [usage, error] = self.exit(arguments)
+            self.assertEqual(status, 64)
             self.assertEqual(usage, "Usage: twistd [options] kiroworkers [options] (see --help)")
             self.assertEqual(error, f"kiroworkers: {reason}")
 
@@ -87,9 +135,13 @@ class ServerTests(SynchronousTestCase):
         folder.mkdir()
         (folder / "poem.toml").write_text("not TOML")
         server = self.server(tasks=str(folder))
+        errors = StringIO()
+        self.patch(sys, "__stderr__", errors)
         with self.assertRaises(CannotStart) as raised:
             server.privilegedStartService()
         self.assertIn("poem.toml", str(raised.exception))
+        self.assertEqual(errors.getvalue(), f"{raised.exception}\n")
+        self.assertEqual(raised.exception.code, 78)
         self.assertEqual([*server], [])
         self.successResultOf(server.stopService())
 

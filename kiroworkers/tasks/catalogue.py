@@ -13,6 +13,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from attrs import frozen
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from referencing import Registry
@@ -49,12 +50,26 @@ class BadTask(ValueError):
         super().__init__(line)
 
 
+@frozen
+class ReadTasks:
+    """
+    Hold what was read for a `Catalogue`.
+
+    Attributes:
+        tasks: The tasks by name.
+        replacing: Those of them that replace a built-in task.
+    """
+
+    tasks: Mapping[str, Task]
+    replacing: tuple[Task, ...]
+
+
 class Catalogue(Mapping[str, Task]):
     """
     Map the names of tasks to the tasks: the built-in ones and those in a folder.
 
-    The catalogue is empty until `read` is called; its users then always see the
-    result of the last successful `read`.
+    The catalogue is empty until `replace` is called; its users then always see the tasks
+    of the last call.
 
     Args:
         folder: The folder of task files, or None for the built-in tasks only.
@@ -75,19 +90,26 @@ class Catalogue(Mapping[str, Task]):
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def read(self) -> list[Task]:
+    def read(self) -> ReadTasks:
         """
-        Read all files and return the tasks that replace built-in ones.
+        Read and check all files, and return the tasks in them.
+
+        This takes long, and changes nothing here: it may be called in any thread.
 
         Raises:
-            BadTask: A file is invalid; the catalogue keeps its previous tasks.
+            BadTask: A file is invalid.
         """
         builtin = builtin_tasks()
         own = {} if self._folder is None else tasks_in(self._folder)
         tasks = {**builtin, **own}
         self._check(tasks)
-        self._tasks = tasks
-        return [task for name, task in own.items() if name in builtin]
+        return ReadTasks(tasks, tuple(task for name, task in own.items() if name in builtin))
+
+    def replace(self, read: ReadTasks) -> None:
+        """
+        Replace all tasks by those that were read, at once.
+        """
+        self._tasks = read.tasks
 
 
 def builtin_tasks() -> Mapping[str, Task]:

@@ -34,7 +34,8 @@ class StateFolder:
     """
     Hold the state directory and its lock.
 
-    Both kinds of directory, configured and temporary, are accessible to their user only.
+    Both kinds of directory, configured and temporary, belong to the user of the server, and
+    no other user may write to them.
     The constructor blocks, so call it before the reactor runs.
 
     Args:
@@ -46,8 +47,9 @@ class StateFolder:
         temporary: Whether to remove the directory when the server stops.
 
     Raises:
-        CannotStart: If the directory cannot be used, is in use by another server, or has
-            files in it but was not created by a server.
+        CannotStart: If the directory cannot be used, is in use by another server, belongs
+            to another user, may be written by any user, or has files in it but was not
+            created by a server.
     """
 
     def __init__(self, configured: Path | None) -> None:
@@ -62,6 +64,7 @@ class StateFolder:
             else:
                 configured.mkdir(mode=0o700, exist_ok=True)
                 self.path = configured.resolve()
+                _check_owner(configured, self.path.stat())
                 if not (self.path / _LOCK).exists() and any(self.path.iterdir()):
                     raise CannotStart(
                         f"kiroworkers: --state-dir {configured}: "
@@ -121,7 +124,7 @@ def _remove_abandoned() -> None:
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError):
             status = path.lstat()
-            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
                 continue
             with lock_if_abandoned(path) as is_abandoned:
                 # Spare a directory with other contents: an operator configured it.
@@ -130,12 +133,37 @@ def _remove_abandoned() -> None:
                     remove_tree(path)
 
 
+def _check_owner(configured: Path, status: os.stat_result) -> None:
+    """
+    Check that no other user can put anything into the operator's directory.
+
+    Args:
+        configured: The directory, for the error message.
+        status: Its status.
+
+    Raises:
+        CannotStart: If another user can.
+    """
+    reason = None
+    if status.st_uid != os.geteuid():
+        reason = f"it belongs to the user {status.st_uid}, and the server runs as {os.geteuid()}"
+    elif status.st_mode & stat.S_IWOTH:
+        reason = "any user may write to it; take that away with chmod o-w"
+    if reason is not None:
+        raise CannotStart(f"kiroworkers: --state-dir {configured}: {reason}")
+
+
 def remove_tree(path: Path) -> None:
     """
     Remove the directory `path` and everything in it, ignoring errors.
 
-    Directories that an agent made read-only are removed too.
+    Directories that an agent made read-only are removed too.  Symbolic links are removed
+    and not followed.
     """
+    if path.is_symlink():
+        with suppress(OSError):
+            path.unlink()
+        return
     for folder, _, _ in os.walk(path):
         with suppress(OSError):
             os.chmod(folder, 0o700)

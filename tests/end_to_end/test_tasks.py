@@ -77,11 +77,11 @@ class ServedTests(ServerTestCase):
         ]:
             self.write(text)
             program = self.run_twistd("--port", "0", "--tasks", "tasks")
-            self.assertEqual(await program.ended, 1, program.output)
-            self.assertRegex(program.output, rf" kiroworkers: /.*/echo\.toml: {reason}")
+            self.assertEqual(await program.ended, 78, program.output)
+            self.assertRegex(program.output, rf"(?m)^kiroworkers: /.*/echo\.toml: {reason}")
             self.assertNotIn("Traceback", program.output)
         program = self.run_twistd("--port", "0", "--tasks", "nowhere")
-        self.assertEqual(await program.ended, 1, program.output)
+        self.assertEqual(await program.ended, 64, program.output)
         self.assertIn("--tasks: 'nowhere': is not a folder", program.output)
 
     async def check(self, *arguments: str) -> tuple[int, str, str]:

@@ -22,20 +22,20 @@ class StartTests(ServerTestCase):
     Tests for servers that cannot start, and say why in one line.
     """
 
-    async def error_line(self, *options: str, **env: Any) -> str:
+    async def error_line(self, *options: str, status: int = 78, **env: Any) -> str:
         """
         Run a server that cannot start, and return the last line of its output.
         """
         program = self.run_twistd(*options, **env)
-        self.assertEqual(await program.ended, 1, program.output)
+        self.assertEqual(await program.ended, status, program.output)
         self.assertNotIn("Traceback", program.output)
         self.assertNotIn("started, pid", program.output)
         return program.output.strip().splitlines()[-1]
 
     async def test_port_taken(self) -> None:
         """
-        If the port is taken, the server prints one line and exits with status 1, in
-        the foreground and in the background, and starts no session.
+        If the port is taken, the server prints one line and exits with status 78, or in
+        the background with twistd's own status 1, and starts no session.
         """
         await self.start(workers=1)
         port = self.base.rpartition(":")[2]
@@ -56,16 +56,16 @@ class StartTests(ServerTestCase):
         """
         The error for an invalid option or variable names it.
         """
-        self.assertIn("--workers: '0'", await self.error_line("--workers", "0"))
-        self.assertIn("--agent: 'emacs'", await self.error_line("--agent", "emacs"))
-        self.assertIn("PORT: 'http'", await self.error_line(PORT="http"))
+        self.assertIn("--workers: '0'", await self.error_line("--workers", "0", status=64))
+        self.assertIn("--agent: 'emacs'", await self.error_line("--agent", "emacs", status=64))
+        self.assertIn("PORT: 'http'", await self.error_line(status=64, PORT="http"))
         self.assertIn("--listen", await self.error_line("--listen", "carrier-pigeon:1"))
 
     async def test_public_address(self) -> None:
         """
         An address that other machines can reach needs --insecure or --token-file.
         """
-        line = await self.error_line("--interface", "0.0.0.0", "--port", "0")
+        line = await self.error_line("--interface", "0.0.0.0", "--port", "0", status=64)
         self.assertIn("--insecure", line)
         self.assertIn("--insecure", await self.error_line("--listen", "tcp:0"))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.trial.unittest import SkipTest
 
+from kiroworkers.process.supervisor import descendants
 from tests.programs import (
     FAULTS,
     exits,
@@ -106,7 +107,8 @@ class WorkspaceTestCase(ServerTestCase):
         return await self.folders()
 
     async def folders(self) -> list[Path]:
-        return [Path(os.readlink(f"/proc/{pid}/cwd")) for pid in await self.pids()]
+        agents = [descendants(pid)[0] for pid in await self.pids()]
+        return [Path(os.readlink(f"/proc/{agent}/cwd")) for agent in agents]
 
     async def kill(self, number: int) -> None:
         """
@@ -166,7 +168,7 @@ class WorkdirTests(WorkspaceTestCase):
         folders = await self.start_in(*options, workers=1)
         self.assertEqual(folders, [state / "work" / "worker1"])
         other = self.run_twistd("--port", "0", *options)
-        self.assertEqual(await other.ended, 1)
+        self.assertEqual(await other.ended, 78)
         self.assertIn("another server uses it", other.output)
         self.assertTrue(folders[0].exists())
         await self.stop()
@@ -255,7 +257,7 @@ class WorktreeTests(WorkspaceTestCase):
         ]:
             self.path = path
             server = self.run_twistd("--port", "0", *self.options[:2], "--repo-path", str(folder))
-            self.assertEqual(await server.ended, 1)
+            self.assertEqual(await server.ended, 78)
             [line] = [line for line in server.output.splitlines() if "git-worktree" in line]
             self.assertIn(reason, line)
             self.assertNotIn("Traceback", server.output)

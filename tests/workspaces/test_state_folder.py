@@ -4,6 +4,7 @@ Tests for `kiroworkers.workspaces.state_folder`.
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -58,6 +59,34 @@ class StateFolderTests(SynchronousTestCase):
         (self.top / "precious").touch()
         self.assertIn("not empty", self.refusal(self.top))
         self.assertTrue((self.top / "precious").exists())
+
+    def test_others(self) -> None:
+        """
+        A directory that any user may write to, or that belongs to another user, is refused.
+        """
+        StateFolder(self.configured).release()
+        self.configured.chmod(0o1777)
+        self.assertIn("any user may write to it", self.refusal(self.configured))
+        self.configured.chmod(0o755)
+        StateFolder(self.configured).release()
+        self.patch(os, "geteuid", lambda: self.configured.stat().st_uid + 1)
+        self.assertIn("it belongs to the user", self.refusal(self.configured))
+
+    def test_links(self) -> None:
+        """
+        A symbolic link in the directory is removed, and what it points to stays as it was.
+        """
+        victim = self.top / "victim"
+        (victim / "precious").mkdir(parents=True)
+        victim.chmod(0o755)
+        StateFolder(self.configured).release()
+        (self.configured / "work").symlink_to(victim)
+        folder = StateFolder(self.configured)
+        folder.clear()
+        self.assertFalse((self.configured / "work").is_symlink())
+        self.assertTrue((victim / "precious").exists())
+        self.assertEqual(stat.S_IMODE(victim.stat().st_mode), 0o755)
+        folder.release()
 
     def test_leftovers(self) -> None:
         """
