@@ -5,6 +5,8 @@ The base class of the tests that start servers with twistd.
 from __future__ import annotations
 
 import json
+import os
+import re
 from typing import Any
 
 import treq
@@ -12,6 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
+from kiroworkers.loop_monitor import CPU_LIMIT
 from tests.programs import (
     FAULTS,
     Program,
@@ -25,10 +28,34 @@ real: Any = reactor
 
 TWISTD = ["-c", "from twisted.scripts.twistd import run; run()"]
 
+#: How many times the CPU time a callback may use while coverage counts each line.
+_COVERAGE_FACTOR = 4 if "COVERAGE_PROCESS_START" in os.environ else 1
+
+
+def slow_callbacks(output: str) -> list[str]:
+    """
+    Return the lines of a server's log that report a callback above the limit of CPU time.
+    """
+    return [
+        line
+        for line in output.splitlines()
+        if (match := re.search(r"event loop: (\d+) ms of CPU", line))
+        and int(match[1]) > 1000 * CPU_LIMIT * _COVERAGE_FACTOR
+    ]
+
+
+def stalls(output: str) -> list[str]:
+    """
+    Return the lines of a server's log that report a callback that waited for something.
+    """
+    return [line for line in output.splitlines() if "event loop: waited" in line]
+
 
 class ServerTestCase(TestCase):
     """
     Start servers in a temporary folder, and stop them after the test.
+
+    A test fails if a callback of its server used more CPU time than `LoopMonitor` allows.
 
     Attributes:
         folder: The folder, which is the servers' working directory.
@@ -67,7 +94,16 @@ class ServerTestCase(TestCase):
         }
         variables = environment(PATH=self.path, **{**usual, **env})
         program.start(real, [*command, *options], variables, self.folder)
+        self.addCleanup(self._check_callbacks, program)
         return program
+
+    def _check_callbacks(self, program: Program) -> None:
+        """
+        Fail if a callback of the server kept all its clients waiting.
+        """
+        for line in stalls(program.output):
+            print(line)
+        self.assertEqual(slow_callbacks(program.output), [], "a callback took too long")
 
     async def start(self, *options: str, workers: int = 2, **env: Any) -> Program:
         """

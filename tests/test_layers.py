@@ -16,14 +16,35 @@ import kiroworkers
 _ROOT = Path(kiroworkers.__file__).parent
 
 #: Modules that depend on nothing but the standard library and small libraries.
-_BASE = {"", "errors", "json_schema", "option_types", "settings", "signals", "strict_json"}
+_BASE = {
+    "",
+    "access_log",
+    "clean_text",
+    "clocks",
+    "errors",
+    "json_schema",
+    "option_types",
+    "request_record",
+    "settings",
+    "signals",
+    "strict_json",
+}
 
 #: For each package or top-level module, what it may import besides itself.
 _MAY_IMPORT: Mapping[str, set[str]] = {
     "": set(),
+    "access_log": {"request_record"},
+    "clean_text": set(),
+    "clocks": set(),
     "errors": set(),
+    "exit_status": set(),
     "json_schema": set(),
+    "log_writer": set(),
+    "log_observer": {"clean_text", "log_writer"},
+    "loop_monitor": set(),
     "option_types": set(),
+    "request_record": set(),
+    "reload": set(),
     "signals": set(),
     "strict_json": set(),
     "settings": {"errors", "option_types"},
@@ -31,16 +52,18 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
     "testing": {"offline"},
     "tasks": {"errors", "json_schema", "strict_json"},
     "chat": {"errors", "json_schema", "tasks"},
+    # Its queue is fair in the way that the agents' queues are.
+    "offload": {"errors", "pool"},
     # An agent's failure has a kind, whose meaning the catalogue of errors defines.
-    "conversations": {"", "errors"},
+    "conversations": {"", "errors", "strict_json"},
     "process": {"errors"},
     "agents": {"conversations", "errors"},
     "workspaces": {"conversations", "errors", "process"},
     "session": {"conversations", "errors", "process"},
-    "pool": {"agents", "conversations", "errors", "session", "workspaces"},
-    "execution": {"errors", "pool", "session", "tasks"},
-    "jobs": {*_BASE, "execution", "pool", "tasks", "workspaces"},
-    "web": {*_BASE, "chat", "conversations", "execution", "jobs", "pool", "tasks"},
+    "pool": {"agents", "conversations", "errors", "request_record", "session", "workspaces"},
+    "execution": {"errors", "offload", "pool", "session", "tasks"},
+    "jobs": {*_BASE, "execution", "offload", "pool", "tasks", "workspaces"},
+    "web": {*_BASE, "chat", "conversations", "execution", "jobs", "offload", "pool", "tasks"},
     # A client is used where no server is.
     "client": set(),
     "cli": {*_BASE, "client", "conversations", "tasks"},
