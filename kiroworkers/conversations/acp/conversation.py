@@ -523,7 +523,7 @@ def _repair_surrogates(text: str) -> str:
     """
     Join surrogates that were sent in two chunks; replace those without a partner.
     """
-    if _SURROGATE.search(text) is None:
+    if text.isascii() or _SURROGATE.search(text) is None:
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 
 from attrs import frozen
 
+from kiroworkers.strict_json import read_integer
+
 #: The error code for an unknown method; JSON-RPC 2.0, section 5.1.
 METHOD_NOT_FOUND = -32601
 
@@ -91,6 +93,9 @@ class Garbage:
 Message: TypeAlias = Request | Notification | Response | Garbage
 
 
+_DECODER = json.JSONDecoder(parse_int=read_integer)
+
+
 class Reader:
     """
     Split a stream of bytes into messages.
@@ -101,9 +106,8 @@ class Reader:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._line = bytearray()
-        self._values = _ValueCounter()
         self._skipping = False
+        self._begin_line()
 
     def feed(self, data: bytes) -> list[tuple[Message, int]]:
         """
@@ -115,31 +119,48 @@ class Reader:
         *line_ends, rest = data.split(b"\n")
         for line_end in line_ends:
             if self._append(line_end):
-                if not _BLANK.fullmatch(self._line):
-                    messages.append((read_message(bytes(self._line)), len(self._line) + 1))
+                messages += self._message()
             elif not self._skipping:
                 messages.append(self._too_long())
-            self._line.clear()
-            self._values = _ValueCounter()
             self._skipping = False
+            self._begin_line()
         if not self._append(rest) and not self._skipping:
             messages.append(self._too_long())
-            self._line.clear()
             self._skipping = True
         return messages
+
+    def _begin_line(self) -> None:
+        self._line = bytearray()
+        self._length = 0
+        self._values = _ValueCounter()
 
     def _append(self, part: bytes) -> bool:
         """
         Append `part` to the current line; return False if the line is too long for it.
         """
-        length = len(self._line) + len(part)
-        if self._skipping or length > self._limit:
+        self._length += len(part)
+        if self._skipping or self._length > self._limit:
             return False
-        self._line += part
-        if length <= _MAX_UNCOUNTED:
+        if self._values.too_many():
             return True
-        self._values.feed(self._line if length - len(part) <= _MAX_UNCOUNTED else part)
-        return self._values.count <= MAX_VALUES
+        self._line += part
+        if self._length > _MAX_UNCOUNTED:
+            counted = self._length - len(part) > _MAX_UNCOUNTED
+            self._values.feed(part if counted else self._line)
+            if self._values.too_many():
+                del self._line[_KEPT_OF_LONG_LINE:]
+        return True
+
+    def _message(self) -> list[tuple[Message, int]]:
+        """
+        Return the message of the current line, which is complete; nothing for a blank line.
+        """
+        size = self._length + 1
+        if self._values.too_many():
+            return [(Garbage(bytes(self._line), too_long=True), size)]
+        if _BLANK.fullmatch(self._line):
+            return []
+        return [(read_message(self._line), size)]
 
     def _too_long(self) -> tuple[Message, int]:
         return Garbage(bytes(self._line[:_KEPT_OF_LONG_LINE]), too_long=True), self._limit
@@ -148,13 +169,10 @@ class Reader:
 class _ValueCounter:
     """
     Count the values in JSON that arrives in parts.
-
-    Attributes:
-        count: The number of values so far, without the outermost.
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self._count = 0
         # The beginning of what the next part continues: of a string, or of an escape in it.
         self._unread = b""
 
@@ -168,25 +186,31 @@ class _ValueCounter:
         data = data.removesuffix(escape)
         position, in_string = 0, False
         for string in _STRING.finditer(data):
-            self._count(data[position : string.start()])
+            self._add(data[position : string.start()])
             position, in_string = string.end(), string[1] is None
-        self._count(data[position:])
+        self._add(data[position:])
         self._unread = b'"' * in_string + escape
 
-    def _count(self, data: bytes) -> None:
-        self.count += sum(map(data.count, _SEPARATORS))
+    def too_many(self) -> bool:
+        """
+        Return whether there are more values than a message may have.
+        """
+        return self._count > MAX_VALUES
+
+    def _add(self, data: bytes) -> None:
+        self._count += sum(map(data.count, _SEPARATORS))
 
 
-def read_message(line: bytes) -> Message:
+def read_message(line: bytes | bytearray) -> Message:
     """
     Return the message in `line`, or `Garbage` if it holds none.
     """
     if not _OBJECT.match(line):
-        return Garbage(line)
+        return Garbage(bytes(line))
     try:
-        data = json.loads(line)
+        data = _DECODER.decode(line.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError):
-        return Garbage(line)
+        return Garbage(bytes(line))
     match data:
         case {"method": str(method), "id": int() | str() as id} if not isinstance(id, bool):
             return Request(id, method, _object(data.get("params")))
@@ -197,7 +221,7 @@ def read_message(line: bytes) -> Message:
         case {"id": int() | str() as id} if "method" not in data and not isinstance(id, bool):
             # Even without a result it is the only response that this request will get.
             return Response(id, _object(data.get("result")))
-    return Garbage(line)
+    return Garbage(bytes(line))
 
 
 def _object(value: Any) -> Mapping[str, Any]:
