@@ -31,11 +31,14 @@ class FailureCode(StrEnum):
         status: The HTTP status.
         meaning: A sentence for the author of a client.
         retry_after: When a client may ask again.
+        cacheable: Whether a repeated request under the same idempotency key gets the same
+            failure: it cost a turn, and another turn would most likely end the same.
     """
 
     status: int
     meaning: str
     retry_after: RetryAfter
+    cacheable: bool
 
     def __new__(
         cls, code: str, status: int, meaning: str, retry_after: RetryAfter = None, *more: object
@@ -64,6 +67,16 @@ class ErrorCode(FailureCode):
     """
     Represent a failure that the server itself detects.
     """
+
+    def __init__(
+        self,
+        code: str,
+        status: int,
+        meaning: str,
+        retry_after: RetryAfter = None,
+        cacheable: bool = False,
+    ) -> None:
+        self.cacheable = cacheable
 
     INVALID_JSON = "invalid_json", 400, "The body is not JSON."
     INVALID_INPUT = (
@@ -104,7 +117,7 @@ class ErrorCode(FailureCode):
         409,
         "The `Idempotency-Key` was used for a different request.",
     )
-    TOO_LARGE = "too_large", 413, "The body is too large."
+    TOO_LARGE = "too_large", 413, "The body is too large, or has too many JSON values."
     PROMPT_TOO_LONG = (
         "prompt_too_long",
         413,
@@ -112,6 +125,16 @@ class ErrorCode(FailureCode):
     )
     PATH_TOO_LONG = "path_too_long", 414, "The path is too long."
     NOT_JSON = "not_json", 415, "The `Content-Type` is not `application/json`."
+    UNSUPPORTED_ENCODING = (
+        "unsupported_encoding",
+        415,
+        "The body has a `Content-Encoding`, such as gzip; send it without one.",
+    )
+    EXPECTATION_FAILED = (
+        "expectation_failed",
+        417,
+        "The `Expect` header asks for something other than `100-continue`.",
+    )
     RATE_LIMITED = "rate_limited", 429, "The client has sent too many requests.", "own"
     HEADERS_TOO_LARGE = (
         "headers_too_large",
@@ -123,8 +146,16 @@ class ErrorCode(FailureCode):
         "answer_unfit",
         502,
         "No answer of the agent matched the schema; `reasons` says why for each answer.",
+        None,
+        True,
     )
-    OUTPUT_TOO_LONG = "output_too_long", 502, "The agent was stopped because it wrote too much."
+    OUTPUT_TOO_LONG = (
+        "output_too_long",
+        502,
+        "The agent was stopped because it wrote too much.",
+        None,
+        True,
+    )
     SESSION_LOST = "session_lost", 502, "The agent ended while it was answering."
     TAKEN_BACK = (
         "taken_back",
@@ -137,6 +168,12 @@ class ErrorCode(FailureCode):
         "No worker was free in time, or too many requests are waiting for one.",
         "own",
     )
+    NO_SESSION = (
+        "no_session",
+        503,
+        "No session of the agent can be started; the message has the last reason.",
+        "own",
+    )
     NO_TIME_LEFT = (
         "no_time_left",
         503,
@@ -144,6 +181,18 @@ class ErrorCode(FailureCode):
         "own",
     )
     TOO_MANY_JOBS = "too_many_jobs", 503, "Too many jobs are unfinished.", "own"
+    JOBS_TOO_LARGE = (
+        "jobs_too_large",
+        503,
+        "The stored jobs, or those of the client, are too large.",
+        "own",
+    )
+    STORAGE_UNAVAILABLE = (
+        "storage_unavailable",
+        503,
+        "Jobs and idempotency keys cannot be stored or read at present.",
+        "own",
+    )
     TOO_MANY_CONNECTIONS = (
         "too_many_connections",
         503,
@@ -179,33 +228,41 @@ class FailureKind(FailureCode):
         probe_delays: tuple[float, float] | None = None,
     ) -> None:
         self.probe_delays = probe_delays
+        self.cacheable = retry_after is None
 
     LOGIN_REQUIRED = (
         "login_required",
         503,
         "Nobody is logged in to the agent.",
-        _AGENT_RETRY_AFTER,
+        "own",
         (60.0, 600.0),
     )
     LOGIN_EXPIRED = (
         "login_expired",
         503,
         "The agent's login has expired.",
-        _AGENT_RETRY_AFTER,
+        "own",
         (60.0, 600.0),
     )
     THROTTLED = (
         "throttled",
         503,
         "The agent's account has sent too many requests.",
-        _AGENT_RETRY_AFTER,
+        "own",
         (30.0, 600.0),
+    )
+    SUSPENDED = (
+        "suspended",
+        503,
+        "The agent's service has limited or suspended the account.",
+        "own",
+        (600.0, 3600.0),
     )
     OUT_OF_CREDITS = (
         "out_of_credits",
         503,
         "The agent's account has no credits left.",
-        _AGENT_RETRY_AFTER,
+        "own",
         (600.0, 3600.0),
     )
     NETWORK = "network", 503, "The agent cannot reach its service.", _AGENT_RETRY_AFTER
@@ -254,9 +311,8 @@ class CannotStart(SystemExit, Exception):
     """
     Raised when the server cannot start; the message is one line for the operator.
 
-    It is both a `SystemExit`, so that in the foreground only this line is printed
-    and the exit status is 1, and an `Exception`, so that a daemonizing twistd
-    reports it to the shell that started it.
+    It is both a `SystemExit`, so that in the foreground only this line is printed, and
+    an `Exception`, so that a daemonizing twistd reports it to the shell that started it.
     """
 
 
@@ -373,12 +429,13 @@ class PromptTooLarge(WorkError):
 @frozen
 class NoWorkerFree(WorkError):
     """
-    Raised when every worker is busy and the queue is full or its timeout has passed.
+    Raised when no worker is free and the queue is full or its timeout has passed.
 
     Attributes:
         retry_after: Seconds after which a retry is worthwhile.
         waiting: The number of requests in the queue.
         limit: The maximum number of requests in the queue.
+        reason: Why no worker is free.
     """
 
     code = ErrorCode.ALL_WORKERS_BUSY
@@ -386,9 +443,30 @@ class NoWorkerFree(WorkError):
     retry_after: int
     waiting: int
     limit: int
+    reason: str = "All workers busy"
 
     def __str__(self) -> str:
-        return "All workers busy, try again"
+        return f"{self.reason}, try again"
+
+
+@frozen
+class NoSessionStarts(WorkError):
+    """
+    Raised when the sessions of every worker fail again and again, or cannot be started at all.
+
+    Attributes:
+        reason: Why the last one failed.
+        retry_after: Seconds until the next one is started or, if it is starting now, until it
+            should be ready.
+    """
+
+    code = ErrorCode.NO_SESSION
+
+    reason: str
+    retry_after: int
+
+    def __str__(self) -> str:
+        return f"No session of the agent can be started: {self.reason}"
 
 
 @frozen
@@ -435,6 +513,49 @@ class TooManyJobs(WorkError):
 
 
 @frozen
+class JobsTooLarge(WorkError):
+    """
+    Raised when a job is submitted and the stored jobs would become too large.
+
+    Attributes:
+        limit: The maximum size of the jobs, in bytes.
+        whose: Whose jobs are limited: ``"client"`` or ``"server"``.
+        retry_after: Seconds after which a retry is worthwhile.
+    """
+
+    code = ErrorCode.JOBS_TOO_LARGE
+
+    limit: int
+    whose: Literal["client", "server"]
+    retry_after: int
+
+    def __str__(self) -> str:
+        return (
+            f"The stored jobs of this {self.whose} are too large (the limit is {self.limit} "
+            "bytes); delete some that have ended, or try again"
+        )
+
+
+@frozen
+class StorageUnavailable(WorkError):
+    """
+    Raised when jobs and idempotency keys cannot be stored or read.
+
+    Attributes:
+        reason: What is wrong with the storage.
+        retry_after: Seconds after which a retry is worthwhile.
+    """
+
+    code = ErrorCode.STORAGE_UNAVAILABLE
+
+    reason: str
+    retry_after: int
+
+    def __str__(self) -> str:
+        return f"The server's storage fails: {self.reason}"
+
+
+@frozen
 class IdempotencyKeyMismatch(WorkError):
     """
     Raised when an idempotency key is used again for a different request.
@@ -468,14 +589,17 @@ class RequestTimedOut(WorkError):
 
     Attributes:
         limit: The deadline, in seconds from the request's arrival.
+        reason: Why no worker was free until then; None if the request's turn has begun.
     """
 
     code = ErrorCode.TIMED_OUT
 
     limit: float
+    reason: str | None = None
 
     def __str__(self) -> str:
-        return f"No answer within {self.limit:g} seconds"
+        reason = "" if self.reason is None else f": {self.reason}"
+        return f"No answer within {self.limit:g} seconds{reason}"
 
 
 @frozen

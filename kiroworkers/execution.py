@@ -255,7 +255,7 @@ class _Execution:
             return answer
         except CancelledError:
             if request.problem is not None:
-                # Not its submitter has cancelled it, but the dispatcher at its deadline.
+                # The dispatcher has cancelled it at its deadline, not the submitter.
                 await fail(request.problem)
             raise
         finally:

@@ -12,12 +12,13 @@ It answers as `tests.fakekiro` does, in small pieces, and has these of its fault
     options=A,B the kinds of permission offered
     twice       ask for the permission for a tool twice at once
     after=S     end the turn after a word, and send the answer S seconds later
+    stay=S      end the turn S seconds after the answer
 
 ``FAKEKIRO`` may hold these faults of the whole session: ``slow=S``, ``mute``,
 ``broken`` and ``stubborn`` as in `tests.fakekiro`, ``lingers`` (does not exit at the
 end of input), ``version=N`` of the protocol, ``closes`` (offers session/close),
 ``clear=refused`` (refuses a second session) or ``clear=none`` (does not answer the
-request for one), and ``aside`` (logs to standard error).
+request for one), ``aside`` (logs to standard error), and ``title=T`` (the tool's title).
 
 ``FAKEKIRO_LOG`` and ``FAKEKIRO_LOGIN`` work as in `tests.fakekiro`; for a message other
 than a prompt, the name of its method is logged.
@@ -234,6 +235,7 @@ class FakeAcp:
             size, answer = 1, "".join(_surrogates(answer))
         for start in range(0, len(answer), size):
             self._chunk(session, answer[start : start + size])
+        self._wait(float(faults.get("stay", "0")), "deaf" in faults)
         return {"result": {"stopReason": faults.get("stop", "end_turn")}}
 
     def _approval(self, session: str, faults: Mapping[str, str]) -> str:
@@ -241,7 +243,8 @@ class FakeAcp:
         options = [
             {"optionId": f"the {kind}", "name": kind, "kind": kind} for kind in kinds if kind
         ]
-        call = {"toolCallId": "1", "title": "date", "kind": "execute"}
+        title = self._faults.get("title", "date")
+        call = {"toolCallId": "1", "title": title, "kind": "execute"}
         self._update(session, sessionUpdate="tool_call", status="pending", **call)
         params = {"sessionId": session, "toolCall": call, "options": options}
         if "twice" in faults:

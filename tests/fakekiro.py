@@ -92,6 +92,7 @@ TROUBLES = {
     "login_required": _HEADER + "dispatch failure (other): No token",
     "login_expired": "Your login session has expired. Please log in again.",
     "out_of_credits": "Monthly request limit reached",
+    "suspended": _HEADER + "Your User ID (d-1) temporarily is suspended",
     "network": _HEADER + "dispatch failure (timeout): error sending request for url",
     "context_full": "Your conversation is too large to continue.",
     "model_gone": "The model you've selected is temporarily unavailable.\n"

@@ -18,6 +18,7 @@ FAILURE_KINDS = (
     FailureKind.LOGIN_REQUIRED,
     FailureKind.LOGIN_EXPIRED,
     FailureKind.THROTTLED,
+    FailureKind.SUSPENDED,
     FailureKind.OUT_OF_CREDITS,
     FailureKind.NETWORK,
     FailureKind.CONTEXT_FULL,

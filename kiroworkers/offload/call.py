@@ -54,7 +54,8 @@ class Runner(Protocol):
         Args:
             call: What to compute.
             client: The client that it is for.  Each client has a fair share.
-            refusable: Whether the call may be refused if too many others wait.
+            refusable: Whether the call may be refused if too many others of the client wait.
+                Those that may not be are run first.
         """
 
 

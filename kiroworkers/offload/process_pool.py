@@ -28,7 +28,7 @@ from kiroworkers.errors import NoWorkerFree, ShuttingDown
 from kiroworkers.offload.call import Call
 from kiroworkers.offload.child import OUT_OF_MEMORY
 from kiroworkers.offload.framing import HEADER, FrameReader
-from kiroworkers.pool.fair_queue import DEFAULT_PRIORITY, FairQueue
+from kiroworkers.pool.fair_queue import MAX_PRIORITY, MIN_PRIORITY, FairQueue
 
 T = TypeVar("T")
 
@@ -42,6 +42,10 @@ main(float(cpu_seconds), int(memory))
 
 #: How often a call is tried whose helper ended for an unknown reason.
 _MAX_ATTEMPTS = 2
+
+#: Seconds by which a call counts as having arrived earlier for each step of its priority:
+#: longer than any call waits.
+_HEAD_START = 3600.0
 
 #: Seconds after which a client may ask again if too many calls wait.
 _RETRY_AFTER = 1
@@ -60,7 +64,8 @@ class Limits:
         cpu: The CPU time of one call, in seconds.
         wall: The duration of one call, in seconds; it is reached on a busy machine only.
         memory: The memory of one helper for data, in bytes.
-        waiting: The number of waiting calls above which a call that may be refused is.
+        waiting: The number of waiting calls of one client above which its next call that may
+            be refused is.
         idle: Seconds without a call after which a helper is ended.
     """
 
@@ -81,6 +86,7 @@ class _Job:
     call: Call[Any]
     client: str
     finished: Deferred[Any]
+    priority: int
     attempts: int = 0
 
 
@@ -98,7 +104,7 @@ class ProcessPool(Service):
     def __init__(self, reactor: Any, limits: Limits | None = None) -> None:
         self._reactor = reactor
         self._limits = limits or Limits()
-        self._waiting: FairQueue[_Job] = FairQueue(0)
+        self._waiting: FairQueue[_Job] = FairQueue(_HEAD_START)
         self._helpers: list[_Helper] = []
         self._stopped = False
 
@@ -106,21 +112,25 @@ class ProcessPool(Service):
         """
         Run `call`, and return its result; this is a `Runner`.
 
+        Of one client's calls, those that may not be refused are run first: they are about
+        answers, and a worker waits for each.
+
         Returns:
             A Deferred that fires with the result or fails with the call's exception.
             Cancelling it stops the call.
 
         Raises:
-            NoWorkerFree: Too many calls wait, and this one may be refused.
+            NoWorkerFree: Too many calls of the client wait, and this one may be refused.
             ShuttingDown: The service has been stopped.
         """
         if self._stopped:
             raise ShuttingDown()
-        number, limit = len(self._waiting), self._limits.waiting
+        number, limit = self._waiting.waiting_of(client), self._limits.waiting
         if refusable and number >= limit:
             raise NoWorkerFree(_RETRY_AFTER, number, limit)
-        job = _Job(call, client, Deferred(lambda _: self._cancel(job)))
-        self._waiting.add(job, client, DEFAULT_PRIORITY, self._reactor.seconds())
+        priority = MIN_PRIORITY if refusable else MAX_PRIORITY
+        job = _Job(call, client, Deferred(lambda _: self._cancel(job)), priority)
+        self._waiting.add(job, client, priority, self._reactor.seconds())
         # In another callback: a long text was just read in this one.
         self._reactor.callLater(0, self._dispatch)
         return job.finished
@@ -232,7 +242,7 @@ class ProcessPool(Service):
         if job is not None:
             self._waiting.end_turn(job.client)
             if reason is None and job.attempts < _MAX_ATTEMPTS:
-                self._waiting.put_back(job, job.client, DEFAULT_PRIORITY)
+                self._waiting.put_back(job, job.client, job.priority)
             else:
                 job.finished.errback(
                     job.call.failure(reason or "ended its process unexpectedly, twice")
@@ -361,6 +371,8 @@ class _Helper(ProcessProtocol):
         End the process, which has no job.
         """
         self._closing = True
+        # It may have been stopped by a signal, and would never end.
+        self._set_timer(self._limits.wall, self.kill)
         assert self.transport is not None, "it was started"
         self.transport.closeStdin()
 

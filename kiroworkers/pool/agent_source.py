@@ -1,10 +1,10 @@
 """
 Choose the agent of a pool again when its program may have changed.
 
-An agent may be updated while the server runs.  The new version may need other arguments, or
-even another dialect.  So the agent is chosen again, off the event loop, before a session starts
-whose program's file is not the one that was last asked for its version, or that follows a
-session which never became ready.
+An agent may be updated while the server runs, and the new version may need other arguments
+or another dialect.  Therefore the agent is chosen again, in a thread, before a session starts,
+if the program's file has changed since its version was last asked for, or if the previous
+session never became ready.
 """
 
 from __future__ import annotations

@@ -111,6 +111,13 @@ class CircuitBreaker:
             self._failure is not None and self._delay_timer is None and self._pending_check is None
         )
 
+    @property
+    def retry_after(self) -> int:
+        """
+        Return the whole seconds until the agent may be tried again, at least 1.
+        """
+        return max(1, self._seconds_left())
+
     def shows_recovery(self, began: float, by_start: bool = False) -> bool:
         """
         Return whether a success proves that the failure is over.
@@ -132,7 +139,7 @@ class CircuitBreaker:
         failure = self._failure
         if failure is None:
             return None
-        return CircuitSnapshot(failure.kind, failure.detail, self.half_open, self._retry_after())
+        return CircuitSnapshot(failure.kind, failure.detail, self.half_open, self._seconds_left())
 
     def error(self) -> AgentUnavailable:
         """
@@ -140,7 +147,7 @@ class CircuitBreaker:
         """
         failure = self._failure
         assert failure is not None, "the circuit is open"
-        return AgentUnavailable(failure.kind, failure.detail, max(1, self._retry_after()))
+        return AgentUnavailable(failure.kind, failure.detail, self.retry_after)
 
     def open(self, failure: AgentFailure, at_start: bool) -> None:
         """
@@ -234,7 +241,7 @@ class CircuitBreaker:
             self._delay_timer.cancel()
         self._delay_timer = None
 
-    def _retry_after(self) -> int:
+    def _seconds_left(self) -> int:
         if self._delay_timer is None:
             return 0 if self.half_open else 1
         return max(0, math.ceil(self._delay_timer.getTime() - self._clock.seconds()))

@@ -16,8 +16,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from itertools import count
+from typing import Any
 
-from attrs import define, frozen
+from attrs import define, evolve, field, frozen
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -30,11 +31,12 @@ from kiroworkers.errors import (
     DeadlineUnachievable,
     NoWorkerFree,
     RequestTimedOut,
+    SessionLost,
     ShuttingDown,
     WorkError,
 )
 from kiroworkers.pool.autoscaling import AutoscalePolicy
-from kiroworkers.pool.circuit_breaker import CircuitSnapshot, LoginPolicy
+from kiroworkers.pool.circuit_breaker import LoginPolicy
 from kiroworkers.pool.fair_queue import DEFAULT_PRIORITY, MAX_PRIORITY, FairQueue
 from kiroworkers.pool.latency import LatencyTracker, estimate_wait
 from kiroworkers.pool.progress import (
@@ -46,7 +48,8 @@ from kiroworkers.pool.progress import (
 )
 from kiroworkers.pool.worker import Worker, WorkerSnapshot
 from kiroworkers.pool.workers import WorkerFactory, WorkerPool
-from kiroworkers.session.session import Reply
+from kiroworkers.request_record import RequestRecord
+from kiroworkers.session.session import CannotAskAgain, Reply, Session
 
 #: The head start of the highest priority over the lowest, as a part of the queue's
 #: time-out.  Below 1, so that a request of low priority still gets a turn in time.
@@ -80,12 +83,33 @@ class RequestOptions:
         priority: From 0 (lowest) to 9 (highest).
         client: The client whose fair share the request counts towards.
         label: A short description for the operator, such as the task's name.
+        record: What is filled in while the request is handled, for the log.
     """
 
     timeout: float | None = None
     priority: int = DEFAULT_PRIORITY
     client: str = ""
     label: str = ""
+    record: RequestRecord = field(factory=RequestRecord, eq=False, repr=False)
+
+
+@frozen
+class PoolState:
+    """
+    Hold the state of a pool at one moment.
+
+    Attributes:
+        name: ``serving``; ``starting`` while no worker is ready; ``failed`` if no session can be
+            started; ``paused`` by an operator; ``drained`` if an operator drained every worker;
+            ``draining`` while the server stops; the kind of failure for which the circuit
+            breaker is open; or ``trying`` if the next request probes the agent.
+        detail: Why requests are refused or must wait; None while the pool is serving.
+        retry_after: Seconds until the agent is tried again; None unless it has failed.
+    """
+
+    name: str
+    detail: str | None = None
+    retry_after: int | None = None
 
 
 @frozen
@@ -138,11 +162,14 @@ class Request:
         is_probe: Whether it probes an agent whose circuit breaker is open.
         queue_timer: Fails the request at the end of its time in the queue.
         worker: The worker whose session answers or has answered; None without one.
+        session: That session; the worker's next one has nothing to do with the request.
         turn: The worker's next reply; None while none is expected.
         began: When the last attempt began, in seconds on the clock of the reactor.
         seconds: How long the last attempt took until its last reply.
         attempts: The number of workers that were tried so far.
         problem: Why the dispatcher has ended the request, or None.
+        check: What the submitter waits for between two replies; cancelled if the dispatcher
+            ends the request.
     """
 
     _log = Logger()
@@ -158,11 +185,13 @@ class Request:
     is_probe: bool
     queue_timer: IDelayedCall | None = None
     worker: Worker | None = None
+    session: Session | None = None
     turn: Deferred[Reply] | None = None
     began: float = 0.0
     seconds: float = 0.0
     attempts: int = 0
     problem: Exception | Failure | None = None
+    check: Deferred[Any] | None = None
 
     def report(self, progress: Progress) -> None:
         """
@@ -199,6 +228,7 @@ class Dispatcher(Service):
         login: How to find out whether a user is logged in to the agent.
         has_free_memory: Returns whether the machine has this many bytes to spare.
         name_prefix: The part of a worker's name before its number.
+        agent_problem: Returns why the agent's program cannot be run, or None if it can.
     """
 
     _log = Logger()
@@ -212,6 +242,7 @@ class Dispatcher(Service):
         login: LoginPolicy,
         has_free_memory: Callable[[int], bool],
         name_prefix: str = "worker",
+        agent_problem: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.worker_pool = WorkerPool(
             clock,
@@ -222,6 +253,7 @@ class Dispatcher(Service):
             self._dispatch,
             self._refuse_waiting,
             name_prefix,
+            agent_problem,
         )
         self._clock = clock
         self._policy = policy
@@ -283,11 +315,30 @@ class Dispatcher(Service):
         """
         return self.worker_pool.snapshots()
 
-    def circuit(self) -> CircuitSnapshot | None:
+    def state(self) -> PoolState:
         """
-        Return the state of the circuit breaker, or None if it is closed.
+        Return the state of the pool; if several apply, the one that will last longest.
         """
-        return self.worker_pool.circuit_breaker.snapshot()
+        if self.draining:
+            return PoolState("draining", "The server is shutting down")
+        circuit = self.worker_pool.circuit_breaker.snapshot()
+        failure = self.worker_pool.failure()
+        if circuit is not None and not circuit.half_open:
+            return PoolState(circuit.kind, circuit.detail, circuit.retry_after)
+        if failure is not None:
+            return PoolState("failed", str(failure), failure.retry_after)
+        if circuit is not None:
+            return PoolState("trying", circuit.detail, circuit.retry_after)
+        if self._paused:
+            return PoolState("paused", "An operator paused the pool")
+        workers = self.worker_pool.workers
+        if all(worker.drained for worker in workers):
+            return PoolState("drained", "An operator drained every worker")
+        if not any(worker.healthy for worker in workers):
+            cause = self.worker_pool.last_cause()
+            reason = "" if cause is None else f"; the last session ended: {cause}"
+            return PoolState("starting", f"No worker is ready{reason}")
+        return PoolState("serving")
 
     def queue(self) -> QueueSnapshot:
         """
@@ -338,7 +389,10 @@ class Dispatcher(Service):
             raise ShuttingDown()
         is_probe = self.worker_pool.circuit_breaker.is_open
         if is_probe and not self._may_probe():
-            raise self.worker_pool.circuit_breaker.error()
+            raise self._circuit_error()
+        failure = self.worker_pool.failure()
+        if failure is not None:
+            raise failure
         worker = self._next_idle()
         rejection = self._rejection_on_arrival(options, limit, waits=worker is None)
         if rejection is not None:
@@ -360,11 +414,12 @@ class Dispatcher(Service):
             self._run(request, worker)
         else:
             ahead = self._waiting.turns_ahead(options.client, options.priority)
+            estimate = self._estimate_wait(ahead)
             self._waiting.add(request, options.client, options.priority, request.arrived)
-            request.report(Queued(ahead + 1, self._estimate_wait(ahead)))
+            request.report(Queued(ahead + 1, estimate))
             if self._policy.queue_timeout < limit:
                 request.queue_timer = self._clock.callLater(
-                    self._policy.queue_timeout, lambda: self._fail(request, self._busy_error())
+                    self._policy.queue_timeout, lambda: self._leave_queue(request)
                 )
         self._grow()
         return request
@@ -384,6 +439,8 @@ class Dispatcher(Service):
         if request.problem is not None:
             return fail(request.problem)
         assert request.worker is not None, "a worker has answered"
+        if not _is_open(request):
+            raise CannotAskAgain
         return self._follow(request, request.worker.ask_again(prompt))
 
     def read_on(self, request: Request) -> Deferred[Reply]:
@@ -391,11 +448,13 @@ class Dispatcher(Service):
         Wait for output that may follow the reply to `request`; see `Session.read_on`.
 
         Returns:
-            The new `Request.reply`.
+            The new `Request.reply`; it fails with `SessionLost` if the session has ended.
         """
         if request.problem is not None:
             return fail(request.problem)
         assert request.worker is not None, "a worker has answered"
+        if not (_is_open(request) and request.worker.can_read_on):
+            return fail(SessionLost("it ended before all of its answer was read"))
         return self._follow(request, request.worker.read_on())
 
     def retry_refusal(self) -> WorkError | None:
@@ -407,7 +466,7 @@ class Dispatcher(Service):
             return ShuttingDown()
         if breaker.is_open and not breaker.half_open:
             return breaker.error()
-        return None
+        return self.worker_pool.failure()
 
     def retry(self, request: Request) -> Deferred[Reply]:
         """
@@ -556,7 +615,10 @@ class Dispatcher(Service):
             request.queue_timer = None
         request.attempts += 1
         request.worker = worker
+        request.session = worker.session
         request.began = self._clock.seconds()
+        record = request.options.record
+        record.worker, record.attempts = worker.name, request.attempts
         request.report(Started(worker.name, request.attempts))
         if request not in self._requests:
             return  # Its submitter has just cancelled it; the worker is still idle.
@@ -589,15 +651,17 @@ class Dispatcher(Service):
 
         def failed(failure: Failure) -> None:
             request.turn = None
-            worker = self._release(request)
             problem = failure.value
+            breaker = self.worker_pool.circuit_breaker
+            # Before the request gives up its worker: until then it is none of those that wait.
+            if isinstance(problem, AgentUnavailable) and self.worker_pool.record_failure(
+                AgentFailure(problem.kind, problem.detail, problem.retry_after)
+            ):
+                failure = Failure(evolve(problem, retry_after=breaker.retry_after))
+            worker = self._release(request)
             # A cancelled turn belongs to a request that was discarded.
             if not isinstance(problem, CancelledError):
                 request.reply.errback(failure)
-            if isinstance(problem, AgentUnavailable):
-                self.worker_pool.record_failure(
-                    AgentFailure(problem.kind, problem.detail, problem.retry_after)
-                )
             if worker is not None:
                 worker.end_turn()
 
@@ -614,6 +678,8 @@ class Dispatcher(Service):
         worker, request.worker = request.worker, None
         if worker is not None:
             self._waiting.end_turn(request.options.client)
+            record = request.options.record
+            record.turn = (record.turn or 0.0) + self._clock.seconds() - request.began
         return worker
 
     def _end_attempt(self, request: Request) -> Worker | None:
@@ -621,15 +687,26 @@ class Dispatcher(Service):
         Take the worker that has answered `request`, and record how long that took.
 
         Returns:
-            The worker, whose turn must be ended; None if the attempt has ended already.
+            The worker, whose turn must be ended; None if the attempt or the session has ended
+            already.
         """
+        is_open = _is_open(request)
         worker = self._release(request)
         if worker is not None:
             self._latency.add(self._clock.seconds(), request.seconds)
-        return worker
+        return worker if is_open else None
 
     def _expire(self, request: Request) -> None:
-        self._fail(request, RequestTimedOut(request.limit))
+        reason = self._wait_reason() if request.attempts == 0 else None
+        self._fail(request, RequestTimedOut(request.limit, reason))
+
+    def _leave_queue(self, request: Request) -> None:
+        """
+        Fail `request`, which has waited for too long.
+        """
+        # The estimate of the error is for a request that follows the others.
+        self._waiting.remove(request)
+        self._fail(request, self._busy_error())
 
     def _fail(self, request: Request, problem: Exception | Failure) -> None:
         """
@@ -640,6 +717,8 @@ class Dispatcher(Service):
             self._discard(request)
             if not request.reply.called:
                 request.reply.errback(problem)
+            if request.check is not None:
+                request.check.cancel()
             self._check_finished()
 
     def _cancelled(self, request: Request) -> None:
@@ -660,8 +739,12 @@ class Dispatcher(Service):
                 timer.cancel()
         if request.turn is not None:
             request.turn.cancel()
+        is_open = _is_open(request)
         worker = self._release(request)
-        if worker is not None:
+        record = request.options.record
+        waited = self._clock.seconds() - request.arrived - (record.turn or 0.0)
+        record.wait = max(0.0, waited)
+        if worker is not None and is_open:
             worker.end_turn()
 
     # Which requests are rejected on arrival.
@@ -709,17 +792,33 @@ class Dispatcher(Service):
         """
         Return the error for a request that finds no idle worker in time.
         """
-        return NoWorkerFree(self._retry_after(), len(self._waiting), self._policy.backlog)
+        length, limit = len(self._waiting), self._policy.backlog
+        return NoWorkerFree(self._retry_after(), length, limit, self._wait_reason())
+
+    def _wait_reason(self) -> str:
+        """
+        Return why a request must wait.
+        """
+        return self.state().detail or "All workers busy"
 
     def _retry_after(self) -> int:
         """
         Return the seconds after which a retry is worthwhile, judging by recent turns.
         """
-        return max(1, math.ceil(self._estimate_wait(len(self._waiting))))
+        return max(1, math.ceil(self._estimate_wait(len(self._waiting), accepted=False)))
 
-    def _estimate_wait(self, ahead: int) -> float:
+    def _estimate_wait(self, ahead: int, accepted: bool = True) -> float:
+        """
+        Return the estimated seconds until the turn of a new request begins.
+
+        Args:
+            ahead: The number of turns that begin before it.
+            accepted: Whether it is put into the queue, so that the pool may grow.
+        """
         return estimate_wait(
-            ahead, self.worker_pool.turn_ages(), self._latency.median(self._clock.seconds())
+            ahead,
+            self.worker_pool.seconds_until_free(self._latency, accepted),
+            self._latency.median(self._clock.seconds()),
         )
 
     # What happens while the circuit is open.
@@ -732,15 +831,39 @@ class Dispatcher(Service):
             request.is_probe for request in self._requests
         )
 
+    def _circuit_error(self) -> WorkError:
+        """
+        Return the error for a request that may not probe the agent.
+        """
+        error = self.worker_pool.circuit_breaker.error()
+        now = self._clock.seconds()
+        for request in self._requests:
+            if request.is_probe and request.worker is not None:
+                seconds = self._latency.remaining(now, now - request.began)
+                return evolve(error, retry_after=max(error.retry_after or 1, math.ceil(seconds)))
+        return error
+
     def _refuse_waiting(self) -> None:
         """
-        Fail all waiting requests, because the circuit has opened.
+        Fail all waiting requests, because no worker can answer for some time.
         """
+        error = self.retry_refusal()
+        assert error is not None, "that is why this was called"
         for request in [request for request in self._requests if request.worker is None]:
-            self._fail(request, self.worker_pool.circuit_breaker.error())
+            self._fail(request, error)
 
     # How a drain ends.
 
     def _check_finished(self) -> None:
         if not self._requests:
             self._end_drain()
+
+
+def _is_open(request: Request) -> bool:
+    """
+    Return whether the worker of `request` still has the session that was asked.
+
+    It may have ended while its answer was checked, and the next one may have been asked
+    something else since.
+    """
+    return request.worker is not None and request.worker.session is request.session

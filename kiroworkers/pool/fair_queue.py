@@ -108,6 +108,13 @@ class FairQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def waiting_of(self, client: str) -> int:
+        """
+        Return how many items of `client` wait.
+        """
+        known = self._clients.get(client)
+        return 0 if known is None else known.waiting
+
     def add(self, item: T, client: str, priority: int, arrived: float) -> None:
         """
         Add an item to the queue.
@@ -204,9 +211,7 @@ class FairQueue(Generic[T]):
             The item, or None if there is none to evict; it stays in the queue.
         """
         largest = max(self._clients.values(), key=lambda other: other.waiting, default=None)
-        known = self._clients.get(client)
-        own = 0 if known is None else known.waiting
-        if largest is None or largest.waiting < own + 2:
+        if largest is None or largest.waiting < self.waiting_of(client) + 2:
             return None
         newest = max(entry for entry in largest.entries if entry.waiting)
         return None if newest.sort_key == -inf else newest.item

@@ -1,12 +1,13 @@
 """
-Track how long recent turns took, and estimate how long a request will wait.
+Track how long recent turns and starts took, and estimate how long a request will wait.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
-from statistics import median
+from heapq import heapreplace
 
 from attrs import define, field
 
@@ -19,7 +20,7 @@ _MAX_AGE = 600.0
 #: their durations.
 _MIN_TURNS = 5
 
-#: The assumed duration of a turn, in seconds, before any has been seen.
+#: The assumed duration of a turn or of a start, in seconds, before any has been seen.
 _DEFAULT_DURATION = 6.0
 
 
@@ -27,8 +28,14 @@ _DEFAULT_DURATION = 6.0
 class LatencyTracker:
     """
     Keep the durations, in seconds, of recent turns that ended with an answer.
+
+    It does the same for starts of sessions.
+
+    Args:
+        max_age: Seconds after which a turn is forgotten.
     """
 
+    _max_age: float = _MAX_AGE
     _turns: deque[tuple[float, float]] = field(factory=lambda: deque(maxlen=_MAX_TURNS))
     # The durations in ascending order; None when a turn was added or has expired.
     _sorted: list[float] | None = None
@@ -51,7 +58,7 @@ class LatencyTracker:
         Return the median duration of recent turns, or a default if there are none.
         """
         recent = self._recent(now)
-        return median(recent) if recent else _DEFAULT_DURATION
+        return _median(recent, 0) if recent else _DEFAULT_DURATION
 
     def minimum(self, now: float) -> float:
         """
@@ -59,8 +66,19 @@ class LatencyTracker:
         """
         return next(iter(self._recent(now)), 0.0)
 
+    def remaining(self, now: float, elapsed: float) -> float:
+        """
+        Return the seconds that a turn which began `elapsed` seconds ago will most likely take.
+
+        It is compared with the recent turns that took longer.  If it has taken longer than all
+        of them, it is assumed to take as long again as the longest.
+        """
+        recent = self._recent(now) or [_DEFAULT_DURATION]
+        first = bisect_right(recent, elapsed)
+        return _median(recent, first) - elapsed if first < len(recent) else recent[-1]
+
     def _recent(self, now: float) -> list[float]:
-        while self._turns and now - self._turns[0][0] > _MAX_AGE:
+        while self._turns and now - self._turns[0][0] > self._max_age:
             self._turns.popleft()
             self._sorted = None
         if self._sorted is None:
@@ -68,18 +86,32 @@ class LatencyTracker:
         return self._sorted
 
 
-def estimate_wait(ahead: int, running: Sequence[float], typical: float) -> float:
+def estimate_wait(ahead: int, free_in: Sequence[float], typical: float) -> float:
     """
     Return the estimated seconds until a request's turn can begin.
 
     Args:
         ahead: The number of turns that begin before it.
-        running: For each worker that can take requests, the seconds since its
-            current turn began; infinity for a worker that is idle, or about to become idle.
+        free_in: For each worker that takes requests, the seconds until it can begin a turn.
         typical: The typical duration of a turn, in seconds.
     """
-    if not running:
+    if not free_in:
         return typical * (ahead + 1)
-    rounds, place = divmod(ahead, len(running))
-    left = sorted(max(0.0, typical - elapsed) for elapsed in running)
-    return rounds * typical + left[place]
+    last_use = min(free_in) + ahead * typical
+    times = sorted(seconds for seconds in free_in if seconds <= last_use)
+    latest = times[-1]
+    # Turn by turn, until the workers that are free earlier have caught up with the last one.
+    while ahead and times[0] < latest - typical:
+        heapreplace(times, times[0] + typical)
+        ahead -= 1
+    # From then on, each begins one turn in each round.
+    rounds, place = divmod(ahead, len(times))
+    return rounds * typical + sorted(times)[place]
+
+
+def _median(ascending: Sequence[float], first: int) -> float:
+    """
+    Return the median of a sequence in ascending order, from the index `first` on.
+    """
+    low, high = (first + len(ascending) - 1) // 2, (first + len(ascending)) // 2
+    return (ascending[low] + ascending[high]) / 2

@@ -150,7 +150,7 @@ class WorkerSnapshot:
         state: The state of the session or, without one, of the worker.
         healthy: Whether the worker is answering a request, or can answer one shortly.
         idle: Whether the worker is ready for a request.
-        pid: The id of the process above all of the session's; None without one.
+        pid: The id of the session's supervisor, the root of its processes; None without one.
         since: When the state began.
         age: Seconds since the session was started; 0 without one.
         last_activity: When the session last produced output or received a prompt.
@@ -287,7 +287,7 @@ class Worker:
     @property
     def pid(self) -> int | None:
         """
-        Return the id of the process above all of the session's, or None without one.
+        Return the id of the session's supervisor, the root of its processes; None without one.
         """
         return None if self._session is None else self._session.pid
 

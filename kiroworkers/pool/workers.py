@@ -14,10 +14,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from kiroworkers.conversations import AgentFailure
+from kiroworkers.errors import NoSessionStarts
 from kiroworkers.pool.autoscaling import AutoscalePolicy
 from kiroworkers.pool.circuit_breaker import CircuitBreaker, LoginPolicy
+from kiroworkers.pool.latency import LatencyTracker
 from kiroworkers.pool.rolling_restart import RollingRestart
 from kiroworkers.pool.worker import Supervisor, Worker, WorkerSnapshot
+from kiroworkers.session.session import SessionState
 
 #: The memory that a session is assumed to use, in bytes, before any was measured.
 _DEFAULT_SESSION_SIZE = 256 * 1024**2
@@ -44,8 +47,9 @@ class WorkerPool:
         login: How to find out whether a user is logged in to the agent.
         has_free_memory: Returns whether the machine has this many bytes to spare.
         on_idle: Called when a worker becomes ready for a request.
-        on_circuit_open: Called when no worker can answer for some time.
+        on_unavailable: Called when no worker can answer for some time.
         name_prefix: The part of a worker's name before its number.
+        agent_problem: Returns why the agent's program cannot be run, or None if it can.
     """
 
     _log = Logger()
@@ -58,8 +62,9 @@ class WorkerPool:
         login: LoginPolicy,
         has_free_memory: Callable[[int], bool],
         on_idle: Callable[[], None],
-        on_circuit_open: Callable[[], None],
+        on_unavailable: Callable[[], None],
         name_prefix: str = "worker",
+        agent_problem: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.autoscale_policy = autoscale_policy
         self.circuit_breaker = CircuitBreaker(clock, login, self._start_probe, self._circuit_closed)
@@ -67,8 +72,9 @@ class WorkerPool:
         self._new_worker = new_worker
         self._has_free_memory = has_free_memory
         self._on_idle = on_idle
-        self._on_circuit_open = on_circuit_open
+        self._on_unavailable = on_unavailable
         self._name_prefix = name_prefix
+        self._agent_problem = agent_problem
         self._workers = [
             new_worker(f"{name_prefix}{number}", self)
             for number in range(1, autoscale_policy.workers + 1)
@@ -77,6 +83,8 @@ class WorkerPool:
         self._next_index = 0
         self._min_idle = 0
         self._session_size = _DEFAULT_SESSION_SIZE
+        # Starts may be rare, and take about as long at any time, so none is forgotten.
+        self._starts = LatencyTracker(max_age=math.inf)
         self._rolling_restart = RollingRestart(self.has_memory_for_successor, self._can_be_spared)
         self._probe: Worker | None = None
         # The configured upper limit, which `set_workers` keeps; 0 without autoscaling.
@@ -97,20 +105,86 @@ class WorkerPool:
         """
         return [worker.snapshot() for worker in self._workers]
 
-    def turn_ages(self) -> list[float]:
+    def failure(self) -> NoSessionStarts | None:
         """
-        Return, for each healthy worker, the seconds since its turn began.
+        Return why no worker can get a session, or None if one can.
+        """
+        problem, wanted = self._agent_problem(), self._wanted()
+        if not wanted or not all(
+            worker.failing or (problem is not None and worker.pid is None) for worker in wanted
+        ):
+            return None
+        if problem is None:
+            last = max((worker.snapshot() for worker in wanted), key=lambda worker: worker.since)
+            problem = last.last_cause or "for no known reason"
+        return NoSessionStarts(problem, self._next_start())
 
-        The value is infinity for a worker that is idle, or about to become idle.
+    def last_cause(self) -> str | None:
+        """
+        Return why the last session of a worker without one ended; None if it has not failed.
+        """
+        without = [worker.snapshot() for worker in self._wanted() if worker.pid is None]
+        last = max(without, key=lambda worker: worker.since, default=None)
+        return None if last is None else last.last_cause
+
+    def seconds_until_free(self, turns: LatencyTracker, one_more: bool) -> list[float]:
+        """
+        Return, for each worker that takes requests, the estimated seconds until it can do so.
+
+        Args:
+            turns: How long recent turns took.
+            one_more: Whether to count the worker that the pool adds for one more request that
+                waits, if it adds one.
         """
         now = self._clock.seconds()
-        ages = []
-        for worker in self._workers:
-            if worker.turn_started_at is not None:
-                ages.append(now - worker.turn_started_at)
-            elif worker.healthy:
-                ages.append(math.inf)
-        return ages
+        estimates = [self._seconds_until_free(worker, turns, now) for worker in self._wanted()]
+        may_add = len(self._workers) < self.autoscale_policy.max_workers and self._may_add(False)
+        if one_more and may_add:
+            estimates.append(self._starts.median(now))
+        return [seconds for seconds in estimates if seconds is not None]
+
+    def _seconds_until_free(
+        self, worker: Worker, turns: LatencyTracker, now: float
+    ) -> float | None:
+        """
+        Return the estimated seconds until `worker` can take a request.
+
+        None if nothing is scheduled that would make it able to.
+        """
+        session, start = worker.session, self._starts.median(now)
+        if session is None:
+            next_start = worker.snapshot().next_start
+            return None if next_start is None else next_start - now + start
+        if worker.turn_started_at is not None:
+            # Another session must start after the only turn of this one.
+            after = start if session.single_use and not worker.restarting else 0.0
+            return turns.remaining(now, now - worker.turn_started_at) + after
+        if session.state is SessionState.STARTING:
+            return self._starts.remaining(now, now - session.started_at)
+        return 0.0  # It is idle or will soon be.
+
+    def _next_start(self) -> int:
+        """
+        Return the whole seconds until a session starts, at least 1.
+
+        If one is starting, return the estimated time until it is ready.
+        """
+        now, wanted = self._clock.seconds(), self._wanted()
+        seconds = [
+            self._starts.remaining(now, now - worker.started_at)
+            for worker in wanted
+            if worker.session is not None
+        ]
+        if not seconds:
+            times = [worker.snapshot().next_start for worker in wanted]
+            seconds = [time - now for time in times if time is not None]
+        return max(1, math.ceil(min(seconds, default=1.0)))
+
+    def _wanted(self) -> list[Worker]:
+        """
+        Return the workers that an operator has not taken out of service.
+        """
+        return [worker for worker in self._workers if not worker.drained]
 
     # What the dispatcher, the health monitor and operators can do.
 
@@ -166,10 +240,8 @@ class WorkerPool:
         spare = self._count_idle()
         self._min_idle = min(self._min_idle, spare)
         policy, size = self.autoscale_policy, len(self._workers)
-        if size >= policy.max_workers or self.circuit_breaker.is_open:
+        if size >= policy.max_workers or not self._may_add(required=size < policy.workers):
             return
-        if size >= policy.workers and any(worker.in_backoff for worker in self._workers):
-            return  # Sessions of further workers would fail as well.
         free = sum(worker.idle or worker.warming for worker in self._workers)
         for _ in range(policy.scale_up_by(size, free, waiting)):
             required = len(self._workers) < policy.workers
@@ -255,8 +327,8 @@ class WorkerPool:
         if not failure.kind.affects_all_sessions:
             return False
         self.circuit_breaker.open(failure, at_start)
-        if not self.circuit_breaker.half_open:
-            self._on_circuit_open()
+        if self.circuit_breaker.is_open and not self.circuit_breaker.half_open:
+            self._on_unavailable()
         return True
 
     # The workers' `Supervisor`.
@@ -292,17 +364,22 @@ class WorkerPool:
         """
         if worker in self._retiring and worker.gone:
             self._retiring.remove(worker)
+        session = worker.session
+        if session is not None and worker.idle and session.turns == 0:
+            self._starts.add(self._clock.seconds(), session.since - session.started_at)
         if worker.idle and self.circuit_breaker.shows_recovery(worker.started_at, by_start=True):
             self.circuit_breaker.close()
         if worker is self._probe and worker.idle:
             self._probe = None
             self._start_waiting_workers()
-        elif worker is self._probe and worker.pgid is None:
+        elif worker is self._probe and worker.pid is None:
             # It ended without proving anything; another worker may.
             self._probe = None
             if self.circuit_breaker.half_open:
                 self._start_probe()
         self._rolling_restart.advance()
+        if self.failure() is not None:
+            self._on_unavailable()
         self._check_gone()
 
     # Probes, and retiring workers.
@@ -329,6 +406,18 @@ class WorkerPool:
             if worker.awaiting_recovery:
                 worker.start()
 
+    def _may_add(self, required: bool) -> bool:
+        """
+        Return whether a session of a new worker is likely to start.
+
+        Args:
+            required: Whether there are fewer workers than configured.
+        """
+        if self.circuit_breaker.is_open:
+            return False
+        # Sessions of further workers would fail as well.
+        return required or not any(worker.in_backoff for worker in self._workers)
+
     def _count_idle(self) -> int:
         return sum(worker.idle for worker in self._workers)
 
@@ -345,7 +434,7 @@ class WorkerPool:
         among equals, the newest first.
         """
         candidates = self._workers[::-1]
-        candidates.sort(key=lambda worker: (worker.pgid is not None, not worker.idle))
+        candidates.sort(key=lambda worker: (worker.pid is not None, not worker.idle))
         for worker in candidates[: max(0, number)]:
             self._workers.remove(worker)
             self._log.info("{name}: retired, pool size {n}", name=worker.name, n=len(self._workers))
@@ -357,7 +446,7 @@ class WorkerPool:
         """
         Return whether the pool can do without `worker` for a while.
         """
-        if worker.pgid is None:
+        if worker.pid is None:
             return True
         others = [other for other in self._workers if other is not worker]
         # A busy worker restarts after its turn; by then, another may have finished.

@@ -322,7 +322,7 @@ class Session:
     @property
     def pid(self) -> int | None:
         """
-        Return the id of the process above all of the session's; None without a process.
+        Return the id of the session's supervisor, the root of its processes; None without one.
         """
         return self._process.pid
 

@@ -83,7 +83,7 @@ _UNCHANGED: tuple[Change, ...] = ()
 _NO_OBJECT = "it contains no JSON object"
 _EXAMPLE_REPEATED = "it only repeats the prompt's example"
 _TOO_MANY_VALUES = f"it has more than {MAX_VALUES} JSON values"
-_TOO_MANY_FALSE_STARTS = "too much of it begins like a JSON object and is none"
+_TOO_MANY_FALSE_STARTS = "too much of it begins like a JSON object but is not one"
 
 
 def find_answer(

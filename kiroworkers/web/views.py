@@ -7,33 +7,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from kiroworkers.clocks import Now
+from kiroworkers.jobs.store import StorageStatus
 from kiroworkers.pool.agent_groups import AgentGroup
 from kiroworkers.pool.dispatcher import Dispatcher, QueueSnapshot, RequestSnapshot
 from kiroworkers.pool.worker import WorkerSnapshot
+
+#: The codes of ``GET /ready`` that differ from the state of the pool.
+_READY_CODES = {"starting": "not_ready", "drained": "not_ready"}
 
 
 def pool_json(dispatcher: Dispatcher) -> dict[str, Any]:
     """
     Return the state of a pool and its numbers of workers.
-
-    The state is ``serving``, ``paused``, ``draining``, the kind of failure for which the
-    circuit breaker is open, or ``trying`` if the breaker lets the next request through
-    as a probe.
     """
-    policy, circuit = dispatcher.autoscale_policy, dispatcher.circuit()
+    policy, state = dispatcher.autoscale_policy, dispatcher.state()
+    retry = {} if state.retry_after is None else {"retryAfter": state.retry_after}
     limits = {"workers": policy.workers, "maxWorkers": policy.max_workers}
-    if dispatcher.draining:
-        return {"state": "draining", "detail": "The server is shutting down", **limits}
-    if circuit is not None:
-        return {
-            "state": "trying" if circuit.half_open else circuit.kind,
-            "detail": circuit.detail,
-            "retryAfter": circuit.retry_after,
-            **limits,
-        }
-    if dispatcher.paused:
-        return {"state": "paused", "detail": "An operator paused the pool", **limits}
-    return {"state": "serving", "detail": None, **limits}
+    return {"state": state.name, "detail": state.detail, **retry, **limits}
 
 
 def queue_json(queue: QueueSnapshot) -> dict[str, Any]:
@@ -66,10 +57,10 @@ def readiness_json(group: AgentGroup) -> dict[str, Any]:
     healthy = [worker.name for worker in group.dispatcher.workers() if worker.healthy]
     if healthy and state["state"] in ("serving", "trying"):
         return {"ready": True, "workers": healthy}
-    if state["state"] == "serving":
+    if state["state"] == "trying":
         message, code = "No worker is ready", "not_ready"
     else:
-        message, code = state["detail"], state["state"]
+        message, code = state["detail"], _READY_CODES.get(state["state"], state["state"])
     return {"ready": False, "error": message, "code": code, "workers": healthy}
 
 
@@ -82,14 +73,14 @@ def agents_json(groups: Iterable[AgentGroup]) -> dict[str, Any]:
     return {"agent": first, **agents[first], "agents": agents}
 
 
-def worker_json(worker: WorkerSnapshot, agent: str, now: float) -> dict[str, Any]:
+def worker_json(worker: WorkerSnapshot, agent: str, now: Now) -> dict[str, Any]:
     """
     Return the state of a worker; the names of the fields are part of the public API.
 
     Args:
         worker: The worker's snapshot.
         agent: The name of the worker's agent.
-        now: The current time in seconds since the epoch.
+        now: The current time.
     """
     return {
         "agent": agent,
@@ -98,15 +89,17 @@ def worker_json(worker: WorkerSnapshot, agent: str, now: float) -> dict[str, Any
         "status": "idle" if worker.idle else "busy",
         "state": worker.state,
         "healthy": worker.healthy,
-        "lastActivity": milliseconds(worker.last_activity),
-        "idleTime": milliseconds(now - worker.last_activity) if worker.idle else 0,
+        "lastActivity": milliseconds(now.since_epoch(worker.last_activity)),
+        "idleTime": milliseconds(now.monotonic - worker.last_activity) if worker.idle else 0,
         "age": milliseconds(worker.age),
         "answered": worker.answered,
         "starts": worker.starts,
         "consecutiveFailures": worker.consecutive_failures,
         "lastError": worker.last_error,
         "lastScreen": worker.last_screen or None,
-        "nextStart": None if worker.next_start is None else milliseconds(worker.next_start),
+        "nextStart": None
+        if worker.next_start is None
+        else milliseconds(now.since_epoch(worker.next_start)),
     }
 
 
@@ -117,7 +110,7 @@ def request_json(request: RequestSnapshot, agent: str, now: float) -> dict[str, 
     Args:
         request: The request's snapshot.
         agent: The name of the agent that it is for.
-        now: The current time in seconds since the epoch.
+        now: The current time of the reactor's clock.
     """
     return {
         "id": request.number,
@@ -130,6 +123,17 @@ def request_json(request: RequestSnapshot, agent: str, now: float) -> dict[str, 
         "attempts": request.attempts,
         "age": milliseconds(now - request.arrived),
         "timeLeft": milliseconds(request.deadline - now),
+    }
+
+
+def storage_json(status: StorageStatus) -> dict[str, Any]:
+    """
+    Return whether jobs can be stored, or why not and since when.
+    """
+    return {
+        "state": "ok" if status.reason is None else "failing",
+        "reason": status.reason,
+        "since": None if status.since is None else milliseconds(status.since),
     }
 
 

@@ -170,7 +170,7 @@ class LineTests(ServerTestCase):
         The error for a command that does not exist is one line.
         """
         server = self.run_twistd("--port", "0", "--agent-command", "no-such-program --chat")
-        self.assertEqual(await server.ended, 1)
+        self.assertEqual(await server.ended, 78)
         self.assertIn("no-such-program is not on PATH", server.output)
 
 

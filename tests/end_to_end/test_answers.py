@@ -163,19 +163,41 @@ class StreamTests(ServerTestCase):
         """
         await self.start(workers=1)
         pids = await self.pids()
-        body = json.dumps({"idea": "An idea [[silent]]"})
-        port = int(self.base.rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port)) as leaving:
-            leaving.sendall(
-                "POST /kiro/generate-story HTTP/1.1\r\nHost: localhost\r\n"
-                "Content-Type: application/json\r\nAccept: text/event-stream\r\n"
-                f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
-            )
+        with socket.socket() as leaving:
+            self.send_stream(leaving, "An idea [[silent]]")
             await self.typed.wait_for("[[silent]]")
         _, story = await self.story("the next")
         self.assertEqual(story["title"], "the next")
         self.assertEqual(await self.pids(), pids)
         self.assertNotIn("internal error", self.server.output)
+
+    async def test_client_does_not_read(self) -> None:
+        """
+        A client that does not read is dropped, which cancels its request.
+        """
+        await self.start("--agent", "kiro-acp", workers=1)
+        pids = await self.pids()
+        with socket.socket() as client:
+            # Little fits into the kernel.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            self.send_stream(client, "An idea [[big=6000000 whole stay=60]]")
+            await self.server.says("127.0.0.1: dropped a stream of b'/kiro/generate-story'")
+            _, story = await self.story("the next")
+        self.assertEqual(story["title"], "the next")
+        self.assertEqual(await self.pids(), pids)
+        await self.server.says("code=not_read aborted=yes")
+
+    def send_stream(self, client: socket.socket, idea: str) -> None:
+        """
+        Connect, and request a story as a stream.
+        """
+        body = json.dumps({"idea": idea})
+        client.connect(("127.0.0.1", int(self.base.rpartition(":")[2])))
+        client.sendall(
+            "POST /kiro/generate-story HTTP/1.1\r\nHost: localhost\r\n"
+            "Content-Type: application/json\r\nAccept: text/event-stream\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
 
 
 def events_in(text: str) -> list[tuple[str, Any]]:

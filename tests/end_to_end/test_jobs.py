@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hmac
 import json
+import resource
 from hashlib import sha256
 from time import time
 from typing import Any
 
 import treq
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.web.client import ResponseNeverReceived
 from twisted.web.resource import Resource
 from twisted.web.server import Site
@@ -57,6 +59,40 @@ class Listening(Resource):
         awaited: Deferred[None] = Deferred()
         self._awaited.append((number, awaited))
         return awaited
+
+
+class Tarpit(Factory):
+    """
+    Accept calls, and never answer.
+
+    Attributes:
+        open: The open connections.
+        accepted: The number of connections so far.
+        full: Fires when there are so many.
+    """
+
+    noisy = False
+
+    def __init__(self, number: int) -> None:
+        self.open: set[Protocol] = set()
+        self.accepted = 0
+        self.full: Deferred[None] = Deferred()
+        self._number = number
+
+    def buildProtocol(self, addr: Any) -> Protocol:
+        factory = self
+
+        class Silent(Protocol):
+            def connectionMade(self) -> None:
+                factory.open.add(self)
+
+            def connectionLost(self, reason: Any = None) -> None:
+                factory.open.remove(self)
+
+        self.accepted += 1
+        if self.accepted == self._number:
+            self.full.callback(None)
+        return Silent()
 
 
 class JobTestCase(ServerTestCase):
@@ -201,6 +237,74 @@ class RestartTests(JobTestCase):
         await self.start_jobs()
         await self.typed.wait_for("an idea")
         self.assertEqual((await self.job(job["id"]))["state"], "running")
+
+
+class CallbackTests(JobTestCase):
+    """
+    Receivers that do not answer.
+    """
+
+    async def test_tarpit(self) -> None:
+        """
+        Many callbacks of one client to a receiver that never answers do not delay the
+        callback of another client.
+        """
+        tokens = self.folder / "tokens"
+        tokens.write_text(f"a ask {'a' * 20}\nb ask {'b' * 20}\n")
+        tokens.chmod(0o600)
+        tarpit = Tarpit(4)
+        port = real.listenTCP(0, tarpit, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        listening, url = self.listen()
+        told = listening.hears(1)
+        await self.start_jobs(*self.callbacks(), "--token-file", str(tokens))
+        for number in range(9):
+            await self.order(
+                f"idea {number}",
+                **{
+                    "X-Callback": f"http://127.0.0.1:{port.getHost().port}/",
+                    "Authorization": f"Bearer {'a' * 20}",
+                },
+            )
+        await tarpit.full
+        await self.order("the other", **{"X-Callback": url, "Authorization": f"Bearer {'b' * 20}"})
+        await told
+        self.assertEqual(json.loads(listening.calls[0][1])["result"]["title"], "the other")
+        self.assertLessEqual(len(tarpit.open), 4)
+
+
+class StorageTests(JobTestCase):
+    """
+    The state folder cannot be written to for a while.
+    """
+
+    async def test_heals(self) -> None:
+        """
+        The answer of a job that ends meanwhile is stored as soon as that is possible, and
+        costs no second turn; new jobs are refused, and other requests are answered.
+        """
+        await self.start_jobs()
+        _, job = await self.order("an idea [[think=2]]")
+        await self.typed.wait_for("an idea")
+        # Each write to a file fails, as on a disk that is full.
+        pid = self.server.pid
+        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+        response, error = await self.order("another idea")
+        self.assertEqual((response.code, error["code"]), (503, "storage_unavailable"))
+        self.assertEqual(self.header(response, "retry-after"), str(error["retryAfter"]))
+        response, story = await self.story("a third idea")
+        self.assertEqual((response.code, story["title"]), (200, "a third idea"))
+        for path in ("/health", "/ready"):
+            _, body = await self.fetch("GET", path)
+            self.assertEqual(body["storage"]["state"], "failing", path)
+        self.assertIn((await self.job(job["id"]))["state"], ("queued", "running"))
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+        await self.server.says("storage works again")
+        self.assertEqual((await self.job(job["id"]))["state"], "done")
+        response, _ = await self.order("another idea")
+        self.assertEqual(response.code, 202)
+        self.assertEqual(len([line for line in self.typed.lines if "an idea" in line]), 1)
 
 
 class KeyTests(JobTestCase):

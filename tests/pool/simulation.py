@@ -27,7 +27,15 @@ from kiroworkers.pool.dispatcher import Dispatcher, RequestOptions
 from kiroworkers.session.session import Reset
 from kiroworkers.tasks import ParsedAnswer
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import RECYCLING, RESTARTS, LoggedOut, dispatcher_in, group_of, results_of
+from tests.memory import (
+    RECYCLING,
+    RESTARTS,
+    FakeSearch,
+    LoggedOut,
+    dispatcher_in,
+    group_of,
+    results_of,
+)
 
 _ANSWER = re.compile(r"answer to (question \d+\.)")
 
@@ -44,7 +52,10 @@ class Question:
         prompt: str = payload["prompt"]
         return prompt
 
-    def parse_answer(self, payload: Mapping[str, Any], text: str, wrapped: bool) -> ParsedAnswer:
+    def answer_search(self, payload: Mapping[str, Any], text: str, wrapped: bool) -> FakeSearch:
+        return FakeSearch(lambda: self.find(payload, text))
+
+    def find(self, payload: Mapping[str, Any], text: str) -> ParsedAnswer:
         if "unfit" in text or _ANSWER.findall(text) == []:
             raise AnswerSchemaMismatch(f"no answer to {payload['prompt']}")
         return ParsedAnswer({"text": text})

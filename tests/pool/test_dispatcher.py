@@ -4,6 +4,8 @@ Tests for `kiroworkers.pool.dispatcher`.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError
@@ -12,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kiroworkers.errors import (
     AgentUnavailable,
     DeadlineUnachievable,
+    NoSessionStarts,
     NoWorkerFree,
     OutputTooLong,
     PromptTooLarge,
@@ -20,11 +23,24 @@ from kiroworkers.errors import (
     ShuttingDown,
 )
 from kiroworkers.pool.dispatcher import Dispatcher, QueueSnapshot, Request, RequestOptions
-from kiroworkers.pool.progress import PartialText, Progress, Started
+from kiroworkers.pool.progress import PartialText, Progress, Queued, Started
+from kiroworkers.request_record import RequestRecord
 from kiroworkers.session.session import CannotAskAgain, Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import FirstReply, MemoryLine, dispatcher_in, results_of, submit_to
+from tests.memory import DiesAtStart, FirstReply, MemoryLine, dispatcher_in, results_of, submit_to
 from tests.pool.simulation import DispatcherMachine, simulate
+
+
+class SilentKiro(MemoryKiro):
+    """
+    A Kiro that takes four seconds to start, and answers when the test says so.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(lambda prompt: None)
+
+    def begin(self) -> None:
+        self.process.reactor.callLater(4, super().begin)
 
 
 class DispatcherTestCase(SynchronousTestCase):
@@ -246,6 +262,69 @@ class ReplyTests(DispatcherTestCase):
             self.assertEqual(self.progress[0].position, position)
 
 
+class RecordTests(DispatcherTestCase):
+    """
+    Tests for what is recorded about a request.
+    """
+
+    def begin(self) -> tuple[Request, RequestRecord]:
+        """
+        Submit a request; return it and its record.
+        """
+        options = RequestOptions()
+        return self.dispatcher.submit("a", options), options.record
+
+    def facts(self, record: RequestRecord) -> tuple[Any, ...]:
+        return record.worker, record.attempts, record.wait, record.turn
+
+    def test_answered(self) -> None:
+        """
+        The record has the worker, and how long it was occupied.
+        """
+        request, record = self.begin()
+        self.reactor.advance(7)
+        self.say(0, "A")
+        self.dispatcher.end(request)
+        self.assertEqual(self.facts(record), ("worker1", 1, 0.0, 7.0))
+
+    def test_waited(self) -> None:
+        """
+        The record has how long the request was in the queue, both times if it is retried.
+        """
+        self.ask("b")
+        self.ask("c")
+        request, record = self.begin()
+        self.reactor.advance(2)
+        self.say(0, "B")
+        self.reactor.advance(3)
+        self.say(0, "bad")
+        self.successResultOf(request.reply)
+        reply = self.dispatcher.retry(request)
+        self.reactor.advance(0)
+        self.reactor.advance(5)
+        self.say(0, "good")
+        self.successResultOf(reply)
+        self.dispatcher.end(request)
+        self.assertEqual(self.facts(record), ("worker1", 2, 2.0, 8.0))
+
+    def test_cancelled(self) -> None:
+        """
+        The record of a request that is cancelled is complete.
+        """
+        request, record = self.begin()
+        self.reactor.advance(7)
+        request.reply.addErrback(lambda _: None)
+        request.reply.cancel()
+        self.assertEqual(self.facts(record), ("worker1", 1, 0.0, 7.0))
+        self.ask("b")
+        self.ask("c")
+        request, record = self.begin()
+        self.reactor.advance(3)
+        request.reply.addErrback(lambda _: None)
+        request.reply.cancel()
+        self.assertEqual(self.facts(record), (None, None, 3.0, None))
+
+
 class RoutingTests(DispatcherTestCase):
     """
     Tests for the choice of the worker.
@@ -363,6 +442,26 @@ class RefusalTests(DispatcherTestCase):
         [refusal] = self.ask("d", dispatcher)
         self.assertEqual(refusal.retry_after, 8)
 
+    def test_estimate_with_starts(self) -> None:
+        """
+        Estimates count workers whose sessions are starting, by how long starts took; that of a
+        request in the queue also counts the worker that the pool adds for it.
+        """
+        for max_workers, estimate, retry_after in ((1, 8, 16), (2, 4, 8), (3, 4, 8)):
+            self.reactor = MemoryReactor(SilentKiro)
+            dispatcher = self.start(workers=1, max_workers=max_workers, backlog=1, min_spare=0)
+            self.reactor.advance(4)
+            self.ask("x", dispatcher)
+            self.reactor.advance(8)
+            self.say(0, "X")
+            self.ask("a", dispatcher)
+            progress: list[Progress] = []
+            results_of(submit_to(dispatcher, "b", None, progress.append))
+            [queued] = progress
+            assert isinstance(queued, Queued)
+            [refusal] = self.ask("c", dispatcher)
+            self.assertEqual((queued.seconds, refusal.retry_after), (estimate, retry_after))
+
     def test_deadline_in_a_turn(self) -> None:
         """
         A request whose turn takes too long fails; the session is interrupted, cleared,
@@ -443,7 +542,9 @@ class SessionLostTests(DispatcherTestCase):
         results = self.ask("a")
         self.reactor.programs[0].process.end(signal=9)
         self.reactor.advance(0)
-        self.assertEqual(repr(results), repr([SessionLost("killed by SIGKILL")]))
+        [lost] = results
+        self.assertIsInstance(lost, SessionLost)
+        self.assertEqual(lost.reason.split(",")[0], "killed by SIGKILL")
         self.assertEqual(self.prompts(1), [])
 
 
@@ -577,6 +678,171 @@ class RequestOptionsTests(DispatcherTestCase):
         self.assertEqual(waiting.deadline - waiting.arrived, 50)
 
 
+class FailedTests(DispatcherTestCase):
+    """
+    Tests for a dispatcher whose sessions end again and again before they show a prompt.
+    """
+
+    def setUp(self) -> None:
+        self.program: Callable[[], MemoryKiro] = DiesAtStart
+        self.reactor = MemoryReactor(lambda: self.program())
+        self.dispatcher = self.start(queue_timeout=100.0)
+
+    def test_waiting_requests(self) -> None:
+        """
+        When no worker can get a session, the waiting requests are refused at once, with the
+        reason and the time until the next start.
+        """
+        self.reactor.pump([1] * 60)
+        results = self.ask("a")
+        self.assertEqual(results, [])
+        while not results:
+            self.reactor.advance(1)
+        [error] = results
+        self.assertIsInstance(error, NoSessionStarts)
+        self.assertIn("cannot open the display", error.reason)
+        starts = [worker.next_start for worker in self.dispatcher.workers()]
+        now = self.reactor.seconds()
+        self.assertEqual(error.retry_after, math.ceil(min(filter(None, starts)) - now))
+
+    def test_new_requests(self) -> None:
+        """
+        A request is refused on arrival while no worker can get a session, also when one is
+        just being tried, and accepted as soon as one is ready.
+        """
+        self.reactor.pump([1] * 200)
+        [error] = self.ask("a")
+        self.program = MemoryKiro
+        self.reactor.advance(error.retry_after - 1)
+        self.assertEqual([type(result) for result in self.ask("b")], [NoSessionStarts])
+        self.reactor.advance(1)
+        self.reactor.advance(0)
+        self.assertEqual([type(result) for result in self.ask("c")], [FirstReply])
+        self.assertEqual(self.dispatcher.state().name, "serving")
+
+    def test_before_it_fails(self) -> None:
+        """
+        A request that waited in vain for a session may be repeated when the next one is ready.
+        """
+        dispatcher = self.start(queue_timeout=1.0, workers=1)
+        self.reactor.pump([1] * 40)
+        results = self.ask("a", dispatcher)
+        self.reactor.advance(1)
+        [error] = results
+        self.assertIsInstance(error, NoWorkerFree)
+        [worker] = dispatcher.workers()
+        assert worker.next_start is not None
+        # A start takes six seconds, as far as is known.
+        ready = worker.next_start + 6
+        self.assertEqual(error.retry_after, math.ceil(ready - self.reactor.seconds()))
+        self.assertIn("No worker is ready; the last session ended: ", str(error))
+
+    def test_interrupted(self) -> None:
+        """
+        A session that is interrupted after its first request does not count as failed, though
+        the ones before it did; when it ends without an answer, the worker has failed again.
+        """
+        dispatcher = self.start(workers=1)
+        self.reactor.pump([1] * 200)
+        self.program = SilentKiro
+        [error] = self.ask("a", dispatcher)
+        self.reactor.advance(error.retry_after)
+        self.reactor.advance(4)
+        request = dispatcher.submit("b")
+        request.reply.addErrback(lambda _: None)
+        request.reply.cancel()
+        self.assertFalse(dispatcher.workers()[0].healthy)
+        self.assertEqual(self.ask("c", dispatcher), [])
+        self.program = DiesAtStart
+        self.reactor.programs[-1].process.end(1)
+        self.reactor.advance(0)
+        self.assertEqual(dispatcher.state().name, "failed")
+
+    def test_others_drained(self) -> None:
+        """
+        Workers that an operator has drained change nothing: neither does a last turn of one.
+        """
+        self.program = SilentKiro
+        dispatcher = self.start()
+        self.reactor.advance(4)
+        self.ask("a", dispatcher)
+        other, failing = dispatcher.worker_pool.workers
+        dispatcher.drain_worker(other)
+        self.program = DiesAtStart
+        self.reactor.programs[-1].process.end(1)
+        self.reactor.pump([1] * 100)
+        [error] = self.ask("b", dispatcher)
+        self.assertIsInstance(error, NoSessionStarts)
+        next_start = failing.snapshot().next_start
+        assert next_start is not None
+        self.assertEqual(error.retry_after, math.ceil(next_start - self.reactor.seconds()))
+
+    def test_during_an_outage(self) -> None:
+        """
+        While the agent is throttled, that is the reason; when it may be tried again but no
+        session can be started, the next request is no probe, and the failure is the reason.
+        """
+        self.program = SilentKiro
+        dispatcher = self.start(workers=1)
+        self.reactor.advance(4)
+        self.ask("a", dispatcher)
+        program = self.reactor.programs[-1]
+        program.print("ThrottlingException\n\n")
+        program.show_prompt()
+        self.reactor.advance(0)
+        self.program = DiesAtStart
+        program.process.end(1)
+        self.assertEqual([error.code for error in self.ask("b", dispatcher)], ["throttled"])
+        self.assertEqual(dispatcher.state().name, "throttled")
+        self.reactor.pump([1] * 100)
+        self.assertEqual([error.code for error in self.ask("c", dispatcher)], ["no_session"])
+        self.assertEqual(dispatcher.state().name, "failed")
+
+    def test_agent_gone(self) -> None:
+        """
+        If the agent's program cannot be run, requests are refused as soon as no worker has a
+        session, and the reason is the program's.
+        """
+        problems: list[str | None] = [None]
+        self.program = SilentKiro
+        dispatcher = self.start(workers=1, agent_problem=lambda: problems[0])
+        self.reactor.advance(4)
+        problems[0] = "kiro-cli: not found"
+        self.ask("a", dispatcher)
+        waiting = self.ask("b", dispatcher)
+        self.assertEqual(dispatcher.state().name, "serving")
+        self.program = DiesAtStart
+        self.reactor.programs[-1].process.end(1)
+        self.reactor.advance(0)
+        for results in (waiting, self.ask("c", dispatcher)):
+            [error] = results
+            self.assertIsInstance(error, NoSessionStarts)
+            self.assertIn("kiro-cli: not found", str(error))
+            self.assertEqual(error.retry_after, 5)
+        problems[0] = None
+        self.assertEqual(dispatcher.state().name, "starting")
+
+    def test_quotes_nobody(self) -> None:
+        """
+        The reason has what a session printed that was never ready, but not what one printed in
+        its turn, which may quote the client.
+        """
+        self.program = SilentKiro
+        dispatcher = self.start(workers=1)
+        self.reactor.advance(4)
+        self.ask("my secret", dispatcher)
+        self.reactor.programs[-1].print("my secret\n")
+        self.program = DiesAtStart
+        self.reactor.programs[-1].process.end(1)
+        self.reactor.advance(0)
+        detail = dispatcher.state().detail or ""
+        self.assertEqual(detail, "No worker is ready; the last session ended: exit status 1")
+        [worker] = dispatcher.workers()
+        self.assertIn("my secret", worker.last_error or "")
+        self.reactor.pump([1] * 10)
+        self.assertIn("cannot open the display", dispatcher.state().detail or "")
+
+
 class PauseTests(DispatcherTestCase):
     """
     Tests for `pause` and `resume`.
@@ -603,6 +869,21 @@ class PauseTests(DispatcherTestCase):
         waiting = self.ask("a")
         self.reactor.advance(30)
         self.assertIsInstance(waiting[0], NoWorkerFree)
+        self.assertEqual(str(waiting[0]), "An operator paused the pool, try again")
+        waiting = results_of(submit_to(self.dispatcher, "b", RequestOptions(timeout=1)))
+        self.reactor.advance(1)
+        reason = "No answer within 1 seconds: An operator paused the pool"
+        self.assertEqual([str(error) for error in waiting], [reason])
+
+    def test_drained(self) -> None:
+        """
+        A request that waits while every worker is drained is told that.
+        """
+        for worker in self.dispatcher.worker_pool.workers:
+            self.dispatcher.drain_worker(worker)
+        waiting = self.ask("a")
+        self.reactor.advance(30)
+        self.assertEqual(str(waiting[0]), "An operator drained every worker, try again")
 
 
 class CircuitBreakerTests(DispatcherTestCase):
@@ -632,11 +913,20 @@ class CircuitBreakerTests(DispatcherTestCase):
         self.assertEqual(self.ask("d")[0].retry_after, 30)
         self.reactor.advance(30)
         probe, refused = self.ask("e"), self.ask("f")
-        self.assertEqual((probe, refused[0].retry_after), ([], 1))
+        # The probe's turn takes six seconds, as far as is known.
+        self.assertEqual((probe, refused[0].retry_after), ([], 6))
         self.assertEqual(self.prompts(0), ["a", "e"])
         self.say(0, "E")
         self.assertEqual(len(probe), 1)
         self.assertEqual(self.ask("g"), [])
+
+    def test_first_to_be_throttled(self) -> None:
+        """
+        The request that finds out is told the same time as those after it.
+        """
+        first = self.ask("a")
+        self.print_failure(0, "ThrottlingException\n\n")
+        self.assertEqual([error.retry_after for error in (*first, *self.ask("b"))], [30, 30])
 
     def test_still_throttled(self) -> None:
         """

@@ -4,8 +4,6 @@ Tests for `kiroworkers.pool.latency`.
 
 from __future__ import annotations
 
-import math
-
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.pool.latency import LatencyTracker, estimate_wait
@@ -52,6 +50,17 @@ class LatencyTrackerTests(SynchronousTestCase):
             tracker.add(700, 10)
         self.assertEqual(tracker.minimum(700), 10)
 
+    def test_remaining(self) -> None:
+        """
+        What remains of a turn is judged by the recent ones that took longer.
+        """
+        tracker = LatencyTracker()
+        self.assertEqual([tracker.remaining(0, elapsed) for elapsed in (0, 2, 60)], [6, 4, 6])
+        for seconds in (1, 2, 3, 4, 100):
+            tracker.add(0, seconds)
+        remaining = [tracker.remaining(0, elapsed) for elapsed in (0, 2, 4, 99, 100, 500)]
+        self.assertEqual(remaining, [3, 2, 96, 1, 100, 100])
+
 
 class EstimateWaitTests(SynchronousTestCase):
     """
@@ -60,23 +69,34 @@ class EstimateWaitTests(SynchronousTestCase):
 
     def test_next_to_be_free(self) -> None:
         """
-        The first in the queue waits for the turn that ends first.
+        The first in the queue waits for the worker that is free first.
         """
-        self.assertEqual(estimate_wait(0, [2, 5], typical=6), 1)
+        self.assertEqual(estimate_wait(0, [4, 1], typical=6), 1)
 
     def test_rounds(self) -> None:
         """
         A request behind others also waits for their turns.
         """
-        self.assertEqual([estimate_wait(ahead, [2, 5], 6) for ahead in range(4)], [1, 4, 7, 10])
+        self.assertEqual([estimate_wait(ahead, [4, 1], 6) for ahead in range(4)], [1, 4, 7, 10])
 
-    def test_late_turn(self) -> None:
+    def test_unequal_workers(self) -> None:
         """
-        A turn that takes longer than is typical may end any moment, and an idle worker
-        does not delay anything.
+        A worker that will not be free for long takes no part in the turns until then.
         """
-        self.assertEqual(estimate_wait(0, [60], 6), 0)
-        self.assertEqual(estimate_wait(1, [math.inf], 6), 6)
+        waits = [estimate_wait(ahead, [300, 0], 6) for ahead in (0, 1, 3, 50, 52)]
+        self.assertEqual(waits, [0, 6, 18, 300, 306])
+
+    def test_long_queue(self) -> None:
+        """
+        The number of requests ahead may be large.
+        """
+        self.assertEqual(estimate_wait(3 * 10**6, [0, 0, 3], 6), 6 * 10**6)
+
+    def test_instant_turns(self) -> None:
+        """
+        Turns that take no time delay nothing.
+        """
+        self.assertEqual(estimate_wait(5, [0, 0], 0), 0)
 
     def test_no_workers(self) -> None:
         """

@@ -181,14 +181,16 @@ _POOL = record(
     "State and size of an agent's worker pool.",
     ("retryAfter",),
     state=string(
-        "`serving`; `paused` by an operator; `draining` while the server shuts down; the kind of "
-        "outage that keeps every session from answering, such as `login_required` or `throttled`; "
-        "or `trying` when the next request will show whether the outage is over."
+        "`serving`; `starting` while no worker is ready yet; `failed` when sessions end again and "
+        "again or the agent's program is gone; `paused` by an operator; `drained` when an operator "
+        "drained every worker; `draining` while the server shuts down; the kind of outage that "
+        "keeps every session from answering, such as `login_required` or `throttled`; or `trying` "
+        "when the next request will show whether the outage is over."
     ),
     detail=or_null(string("Reason for the state, in a sentence; null while `serving`.")),
     retryAfter=count(
-        "Seconds until the agent is tried again. Present only during an outage; 0 if it may be "
-        "tried now."
+        "Seconds until the agent is tried again. Present only during an outage and while the "
+        "pool has `failed`; 0 if it may be tried now."
     ),
     workers=count("Minimum number of workers."),
     maxWorkers=count(
@@ -219,7 +221,7 @@ _AGENTS = {
 
 _WORKER = {
     "agent": string("Name of the agent that the worker runs."),
-    "pid": or_null(integer("Process ID of the session; null while there is no session.")),
+    "pid": or_null(integer("ID of the root of the session's processes; null while there is none.")),
     "busy": boolean("Whether the worker cannot take a request right now."),
     "status": choice("The same as `busy`, as a word.", "idle", "busy"),
     "state": string(
@@ -512,6 +514,7 @@ SCHEMAS: Mapping[str, Schema] = {
         timestamp=timestamp("The server's current time"),
         version=string("Version of the server."),
         **_AGENTS,
+        storage=ref("Storage", "Whether jobs can be stored."),
         workers=mapping("The workers of all agents by name.", ref("Worker")),
     ),
     "Readiness": record(
@@ -519,6 +522,13 @@ SCHEMAS: Mapping[str, Schema] = {
         ("error", "code"),
         **_READINESS,
         agents=mapping("The readiness of each agent by name.", ref("AgentReadiness")),
+        storage=ref("Storage", "Whether jobs can be stored."),
+    ),
+    "Storage": record(
+        "Whether jobs and idempotency keys can be stored.",
+        state=choice("`failing` while the storage fails; the server tries again.", "ok", "failing"),
+        reason=or_null(string("What is wrong with the storage.")),
+        since=timestamp("When it began to fail", "while it works"),
     ),
     "AgentReadiness": record(
         "Whether one agent can take requests.", ("error", "code"), **_READINESS
