@@ -5,13 +5,17 @@ End-to-end tests for what a server checks, refuses and warns about at its start.
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
+
+from twisted.trial.unittest import SkipTest
 
 from tests.servers import ServerTestCase
 
 
-class StartupTests(ServerTestCase):
+class StartupTestCase(ServerTestCase):
     """
-    Tests for the start of a server.
+    A test of a server that cannot start.
     """
 
     async def assert_refused(self, reason: str, *options: str) -> None:
@@ -24,6 +28,12 @@ class StartupTests(ServerTestCase):
         self.assertNotIn("Traceback", program.output)
         self.assertNotIn("listening", program.output)
         self.assertIn(reason, program.output.splitlines()[-1])
+
+
+class StartupTests(StartupTestCase):
+    """
+    Tests for the start of a server.
+    """
 
     async def test_state_dir(self) -> None:
         """
@@ -77,3 +87,32 @@ class StartupTests(ServerTestCase):
         self.assertIn(f"--token-file {tokens}: any user can read it", self.server.output)
         self.assertIn(f"--callback-secret-file {secret}: any user can read", self.server.output)
         self.assertEqual(stat.S_IMODE(socket.stat().st_mode), 0o660)
+
+
+#: A Python whose file systems are all read-only.
+_READ_ONLY = f"""#!/bin/sh
+exec unshare -rm sh -ec '
+    for folder in /tmp /var/tmp; do mount -t tmpfs -o ro none $folder; done
+    mount -o remount,ro,bind /
+    cd /
+    exec {sys.executable} "$@"
+' sh "$@"
+"""
+
+
+class ReadOnlyTests(StartupTestCase):
+    """
+    Tests for a server that may write nowhere, not even to /tmp.
+    """
+
+    async def test_no_temporary_folder(self) -> None:
+        """
+        A server that needs a folder for its sessions, and can make none, says so.
+        """
+        python = self.folder / "python"
+        python.write_text(_READ_ONLY)
+        python.chmod(0o755)
+        if subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
+            raise SkipTest("this machine allows no mounts in a namespace")
+        self.patch(sys, "executable", str(python))
+        await self.assert_refused("No usable temporary directory", "--workdir", "per-worker")
