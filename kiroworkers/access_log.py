@@ -32,7 +32,6 @@ def write_record(record: RequestRecord, now: float) -> None:
     Args:
         record: The record of the request.
         now: The current time in seconds since the epoch.
-        log: Where to write.
     """
     record.ended = now
     _log.info("{line}", line=combined_line(record), record=record)

@@ -18,7 +18,7 @@ _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
-#: The same, except the tab and the line feed.
+#: The same characters, except the tab and the line feed.
 _UNSAFE_IN_LINES = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 
 
@@ -40,9 +40,9 @@ def clean_lines(text: str) -> str:
 
 def clean_json(text: str) -> str:
     """
-    Return JSON, which may have several lines, with such characters as escapes of JSON.
+    Return `text`, which is JSON, with control characters replaced by JSON's own escapes.
 
-    The value that it encodes stays the same.
+    Tabs and the ends of lines stay, and so does the value that it encodes.
     """
     return _UNSAFE_IN_LINES.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 

@@ -6,7 +6,7 @@ machine sets forwards and backwards.  A turn would then time out at once, or nev
 server uses two clocks, and each module says which it needs:
 
 * `IReactorTime.seconds` is monotonic, once `make_monotonic` was called.  It measures
-  durations in this process, and is meaningless in another one.
+  durations in this process, and means nothing to another one.
 * A parameter called `wall_clock` returns the seconds since the epoch.  It is for times that
   people read and for those that a later server reads.
 """
@@ -45,7 +45,7 @@ class Now:
 
 def make_monotonic(reactor: Any) -> None:
     """
-    Make `reactor` tell a time that is never set.
+    Make `reactor` use a monotonic clock.
 
     Every reactor of Twisted reads its own `seconds` to schedule delayed calls, to find those
     that are due and to limit how long it waits for events; so do `LoopingCall`, the

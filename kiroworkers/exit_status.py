@@ -2,8 +2,8 @@
 Define the exit statuses of the server, and set those that twistd cannot.
 
 The numbers of what keeps a server from starting are those of the C header ``sysexits.h``.
-A service manager that reads them does not start again what cannot start; systemd, for
-example, with ``RestartPreventExitStatus=64 78``.
+They tell a service manager that another start would fail as well; for systemd, set
+``RestartPreventExitStatus=64 78``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 Log where twistd would, through a `LogWriter`.
 
-The text of the log is twistd's own: what is different is the thread that writes it, and
-that no line can control the terminal of whoever reads it.
+The text of the log is twistd's own.  Only the thread that writes it differs, and control
+characters are escaped, so no line can control the terminal of its reader.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from kiroworkers.log_writer import LogWriter, Write
 
 class _Output(Protocol):
     """
-    Write bytes to where the log goes.
+    Represent a destination of the log.
     """
 
     def write(self, data: bytes) -> None:
@@ -133,7 +133,7 @@ def log_observer(
     writer: LogWriter, log_file: str, syslog_prefix: str | None, *, foreground: bool
 ) -> ILogObserver:
     """
-    Return what twistd is to log to: the same output as its own, through `writer`.
+    Return an observer that logs to the output that twistd would use, through `writer`.
 
     Args:
         writer: Writes the lines.

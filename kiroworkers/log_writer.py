@@ -15,7 +15,7 @@ from threading import Event, RLock, Thread
 
 from attrs import frozen
 
-#: The longest queue of lines (bytes): some ten thousand lines.
+#: The longest queue, in bytes: about ten thousand lines.
 _MAX_QUEUED = 2 * 1024**2
 
 #: Seconds after which a write that failed, such as one to a full disk, is tried again.
@@ -56,8 +56,8 @@ class LogWriter:
         retry_delay: Seconds after which a write that failed is repeated.
 
     Attributes:
-        dropped_notice: Returns what writes the notice that this number of lines was
-            dropped.
+        dropped_notice: Takes a number of dropped lines, and returns the function that writes
+            the notice about them.
     """
 
     def __init__(self, max_queued: int = _MAX_QUEUED, retry_delay: float = _RETRY_DELAY) -> None:

@@ -234,7 +234,7 @@ def _proxy(text: str) -> str:
         network = ip_network(text)
     except ValueError as error:
         if "host bits" in str(error):
-            raise ValueError(f"{text} has host bits set") from None
+            raise ValueError(f"{text} is an address within a network, not a network") from None
         raise ValueError(
             "must be addresses, networks such as 10.0.0.0/8, or unix, separated by commas"
         ) from None

@@ -22,14 +22,14 @@ class Reloader(Generic[T]):
     """
     Read in a thread, apply in the event loop, and merge requests that come meanwhile.
 
-    However many requests come during a reload, one more reload follows it: what the last
-    of them asked for was on the disk before that begins.
+    However many requests come during a reload, one more reload follows it.  It reads the
+    files as they are then, so it serves all of these requests.
 
     Args:
         clock: Delays a reload that would follow another one too soon.
         in_thread: Runs a function outside the event loop; fires with what it returns.
-        read: Reads whatever is to be reloaded.  It must not touch what the loop uses.
-        apply: Puts it into use.
+        read: Reads the files, in a thread; it must not change what the event loop uses.
+        apply: Puts what was read into use, in the event loop.
     """
 
     _log = Logger()

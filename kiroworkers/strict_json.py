@@ -17,7 +17,7 @@ import re
 from itertools import islice
 from typing import Any
 
-#: The most values that the JSON of a client or of an agent may have.  The names of an
+#: The maximum number of values in the JSON of a client or of an agent.  The names of an
 #: object's members do not count.
 MAX_VALUES = 20_000
 

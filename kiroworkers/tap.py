@@ -189,7 +189,7 @@ class _LoggingServer(Server):
 
 def makeService(options: Options) -> IService:
     """
-    Return the server that `options`, of a command line of twistd, ask for, not started yet.
+    Return a server for the options of a twistd command line; it is not started yet.
 
     Raises:
         SystemExit: If the log file cannot be opened.

@@ -4,6 +4,7 @@ Tests for `kiroworkers.settings`.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -252,3 +253,14 @@ class OptionTests(SynchronousTestCase):
         for option in options():
             row = f"``{option.flag}`` - {option.default_text or '-'} - {option.help_text}"
             self.assertTrue(" ".join(row.split()) in text, row)
+
+    def test_limits(self) -> None:
+        """
+        The table of limits in docs/security.rst has options that exist, with their defaults.
+        """
+        page = Path(__file__).parents[1] / "docs" / "security.rst"
+        text = page.read_text(encoding="utf-8")
+        rows = re.findall(r"^     - ``(--.+)``\n     - (.+)$", text, re.M)
+        defaults = {option.flag: option.default_text for option in options()}
+        self.assertIn(("--max-body", "1MiB"), rows)
+        self.assertEqual(rows, [(flag, defaults[flag]) for flag, _ in rows])

@@ -4,12 +4,11 @@ Run operations on an SQLite database outside the reactor's thread, many in one t
 Operations that arrive while others run are run together afterwards, and committed
 together (group commit), so a slow disk costs one wait for all of them.
 
-If the storage fails, an operation has one of two fates.  Most fail with
-`StorageUnavailable`, and their caller decides what to do.  Those that must not be lost
-are *kept*: they stay in memory, in their order, and are repeated with a growing delay
-until they succeed.  While the storage fails, writes that are not kept are refused at
-once, so nothing accumulates and no client waits.  How many operations are kept is for
-the callers to bound.
+If the storage fails, most operations fail with `StorageUnavailable`, and their caller
+decides what to do.  Those that must not be lost are *kept*: they stay in memory, in their
+order, and are repeated with a growing delay until they succeed.  While the storage fails,
+writes that are not kept are refused at once, so nothing accumulates and no client waits.
+The callers must bound how many operations are kept.
 """
 
 from __future__ import annotations
@@ -33,12 +32,16 @@ from kiroworkers.jobs.store import StorageStatus
 
 T = TypeVar("T")
 
-#: Does something with the database, in the executor.
+#: Performs an operation on the database, in the executor.
 Function: TypeAlias = Callable[[sqlite3.Connection], T]
 
 #: Seconds until storage that has failed is tried again: at first, and at most after
 #: doubling.
 _FIRST_DELAY, _MAX_DELAY = 0.5, 5.0
+
+#: Seconds after which storage counts as failing that does not answer at all, such as a disk
+#: on another machine.  It is longer than SQLite waits for a lock.
+_STALL_TIMEOUT = 15.0
 
 #: The maximum number of operations in one transaction.
 _MAX_BATCH = 100
@@ -66,10 +69,10 @@ _STORAGE_ERRORS = {
 @define(eq=False)
 class _Operation:
     """
-    Hold something to do with the database.
+    Hold an operation on the database.
 
     Attributes:
-        function: Does it.
+        function: Performs it.
         writes: Whether it may change the database.
         kept: Whether it is repeated until it succeeds.
         done: Fires with its result.
@@ -101,6 +104,7 @@ class CommitQueue:
         wall_clock: Returns the time in seconds since the epoch.
         executor: Runs the operations, and nothing else.
         database: The connection; from now on only the executor uses it.
+        check_file: Raises `OSError`, in the executor, if what is written would be lost.
 
     Attributes:
         status: Whether the storage works.
@@ -114,15 +118,18 @@ class CommitQueue:
         wall_clock: WallClock,
         executor: Executor,
         database: sqlite3.Connection,
+        check_file: Callable[[], None] = lambda: None,
     ) -> None:
         self.status = StorageStatus()
         self._clock = clock
         self._wall_clock = wall_clock
         self._executor = executor
         self._database = database
+        self._check_file = check_file
         self._waiting: deque[_Operation] = deque()
         self._kept: list[_Operation] = []
         self._running = False
+        self._stall_timer: IDelayedCall | None = None
         self._used = False
         self._closed: Deferred[None] | None = None
         self._delay = _FIRST_DELAY
@@ -195,6 +202,9 @@ class CommitQueue:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
+        if self._stall_timer is not None and self._stall_timer.active():
+            self._stall_timer.cancel()
+            self._stall_timer = None
         self._run_next()
         return self._closed
 
@@ -205,13 +215,15 @@ class CommitQueue:
             return operation.done
         if operation.kept and self.status.reason is not None:
             self._kept.append(operation)
+        elif self._stalled:
+            operation.finish(Failure(self.unavailable()))
         else:
             self._waiting.append(operation)
         self._run_next()
         return operation.done
 
     def _withdraw(self, operation: _Operation) -> None:
-        if not operation.kept and not operation.started:
+        if not operation.kept and operation in self._waiting:
             self._waiting.remove(operation)
 
     def _run_next(self) -> None:
@@ -236,18 +248,20 @@ class CommitQueue:
         ):
             # Not again if it had no effect.
             self._unused_before = self._unused_pages
-            # If it fails, it is not alone.
+            # `_on_failed` reports a failure.
             self.write(_shrink).addErrback(lambda _: None)
 
     def _run(
         self,
         batch: list[_Operation],
-        run: Callable[[sqlite3.Connection, Sequence[_Operation]], int],
+        run: Callable[[sqlite3.Connection, Callable[[], None], Sequence[_Operation]], int],
     ) -> None:
         self._running = self._used = True
         for operation in batch:
             operation.started = True
-        running = self._executor.call(lambda: run(self._database, batch))
+        if self._closed is None:
+            self._stall_timer = self._clock.callLater(_STALL_TIMEOUT, self._on_stalled)
+        running = self._executor.call(lambda: run(self._database, self._check_file, batch))
         running.addBoth(self._on_run, batch)
 
     def _on_run(self, unused_pages: int | Failure, batch: list[_Operation]) -> None:
@@ -255,6 +269,9 @@ class CommitQueue:
         Report the results of `batch`, and run what waits.
         """
         self._running = False
+        if self._stall_timer is not None and self._stall_timer.active():
+            self._stall_timer.cancel()
+        self._stall_timer = None
         if isinstance(unused_pages, Failure):
             for operation in batch:
                 operation.result = unused_pages
@@ -290,15 +307,7 @@ class CommitQueue:
         """
         Schedule the next attempt, and refuse what need not be kept.
         """
-        error = _storage_error(failed[0].result)
-        if self.status.reason is None:
-            self.status = StorageStatus(str(error), self._wall_clock())
-            self._log.error(
-                "storage: {reason}; requests for jobs are refused until it works again",
-                reason=self.status.reason,
-            )
-        else:
-            self.status = StorageStatus(str(error), self.status.since)
+        self._set_failing(str(_storage_error(failed[0].result)))
         # Nothing else is to be written now.  What has just failed is older than what waits.
         waiting = [operation for operation in self._waiting if operation.writes]
         self._waiting = deque(operation for operation in self._waiting if not operation.writes)
@@ -309,12 +318,46 @@ class CommitQueue:
                 operation.finish(Failure(self.unavailable()))
             self._log.error("storage: {n} change(s) could not be stored", n=len(self._kept))
             self._kept.clear()
-        elif self._retry is None and self._closed is None:
-            self._retry = self._clock.callLater(self._delay, self._retry_kept)
-            self._delay = min(2 * self._delay, _MAX_DELAY)
+        else:
+            self._schedule_retry()
         for operation in failed:
             if not operation.kept:
                 operation.finish(Failure(self.unavailable()))
+
+    def _on_stalled(self) -> None:
+        """
+        Refuse what waits, because what runs has not ended for long; it may still succeed.
+        """
+        self._set_failing(f"it has not answered for {_STALL_TIMEOUT:g} seconds")
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        self._kept += [operation for operation in waiting if operation.kept]
+        self._schedule_retry()
+        for operation in waiting:
+            if not operation.kept and not operation.done.called:
+                operation.finish(Failure(self.unavailable()))
+
+    @property
+    def _stalled(self) -> bool:
+        """
+        Return whether what runs has not ended for long.
+        """
+        return self._stall_timer is not None and not self._stall_timer.active()
+
+    def _set_failing(self, reason: str) -> None:
+        if self.status.reason is None:
+            self.status = StorageStatus(reason, self._wall_clock())
+            self._log.error(
+                "storage: {reason}; requests for jobs are refused until it works again",
+                reason=reason,
+            )
+        else:
+            self.status = StorageStatus(reason, self.status.since)
+
+    def _schedule_retry(self) -> None:
+        if self._retry is None and self._closed is None:
+            self._retry = self._clock.callLater(self._delay, self._retry_kept)
+            self._delay = min(2 * self._delay, _MAX_DELAY)
 
     def _retry_kept(self) -> None:
         """
@@ -328,7 +371,7 @@ class CommitQueue:
         if not batch:
             probe = _Operation(_probe, writes=True, kept=False)
             probe.done = Deferred()
-            # If it fails, it is not alone.
+            # `_on_failed` reports a failure.
             probe.done.addErrback(lambda _: None)
             batch.append(probe)
         self._run(batch, _run_each)
@@ -358,7 +401,9 @@ class CommitQueue:
         self._closed.callback(None)
 
 
-def _run_together(database: sqlite3.Connection, batch: Sequence[_Operation]) -> int:
+def _run_together(
+    database: sqlite3.Connection, check_file: Callable[[], None], batch: Sequence[_Operation]
+) -> int:
     """
     Run `batch` in one transaction, and return the number of unused pages of the file.
 
@@ -366,6 +411,7 @@ def _run_together(database: sqlite3.Connection, batch: Sequence[_Operation]) -> 
     """
     try:
         if any(operation.writes for operation in batch):
+            check_file()
             with _transaction(database):
                 for operation in batch:
                     _run_one(database, operation)
@@ -382,7 +428,9 @@ def _run_together(database: sqlite3.Connection, batch: Sequence[_Operation]) -> 
     return 0
 
 
-def _run_each(database: sqlite3.Connection, batch: Sequence[_Operation]) -> int:
+def _run_each(
+    database: sqlite3.Connection, check_file: Callable[[], None], batch: Sequence[_Operation]
+) -> int:
     """
     Run each operation in a transaction of its own, and return the number of unused pages.
 
@@ -395,6 +443,7 @@ def _run_each(database: sqlite3.Connection, batch: Sequence[_Operation]) -> int:
             operation.result = locked
             continue
         try:
+            check_file()
             with _transaction(database):
                 _run_one(database, operation)
         except (sqlite3.Error, OSError) as error:

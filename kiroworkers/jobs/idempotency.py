@@ -28,6 +28,9 @@ Execute = Callable[[OnProgress | None], Coroutine[Deferred[Any], Any, StoredResp
 #: The longest time for which a client waits until its answer is stored, in seconds.
 _MAX_SAVE_TIME = 1.0
 
+#: Seconds beyond its deadline after which a request that is executed at once waits no longer.
+_OWNER_SLACK = 0.5
+
 
 @define(eq=False)
 class _Waiter:
@@ -172,15 +175,16 @@ class IdempotencyCache:
             if not joined:
                 execution.owner = waiter
                 self._start(key, execution, execute)
-            # The dispatcher enforces the deadline of a request that is executed at once.
-            timer = None
-            if joined or waited:
-                left = max(0.0, deadline - self._clock.seconds())
-                timer = self._clock.callLater(left, self._expire, key, execution, waiter, limit)
+            left = max(0.0, deadline - self._clock.seconds())
+            if not (joined or waited):
+                # The dispatcher enforces its deadline and knows more, but only once the store
+                # has been read.
+                left += _OWNER_SLACK
+            timer = self._clock.callLater(left, self._expire, key, execution, waiter, limit)
             try:
                 response = await waiter.done
             finally:
-                if timer is not None and timer.active():
+                if timer.active():
                     timer.cancel()
             if response is not None:
                 return response, joined or execution.replayed

@@ -338,7 +338,7 @@ class JobRunner(Service):
         """
         queue.started.remove(job)
         queue.waiting.end_turn(job.client)
-        job.running, job.execution = False, None
+        was_asked, job.running, job.execution = job.running, False, None
         if isinstance(retry_delay, Failure):
             # The server stops; what was to be stored is stored before the store is closed, and
             # otherwise the next server runs the job again.
@@ -348,7 +348,11 @@ class JobRunner(Service):
         if retry_delay is None or job.cancelled:
             del queue.jobs[job.id]
         elif not self._stopping:
-            queue.waiting.put_back(job, job.client, job.priority)
+            if was_asked:
+                # It may itself be why its turn failed, and must not delay the others for ever.
+                queue.waiting.add(job, job.client, job.priority, self._wall_clock())
+            else:
+                queue.waiting.put_back(job, job.client, job.priority)
             if queue.pause is None:
                 queue.pause = self._clock.callLater(retry_delay, self._end_pause, queue)
         # Not immediately: many jobs that end at once would recurse.
@@ -437,7 +441,9 @@ class JobRunner(Service):
             if task is None:
                 raise UnknownTask(job.task)
             # The task may have changed since the job was accepted.
-            payload = await accept(task, job.payload, job.client, self._offload)
+            payload, options = await accept(
+                task, job.payload, options, self._offload, self._clock
+            )
             result = await execute(group, task, payload, options, on_progress, self._offload)
         except CancelledError:
             record.status, record.aborted = CLIENT_CLOSED_REQUEST, True

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Sequence
@@ -154,6 +155,26 @@ def check_locks(folder: Path, lock: Callable[[int, int], None] = fcntl.lockf) ->
             lock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ValueError(f"this file system has no locks: {error.strerror}") from None
+
+
+def file_check(file: Path) -> Callable[[], None]:
+    """
+    Return a function that checks whether `file` is still the same file.
+
+    SQLite does not notice that a file was removed, and writes to it what no later server
+    will find.  The function raises `OSError` if the file was removed or replaced.
+    """
+    opened = file.stat()
+
+    def check() -> None:
+        try:
+            same = os.path.samestat(file.stat(), opened)
+        except (FileNotFoundError, NotADirectoryError):
+            same = False
+        if not same:
+            raise OSError("the file of the jobs was removed or replaced")
+
+    return check
 
 
 def _connect(file: str, factory: type[sqlite3.Connection]) -> sqlite3.Connection:

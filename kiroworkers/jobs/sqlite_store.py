@@ -26,7 +26,7 @@ from kiroworkers.errors import (
 from kiroworkers.jobs.commit_queue import CommitQueue
 from kiroworkers.jobs.executor import Executor
 from kiroworkers.jobs.job import Job, JobAnswer, JobFailure, JobState, Webhook
-from kiroworkers.jobs.schema import open_database, to_json
+from kiroworkers.jobs.schema import file_check, open_database, to_json
 from kiroworkers.jobs.store import JobLimits, StorageStatus
 from kiroworkers.jobs.stored_response import IdempotencyKey, IdempotencyRecord, StoredResponse
 
@@ -80,7 +80,10 @@ class SqliteStore:
             CannotStart: The database cannot be used.
         """
         database = open_database(file, self._wall_clock(), keep_webhooks, self._factory)
-        self._commits = CommitQueue(self._clock, self._wall_clock, self._executor, database)
+        check_file = (lambda: None) if file is None else file_check(file)
+        self._commits = CommitQueue(
+            self._clock, self._wall_clock, self._executor, database, check_file
+        )
 
     def close(self) -> Deferred[None]:
         """
@@ -361,7 +364,7 @@ def _check_limits(db: sqlite3.Connection, client: str, size: int, limits: JobLim
 
     Raises:
         TooManyJobs: Too many jobs are unfinished.
-        JobsTooLarge: The jobs would have too many bytes.
+        JobsTooLarge: The stored jobs would become too large.
     """
     if _count(db, f"SELECT COUNT(*) FROM jobs WHERE {_UNFINISHED}") >= limits.unfinished:
         raise TooManyJobs(limits.unfinished, _RETRY_AFTER)

@@ -1,5 +1,5 @@
 """
-Define the store of jobs, idempotency keys and webhooks, whatever database is behind it.
+Define the interface of the store of jobs, idempotency keys and webhooks.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class HostUnreachable(Exception):
 
 class InvalidResponse(Exception):
     """
-    Raised when a host sends something else than a response of HTTP/1.1, or no end of it.
+    Raised when a host sends something other than an HTTP/1.1 response, or an endless one.
     """
 
 

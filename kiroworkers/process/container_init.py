@@ -44,6 +44,8 @@ def run_below_init() -> None:
     os.setpgid(0, 0)
     if os.isatty(0):
         os.tcsetpgrp(0, os.getpid())
+    # Nobody could resume it after Ctrl-Z.
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 

@@ -1,5 +1,5 @@
 """
-Run a session's agent, and end with it everything that it started.
+Run a session's agent, and end everything that the agent has started.
 
 `agent_process` starts this program once for each session.  The agent is its child, with the
 terminal or the pipes that this program was given.  It leads a process group, which is the
@@ -56,13 +56,13 @@ def descendants(pid: int) -> list[int]:
 
     It is empty where the system does not list children (``/proc/PID/task/TID/children``).
     """
-    found: list[int] = []
+    pids: list[int] = []
     parents = [pid]
     while parents:
         children = _children(parents.pop())
-        found += children
+        pids += children
         parents += children
-    return found
+    return pids
 
 
 def _children(pid: int) -> list[int]:

@@ -22,7 +22,7 @@ class RequestLimits:
         hosts: Host names that are accepted in addition to the names of this machine and
             the address that the client connected to.
         any_host: Whether every host name is accepted.
-        trusted_proxies: The proxies whose word about the addresses of clients is taken.
+        trusted_proxies: The proxies that are believed about the addresses of clients.
     """
 
     max_body: int

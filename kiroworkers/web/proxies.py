@@ -35,7 +35,7 @@ _NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::(?:[0-9]{1,5}|_[A-Za-
 @frozen
 class TrustedProxies:
     """
-    Hold the proxies whose word about the addresses of clients is taken.
+    Hold the proxies that are believed about the addresses of clients.
 
     Attributes:
         names: Addresses and networks, and ``unix`` for those that connect to a UNIX domain
@@ -90,7 +90,7 @@ class TrustedProxies:
         return client
 
 
-#: No proxy's word is taken.
+#: No proxy is believed.
 NO_PROXIES = TrustedProxies()
 
 

@@ -148,7 +148,7 @@ def _check_owner(configured: Path, status: os.stat_result) -> None:
     if status.st_uid != os.geteuid():
         reason = f"it belongs to the user {status.st_uid}, and the server runs as {os.geteuid()}"
     elif status.st_mode & stat.S_IWOTH:
-        reason = "any user may write to it; take that away with chmod o-w"
+        reason = "any user may write to it; change that with chmod o-w"
     if reason is not None:
         raise CannotStart(f"kiroworkers: --state-dir {configured}: {reason}")
 

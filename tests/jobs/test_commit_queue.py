@@ -60,6 +60,47 @@ class QueueTests(SynchronousTestCase):
         query = "SELECT number FROM numbers ORDER BY rowid"
         return [number for [number] in sqlite3.Connection.execute(self.database, query)]
 
+    def test_stalled(self) -> None:
+        """
+        Storage that does not answer counts as failing: what waits is refused, reads included,
+        or kept; when it answers at last, that is stored.
+        """
+        running = self.insert(1)
+        waiting, kept, read = self.insert(2), self.insert(3, kept=True), self.read(lambda db: 0)
+        self.clock.advance(14.9)
+        self.assertNoResult(waiting)
+        self.clock.advance(0.1)
+        self.assertEqual(
+            self.queue.status,
+            StorageStatus("it has not answered for 15 seconds", 1e9 + 15),
+        )
+        for refused in (waiting, read, self.insert(4), self.read(lambda db: 0)):
+            self.failureResultOf(refused, StorageUnavailable)
+        late = self.insert(5, kept=True)
+        self.clock.advance(60)
+        self.assertNoResult(running)
+        self.assertNoResult(kept)
+        self.run_all()
+        self.assertEqual(self.queue.status, StorageStatus())
+        for stored in (running, kept, late):
+            self.successResultOf(stored)
+        self.assertEqual(self.numbers(), [1, 3, 5])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stalled_read(self) -> None:
+        """
+        If only reads were slow, a write shows that the storage works again.
+        """
+        read = self.read(lambda db: 0)
+        self.clock.advance(15)
+        self.executor.run()
+        self.assertEqual(self.successResultOf(read), 0)
+        self.failureResultOf(self.insert(1), StorageUnavailable)
+        self.advance(1)
+        stored = self.insert(1)
+        self.run_all()
+        self.successResultOf(stored)
+
     def test_group(self) -> None:
         """
         Operations that arrive while others run are committed in one transaction, in their

@@ -135,6 +135,25 @@ class IdempotencyCacheTests(SynchronousTestCase):
         self.clock.advance(0.1)
         self.failureResultOf(second, RequestTimedOut)
 
+    def test_deadline_while_storage_is_slow(self) -> None:
+        """
+        A request does not wait much longer than its deadline if the store cannot be read.
+        """
+        executor = HeldExecutor()
+        store = SqliteStore(self.clock, self.clock.seconds, executor)
+        store.open(None)
+        self.cache = IdempotencyCache(self.clock, self.clock.seconds, store, 120.0)
+        first = self.ask(timeout=1.0)
+        self.clock.advance(1.4)
+        self.assertNoResult(first)
+        self.clock.advance(0.1)
+        self.failureResultOf(first, RequestTimedOut)
+        executor.run()
+        self.assertEqual(self.turns, [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        store.close()
+        executor.run()
+
     def test_given_up(self) -> None:
         """
         The execution is cancelled when the last request that waits for it is, and not

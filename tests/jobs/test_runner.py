@@ -298,6 +298,31 @@ class RunnerTests(SynchronousTestCase):
         self.reactor.pump([1] * 10)
         self.assertEqual(self.job(id).state, "done")
 
+    def test_repeated_last(self) -> None:
+        """
+        A job whose turns are rejected as if the account were throttled is repeated after all
+        other jobs, so that it does not keep them from running.
+        """
+
+        def reply(prompt: str) -> str | None:
+            if "rejected" not in prompt:
+                return fakekiro.answer_text(prompt)
+            self.reactor.callLater(0, reject)
+            return None
+
+        def reject() -> None:
+            [program] = self.reactor.programs
+            program.print(fakekiro.TROUBLES["throttled_shortly"] + "\n\n")
+            program.show_prompt()
+
+        self.reply = reply
+        rejected = self.accept("rejected")
+        others = [self.accept("another"), self.accept("of another client", client="bob")]
+        self.reactor.pump([1] * 60)
+        self.assertEqual([self.job(id).state for id in others], ["done", "done"])
+        self.assertEqual(self.job(rejected).state, "queued")
+        self.assertGreater(self.job(rejected).attempts, 1)
+
     def test_stopping(self) -> None:
         """
         A runner that is stopping accepts and starts no job; the next one runs what it

@@ -88,6 +88,28 @@ class FileTests(SynchronousTestCase):
         assert record is not None
         self.assertEqual((record.fingerprint, record.job), ("print", "a"))
 
+    def test_file_is_removed(self) -> None:
+        """
+        While the file is not where the next server looks for it, nothing is accepted, and
+        what must not be lost is kept; what is in it can still be read.
+        """
+        self.successResultOf(self.add("a"))
+        for away in (self.file.rename(self.mktemp()), Path(self.mktemp())):
+            if not away.exists():
+                self.file.rename(away)
+                self.file.touch()
+            self.failureResultOf(self.add("b"), StorageUnavailable)
+            self.assertEqual(
+                self.store.status.reason, "the file of the jobs was removed or replaced"
+            )
+            started = self.store.mark_started("a", 1)
+            self.assertNoResult(started)
+            self.assertIsNotNone(self.successResultOf(self.store.get("a")))
+            away.replace(self.file)
+            self.clock.advance(5)
+            self.successResultOf(started)
+            self.assertIsNone(self.store.status.reason)
+
     def test_webhooks_disabled(self) -> None:
         """
         A server without webhooks cancels those that an earlier server left.
