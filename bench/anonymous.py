@@ -1,11 +1,12 @@
 """
-Measure what clients without a token do to one that has one.
+Measure how much clients without a token slow down a client with one.
 
 A client requests stories, one after the other: alone, and beside twenty loops that request
 public pages, with a wrong token or without one, as fast as they are answered.  Half of the
-loops open a connection for each request.  The two take turns, so that both meet the same
-machine.  The requests that the loops may send at once are over before the client is
-measured.  For comparison, the same is measured on a server that does not limit the loops.
+loops open a connection for each request.  The measurements alone and beside the loops take
+turns, so that the machine is in the same state for both.  They begin when the loops have used
+up the requests that they may send at once.  For comparison, the same is measured on a server
+that does not limit the loops.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from bench.figures import cpu, median, percentile
 from bench.report import Figure, Limit
 from bench.server import UNRENEWED, Server, agent, client, serving
 
-QUESTION = "what do clients without a token do to one that has one?"
+QUESTION = "how much do clients without a token slow down a client with one?"
 
 _LOOPS = 20
 _ROUNDS, _REQUESTS = 10, 200

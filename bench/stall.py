@@ -1,10 +1,10 @@
 """
 Measure how long one client can keep the others waiting.
 
-Each case is the most that the limits allow.  Meanwhile another client asks for ``/ready``,
-one request after the other.  Printed are the CPU time of the longest callback of the
-server's event loop, which is the same on a busy machine as on an idle one, and the longest
-that the other client waited, which is not.
+Each case is the most that the limits allow.  Meanwhile another client requests ``/ready``, one
+request after the other.  There are two figures for each case: the CPU time of the longest
+callback of the server's event loop, which does not depend on what else the machine does, and
+the longest wait of the other client, which does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from attrs import field, frozen
 from bench.report import Figure, Limit
 from bench.server import Agent, _running, client
 from kiroworkers.chat.response_schema import MAX_LENGTH
-from kiroworkers.loop_monitor import CPU_LIMIT
+from kiroworkers.telemetry.loop_monitor import CPU_LIMIT
 from tests.cost_cases import (
     CHAT,
     JSON_KINDS,
@@ -100,7 +100,8 @@ def _serving() -> Iterator[_Server]:
     Run a server that reports its callbacks; stop it afterwards.
     """
     run = (
-        f"from kiroworkers import loop_monitor; loop_monitor.CPU_LIMIT = {_REPORT_LIMIT}; "
+        "from kiroworkers.telemetry import loop_monitor as monitor; "
+        f"monitor.CPU_LIMIT = {_REPORT_LIMIT}; "
         "from twisted.scripts.twistd import run; run()"
     )
     command = [sys.executable, "-c", run, "-n", "--pidfile=", "kiroworkers", "--port", "0"]

@@ -1,9 +1,9 @@
 """
 Compare how long clients are told to wait with how long they wait.
 
-A request in the queue is told an estimate, and one that is refused gets Retry-After.  The time
-that counts is the one until the turn begins that answers it; a refused request is repeated
-twenty times a second until then.  Turns take one and a half seconds, and starts take two.
+A queued request gets an estimate, and a refused one gets Retry-After.  Both are compared with
+the time until the request's turn began; a refused request is repeated twenty times a second
+until then.  Turns take 1.5 seconds, and starts take 2 seconds.
 """
 
 from __future__ import annotations

@@ -26,14 +26,14 @@ from kiroworkers.assembly import Assembly
 from kiroworkers.errors import CannotStart, InvalidSetting
 from kiroworkers.exit_status import CANNOT_START, UNFINISHED_REQUESTS, ExitStatus
 from kiroworkers.jobs.service import JobService
-from kiroworkers.log_writer import LogWriter
-from kiroworkers.loop_monitor import LoopMonitor
 from kiroworkers.offload.process_pool import ProcessPool
 from kiroworkers.pool.agent_groups import AgentGroups
 from kiroworkers.reload import Reloader
 from kiroworkers.settings import Settings, inherited_environment, unknown_variables
 from kiroworkers.signals import Signals
 from kiroworkers.tasks import BadTask, Catalogue, ReadTasks, Task
+from kiroworkers.telemetry.log_writer import LogWriter
+from kiroworkers.telemetry.loop_monitor import LoopMonitor
 from kiroworkers.web.app import Application
 from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.connection_limits import ConnectionLimiter
@@ -369,7 +369,7 @@ class RunningServer(MultiService):
     def _warn_if_readable(self, option: str, file: Path) -> None:
         if file.stat().st_mode & stat.S_IROTH:
             self._log.warn(
-                "{option} {file}: any user can read it; take that away with chmod o-r",
+                "{option} {file}: any user can read it; change that with chmod o-r",
                 option=option,
                 file=file,
             )

@@ -24,11 +24,11 @@ from kiroworkers.assembly import agent_specs
 from kiroworkers.clocks import make_monotonic
 from kiroworkers.errors import InvalidSetting
 from kiroworkers.exit_status import CANNOT_START, INVALID_OPTION
-from kiroworkers.log_observer import log_observer
-from kiroworkers.log_writer import LogWriter
 from kiroworkers.process.container_init import run_below_init
 from kiroworkers.server import Server
 from kiroworkers.settings import Option, Settings, options
+from kiroworkers.telemetry.log_observer import log_observer
+from kiroworkers.telemetry.log_writer import LogWriter
 from kiroworkers.web.listener import require_loopback
 from kiroworkers.web.tokens import read_tokens
 

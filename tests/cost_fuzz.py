@@ -36,7 +36,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import LoopingCall, react
 from twisted.python.failure import Failure
 
-from kiroworkers.loop_monitor import CPU_LIMIT
+from kiroworkers.telemetry.loop_monitor import CPU_LIMIT
 from tests.cost_cases import Case, case
 from tests.programs import Program, environment, install_fake_kiro
 
@@ -343,7 +343,8 @@ async def _main(
         # on memory, so that a fault does not take the machine's.
         run = (
             f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({_MAX_MEMORY},) * 2); "
-            f"from kiroworkers import loop_monitor; loop_monitor.CPU_LIMIT = {_REPORT_LIMIT}; "
+            "from kiroworkers.telemetry import loop_monitor as monitor; "
+            f"monitor.CPU_LIMIT = {_REPORT_LIMIT}; "
             "from twisted.scripts.twistd import run; run()"
         )
         path = install_fake_kiro(folder / "bin", "tests.costly_agent")

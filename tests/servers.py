@@ -14,7 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from kiroworkers.loop_monitor import CPU_LIMIT
+from kiroworkers.telemetry.loop_monitor import CPU_LIMIT
 from tests.programs import (
     FAULTS,
     Program,

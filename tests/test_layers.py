@@ -18,7 +18,6 @@ _ROOT = Path(kiroworkers.__file__).parent
 #: Modules that depend on nothing but the standard library and small libraries.
 _BASE = {
     "",
-    "access_log",
     "clean_text",
     "clocks",
     "errors",
@@ -28,25 +27,23 @@ _BASE = {
     "settings",
     "signals",
     "strict_json",
+    "telemetry",
 }
 
 #: For each package or top-level module, what it may import besides itself.
 _MAY_IMPORT: Mapping[str, set[str]] = {
     "": set(),
-    "access_log": {"request_record"},
     "clean_text": set(),
     "clocks": set(),
     "errors": set(),
     "exit_status": set(),
     "json_schema": set(),
-    "log_writer": set(),
-    "log_observer": {"clean_text", "log_writer"},
-    "loop_monitor": set(),
     "option_types": set(),
     "request_record": set(),
     "reload": set(),
     "signals": set(),
     "strict_json": set(),
+    "telemetry": {"clean_text", "request_record"},
     "settings": {"errors", "option_types"},
     "offline": set(),
     "testing": {"offline"},

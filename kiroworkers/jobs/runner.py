@@ -22,7 +22,6 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kiroworkers.access_log import CLIENT_CLOSED_REQUEST, write_record
 from kiroworkers.clocks import WallClock
 from kiroworkers.errors import (
     DeadlineUnachievable,
@@ -45,6 +44,7 @@ from kiroworkers.pool.fair_queue import FairQueue
 from kiroworkers.pool.progress import Progress, Started
 from kiroworkers.request_record import RequestRecord
 from kiroworkers.tasks import Task
+from kiroworkers.telemetry.access_log import CLIENT_CLOSED_REQUEST, write_record
 
 #: Seconds of earlier arrival that one step of priority is worth.
 _HEAD_START = 60.0
@@ -441,9 +441,7 @@ class JobRunner(Service):
             if task is None:
                 raise UnknownTask(job.task)
             # The task may have changed since the job was accepted.
-            payload, options = await accept(
-                task, job.payload, options, self._offload, self._clock
-            )
+            payload, options = await accept(task, job.payload, options, self._offload, self._clock)
             result = await execute(group, task, payload, options, on_progress, self._offload)
         except CancelledError:
             record.status, record.aborted = CLIENT_CLOSED_REQUEST, True

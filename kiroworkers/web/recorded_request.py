@@ -16,10 +16,10 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.server import Request
 
-from kiroworkers.access_log import CLIENT_CLOSED_REQUEST, write_record
 from kiroworkers.clocks import WallClock
 from kiroworkers.errors import ErrorCode
 from kiroworkers.request_record import RequestRecord
+from kiroworkers.telemetry.access_log import CLIENT_CLOSED_REQUEST, write_record
 from kiroworkers.web.addresses import host_of
 
 #: Seconds after a response until its log line is written; by then the kernel has the

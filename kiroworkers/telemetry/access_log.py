@@ -20,7 +20,7 @@ from kiroworkers.request_record import RequestRecord
 #: nginx's log.
 CLIENT_CLOSED_REQUEST = 499
 
-_log = Logger()
+_log = Logger("kiroworkers.access_log")
 
 
 def write_record(record: RequestRecord, now: float) -> None:

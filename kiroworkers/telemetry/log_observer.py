@@ -30,7 +30,7 @@ from twisted.python.syslog import SyslogObserver
 from zope.interface import implementer
 
 from kiroworkers.clean_text import clean_lines, clean_text
-from kiroworkers.log_writer import LogWriter, Write
+from kiroworkers.telemetry.log_writer import LogWriter, Write
 
 
 class _Output(Protocol):
@@ -122,7 +122,7 @@ class _TextObserver:
         event = {
             "log_format": "{text}",
             "log_level": LogLevel.warn,
-            "log_namespace": __name__,
+            "log_namespace": "kiroworkers.log",
             "log_time": time.time(),
             "text": dropped_text(lines),
         }

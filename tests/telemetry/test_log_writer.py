@@ -1,5 +1,5 @@
 """
-Tests for `kiroworkers.log_writer`, with outputs that block and fail as told.
+Tests for `kiroworkers.telemetry.log_writer`, with outputs that block and fail as told.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from threading import Event
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.log_writer import LogWriter
+from kiroworkers.telemetry.log_writer import LogWriter
 
 
 class Output:

@@ -1,13 +1,13 @@
 """
-Tests for `kiroworkers.access_log`.
+Tests for `kiroworkers.telemetry.access_log`.
 """
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.access_log import combined_line, write_record
 from kiroworkers.request_record import RequestRecord
+from kiroworkers.telemetry.access_log import combined_line, write_record
 from tests.records import logged_records
 
 

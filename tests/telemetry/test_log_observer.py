@@ -1,5 +1,5 @@
 """
-Tests for `kiroworkers.log_observer`.
+Tests for `kiroworkers.telemetry.log_observer`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from kiroworkers import log_observer as module
-from kiroworkers.log_observer import dropped_text, log_observer
-from kiroworkers.log_writer import LogWriter
+from kiroworkers.telemetry import log_observer as module
+from kiroworkers.telemetry.log_observer import dropped_text, log_observer
+from kiroworkers.telemetry.log_writer import LogWriter
 
 
 def event(text: str) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class FileTests(SynchronousTestCase):
         """
         self.writer.dropped_notice(1234)()
         line = self.path.read_text()
-        self.assertRegex(line, r"^\d{4}-.* \[kiroworkers\.log_observer#warn\] 1,234 line\(s\)")
+        self.assertRegex(line, r"^\d{4}-.* \[kiroworkers\.log#warn\] 1,234 line\(s\)")
 
     def test_cannot_open(self) -> None:
         """

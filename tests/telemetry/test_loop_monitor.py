@@ -1,5 +1,5 @@
 """
-Tests for kiroworkers.loop_monitor.
+Tests for kiroworkers.telemetry.loop_monitor.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import provider
 
-from kiroworkers.loop_monitor import LoopMonitor
+from kiroworkers.telemetry.loop_monitor import LoopMonitor
 from tests.programs import DescriptorReader
 
 
@@ -118,7 +118,7 @@ class LoopMonitorTests(MonitorTestCase):
         self.assertEqual(
             self.lines,
             [
-                "event loop: 83 ms of CPU in tests.test_loop_monitor.ProcessorTime.compute "
+                "event loop: 83 ms of CPU in tests.telemetry.test_loop_monitor.ProcessorTime.compute "
                 "(83 ms, 0 ms of garbage collection)"
             ],
         )
@@ -174,7 +174,7 @@ class LoopMonitorTests(MonitorTestCase):
         self.assertEqual(
             self.lines,
             [
-                "event loop: waited in tests.test_loop_monitor.ProcessorTime.wait for 700 ms, "
+                "event loop: waited in tests.telemetry.test_loop_monitor.ProcessorTime.wait for 700 ms, "
                 "of which 0 ms of CPU"
             ],
         )
@@ -188,7 +188,7 @@ class LoopMonitorTests(MonitorTestCase):
         for seconds in (0.06, 0.4, 0.1):
             self.reactor.callLater(0, self.time.compute, seconds)
         self.reactor.advance(0)
-        name = "tests.test_loop_monitor.ProcessorTime.compute"
+        name = "tests.telemetry.test_loop_monitor.ProcessorTime.compute"
         self.assertEqual(monitor.slow, 3)
         assert monitor.worst is not None
         self.assertEqual((monitor.worst.name, round(monitor.worst.cpu, 6)), (name, 0.4))
