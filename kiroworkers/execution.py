@@ -7,11 +7,12 @@ to correct it in the same conversation, another worker is asked, or the request 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Mapping
+from typing import Any, NoReturn, Protocol, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from kiroworkers.errors import (
@@ -20,6 +21,7 @@ from kiroworkers.errors import (
     AnswerUnreadable,
     Evidence,
     FailureKind,
+    RequestTimedOut,
     SessionLost,
     ShuttingDown,
     WorkError,
@@ -32,6 +34,8 @@ from kiroworkers.session.session import CannotAskAgain, Reply
 from kiroworkers.tasks import ParsedAnswer, Task
 from kiroworkers.tasks.repair import repair_prompt
 from kiroworkers.tasks.task import AnswerLayout
+
+T = TypeVar("T")
 
 #: The number of workers that a request is sent to at most.
 _MAX_ATTEMPTS = 2
@@ -121,22 +125,61 @@ class Result:
     seconds: float
 
 
-async def accept(task: Task, body: Any, client: str, offload: Runner) -> dict[str, Any]:
+async def accept(
+    task: Task, body: Any, options: RequestOptions, offload: Runner, clock: IReactorTime
+) -> tuple[dict[str, Any], RequestOptions]:
     """
-    Return the request to `task` in `body`, as `Task.accept` does.
+    Return the request to `task` in `body`, as `Task.accept` does, and its options.
 
     Args:
         task: The task.
         body: The request's body, as parsed JSON.
-        client: The client that sent it.
+        options: The options of the request; see `within_deadline`.
         offload: Runs a check that may take long.
+        clock: Measures the time that the check takes.
 
     Raises:
         InvalidInput: The body does not fit the input schema; names the field.
         NoWorkerFree: Too many other checks wait.
+        RequestTimedOut: The deadline has passed.
     """
     check = task.input_check(body)
-    return check.find() if check.is_cheap else await offload(check, client, refusable=True)
+    if check.is_cheap:
+        return check.find(), options
+    checked = offload(check, options.client, refusable=True)
+    return await within_deadline(checked, options, clock)
+
+
+async def within_deadline(
+    check: Awaitable[T], options: RequestOptions, clock: IReactorTime
+) -> tuple[T, RequestOptions]:
+    """
+    Return the result of the check of a request, and the request's options for its execution.
+
+    The client's deadline includes the check, which may have to wait for others.
+
+    Args:
+        check: The check.
+        options: The options of the request.
+        clock: Measures the time that the check takes.
+
+    Raises:
+        RequestTimedOut: The deadline has passed.
+    """
+    if options.timeout is None:
+        return await check, options
+
+    async def run() -> T:
+        return await check
+
+    began = clock.seconds()
+    result = await Deferred.fromCoroutine(run()).addTimeout(options.timeout, clock, _on_timeout)
+    left = options.timeout - (clock.seconds() - began)
+    return result, evolve(options, timeout=max(0.001, round(left, 3)))
+
+
+def _on_timeout(result: object, timeout: float) -> NoReturn:
+    raise RequestTimedOut(timeout)
 
 
 async def execute(

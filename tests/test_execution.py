@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import (
     AgentRefused,
@@ -21,7 +23,7 @@ from kiroworkers.errors import (
     ShuttingDown,
     WorkError,
 )
-from kiroworkers.execution import Result, execute
+from kiroworkers.execution import Result, execute, within_deadline
 from kiroworkers.offline import classic
 from kiroworkers.offload.call import Call
 from kiroworkers.pool.dispatcher import Dispatcher, RequestOptions
@@ -135,6 +137,49 @@ class ExecutionTestCase(DispatcherTestCase):
         Return the progress so far, without the text.
         """
         return [step for step in self.progress if not isinstance(step, PartialText)]
+
+
+class CheckTests(SynchronousTestCase):
+    """
+    Tests for `within_deadline`.
+    """
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.check: Deferred[str] = Deferred()
+
+    def run_check(self, timeout: float | None) -> list[Any]:
+        options = RequestOptions(timeout)
+        checked = within_deadline(self.check, options, self.clock)
+        return results_of(Deferred.fromCoroutine(checked))
+
+    def test_takes_time(self) -> None:
+        """
+        The time that a check takes is no longer available for the execution.
+        """
+        results = self.run_check(5)
+        self.clock.advance(2)
+        self.check.callback("fine")
+        self.assertEqual(results, [("fine", RequestOptions(3))])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_deadline(self) -> None:
+        """
+        A check is stopped at the client's deadline.
+        """
+        results = self.run_check(5)
+        self.clock.advance(5)
+        self.assertEqual(str(results[0]), "No answer within 5 seconds")
+        self.assertTrue(self.check.called)
+
+    def test_without_deadline(self) -> None:
+        """
+        A check may take as long as it wants to if the client has set no deadline.
+        """
+        results = self.run_check(None)
+        self.clock.advance(1000)
+        self.check.callback("fine")
+        self.assertEqual(results, [("fine", RequestOptions())])
 
 
 class UnfitAnswerTests(ExecutionTestCase):

@@ -73,7 +73,7 @@ class Limits:
     cpu: float = 2.0
     wall: float = 20.0
     memory: int = 256 * 1024**2
-    waiting: int = 100
+    waiting: int = 32
     idle: float = 60.0
 
 

@@ -238,16 +238,17 @@ class Application:
             raise UnknownTask(task_name)
         group = self._group_for(request, task)
         set_agent_header(request, group.name)
-        payload = await accept(task, json_body(request), client, self._offload)
         options = request_options(request, client, task.name, task.limits.timeout)
+        # The body is not kept: the payload is a copy of it.
+        payload, rest = await accept(task, json_body(request), options, self._offload, self._clock)
         if wants_job(request):
             return await self._jobs.create(request, group.name, payload, options)
 
         async def run_task(on_progress: OnProgress | None) -> StoredResponse:
-            return await _execute(group, task, payload, options, on_progress, raw, self._offload)
+            return await _execute(group, task, payload, rest, on_progress, raw, self._offload)
 
         def run_once(on_progress: OnProgress | None = None) -> Awaitable[StoredResponse]:
-            return self._jobs.run_once(request, payload, options, run_task, on_progress)
+            return self._jobs.run_once(request, payload, rest, run_task, on_progress)
 
         if wants_events(request):
             await self._stream(request, run_once)

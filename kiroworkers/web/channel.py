@@ -37,9 +37,11 @@ from kiroworkers.web.limits import RequestLimits
 #: read from the connection.
 MAX_BUFFER = 16 * 1024
 
-#: Bytes of a chunked body that are decoded in one turn of the event loop: of the smallest
-#: chunks, about 10 ms.
+#: Bytes of a chunked body that are decoded in one turn of the event loop at most, and the
+#: lines among them.  A chunk has two lines besides its data, and of the smallest chunks, so
+#: many take a quarter of a millisecond.  All connections have a turn before one has another.
 _MAX_CHUNKED = 16 * 1024
+_MAX_LINES = re.compile(rb"(?:[^\n]*+\n){128}")
 
 #: The maximum number of digits of a Content-Length that is read as a number.
 _MAX_LENGTH_DIGITS = 18
@@ -123,7 +125,7 @@ class Channel(HTTPChannel):
             return
         if line[:1] in (b" ", b"\t"):
             # RFC 9112, sections 2.2 and 5.2.
-            self._reject_malformed("A line of the head begins with a blank")
+            self._reject_malformed("A header line begins with a space or a tab")
             return
         super().lineReceived(line)
 
@@ -135,9 +137,12 @@ class Channel(HTTPChannel):
         """
         if self._rejected:
             return
-        if self.length is None and len(data) > _MAX_CHUNKED:
-            data, self._buffer = data[:_MAX_CHUNKED], data[_MAX_CHUNKED:]
-            self.paused = True
+        if self.length is None:
+            lines = _MAX_LINES.match(data, 0, _MAX_CHUNKED)
+            end = _MAX_CHUNKED if lines is None else lines.end()
+            if end < len(data):
+                data, self._buffer = data[:end], data[end:]
+                self.paused = True
         super().rawDataReceived(data)
         self._continue()
 
@@ -235,7 +240,7 @@ class Channel(HTTPChannel):
 
     def _continue(self) -> None:
         """
-        Arrange that what is in the buffer is parsed, as soon as that is possible.
+        Schedule the parsing of what is in the buffer, if it may be parsed now.
         """
         if not self.paused or self._handlingRequest or self._rejected or self._is_closing():
             return
@@ -275,7 +280,7 @@ class Channel(HTTPChannel):
         """
         if self._half_closed:
             if self.requests or self._buffer:
-                self._reject_malformed("The connection was closed within the request")
+                self._reject_malformed("The request ended before it was complete")
             else:
                 self.loseConnection()
         elif self.line_mode and b"\n" in self._buffer:

@@ -259,7 +259,7 @@ class EventWriter:
     def _drop(self, seconds: float) -> None:
         record_of(self._request).code = _NOT_READ
         self._log.warn(
-            "{client}: dropped a stream of {path!r}: of {size} bytes the client has read "
+            "{client}: dropped a stream of {path!r}: {size} bytes wait, and the client has read "
             "nothing for {seconds:g} seconds",
             client=host_of(self._request.getClientAddress()),
             path=self._request.path,

@@ -4,28 +4,14 @@ End-to-end tests for servers whose wall clock is set while they run.
 
 from __future__ import annotations
 
-import mmap
-import os
-import struct
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 
-from tests.programs import ROOT
 from tests.servers import ServerTestCase, real
-
-#: Makes a Python program add the number in the file STEPPED_CLOCK to its wall clock.
-_SITECUSTOMIZE = """\
-import mmap, os, struct, time
-
-if "STEPPED_CLOCK" in os.environ:
-    with open(os.environ["STEPPED_CLOCK"], "r+b") as file:
-        step = mmap.mmap(file.fileno(), 8)
-    real_time = time.time
-    time.time = lambda: real_time() + struct.unpack("d", step)[0]
-"""
+from tests.stepped_clock import SteppedClock
 
 _BODY = b'{"idea": "Sent in two parts"}'
 _HEAD = (
@@ -67,24 +53,16 @@ class ClockTests(ServerTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        (self.folder / "sitecustomize.py").write_text(_SITECUSTOMIZE)
-        clock = self.folder / "clock"
-        clock.write_bytes(bytes(8))
-        with clock.open("r+b") as file:
-            self.clock = mmap.mmap(file.fileno(), 8)
+        self.clock = SteppedClock(self.folder)
         self.addCleanup(self.clock.close)
-        self.env = {
-            "STEPPED_CLOCK": str(clock),
-            "PYTHONPATH": f"{self.folder}{os.pathsep}{ROOT}",
-        }
+        self.env = self.clock.environment
 
     async def step(self, seconds: float) -> None:
         """
         Set the clock this much forwards, and wait until the server has noticed it.
         """
         before = (await self.health())["timestamp"]
-        [offset] = struct.unpack("d", self.clock)
-        self.clock[:] = struct.pack("d", offset + seconds)
+        self.clock.step(seconds)
         after = (await self.health())["timestamp"]
         self.assertLess(abs((after - before) / 1000 - seconds), 30)
 

@@ -149,6 +149,18 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual((helper.take(), successor.take()), (2, 3))
         helper.end()
 
+    def test_does_not_end(self) -> None:
+        """
+        A helper that should have ended is killed after a while, so that another one can start.
+        """
+        self.run_call(1)
+        [helper] = self.reactor.helpers
+        helper.answer(1)
+        self.reactor.advance(60)
+        self.assertTrue(helper.running and helper.closed)
+        self.reactor.advance(20)
+        self.assertFalse(helper.running)
+
     def test_fair(self) -> None:
         """
         A client with many calls does not keep another one waiting.
@@ -163,12 +175,28 @@ class PoolTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        A call may be refused while too many wait; the answers of agents never are.
+        A call may be refused while too many of the same client wait; the answers of agents
+        never are.
         """
         for number in range(4):
-            self.run_call(number)
+            self.run_call(number, refusable=True)
         self.assertRaises(NoWorkerFree, self.run_call, 4, refusable=True)
         self.assertEqual(self.run_call(5), [])
+        self.assertEqual(self.run_call(6, "modest", refusable=True), [])
+
+    def test_answers_first(self) -> None:
+        """
+        A check of an answer, for which a worker waits, precedes the client's other checks.
+        """
+        for number in range(4):
+            self.run_call(number, refusable=True)
+        self.run_call("answer")
+        first, _ = self.reactor.helpers
+        first.take()
+        first.answer(None)
+        self.assertEqual(first.take(), "answer")
+        first.answer(None)
+        self.assertEqual(first.take(), 2)
 
     def test_too_slow(self) -> None:
         """

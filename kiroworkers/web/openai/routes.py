@@ -17,7 +17,7 @@ from twisted.web.iweb import IRequest
 from kiroworkers.chat import ChatRequest, parse_request
 from kiroworkers.clocks import WallClock
 from kiroworkers.errors import ErrorCode, WorkError
-from kiroworkers.execution import execute
+from kiroworkers.execution import execute, within_deadline
 from kiroworkers.offload.call import Runner, run_here
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.pool.dispatcher import RequestOptions
@@ -148,11 +148,12 @@ class OpenAIRoutes:
         """
         chat = parse_request(json_body(request))
         group = self._find_group(chat.model)
+        options = request_options(request, client, "chat")
         if chat.schema_check is not None:
-            await self._offload(chat.schema_check, client, refusable=True)
+            check = self._offload(chat.schema_check, client, refusable=True)
+            _, options = await within_deadline(check, options, self._clock)
         set_agent_header(request, group.name)
         set_usage_headers(request)
-        options = request_options(request, client, "chat")
         now = self._wall_clock()
         identifier = f"chatcmpl-{int(now * 1000):x}-{next(self._numbers)}"
         completion = Completion(identifier, int(now), chat.model)
