@@ -93,9 +93,10 @@ class EventWriter:
     ends.
 
     While the client does not read, events wait here, and pieces of text become one event.
-    A client that reads slowly gets all of them.  A client that reads nothing for a few
-    seconds while more than `MAX_UNREAD` bytes wait is dropped: its connection is aborted,
-    which cancels the request.  It must also read the end of the stream, however slowly.
+    A client that reads slowly gets all of them.  A client that reads less than a piece
+    (64 KiB) in three seconds while more than `MAX_UNREAD` bytes wait is dropped: its
+    connection is aborted, which cancels the request.  So is one that reads less than a
+    piece of the end of the stream in half a minute.
 
     Attributes:
         started: Whether the response has begun.
@@ -151,7 +152,7 @@ class EventWriter:
         """
         Return a Deferred that fires when everything that was written is on its way.
 
-        A client that reads nothing for half a minute is dropped.
+        A client that reads less than a piece (64 KiB) in half a minute is dropped.
         """
         if not self._unsent:
             return succeed(None)
@@ -260,10 +261,11 @@ class EventWriter:
         record_of(self._request).code = _NOT_READ
         self._log.warn(
             "{client}: dropped a stream of {path!r}: {size} bytes wait, and the client has read "
-            "nothing for {seconds:g} seconds",
+            "less than {piece} in {seconds:g} seconds",
             client=host_of(self._request.getClientAddress()),
             path=self._request.path,
             size=self._unsent_size,
+            piece=_PIECE_SIZE,
             seconds=seconds,
         )
         self._discard()

@@ -118,7 +118,7 @@ class LoopMonitorTests(MonitorTestCase):
         self.assertEqual(
             self.lines,
             [
-                "event loop: 83 ms of CPU in tests.telemetry.test_loop_monitor.ProcessorTime.compute "
+                f"event loop: 83 ms of CPU in {__name__}.ProcessorTime.compute "
                 "(83 ms, 0 ms of garbage collection)"
             ],
         )
@@ -174,7 +174,7 @@ class LoopMonitorTests(MonitorTestCase):
         self.assertEqual(
             self.lines,
             [
-                "event loop: waited in tests.telemetry.test_loop_monitor.ProcessorTime.wait for 700 ms, "
+                f"event loop: waited in {__name__}.ProcessorTime.wait for 700 ms, "
                 "of which 0 ms of CPU"
             ],
         )
