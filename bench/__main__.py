@@ -15,7 +15,19 @@ from pathlib import Path
 from bench.machine import conditions
 from bench.report import Part, replaced, table, text
 
-_NAMES = ("overhead", "turns", "parallel", "ingest", "crowd", "queue", "warm", "start")
+_NAMES = (
+    "overhead",
+    "turns",
+    "parallel",
+    "ingest",
+    "crowd",
+    "queue",
+    "waits",
+    "anonymous",
+    "stall",
+    "warm",
+    "start",
+)
 _DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.rst"
 
 

@@ -1,0 +1,200 @@
+"""
+Write down what was sent and what came back, and count what must not happen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from attrs import define, field, frozen
+
+from bench.chaos.plan import Plan
+from tests.fakekiro import repaired_prompt
+
+#: What must not happen, however often anything else does.
+FORBIDDEN = (
+    "wrong answers",
+    "answers of an earlier turn",
+    "conversations not cleared",
+    "lost requests",
+    "wrong statuses",
+    "results under a wrong key",
+    "jobs shown to others",
+    "jobs lost",
+    "jobs stuck",
+    "wrong results of jobs",
+    "callbacks missing",
+    "wrong callbacks",
+    "log lines missing",
+    "log lines doubled",
+    "log lines of another client",
+    "log lines dropped",
+    "tracebacks",
+    "callbacks over the limit",
+    "workers stuck",
+    "zombies",
+    "descriptors left",
+    "processes left",
+    "unclean exits",
+    "memory grown",
+)
+
+#: How many cases of each are described.
+_MAX_DETAILS = 10
+
+#: Seconds after a response in which the server may write the line of its request.
+_LOG_DELAY = 1.0
+
+
+@frozen
+class Sent:
+    """
+    Describe one request of a client.
+
+    Attributes:
+        client: The name of its token; None if it had none.
+        began: When it was sent, on the monotonic clock.
+        ended: When its response had come, or its client had disconnected.
+        optional: Whether the server may never have seen it.
+    """
+
+    client: str | None
+    began: float
+    ended: float
+    optional: bool
+
+
+@define
+class Job:
+    """
+    Describe a job that the server has accepted.
+
+    Attributes:
+        plan: The request that created it.
+        began: When it was sent, on the monotonic clock.
+        receiver: The receiver of its callback; empty if it has none.
+        cancelled: Whether its client has cancelled it.
+        deleted: Whether its client has deleted it.
+        state: Its state at the end.
+    """
+
+    plan: Plan
+    began: float
+    receiver: str = ""
+    cancelled: bool = False
+    deleted: bool = False
+    state: str = ""
+
+
+@define
+class Ledger:
+    """
+    Collect what happens, from several threads.
+
+    Attributes:
+        turns: The folder in which the agents count the turns.
+        counts: How often each outcome occurred.
+        details: Descriptions of what must not happen.
+        durations: How long each answered request took, in seconds.
+        kills: When the server was killed, on the monotonic clock.
+        jobs: The jobs by their ids.
+        keyed: What was answered under an idempotency key, by its request.
+        worst_callback: The milliseconds of CPU time and the name of the event loop's longest
+            callback, of those that the server reports.
+        callbacks: The bodies that the healthy receiver got, by the ids of the jobs.
+        sent: The requests that have ended, by the names in their User-Agent.
+    """
+
+    turns: Path
+    counts: Counter[str] = field(factory=lambda: Counter(dict.fromkeys(FORBIDDEN, 0)))
+    details: list[str] = field(factory=list)
+    durations: list[float] = field(factory=list)
+    kills: list[float] = field(factory=list)
+    jobs: dict[str, Job] = field(factory=dict)
+    keyed: dict[int, tuple[Plan, bytes]] = field(factory=dict)
+    worst_callback: tuple[int, str] = (0, "none that the server reports")
+    callbacks: dict[str, list[Any]] = field(factory=dict)
+    sent: dict[str, Sent] = field(factory=dict)
+    _lock: Lock = field(factory=Lock)
+
+    def count(self, outcome: str, number: int = 1) -> None:
+        """
+        Count an outcome.
+        """
+        with self._lock:
+            self.counts[outcome] += number
+
+    def forbid(self, outcome: str, detail: str) -> None:
+        """
+        Count what must not happen, and describe it.
+        """
+        with self._lock:
+            self.counts[outcome] += 1
+            if self.counts[outcome] <= _MAX_DETAILS:
+                self.details.append(f"{time.strftime('%H:%M:%S')} {outcome}: {detail[:600]}")
+
+    def note_sent(self, name: str, client: str | None, began: float, optional: bool) -> None:
+        """
+        Note a request that has ended, by the name in its User-Agent.
+        """
+        with self._lock:
+            self.sent[name] = Sent(client, began, time.monotonic(), optional)
+
+    def was_killed(self, since: float) -> bool:
+        """
+        Return whether the server was killed after that time.
+        """
+        return any(kill >= since for kill in self.kills)
+
+    def check_story(
+        self,
+        plan: Plan,
+        idea: str,
+        story: Any,
+        repaired: bool = False,
+        outcome: str = "wrong answers",
+    ) -> None:
+        """
+        Check that `story` answers `idea`, in its latest turn, in a conversation of its own.
+
+        Args:
+            plan: The request.
+            idea: Its idea.
+            story: What the server answered.
+            repaired: Whether the agent was asked to correct its answer.
+            outcome: What to count if it is another request's answer.
+        """
+        name = f"{plan.number} {plan.kind} {plan.agent} {idea!r}"
+        # The stand-ins drop such a fault from the prompt when they are asked to repair.
+        titles = {idea, repaired_prompt(idea)}
+        if not isinstance(story, dict) or story.get("title") not in titles:
+            self.forbid(outcome, f"{name} got {story}")
+            return
+        if repaired or plan.repaired:
+            return  # The turns and the conversation are those of the first attempt as well.
+        turns = (self.turns / f"turns-{idea.split()[1]}").stat().st_size
+        if story["iWant"] != f"turn {turns}":
+            self.forbid("answers of an earlier turn", f"{name}: {turns} turns, and got {story}")
+        if story["acceptanceCriteria"] != ["0 earlier prompts remembered"]:
+            self.forbid("conversations not cleared", f"{name} got {story}")
+
+    def check_log(self, lines: Counter[str], clients: dict[str, str]) -> None:
+        """
+        Check that the access log has one line for each request.
+
+        Args:
+            lines: The number of lines by the name in the User-Agent.
+            clients: The name of the client in the last of these lines.
+        """
+        for name, sent in self.sent.items():
+            cut = any(sent.began <= kill <= sent.ended + _LOG_DELAY for kill in self.kills)
+            if lines[name] > 1:
+                self.forbid("log lines doubled", f"{name} has {lines[name]}")
+            elif lines[name] == 0 and not sent.optional and not cut:
+                self.forbid("log lines missing", f"{name} of {sent}")
+            elif lines[name] and sent.client not in (None, clients[name]):
+                self.forbid("log lines of another client", f"{name}: {clients[name]}, not {sent}")

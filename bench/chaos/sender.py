@@ -1,0 +1,147 @@
+"""
+Send requests, and note each of them for the comparison with the log.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from threading import local
+from typing import Any
+
+from attrs import define, field
+
+from bench.chaos.http import Connection, Response
+from bench.chaos.ledger import Ledger
+from bench.chaos.plan import Plan
+from bench.chaos.world import World
+
+#: Seconds for which a connection is used again; the server closes those that are idle longer.
+_KEEP_ALIVE = 2.0
+
+
+class Cut(Exception):
+    """
+    Raised when the server was killed before its response came.
+    """
+
+
+@define
+class Sender:
+    """
+    Send requests from several threads.
+
+    Every method raises `Cut` if the server was killed, and `OSError` or `ValueError` if there is
+    no valid response.
+
+    Attributes:
+        world: The server.
+        ledger: Where requests are noted.
+    """
+
+    _world: World
+    _ledger: Ledger
+    _local: Any = field(factory=local)
+
+    def connect(self, began: float) -> Connection:
+        """
+        Return a new connection for a request that began at that time.
+        """
+        try:
+            return Connection(self._world.port)
+        except OSError:
+            self.check_cut(began)
+            raise
+
+    def check_cut(self, began: float) -> None:
+        """
+        Raise `Cut` if the server was killed after that time.
+        """
+        if self._ledger.was_killed(began) or not self._world.up.is_set():
+            self._world.up.wait()
+            raise Cut
+
+    def exchange(
+        self,
+        plan: Plan,
+        data: bytes | list[bytes],
+        *,
+        part: str = "",
+        pause: float = 0.0,
+        keep: bool = False,
+        half_close: bool = False,
+        client: str | None = None,
+    ) -> Response:
+        """
+        Send a request, in pieces if it is a list, and return the response.
+
+        Raises:
+            Cut: The server was killed.
+            OSError: There is none.
+            ValueError: It is not valid.
+        """
+        began = time.monotonic()
+        connection = self._kept() if keep else self.connect(began)
+        done = False
+        try:
+            for piece in [data] if isinstance(data, bytes) else data:
+                connection.send(piece)
+                time.sleep(pause)
+            if half_close:
+                connection.half_close()
+            response = connection.receive()
+            done = True
+        except (OSError, ValueError):
+            self.check_cut(began)
+            raise
+        finally:
+            self._ledger.note_sent(f"{plan.number}{part}", client or plan.client, began, not done)
+            if keep and done and response.headers.get("connection") != "close":
+                self._local.connection = (connection, time.monotonic(), self._world.generation)
+            else:
+                connection.close()
+        return response
+
+    def _kept(self) -> Connection:
+        """
+        Return this thread's connection, or a new one.
+        """
+        began = time.monotonic()
+        connection, used, generation = getattr(self._local, "connection", (None, 0.0, 0))
+        self._local.connection = (None, 0.0, 0)
+        if connection is not None:
+            if began - used < _KEEP_ALIVE and generation == self._world.generation:
+                assert isinstance(connection, Connection)
+                return connection
+            connection.close()
+        return self.connect(began)
+
+    def send_only(
+        self,
+        plan: Plan,
+        data: bytes,
+        delay: float,
+        reset: bool = False,
+        receive_buffer: int | None = None,
+        parts: int = 0,
+    ) -> None:
+        """
+        Send requests, and disconnect after `delay` without reading.
+        """
+        began = time.monotonic()
+        try:
+            with Connection(self._world.port, receive_buffer) as connection:
+                connection.send(data)
+                time.sleep(delay)
+                if reset:
+                    linger = struct.pack("ii", 1, 0)
+                    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        except OSError:
+            self.check_cut(began)
+            raise
+        finally:
+            # What was sent may never be read if the connection is reset.
+            names = [f"{plan.number}.{n}" for n in range(parts)] or [str(plan.number)]
+            for name in names:
+                self._ledger.note_sent(name, plan.client, began, reset or bool(parts))
