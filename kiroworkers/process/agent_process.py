@@ -165,7 +165,9 @@ class AgentProcess(ProcessProtocol):
                     break
         if pipes is not None and _STDIN in pipes:
             # Nobody reads it any more; it would otherwise stay open until it is flushed.
-            pipes[_STDIN].connectionLost(Failure(ConnectionDone()))
+            # Not closed at once: an event may be pending for it, which would then hit the
+            # next connection that gets its number.
+            self._clock.callLater(0, _close, pipes[_STDIN])
         transport.loseConnection()
 
     def processEnded(self, reason: Failure) -> None:
@@ -193,6 +195,11 @@ class AgentProcess(ProcessProtocol):
         assert self.transport is not None
         with suppress(ProcessExitedAlready):
             self.transport.signalProcess(number)
+
+
+def _close(descriptor: Any) -> None:
+    if not descriptor.disconnected:
+        descriptor.connectionLost(Failure(ConnectionDone()))
 
 
 def _describe_exit(reason: Failure) -> str:

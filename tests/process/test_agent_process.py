@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ProcessDone
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
@@ -246,6 +246,19 @@ class PipesTests(TestCase):
         recorded.process.terminate()
         self.assertEqual(await recorded.ended, "killed by SIGTERM")
         self.assertFalse(alive(child))
+
+    async def test_pending_events(self) -> None:
+        """
+        When a program exits, no descriptor is closed before the next turn of the event loop:
+        an event that is pending for one would hit the next connection with its number.
+        """
+        recorded = self.run_script("read x")
+        transport: Any = recorded.process.transport
+        pipes = [*transport.pipes.values()]
+        recorded.process.processExited(Failure(ProcessDone(0)))
+        self.assertEqual([pipe.disconnected for pipe in pipes], [0, 0, 0])
+        await recorded.ended
+        self.assertEqual([pipe.disconnected for pipe in pipes], [1, 1, 1])
 
     async def test_closes_its_output(self) -> None:
         """
