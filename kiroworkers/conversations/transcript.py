@@ -101,7 +101,7 @@ class Transcript:
         if not others:
             return b""
         *middle, last = others
-        lines = [bytes(self._line), *(line.rstrip(b"\r").rpartition(b"\r")[2] for line in middle)]
+        lines = [bytes(self._line), *map(_last_version, middle)]
         self._line.clear()
         self._restarted = False
         self._append(last)
@@ -129,6 +129,9 @@ def plain_text(data: bytes | bytearray) -> str:
     Args:
         data: The output of a terminal, complete or cut anywhere.
     """
+    if len(data) <= _BLOCK_SIZE:
+        lines = _without_escapes(data).split(b"\n")
+        return b"\n".join(map(_last_version, lines)).decode("utf-8", "replace")
     transcript = Transcript()
     return transcript.feed(bytes(data)) + transcript.rest()
 
@@ -166,5 +169,9 @@ def _shortest(incomplete: re.Match[bytes]) -> bytes:
     return b"\x1b" + string + (incomplete["end"] or incomplete["other_end"] or b"")
 
 
-def _without_escapes(data: bytes) -> bytes:
+def _last_version(line: bytes) -> bytes:
+    return line.rstrip(b"\r").rpartition(b"\r")[2]
+
+
+def _without_escapes(data: bytes | bytearray) -> bytes:
     return _ESCAPES.sub(b"", _RESTARTS_LINE.sub(b"\r", data)).translate(None, _CONTROLS)

@@ -17,6 +17,9 @@ RECENT_OUTPUT_SIZE = 8192
 #: The bytes of output that are kept before the first prompt, where a menu may come late.
 STARTUP_OUTPUT_SIZE = 65536
 
+#: The bytes of a turn that are converted to text together: about a millisecond's work.
+_MAX_UNCONVERTED = 65536
+
 #: An answer's prefix is far shorter than this many bytes.
 _MAX_PREFIX_LENGTH = 256
 
@@ -36,7 +39,8 @@ class BufferedConversation(TerminalConversation):
         self._output = bytearray()
         self._turn_size = 0
         self._turn_lines = StringIO()
-        self._turn_transcript = Transcript()
+        self._turn_transcript: Transcript | None = None
+        self._unconverted = bytearray()
         self._answer_started = False
         self._answer_transcript = Transcript()
 
@@ -72,7 +76,9 @@ class BufferedConversation(TerminalConversation):
             self._expecting = Expecting.PROMPT
             events.append(Overflowed(self._max_output))
             return
-        self._turn_lines.write(self._turn_transcript.feed(output))
+        self._unconverted += output
+        if len(self._unconverted) > _MAX_UNCONVERTED:
+            self._convert()
         if self.streaming and answer:
             # A complete line is never redrawn.
             lines = self._answer_transcript.feed(answer)
@@ -82,13 +88,26 @@ class BufferedConversation(TerminalConversation):
         """
         Return as plain text what was printed since the last input.
         """
-        return self._turn_lines.getvalue() + self._turn_transcript.rest()
+        if self._turn_transcript is None:
+            return plain_text(self._unconverted)
+        transcript = self._convert()
+        return self._turn_lines.getvalue() + transcript.rest()
+
+    def _convert(self) -> Transcript:
+        """
+        Convert what is unconverted, and return what holds the line that is not complete yet.
+        """
+        transcript = self._turn_transcript = self._turn_transcript or Transcript()
+        self._turn_lines.write(transcript.feed(bytes(self._unconverted)))
+        self._unconverted.clear()
+        return transcript
 
     def _discard_output(self) -> None:
         self._output.clear()
         self._turn_size = 0
         self._turn_lines = StringIO()
-        self._turn_transcript = Transcript()
+        self._turn_transcript = None
+        self._unconverted.clear()
         self._answer_started = False
         self._answer_transcript = Transcript()
 
