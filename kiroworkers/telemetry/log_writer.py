@@ -18,6 +18,9 @@ from attrs import frozen
 #: The longest queue, in bytes: about ten thousand lines.
 _MAX_QUEUED = 2 * 1024**2
 
+#: Seconds for which lines are gathered after others were written.
+_GATHER_TIME = 0.02
+
 #: Seconds after which a write that failed, such as one to a full disk, is tried again.
 _RETRY_DELAY = 1.0
 
@@ -138,6 +141,9 @@ class LogWriter:
             self._write(entry)
             if self._queue.empty():
                 self._write_notice()
+                # Gather lines meanwhile: this thread would compete with the event loop for
+                # the interpreter at each of them.
+                self._closing.wait(_GATHER_TIME)
         self._write_notice()
 
     def _write_notice(self) -> None:
