@@ -26,6 +26,8 @@ MIRRORING = sorted(
     ]
 )
 MIRRORING.remove("tests.end_to_end")
+#: They run whole servers as well, and nobody uses them with another Python.
+MIRRORING.remove("tests.bench")
 LOGS = ROOT / ".nox" / "logs"
 #: Where agents from npm are installed.
 NPM = Path(os.environ.get("KIROWORKERS_NPM", ROOT / ".nox" / "npm"))

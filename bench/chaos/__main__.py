@@ -30,6 +30,7 @@ from bench.figures import percentile, resident
 _OPTIONS = (
     *("--backlog", "64", "--queue-timeout", "30", "--request-timeout", "30"),
     *("--cancel-timeout", "1", "--stop-timeout", "0.5", "--max-output", "4m"),
+    *("--startup-timeout", "30"),
     *("--restart-delay", "0.1", "--restart-max-delay", "0.5", "--start-limit-burst", "1000"),
     *("--receive-timeout", "3", "--job-ttl", "24h", "--max-jobs", "5000"),
     *("--check-interval", "2", "--graceful-timeout", "10"),

@@ -19,6 +19,9 @@ from kiroworkers.telemetry.loop_monitor import CPU_LIMIT
 #: descriptors be closed, processes end and callbacks arrive.
 _JOBS_TIMEOUT = 240
 _TIMEOUT = 60
+#: Seconds until all workers are idle: a session whose supervisor was stopped while it
+#: started is killed after the time-out of the start, and another 20 seconds.
+_SETTLE_TIMEOUT = 150
 
 _PAUSE = 0.2
 
@@ -125,8 +128,14 @@ def settle(world: World, ledger: Ledger) -> None:
         idle = all(worker["status"] == "idle" for worker in health["workers"].values())
         return idle and health["storage"]["state"] == "ok"
 
-    if not world.await_health(settled, _TIMEOUT):
-        ledger.forbid("workers stuck", f"{world.health()}")
+    if not world.await_health(settled, _SETTLE_TIMEOUT):
+        health = world.health()
+        states = {
+            name: (worker["state"], worker["lastError"])
+            for name, worker in health["workers"].items()
+            if worker["status"] != "idle"
+        }
+        ledger.forbid("workers stuck", f"{states}, storage {health['storage']}")
 
 
 def check_processes(world: World, ledger: Ledger, before: Counter[str]) -> None:

@@ -22,7 +22,7 @@ class ChaosTests(TestCase):
     Tests for a short run.
     """
 
-    timeout = 300
+    timeout = 600
 
     async def test_nothing_forbidden(self) -> None:
         """
