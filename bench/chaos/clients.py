@@ -58,7 +58,7 @@ class Clients:
 
     def run(self, plan: Plan) -> None:
         """
-        Do what `plan` says, and count how it ended.
+        Send the request that `plan` describes, and count its outcome.
         """
         self.world.up.wait()
         act: Callable[[Plan], None] = getattr(self, f"_{plan.kind}")

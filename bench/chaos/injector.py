@@ -1,5 +1,5 @@
 """
-Do from outside what a server must survive.
+Inject the faults that a server must survive: signals, a full disk, locks and clock steps.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from attrs import Factory, field, frozen
 
 from kiroworkers.errors import InvalidInput
 from kiroworkers.json_schema import Validator
-from kiroworkers.tasks.answer import AnswerSearch, ParsedAnswer
+from kiroworkers.tasks.answer import AnswerSearch
 from kiroworkers.tasks.template import Template, Value
 
 #: How an agent is to lay out its JSON; dialects use the same names.
@@ -217,28 +217,16 @@ class Task:
             self.limits.prompt,
         )
 
-    def parse_answer(
+    def answer_search(
         self, request: Mapping[str, Any], text: str, wrapped: bool = False
-    ) -> ParsedAnswer:
+    ) -> AnswerSearch:
         """
-        Return the answer to `request` in the agent's output.
+        Return the search for the answer to `request` in the agent's output.
 
         Args:
             request: The result of `accept`.
             text: What the agent printed after the prompt.
             wrapped: Whether the terminal may have cut long lines.
-
-        Raises:
-            AnswerSchemaMismatch: No object in the text fits.
-            AnswerUnreadable: The text can be read in more than one way.
-        """
-        return self.answer_search(request, text, wrapped).find()
-
-    def answer_search(
-        self, request: Mapping[str, Any], text: str, wrapped: bool = False
-    ) -> AnswerSearch:
-        """
-        Return the search that `parse_answer` runs, with the same arguments.
         """
         schema = self.answer_schema_for(request)
         if schema is self.answer_schema:

@@ -151,7 +151,7 @@ class LoopMonitor(Service):
         Replace a method of the reactor by what `wrap` makes of it.
 
         Returns:
-            Whether the reactor has the method.
+            True if the reactor has the method.
         """
         original = getattr(self._reactor, name, None)
         if original is None:

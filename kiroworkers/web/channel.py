@@ -316,7 +316,7 @@ class Channel(HTTPChannel):
 
     def writeConnectionLost(self) -> None:
         """
-        Do nothing: only `reject` closes the server's side.
+        Ignore the end of the server's side, which only `reject` closes.
         """
 
     def _start_pings(self) -> None:

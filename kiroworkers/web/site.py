@@ -280,7 +280,7 @@ class ApiSite(Site):
 
     def startFactory(self) -> None:
         """
-        Do not start Twisted's own access log, and the timer of its dates.
+        Leave out Twisted's own access log, and the timer of its dates.
         """
 
     def log(self, request: Any) -> None:

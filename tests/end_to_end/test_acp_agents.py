@@ -123,7 +123,7 @@ class AgentContract(RealSessionStarter, Contract):
         for idea in ('größer "大きい" \\ 🎉 ``` ' * 250, "a second"):
             request = STORY.accept({"idea": idea})
             reply = await watched.ask(STORY.prompt(request))
-            self.assertEqual(STORY.parse_answer(request, reply.text).value["title"], idea)
+            self.assertEqual(STORY.answer_search(request, reply.text).find().value["title"], idea)
             await self.wait(watched.idle())
         self.assertEqual([len(prompts) for prompts in self.model.conversations], [1, 1])
         await self.stop(watched)

@@ -107,7 +107,7 @@ class AuditTests(ServerTestCase):
 
     async def test_hostile_client(self) -> None:
         """
-        What a client sends reaches the log without control characters.
+        Text from a client reaches the log without control characters.
         """
         await self.start("--agent", "offline", workers=1)
         endpoint = HostnameEndpoint(real, "127.0.0.1", int(self.base.rpartition(":")[2]))
@@ -121,7 +121,7 @@ class AuditTests(ServerTestCase):
 
     async def test_hostile_agent(self) -> None:
         """
-        What an agent says reaches the log without control characters.
+        Text from an agent reaches the log without control characters.
         """
         faults = f"title={_HOSTILE}"
         await self.start(workers=1, FAKEKIRO=faults, FAKEKIRO_VERSION="3.0.1")
@@ -131,7 +131,7 @@ class AuditTests(ServerTestCase):
 
     async def test_hostile_standard_error(self) -> None:
         """
-        What an agent writes to standard error reaches the log without control characters.
+        An agent's standard error reaches the log without control characters.
         """
         agent = Path(self.folder / "agent.py")
         agent.write_text(_FAILING_AGENT)

@@ -1,5 +1,5 @@
 """
-What becomes of the processes that sessions start: whole servers with agents that litter.
+End-to-end tests for processes: those that agents leave behind, updates, and PID 1.
 """
 
 from __future__ import annotations

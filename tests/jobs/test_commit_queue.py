@@ -226,7 +226,7 @@ class QueueTests(SynchronousTestCase):
 
     def test_kept_apart(self) -> None:
         """
-        What cannot be written because it is large does not keep the rest from being written.
+        A change that is too large to be written does not keep others from being written.
         """
 
         def insert_much(db: sqlite3.Connection) -> None:
@@ -274,7 +274,7 @@ class QueueTests(SynchronousTestCase):
 
     def test_closed_in_vain(self) -> None:
         """
-        What cannot be stored before the end fails, and the log says how much it is.
+        A change that cannot be stored before the end fails, and the log has their number.
         """
         self.faults.fault = "full"
         kept = [self.insert(number, kept=True) for number in (1, 2)]
@@ -302,7 +302,7 @@ class QueueTests(SynchronousTestCase):
 
     def test_close_while_failing(self) -> None:
         """
-        What is kept is tried once more at the end, whatever else fails before.
+        Kept changes are tried once more at the end, whatever else fails before.
         """
         self.faults.fault = "io"
         kept = self.insert(1, kept=True)

@@ -213,7 +213,7 @@ class Contract(SessionStarter):
     async def ask_story(self, watched: WatchedSession, idea: str) -> Mapping[str, Any]:
         request = STORY.accept({"idea": idea})
         reply = await self.wait(watched.ask(STORY.prompt(request, self.layout)))
-        answer = STORY.parse_answer(request, reply.text, reply.wrapped).value
+        answer = STORY.answer_search(request, reply.text, reply.wrapped).find().value
         expected = self.expected_title(idea)
         if expected is not None:
             self.assertEqual(answer["title"], expected)

@@ -244,7 +244,9 @@ class BuiltinTests(SynchronousTestCase):
         """
         self.assertIn("Traceability_Insight", self.story.prompt({"idea": "x"}))
         answer = {**STORY_ANSWER, "components": ["Elsewhere"]}
-        self.assertEqual(self.story.parse_answer({"idea": "x"}, json.dumps(answer)).value, answer)
+        self.assertEqual(
+            self.story.answer_search({"idea": "x"}, json.dumps(answer)).find().value, answer
+        )
 
     def test_given_components_are_the_only_ones(self) -> None:
         """
@@ -253,10 +255,12 @@ class BuiltinTests(SynchronousTestCase):
         request = {"idea": "x", "components": ["Door", "Roof"]}
         self.assertNotIn("WorkModel", self.story.prompt(request).partition("An example")[0])
         with self.assertRaises(AnswerSchemaMismatch):
-            self.story.parse_answer(request, json.dumps(STORY_ANSWER))
-        answer = self.story.parse_answer(
-            request, json.dumps({**STORY_ANSWER, "components": ["door"]})
-        ).value
+            self.story.answer_search(request, json.dumps(STORY_ANSWER)).find()
+        answer = (
+            self.story.answer_search(request, json.dumps({**STORY_ANSWER, "components": ["door"]}))
+            .find()
+            .value
+        )
         self.assertEqual(answer["components"], ["Door"])
 
     def test_answers_that_break_the_contract(self) -> None:
@@ -274,13 +278,15 @@ class BuiltinTests(SynchronousTestCase):
         ]
         for change in story_changes:
             with self.assertRaises(AnswerSchemaMismatch):
-                self.story.parse_answer({"idea": "x"}, json.dumps({**STORY_ANSWER, **change}))
+                self.story.answer_search(
+                    {"idea": "x"}, json.dumps({**STORY_ANSWER, **change})
+                ).find()
         test = self.tasks["generate-test"]
         test_changes: list[dict[str, Any]] = [{"then": []}, {"given": ""}, {"when": [""]}]
         for change in test_changes:
             answer = {"title": "t", "given": ["g"], "when": ["w"], "then": ["t"], **change}
             with self.assertRaises(AnswerSchemaMismatch):
-                test.parse_answer({"story": {"title": "x"}}, json.dumps(answer))
+                test.answer_search({"story": {"title": "x"}}, json.dumps(answer)).find()
 
     def test_harmless_differences(self) -> None:
         """
@@ -288,11 +294,13 @@ class BuiltinTests(SynchronousTestCase):
         brought into form, and that is told.
         """
         said = {**STORY_ANSWER, "storyPoint": "2", "acceptanceCriteria": "A file is made"}
-        found = self.story.parse_answer({"idea": "x"}, json.dumps(said))
+        found = self.story.answer_search({"idea": "x"}, json.dumps(said)).find()
         self.assertEqual(found.value, STORY_ANSWER)
         fields = [(each.field, each.kind) for each in found.normalized]
         self.assertEqual(fields, [("storyPoint", "number"), ("acceptanceCriteria", "list")])
-        self.assertEqual(self.story.parse_answer({}, json.dumps(STORY_ANSWER)).normalized, ())
+        self.assertEqual(
+            self.story.answer_search({}, json.dumps(STORY_ANSWER)).find().normalized, ()
+        )
 
     def test_criterion_in_lower_case(self) -> None:
         """
@@ -302,8 +310,8 @@ class BuiltinTests(SynchronousTestCase):
         task = self.tasks["analyze-invest"]
         warning = {"criterion": "Testable", "message": "m", "suggestion": "s"}
         said = json.dumps({"summary": "s", "warnings": [warning]})
-        answer = task.parse_answer({}, said).value
+        answer = task.answer_search({}, said).find().value
         self.assertEqual(answer["warnings"][0]["criterion"], "testable")
         self.assertEqual(
-            task.parse_answer({}, '{"summary": "s", "warnings": []}').value["warnings"], []
+            task.answer_search({}, '{"summary": "s", "warnings": []}').find().value["warnings"], []
         )
