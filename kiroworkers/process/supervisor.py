@@ -14,6 +14,10 @@ The agent's processes are told to end, by SIGTERM, when this program gets SIGTER
 server dies, and when the agent has ended by itself.  What is left after the grace period is
 killed.  This program ends last, with the agent's exit status or by the same signal.
 
+The kernel reports the death of the server by SIGCONT, because this program may have been
+stopped (SIGSTOP): no other signal but SIGKILL reaches a stopped process, and after that one
+nobody would end what has left the agent's group.
+
 A bare interpreter runs this file, so it imports the standard library only.  It does not import
 `contextlib` and `typing`, which would add a third to the time of its start.
 """
@@ -43,6 +47,7 @@ _AWAITED = {
     signal.SIGCHLD,
     signal.SIGTERM,
     signal.SIGALRM,
+    signal.SIGCONT,
     signal.SIGHUP,
     signal.SIGINT,
     signal.SIGQUIT,
@@ -87,11 +92,13 @@ class Supervisor:
     Args:
         agent: The agent's process id.
         grace: Seconds from SIGTERM to SIGKILL.
+        server: The id of the parent process.
     """
 
-    def __init__(self, agent: int, grace: float) -> None:
+    def __init__(self, agent: int, grace: float, server: int) -> None:
         self._agent = agent
         self._grace = grace
+        self._server = server
         self._status: int | None = None
         self._ending = False
         self._give_up_at: float | None = None
@@ -107,7 +114,7 @@ class Supervisor:
             if number == signal.SIGALRM or self._give_up_at is not None:
                 if not self._kill():
                     break
-            elif number == signal.SIGTERM or self._status is not None:
+            elif number == signal.SIGTERM or self._status is not None or self._is_orphan():
                 self._end()
         return signal.SIGKILL if self._status is None else self._status
 
@@ -124,6 +131,12 @@ class Supervisor:
                 return True
             if pid == self._agent:
                 self._status = status
+
+    def _is_orphan(self) -> bool:
+        """
+        Return whether the server has died.
+        """
+        return os.getppid() != self._server
 
     def _end(self) -> None:
         """
@@ -270,7 +283,7 @@ def main(grace: float, server: int, command: list[str]) -> None:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
     if os.getppid() != server:
         sys.exit("the server is gone")
     if os.getsid(0) != os.getpid():
@@ -280,7 +293,7 @@ def main(grace: float, server: int, command: list[str]) -> None:
     except OSError as error:
         sys.exit(f"{command[0]}: {error.strerror}")
     _release_files()
-    _end_like(Supervisor(agent, grace).wait())
+    _end_like(Supervisor(agent, grace, server).wait())
 
 
 if __name__ == "__main__":

@@ -149,8 +149,6 @@ class UpdateTests(ServerTestCase):
             self.folder / "newer",
             f"#!/bin/sh\nexport FAKEKIRO_VERSION=2.30.0\n"
             'case "$*" in *--legacy-ui*) exit 2;; esac\n'
-            'case "$1" in acp) shift; exec '
-            f'{sys.executable} -m tests.fakeacp "$@";; esac\n'
             f'exec {sys.executable} -m tests.fakekiro "$@"\n',
         )
         os.replace(newer, self.folder / "bin" / "kiro-cli")

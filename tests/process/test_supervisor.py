@@ -49,6 +49,16 @@ class Tree(Holders):
         start(real, process, Command(sys.executable, arguments, environment(), ROOT, window))
         return process
 
+    def run_below_server(self, text: str, window: tuple[int, int] | None = (40, 100)) -> Program:
+        """
+        Run the Python program `text` as an agent of another process, and return that process.
+        """
+        arguments = ("-c", self.script(text))
+        command = Command(sys.executable, arguments, environment(), ROOT, window)
+        server = Program()
+        server.start(real, ["-c", _SERVER.format(command=command)], environment(), ROOT)
+        return server
+
     def _on_output(self, data: bytes) -> None:
         self.output += data
 
@@ -152,18 +162,36 @@ class TreeTests(TestCase):
         When the server is killed, everything ends within the grace period.
         """
         tree = Tree(self)
-        server = Program()
-        command = Command(
-            sys.executable,
-            ("-c", tree.script(LITTER + "helper('agent')")),
-            environment(),
-            ROOT,
-            (40, 100),
-        )
-        server.start(real, ["-c", _SERVER.format(command=command)], environment(), ROOT)
+        server = tree.run_below_server(LITTER + "helper('agent')")
         await tree.holds(*_ALL)
         await server.signal("KILL")
         await tree.emptied
+
+    async def test_server_is_killed_meanwhile(self) -> None:
+        """
+        Everything ends as well if the supervisor is stopped (SIGSTOP) when the server is killed;
+        with pipes, no end of a terminal resumes it.
+        """
+        for window in ((40, 100), None):
+            tree = Tree(self)
+            server = tree.run_below_server(LITTER + "helper('agent')", window)
+            await tree.holds(*_ALL)
+            os.kill(descendants(server.pid)[0], signal.SIGSTOP)
+            await server.signal("KILL")
+            await tree.emptied
+
+    async def test_resumed(self) -> None:
+        """
+        A supervisor that is stopped and resumed while its server runs leaves the agent alone.
+        """
+        tree = Tree(self)
+        process = tree.run("hold('agent'); sys.stdin.readline(); os._exit(3)", window=None)
+        await tree.holds("agent")
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGSTOP)
+        os.kill(process.pid, signal.SIGCONT)
+        process.write(b"\n")
+        self.assertIn(await tree.ended, ("exit status 3", "closed its pipes; exit status 3"))
 
     async def test_supervisor_is_killed(self) -> None:
         """
