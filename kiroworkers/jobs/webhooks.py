@@ -28,10 +28,6 @@ from kiroworkers.jobs.webhook_sender import HostUnreachable
 #: each attempt, which makes a quarter of an hour in all.
 _MAX_TRIES, _FIRST_DELAY = 10, 2.0
 
-#: The longest delay, in seconds.  An attempt that is due later was stored by a server whose
-#: clock was wrong.
-_MAX_DELAY = _FIRST_DELAY * 2 ** (_MAX_TRIES - 2)
-
 #: The maximum number of calls in progress at a time.
 _MAX_CONCURRENT = 8
 
@@ -113,7 +109,8 @@ class Webhooks(Service):
         webhook = job.callback
         if webhook is None or webhook.due is None or job.id in self._scheduled:
             return
-        delay = min(max(0.0, webhook.due - self._wall_clock()), _MAX_DELAY)
+        # If it is due later than that, the clock has been set back since it was stored.
+        delay = min(max(0.0, webhook.due - self._wall_clock()), _delay_after(webhook.tries))
         host, path = host_and_path(webhook.url)
         self._schedule(Call(job.id, job.client, host, path, webhook.tries), delay)
 
@@ -219,7 +216,7 @@ class Webhooks(Service):
         if not (isinstance(result, int) and 200 <= result < 300):
             give_up = result == _GONE or call.tries + 1 >= _MAX_TRIES
             if not give_up:
-                due = self._wall_clock() + _FIRST_DELAY * 2**call.tries
+                due = self._wall_clock() + _delay_after(call.tries + 1)
             self._log.warn(
                 "job {id}: callback failed ({result}){consequence}",
                 id=call.id,
@@ -230,6 +227,13 @@ class Webhooks(Service):
         self._scheduled.discard(call.id)
         if job is not None:
             self.schedule(job)
+
+
+def _delay_after(tries: int) -> float:
+    """
+    Return the seconds from attempt number `tries` to the next one; 0 before the first.
+    """
+    return _FIRST_DELAY * 2 ** (tries - 1) if tries else 0.0
 
 
 def signature(secret: bytes, body: bytes) -> str:

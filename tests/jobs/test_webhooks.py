@@ -205,18 +205,41 @@ class WebhooksTests(SynchronousTestCase):
     def test_clock_was_ahead(self) -> None:
         """
         A call that is due in a distant future, because the clock was wrong when it was
-        stored, is made after the longest delay.
+        stored, is made after the delay that follows the earlier attempts.
         """
         self.step = 3600.0 * 24 * 365
         self.end("a")
         self.respond(0, 500)
+        self.clock.advance(2)
+        self.respond(1, 500)
         self.callbacks.stopService()
         self.step = 0.0
         self.callbacks = self.started()
         self.clock.advance(0)
-        self.clock.advance(511.9)
-        self.assertEqual(len(self.posted), 1)
+        self.clock.advance(3.9)
+        self.assertEqual(len(self.posted), 2)
         self.clock.advance(0.1)
+        self.assertEqual(len(self.posted), 3)
+
+    def test_clock_is_set_back(self) -> None:
+        """
+        The first call is made at once even if the clock was set back since the job ended.
+        """
+        job = self.store_ended("a")
+        self.step = -3600.0
+        self.callbacks.schedule(job)
+        self.clock.advance(0)
+        self.assertEqual(len(self.posted), 1)
+
+    def test_clock_is_set_back_while_stored(self) -> None:
+        """
+        A clock that is set back while a failed call is being recorded postpones nothing.
+        """
+        self.end("a")
+        self.posted[0].status.callback(500)
+        self.step = -3600.0
+        self.clock.advance(0)
+        self.clock.advance(2)
         self.assertEqual(len(self.posted), 2)
 
     def test_clock_is_set(self) -> None:
