@@ -1,7 +1,7 @@
 """
 Run a server while everything goes wrong at once, and count what must not happen.
 
-The exit status is 1 if something of it happened.
+The exit status is 1 if something of it happened; standard error then says what.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _OPTIONS = (
     *("--cancel-timeout", "1", "--stop-timeout", "0.5", "--max-output", "4m"),
     *("--startup-timeout", "30"),
     *("--restart-delay", "0.1", "--restart-max-delay", "0.5", "--start-limit-burst", "1000"),
-    *("--receive-timeout", "3", "--job-ttl", "24h", "--max-jobs", "5000"),
+    *("--receive-timeout", str(worlds.RECEIVE_TIMEOUT)),
+    *("--job-ttl", "24h", "--max-jobs", "5000"),
     *("--check-interval", "2", "--graceful-timeout", "10"),
 )
 _AGENTS = ",".join(f"{name}={workers}" for name, (workers, _) in AGENTS.items())
@@ -103,6 +104,7 @@ def _run(
         memory: Filled with the memory of the server in MB, by the share of the requests.
     """
     world.start()
+    world.up.set()
     with receiving(ledger) as receivers:
         clients = Clients(world, ledger, receivers)
         for number in range(-1, -13, -1):
@@ -186,8 +188,8 @@ def _report(ledger: Ledger, memory: dict[int, float]) -> None:
         times = [1000 * duration for duration in ledger.durations]
         p50, p99 = (percentile(times, rank) for rank in (50, 99))
         print(f"answers took {p50:.0f} ms (p50), {p99:.0f} ms (p99)")
-    for detail in ledger.details:
-        print(detail)
+    for line in ledger.offences():
+        print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,14 @@ from typing import Any
 
 from bench.chaos.injector import Injector
 from bench.chaos.ledger import Job, Ledger
-from bench.chaos.processes import children, command, descriptors, marked, zombies
+from bench.chaos.processes import (
+    children,
+    command,
+    descriptors,
+    is_stopped,
+    marked,
+    zombies,
+)
 from bench.chaos.world import World, read_log
 from kiroworkers.telemetry.loop_monitor import CPU_LIMIT
 
@@ -129,7 +136,7 @@ def settle(world: World, ledger: Ledger) -> None:
         return idle and health["storage"]["state"] == "ok"
 
     if not world.await_health(settled, _SETTLE_TIMEOUT):
-        health = world.health()
+        health = world.health() or {"workers": {}, "storage": "unknown: /health is silent"}
         states = {
             name: (worker["state"], worker["lastError"])
             for name, worker in health["workers"].items()
@@ -150,12 +157,14 @@ def check_processes(world: World, ledger: Ledger, before: Counter[str]) -> None:
         time.sleep(_PAUSE)
     else:
         ledger.forbid("descriptors left", f"{dict(left)}; before {dict(before)}")
-    # Agents may leave zombies of their own.
-    parents = {world.pid, *children(world.pid)}
-    if first := zombies(parents):
-        time.sleep(1)
-        for pid in first & zombies(parents):
-            ledger.forbid("zombies", f"{pid}")
+    # Agents may leave zombies of their own, and what was stopped cannot reap.
+    parents = {pid for pid in (world.pid, *children(world.pid)) if not is_stopped(pid)}
+    unreaped = zombies(parents)
+    while unreaped and time.monotonic() < until:
+        time.sleep(_PAUSE)
+        unreaped &= zombies(parents)
+    for pid in unreaped:
+        ledger.forbid("zombies", f"{pid}")
 
 
 def check_ends(world: World, ledger: Ledger, injector: Injector) -> None:
@@ -167,6 +176,8 @@ def check_ends(world: World, ledger: Ledger, injector: Injector) -> None:
             if injector.is_excused(pid):
                 ledger.count("helpers of supervisors that were killed")
                 injector.end(pid)
+            elif injector.ends_when_resumed(pid):
+                ledger.count("supervisors that were stopped as they started")
             else:
                 ledger.forbid("processes left", f"{pid} of server {generation}: {command(pid)}")
 

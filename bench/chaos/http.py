@@ -63,10 +63,14 @@ class Connection:
     Connect to the port of a server on this machine.
 
     Every method raises `OSError` or `ValueError` if the connection ends too early.
+
+    Attributes:
+        silent: Whether nothing of a response has come since something was sent.
     """
 
     def __init__(self, port: int, receive_buffer: int | None = None) -> None:
         self.socket = socket.socket()
+        self.silent = True
         try:
             if receive_buffer is not None:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -94,6 +98,7 @@ class Connection:
         """
         Send `data`.
         """
+        self.silent = True
         self.socket.sendall(data)
 
     def half_close(self) -> None:
@@ -132,6 +137,7 @@ class Connection:
 
     def _line(self) -> str:
         line = self._file.readline()
+        self.silent = self.silent and not line
         if not line.endswith(b"\n"):
             raise ConnectionError(f"the connection ended after {line!r}")
         return line.decode("latin-1").rstrip("\r\n")

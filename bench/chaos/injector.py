@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import random
 import resource
+import select
 import signal
 import sqlite3
 import time
@@ -33,6 +34,9 @@ _OFFSETS = (0, 60, -60, 3600, -3600)
 #: Seconds in which the storage must work again before the server is killed.
 _HEAL_TIMEOUT = 30
 
+#: Seconds in which a supervisor that is resumed must end.
+_END_TIMEOUT = 60
+
 
 @define
 class Injector:
@@ -46,6 +50,7 @@ class Injector:
         over: Set to make it end.
         kill_server: Set to have the server killed and started again, once.
         supervisors: The supervisors that were killed, or that the server has to kill.
+        stopped: Those of them that were stopped.
     """
 
     world: World
@@ -54,6 +59,7 @@ class Injector:
     over: Event = field(factory=Event)
     kill_server: Event = field(factory=Event)
     supervisors: set[int] = field(factory=set)
+    stopped: set[int] = field(factory=set)
 
     def run(self) -> None:
         """
@@ -111,6 +117,7 @@ class Injector:
             pid = self.rng.choice(sessions)
             # When the session is to end, the server has to kill it.
             self.supervisors.add(pid)
+            self.stopped.add(pid)
             self._signal(pid, signal.SIGSTOP, "- SIGSTOP of a session")
 
     def _reload(self) -> None:
@@ -163,9 +170,13 @@ class Injector:
         self.ledger.kills.append(time.monotonic())
         self.world.kill()
         self.ledger.count("- kill -9 of the server")
-        self.world.start()
+        try:
+            self.world.start()
+        except RuntimeError as error:
+            self.ledger.forbid("unclean exits", f"it did not start again: {error}")
         # Whoever noticed that the server was gone until here was cut.
         self.ledger.kills.append(time.monotonic())
+        self.world.up.set()
 
     def is_excused(self, pid: int) -> bool:
         """
@@ -176,6 +187,27 @@ class Injector:
         except OSError:
             return False
         return int(supervisor) in self.supervisors
+
+    def ends_when_resumed(self, pid: int) -> bool:
+        """
+        Resume `pid` if it is a supervisor that was stopped as it started, and await its end.
+
+        It had not yet asked the kernel to report the death of the server, and has no agent.
+
+        Returns:
+            True if it is one, and has ended.
+        """
+        if pid not in self.stopped or descendants(pid):
+            return False
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return True
+        try:
+            os.kill(pid, signal.SIGCONT)
+            return bool(select.select([descriptor], [], [], _END_TIMEOUT)[0])
+        finally:
+            os.close(descriptor)
 
     def end(self, pid: int) -> None:
         """

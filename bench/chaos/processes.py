@@ -45,6 +45,15 @@ def zombies(parents: set[int]) -> set[int]:
     return found
 
 
+def is_stopped(pid: int) -> bool:
+    """
+    Return whether the process `pid` is stopped, by SIGSTOP for example.
+    """
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    return False
+
+
 def children(pid: int) -> set[int]:
     """
     Return the processes that the process `pid` has started itself.

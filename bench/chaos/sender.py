@@ -7,6 +7,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from contextlib import suppress
 from threading import local
 from typing import Any
 
@@ -24,6 +25,12 @@ _KEEP_ALIVE = 2.0
 class Cut(Exception):
     """
     Raised when the server was killed before its response came.
+    """
+
+
+class Unanswered(ConnectionError):
+    """
+    Raised when a connection ended before anything of the response came.
     """
 
 
@@ -76,46 +83,69 @@ class Sender:
         """
         Send a request, in pieces if it is a list, and return the response.
 
+        With `keep`, the thread's connection is used again.  The server may close it, as an
+        idle one, just when the request is sent: then the request is sent on a new connection
+        (RFC 9112, section 9.3.1).
+
         Raises:
             Cut: The server was killed.
             OSError: There is none.
             ValueError: It is not valid.
         """
+        pieces = [data] if isinstance(data, bytes) else data
+        name, client = f"{plan.number}{part}", client or plan.client
+        kept = self._kept() if keep else None
+        if kept is not None:
+            with suppress(Unanswered):
+                return self._exchange(kept, name, client, pieces, pause, keep, half_close)
+        return self._exchange(None, name, client, pieces, pause, keep, half_close)
+
+    def _exchange(
+        self,
+        kept: Connection | None,
+        name: str,
+        client: str,
+        pieces: list[bytes],
+        pause: float,
+        keep: bool,
+        half_close: bool,
+    ) -> Response:
         began = time.monotonic()
-        connection = self._kept() if keep else self.connect(began)
+        connection = kept or self.connect(began)
         done = False
         try:
-            for piece in [data] if isinstance(data, bytes) else data:
+            for piece in pieces:
                 connection.send(piece)
                 time.sleep(pause)
             if half_close:
                 connection.half_close()
             response = connection.receive()
             done = True
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
             self.check_cut(began)
+            if isinstance(error, ConnectionError) and connection.silent:
+                raise Unanswered(*error.args) from error
             raise
         finally:
-            self._ledger.note_sent(f"{plan.number}{part}", client or plan.client, began, not done)
+            self._ledger.note_sent(name, client, began, answered=done, optional=not done)
             if keep and done and response.headers.get("connection") != "close":
                 self._local.connection = (connection, time.monotonic(), self._world.generation)
             else:
                 connection.close()
         return response
 
-    def _kept(self) -> Connection:
+    def _kept(self) -> Connection | None:
         """
-        Return this thread's connection, or a new one.
+        Return this thread's connection, or None if there is none that can be used.
         """
-        began = time.monotonic()
         connection, used, generation = getattr(self._local, "connection", (None, 0.0, 0))
         self._local.connection = (None, 0.0, 0)
         if connection is not None:
-            if began - used < _KEEP_ALIVE and generation == self._world.generation:
+            if time.monotonic() - used < _KEEP_ALIVE and generation == self._world.generation:
                 assert isinstance(connection, Connection)
                 return connection
             connection.close()
-        return self.connect(began)
+        return None
 
     def send_only(
         self,
@@ -130,9 +160,11 @@ class Sender:
         Send requests, and disconnect after `delay` without reading.
         """
         began = time.monotonic()
+        sent = False
         try:
             with Connection(self._world.port, receive_buffer) as connection:
                 connection.send(data)
+                sent = True
                 time.sleep(delay)
                 if reset:
                     linger = struct.pack("ii", 1, 0)
@@ -144,4 +176,5 @@ class Sender:
             # What was sent may never be read if the connection is reset.
             names = [f"{plan.number}.{n}" for n in range(parts)] or [str(plan.number)]
             for name in names:
-                self._ledger.note_sent(name, plan.client, began, reset or bool(parts))
+                optional = reset or bool(parts) or not sent
+                self._ledger.note_sent(name, plan.client, began, answered=False, optional=optional)

@@ -5,6 +5,7 @@ Run the server, and what surrounds it: its disk, its clock and its log.
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import socket
@@ -36,9 +37,14 @@ SECRET = "a secret of chaos"
 #: The size of the disk of the jobs, if it can be a file system of its own.
 _DISK_SIZE = "24m"
 
-#: Seconds until a server must be ready, and until it must have ended.
+#: Seconds until a server that does not answer hangs, for which its workers may start, and
+#: until it must have ended.  A busy machine needs more than a minute until the first answer.
+_HANG_TIMEOUT = 300
 _START_TIMEOUT = 60
 _STOP_TIMEOUT = 60
+
+#: Seconds that the server gives a client to send a request.
+RECEIVE_TIMEOUT = 3
 
 #: Callbacks that use less CPU time than this many seconds are not reported.
 _REPORT_LIMIT = 0.01
@@ -108,7 +114,12 @@ class World:
 
     def start(self) -> None:
         """
-        Start the server, and wait until all its workers are idle.
+        Start the server, and wait until it answers and its workers had time to become idle.
+
+        The caller then sets `up`.
+
+        Raises:
+            RuntimeError: If it ends or hangs.
         """
         self.generation += 1
         name, _, value = self.mark(self.generation).partition("=")
@@ -118,19 +129,22 @@ class World:
             KIROWORKERS_PASS_ENV="CHAOS_*",
         )
         variables.update({name: value, **self.clock.environment})
+        # Callbacks have a limit of CPU time, and measuring coverage multiplies what they use.
+        untraced = {key: text for key, text in variables.items() if "COVERAGE" not in key}
         command = [sys.executable, "-c", _PROGRAM]
         options = [*("-n", "--pidfile=", "kiroworkers", "--port", str(self.port)), *self.options]
         self._process = subprocess.Popen(
             [*command, *options],
-            env=variables,
+            env=untraced,
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
         self._reader = Thread(target=self._read_log, args=(self._process,))
         self._reader.start()
+        if not self.await_health(lambda health: True, _HANG_TIMEOUT):
+            raise RuntimeError(f"the server did not answer for {_HANG_TIMEOUT} seconds")
         self.await_health(_all_idle, _START_TIMEOUT)
-        self.up.set()
 
     def _read_log(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
@@ -319,7 +333,13 @@ def _all_idle(health: Any) -> bool:
 
 
 def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """
+    Return a free port that the kernel gives to nobody while the server is down.
+    """
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports: list[int] = [*range(10_000, low), *range(high + 1, 1 << 16)]
+    for port in random.sample(ports, len(ports)):
+        with suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port is free")

@@ -4,17 +4,28 @@ Tests for `bench.chaos`, and by it for whole servers.
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import socket
+import subprocess
 import sys
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from bench.chaos.ledger import Ledger
+from bench.chaos.http import Response
+from bench.chaos.injector import Injector
+from bench.chaos.ledger import Ledger, Sent
 from bench.chaos.plan import Plan, draw
-from bench.chaos.world import read_log
+from bench.chaos.sender import Sender
+from bench.chaos.world import World, read_log
 from tests.programs import ROOT, environment
+from tests.stepped_clock import SteppedClock
 
 
 class ChaosTests(TestCase):
@@ -33,7 +44,8 @@ class ChaosTests(TestCase):
         output, error, status = await getProcessOutputAndValue(
             sys.executable, arguments, environment(), str(ROOT)
         )
-        self.assertEqual(status, 0, (output + error).decode(errors="replace"))
+        # What must not happen is on standard error: it comes first, since logs are cut.
+        self.assertEqual(status, 0, (error + output).decode(errors="replace"))
 
 
 class PlanTests(SynchronousTestCase):
@@ -51,6 +63,108 @@ class PlanTests(SynchronousTestCase):
         )
         self.assertEqual(first, second)
         self.assertGreater(len({kind for kind, *_ in first}), 9)
+
+
+class InjectorTests(SynchronousTestCase):
+    """
+    Tests for `Injector`.
+    """
+
+    def setUp(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        world = World(folder, (), SteppedClock(folder))
+        self.injector = Injector(world, Ledger(folder), random.Random(1))
+
+    def run_stopped(self, script: str) -> int:
+        """
+        Run a shell that stops itself before it runs `script`, and return its process id.
+        """
+        shell = subprocess.Popen(["/bin/sh", "-c", f"kill -STOP $$; {script}"])
+        self.addCleanup(shell.wait)
+        self.addCleanup(shell.kill)
+        os.waitid(os.P_PID, shell.pid, os.WSTOPPED)
+        return shell.pid
+
+    def test_stopped_as_it_started(self) -> None:
+        """
+        A supervisor that was stopped and has no agent is excused if it ends when resumed.
+        """
+        pid = self.run_stopped("exit")
+        self.assertFalse(self.injector.ends_when_resumed(pid))
+        self.injector.stopped.add(pid)
+        self.assertTrue(self.injector.ends_when_resumed(pid))
+
+    def test_stopped_with_agent(self) -> None:
+        """
+        A supervisor that was stopped and still has an agent is not excused.
+        """
+        shell = ["/bin/sh", "-c", "exec 3<&0; cat <&3 & kill -STOP $$; wait"]
+        with subprocess.Popen(shell, stdin=subprocess.PIPE) as process:
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            self.injector.stopped.add(process.pid)
+            self.assertFalse(self.injector.ends_when_resumed(process.pid))
+            process.send_signal(signal.SIGCONT)
+
+
+class SenderTests(SynchronousTestCase):
+    """
+    Tests for `Sender`, with a server that is a socket.
+    """
+
+    RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+    def setUp(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listener.close)
+        self.listener.settimeout(30)
+        port = self.listener.getsockname()[1]
+        world = World(folder, (), SteppedClock(folder), port=port, generation=0)
+        world.up.set()
+        self.ledger = Ledger(folder)
+        self.sender = Sender(world, self.ledger)
+
+    def exchange(self, number: int) -> Response:
+        return self.sender.exchange(draw(1, number), b"GET / HTTP/1.1\r\n\r\n", keep=True)
+
+    def accept(self) -> socket.socket:
+        connection = self.listener.accept()[0]
+        self.addCleanup(connection.close)
+        return connection
+
+    def run_on_kept(self, last: bytes) -> Future[Response]:
+        """
+        Send a request on a connection that the server closes after it has sent `last`.
+        """
+        executor = ThreadPoolExecutor(1)
+        self.addCleanup(executor.shutdown)
+        first = executor.submit(self.exchange, 1)
+        connection = self.accept()
+        connection.sendall(self.RESPONSE)
+        first.result()
+        connection.sendall(last)
+        connection.shutdown(socket.SHUT_WR)
+        return executor.submit(self.exchange, 2)
+
+    def test_closed_when_idle(self) -> None:
+        """
+        A request on a connection that the server closes meanwhile, as an idle one, is sent
+        again on a new one.
+        """
+        second = self.run_on_kept(b"")
+        self.accept().sendall(self.RESPONSE)
+        self.assertEqual(second.result().status, 200)
+        self.assertFalse(self.ledger.sent["2"].optional)
+
+    def test_closed_in_response(self) -> None:
+        """
+        A request whose response has begun is not sent again when the connection ends.
+        """
+        second = self.run_on_kept(b"HTTP/1.1 200 OK\r\n")
+        self.assertIsInstance(second.exception(), ConnectionError)
+        self.assertTrue(self.ledger.sent["2"].optional)
 
 
 class LedgerTests(SynchronousTestCase):
@@ -102,20 +216,70 @@ class LedgerTests(SynchronousTestCase):
     def test_log(self) -> None:
         """
         A request without a line in the log is noticed, and one with two lines or with that
-        of another client; one that was cut when the server was killed needs none.
+        of another client.
         """
         line = '"127.0.0.1" - {} [x] "GET / HTTP/1.1" 200 5 "-" "chaos/{}" total=0.1\n'
         log = line.format("alpha", 1) + 2 * line.format("alpha", 2) + line.format("bravo", 3)
         for number in range(1, 5):
-            self.ledger.note_sent(str(number), "alpha", 100.0, optional=False)
+            self.ledger.note_sent(str(number), "alpha", 100.0, answered=True, optional=False)
         lines, clients, _ = read_log(log)
         self.ledger.check_log(lines, clients)
         missing = {"log lines missing": 1}
         others = {"log lines doubled": 1, "log lines of another client": 1}
         self.assertEqual(self.counted(), {**others, **missing})
-        self.ledger.kills.append(101.0)
-        self.ledger.check_log(lines, clients)
-        self.assertEqual(self.ledger.counts["log lines missing"], 1)
+
+    def missing(self, sent: dict[str, Sent], *logged: str) -> bool:
+        self.ledger.sent = sent
+        self.ledger.check_log(Counter(logged), dict.fromkeys(logged, "alpha"))
+        return self.ledger.counts["log lines missing"] > 0
+
+    def test_log_of_killed_server(self) -> None:
+        """
+        A request that was answered just before the server was killed needs no line, however
+        long the server had had to write it.
+        """
+        self.ledger.kills.append(120.0)
+        first, last = Sent("alpha", 100.0, 101.0, False), Sent("alpha", 102.0, 103.0, False)
+        self.assertFalse(self.missing({"1": first, "2": last}, "1"))
+
+    def test_log_with_gap(self) -> None:
+        """
+        It does need one if a request that began later has one.
+        """
+        self.ledger.kills.append(120.0)
+        first, last = Sent("alpha", 100.0, 101.0, False), Sent("alpha", 102.0, 103.0, False)
+        self.assertTrue(self.missing({"1": first, "2": last}, "2"))
+
+    def test_log_of_next_server(self) -> None:
+        """
+        A line of the server that was started after the kill says nothing about earlier ones.
+        """
+        self.ledger.kills.append(120.0)
+        first, last = Sent("alpha", 100.0, 101.0, False), Sent("alpha", 122.0, 123.0, False)
+        self.assertFalse(self.missing({"1": first, "2": last}, "2"))
+        self.assertTrue(self.missing({"1": first, "2": last}, "1"))
+
+    def test_log_of_disconnected(self) -> None:
+        """
+        A client that disconnected has no line if the server was killed before it noticed, but
+        has one otherwise.
+        """
+        sent = {"1": Sent("alpha", 100.0, None, False), "2": Sent("alpha", 102.0, 103.0, False)}
+        self.ledger.kills.append(120.0)
+        self.assertFalse(self.missing(sent, "2"))
+        self.ledger.kills.clear()
+        self.assertTrue(self.missing(sent, "2"))
+
+    def test_offences(self) -> None:
+        """
+        What must not happen is reported with its evidence, and nothing else is.
+        """
+        self.ledger.count("200", 7)
+        self.assertEqual(self.ledger.offences(), [])
+        self.ledger.forbid("zombies", "12")
+        row, detail = self.ledger.offences()
+        self.assertEqual(row.split(), ["1", "zombies"])
+        self.assertTrue(detail.endswith(" zombies: 12"), detail)
 
     def test_callbacks(self) -> None:
         """
