@@ -31,6 +31,8 @@ MIRRORING.remove("tests.bench")
 LOGS = ROOT / ".nox" / "logs"
 #: Where agents from npm are installed.
 NPM = Path(os.environ.get("KIROWORKERS_NPM", ROOT / ".nox" / "npm"))
+#: The virtual environment of the tests that need an agent or a third-party client.
+AGENTS_VENV = ROOT / ".nox" / "agents-venv"
 #: How many of a failed run's last lines are printed.
 MAX_LINES_PRINTED = 300
 
@@ -121,15 +123,17 @@ def tests(session: nox.Session) -> None:
 def oldest(session: nox.Session) -> None:
     """
     Run the tests of each package on the oldest Python.
+
+    Coverage is not measured again: `tests` runs them as well.
     """
     session.install("-e", ".[test]")
-    run_trial(session, "trial", "-j", "4", *MIRRORING, **MEASURED)
+    run_trial(session, "trial", "-j", "4", *MIRRORING)
 
 
 @nox.session(venv_backend="none")
 def coverage(session: nox.Session) -> None:
     """
-    Report the branches that `tests` and `oldest` ran.
+    Report the branches that `tests` ran.
     """
     program = str(ROOT / ".venv" / "bin" / "coverage")
     for command in (["combine", "-q"], ["report", "--skip-covered"]):
@@ -139,19 +143,22 @@ def coverage(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def npm(session: nox.Session) -> None:
     """
-    Install agents from npm, for `agents`.
+    Install what `agents` needs: agents from npm, and packages on the oldest Python.
     """
     session.run("tests/agents/install.sh", str(NPM), external=True, silent=True)
+    session.run(OLDEST, "-m", "venv", str(AGENTS_VENV), external=True)
+    pip = str(AGENTS_VENV / "bin" / "pip")
+    session.run(pip, "install", "-q", "-e", ".[test,agents,clients]", external=True)
 
 
-@nox.session(python=OLDEST)
+@nox.session(venv_backend="none")
 def agents(session: nox.Session) -> None:
     """
     Run the tests that need a real agent or a third-party client, none skipped.
 
-    Nothing else should run meanwhile: terminals of agents are read against the clock.
+    Run `npm` first.  Nothing else should run meanwhile: terminals of agents are read against
+    the clock.
     """
-    session.install("-e", ".[test,agents,clients]")
     users = [
         f"tests.end_to_end.{path.stem}"
         for path in sorted(ROOT.glob("tests/end_to_end/test_*.py"))
@@ -162,8 +169,12 @@ def agents(session: nox.Session) -> None:
     alone = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode != 0:
         alone = []
-    trial = [*alone, str(Path(session.bin) / "trial"), "-j", "2"]
-    output = run_trial(session, *trial, *users, AGENTS_BIN=str(NPM / "node_modules" / ".bin"))
+    programs = AGENTS_VENV / "bin"
+    trial = [*alone, str(programs / "trial"), "-j", "2"]
+    # A session's own environment would come first on PATH.
+    path = os.pathsep.join([str(programs), os.environ["PATH"]])
+    agents_bin = str(NPM / "node_modules" / ".bin")
+    output = run_trial(session, *trial, *users, AGENTS_BIN=agents_bin, PATH=path)
     if "skips=" in output.splitlines()[-1]:
         session.error("tests were skipped")
 
