@@ -179,7 +179,9 @@ class LoopMonitor(Service):
                 cpu = cpu_time() - cpu
                 wall = wall_time() - began
                 if cpu > cpu_limit or wall > wall_limit:
-                    took = sum(took for end, took in self._collections if end >= began)
+                    # A copy: there may be a collection while they are counted.
+                    collections = self._collections.copy()
+                    took = sum(took for end, took in collections if end >= began)
                     report(Callback(_name(what), cpu, wall, took))
 
         return measured

@@ -124,6 +124,19 @@ class LoopMonitorTests(MonitorTestCase):
         )
         self.assertEqual((monitor.slow, monitor.stalled), (1, 0))
 
+    def test_collection_meanwhile(self) -> None:
+        """
+        A garbage collection that comes while earlier ones are counted breaks nothing.
+        """
+        monitor = self.monitor()
+        gc.collect()
+        self.addCleanup(gc.set_threshold, *gc.get_threshold())
+        for _ in range(20):
+            self.reactor.callLater(1, self.time.compute, 0.083)
+            gc.set_threshold(1)
+            self.reactor.advance(1)
+        self.assertEqual(monitor.slow, 20)
+
     def test_within_limit(self) -> None:
         """
         Callbacks are measured each by itself: many short ones in a row exceed no limit.
