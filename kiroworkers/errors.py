@@ -22,6 +22,9 @@ RetryAfter: TypeAlias = int | Literal["own"] | None
 #: Seconds after which to ask an agent again if it did not say how long it is unavailable.
 _AGENT_RETRY_AFTER = 60
 
+#: Longest name that an error quotes, in characters.
+_MAX_QUOTED_NAME = 100
+
 
 class FailureCode(StrEnum):
     """
@@ -84,6 +87,11 @@ class ErrorCode(FailureCode):
         400,
         "A field, header or parameter has an invalid value; `field` names it.",
     )
+    UNKNOWN_MODEL = (
+        "unknown_model",
+        400,
+        "The agent does not offer the model, or clients may not choose it.",
+    )
     BAD_REQUEST = "bad_request", 400, "The request is not valid HTTP."
     BAD_HOST = "bad_host", 400, "The `Host` header is missing, repeated or not ASCII."
     BAD_PATH = "bad_path", 400, "The path is not UTF-8 or does not begin with a slash."
@@ -105,6 +113,11 @@ class ErrorCode(FailureCode):
     UNKNOWN_TASK = "unknown_task", 404, "The task does not exist."
     UNKNOWN_JOB = "unknown_job", 404, "The job does not exist, or it is another client's."
     UNKNOWN_WORKER = "unknown_worker", 404, "The worker does not exist."
+    UNKNOWN_APPROVAL = (
+        "unknown_approval",
+        404,
+        "The approval does not exist, or it has been decided already.",
+    )
     MODEL_NOT_FOUND = "model_not_found", 404, "The model does not exist."
     WRONG_METHOD = (
         "wrong_method",
@@ -269,6 +282,12 @@ class FailureKind(FailureCode):
     MODEL_GONE = "model_gone", 503, "The agent's model is not available.", _AGENT_RETRY_AFTER
     # Only the start of a session fails with it, so no client meets it.
     PROTOCOL = "protocol", 503, "The agent violated its protocol.", _AGENT_RETRY_AFTER
+    STREAM_TIMEOUT = (
+        "stream_timeout",
+        503,
+        "The agent's service stopped sending the answer.",
+        _AGENT_RETRY_AFTER,
+    )
     CONTEXT_FULL = "context_full", 502, "The conversation is too large for the agent."
     REFUSAL = "refusal", 502, "The model refused to answer."
     MAX_TOKENS = "max_tokens", 502, "The answer reached the model's maximum length."
@@ -283,6 +302,16 @@ class FailureKind(FailureCode):
         "unreadable",
         502,
         "It is not certain from the terminal what the agent answered.",
+    )
+    TOOL_INTERRUPTED = (
+        "tool_interrupted",
+        502,
+        "The agent's service interrupted the tools of the turn, and the agent gave no answer.",
+    )
+    TOOL_NOT_PERMITTED = (
+        "tool_not_permitted",
+        502,
+        "The agent used a tool without asking, which the operator does not permit.",
     )
     APPROVAL_DENIED = (
         "approval_denied",
@@ -402,6 +431,52 @@ class InvalidInput(WorkError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+@frozen
+class UnknownModel(WorkError):
+    """
+    Raised when a request chooses a model that the agent does not offer to clients.
+
+    Attributes:
+        field: The header or the field that named the model.
+        model: The name that it gave.
+        agent: The agent that was to answer.
+    """
+
+    code = ErrorCode.UNKNOWN_MODEL
+
+    field: str
+    model: str
+    agent: str
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """
+        Return the header or the field.
+        """
+        return {"field": self.field}
+
+    def __str__(self) -> str:
+        model = self.model[:_MAX_QUOTED_NAME]
+        return f"{self.field}: agent {self.agent} offers clients no model {model!r}"
+
+
+@frozen
+class UnknownApproval(WorkError):
+    """
+    Raised when an operator decides about an approval that is not pending.
+
+    Attributes:
+        id: The identifier of the approval.
+    """
+
+    code = ErrorCode.UNKNOWN_APPROVAL
+
+    id: str
+
+    def __str__(self) -> str:
+        return f"Approval {self.id[:_MAX_QUOTED_NAME]!r} not found"
 
 
 @frozen
@@ -566,7 +641,7 @@ class IdempotencyKeyMismatch(WorkError):
     def __str__(self) -> str:
         return (
             "This Idempotency-Key was already used for a different request: "
-            "the body, the agent or the respond-async preference differs"
+            "the body, the agent, the model or the respond-async preference differs"
         )
 
 
@@ -589,7 +664,8 @@ class RequestTimedOut(WorkError):
 
     Attributes:
         limit: The deadline, in seconds from the request's arrival.
-        reason: Why no worker was free until then; None if the request's turn has begun.
+        reason: Why no worker was free until then, or what its turn waited for; None if that is
+            not known.
     """
 
     code = ErrorCode.TIMED_OUT

@@ -6,6 +6,9 @@ agent.  Neither uses a clock, a file or a socket, so a recording of a session gi
 same events no matter where its bytes are cut.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from kiroworkers.conversations.acp.conversation import AcpConversation
 from kiroworkers.conversations.conversation import Conversation
 from kiroworkers.conversations.dialects.dialect import (
@@ -17,6 +20,7 @@ from kiroworkers.conversations.dialects.dialect import (
 )
 from kiroworkers.conversations.dialects.dialect_file import BadDialect, load_dialect, read_dialect
 from kiroworkers.conversations.events import (
+    Access,
     AgentFailure,
     Answered,
     Cleared,
@@ -28,12 +32,17 @@ from kiroworkers.conversations.events import (
     NeedsChoice,
     NeedsConfirmation,
     NotCleared,
+    Notice,
+    NoticeKind,
     Overflowed,
     PromptLost,
     Ready,
     Source,
     Submitted,
     TextChunk,
+    TextDiscarded,
+    ToolUsed,
+    Usage,
     Working,
 )
 from kiroworkers.conversations.terminal.bracketed_paste import BracketedPasteConversation
@@ -42,7 +51,16 @@ from kiroworkers.conversations.terminal.prompt_encoding import LineTooLong, Unsa
 from kiroworkers.conversations.terminal.screen import ScreenConversation
 
 
-def new_conversation(dialect: Dialect, max_output: int, folder: str = "/") -> Conversation:
+def new_conversation(
+    dialect: Dialect,
+    max_output: int,
+    folder: str = "/",
+    *,
+    model: str = "",
+    effort: str = "",
+    agent_name: str = "",
+    session_meta: Mapping[str, Any] | None = None,
+) -> Conversation:
     """
     Return a new conversation of the kind that `dialect` needs.
 
@@ -50,10 +68,15 @@ def new_conversation(dialect: Dialect, max_output: int, folder: str = "/") -> Co
         dialect: The agent that the conversation is with.
         max_output: The maximum output of a turn, in bytes.
         folder: The agent's working directory, as an absolute path.
+        model: The model to select over the protocol; empty for the agent's own.
+        effort: The reasoning effort to select over the protocol; empty for the agent's own.
+        agent_name: The configuration with which an agent that speaks ACP has to run; empty
+            for any.
+        session_meta: The ``_meta`` of its sessions; None for none.
     """
     readiness = dialect.readiness
     if isinstance(readiness, Acp):
-        return AcpConversation(dialect, folder, max_output)
+        return AcpConversation(dialect, folder, max_output, agent_name, model, effort, session_meta)
     if isinstance(readiness, BracketedPastePrompt):
         return BracketedPasteConversation(dialect, readiness, max_output)
     if isinstance(readiness, LinePrompt):
@@ -62,6 +85,7 @@ def new_conversation(dialect: Dialect, max_output: int, folder: str = "/") -> Co
 
 
 __all__ = [
+    "Access",
     "AgentFailure",
     "Answered",
     "BadDialect",
@@ -79,13 +103,18 @@ __all__ = [
     "NeedsChoice",
     "NeedsConfirmation",
     "NotCleared",
+    "Notice",
+    "NoticeKind",
     "Overflowed",
     "PromptLost",
     "Ready",
     "Source",
     "Submitted",
     "TextChunk",
+    "TextDiscarded",
+    "ToolUsed",
     "UnsafePrompt",
+    "Usage",
     "Working",
     "load_dialect",
     "new_conversation",

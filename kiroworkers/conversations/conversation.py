@@ -38,6 +38,9 @@ class Conversation(ABC):
         interrupt_can_race: Whether an interrupt may reach the agent after its answer, so
             that it is read at the prompt and makes the agent draw another prompt.
         sends_late: Whether output of a turn can arrive after the end of that turn.
+        selects_models: Whether `ask` can be given a model.
+        expects_clear: Set to False if a turn is not normally followed by a clear, so that
+            nothing need be prepared for one.
     """
 
     completion: Completion
@@ -46,6 +49,8 @@ class Conversation(ABC):
     streaming = False
     interrupt_can_race = True
     sends_late = False
+    selects_models = False
+    expects_clear = True
 
     @property
     @abstractmethod
@@ -83,13 +88,28 @@ class Conversation(ABC):
         return False
 
     @property
+    def awaits(self) -> str:
+        """
+        Return the pattern that the last line must match at the prompt; empty if none does.
+        """
+        return ""
+
+    @property
     def quiet_timeout(self) -> float | None:
         """
         Return the seconds without output after which to call `on_quiet`.
 
-        None while silence means nothing.
+        None while silence means nothing; 0 if events are due already, such as the `Cleared`
+        of an agent that had prepared another conversation.
         """
         return None
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """
+        Return the identifiers of the models that the agent offers; empty if it names none.
+        """
+        return ()
 
     # What to write.
 
@@ -102,9 +122,14 @@ class Conversation(ABC):
         return b""
 
     @abstractmethod
-    def ask(self, prompt: str) -> bytes:
+    def ask(self, prompt: str, model: str = "") -> bytes:
         """
         Return the bytes that submit `prompt`.  Call it only at the prompt.
+
+        Args:
+            prompt: The text of the prompt.
+            model: The model that is to answer; empty for the session's own.  It may be given
+                only if the conversation `selects_models`.
 
         Raises:
             UnsafePrompt: If the agent would not take the prompt as it is.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 from kiroworkers.errors import FailureKind
 
@@ -17,6 +17,29 @@ Completion: TypeAlias = Literal["prompt", "idle-sign", "quiet", "response"]
 
 #: Where the text of an answer was read.
 Source: TypeAlias = Literal["terminal", "journal", "protocol"]
+
+
+#: What a tool does to the world around the agent.
+Access: TypeAlias = Literal["read", "write", "execute", "network", "other"]
+
+#: What an agent tells about a turn that goes on: it summarizes the conversation, its service
+#: is asked again, its service is silent, or another model answers.
+NoticeKind: TypeAlias = Literal["compaction", "retry", "stall", "model_fallback"]
+
+
+@frozen
+class Usage:
+    """
+    Hold what a turn cost, as the agent reported it.
+
+    Attributes:
+        credits: The credits that the turn used; None if the agent did not say.
+        context_percent: How much of the model's context the conversation fills after the
+            turn, from 0 to 100; None if the agent did not say.
+    """
+
+    credits: float | None = None
+    context_percent: float | None = None
 
 
 @frozen
@@ -45,11 +68,17 @@ class Answered:
         completion: How the end of the turn was known.
         wrapped: Whether the agent may have cut long lines, so that some line breaks in
             `text` may not be part of the answer.
+        styled: The offsets in `text`, in ascending order, at which the agent changed the
+            style or erased something.  Text that contains one was rendered, so it may differ
+            from what the model wrote.
+        usage: What the turn cost.
     """
 
     text: str
     completion: Completion
     wrapped: bool = False
+    styled: tuple[int, ...] = ()
+    usage: Usage = field(factory=Usage)
 
 
 @frozen
@@ -59,6 +88,27 @@ class TextChunk:
     """
 
     text: str
+
+
+@frozen
+class TextDiscarded:
+    """
+    Reported when the agent starts its answer anew: the chunks of this turn no longer count.
+    """
+
+
+@frozen
+class Notice:
+    """
+    Reported when the agent tells something about a turn that goes on.
+
+    Attributes:
+        kind: What it is about.
+        detail: A sentence for the operator and the client.
+    """
+
+    kind: NoticeKind
+    detail: str
 
 
 @frozen
@@ -86,18 +136,40 @@ class Working:
 
 
 @frozen
+class ToolUsed:
+    """
+    Reported when a tool has run.
+
+    Attributes:
+        title: The agent's name for the tool, with its command or file.
+        access: What the tool does.
+        asked: Whether the agent had asked for an approval first.
+        inside: Whether all that it accesses is known to be inside the session's folder.
+    """
+
+    title: str
+    access: Access
+    asked: bool
+    inside: bool = False
+
+
+@frozen
 class NeedsApproval:
     """
     Reported when the agent asks whether it may use a tool.
 
     Attributes:
-        question: The question in the agent's words.
+        question: The question in the agent's words, with the tool and its command where the
+            agent shows them.
         number: An identifier that tells apart two questions in the same words.  A
             question that is reported again for each step towards its answer keeps it.
+        grantable: Whether the answer can be yes.  A question of the model to its user, for
+            example, has only answers that nobody has given.
     """
 
     question: str
     number: str = ""
+    grantable: bool = True
 
 
 @frozen
@@ -188,8 +260,11 @@ Event: TypeAlias = (
     Ready
     | Submitted
     | TextChunk
+    | TextDiscarded
+    | Notice
     | LateOutput
     | Working
+    | ToolUsed
     | Answered
     | NeedsApproval
     | NeedsChoice

@@ -21,8 +21,11 @@ FAILURE_KINDS = (
     FailureKind.SUSPENDED,
     FailureKind.OUT_OF_CREDITS,
     FailureKind.NETWORK,
+    FailureKind.STREAM_TIMEOUT,
     FailureKind.CONTEXT_FULL,
     FailureKind.MODEL_GONE,
+    FailureKind.REFUSAL,
+    FailureKind.AGENT_ERROR,
 )
 
 #: The maximum number of characters of the agent's line that a failure's detail quotes.
@@ -31,6 +34,8 @@ _MAX_DETAIL_LENGTH = 200
 _DURATION = re.compile(
     r"\b(?:in|after|for|wait) (\d{1,6}) ?(s|m|h)(?:ec(?:ond)?s?|in(?:ute)?s?|(?:ou)?rs?)?\b", re.I
 )
+#: The window of a limit, which is the most that one has to wait.
+_WINDOW = re.compile(r"\b(\d{1,4})-(s|m|h)(?:econd|inute|our) (?:\w{1,20} ){0,3}limit\b", re.I)
 _SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -66,9 +71,20 @@ def find_failure(patterns: Iterable[FailurePattern], text: str) -> AgentFailure 
     return None
 
 
+def describe_failure(text: str) -> AgentFailure:
+    """
+    Return the failure that `text` describes, although no pattern matches it.
+
+    Its first line that is not blank becomes the failure's detail.
+    """
+    line = next(filter(None, map(str.strip, text.splitlines())), "")
+    detail = line[:_MAX_DETAIL_LENGTH]
+    return AgentFailure(FailureKind.AGENT_ERROR, detail, _seconds_to_wait(line))
+
+
 def _seconds_to_wait(line: str) -> int | None:
     """
     Return the waiting time that `line` names, in whole seconds; None if it names none.
     """
-    match = _DURATION.search(line)
+    match = _DURATION.search(line) or _WINDOW.search(line)
     return int(match[1]) * _SECONDS_PER_UNIT[match[2].lower()] if match else None

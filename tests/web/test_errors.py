@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,6 +32,7 @@ from kiroworkers.conversations import load_dialect
 from kiroworkers.errors import CATALOGUE, ErrorCode, FailureCode, FailureKind, RequestTimedOut
 from kiroworkers.offline import classic
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
+from kiroworkers.pool.approvals import Approvals
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.app import Application
@@ -80,6 +82,20 @@ class ScriptedAcp(MemoryAcp):
         End the turn for `reason`.
         """
         self._send(id=self._prompt, result={"stopReason": reason})
+
+    def use_tool(self, kind: str) -> None:
+        """
+        Run a tool without asking.
+        """
+        self.update(sessionUpdate="tool_call", toolCallId="t1", title="A tool", kind=kind)
+        self.update(sessionUpdate="tool_call_update", toolCallId="t1", status="completed")
+
+    def update(self, **update: Any) -> None:
+        """
+        Send an update of the session.
+        """
+        params = {"sessionId": f"s{self.session}", "update": update}
+        self._send(method="session/update", params=params)
 
     def fail_turn(self, message: str) -> None:
         """
@@ -189,6 +205,7 @@ class MemoryServer:
         rate: Whether a client may send only one request a minute.
         connections: The most connections.
         flags: Settings of the jobs.
+        models: Patterns of the models that clients may choose.
         **dispatcher: Options of `dispatcher_in`.
     """
 
@@ -200,22 +217,30 @@ class MemoryServer:
         rate: bool = False,
         connections: int = 100,
         flags: Mapping[str, Any] | None = None,
+        models: tuple[str, ...] = (),
         **dispatcher: Any,
     ) -> None:
         self.reactor = MemoryReactor(program)
         session = {"dialect": dialect, **dispatcher.pop("session", {})}
-        options = {"workers": 1, "session": session, **dispatcher}
+        numbers = count(1)
+        approvals = Approvals(self.reactor, lambda: f"approval{next(numbers)}")
+        options = {"workers": 1, "session": session, "approvals": approvals, **dispatcher}
         self.dispatcher = dispatcher_in(self.reactor, **options)
         agent = Agent(load_dialect(dialect), "chosen", "/bin/kiro", (), {})
-        groups, tasks = AgentGroups([AgentGroup(agent, self.dispatcher)]), builtin_tasks()
+        group = AgentGroup(agent, self.dispatcher, models)
+        groups, self.tasks = AgentGroups([group]), {**builtin_tasks()}
         authorizer = Authorizer(rate_limiter=RateLimiter(self.reactor, 1, 1) if rate else None)
         if scopes:
             file = Path("tokens")
             file.write_text(f"ann {scopes} {TOKEN}\n")
             authorizer.tokens = tuple(read_tokens(file))
         self.executor = InlineExecutor()
-        jobs = job_service_in(self.reactor, groups, tasks, executor=self.executor, **(flags or {}))
-        application = Application(self.reactor, groups, tasks, authorizer, jobs)
+        jobs = job_service_in(
+            self.reactor, groups, self.tasks, executor=self.executor, **(flags or {})
+        )
+        application = Application(
+            self.reactor, groups, self.tasks, authorizer, jobs, approvals=approvals
+        )
         limits = RequestLimits(MAX_BODY, RECEIVE_TIMEOUT)
         site = ApiSite(self.reactor, application.resource(), limits)
         self._connections: Any = ConnectionLimiter(site, connections, 0)
@@ -381,6 +406,16 @@ def _() -> Response:
 @provokes(ErrorCode.UNKNOWN_JOB)
 def _() -> Response:
     return MemoryServer().request("GET", "/jobs/1")
+
+
+@provokes(ErrorCode.UNKNOWN_APPROVAL)
+def _() -> Response:
+    return MemoryServer().request("POST", "/operator/approvals/x", {"decision": "deny"})
+
+
+@provokes(ErrorCode.UNKNOWN_MODEL)
+def _() -> Response:
+    return MemoryServer().story(X_Model="gpt-5")
 
 
 @provokes(ErrorCode.UNKNOWN_WORKER)
@@ -604,6 +639,27 @@ _stop_reason(FailureKind.CANCELLED)
 @provokes(FailureKind.AGENT_ERROR)
 def _() -> Response:
     return MemoryServer(lambda: ScriptedAcp(lambda acp: acp.fail_turn("No")), "acp").story()
+
+
+@provokes(FailureKind.STREAM_TIMEOUT)
+def _() -> Response:
+    words = "The stream timed out receiving the response after 300000ms"
+    return MemoryServer(lambda: ScriptedAcp(lambda acp: acp.fail_turn(words)), "kiro-acp").story()
+
+
+@provokes(FailureKind.TOOL_INTERRUPTED)
+def _() -> Response:
+    words = "Tool uses were interrupted, waiting for the next user prompt"
+    server = MemoryServer(lambda: ScriptedAcp(lambda acp: acp.chunk(words)), "kiro-acp")
+    response = server.begin("POST", STORY, {"idea": "An idea"})
+    # The agent says nothing more.
+    server.settle(60)
+    return response()
+
+
+@provokes(FailureKind.TOOL_NOT_PERMITTED)
+def _() -> Response:
+    return MemoryServer(lambda: ScriptedAcp(lambda acp: acp.use_tool("edit")), "acp").story()
 
 
 def documented_codes(document: Any, prefix: str) -> set[tuple[int, str]]:
