@@ -27,11 +27,12 @@ The keys of a dialect file
 
 `Writing a dialect <writing-a-dialect.rst>`_ explains the tables, and where their values come
 from. ``kiro-classic.toml`` and ``kiro-tui.toml`` show them. With ``extends = "NAME"`` a file takes
-the tables that it does not have from the built-in dialect ``NAME``.
+the tables that it does not have from the built-in dialect ``NAME``. Its ``trouble`` comes before
+that of ``NAME``, so that it need not repeat it.
 
 A dialect has exactly one of ``prompt``, ``line``, ``signs`` and ``acp``. With ``acp`` it has no
-``screen``, ``keys``, ``clear``, ``approval`` and ``menu``; otherwise it needs ``screen`` and
-``keys``. A key without a default can be left out, unless it is required.
+``screen``, ``keys``, ``clear``, ``approval``, ``tools`` and ``menu``; otherwise it needs
+``screen`` and ``keys``. A key without a default can be left out, unless it is required.
 
 ``docs/dialect_keys.py`` makes this page from the classes in
 ``kiroworkers/conversations/dialects/dialect.py``.
@@ -107,7 +108,7 @@ def _value(kind: Any) -> str:
         requirements = " and ".join(must.requirement for must in inner[1:])
         return f"{_value(inner[0])} (must {requirements})"
     if origin is Literal:
-        return " or ".join(f"``{choice}``" for choice in inner)
+        return " or ".join(f"``{choice}``" for choice in inner if choice)
     if origin is tuple:
         return f"list: {_value(inner[0])}"
     if origin is Mapping:

@@ -11,10 +11,11 @@ attribute a key; its type has the checks that the key's value must pass.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from attrs import Attribute, field, fields, frozen
 
@@ -29,6 +30,12 @@ Window = tuple[int, int]
 #: The form in which JSON survives the agent's interface: ``compact``, on one line;
 #: ``lines``, with one member per line, where long lines may be cut.
 Layout: TypeAlias = Literal["compact", "lines"]
+
+#: The engine behind an agent's ACP, whose habits differ; empty for no particular one.
+Engine: TypeAlias = Literal["", "v2", "v3"]
+
+#: What may be chosen when the agent is started: keys of `Start`.
+StartOption: TypeAlias = Literal["model", "effort", "agent"]
 
 
 def version_in(text: str) -> Version | None:
@@ -73,6 +80,13 @@ def _stays_inside(path: str) -> bool:
     return path[:1] not in ("", "/") and ".." not in path.split("/") and "\0" not in path
 
 
+def _is_json_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 Text: TypeAlias = Annotated[str, Must("not be empty", bool)]
 Name: TypeAlias = Annotated[
     str, _like("[a-z0-9][a-z0-9-]{0,63}", "at most 64 lower-case letters, digits and hyphens")
@@ -90,6 +104,7 @@ Identifier: TypeAlias = Annotated[
 InnerPath: TypeAlias = Annotated[
     str, Must("be a relative path that stays inside its folder", _stays_inside)
 ]
+JsonObject: TypeAlias = Annotated[str, Must("be a JSON object", _is_json_object)]
 #: Seconds of silence.
 Quiet: TypeAlias = Annotated[
     float, Must("be above 0 and at most 60", lambda seconds: 0 < seconds <= 60)
@@ -111,6 +126,26 @@ class Flag:
 
 
 @frozen
+class OptionVersions:
+    """
+    Hold since which version the agent knows the options of `Start`.
+
+    Attributes:
+        model: The first version that knows `Start.model`; empty for every version.
+        effort: The same for `Start.effort`.
+        agent: The same for `Start.agent`.
+    """
+
+    model: Version = ()
+    effort: Version = ()
+    agent: Version = ()
+
+
+#: What is known about the options of most agents.
+_NO_OPTION_VERSIONS = OptionVersions()
+
+
+@frozen
 class Start:
     """
     Hold how the agent is started.
@@ -122,16 +157,49 @@ class Start:
             it is not to be asked.
         login_arguments: The arguments that make `program` exit with status 0 if somebody
             is logged in; empty if it cannot be asked.
+        logged_out: The pattern for what `login_arguments` print if nobody is logged in; None
+            if that is not known.
+        since: The first version that this dialect can drive; None for no limit.
         until: The first version that this dialect cannot drive; None for no limit.
+        served_since: The first version that the agent's service still serves; None for no
+            limit.
+        help_arguments: The arguments that make `program` print its help; empty if it is not
+            to be asked.
+        gone: The pattern for help of a program that this dialect cannot drive any more.
         flags: The arguments for certain versions.
+        model: The arguments that select the model ``{model}``; empty if none do.
+        effort: The arguments that select the reasoning effort ``{effort}``; empty if none
+            do.
+        agent: The arguments that select the configuration ``{agent}`` of the agent; empty
+            if none do.
+        option_since: Since which version the agent knows these options.
     """
 
     arguments: tuple[Argument, ...]
     program: Text | None = None
     version_arguments: tuple[Argument, ...] = field(default=(), metadata={"key": "version"})
     login_arguments: tuple[Argument, ...] = field(default=(), metadata={"key": "login"})
+    logged_out: re.Pattern[str] | None = field(default=None, metadata={"key": "logged-out"})
+    since: Version | None = None
     until: Version | None = None
+    served_since: Version | None = field(default=None, metadata={"key": "served-since"})
+    help_arguments: tuple[Argument, ...] = field(default=(), metadata={"key": "help"})
+    gone: re.Pattern[str] | None = None
     flags: tuple[Flag, ...] = ()
+    model: tuple[Argument, ...] = ()
+    effort: tuple[Argument, ...] = ()
+    agent: tuple[Argument, ...] = ()
+    option_since: OptionVersions = field(
+        default=_NO_OPTION_VERSIONS, metadata={"key": "option-since"}
+    )
+
+    def __attrs_post_init__(self) -> None:
+        for option in get_args(StartOption):
+            template = getattr(self, option)
+            if template and not any(f"{{{option}}}" in argument for argument in template):
+                raise ValueError(f"{option} must have {{{option}}} in one of its arguments")
+        if self.gone is not None and not self.help_arguments:
+            raise ValueError("gone requires help")
 
 
 @frozen
@@ -185,13 +253,19 @@ class BracketedPastePrompt:
     Attributes:
         open: The mark that it writes when it starts to read.
         ready: The pattern that proves, after `open`, that the prompt is drawn.
+            Its group ``context``, if it has one, is how much of the model's context is in
+            use, in percent.
         close: The mark that it writes when it stops reading.  Everything between the two
             marks is prompt and echo.
+        settled: The pattern for the end of the output before `open` if nothing of it is
+            still on its way.  Some programs print from another thread, so that the end of
+            an answer comes behind the prompt.  None if that never happens.
     """
 
     open: bytes
     ready: re.Pattern[bytes]
     close: bytes
+    settled: re.Pattern[bytes] | None = None
 
 
 @frozen
@@ -259,7 +333,12 @@ class Acp:
     Represent an agent that speaks the Agent Client Protocol over pipes.
 
     It has no terminal.
+
+    Attributes:
+        engine: The engine behind the protocol, if its habits are known.
     """
+
+    engine: Engine = ""
 
 
 Readiness: TypeAlias = BracketedPastePrompt | LinePrompt | StatusMarkers | Acp
@@ -306,12 +385,15 @@ class Clear:
         done: The pattern for the text by which the agent confirms it.
         question: The pattern for a question that the agent may ask first.
         confirm: What to type to answer the question with yes.
+        prompt: The pattern for the raw prompt at which the agent awaits that answer.  It
+            proves the question wherever its text is; None if it looks like any other.
     """
 
     type: bytes
     done: re.Pattern[str]
     question: re.Pattern[str] | None = None
     confirm: bytes = b""
+    prompt: re.Pattern[bytes] | None = None
 
 
 @frozen
@@ -349,6 +431,28 @@ class Approval:
 
 
 @frozen
+class ToolWords:
+    """
+    Hold what the agent prints about its tools.
+
+    Attributes:
+        used: The pattern for what is printed about a tool that has run.  Its group
+            ``title`` is the tool with its command or file.  If one of the groups ``read``,
+            ``write``, ``execute`` and ``network`` takes part in the match, it says what the
+            tool does.
+        command: The pattern for the tool and its command above the question for an
+            approval, in the groups ``tool`` and ``command`` if it has them.
+    """
+
+    used: re.Pattern[str] | None = None
+    command: re.Pattern[str] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.used is not None and "title" not in self.used.groupindex:
+            raise ValueError("used must have a group named title")
+
+
+@frozen
 class AnswerFormat:
     """
     Hold what the agent's answers look like.
@@ -358,12 +462,20 @@ class AnswerFormat:
             looked for in a turn without it, because an answer may quote one.  None if
             answers are not marked.  It is searched for in the terminal's raw output if
             the dialect has a `BracketedPastePrompt`, and in plain text otherwise.
+        suffix: The pattern for what the agent prints after an answer, which is not part of
+            it; None if it prints nothing.  Its group ``credits``, if it has one, is what the
+            turn cost.
+        failure: The pattern for the header that the agent prints above a failure, in the
+            terminal's raw output and in the agent's own style.  What follows it is a failure
+            although an answer has begun.
         layout: The form of JSON that survives the agent's interface.
         journal: The directory, relative to the user's home, in which the agent keeps a
             journal of each session; None if it keeps none.
     """
 
     prefix: re.Pattern[bytes] | None = None
+    suffix: re.Pattern[str] | None = None
+    failure: re.Pattern[bytes] | None = None
     layout: Layout = "compact"
     journal: Text | None = None
 
@@ -395,11 +507,37 @@ class StateDir:
             raise ValueError("names a file twice")
 
 
+@frozen
+class MinimalAgent:
+    """
+    Hold how to run the agent without tools, MCP servers and the user's instructions.
+
+    Each session gets a configuration folder of its own.
+
+    Attributes:
+        name: The name of the configuration, which `Start.agent` selects.
+        variable: The environment variable that names the configuration folder.
+        default: Where the user's own folder is if the variable is not set, relative to the
+            user's home.
+        files: The files in the folder, each with its text.
+        meta: The ``_meta`` of an ACP ``session/new``, as JSON; None for none.
+    """
+
+    name: Text
+    variable: Identifier
+    default: InnerPath
+    files: Mapping[InnerPath, str] = field(factory=dict)
+    meta: JsonObject | None = None
+
+
+#: What is known about the tools of most agents.
+_NO_TOOL_WORDS = ToolWords()
+
 #: The keys of an agent without a terminal.
 _NO_KEYS = Keys(submit=b"", interrupt=b"")
 
 #: The tables that only an agent on a terminal may have, and those that it must have.
-TERMINAL_TABLES = ("screen", "keys", "clear", "approval", "menu")
+TERMINAL_TABLES = ("screen", "keys", "clear", "approval", "tools", "menu")
 _REQUIRED_TERMINAL_TABLES = ("screen", "keys")
 
 
@@ -423,8 +561,10 @@ class Dialect:
         clear: How to make the agent forget.  None if it cannot; a session then ends
             with its first turn.
         approval: How the agent asks for a tool; None if that is not known.
+        tools: What the agent prints about its tools.
         answer: What answers look like.
         state_dirs: The directories that each session needs for itself.
+        minimal: How to run the agent without tools; None if that is not known.
         menus: Menus before the first prompt, with the keys that lead to the safe choice.
         failures: The texts by which a failure is recognized, in order of preference.
     """
@@ -441,8 +581,10 @@ class Dialect:
     keys: Keys = _NO_KEYS
     clear: Clear | None = None
     approval: Approval | None = None
+    tools: ToolWords = _NO_TOOL_WORDS
     answer: AnswerFormat = field(factory=AnswerFormat)
     state_dirs: tuple[StateDir, ...] = field(default=(), metadata={"key": "state"})
+    minimal: MinimalAgent | None = None
     menus: tuple[Menu, ...] = field(default=(), metadata={"key": "menu"})
     failures: tuple[FailurePattern, ...] = field(default=(), metadata={"key": "trouble"})
 
@@ -487,19 +629,40 @@ class Dialect:
         """
         return "terminal" if self.screen else "acp"
 
-    def command(self, version: Version | None) -> tuple[str, ...]:
+    def has_option(self, option: StartOption, version: Version | None) -> bool:
+        """
+        Return whether `version` of the agent can be started with `option`.
+
+        If the version is unknown, return whether any version can.
+        """
+        since: Version = getattr(self.start.option_since, option)
+        return bool(getattr(self.start, option)) and (version is None or version >= since)
+
+    def command(
+        self, version: Version | None, options: Mapping[StartOption, str] | None = None
+    ) -> tuple[str, ...]:
         """
         Return the arguments for `version` of the agent.
 
         If the version is unknown, return those for the newest one that the dialect knows.
+
+        Args:
+            version: The version of the installed program.
+            options: The value of each option that the agent is started with; the agent must
+                have these options.
         """
+        chosen = (
+            argument.replace(f"{{{option}}}", value)
+            for option, value in (options or {}).items()
+            for argument in getattr(self.start, option)
+        )
         for_version = (
             argument
             for flag in self.start.flags
             if version is None or version >= flag.since
             for argument in flag.arguments
         )
-        return (*self.start.arguments, *for_version)
+        return (*self.start.arguments, *for_version, *chosen)
 
     def environment(
         self,

@@ -3,7 +3,8 @@ Read dialects from TOML files, and validate them before anything is started.
 
 `kiro-classic.toml` explains the tables of a file.  A file that says
 ``extends = "kiro-classic"`` needs only the tables that differ.  A table or list in it
-replaces that of the extended dialect as a whole.
+replaces that of the extended dialect as a whole, except that its ``[[trouble]]`` comes
+before that of the extended dialect.
 
 `Dialect` declares the tables and their keys.  This module tells cattrs how to make the
 values of its attributes from those of TOML.
@@ -35,6 +36,7 @@ from kiroworkers.conversations.dialects.dialect import (
     READINESS_TABLES,
     TERMINAL_TABLES,
     Dialect,
+    Engine,
     Layout,
     Menu,
     Version,
@@ -103,7 +105,7 @@ def _read_tables(source: Traversable) -> dict[str, Any]:
         return data
     if (
         not isinstance(base, str)
-        or not re.fullmatch("[a-z-]+", base)
+        or not re.fullmatch("[a-z0-9-]+", base)
         or not _builtin(base).is_file()
     ):
         raise BadDialect(f"extends: there is no built-in dialect {base!r}")
@@ -112,6 +114,9 @@ def _read_tables(source: Traversable) -> dict[str, Any]:
     if "acp" in data:
         replaced.update(TERMINAL_TABLES)
     kept = {name: table for name, table in base_tables.items() if name not in replaced}
+    match data.get("trouble"):
+        case list(own):
+            data["trouble"] = [*own, *kept.get("trouble", [])]
     return {**kept, **data}
 
 
@@ -216,6 +221,9 @@ _READERS: Mapping[Any, Callable[[Any], Any]] = {
     re.Pattern[bytes]: lambda value: _compile(_read_text(value).encode()),
     Version: _read_version,
     Layout: lambda value: _read_choice(value, {layout: layout for layout in get_args(Layout)}),
+    Engine: lambda value: _read_choice(
+        value, {engine: engine for engine in get_args(Engine) if engine}
+    ),
     FailureKind: lambda value: _read_choice(value, {kind.value: kind for kind in FAILURE_KINDS}),
     bytes | tuple[Menu, ...]: _read_keys_or_menus,
 }

@@ -33,6 +33,26 @@ class KiroTests(SynchronousTestCase):
                 ("chat", *flags, "--wrap", "never", "--trust-tools="),
             )
 
+    def test_options(self) -> None:
+        """
+        Options of the start come last, with their values as they are; braces in a value mean
+        nothing.
+        """
+        self.assertEqual(
+            self.kiro.command((2, 27), {"model": "a{agent}", "agent": "{model}"})[-4:],
+            ("--model", "a{agent}", "--agent", "{model}"),
+        )
+
+    def test_since(self) -> None:
+        """
+        A version has an option if its dialect names one and the version is new enough.
+        """
+        acp = load_dialect("kiro-acp")
+        self.assertTrue(acp.has_option("effort", (2, 4)))
+        self.assertFalse(acp.has_option("effort", (2, 3, 9)))
+        self.assertTrue(acp.has_option("effort", None))
+        self.assertFalse(self.kiro.has_option("effort", None))
+
     def test_environment(self) -> None:
         """
         A session gets a plain terminal, and only such variables of the server's as are

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.conversations import BadDialect, load_dialect, read_dialect
-from kiroworkers.conversations.dialects.dialect import StateDir
+from kiroworkers.conversations.dialects.dialect import Acp, StateDir
 from tests.programs import ROOT
 
 #: The built-in dialects: their names, and what is in their files.
@@ -37,7 +37,28 @@ EXAMPLE: dict[str, Any] = {
         "deny": [{"question": "No", "keys": "\r"}],
         "allow": [{"question": "Yes", "keys": "\r"}],
     },
-    "answer": {"prefix": "> ", "layout": "lines", "journal": ".kiro"},
+    "start": {
+        "arguments": ["chat"],
+        "model": ["--model={model}"],
+        "effort": ["--effort", "{effort}"],
+        "agent": ["--agent", "{agent}"],
+        "option-since": {"model": "1.2", "effort": "1.3", "agent": "1.4"},
+        "since": "1.0",
+        "served-since": "1.1",
+        "login": ["whoami"],
+        "logged-out": "nobody",
+        "help": ["--help"],
+        "gone": "gone",
+    },
+    "tools": {"used": "Used (?P<title>.*)", "command": "^Using "},
+    "minimal": {
+        "name": "a",
+        "variable": "A_HOME",
+        "default": ".a",
+        "files": {"b/a.json": "{}"},
+        "meta": "{}",
+    },
+    "answer": {"prefix": "> ", "suffix": "took", "layout": "lines", "journal": ".kiro"},
     "state": [{"variable": "A_HOME", "default": ".a", "copy": ["c"], "link": ["d", "e"]}],
     "menu": [{"question": "a", "keys": "b"}, {"question": "c", "keys": "d"}],
 }
@@ -82,8 +103,9 @@ def changes(value: Any, table: str = "") -> Iterator[tuple[str, Any]]:
             for key, item in value.items():
                 others = {name: other for name, other in value.items() if name != key}
                 yield "removed", others
-                # Any name of a variable is good.
-                yield "renamed" if table == "set" else "misspelled", {**others, f"{key}x": item}
+                # Any name of a variable or a file is good.
+                free = table in ("set", "files")
+                yield "renamed" if free else "misspelled", {**others, f"{key}x": item}
                 for odd in ODD_VALUES:
                     yield "mistyped", {**others, key: odd}
                 for kind, changed in changes(item, key):
@@ -124,8 +146,26 @@ class FileTests(SynchronousTestCase):
         )
         self.assertEqual((dialect.name, dialect.start.program), ("mine", "my-kiro"))
         self.assertEqual(dialect.command(None), ("chat", "--fast"))
-        self.assertEqual([pattern.kind for pattern in dialect.failures], ["throttled"])
         self.assertEqual(dialect.keys, load_dialect("kiro-classic").keys)
+
+    def test_failures(self) -> None:
+        """
+        The failures that a file names come before those of the dialect that it extends.
+        """
+        dialect = read_dialect(
+            self.write('extends = "kiro-classic"\n[[trouble]]\nkind = "throttled"\ntext = "slow"\n')
+        )
+        inherited = [pattern.text.pattern for pattern in load_dialect("kiro-classic").failures]
+        texts = [pattern.text.pattern for pattern in dialect.failures]
+        self.assertEqual(texts, ["slow", *inherited])
+
+    def test_engine(self) -> None:
+        """
+        An ACP agent has the engine that its file names, or none in particular.
+        """
+        dialect = read_dialect(self.write('extends = "acp"\n[acp]\nengine = "v3"'))
+        self.assertEqual(dialect.acp, Acp("v3"))
+        self.assertEqual(load_dialect("acp").acp, Acp(""))
 
     def test_environment(self) -> None:
         """
@@ -158,7 +198,30 @@ class FileTests(SynchronousTestCase):
                 "answer.prefix must be a regular expression: bad character range z-\\n at",
             ),
             ('extends = "q"\n[line]\nprompt = "(?\\u001b)"', r"unknown extension ?\x1b at"),
-            ('extends = "q"\n[answer]\nsuffix = "("', "answer may not have 'suffix'"),
+            ('extends = "q"\n[answer]\nsufix = "("', "answer may not have 'sufix'"),
+            (
+                'extends = "q"\n[start]\narguments = []\nmodel = ["-m"]',
+                "start model must have {model} in one of its arguments",
+            ),
+            (
+                'extends = "q"\n[tools]\nused = "Used (.*)"',
+                "tools used must have a group named title",
+            ),
+            (
+                'extends = "q"\n[start]\narguments = []\ngone = "x"',
+                "start gone requires help",
+            ),
+            ('extends = "acp"\n[acp]\nengine = "v1"', "acp.engine must be one of v2, v3"),
+            ('extends = "acp"\n[tools]\nused = "(?P<title>.)"', "tools is not allowed with acp"),
+            (
+                'extends = "q"\n[minimal]\nname = "a"\nvariable = "A"\ndefault = "a"\nmeta = "[]"',
+                "minimal.meta must be a JSON object",
+            ),
+            (
+                'extends = "q"\n[minimal]\nname = "a"\nvariable = "A"\ndefault = "a"\n'
+                'files = {"../b" = ""}',
+                "must be a relative path that stays inside",
+            ),
             ('extends = "q"\n[keys]\nsubmit = "x"', "keys.interrupt is required"),
             ('extends = "q"\n[signs]\nidle = {}', "signs.busy is required"),
             (
