@@ -9,24 +9,35 @@ agentclientprotocol.com, schema 1.19.
 The agent may also send requests.  It may ask whether it may use a tool, which is reported
 as `NeedsApproval`.  A request for a feature that this client does not offer is answered
 with an error, so that the agent need not wait.
+
+`Sessions` holds what is known about the agent's sessions, `Turn` what is known about the
+running turn, and `kiro` what Kiro adds to the protocol.
 """
 
 from __future__ import annotations
 
-import re
-from collections import deque
 from collections.abc import Mapping
-from enum import Enum, auto
-from io import StringIO
 from typing import Any
 
-from kiroworkers import __version__
-from kiroworkers.conversations.acp import jsonrpc
+from kiroworkers.conversations.acp import jsonrpc, kiro
+from kiroworkers.conversations.acp.clear_in_place import ClearInPlace
+from kiroworkers.conversations.acp.handshake import (
+    INITIALIZE,
+    offers_close,
+    refusal,
+    version_failure,
+)
+from kiroworkers.conversations.acp.permissions import PermissionRequests, cancelled
+from kiroworkers.conversations.acp.recent_output import RecentOutput
+from kiroworkers.conversations.acp.requests import PendingRequests, RequestKind
+from kiroworkers.conversations.acp.session_setup import SessionNeeds, model_gone
+from kiroworkers.conversations.acp.sessions import Sessions
+from kiroworkers.conversations.acp.texts import answer_text, error_text
+from kiroworkers.conversations.acp.turn import MAX_DETAIL_LENGTH, Turn
 from kiroworkers.conversations.conversation import Conversation
 from kiroworkers.conversations.dialects.dialect import Dialect
 from kiroworkers.conversations.events import (
     AgentFailure,
-    Answered,
     Cleared,
     Event,
     LateOutput,
@@ -35,23 +46,9 @@ from kiroworkers.conversations.events import (
     Overflowed,
     Ready,
     Submitted,
-    TextChunk,
-    Working,
 )
 from kiroworkers.conversations.failures import find_failure
-from kiroworkers.conversations.transcript import plain_text
 from kiroworkers.errors import FailureKind
-
-PROTOCOL_VERSION = 1
-
-#: ACP's error code for an agent that needs a login first.
-_LOGIN_REQUIRED = -32000
-
-#: The bytes that are kept of standard error and of lines that are not messages.
-_MAX_STDERR = 8192
-
-#: The maximum number of characters of a tool's title that are reported.
-_MAX_TITLE_LENGTH = 200
 
 #: The maximum number of bytes that JSON needs for one byte of UTF-8 text (``\u00e9`` is 6
 #: for 2), and an allowance in bytes for the message around the text.
@@ -61,27 +58,12 @@ _MAX_ENVELOPE = 64 * 1024
 #: The maximum length of a message, in bytes.
 _MAX_MESSAGE = 16 * 1024 * 1024
 
-#: The maximum number of permission requests that wait for an answer at a time.
-_MAX_PERMISSION_REQUESTS = 100
+#: Kiro tells much about itself, such as the texts of all its tools.  Such a message counts
+#: with its size divided by this number.
+_HOUSEKEEPING_FACTOR = 16
 
-#: An update with text counts towards the turn's size with the bytes of its text, or with
-#: its whole size divided by this number if that is more.
-_ENVELOPE_FACTOR = 256
-
-#: The maximum number of characters that are read of an error, and reported of a failure.
-_MAX_ERROR_LENGTH = 2000
-_MAX_DETAIL_LENGTH = 300
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-#: The stop reasons that mean that there is no answer, and how each is reported.
-_STOP_REASONS: Mapping[FailureKind, str] = {
-    FailureKind.MAX_TOKENS: "the model reached its maximum answer length",
-    FailureKind.MAX_TURN_REQUESTS: "the agent reached its limit of model requests in one turn",
-    FailureKind.REFUSAL: "the model refused to answer",
-    FailureKind.CANCELLED: "the agent cancelled the turn",
-}
-
+#: The seconds of silence after which a turn is over for which no response comes.
+_ENDING_TIMEOUT = 10.0
 
 #: Updates that carry output of a turn. The others (available commands, modes, usage)
 #: may be sent at any time.
@@ -94,18 +76,6 @@ _OUTPUT_UPDATES = {
 }
 
 
-class _RequestKind(Enum):
-    """
-    Name what one of our requests is for.
-    """
-
-    INITIALIZE = auto()
-    NEW_SESSION = auto()
-    CLEAR = auto()
-    PROMPT = auto()
-    CLOSE_SESSION = auto()
-
-
 class AcpConversation(Conversation):
     """
     Follow one agent that speaks ACP.
@@ -114,6 +84,10 @@ class AcpConversation(Conversation):
         dialect: The agent's dialect.
         folder: The agent's working directory, as an absolute path.
         max_output: The maximum output of a turn, in bytes.
+        agent_name: The configuration of the agent that must run; empty for any.
+        model: The model that each session selects; empty for the agent's own choice.
+        effort: The reasoning effort that each session selects; empty likewise.
+        session_meta: The ``_meta`` of the request for a session; None for none.
     """
 
     completion = "response"
@@ -122,40 +96,52 @@ class AcpConversation(Conversation):
     sends_late = True
     slow_clear = True
 
-    def __init__(self, dialect: Dialect, folder: str, max_output: int) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        folder: str,
+        max_output: int,
+        agent_name: str = "",
+        model: str = "",
+        effort: str = "",
+        session_meta: Mapping[str, Any] | None = None,
+    ) -> None:
         self._dialect = dialect
+        self._engine = "" if dialect.acp is None else dialect.acp.engine
         self._folder = folder
         self._max_output = max_output
         self._reader = jsonrpc.Reader(
             min(_MAX_ESCAPE_FACTOR * max_output + _MAX_ENVELOPE, _MAX_MESSAGE)
         )
-        self._last_id = 0
-        self._pending_requests: dict[int | str, _RequestKind] = {}
-        self._session = ""
-        self._used_sessions: set[str] = set()
-        self._at_prompt = False
-        self._prompted = False
-        self._can_close_sessions = False
-        self._data_to_send = self._request(
-            _RequestKind.INITIALIZE,
-            "initialize",
-            {
-                "protocolVersion": PROTOCOL_VERSION,
-                "clientCapabilities": {
-                    "fs": {"readTextFile": False, "writeTextFile": False},
-                    "terminal": False,
-                },
-                "clientInfo": {"name": "kiroworkers", "version": __version__},
-            },
+        self._requests = PendingRequests()
+        needs = SessionNeeds(
+            folder, self._engine, agent_name, model, effort, session_meta, dialect.failures
         )
+        self._sessions = Sessions(needs, self._requests)
+        self._clear_in_place = ClearInPlace(self._engine == "v2")
+        self.selects_models = self._sessions.offers_models
+        # Whether the current session has had a prompt.
+        self._prompted = False
+
+        # The running turn.
+        self._at_prompt = False
+        # Whether the agent has the prompt of a turn, and has not responded to it.
+        self._running = False
         self._submitted = True
         # Whether the output of the running turn is still wanted.
         self._answering = False
-        self._text = StringIO()
+        self._turn = self._new_turn()
         self._size = 0
-        self._permission_requests: deque[jsonrpc.Request] = deque()
+        self._permissions = PermissionRequests()
         self._failure: AgentFailure | None = None
-        self._stderr = bytearray()
+        # The prompt that follows when its model has been selected.
+        self._next_prompt: str | None = None
+        self._next_model = ""
+
+        # The events that are due at the next quiet moment.
+        self._due: list[Event] = []
+        self._recent_output = RecentOutput()
+        self._data_to_send = self._requests.send(RequestKind.INITIALIZE, "initialize", INITIALIZE)
 
     @property
     def at_prompt(self) -> bool:
@@ -172,11 +158,18 @@ class AcpConversation(Conversation):
         return True
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """
+        Return the identifiers of the models that the agent offers; empty if it names none.
+        """
+        return self._sessions.current.models if self._sessions.any_current else ()
+
+    @property
     def recent_output(self) -> str:
         """
         Return the end of standard error and of the lines that were not messages.
         """
-        return plain_text(bytes(self._stderr[-_MAX_STDERR:])).strip()
+        return self._recent_output.text()
 
     @property
     def failure(self) -> AgentFailure | None:
@@ -186,9 +179,21 @@ class AcpConversation(Conversation):
         Before there is a session it may also come from standard error, where an agent
         that cannot start says why.
         """
-        if self._failure is None and not self._session:
+        if self._failure is None and not self._sessions.any_current:
             return find_failure(self._dialect.failures, self.recent_output)
         return self._failure
+
+    @property
+    def quiet_timeout(self) -> float | None:
+        """
+        Return the seconds of silence after which events are due.
+
+        They are due at once after a request that needs nothing from the agent, and after a
+        while in a turn for which no response will come.
+        """
+        if self._due:
+            return 0.0
+        return _ENDING_TIMEOUT if self._answering and self._turn.ending is not None else None
 
     # What to write.
 
@@ -199,39 +204,58 @@ class AcpConversation(Conversation):
         data, self._data_to_send = self._data_to_send, b""
         return data
 
-    def ask(self, prompt: str) -> bytes:
+    def ask(self, prompt: str, model: str = "") -> bytes:
         """
-        Return the request that submits `prompt`.  Call it only at the prompt.
+        Return the request that submits `prompt`, or the one that must come before it.
+
+        Call it only at the prompt.
         """
         assert self._at_prompt, "a session takes one prompt at a time"
+        session = self._sessions.current
         self._start_request()
         self._submitted, self._answering = False, True
-        self._prompted = True
-        content = [{"type": "text", "text": prompt}]
-        return self._request(
-            _RequestKind.PROMPT, "session/prompt", {"sessionId": self._session, "prompt": content}
-        )
+        wanted = model or self._sessions.own_model
+        if not wanted or wanted == session.model:
+            return self._send_prompt(prompt)
+        if session.models and wanted not in session.models:
+            self._failure = model_gone(wanted)
+            self._due.append(self._failure)
+            return b""
+        self._next_prompt, self._next_model = prompt, wanted
+        return self._sessions.select_model(wanted)
 
     def clear(self) -> bytes:
         """
-        Return the request for a new session.  Call it only at the prompt.
+        Return the request that makes the agent forget; empty if nothing need be requested.
+
+        Call it only at the prompt.
         """
         assert self._at_prompt, "a session is left only between two turns"
+        session, own_model = self._sessions.current, self._sessions.own_model
         self._start_request()
-        return self._new_session(_RequestKind.CLEAR)
+        data = self._sessions.take_prepared()
+        if data is not None:
+            self._prompted = False
+            self._clear_in_place.begin_session()
+            self._due.append(Cleared())
+            return data
+        # A model that was chosen for a turn stays in the session.
+        can_restore_model = own_model != "" or session.model == ""
+        if self._clear_in_place.is_safe(session) and can_restore_model:
+            return self._requests.send(RequestKind.CLEAR, *self._clear_in_place.request(session))
+        return self._sessions.replace()
 
     def deny(self) -> bytes:
         """
         Return the response that denies the oldest permission request.
         """
-        return self._answer_permission("reject_once", "reject_always")
+        return self._permissions.deny()
 
     def allow(self) -> bytes:
         """
         Return the response that grants the oldest permission request, this one time.
         """
-        # Never allow_always.
-        return self._answer_permission("allow_once")
+        return self._permissions.allow()
 
     def interrupt(self) -> bytes:
         """
@@ -239,10 +263,14 @@ class AcpConversation(Conversation):
         """
         self._answering = False
         self._discard_output()
-        if self._at_prompt:
+        if self._due:
+            self._failure, self._due = None, [Ready()]
+        # Before its model is selected, the agent has no prompt, and then gets none.
+        self._next_prompt = None
+        if not self._running:
             return b""
-        return self._cancel_permissions() + jsonrpc.notification(
-            "session/cancel", {"sessionId": self._session}
+        return self._permissions.cancel() + jsonrpc.notification(
+            "session/cancel", {"sessionId": self._sessions.current.id}
         )
 
     # What was read.
@@ -254,12 +282,11 @@ class AcpConversation(Conversation):
         events: list[Event] = []
         for message, size in self._reader.feed(data):
             match message:
-                case jsonrpc.Notification("session/update", params):
-                    self._handle_update(params, size, events)
-                    continue
+                case jsonrpc.Notification(method, params):
+                    size = self._handle_notification(method, params, size, events)
                 case jsonrpc.Request():
                     self._handle_request(message, events)
-                case jsonrpc.Response(id) if (kind := self._pop_request(id)) is not None:
+                case jsonrpc.Response(id) if (kind := self._requests.pop(id)) is not None:
                     self._handle_response(kind, message, events)
                     continue
                 case jsonrpc.Garbage(start):
@@ -271,179 +298,275 @@ class AcpConversation(Conversation):
         """
         Keep the end of `data`, for `recent_output` and `failure`.
         """
-        self._stderr += data
-        if len(self._stderr) > 2 * _MAX_STDERR:
-            del self._stderr[:-_MAX_STDERR]
+        self._recent_output.append(data)
 
-    def _handle_update(self, params: Mapping[str, Any], size: int, events: list[Event]) -> None:
+    def on_quiet(self) -> list[Event]:
         """
-        Handle an update of the turn.
+        Return the events that are due.
+        """
+        if self._due:
+            events, self._due = self._due, []
+            self._answering, self._at_prompt = False, True
+            return events
+        if not self._answering or self._turn.ending is None:
+            return []
+        self._answering = False
+        self._failure = self._turn.ending
+        self._data_to_send += self._permissions.cancel()
+        self._discard_output()
+        return [self._failure]
 
-        Drop updates for an abandoned session; report output that follows the end of its
-        turn.
+    # Notifications.
+
+    def _handle_notification(
+        self, method: str, params: Mapping[str, Any], size: int, events: list[Event]
+    ) -> int:
+        """
+        Handle a notification, and return its size as output of the turn.
         """
         update = params.get("update")
-        if not self._answering or params.get("sessionId") != self._session:
-            if self._is_late(params):
-                text = _late_text(update)
-                match events[-1:]:
-                    case [LateOutput(earlier)]:
-                        # One event for each read: each is appended to a long text.
-                        events[-1] = LateOutput(earlier + text)
-                    case _:
-                        events.append(LateOutput(text))
-            self._count(size, events)
-            return
-        if not self._submitted:
-            self._submitted = True
-            events.append(Submitted())
-        match update:
-            case {"sessionUpdate": str(kind), "content": {"type": "text", "text": str(text)}}:
-                if kind == "agent_message_chunk":
-                    self._text.write(text)
-                    events.append(TextChunk(text))
-                length = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-                size = max(length, size // _ENVELOPE_FACTOR)
-            case {"sessionUpdate": "tool_call", "title": str(title)}:
-                events.append(Working(_printable(title, _MAX_TITLE_LENGTH)))
-        self._count(size, events)
+        if method != "session/update" or not isinstance(update, dict):
+            self._handle_facts(method, params, events)
+            return size // _HOUSEKEEPING_FACTOR if method.startswith("_kiro") else size
+        session = params.get("sessionId")
+        match update.get("sessionUpdate"):
+            case str(kind) if kind in _OUTPUT_UPDATES:
+                if self._sessions.is_current(session):
+                    return self._handle_output(update, size, events)
+                self._handle_foreign_output(session, update, events)
+                return size
+            case "config_option_update":
+                self._sessions.update_options(session, update)
+                self.selects_models = self._sessions.offers_models
+            case "session_info_update":
+                taken = self._answering and self._running and kiro.begins_turn(update)
+                if taken and self._sessions.is_current(session):
+                    # The first output may be seconds away.
+                    self._note_submitted(events)
+                self._handle_facts(method, params, events)
+        return size // _HOUSEKEEPING_FACTOR
 
-    def _is_late(self, params: Mapping[str, Any]) -> bool:
+    def _handle_facts(self, method: str, params: Mapping[str, Any], events: list[Event]) -> None:
         """
-        Return whether an update is output of the turn that has just ended.
+        Handle what Kiro tells beyond the protocol, about our session or about none.
         """
-        match params:
-            case {"sessionId": session, "update": {"sessionUpdate": str(kind)}}:
-                between_turns = self._at_prompt and self._prompted
-                return between_turns and session == self._session and kind in _OUTPUT_UPDATES
-        return False
+        session = params.get("sessionId")
+        own = self._sessions.is_current(session)
+        concerns_turn = self._answering and self._running and (own or session is None)
+        for fact in kiro.read_notification(method, params):
+            match fact:
+                # The session may not be known yet, because its first notifications come
+                # before the response that names it.
+                case kiro.McpProblem(detail):
+                    self.feed_stderr(detail.encode() + b"\n")
+                case kiro.AgentMissing(detail):
+                    self._sessions.note_missing_agent(detail)
+                case kiro.ConversationCleared() if own:
+                    self._clear_in_place.note_told()
+            if concerns_turn:
+                events += self._turn.add_fact(fact)
+
+    def _handle_output(self, update: Mapping[str, Any], size: int, events: list[Event]) -> int:
+        """
+        Handle output in our session, and return its size.
+
+        Drop output of an abandoned turn; report output that nobody has asked for.
+        """
+        agent_initiated = kiro.is_agent_initiated(update)
+        if not self._running or agent_initiated:
+            self._handle_late_output(update, agent_initiated, events)
+            return size
+        if not self._answering:
+            return size
+        self._note_submitted(events)
+        output, size = self._turn.add_update(update, size)
+        events += output
+        return size
+
+    def _note_submitted(self, events: list[Event]) -> None:
+        """
+        Report, once in a turn, that the agent has taken the prompt, and prepare a session.
+        """
+        if self._submitted:
+            return
+        self._submitted = True
+        events.append(Submitted())
+        can_clear = self._clear_in_place.is_possible(self._sessions.current)
+        if self.expects_clear and not can_clear:
+            self._data_to_send += self._sessions.prepare()
+
+    def _handle_late_output(
+        self, update: Mapping[str, Any], agent_initiated: bool, events: list[Event]
+    ) -> None:
+        """
+        Report output that follows the end of its turn, or begins a turn of the agent's own.
+        """
+        if not self._prompted and not agent_initiated:
+            return
+        self._clear_in_place.distrust()
+        # A caller that waits for its model to be selected is told as well.
+        if (not self._at_prompt and not self._answering) or self._running:
+            return
+        text = answer_text(update)
+        match events[-1:]:
+            case [LateOutput(earlier)]:
+                # One event for each read: each is appended to a long text.
+                events[-1] = LateOutput(earlier + text)
+            case _:
+                events.append(LateOutput(text))
+
+    def _handle_foreign_output(
+        self, session: Any, update: Mapping[str, Any], events: list[Event]
+    ) -> None:
+        """
+        Find the tools that a subagent uses in our turn.
+
+        It has a session of its own, which the agent has opened by itself.
+        """
+        if self._answering and self._sessions.is_unknown(session):
+            events += self._turn.add_subagent_update(session, update)
+
+    # Requests of the agent.
 
     def _handle_request(self, request: jsonrpc.Request, events: list[Event]) -> None:
         """
         Report a permission request; answer every other request with an error.
         """
         if request.method != "session/request_permission":
-            self._data_to_send += jsonrpc.error(
-                request.id,
-                jsonrpc.METHOD_NOT_FOUND,
-                f"kiroworkers does not support {request.method[:100]}",
-            )
-        elif (
-            not self._answering
-            or request.params.get("sessionId") != self._session
-            or len(self._permission_requests) >= _MAX_PERMISSION_REQUESTS
-        ):
-            self._data_to_send += _cancelled(request)
+            self._data_to_send += refusal(request)
         else:
-            self._permission_requests.append(request)
-            events.append(NeedsApproval(_tool_title(request.params), str(request.id)))
+            question = self._queue_permission(request)
+            if question is None:
+                self._data_to_send += cancelled(request)
+            else:
+                events.append(question)
 
-    def _pop_request(self, id: int | str | None) -> _RequestKind | None:
+    def _queue_permission(self, request: jsonrpc.Request) -> NeedsApproval | None:
         """
-        Return what the request `id` was for, and forget it; None if there is none.
+        Return the question of a permission request; None if it is to be cancelled.
+        """
+        session = request.params.get("sessionId")
+        if not self._answering or not self._running:
+            return None
+        if not self._sessions.is_current(session):
+            if self._sessions.is_unknown(session):
+                self._turn.add_question(session, request.params)
+            return None
+        call = self._turn.add_question("", request.params)
+        return self._permissions.add(request, call)
 
-        A response without an id belongs to the only pending request.
-        """
-        if id is None and len(self._pending_requests) == 1:
-            [id] = self._pending_requests
-        return None if id is None else self._pending_requests.pop(id, None)
+    # Responses to our requests.
 
     def _handle_response(
-        self, kind: _RequestKind, response: jsonrpc.Response, events: list[Event]
+        self, kind: RequestKind, response: jsonrpc.Response, events: list[Event]
     ) -> None:
         """
         Handle the response to a request of ours.
         """
         result, error = response.result, response.error
         match kind:
-            case _RequestKind.CLOSE_SESSION:
-                pass
-            case _RequestKind.PROMPT:
-                self._at_prompt = True
+            case RequestKind.INITIALIZE:
+                self._initialized(result, error, events)
+            case RequestKind.SESSION:
+                self._take_session(result, error, events)
+            case RequestKind.CLEAR:
+                self._cleared_in_place(result, error, events)
+            case RequestKind.MODEL:
+                self._model_selected(result, error, events)
+            case RequestKind.PROMPT:
+                self._at_prompt, self._running = True, False
                 events.append(self._end_turn(result, error))
-            case _RequestKind.CLEAR if error is not None:
-                self._at_prompt = True
-                events.append(NotCleared(_error_text(error)))
-            case _ if error is not None:
-                self._failure = self._failure_from(error)
-                events.append(self._failure)
-            case _RequestKind.INITIALIZE:
-                self._initialized(result, events)
-            case _RequestKind.NEW_SESSION | _RequestKind.CLEAR:
-                self._session_created(kind, result, events)
 
-    def _initialized(self, result: Mapping[str, Any], events: list[Event]) -> None:
-        version = result.get("protocolVersion")
-        if version != PROTOCOL_VERSION:
-            self._failure = AgentFailure(
-                FailureKind.PROTOCOL,
-                f"the agent speaks ACP version {str(version)[:100]}, not {PROTOCOL_VERSION}",
-            )
-            events.append(self._failure)
-            return
-        match result:
-            case {"agentCapabilities": {"sessionCapabilities": {"close": dict()}}}:
-                self._can_close_sessions = True
-        self._data_to_send += self._new_session(_RequestKind.NEW_SESSION)
-
-    def _session_created(
-        self, kind: _RequestKind, result: Mapping[str, Any], events: list[Event]
+    def _initialized(
+        self, result: Mapping[str, Any], error: Mapping[str, Any] | None, events: list[Event]
     ) -> None:
-        session = result.get("sessionId")
-        # A session with an id that was used before would remember that conversation.
-        if not isinstance(session, str) or not session or session in self._used_sessions:
-            self._failure = AgentFailure(
-                FailureKind.PROTOCOL, "the agent returned no new session ID"
-            )
-            events.append(self._failure)
-            return
-        self._used_sessions.add(session)
-        if self._session and self._can_close_sessions:
-            self._data_to_send += self._request(
-                _RequestKind.CLOSE_SESSION, "session/close", {"sessionId": self._session}
-            )
-        self._session = session
-        self._at_prompt = True
-        self._prompted = False
-        events.append(Ready() if kind is _RequestKind.NEW_SESSION else Cleared())
+        failure = self._failure_from(error) if error is not None else version_failure(result)
+        if failure is not None:
+            self._fail(failure, events)
+        else:
+            self._sessions.can_close = offers_close(result)
+            self._data_to_send += self._sessions.open_first()
 
     def _end_turn(self, result: Mapping[str, Any], error: Mapping[str, Any] | None) -> Event:
         wanted, self._answering = self._answering, False
-        text, reason = self._take_text(), result.get("stopReason")
-        self._data_to_send += self._cancel_permissions()
+        turn = self._turn
+        self._data_to_send += self._permissions.cancel()
+        self._discard_output()
         if not wanted:
             return Ready()
-        if error is not None:
-            self._failure = self._failure_from(error)
-            return self._failure
-        if reason == "end_turn":
-            return Answered(text, self.completion)
-        kind = next((kind for kind in _STOP_REASONS if kind == reason), None)
-        if kind is not None:
-            self._failure = AgentFailure(kind, _STOP_REASONS[kind])
+        event = turn.end(result, error)
+        if isinstance(event, AgentFailure):
+            self._failure = event
+        elif turn.is_tidy:
+            self._clear_in_place.end_turn()
+        return event
+
+    def _model_selected(
+        self, result: Mapping[str, Any], error: Mapping[str, Any] | None, events: list[Event]
+    ) -> None:
+        """
+        Send the prompt for which a model was selected.
+        """
+        prompt, self._next_prompt = self._next_prompt, None
+        selected = self._sessions.take_model(result, error)
+        if prompt is not None and selected:
+            self._data_to_send += self._send_prompt(prompt)
+            return
+        self._at_prompt, self._answering = True, False
+        if prompt is None:
+            events.append(Ready())
         else:
-            detail = f"the turn ended with stop reason {str(reason)[:100]}"
-            self._failure = AgentFailure(FailureKind.AGENT_ERROR, detail)
-        return self._failure
+            failure = find_failure(self._dialect.failures, error_text(error or {}))
+            self._fail(failure or model_gone(self._next_model), events)
 
-    def _take_text(self) -> str:
-        text = self._text.getvalue()
-        self._discard_output()
-        return _repair_surrogates(text)
+    def _take_session(
+        self, result: Mapping[str, Any], error: Mapping[str, Any] | None, events: list[Event]
+    ) -> None:
+        """
+        Take in the response to a request that opens a session.
+        """
+        data, event = self._sessions.take_response(result, error)
+        self._data_to_send += data
+        match event:
+            case None:
+                return
+            case AgentFailure():
+                self._failure = event
+            case Ready() | Cleared():
+                self._prompted = False
+                self.selects_models = self._sessions.offers_models
+                self._clear_in_place.begin_session()
+                self._at_prompt = True
+            case NotCleared():
+                self._at_prompt = True
+        events.append(event)
 
-    def _failure_from(self, error: Mapping[str, Any]) -> AgentFailure:
+    def _cleared_in_place(
+        self, result: Mapping[str, Any], error: Mapping[str, Any] | None, events: list[Event]
+    ) -> None:
         """
-        Return the failure that an error object stands for.
+        Report the clear if it is proven, and open another session otherwise.
         """
-        text = _error_text(error)
-        failure = find_failure(self._dialect.failures, text)
-        if failure is not None:
-            return failure
-        if error.get("code") == _LOGIN_REQUIRED:
-            return AgentFailure(FailureKind.LOGIN_REQUIRED, text[:_MAX_DETAIL_LENGTH])
-        return AgentFailure(FailureKind.AGENT_ERROR, text[:_MAX_DETAIL_LENGTH])
+        if self._clear_in_place.is_proven(result, error):
+            self._at_prompt = True
+            events.append(Cleared())
+        else:
+            self._clear_in_place.distrust()
+            self._data_to_send += self._sessions.replace()
 
     # Helpers.
+
+    def _new_turn(self) -> Turn:
+        return Turn(self._dialect.failures, self._folder)
+
+    def _send_prompt(self, prompt: str) -> bytes:
+        self._prompted = self._running = True
+        self._clear_in_place.begin_turn()
+        params = {
+            "sessionId": self._sessions.current.id,
+            "prompt": [{"type": "text", "text": prompt}],
+        }
+        return self._requests.send(RequestKind.PROMPT, "session/prompt", params)
 
     def _start_request(self) -> None:
         """
@@ -458,7 +581,7 @@ class AcpConversation(Conversation):
         Forget the output of the turn so far.
         """
         self._size = 0
-        self._text = StringIO()
+        self._turn = self._new_turn()
 
     def _count(self, size: int, events: list[Event]) -> None:
         """
@@ -470,91 +593,14 @@ class AcpConversation(Conversation):
             self._discard_output()
             events.append(Overflowed(self._max_output))
 
-    def _request(self, kind: _RequestKind, method: str, params: Mapping[str, Any]) -> bytes:
-        self._last_id += 1
-        self._pending_requests[self._last_id] = kind
-        return jsonrpc.request(self._last_id, method, params)
+    def _fail(self, failure: AgentFailure, events: list[Event]) -> None:
+        self._failure = failure
+        events.append(failure)
 
-    def _new_session(self, kind: _RequestKind) -> bytes:
-        return self._request(kind, "session/new", {"cwd": self._folder, "mcpServers": []})
-
-    def _answer_permission(self, *kinds: str) -> bytes:
+    def _failure_from(self, error: Mapping[str, Any]) -> AgentFailure:
         """
-        Answer the oldest permission request with an option of one of `kinds`.
-
-        The kinds are tried in order.  Without a suitable option the request is cancelled,
-        so the tool does not run.
+        Return the failure that an error object stands for.
         """
-        if not self._permission_requests:
-            return b""
-        request = self._permission_requests.popleft()
-        options = request.params.get("options")
-        for kind in kinds:
-            for option in options if isinstance(options, list) else []:
-                match option:
-                    case {"kind": str(option_kind), "optionId": str(id)} if option_kind == kind:
-                        outcome = {"outcome": "selected", "optionId": id}
-                        return jsonrpc.result(request.id, {"outcome": outcome})
-        return _cancelled(request)
-
-    def _cancel_permissions(self) -> bytes:
-        """
-        Return the responses that cancel all permission requests.
-        """
-        responses = b"".join(map(_cancelled, self._permission_requests))
-        self._permission_requests.clear()
-        return responses
-
-
-def _late_text(update: Any) -> str:
-    """
-    Return the text of an update that came after its turn, empty where it has none.
-    """
-    match update:
-        case {
-            "sessionUpdate": "agent_message_chunk",
-            "content": {"type": "text", "text": str(text)},
-        }:
-            return _repair_surrogates(text)
-    return ""
-
-
-def _repair_surrogates(text: str) -> str:
-    """
-    Join surrogates that were sent in two chunks; replace those without a partner.
-    """
-    if text.isascii() or _SURROGATE.search(text) is None:
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _cancelled(request: jsonrpc.Request) -> bytes:
-    return jsonrpc.result(request.id, {"outcome": {"outcome": "cancelled"}})
-
-
-def _tool_title(params: Mapping[str, Any]) -> str:
-    match params:
-        case {"toolCall": {"title": str(title)}}:
-            return _printable(title, _MAX_TITLE_LENGTH)
-    return "a tool"
-
-
-def _printable(text: str, max_length: int) -> str:
-    """
-    Return the first `max_length` characters of an agent's text, safe to log.
-    """
-    return plain_text(text[:max_length].encode("utf-8", "replace"))
-
-
-def _error_text(error: Mapping[str, Any]) -> str:
-    """
-    Return an error object as one line, to be searched for the dialect's failures.
-    """
-    code, message, data = (error.get(name) for name in ("code", "message", "data"))
-    # Other data may quote the request, and with it the words of a client.
-    match data:
-        case str(details) | {"details": str(details)} | {"message": str(details)}:
-            text = f"{code}: {message} ({details})"
-        case _:
-            text = f"{code}: {message}"
-    return " ".join(_printable(text, _MAX_ERROR_LENGTH).split())
+        text = error_text(error)
+        failure = find_failure(self._dialect.failures, text)
+        return failure or AgentFailure(FailureKind.AGENT_ERROR, text[:MAX_DETAIL_LENGTH])

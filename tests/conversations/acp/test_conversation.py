@@ -1,8 +1,5 @@
 """
 Tests for `kiroworkers.conversations.acp.conversation`.
-
-What the conversation writes, and what the tests let an agent write, is validated against the
-schema of the protocol, with the package of its maintainers.
 """
 
 from __future__ import annotations
@@ -10,17 +7,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from acp import schema
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.conversations import (
     AgentFailure,
     Answered,
     Cleared,
-    Event,
     LateOutput,
     NeedsApproval,
     NotCleared,
@@ -33,109 +27,10 @@ from kiroworkers.conversations import (
     new_conversation,
 )
 from kiroworkers.errors import FailureKind
+from tests.conversations.acp.agent import CLOSES, NEVER, OPTIONS, Agent, read
 from tests.conversations.acp.test_jsonrpc import cut
 
-ACP = load_dialect("acp")
-
-#: The schema's types for the messages that the conversation writes.
-_WRITTEN: dict[str, type[BaseModel]] = {
-    "initialize": schema.InitializeRequest,
-    "session/new": schema.NewSessionRequest,
-    "session/prompt": schema.PromptRequest,
-    "session/cancel": schema.CancelNotification,
-    "session/close": schema.CloseSessionRequest,
-}
-_INITIALIZED = {"protocolVersion": 1, "agentCapabilities": {}, "authMethods": []}
-_CLOSES = {**_INITIALIZED, "agentCapabilities": {"sessionCapabilities": {"close": {}}}}
 _NO_SESSION_ID = AgentFailure(FailureKind.PROTOCOL, "the agent returned no new session ID")
-_OPTIONS = [
-    {"optionId": "always", "name": "Always", "kind": "allow_always"},
-    {"optionId": "yes", "name": "Yes", "kind": "allow_once"},
-    {"optionId": "no", "name": "No", "kind": "reject_once"},
-]
-_NEVER = {"optionId": "never", "name": "Never", "kind": "reject_always"}
-
-
-def read(data: bytes) -> list[Any]:
-    """
-    Parse the messages that were written, and validate each against the protocol.
-    """
-    messages = [json.loads(line) for line in data.splitlines()]
-    for message in messages:
-        assert message["jsonrpc"] == "2.0", message
-        if "method" in message:
-            _WRITTEN[message["method"]].model_validate(message["params"])
-        elif "outcome" in message.get("result", {}):
-            schema.RequestPermissionResponse.model_validate(message["result"])
-    return messages
-
-
-class Agent:
-    """
-    The agent of a conversation, played by the test.
-    """
-
-    def __init__(self, max_output: int = 1000, greeting: Any = _INITIALIZED) -> None:
-        self.conversation = new_conversation(ACP, max_output, "/home/work")
-        [initialize] = read(self.conversation.data_to_send())
-        assert initialize["method"] == "initialize", "the first request"
-        self.last_id = initialize["id"]
-        self.events = self.result(greeting)
-
-    def started(self) -> Agent:
-        """
-        Complete the start, so that the conversation has a session.
-        """
-        [new] = self.data_to_send()
-        assert new["method"] == "session/new", "the second request"
-        assert new["params"] == {"cwd": "/home/work", "mcpServers": []}, new["params"]
-        self.last_id = new["id"]
-        assert self.session("s1") == [Ready()], "the session is ready"
-        return self
-
-    def data_to_send(self) -> list[Any]:
-        return read(self.conversation.data_to_send())
-
-    def say(self, **message: Any) -> list[Event]:
-        return self.conversation.feed(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
-
-    def result(self, result: Any) -> list[Event]:
-        return self.say(id=self.last_id, result=result)
-
-    def session(self, name: str) -> list[Event]:
-        return self.result({"sessionId": name})
-
-    def error(self, code: int, message: str, data: Any = None) -> list[Event]:
-        return self.say(id=self.last_id, error={"code": code, "message": message, "data": data})
-
-    def update(self, session: str = "s1", **update: Any) -> list[Event]:
-        params = {"sessionId": session, "update": update}
-        schema.SessionNotification.model_validate(params)
-        return self.say(method="session/update", params=params)
-
-    def chunk(self, text: str, session: str = "s1") -> list[Event]:
-        content = {"type": "text", "text": text}
-        return self.update(session, sessionUpdate="agent_message_chunk", content=content)
-
-    def stop(self, reason: str = "end_turn") -> list[Event]:
-        return self.result({"stopReason": reason})
-
-    def ask_permission(self, id: Any, options: Any = _OPTIONS, session: str = "s1") -> list[Event]:
-        call = {"toolCallId": "1", "title": "rm -rf"}
-        params = {"sessionId": session, "toolCall": call, "options": options}
-        return self.say(id=id, method="session/request_permission", params=params)
-
-    # What is sent to the agent.
-
-    def ask(self, prompt: str = "What?") -> Any:
-        [message] = read(self.conversation.ask(prompt))
-        self.last_id = message["id"]
-        return message
-
-    def clear(self) -> Any:
-        [message] = read(self.conversation.clear())
-        self.last_id = message["id"]
-        return message
 
 
 class AcpTests(SynchronousTestCase):
@@ -204,20 +99,33 @@ class AcpTests(SynchronousTestCase):
 
     def test_missing_session_id(self) -> None:
         """
-        A session without an id is a failure.
+        A session without an id, or with one that is too long to be remembered, is a failure.
         """
-        agent = Agent()
-        agent.last_id = agent.data_to_send()[0]["id"]
-        [event] = agent.result({"sessionId": None})
-        self.assertEqual(event, _NO_SESSION_ID)
-        self.assertFalse(agent.conversation.at_prompt)
+        for id in (None, "", 7, "x" * 1000):
+            agent = Agent()
+            agent.next_request()
+            self.assertEqual(agent.result({"sessionId": id}), [_NO_SESSION_ID])
+            self.assertFalse(agent.conversation.at_prompt)
+
+    def test_handshake(self) -> None:
+        """
+        The first request says who the client is, and what it can do: nothing.
+        """
+        conversation = new_conversation(load_dialect("kiro-acp"), 1000)
+        [initialize] = read(conversation.data_to_send())
+        params = initialize["params"]
+        self.assertEqual(params["clientInfo"]["name"], "kiroworkers")
+        self.assertEqual(
+            params["clientCapabilities"],
+            {"fs": {"readTextFile": False, "writeTextFile": False}, "terminal": False},
+        )
 
     def test_used_session_id(self) -> None:
         """
         A session id that was used before is a failure, because that session would remember
         an earlier conversation.
         """
-        agent = Agent(greeting=_CLOSES).started()
+        agent = Agent(greeting=CLOSES).started()
         for name in ("s2", "s1"):
             agent.clear()
             [event] = agent.session(name)
@@ -324,7 +232,7 @@ class AcpTests(SynchronousTestCase):
         """
         An agent that can close sessions is told to close the one that was left.
         """
-        agent = Agent(greeting=_CLOSES).started()
+        agent = Agent(greeting=CLOSES).started()
         agent.clear()
         self.assertEqual(agent.session("s2"), [Cleared()])
         [close] = agent.data_to_send()
@@ -368,7 +276,11 @@ class AcpTests(SynchronousTestCase):
         is.
         """
         for error, expected in (
-            ((-32000, "Auth"), AgentFailure(FailureKind.LOGIN_REQUIRED, "-32000: Auth")),
+            ((-32000, "Odd"), AgentFailure(FailureKind.AGENT_ERROR, "-32000: Odd")),
+            (
+                (-32000, "Not logged in"),
+                AgentFailure(FailureKind.LOGIN_REQUIRED, "-32000: Not logged in"),
+            ),
             ((429, "Slow down"), AgentFailure(FailureKind.THROTTLED, "429: Slow down")),
             (
                 (-32603, "Internal error", {"details": "Rate limit: wait 7 s"}),
@@ -421,15 +333,15 @@ class AcpTests(SynchronousTestCase):
         A tool is denied by an option that rejects, or by cancelling where there is none.
         """
         for options, outcome in (
-            (_OPTIONS, {"outcome": "selected", "optionId": "no"}),
-            (_OPTIONS[:2], {"outcome": "cancelled"}),
-            ([*_OPTIONS[:2], _NEVER], {"outcome": "selected", "optionId": "never"}),
+            (OPTIONS, {"outcome": "selected", "optionId": "no"}),
+            (OPTIONS[:2], {"outcome": "cancelled"}),
+            ([*OPTIONS[:2], NEVER], {"outcome": "selected", "optionId": "never"}),
             ([], {"outcome": "cancelled"}),
             ("nonsense", {"outcome": "cancelled"}),
         ):
             agent = Agent().started()
             agent.ask()
-            self.assertEqual(agent.ask_permission("x", options), [NeedsApproval("rm -rf", "x")])
+            self.assertEqual(agent.ask_permission("x", options), [NeedsApproval("rm -rf", "1")])
             [response] = read(agent.conversation.deny())
             self.assertEqual((response["id"], response["result"]["outcome"]), ("x", outcome))
             self.assertEqual(agent.conversation.deny(), b"")
@@ -439,8 +351,8 @@ class AcpTests(SynchronousTestCase):
         A tool is allowed once, never for longer.
         """
         for options, outcome in (
-            (_OPTIONS, {"outcome": "selected", "optionId": "yes"}),
-            (_OPTIONS[:1], {"outcome": "cancelled"}),
+            (OPTIONS, {"outcome": "selected", "optionId": "yes"}),
+            (OPTIONS[:1], {"outcome": "cancelled"}),
         ):
             agent = Agent().started()
             agent.ask()
@@ -521,6 +433,19 @@ class AcpTests(SynchronousTestCase):
         self.assertFalse(agent.conversation.at_prompt)
         self.assertEqual(agent.stop(), [Answered("", "response")])
         self.assertEqual(agent.stop(), [])
+
+    def test_equal_ids(self) -> None:
+        """
+        A request of the agent may have the id of one of ours; both get their response.
+        """
+        agent = Agent().started()
+        agent.ask()
+        prompt_id = agent.last_id
+        self.assertEqual(agent.ask_permission(prompt_id), [NeedsApproval("rm -rf", "1")])
+        [response] = read(agent.conversation.deny())
+        self.assertEqual(response["id"], prompt_id)
+        self.assertEqual(agent.say(id=str(prompt_id), result={"stopReason": "end_turn"}), [])
+        self.assertEqual(agent.stop(), [Answered("", "response")])
 
     def test_odd_responses(self) -> None:
         """
