@@ -21,6 +21,10 @@ The faults of one turn are written in the prompt, as ``[[name=value …]]``::
     pretty      JSON over many lines            footer=F    full, time or none
     trouble=T   fail with the text TROUBLES[T]  quotes      quote all of TROUBLES
     lame        answer with a storyPoint of 99  mend        answer a repair correctly
+    unasked=T   use the tool T without asking   approve=N   ask N times, in equal words
+    work=S      work S seconds after the questions
+    draft=T     fail as with trouble, but after a complete answer
+    rendered    without a fence, with Markdown rendered
 
 Those of the whole session are in the environment variable ``FAKEKIRO``, in the same
 form without brackets::
@@ -32,6 +36,9 @@ form without brackets::
     era=q       draw as Amazon Q did            pace=S   wait between its first characters
     nocolor     without colours                 verbatim show markdown as it is
     marks       all the parts of the prompt     wrap=N   wrap prose at N columns
+    race=SEED   print the question of a clear from another thread than the prompt
+    raceall=SEED   print everything before a prompt from another thread
+    lostenter   lose the first Enter after a paste
 
 ``FAKEKIRO_LOG`` names a file to which each submitted line is appended, as a JSON
 string; ``FAKEKIRO_VERSION`` is the version that it reports.  If ``FAKEKIRO_LOGIN``
@@ -47,6 +54,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Mapping
+from random import Random
 from types import MappingProxyType
 from typing import Any
 
@@ -79,11 +87,32 @@ _CHOICES = ("Switch to 3.0 and upgrade my agent configs", "Remind me later")
 
 #: With the fault `pace`, how many characters of an answer are printed one by one.
 _PACED = 500
-_Q_PREFIX = "\x1b[38;5;10m> "
+_Q_PREFIX = "\x1b[38;5;10m> \x1b[0m"
+
+#: How much of an answer another thread may still have to print when the prompt is drawn.
+_MAX_BEHIND = 300
+_OPEN = b"\x1b[?2004h"
+_PASTED = b"\x1b[201~\r"
 
 #: The known flags, each with the version that introduced it.
 _FLAGS = {"--trust-tools=": "1.10", "--wrap": "1.20", "--legacy-ui": "1.27"}
 _FLAGS |= {"--agent-engine=v1": "2.4"}
+
+#: What the renderer makes of Markdown.
+_RENDERED = (
+    (r"\*\*(.+?)\*\*", "\x1b[1m\\1\x1b[22m"),
+    (r"\b_(\w+?)_\b", "\x1b[3m\\1\x1b[23m"),
+    (r"`(.+?)`", "\x1b[38;5;10m\\1\x1b[0m"),
+    (r"\[(\w+)\]\((\S+?)\)", "\x1b[34m\\1\x1b[0m (\\2)"),
+)
+_KIRO_TOOL = "I will run the following command: {command} (using tool: {tool})\n"
+_KIRO_DONE = " - Completed in 0.15s\n\n"
+_Q_TOOL = (
+    "\x1b[0m\x1b[0m\n\x1b[38;5;13m🛠️  Using tool: {tool}{trusted}\x1b[0m\x1b[0m\x1b[0m\n ⋮ \n"
+    " ● I will run the following shell command: \n\x1b[38;5;10m{command}\n\x1b[0m\n"
+)
+_Q_DONE = " ● Completed in 0.15s\n\n"
+_RED_HEADER = "\x1b[1m\x1b[38;5;9m{name} is having trouble responding right now: \n   0: "
 
 _HEADER = "● Kiro is having trouble responding right now:\n   0: service error\n   1: "
 TROUBLES = {
@@ -130,6 +159,11 @@ class FakeKiro(Console):
         self._faults: Mapping[str, str] = {}
         self._remembered = 0
         self._last = ""
+        seed = faults.get("raceall", faults.get("race"))
+        self._random = None if seed is None else Random(seed)
+        # What another thread has still to print, also after the editor has read a line.
+        self._behind = self._far_behind = b""
+        self._loses_enter = "lostenter" in faults
 
     def banner(self) -> str:
         return _BANNER
@@ -171,8 +205,53 @@ class FakeKiro(Console):
                 at = {b"\x1b[A": 0, b"\x1b[B": 1}.get(key, at)
                 self.write("\x1b[2A\x1b[J")
 
+    def print_behind(self, text: str) -> None:
+        """
+        Write `text` from another thread than the one that draws the next prompt.
+        """
+        if self._random is None:
+            self.write(text)
+        else:
+            self._behind += text.encode("utf-8", "replace")
+
+    def draw_prompt(self, drawn: bytes) -> None:
+        """
+        Draw the prompt while another thread prints, so that they cut each other.
+
+        The mark and the prompt are each written whole.
+        """
+        if self._random is None or not self._behind:
+            self.write(drawn)
+            return
+        resets, mark, prompt = drawn.partition(_OPEN)
+        text, self._behind = self._behind + resets, b""
+        if self._random.random() < 0.3:
+            first = second = len(text)
+        else:
+            first, second = sorted(self._random.choices(range(len(text) + 1), k=2))
+            if self._random.random() < 0.5:
+                second = first
+        rest = text[second:]
+        self.write(text[:first])
+        self.write(mark)
+        self.write(text[first:second])
+        self.write(prompt)
+        if b"Are you sure?" in text and self._random.random() < 0.2:
+            self._far_behind = rest
+        else:
+            self.write(rest)
+
+    def read_keys(self) -> bytes:
+        keys = super().read_keys()
+        if self._loses_enter and keys.endswith(_PASTED):
+            self._loses_enter = False
+            return keys[:-1]
+        return keys
+
     def read_line(self, prompt: str, hint: str = "") -> str | Signal:
         line = super().read_line(prompt, hint)
+        self.write(self._far_behind)
+        self._far_behind = b""
         if self._log is not None and isinstance(line, str):
             with open(self._log, "a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
@@ -180,6 +259,28 @@ class FakeKiro(Console):
 
     def forget(self) -> None:
         self._remembered = 0
+
+    def clear(self) -> None:
+        question = classic.CLEAR_QUESTION
+        if self._is_q:
+            question = question.replace("38;5;244", "38;5;8").replace("38;5;13", "38;5;10")
+        self.print_behind(question)
+        if self.read_line(classic.CLEAR_PROMPT) in ("y", "Y"):
+            self.forget()
+            if "raceall" in self._session_faults:
+                self.print_behind(classic.CLEAR_DONE)
+            else:
+                self.write(classic.CLEAR_DONE)
+        else:
+            self.write("\n")
+
+    def allowed(self, action: str) -> bool:
+        if not self._is_q:
+            return super().allowed(action)
+        question = classic.APPROVAL_QUESTION.replace("38;5;244", "38;5;8")
+        self.write(_Q_TOOL.format(tool="execute_bash", trusted="", command=action))
+        self.write("\x1b[?25h" + question.replace("38;5;13", "38;5;10") + "\x1b[0m")
+        return self.read_line(self.prompt()) in ("y", "Y", "t", "T", "")
 
     def command(self, line: str) -> None:
         mode = self._session_faults.get("clear", "confirmed")
@@ -235,15 +336,46 @@ class FakeKiro(Console):
             return
         if "flood" in faults:
             self._flood(int(faults["flood"]))
-        if "approve" in faults and not self.allowed("date"):
-            self.write("\nTool denied.\n\n")
+        if "unasked" in faults:
+            self._use_tool(faults["unasked"])
+        for _ in range(int(faults.get("approve") or "approve" in faults)):
+            if not self.allowed("date"):
+                self.write("\nTool denied.\n\n")
+        if "work" in faults:
+            self.think(float(faults["work"]))
         prefix = _Q_PREFIX if self._is_q else classic.ANSWER_PREFIX
         answer = self._answer_text(text)
         if "wrap" in self._session_faults:
             answer = _wrap_prose(answer, int(self._session_faults["wrap"]))
         verbatim = "verbatim" in self._session_faults
-        self._print(prefix + answer if verbatim else classic.answer(answer, prefix))
-        self.write(self._footer())
+        if "rendered" in faults:
+            printed = prefix + rendered(answer)
+        else:
+            printed = prefix + answer if verbatim else classic.answer(answer, prefix)
+        if "draft" in faults:
+            name = "Amazon Q" if self._is_q else "Kiro"
+            header = _RED_HEADER.format(name=name)
+            self.write(f"{printed}{header}{TROUBLES[faults['draft']]}\n\x1b[0m\x1b[0m")
+            return
+        printed += self._footer()
+        if "raceall" in self._session_faults and self._random is not None:
+            end = max(0, len(printed) - self._random.randrange(_MAX_BEHIND))
+            self._print(printed[:end])
+            self.print_behind(printed[end:])
+        else:
+            self._print(printed)
+
+    def _use_tool(self, tool: str) -> None:
+        """
+        Say something, and use `tool` without asking.
+        """
+        prefix = _Q_PREFIX if self._is_q else classic.ANSWER_PREFIX
+        self.write(classic.answer("Let me see.", prefix) + "\x1b[0m\x1b[0m\n")
+        if self._is_q:
+            self.write(_Q_TOOL.format(tool=tool, trusted=" (trusted)", command="date") + _Q_DONE)
+        else:
+            self.write(_KIRO_TOOL.format(tool=tool, command="date") + _KIRO_DONE)
+        self.think(0)
 
     def _print(self, text: str) -> None:
         pace = float(self._session_faults.get("pace", "0"))
@@ -305,6 +437,16 @@ def answer_text(text: str, faults: Mapping[str, str] = MappingProxyType({}), kno
     if "twice" in faults:
         markdown += '\n\nOr, in short:\n\n```json\n{"title": "in short"}\n```\nThat is {all}.'
     return markdown
+
+
+def rendered(markdown: str) -> str:
+    """
+    Return `markdown` without its fences, as the interface renders it.
+    """
+    text = re.sub(r"```\w*\n?", "", markdown)
+    for pattern, replacement in _RENDERED:
+        text = re.sub(pattern, replacement, text)
+    return text.replace("\n", "\x1b[0m\x1b[0m\n")
 
 
 def _wrap_prose(markdown: str, columns: int) -> str:
@@ -398,13 +540,18 @@ def main(arguments: list[str], console: type[FakeKiro] = FakeKiro) -> int:
     login_file = os.environ.get("FAKEKIRO_LOGIN")
     logged_in = login_file is None or os.path.exists(login_file)
     if arguments[:1] == ["whoami"]:
+        print('{"account": {"email": "a@example.org"}}' if logged_in else '{"account": null}')
         return 0 if logged_in else 1
     if arguments[:1] == ["acp"]:
-        from tests import fakeacp
+        from tests.kiro_acp import launcher
 
-        return fakeacp.main(arguments)
+        return launcher.main(arguments)
     known = {"never"} | {flag for flag in _FLAGS if _number(_FLAGS[flag]) <= _number(version)}
-    if arguments[:1] != ["chat"] or not known.issuperset(arguments[1:]):
+    rest = arguments[1:]
+    for flag in ("--agent", "--model"):
+        if flag in rest:
+            del rest[rest.index(flag) : rest.index(flag) + 2]
+    if arguments[:1] != ["chat"] or not known.issuperset(rest):
         print(f"error: unexpected argument in {arguments}", file=sys.stderr)
         return 2
     faults = faults_in(os.environ.get("FAKEKIRO", ""))

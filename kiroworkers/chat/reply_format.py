@@ -3,7 +3,8 @@ Define the formats of a reply: how the agent is asked for one, and how it is rea
 
 In every format the agent is asked for one JSON object in a fenced code block: either
 the reply as a string in it, or the object that the client wants.  JSON is checked, so
-a terminal that draws Markdown or cuts lines cannot damage a reply unnoticed.
+a terminal that cuts lines cannot damage a reply unnoticed.  A terminal that renders Markdown
+may take emphasis and links out of a text; an object that it has rendered is refused.
 """
 
 from __future__ import annotations
@@ -69,13 +70,15 @@ class TextFormat:
         """
         return _TEXT_SCHEMA
 
-    def answer_search(self, text: str, wrapped: bool) -> AnswerSearch:
+    def answer_search(self, text: str, wrapped: bool, styled: tuple[int, ...] = ()) -> AnswerSearch:
         """
         Return the search for the answer in the agent's output.
 
         Args:
             text: The agent's output.
             wrapped: Whether the terminal may have cut its lines.
+            styled: Ignored.  A message for a reader loses at most its emphasis if the
+                terminal has rendered it.
         """
         return AnswerSearch(text, _TEXT_SCHEMA, wrapped=wrapped, validator=_TEXT_VALIDATOR)
 
@@ -110,17 +113,20 @@ class JsonFormat:
         """
         return _OBJECT_SCHEMA if self.check is None else self.check.schema
 
-    def answer_search(self, text: str, wrapped: bool) -> AnswerSearch:
+    def answer_search(self, text: str, wrapped: bool, styled: tuple[int, ...] = ()) -> AnswerSearch:
         """
         Return the search for the answer in the agent's output.
 
         Args:
             text: The agent's output.
             wrapped: Whether the terminal may have cut its lines.
+            styled: Where the terminal has rendered the text; see `Answered.styled`.
         """
         if self.check is None:
-            return AnswerSearch(text, _OBJECT_SCHEMA, wrapped=wrapped, validator=_OBJECT_VALIDATOR)
-        return ClientSchemaSearch(text, self.check.schema, wrapped=wrapped)
+            return AnswerSearch(
+                text, _OBJECT_SCHEMA, wrapped=wrapped, validator=_OBJECT_VALIDATOR, styled=styled
+            )
+        return ClientSchemaSearch(text, self.check.schema, wrapped=wrapped, styled=styled)
 
     def content(self, answer: Mapping[str, Any]) -> str:
         """

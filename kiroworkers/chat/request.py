@@ -33,7 +33,8 @@ class ChatRequest:
     It is a `Promptable` whose payload is not used: all that it needs is in its fields.
 
     Attributes:
-        model: Name of the model: an agent's name or an alias.
+        model: Name of the model: an agent's name or an alias, or one of these with a slash and
+            the name of a model of the agent.
         messages: The conversation so far.  Each message has a ``role`` and, except for
             tool calls, its ``content`` as one string.
         reply_format: The format of the reply.
@@ -55,11 +56,17 @@ class ChatRequest:
         """
         return chat_prompt(self.reply_format, self.messages, layout)
 
-    def answer_search(self, payload: Mapping[str, Any], text: str, wrapped: bool) -> AnswerSearch:
+    def answer_search(
+        self,
+        payload: Mapping[str, Any],
+        text: str,
+        wrapped: bool,
+        styled: tuple[int, ...] = (),
+    ) -> AnswerSearch:
         """
         Return the search for the answer in the agent's output; see `Promptable.answer_search`.
         """
-        return self.reply_format.answer_search(text, wrapped)
+        return self.reply_format.answer_search(text, wrapped, styled)
 
     def answer_schema_for(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """

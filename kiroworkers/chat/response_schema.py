@@ -168,7 +168,7 @@ class ClientSchemaSearch(AnswerSearch):
             AnswerUnreadable: The object cannot be read with certainty.
         """
         shape = {"type": "object", "required": self.schema.get("required", [])}
-        answer = find_answer(self.text, shape, wrapped=self.wrapped)
+        answer = find_answer(self.text, shape, wrapped=self.wrapped, styled=self.styled)
         problem = problem_with(answer.value, self.schema)
         if problem is not None:
             raise AnswerSchemaMismatch(problem.sentence)

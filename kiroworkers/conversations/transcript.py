@@ -9,11 +9,27 @@ For example::
 This is for interfaces that print from top to bottom and rewrite at most the line that
 the cursor is on.  Only the last version of a rewritten line counts, and cursor movements
 between lines are not followed.  The cost is linear in the length of the output.
+
+A `Transcript` also tells whether text was rendered.  A program that prints what a model
+wrote, as it is, changes no style inside a line.  One that renders Markdown takes characters
+out of it and changes the style there instead.  `Transcript.styled` has the offsets of
+
+- an SGR sequence that sets an attribute or a colour;
+- an SGR sequence that only resets some, unless nothing else follows on its line: classic
+  interfaces print two resets at the end of each line;
+- any other sequence that erases, inserts, deletes or moves the cursor, a hyperlink, and a
+  backspace;
+- the beginning of a line that was rewritten.
+
+Modes, such as that of the cursor's visibility, titles and character sets are not style.  A code
+fence is printed between sequences that lie outside of its content.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
 
 #: Erasing the line or going back to its first column: what follows replaces it.
@@ -40,6 +56,26 @@ _INCOMPLETE = re.compile(
     rb"|[ -/]{1,16}"
     rb")?\Z"
 )
+#: SGR sequences that only end what others began.
+_RESET = rb"\x1b\[(?:0|2[2-9]|[345]9|;)*m"
+#: Modes, titles and other strings except hyperlinks, character sets, and keypad modes.
+_NOT_STYLE = (
+    rb"\x1b(?:\[[?><=][0-?]{0,256}[ -/]{0,16}[@-~]"
+    rb"|\](?!8;)[^\x07\x1b\r\n]*(?:\x07|\x1b\\)?"
+    rb"|[PX^_][^\x1b\r\n]*(?:\x1b\\)?"
+    rb"|[()*+\-./][0-~]"
+    rb"|[=>])"
+)
+#: What the text of a line lacks, by what it does to the line.
+_SEQUENCES = re.compile(
+    rb"(?P<restart>(?:\r|\x1b\[(?:2K|1?G))+)"
+    rb"|(?P<reset>(?:" + _RESET + rb")+)"
+    rb"|(?P<mode>(?:" + _NOT_STYLE + rb")+)"
+    rb"|(?P<style>(?:\x08|" + _ESCAPES.pattern + rb"))"
+)
+#: What may make the text of lines differ from their bytes.
+_NOT_TEXT = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
+
 #: All control characters except tab, newline and carriage return.
 _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\r"))
 
@@ -57,19 +93,33 @@ class Transcript:
     its own length alone::
 
         >>> transcript = Transcript()
-        >>> transcript.feed(b"\rThink\rThou"), transcript.feed(b"ght.\r\nAnd")
+        >>> transcript.feed(b"\rThink\rThou"), transcript.feed(b"ght.\r\nAnd \x1b[1mso")
         ('', 'Thought.\n')
         >>> transcript.rest()
-        'And'
+        'And so'
+        >>> transcript.styled()
+        (0, 13)
+
+    The text of a transcript is what all calls of `feed` returned and what `rest` returns.
     """
 
     def __init__(self) -> None:
         # The last version of the incomplete line, without escape sequences.
         self._line = bytearray()
-        # Whether the next character of the line replaces what is there.
+        # Whether the next character of the line replaces what is there, and whether it comes
+        # after a reset, which then was not at the end of the line.
         self._restarted = False
+        self._reset = False
         # The beginning of a sequence whose end may still come.
         self._incomplete = b""
+        # The offset of the incomplete line, in characters.
+        self._offset = 0
+        self._styled: list[int] = []
+        # How many of them are not in the incomplete line.
+        self._styled_before = 0
+        # How much of the incomplete line was decoded: in bytes, and in characters.
+        self._decoded = self._decoded_length = 0
+        self._decoder = getincrementaldecoder("utf-8")("replace")
 
     def feed(self, data: bytes) -> str:
         """
@@ -78,7 +128,7 @@ class Transcript:
         Args:
             data: The next output of a terminal, which may be cut at any byte.
         """
-        return b"".join(map(self._feed_block, _blocks(data))).decode("utf-8", "replace")
+        return "".join(map(self._feed_block, _blocks(data)))
 
     def rest(self) -> str:
         """
@@ -87,37 +137,121 @@ class Transcript:
         # An incomplete sequence loses its ESC, or all of it if it already is a sequence.
         rest = Transcript()
         rest._line, rest._restarted = bytearray(self._line), self._restarted
-        rest._append(_without_escapes(self._incomplete))
-        return bytes(rest._line).decode("utf-8", "replace")
+        rest._append(self._incomplete)
+        return rest._line.decode("utf-8", "replace")
 
-    def _feed_block(self, block: bytes) -> bytes:
+    def styled(self) -> tuple[int, ...]:
+        """
+        Return the offsets in the text, in ascending order, at which it was styled.
+        """
+        # An incomplete sequence may count as text that replaces the incomplete line.
+        length = self._offset + len(self.rest())
+        return tuple(self._styled[: bisect_right(self._styled, length)])
+
+    def _feed_block(self, block: bytes) -> str:
         block = self._incomplete + block
         self._incomplete = b""
         incomplete = _incomplete_sequence(block)
         if incomplete is not None:
             block, self._incomplete = block[: incomplete.start()], _shortest(incomplete)
-        first, *others = _without_escapes(block).split(b"\n")
+        first, newline, others = block.partition(b"\n")
         self._append(first)
-        if not others:
-            return b""
-        *middle, last = others
-        lines = [bytes(self._line), *map(_last_version, middle)]
-        self._line.clear()
-        self._restarted = False
+        if not newline:
+            return ""
+        lines = self._end_line()
+        middle, newline, last = others.rpartition(b"\n")
+        if newline:
+            lines += self._feed_lines(middle)
         self._append(last)
-        return b"\n".join(lines) + b"\n"
+        return lines
+
+    def _feed_lines(self, lines: bytes) -> str:
+        """
+        Return the text of complete `lines`, of which the last one has no newline.
+        """
+        plain = lines.replace(b"\r\n", b"\n").removesuffix(b"\r")
+        if _NOT_TEXT.search(plain) is None:
+            text = plain.decode("utf-8", "replace") + "\n"
+            self._offset += len(text)
+            return text
+        texts = []
+        for line in lines.split(b"\n"):
+            self._append(line.rstrip(b"\r"))
+            texts.append(self._end_line())
+        return "".join(texts)
 
     def _append(self, part: bytes) -> None:
         """
         Append `part`, which has no newline, to the incomplete line.
         """
-        text = part.rstrip(b"\r")
-        if text:
-            _, restarts, version = text.rpartition(b"\r")
-            if restarts or self._restarted:
-                self._line.clear()
-            self._line += version
-        self._restarted = len(text) < len(part) or (self._restarted and not text)
+        if b"\x1b" not in part and b"\x08" not in part:
+            # Only the last version of the line counts.
+            part = part.translate(None, _CONTROLS)
+            text = part.rstrip(b"\r")
+            before, restart, version = text.rpartition(b"\r")
+            if before.strip(b"\r"):
+                self._append_text(b" ")
+            self._restarted = self._restarted or bool(restart)
+            self._append_text(version)
+            self._restarted = self._restarted or len(text) < len(part)
+            return
+        end = 0
+        for sequence in _SEQUENCES.finditer(part):
+            start = sequence.start()
+            if start > end:
+                self._append_text(part[end:start])
+            end = sequence.end()
+            match sequence.lastgroup:
+                case "restart":
+                    self._restarted = True
+                case "reset":
+                    self._reset = True
+                case "style":
+                    self._mark()
+        self._append_text(part[end:])
+
+    def _append_text(self, text: bytes) -> None:
+        text = text.translate(None, _CONTROLS)
+        if not text:
+            return
+        if self._restarted:
+            self._restarted = False
+            if self._line:
+                self._clear_line()
+                self._mark()
+        if self._reset:
+            self._reset = False
+            self._mark()
+        self._line += text
+
+    def _mark(self) -> None:
+        """
+        Record that the style changes at the end of the incomplete line.
+        """
+        if len(self._line) > self._decoded:
+            new = self._line[self._decoded :]
+            self._decoded_length += len(self._decoder.decode(new))
+            self._decoded += len(new)
+        offset = self._offset + self._decoded_length
+        if self._styled[-1:] != [offset]:
+            self._styled.append(offset)
+
+    def _clear_line(self) -> None:
+        self._line.clear()
+        del self._styled[self._styled_before :]
+        self._decoded = self._decoded_length = 0
+        self._decoder.reset()
+
+    def _end_line(self) -> str:
+        """
+        Return the incomplete line, which is complete now, and begin another one.
+        """
+        text = self._line.decode("utf-8", "replace") + "\n"
+        self._offset += len(text)
+        self._styled_before = len(self._styled)
+        self._clear_line()
+        self._restarted = self._reset = False
+        return text
 
 
 def plain_text(data: bytes | bytearray) -> str:
@@ -166,7 +300,9 @@ def _shortest(incomplete: re.Match[bytes]) -> bytes:
     string = incomplete["string"] or incomplete["other_string"]
     if string is None:
         return incomplete[0]
-    return b"\x1b" + string + (incomplete["end"] or incomplete["other_end"] or b"")
+    # The number of an OSC string tells whether it is a hyperlink.
+    number = incomplete[0][2:].rstrip(b"\x1b")[:2] if string == b"]" else b""
+    return b"\x1b" + string + number + (incomplete["end"] or incomplete["other_end"] or b"")
 
 
 def _last_version(line: bytes) -> bytes:

@@ -22,7 +22,11 @@ SUBMITTED = " \n\x1b[38;5;252m\x1b[0m\x1b[?25l"
 SPINNER_GONE = "\x1b[2K\x1b[1G\x1b[?25h"
 CANCELLED = "\x1b[2K\x1b[1G\x1b[?25h\n\n"
 EXIT_HINT = "\n(To exit the CLI, press Ctrl+C or Ctrl+D again or type /quit)\n\n"
-CLEAR_QUESTION = "\n\x1b[38;5;244mAre you sure? This will erase the conversation. [y/n]:\n\n"
+CLEAR_QUESTION = (
+    "\n\x1b[38;5;244m\nAre you sure? This will erase the conversation history and context from "
+    "hooks for the current session. "
+    "[\x1b[38;5;13my\x1b[38;5;244m/\x1b[38;5;13mn\x1b[38;5;244m]:\n\n\x1b[0m"
+)
 CLEAR_DONE = "\n\x1b[32mConversation history cleared.\x1b[0m\n\n"
 CLEAR_PROMPT = "\x1b[38;5;11m> \x1b[39m"
 APPROVAL_QUESTION = (

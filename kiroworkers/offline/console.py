@@ -176,16 +176,13 @@ class Console(ABC):
         outcome: str | Signal | None = None
         drawn = b""
         with self._raw():
-            self.write(editor.open())
+            self.draw_prompt(editor.open())
             if self._interrupted:
                 # The signal arrived just before the editor took over the keys.
                 self._interrupted = False
                 drawn, outcome = editor.feed(b"\x03")
             while outcome is None:
-                try:
-                    data = os.read(self._terminal, _READ_SIZE)
-                except OSError:
-                    data = b""  # the other side of the terminal was closed
+                data = self.read_keys()
                 if not data:
                     return Signal.END_OF_INPUT
                 drawn, outcome = editor.feed(data)
@@ -195,6 +192,21 @@ class Console(ABC):
         # can rely on the terminal being cooked again, so that a Ctrl-C is a signal.
         self.write(drawn)
         return outcome
+
+    def draw_prompt(self, drawn: bytes) -> None:
+        """
+        Write what the line editor draws when it begins to read.
+        """
+        self.write(drawn)
+
+    def read_keys(self) -> bytes:
+        """
+        Return the next keys; empty if the other side of the terminal was closed.
+        """
+        try:
+            return os.read(self._terminal, _READ_SIZE)
+        except OSError:
+            return b""
 
     def write(self, text: str | bytes) -> None:
         """

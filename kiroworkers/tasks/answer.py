@@ -6,14 +6,19 @@ object in the text is a candidate, read by a real JSON parser, so nesting and br
 inside strings need no special care.  The last candidate that fits the schema is the
 answer, unless it merely repeats the prompt's example.
 
+An answer must be what the model wrote.  A terminal program that renders Markdown changes
+the style, or erases something, where it has dropped or replaced characters: an object with
+such a place inside is valid JSON with the wrong text, so it is refused as unreadable.
+
 The cost of a search is proportional to the length of the text.  An `AnswerSearch` knows
 whether it may take long, and can then be run in another process.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import starmap
 from typing import Any
@@ -83,6 +88,7 @@ _UNCHANGED: tuple[Change, ...] = ()
 _NO_OBJECT = "it contains no JSON object"
 _EXAMPLE_REPEATED = "it only repeats the prompt's example"
 _TOO_MANY_VALUES = f"it has more than {MAX_VALUES} JSON values"
+_RENDERED = "the agent's terminal rendered it as Markdown, so characters may be missing"
 _TOO_MANY_FALSE_STARTS = "too much of it begins like a JSON object but is not one"
 
 
@@ -92,6 +98,7 @@ def find_answer(
     example: Mapping[str, Any] | None = None,
     wrapped: bool = False,
     validator: Validator | None = None,
+    styled: Sequence[int] = (),
 ) -> ParsedAnswer:
     """
     Return the last object in `text` that fits `schema` and is not `example`.
@@ -106,11 +113,14 @@ def find_answer(
         wrapped: Whether lines may be cut, also inside strings.  An object is then
             accepted only if exactly one way of joining its lines fits.
         validator: A validator of `schema`, so that none need be made.
+        styled: The offsets in `text`, in ascending order, at which the terminal changed the
+            style or erased something.  None may be inside the answer.
 
     Raises:
         AnswerSchemaMismatch: No object fits; names the fields that are wrong in the
             closest candidate.
-        AnswerUnreadable: The last candidate can be read in more than one way.
+        AnswerUnreadable: The last candidate can be read in more than one way, or the
+            terminal has rendered it.
     """
     problems_in = (
         partial(problems_of, Draft202012Validator(schema))
@@ -120,7 +130,7 @@ def find_answer(
     nearest: Mismatch | None = None
     repeated = False
     candidates = _last_candidates(text, wrapped)
-    for _, (region, value) in reversed(candidates):
+    for _, (start, region, value) in reversed(candidates):
         if has_more_values(region, MAX_VALUES):
             # It may be the answer, so none before it is taken instead.
             raise AnswerSchemaMismatch(_TOO_MANY_VALUES)
@@ -148,6 +158,8 @@ def find_answer(
         if number_of_cuts and not fitting and (reading is None or _may_be_answer(reading, schema)):
             raise AnswerUnreadable(f"a JSON object is cut in {number_of_cuts} places")
         if fitting:
+            if _has_between(styled, start, start + len(region)):
+                raise AnswerUnreadable(_RENDERED)
             return fitting[0]
     reason = _EXAMPLE_REPEATED if repeated else _NO_OBJECT
     if nearest is not None:
@@ -175,6 +187,7 @@ class AnswerSearch:
     wrapped: bool = False
     validator: Validator | None = None
     has_long_list: bool = False
+    styled: tuple[int, ...] = ()
 
     @property
     def is_cheap(self) -> bool:
@@ -202,7 +215,9 @@ class AnswerSearch:
         """
         Return the answer, as `find_answer` does.
         """
-        return find_answer(self.text, self.schema, self.example, self.wrapped, self.validator)
+        return find_answer(
+            self.text, self.schema, self.example, self.wrapped, self.validator, self.styled
+        )
 
     def run(self) -> dict[str, Any]:
         """
@@ -244,6 +259,14 @@ def _summarize(problems: list[Problem]) -> str:
     return "; ".join([*sentences][:_MAX_PROBLEMS_REPORTED])
 
 
+def _has_between(offsets: Sequence[int], start: int, end: int) -> bool:
+    """
+    Return whether one of the ascending `offsets` lies between `start` and `end`, exclusively.
+    """
+    after = bisect_right(offsets, start)
+    return after < len(offsets) and offsets[after] < end
+
+
 def _may_be_answer(value: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
     """
     Return whether `value` has all required members.
@@ -255,18 +278,18 @@ def _may_be_answer(value: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
 
 def _last_candidates(
     text: str, wrapped: bool
-) -> deque[tuple[int, tuple[str, dict[str, Any] | None]]]:
+) -> deque[tuple[int, tuple[int, str, dict[str, Any] | None]]]:
     """
     Return the last outermost objects in `text`, in order of appearance.
 
     Returns:
-        For each object its number, counted from 1, its text, and its value; None for an object
-        whose lines were cut.
+        For each object its number, counted from 1, and its offset, its text and its value;
+        None for an object whose lines were cut.
 
     Raises:
         AnswerSchemaMismatch: The search was given up.
     """
-    found: Iterator[tuple[str, dict[str, Any] | None]]
+    found: Iterator[tuple[int, str, dict[str, Any] | None]]
     found = regions(text) if wrapped else objects(text)
     try:
         return deque(enumerate(found, 1), maxlen=MAX_CANDIDATES)

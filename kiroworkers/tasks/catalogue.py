@@ -30,10 +30,11 @@ _MAX_FILE_SIZE = 1_000_000
 _MAX_MESSAGE_LENGTH = 400
 
 _NAME = re.compile(r"[a-z0-9-]{1,64}")
+_WORD = re.compile(r"[!-~]+")
 
 _TEXTS = ("name", "title", "description", "prompt")
 _TABLES = ("input", "answer", "example")
-_OPTIONAL = ("messages", "choices", "agent", "limits")
+_OPTIONAL = ("messages", "choices", "agent", "model", "limits")
 
 
 class BadTask(ValueError):
@@ -167,6 +168,7 @@ def load_task(source: Traversable) -> Task:
             messages=data.get("messages", {}),
             choices=data.get("choices", {}),
             agent=data.get("agent"),
+            model=data.get("model"),
             limits=TaskLimits(**data.get("limits", {})),
             source=str(source),
         )
@@ -235,6 +237,8 @@ def _format_errors(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield f"{table}.{key}", "must be a non-empty string"
     if "agent" in data and (not isinstance(data["agent"], str) or not data["agent"]):
         yield "agent", "must be the name of an agent"
+    if "model" in data and not (isinstance(data["model"], str) and _WORD.fullmatch(data["model"])):
+        yield "model", "must be the name of a model, without spaces"
     yield from _limit_errors(data.get("limits", {}))
     for key in ("input", "answer"):
         yield from _schema_errors(key, data[key])

@@ -55,12 +55,12 @@ class ReadBudget:
             raise TooManyFalseStarts
 
 
-def objects(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def objects(text: str) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """
     Yield every outermost JSON object in `text`, in order of appearance.
 
     Yields:
-        The text of the object, and its value.
+        The object's offset in `text`, its text, and its value.
 
     Raises:
         TooManyFalseStarts: The search was given up.
@@ -74,7 +74,7 @@ def objects(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
             budget.spend(length)
             opening = OPENING.search(text, start + 1)
         else:
-            yield text[start : start + length], value
+            yield start, text[start : start + length], value
             opening = OPENING.search(text, start + length)
 
 

@@ -34,7 +34,7 @@ _BRACES = re.compile("[{}]")
 _WORD_CHARACTER = re.compile(r"[\w.+-]")
 
 
-def regions(text: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
+def regions(text: str) -> Iterator[tuple[int, str, dict[str, Any] | None]]:
     """
     Yield every outermost object in `text`, in order of appearance.
 
@@ -42,7 +42,8 @@ def regions(text: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
     nothing is extracted from the inside of an object that was cut.
 
     Yields:
-        The text of the object, and its value; None for an object that was cut.
+        The object's offset in `text`, its text, and its value; None for an object that
+        was cut.
 
     Raises:
         TooManyFalseStarts: The search was given up.
@@ -61,7 +62,7 @@ def regions(text: str) -> Iterator[tuple[str, dict[str, Any] | None]]:
                 opening = OPENING.search(text, start + 1)
                 continue
             end = found
-        yield text[start:end], value
+        yield start, text[start:end], value
         opening = OPENING.search(text, end)
 
 
@@ -90,7 +91,7 @@ def count_readings(text: str) -> int:
     """
     return sum(
         1 if value is not None else 2 ** min(len(_split(region)[0]) - 1, MAX_CUTS)
-        for region, value in regions(text)
+        for _, region, value in regions(text)
     )
 
 

@@ -133,6 +133,8 @@ class Task:
             input: if the client sends the latter, the answer must choose from it.
         agent: The agent that answers unless the client names one; None for the
             server's first agent.
+        model: The model that answers unless the client names one, if `agent` answers; None
+            for the agent's own.
         source: The file that the task was read from, for the operator.
     """
 
@@ -147,6 +149,7 @@ class Task:
     messages: Mapping[str, str] = Factory(dict)
     choices: Mapping[str, str] = Factory(dict)
     agent: str | None = None
+    model: str | None = None
     limits: TaskLimits = TaskLimits()
     source: str = field(default="", eq=False)
     _template: Template = field(init=False, eq=False, repr=False)
@@ -218,7 +221,11 @@ class Task:
         )
 
     def answer_search(
-        self, request: Mapping[str, Any], text: str, wrapped: bool = False
+        self,
+        request: Mapping[str, Any],
+        text: str,
+        wrapped: bool = False,
+        styled: tuple[int, ...] = (),
     ) -> AnswerSearch:
         """
         Return the search for the answer to `request` in the agent's output.
@@ -227,13 +234,16 @@ class Task:
             request: The result of `accept`.
             text: What the agent printed after the prompt.
             wrapped: Whether the terminal may have cut long lines.
+            styled: Where the terminal has rendered the text; see `Answered.styled`.
         """
         schema = self.answer_schema_for(request)
         if schema is self.answer_schema:
-            return AnswerSearch(text, schema, self.example_answer, wrapped, self._answer)
+            return AnswerSearch(
+                text, schema, self.example_answer, wrapped, self._answer, styled=styled
+            )
         offers = (request.get(offered, ()) for offered in self.choices.values())
         has_long_list = any(len(offer) > _MAX_CHEAP_CHOICES for offer in offers)
-        return AnswerSearch(text, schema, self.example_answer, wrapped, None, has_long_list)
+        return AnswerSearch(text, schema, self.example_answer, wrapped, None, has_long_list, styled)
 
     def answer_schema_for(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """

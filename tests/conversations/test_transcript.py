@@ -11,13 +11,21 @@ from twisted.trial.unittest import SynchronousTestCase
 from kiroworkers.conversations.transcript import Transcript, plain_text
 
 
+def in_pieces(data: bytes, size: int) -> tuple[str, tuple[int, ...]]:
+    """
+    Return the text of `data` and where it was styled, fed in pieces of `size` bytes.
+    """
+    transcript = Transcript()
+    pieces = (data[start : start + size] for start in range(0, len(data), size))
+    text = "".join(map(transcript.feed, pieces)) + transcript.rest()
+    return text, transcript.styled()
+
+
 def text_in_pieces(data: bytes, size: int) -> str:
     """
     Return the text of `data`, fed to a transcript in pieces of `size` bytes.
     """
-    transcript = Transcript()
-    pieces = (data[start : start + size] for start in range(0, len(data), size))
-    return "".join(map(transcript.feed, pieces)) + transcript.rest()
+    return in_pieces(data, size)[0]
 
 
 class PlainTextTests(SynchronousTestCase):
@@ -74,6 +82,10 @@ class PlainTextTests(SynchronousTestCase):
                     b"\x1b[2K",
                     b"\x1b[G",
                     b"\x1b[32m",
+                    b"\x1b[0m",
+                    b"\x1b[K",
+                    b"\x1b[?25l",
+                    b"\x08",
                     b"\x1b",
                     b"\xff",
                     b"\x1b]0;t",
@@ -90,9 +102,13 @@ class PlainTextTests(SynchronousTestCase):
     )
     def test_any_piece_size(self, data: bytes, size: int) -> None:
         """
-        Any data gives the same text in pieces of any size.
+        Any data gives the same text in pieces of any size, styled at the same places.
         """
-        self.assertEqual(text_in_pieces(data, size), plain_text(data))
+        text, styled = in_pieces(data, size)
+        self.assertEqual(text, plain_text(data))
+        self.assertEqual(styled, in_pieces(data, len(data) + 1)[1])
+        self.assertEqual(list(styled), sorted({*styled}))
+        self.assertTrue(all(offset <= len(text) for offset in styled), styled)
 
     def test_keeps_little(self) -> None:
         """
@@ -122,3 +138,85 @@ class PlainTextTests(SynchronousTestCase):
         Text without control characters is kept as it is.
         """
         self.assertEqual(plain_text(text.encode()), text)
+
+
+class StyledTests(SynchronousTestCase):
+    """
+    Tests for `Transcript.styled`.
+    """
+
+    def styled(self, data: bytes) -> list[str]:
+        """
+        Return what follows on the same line at each place where the text of `data` is styled.
+        """
+        text, offsets = in_pieces(data, len(data))
+        for size in range(1, len(data)):
+            self.assertEqual(in_pieces(data, size), (text, offsets), size)
+        return [text[offset:].partition("\n")[0] for offset in offsets]
+
+    def test_markdown(self) -> None:
+        """
+        Text is styled where the renderer has changed it, and where that ends.
+        """
+        self.assertEqual(
+            self.styled(b'{"a": "\x1b[1mbold\x1b[22m and \x1b[38;5;10mcode\x1b[0m"}'),
+            ['bold"'[:4] + ' and code"}', ' and code"}', 'code"}', '"}'],
+        )
+
+    def test_ends_of_lines(self) -> None:
+        """
+        Resets at the end of a line are not style, even if a cursor appears there, but those
+        within a line are.
+        """
+        self.assertEqual(
+            self.styled(b"{\x1b[0m\x1b[0m\r\n}\x1b[0m\x1b[?25h\x1b[0m\r\n\x1b[m\r\n"), []
+        )
+        self.assertEqual(self.styled(b"{\x1b[0m\x1b[0m\r\n\x1b[0m}"), ["}"])
+
+    def test_fence(self) -> None:
+        """
+        A code fence is styled before and after its content.
+        """
+        fence = b'\x1b[1mjson\r\n\x1b[0m\x1b[38;5;10m{"a":\r\n 1}\r\n\x1b[0m\x1b[0m\x1b[0m\r\n'
+        self.assertEqual(self.styled(b"\x1b[0m" + fence + b"Well"), ["json", '{"a":'])
+
+    def test_not_style(self) -> None:
+        """
+        Titles, modes and character sets are not style.
+        """
+        for sequence in [b"\x1b]0;title\x07", b"\x1b[?25l", b"\x1b(B", b"\x1b[>4;1m", b"\x07"]:
+            self.assertEqual(self.styled(b"on" + sequence + b"e"), [])
+
+    def test_moves(self) -> None:
+        """
+        Text is styled where something was erased, or the cursor moved or went back.
+        """
+        for sequence in [
+            b"\x1b[K",
+            b"\x1b[3D",
+            b"\x1b[A",
+            b"\x08",
+            b"\x1b7",
+            b"\x1b]8;;http://x\x07",
+        ]:
+            self.assertEqual(self.styled(b"1\r\non" + sequence + b"e"), ["e"])
+
+    def test_rewritten(self) -> None:
+        """
+        A rewritten line is styled at its beginning, and a line that only ends in CR is not.
+        """
+        for data in [b"two\rone", b"two\x1b[2K\x1b[1Gone", b"\x1b[1mt\x1b[1mwo\rone", b"a\rb\rone"]:
+            self.assertEqual(self.styled(b"\r0\r\r\n" + data + b"\r\r\n"), ["one"])
+
+    def test_characters(self) -> None:
+        """
+        The offsets count characters, also behind bytes that are not UTF-8.
+        """
+        data = "\r\nünï🎉".encode() + b"\xff\x1b[1m" + "ö\x1b[1mx".encode()
+        self.assertEqual(in_pieces(data, 3)[1], (6, 7))
+
+    def test_incomplete(self) -> None:
+        """
+        A line that an incomplete sequence replaces is not styled where it was longer.
+        """
+        self.assertEqual(in_pieces(b"aa\x1b[32m\r\x1b[3", 20), ("3", ()))

@@ -6,6 +6,7 @@ The stand-in of each dialect prints it, as a real program on a real PTY of its w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -18,6 +19,8 @@ from kiroworkers.tasks.literal import json_literal
 from tests.session.test_contract import RealSessionStarter, tui_markers
 
 VALUES = 500
+#: The same for sessions in which two threads print at once; each of their turns takes longer.
+RACING_VALUES = int(os.environ.get("KIROWORKERS_RACING_VALUES", "60"))
 SCHEMA = {"type": "object", "required": ["value"]}
 
 #: What a terminal, a line editor, a renderer of markdown or a parser of JSON
@@ -99,7 +102,7 @@ class FidelityTests(RealSessionStarter):
             prompt = f"Task: echo\nRequest: {json_literal(sent)}\nGive it back. [[think=0]]"
             try:
                 reply = await self.wait(watched.ask(prompt))
-                answer = find_answer(reply.text, SCHEMA, wrapped=reply.wrapped)
+                answer = find_answer(reply.text, SCHEMA, wrapped=reply.wrapped, styled=reply.styled)
             except AnswerUnreadable:
                 refused += 1
             else:
@@ -122,6 +125,24 @@ class QTests(FidelityTests, TestCase):
 
     dialect = "q"
     faults = "era=q"
+
+
+class RacingQTests(QTests):
+    """
+    Tests for Amazon Q with a line editor that cuts what another thread prints, anywhere.
+    """
+
+    faults = "era=q raceall=1"
+    number = RACING_VALUES
+
+
+class RacingKiroTests(FidelityTests, TestCase):
+    """
+    Tests for Kiro's classic interface where its question before a clear is cut.
+    """
+
+    faults = "race=1"
+    number = RACING_VALUES
 
 
 class TuiTests(FidelityTests, TestCase):

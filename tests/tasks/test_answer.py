@@ -178,7 +178,7 @@ class ObjectsTests(SynchronousTestCase):
         for length in [*range(2000, 2080), 16_000, 16_400, 500_000]:
             value = {"text": "é{" * (length // 2), "n": [-12.5e3, True, None]}
             text = json.dumps(value, ensure_ascii=False)
-            self.assertEqual(list(objects(f"so: {text} {{and}}")), [(text, value)])
+            self.assertEqual(list(objects(f"so: {text} {{and}}")), [(4, text, value)])
 
     def test_false_starts_cost_little(self) -> None:
         """
@@ -189,21 +189,70 @@ class ObjectsTests(SynchronousTestCase):
             hostile = piece * (1_000_000 // len(piece))
             with contextlib.suppress(TooManyFalseStarts):
                 self.assertEqual(list(objects(hostile)), [])
-        self.assertEqual(list(objects('{"a' * 300 + '{"b": 1}'))[-1], ('{"b": 1}', {"b": 1}))
+        found = list(objects('{"a' * 300 + '{"b": 1}'))
+        self.assertEqual(found[-1], (900, '{"b": 1}', {"b": 1}))
 
     def test_no_numbers_that_are_none(self) -> None:
         """
         NaN and Infinity are not JSON.
         """
         found = list(objects('{"a": NaN} {"b": Infinity} {"c": 1}'))
-        self.assertEqual(found, [('{"c": 1}', {"c": 1})])
+        self.assertEqual(found, [(27, '{"c": 1}', {"c": 1})])
 
     def test_far_behind(self) -> None:
         """
         The last object is found behind very many others.
         """
-        *_, (_, last) = objects('{"a":1}\n' * 200_000 + '{"b": 2}')
+        *_, (_, _, last) = objects('{"a":1}\n' * 200_000 + '{"b": 2}')
         self.assertEqual(last, {"b": 2})
+
+
+class StyledTests(SynchronousTestCase):
+    """
+    Tests for text that a terminal has rendered.
+    """
+
+    text = 'Draft: {"title": "a"} so: {"title": "b"} {"title": 1}.'
+    start = text.index('{"title": "b"')
+    end = start + len('{"title": "b"}')
+
+    def test_inside(self) -> None:
+        """
+        An answer with a place inside at which the style changed is unreadable, and is not
+        replaced by an earlier object.
+        """
+        for offset in (self.start + 1, self.start + 5, self.end - 1):
+            with self.assertRaises(AnswerUnreadable) as caught:
+                find_answer(self.text, SCHEMA, styled=(0, offset, self.end))
+            self.assertIn("Markdown", str(caught.exception))
+
+    def test_outside(self) -> None:
+        """
+        Styles before, after and around an answer, as those of a code fence, are fine.
+        """
+        around = (0, 9, self.start, self.end, self.end + 3)
+        self.assertEqual(find_answer(self.text, SCHEMA, styled=around).value, {"title": "b"})
+
+    def test_wrapped(self) -> None:
+        """
+        The offsets also hold in an answer whose lines were rejoined.
+        """
+        cut = 'so: {"title":\n  "one\ntwo", "n": 12}'
+        schema = {**SCHEMA, "properties": {"title": {"const": "one two"}}}
+        found = find_answer(cut, schema, wrapped=True, styled=(4, len(cut)))
+        self.assertEqual(found.value, {"title": "one two", "n": 12})
+        with self.assertRaises(AnswerUnreadable):
+            find_answer(cut, schema, wrapped=True, styled=(4, 20))
+
+    def test_search(self) -> None:
+        """
+        A search passes the offsets on, in this process and in another one.
+        """
+        search = AnswerSearch(self.text, SCHEMA, styled=(self.start + 1,))
+        with self.assertRaises(AnswerUnreadable):
+            search.find()
+        with self.assertRaises(AnswerUnreadable):
+            search.result(search.run())
 
 
 class BoundTests(SynchronousTestCase):

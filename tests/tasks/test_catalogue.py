@@ -45,7 +45,9 @@ class LoadTests(SynchronousTestCase):
         """
         task = self.load(GOOD)
         self.assertEqual((task.name, task.agent, task.limits), ("echo", None, TaskLimits()))
-        self.assertEqual(self.load(f'agent = "q"{GOOD}').agent, "q")
+        self.assertIsNone(task.model)
+        named = self.load(f'agent = "q"\nmodel = "claude-sonnet-4.5"{GOOD}')
+        self.assertEqual((named.agent, named.model), ("q", "claude-sonnet-4.5"))
         limited = self.load(f"{GOOD}[limits]\ntimeout = 2.5\nprompt = 900")
         self.assertEqual(limited.limits, TaskLimits(2.5, 900))
 
@@ -66,6 +68,10 @@ class LoadTests(SynchronousTestCase):
             ('"Echo"', '" "', "title: must be a non-empty string"),
             (name, f"{name}\nagent = ''", "agent: must be the name"),
             (name, f"{name}\nagent = ['q']", "agent: must be the name"),
+            (name, f"{name}\nmodel = ''", "model: must be the name"),
+            (name, f"{name}\nmodel = 4", "model: must be the name"),
+            (name, f"{name}\nmodel = 'a b'", "model: must be the name"),
+            (name, f"{name}\nmodel = 'ä'", "model: must be the name"),
             (name, f"{name}\nlimit = 3", "limit: is unknown; the known keys are name, title"),
             (name, f"{name}\nlimits = 3", "limits: must be a table"),
             (name, f"{name}\nlimits.timeout = 0", "limits.timeout: must be a number of seconds"),

@@ -8,22 +8,41 @@ and the limits of a turn are exact::
 
     ask ──▶ echo ── close (Submitted) ──▶ output ── open, prompt (Answered)
 
-Nothing is guessed from silence.  A mark or a character that the end of a read has cut
-in two is kept until the rest of it arrives.
+A mark or a character that the end of a read has cut in two is kept until the rest of it
+arrives.  The end of a turn is not guessed from silence, with two exceptions:
+
+- Some programs print from another thread than the one that draws the prompt, so the end of
+  what they print may come behind the opening mark, or behind the prompt.  The marks and the
+  prompt are written whole.  So what is printed around them is put together, and if it does not
+  end as it should, the prompt counts after a moment without output.
+- An Enter that the program has lost is pressed once more if the line editor has drawn all that
+  was typed and then nothing happened for some time.
 """
 
 from __future__ import annotations
 
+import re
+
 from kiroworkers.conversations.dialects.dialect import BracketedPastePrompt, Dialect
 from kiroworkers.conversations.events import (
     Event,
+    NeedsApproval,
     NeedsChoice,
+    NeedsConfirmation,
     PromptLost,
     Submitted,
+    Usage,
 )
 from kiroworkers.conversations.failures import find_failure
 from kiroworkers.conversations.terminal.buffered import STARTUP_OUTPUT_SIZE, BufferedConversation
 from kiroworkers.conversations.terminal.conversation import Expecting
+from kiroworkers.conversations.terminal.patience import (
+    CLEAR_UNCONFIRMED_AFTER,
+    ENTER_LOST_AFTER,
+)
+from kiroworkers.conversations.terminal.queries import TerminalQueries
+from kiroworkers.conversations.terminal.turn_text import number_in
+from kiroworkers.conversations.terminal.typed_text import TypedText
 from kiroworkers.conversations.transcript import plain_text
 
 #: The maximum size in bytes of a prompt with its parts and its hint.  Real prompts are far
@@ -32,6 +51,16 @@ _MAX_PROMPT_LENGTH = 4096
 
 #: A question of the agent is within this many bytes at the end of the output.
 _MAX_QUESTION_LENGTH = 4096
+
+#: The end of the output that tells whether more is on its way is shorter than this.
+_MAX_END_LENGTH = 64
+
+#: How the line editor begins to draw the prompt again.
+_REDRAW = b"\r\x1b[K"
+
+#: Seconds without output after which a prompt counts, although what was printed before it
+#: does not end as it should.
+_OUTPUT_COMPLETE_AFTER = 0.1
 
 
 class BracketedPasteConversation(BufferedConversation):
@@ -48,6 +77,7 @@ class BracketedPasteConversation(BufferedConversation):
 
     def __init__(self, dialect: Dialect, prompt: BracketedPastePrompt, max_output: int) -> None:
         super().__init__(dialect, max_output)
+        self._queries = TerminalQueries()
         self._prompt = prompt
         self._unread = b""
         self._editing = False
@@ -57,13 +87,102 @@ class BracketedPasteConversation(BufferedConversation):
         self._blocked = False
         # Whether the line editor is reading although it has drawn no prompt.
         self._no_prompt = False
+        # The seconds of silence after which the drawn prompt counts; None if it does already.
+        self._awaited_quiet: float | None = None
+        # Whether a clear was confirmed, so that its question does not count again.
+        self._confirmed = False
+        self._context_percent: float | None = None
+        # What was typed, while Enter may be pressed again for it.
+        self._typed_text = TypedText()
+        self._to_send = b""
+        # The number of questions, and whether the last one is not answered yet.
+        self._questions = 0
+        self._question_is_open = False
 
     @property
     def at_prompt(self) -> bool:
         """
         Return whether the line editor has drawn its prompt, and nothing was typed yet.
         """
-        return self._at_prompt and not self._typed
+        return self._at_prompt and not self._typed and self._awaited_quiet is None
+
+    @property
+    def _reads_keys(self) -> bool:
+        return super()._reads_keys or self._awaited_quiet is not None
+
+    @property
+    def quiet_timeout(self) -> float | None:
+        """
+        Return the seconds of silence that a prompt or a lost Enter is known by; mostly None.
+        """
+        if self._awaited_quiet is not None:
+            return self._awaited_quiet
+        return ENTER_LOST_AFTER if self._enter_may_be_lost() else None
+
+    def on_quiet(self) -> list[Event]:
+        """
+        Return the meaning of a drawn prompt, or have Enter pressed once more.
+        """
+        events: list[Event] = []
+        if self._awaited_quiet is not None:
+            self._finish_prompt(events)
+        elif self._enter_may_be_lost():
+            self._typed_text.forget()
+            self._to_send += self._dialect.keys.submit
+        return events
+
+    def data_to_send(self) -> bytes:
+        """
+        Return answers to the agent's queries, and the Enter to press once more.
+        """
+        data, self._to_send = self._to_send, b""
+        return self._queries.data_to_send() + data
+
+    def ask(self, prompt: str, model: str = "") -> bytes:
+        """
+        Return the keys that submit `prompt`; see `TerminalConversation.ask`.
+        """
+        keys = super().ask(prompt, model)
+        self._question_is_open = False
+        self._typed_text.type(prompt)
+        return keys
+
+    def clear(self) -> bytes:
+        """
+        Return the keys that make the agent forget.  Call it only at the prompt.
+        """
+        keys = super().clear()
+        self._typed_text.type(keys.decode("utf-8", "replace"))
+        self._confirmed = False
+        return keys
+
+    def confirm_clear(self) -> bytes:
+        """
+        Return the keys that answer `NeedsConfirmation` with yes.
+        """
+        self._confirmed = True
+        return super().confirm_clear()
+
+    def deny(self) -> bytes:
+        """
+        Return the keys that deny an approval.
+        """
+        self._question_is_open = False
+        return super().deny()
+
+    def allow(self) -> bytes:
+        """
+        Return the keys that allow the tool this one time.
+        """
+        self._question_is_open = False
+        self._tools.allow()
+        return super().allow()
+
+    def _enter_may_be_lost(self) -> bool:
+        """
+        Return whether the line editor has drawn all that was typed, and reads on.
+        """
+        return self._editing and self._at_prompt and self._typed_text.is_drawn
 
     def _invalidate_prompt(self) -> None:
         self._typed = True
@@ -80,6 +199,9 @@ class BracketedPasteConversation(BufferedConversation):
         Return the events in `data`, which may be cut at any byte.
         """
         events: list[Event] = []
+        if not self._started:
+            # Later output may quote a query, and nothing shows whether the agent waits.
+            self._queries.feed(data)
         self._unread += data
         while self._read_editing(events) if self._editing else self._read_output(events):
             pass
@@ -118,7 +240,9 @@ class BracketedPasteConversation(BufferedConversation):
             ]
             self._choices_reported = len(choices)
         if not self._blocked:
+            # The failure's line is reported as a whole, wherever it is cut.
             text = self._text_before_answer()
+            text = text[: text.rfind("\n") + 1]
             blocking = (pattern for pattern in self._dialect.failures if pattern.blocks)
             failure = find_failure(blocking, text)
             if failure is not None:
@@ -131,35 +255,133 @@ class BracketedPasteConversation(BufferedConversation):
 
         Return False if that mark is not there yet.
         """
+        if not self._at_prompt and not self._read_prompt(events):
+            return False
         mark = self._prompt.close
         end = self._unread.find(mark)
         closed = end >= 0
-        if not self._at_prompt:
-            drawn = self._unread[: min(end, _MAX_PROMPT_LENGTH) if closed else _MAX_PROMPT_LENGTH]
-            if not self._no_prompt and self._prompt.ready.search(drawn):
-                self._at_prompt = True
-                self._typed = False
-                answered = self._expecting is Expecting.ANSWER
-                events.append(self._handle_prompt(self._text_of_turn() if answered else ""))
-            elif not closed and len(self._unread) <= _MAX_PROMPT_LENGTH and not self._no_prompt:
-                return False
-            else:
-                # What follows can no longer be a prompt, wherever it is cut.
-                self._no_prompt = True
+        if not closed:
+            end = len(self._unread) - _overlap(self._unread, mark)
+        self._read_echo(self._unread[:end], events)
+        self._unread = self._unread[end + len(mark) if closed else end :]
         if closed:
-            self._unread = self._unread[end + len(mark) :]
             self._editing = self._no_prompt = False
             self._handle_close(events)
-        else:
-            self._unread = self._unread[len(self._unread) - _overlap(self._unread, mark) :]
         return closed
+
+    def _read_prompt(self, events: list[Event]) -> bool:
+        """
+        Read the prompt; return False if neither the prompt nor the closing mark is there yet.
+        """
+        end = self._unread.find(self._prompt.close)
+        closed = end >= 0
+        drawn = self._unread[: min(end, _MAX_PROMPT_LENGTH) if closed else _MAX_PROMPT_LENGTH]
+        ready = None if self._no_prompt else self._prompt.ready.search(drawn)
+        if ready is not None:
+            self._at_prompt = True
+            self._typed = False
+            if self._prompt.settled is not None:
+                # Another thread may have printed this between the mark and the prompt.
+                self._append_output(drawn[: ready.start()].removesuffix(b"\r"), events)
+            self._unread = self._unread[ready.end() :]
+            self._handle_drawn_prompt(ready, events)
+        elif not closed and len(self._unread) <= _MAX_PROMPT_LENGTH and not self._no_prompt:
+            return False
+        else:
+            # What follows can no longer be a prompt, wherever it is cut.
+            self._no_prompt = True
+        return True
+
+    def _handle_drawn_prompt(self, prompt: re.Match[bytes], events: list[Event]) -> None:
+        """
+        Report what the prompt that was drawn means, or wait until that is certain.
+        """
+        context = prompt.groupdict().get("context")
+        self._context_percent = None if context is None else number_in(context.decode())
+        clear = self._dialect.clear
+        if self._expecting is Expecting.CLEAR and clear is not None:
+            if clear.prompt is not None and clear.prompt.search(prompt[0]):
+                events.append(NeedsConfirmation())
+                return
+            if not self._clear_is_answered():
+                self._awaited_quiet = CLEAR_UNCONFIRMED_AFTER
+                return
+        elif self._expecting is Expecting.ANSWER and not self._is_settled():
+            self._awaited_quiet = _OUTPUT_COMPLETE_AFTER
+            return
+        self._finish_prompt(events)
+
+    def _clear_is_answered(self) -> bool:
+        """
+        Return whether the agent has said that it cleared the conversation, or asks whether to.
+        """
+        clear = self._dialect.clear
+        assert clear is not None, "it was typed"
+        shown = self._text_since_input()
+        return clear.done.search(shown) is not None or self._asks_to_confirm(shown)
+
+    def _asks_to_confirm(self, shown: str) -> bool:
+        return not self._confirmed and super()._asks_to_confirm(shown)
+
+    def _is_settled(self) -> bool:
+        """
+        Return whether what was printed before the prompt ends as it should.
+        """
+        settled = self._prompt.settled
+        return settled is None or settled.search(self._output[-_MAX_END_LENGTH:]) is not None
+
+    def _finish_prompt(self, events: list[Event]) -> None:
+        """
+        Report what the prompt means.
+        """
+        self._awaited_quiet = None
+        text = ""
+        usage = Usage()
+        if self._expecting is Expecting.ANSWER and self._approval_question() is None:
+            text = self._finish_turn(events)
+            usage = Usage(self._text.credits, self._context_percent)
+        events.append(self._handle_prompt(text, self._styled, usage))
+
+    def _read_echo(self, echo: bytes, events: list[Event]) -> None:
+        """
+        Read what is printed while the line editor reads.
+
+        It is echo, or belongs to the output before a prompt that does not count yet.
+        """
+        if not echo:
+            return
+        if self._awaited_quiet is None:
+            self._typed_text.draw(echo)
+            return
+        self._append_output(echo.partition(_REDRAW)[0], events)
+        is_complete = (
+            self._clear_is_answered() if self._expecting is Expecting.CLEAR else self._is_settled()
+        )
+        if is_complete:
+            self._finish_prompt(events)
+
+    def _approval_request(self) -> NeedsApproval | None:
+        """
+        Return the agent's request to use a tool, with the tool and a number of its own.
+        """
+        question = self._approval_question()
+        if question is None:
+            return None
+        if not self._question_is_open:
+            self._questions += 1
+            self._question_is_open = True
+        tool = self._tools.ask(self._text_since_input())
+        return NeedsApproval(f"{tool}: {question}" if tool else question, str(self._questions))
 
     def _handle_close(self, events: list[Event]) -> None:
         """
         Report that the line editor stopped reading, with or without our Enter.
         """
+        if self._awaited_quiet is not None:
+            self._finish_prompt(events)
         lost = self._at_prompt and not self._typed
         self._at_prompt = False
+        self._typed_text.forget()
         if lost:
             events.append(PromptLost())
         elif self._unsubmitted:

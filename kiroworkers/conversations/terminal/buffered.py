@@ -1,15 +1,30 @@
 """
 Provide the base of conversations with programs that print from top to bottom.
+
+The text of a turn begins with the prefix of its answer.  After each use of a tool the agent
+prints another prefix.  What it said before was not the answer, so the text begins anew there,
+and what was streamed is taken back.
 """
 
 from __future__ import annotations
 
-from io import StringIO
+import re
+from itertools import chain
 
 from kiroworkers.conversations.dialects.dialect import Dialect
-from kiroworkers.conversations.events import Event, Overflowed, TextChunk
+from kiroworkers.conversations.events import (
+    AgentFailure,
+    Event,
+    Overflowed,
+    TextChunk,
+    TextDiscarded,
+)
+from kiroworkers.conversations.failures import find_failure
 from kiroworkers.conversations.terminal.conversation import Expecting, TerminalConversation
-from kiroworkers.conversations.transcript import Transcript, plain_text
+from kiroworkers.conversations.terminal.tool_words import ToolReader
+from kiroworkers.conversations.terminal.turn_text import TurnText
+from kiroworkers.conversations.transcript import plain_text
+from kiroworkers.errors import FailureKind
 
 #: The bytes of output that are kept outside of a turn, for `recent_output`.
 RECENT_OUTPUT_SIZE = 8192
@@ -17,11 +32,11 @@ RECENT_OUTPUT_SIZE = 8192
 #: The bytes of output that are kept before the first prompt, where a menu may come late.
 STARTUP_OUTPUT_SIZE = 65536
 
-#: The bytes of a turn that are converted to text together: about a millisecond's work.
-_MAX_UNCONVERTED = 65536
+#: The maximum number of characters of a failure's message that its detail quotes.
+_MAX_DETAIL_LENGTH = 400
 
-#: An answer's prefix is far shorter than this many bytes.
-_MAX_PREFIX_LENGTH = 256
+#: An answer's prefix, and the header of a failure, are far shorter than this many bytes.
+_MAX_MARK_LENGTH = 256
 
 
 class BufferedConversation(TerminalConversation):
@@ -37,12 +52,15 @@ class BufferedConversation(TerminalConversation):
         super().__init__(dialect, max_output)
         # The end of the output, and the text of the turn.
         self._output = bytearray()
+        # How much of the output was searched for marks.
+        self._searched = 0
         self._turn_size = 0
-        self._turn_lines = StringIO()
-        self._turn_transcript: Transcript | None = None
-        self._unconverted = bytearray()
-        self._answer_started = False
-        self._answer_transcript = Transcript()
+        self._text = TurnText(dialect.answer.suffix)
+        self._tools = ToolReader(dialect.tools)
+        self._styled: tuple[int, ...] = ()
+        self._answer_started = self._streamed = False
+        # What was printed from the header of a failure on.
+        self._failed: bytearray | None = None
 
     @property
     def recent_output(self) -> str:
@@ -51,65 +69,128 @@ class BufferedConversation(TerminalConversation):
         """
         return plain_text(bytes(self._output[-RECENT_OUTPUT_SIZE:])).strip()
 
+    @property
+    def failure(self) -> AgentFailure | None:
+        """
+        Return the failure that the output shows; None once an answer has begun.
+
+        A failure whose header the agent prints in its own style counts after the beginning
+        of an answer as well.
+        """
+        if self._failed is None:
+            return super().failure
+        text = plain_text(self._failed)
+        failure = find_failure(self._dialect.failures, text)
+        if failure is None or failure.kind is FailureKind.AGENT_ERROR:
+            message = text.partition("\n\n")[0]
+            detail = " ".join(message.split())[:_MAX_DETAIL_LENGTH]
+            failure = AgentFailure(FailureKind.AGENT_ERROR, detail)
+        return failure
+
     def _append_output(self, output: bytes, events: list[Event]) -> None:
         """
         Keep `output`: the text of a turn, up to the limit, and the end of any output.
 
         Report the complete lines of an answer, if anybody wants them.
         """
-        start = max(0, len(self._output) - _MAX_PREFIX_LENGTH)
+        start = len(self._output)
         self._output += output
-        answer = output if self._answer_started else b""
-        prefix = self._dialect.answer.prefix
-        if prefix is not None and not self._answer_started:
-            match = prefix.search(self._output, start)
-            if match is not None:
-                self._answer_started = True
-                answer = bytes(self._output[match.end() :])
+        for mark in self._marks():
+            self._searched = mark.end()
+            self._add(bytes(self._output[start : mark.start()]), events)
+            start = max(start, mark.start())
+            if mark.re is not self._dialect.answer.prefix:
+                if self._failed is None:
+                    self._failed = bytearray(mark[0])
+                    start = mark.end()
+            elif not self._answer_started or self._tools.seen or self._failed is not None:
+                self._begin_answer(events)
+                start = mark.end()
+        self._add(bytes(self._output[start:]), events)
+        self._searched = max(self._searched, len(self._output) - _MAX_MARK_LENGTH)
         kept = RECENT_OUTPUT_SIZE if self._started else STARTUP_OUTPUT_SIZE
         if len(self._output) > 2 * kept:
-            del self._output[:-kept]
-        if self._expecting is not Expecting.ANSWER:
+            removed = len(self._output) - kept
+            del self._output[:removed]
+            self._searched = max(0, self._searched - removed)
+        if self._expecting is Expecting.ANSWER:
+            self._turn_size += len(output)
+            if self._turn_size > self._max_output:
+                self._expecting = Expecting.PROMPT
+                events.append(Overflowed(self._max_output))
+
+    def _marks(self) -> list[re.Match[bytes]]:
+        """
+        Return where an answer or a failure begins in the output that was not searched yet.
+        """
+        answer = self._dialect.answer
+        patterns = (pattern for pattern in (answer.prefix, answer.failure) if pattern is not None)
+        marks = (pattern.finditer(self._output, self._searched) for pattern in patterns)
+        return sorted(chain.from_iterable(marks), key=lambda mark: mark.start())
+
+    def _begin_answer(self, events: list[Event]) -> None:
+        """
+        Begin another part of the turn; what came before was not the answer.
+        """
+        events += self._tools.used()
+        if self._streamed:
+            events.append(TextDiscarded())
+        self._text = TurnText(self._dialect.answer.suffix)
+        self._streamed = False
+        self._failed = None
+        self._answer_started = True
+
+    def _add(self, output: bytes, events: list[Event]) -> None:
+        """
+        Add `output`, in which no answer begins, to the current part of the turn.
+        """
+        if self._expecting is not Expecting.ANSWER or not output:
             return
-        self._turn_size += len(output)
-        if self._turn_size > self._max_output:
-            self._expecting = Expecting.PROMPT
-            events.append(Overflowed(self._max_output))
+        if self._failed is not None:
+            if len(self._failed) < RECENT_OUTPUT_SIZE:
+                self._failed += output
             return
-        self._unconverted += output
-        if len(self._unconverted) > _MAX_UNCONVERTED:
-            self._convert()
-        if self.streaming and answer:
+        self._text.add(output)
+        if self.streaming or self._tools.reads or self._text.is_due:
             # A complete line is never redrawn.
-            lines = self._answer_transcript.feed(answer)
-            events += map(TextChunk, lines.splitlines(keepends=True))
+            for line in self._text.convert():
+                self._tools.read(line)
+                if self.streaming and self._answer_started and not self._tools.seen:
+                    self._stream(self._text.release(line), events)
+
+    def _stream(self, text: str, events: list[Event]) -> None:
+        if text:
+            self._streamed = True
+            events.append(TextChunk(text))
+
+    def _finish_turn(self, events: list[Event]) -> str:
+        """
+        Return the text of the turn, or of its last answer, and report what is left of it.
+        """
+        for line in self._text.convert():
+            self._tools.read(line)
+        if self.failure is not None:
+            events += self._tools.used()
+            return ""
+        text, self._styled = self._text.finish()
+        if self.streaming:
+            self._stream(self._text.unreleased(text), events)
+        return text
 
     def _text_of_turn(self) -> str:
         """
-        Return as plain text what was printed since the last input.
+        Return as plain text what was printed since the last input, or since its last answer began.
         """
-        if self._turn_transcript is None:
-            return plain_text(self._unconverted)
-        transcript = self._convert()
-        return self._turn_lines.getvalue() + transcript.rest()
-
-    def _convert(self) -> Transcript:
-        """
-        Convert what is unconverted, and return what holds the line that is not complete yet.
-        """
-        transcript = self._turn_transcript = self._turn_transcript or Transcript()
-        self._turn_lines.write(transcript.feed(bytes(self._unconverted)))
-        self._unconverted.clear()
-        return transcript
+        return self._text.finish()[0]
 
     def _discard_output(self) -> None:
         self._output.clear()
+        self._searched = 0
         self._turn_size = 0
-        self._turn_lines = StringIO()
-        self._turn_transcript = None
-        self._unconverted.clear()
-        self._answer_started = False
-        self._answer_transcript = Transcript()
+        self._text = TurnText(self._dialect.answer.suffix)
+        self._tools = ToolReader(self._dialect.tools)
+        self._answer_started = self._streamed = False
+        self._failed = None
 
     def _text_before_answer(self) -> str:
         return "" if self._answer_started else plain_text(bytes(self._output[-RECENT_OUTPUT_SIZE:]))

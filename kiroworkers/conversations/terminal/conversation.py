@@ -4,7 +4,6 @@ Provide the base of all conversations on a terminal: what to type, and when.
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 from collections.abc import Iterable
 from enum import Enum, auto
@@ -20,10 +19,13 @@ from kiroworkers.conversations.events import (
     NeedsConfirmation,
     NotCleared,
     Ready,
+    Usage,
 )
 from kiroworkers.conversations.failures import find_failure
 from kiroworkers.conversations.terminal.prompt_encoding import encode_prompt
 from kiroworkers.errors import FailureKind
+
+_UNKNOWN_USAGE = Usage()
 
 
 class Expecting(Enum):
@@ -82,7 +84,7 @@ class TerminalConversation(Conversation):
 
     # What to type.
 
-    def ask(self, prompt: str) -> bytes:
+    def ask(self, prompt: str, model: str = "") -> bytes:
         """
         Return the keys that submit `prompt`.  Call it only at the prompt.
 
@@ -135,7 +137,7 @@ class TerminalConversation(Conversation):
         """
         self._expecting = Expecting.PROMPT
         self._discard_output()
-        return b"" if self.at_prompt or self._unsubmitted else self._dialect.keys.interrupt
+        return b"" if self._reads_keys else self._dialect.keys.interrupt
 
     def quit(self) -> bytes:
         """
@@ -151,6 +153,13 @@ class TerminalConversation(Conversation):
         return self._dialect.keys.empty
 
     # For the kinds of conversation.
+
+    @property
+    def _reads_keys(self) -> bool:
+        """
+        Return whether an interrupt would be read as a key, and not stop a turn.
+        """
+        return self.at_prompt or self._unsubmitted
 
     def _prompt_keys(self) -> Keys:
         """
@@ -205,20 +214,27 @@ class TerminalConversation(Conversation):
                 return menu.keys
         return b""
 
-    def _handle_prompt(self, text: str | None) -> Event:
+    def _handle_prompt(
+        self,
+        text: str | None,
+        styled: tuple[int, ...] = (),
+        usage: Usage = _UNKNOWN_USAGE,
+    ) -> Event:
         """
         Return the meaning of the prompt that has just appeared, given what was typed last.
 
         Args:
             text: The text of the turn, or None if it cannot be read.
+            styled: The offsets in `text` at which it was styled.
+            usage: What the turn cost.
         """
         self._started = True
         expecting, clear = self._expecting, self._dialect.clear
         match expecting:
             case Expecting.ANSWER:
-                question = self._approval_question() if self.asks_at_prompt else None
-                if question is not None:
-                    return NeedsApproval(question)
+                approval = self._approval_request() if self.asks_at_prompt else None
+                if approval is not None:
+                    return approval
                 failure = self.failure
                 self._expecting = Expecting.PROMPT
                 if failure is not None:
@@ -227,16 +243,31 @@ class TerminalConversation(Conversation):
                     return AgentFailure(
                         FailureKind.UNREADABLE, "part of the answer was no longer on the screen"
                     )
-                return Answered(text, self.completion, self.wraps)
+                return Answered(text, self.completion, self.wraps, styled, usage)
             case Expecting.CLEAR:
                 assert clear is not None, "it was typed"
                 shown = self._text_since_input()
-                if not clear.done.search(shown) and _matches(clear.question, shown):
+                if not clear.done.search(shown) and self._asks_to_confirm(shown):
                     return NeedsConfirmation()
                 self._expecting = Expecting.PROMPT
                 return Cleared() if clear.done.search(shown) else NotCleared(self.recent_output)
             case _:
                 return Ready()
+
+    def _asks_to_confirm(self, shown: str) -> bool:
+        """
+        Return whether the agent asks in what is `shown` whether it should really clear.
+        """
+        assert self._dialect.clear is not None, "it was typed"
+        question = self._dialect.clear.question
+        return question is not None and question.search(shown) is not None
+
+    def _approval_request(self) -> NeedsApproval | None:
+        """
+        Return the agent's request to use a tool, or None if it makes none.
+        """
+        question = self._approval_question()
+        return None if question is None else NeedsApproval(question)
 
     def _approval_question(self) -> str | None:
         """
@@ -247,7 +278,3 @@ class TerminalConversation(Conversation):
             return None
         match = approval.question.search(self._text_since_input())
         return match[0].strip() if match is not None else None
-
-
-def _matches(pattern: re.Pattern[str] | None, text: str) -> bool:
-    return pattern is not None and pattern.search(text) is not None

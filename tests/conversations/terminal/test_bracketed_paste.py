@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,15 +25,21 @@ from kiroworkers.conversations import (
     PromptLost,
     Ready,
     Submitted,
+    TextChunk,
+    TextDiscarded,
+    ToolUsed,
     UnsafePrompt,
+    Usage,
     load_dialect,
     new_conversation,
 )
+from kiroworkers.conversations.terminal.patience import CLEAR_UNCONFIRMED_AFTER, ENTER_LOST_AFTER
 from kiroworkers.errors import FailureKind
 from kiroworkers.offline import classic
 from kiroworkers.offline.editor import LineEditor
 
 KIRO = load_dialect("kiro-classic")
+HEADER = "Kiro is having trouble responding right now"
 
 
 def printed(text: str) -> bytes:
@@ -130,8 +137,8 @@ class TurnTests(SynchronousTestCase):
 
     def test_turn(self) -> None:
         """
-        A turn is submitted after its echo and answered at the next prompt, with everything
-        that was printed in between and nothing of the echo.
+        A turn is submitted after its echo and answered at the next prompt, with what the
+        agent said and nothing of the echo and the footer, which says what the turn cost.
         """
         driver = Driver().started()
         driver.conversation.ask('say {"a": 1}')
@@ -139,9 +146,8 @@ class TurnTests(SynchronousTestCase):
         answer = 'Sure:\n```json\n{"b": [1, 2]}\n```'
         [answered] = driver.feed(turn(answer))
         assert isinstance(answered, Answered)
-        self.assertIn('> Sure:\njson\n{"b": [1, 2]}\n', answered.text)
-        self.assertIn("Credits: 0.05", answered.text)
-        self.assertNotIn('"a"', answered.text)
+        self.assertEqual(answered.text, 'Sure:\njson\n{"b": [1, 2]}')
+        self.assertEqual(answered.usage, Usage(credits=0.05, context_percent=16))
         self.assertTrue(driver.conversation.at_prompt)
 
     def test_prompt_look_alike_in_an_answer(self) -> None:
@@ -151,7 +157,9 @@ class TurnTests(SynchronousTestCase):
         driver = Driver().started()
         driver.conversation.ask("x")
         fake = f"\r\x1b[K{classic.prompt('dev', 16)}\r\x1b[12C"
-        events = driver.feed(echo("x") + printed(f"first\n{fake}\n> last\n") + prompt())
+        events = driver.feed(
+            echo("x") + printed(f"{classic.ANSWER_PREFIX}first\n{fake}\n> last\n") + prompt()
+        )
         self.assertEqual([type(event) for event in events], [Submitted, Answered])
         assert isinstance(events[1], Answered)
         self.assertIn("first", events[1].text)
@@ -225,6 +233,25 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(driver.feed(b"y" * 5000 + prompt()), [Ready()])
 
 
+class QueryTests(SynchronousTestCase):
+    """
+    Tests for agents that ask their terminal.
+    """
+
+    def test_answered(self) -> None:
+        """
+        What an agent asks before its first prompt is answered; later output may quote a query.
+        """
+        driver = Driver()
+        driver.feed(b"\x1b[5n\x1b[c\x1b[6n", cuts=(2, 6))
+        self.assertEqual(driver.conversation.data_to_send(), b"\x1b[0n\x1b[?62;22c\x1b[1;1R")
+        driver.started()
+        driver.feed(b"\x1b[5n")
+        driver.conversation.ask("hello")
+        driver.feed(b"\x1b[5n")
+        self.assertEqual(driver.conversation.data_to_send(), b"")
+
+
 class QuestionTests(SynchronousTestCase):
     """
     Tests for approvals, clearing, interrupting, and losing the prompt.
@@ -289,11 +316,20 @@ class QuestionTests(SynchronousTestCase):
 
     def test_not_cleared(self) -> None:
         """
-        A prompt after an unconfirmed clear is reported as not cleared.
+        A prompt after an unconfirmed clear is reported as not cleared, if no confirmation
+        follows in a few seconds.
         """
-        self.conversation.clear()
-        events = self.driver.feed(echo("/clear") + printed("\nNot now.\n\n") + prompt())
-        self.assertEqual(events, [NotCleared("Not now.")])
+        for late, expected in [(b"", []), (printed(classic.CLEAR_DONE), [Cleared()])]:
+            driver = Driver().started()
+            driver.conversation.clear()
+            output = echo("/clear") + printed("\nNot now.\n\n") + prompt()
+            self.assertEqual(driver.feed(output), [])
+            self.assertFalse(driver.conversation.at_prompt)
+            self.assertEqual(driver.feed(late), expected)
+            if not late:
+                self.assertEqual(driver.conversation.quiet_timeout, CLEAR_UNCONFIRMED_AFTER)
+                self.assertEqual(driver.conversation.on_quiet(), [NotCleared("Not now.")])
+            self.assertIs(driver.conversation.quiet_timeout, None)
 
     def test_interrupt(self) -> None:
         """
@@ -439,6 +475,16 @@ class FailureTests(SynchronousTestCase):
                     [AgentFailure(FailureKind[kind.upper()], shown.rpartition("\n")[2].strip())],
                 )
 
+    def test_unknown(self) -> None:
+        """
+        A failure of no known kind is recognized by the header, in its own style or in none.
+        """
+        for style in ("\x1b[1m\x1b[38;5;9m", "\x1b[31m● ", "\x1b[38;5;9m\x1b[1m● ", "● ", ""):
+            [failure] = self.ask(printed(f"{style}{HEADER}: \n   0: new\n\x1b[0m") + prompt())
+            assert isinstance(failure, AgentFailure)
+            self.assertEqual(failure.kind, FailureKind.AGENT_ERROR)
+            self.assertIn(HEADER, failure.detail)
+
     def test_time(self) -> None:
         """
         A waiting time that the agent names is reported in seconds.
@@ -473,3 +519,396 @@ class FailureTests(SynchronousTestCase):
         text = "The model you've selected is temporarily unavailable"
         events = self.ask(printed(f"{text}.\n❯ another\n") + printed("  a third\n"))
         self.assertEqual(events, [AgentFailure(FailureKind.MODEL_GONE, text + ".")])
+
+    def test_header_after_a_draft(self) -> None:
+        """
+        A failure whose header follows an answer in the agent's own style is a failure, of a
+        specific kind where its text says so, and the answer is none.
+        """
+        for text, kind in [
+            ("dispatch failure (timeout)", FailureKind.NETWORK),
+            ("service error\n   1: something else", FailureKind.AGENT_ERROR),
+        ]:
+            draft = printed(classic.answer('```json\n{"a": 1}\n```'))
+            header = f"\x1b[1m\x1b[38;5;9m{HEADER}: \n   0: {text}\n\x1b[0m\x1b[0m"
+            for data in (draft, draft + b"\r\n", b""):
+                [failure] = self.ask(data + printed(header) + prompt())
+                assert isinstance(failure, AgentFailure)
+                self.assertEqual(failure.kind, kind)
+                self.assertIn(text.rpartition(": ")[2], failure.detail)
+
+    def test_quoted_header(self) -> None:
+        """
+        An answer that quotes the header, also in bold or as code, is an answer.
+        """
+        for quoted in (HEADER, f"\x1b[1m{HEADER}\x1b[22m", f"\x1b[38;5;10m{HEADER}\x1b[0m"):
+            [answered] = self.ask(turn(f"It said:\n{quoted}:\n   0: service error"))
+            assert isinstance(answered, Answered)
+            self.assertIn(HEADER, answered.text)
+
+    def test_answer_after_a_header(self) -> None:
+        """
+        An answer that begins after a failure is an answer, and what was streamed before it is
+        taken back.
+        """
+        driver = Driver().started()
+        driver.conversation.streaming = True
+        driver.conversation.ask("x")
+        header = f"\n\x1b[1m\x1b[38;5;9m{HEADER}: \n   0: service error\n\x1b[0m"
+        events = driver.feed(
+            echo("x") + printed(classic.answer("A draft\nin two lines") + header) + turn("done")
+        )
+        self.assertEqual(
+            events[1:4], [TextChunk("A draft"), TextChunk("\nin two lines"), TextDiscarded()]
+        )
+        self.assertEqual([type(event) for event in events[4:]], [TextChunk, Answered])
+
+
+class StyledTests(SynchronousTestCase):
+    """
+    Tests for answers that the agent has rendered.
+    """
+
+    def answered(self, printed_answer: str) -> Answered:
+        driver = Driver().started()
+        driver.conversation.ask("x")
+        answer = classic.ANSWER_PREFIX + printed_answer + classic.footer(1, 0.05)
+        [_, answered] = driver.feed(echo("x") + printed(answer) + prompt())
+        assert isinstance(answered, Answered)
+        return answered
+
+    def test_offsets(self) -> None:
+        """
+        The offsets of styles are those in the answer's text, without the prefix.
+        """
+        answered = self.answered('é: {"a": "\x1b[1mbold\x1b[22m"}')
+        self.assertEqual(answered.text, 'é: {"a": "bold"}')
+        styled = [answered.text[offset:] for offset in answered.styled]
+        self.assertEqual(styled, ['bold"}', '"}'])
+
+    def test_fence(self) -> None:
+        """
+        An answer in a code fence, or on lines that the agent resets, is not styled inside.
+        """
+        for text in ('```json\n{"a":\n 1}\n```', '{"a":\n 1}', 'Well.\n{"a":\n 1} so.'):
+            answered = self.answered(classic.answer(text, ""))
+            start, end = answered.text.index("{"), answered.text.index("}")
+            self.assertFalse([at for at in answered.styled if start < at <= end], text)
+
+
+class StreamTests(SynchronousTestCase):
+    """
+    Tests for what is streamed of an answer.
+    """
+
+    @given(st.data())
+    def test_equals_the_text(self, data: st.DataObject) -> None:
+        """
+        What is streamed is the text of the answer, without the agent's footer, wherever the
+        output is cut.
+        """
+        lines = st.sampled_from(["a", "", " ", " ▸ Time: 1s", "```json\n{}\n```", "end  "])
+        answer = "\n".join(data.draw(st.lists(lines, min_size=1)))
+        output = echo("x") + turn(answer)
+        cuts = data.draw(st.lists(st.integers(0, len(output)), max_size=20))
+        driver = Driver().started()
+        driver.conversation.streaming = True
+        driver.conversation.ask("x")
+        _, *chunks, answered = driver.feed(output, cuts)
+        assert isinstance(answered, Answered)
+        texts = [chunk.text for chunk in chunks if isinstance(chunk, TextChunk)]
+        self.assertEqual(len(texts), len(chunks))
+        self.assertEqual("".join(texts), answered.text)
+        self.assertNotIn("Credits", answered.text)
+
+    def test_long(self) -> None:
+        """
+        A long answer that is read at once is streamed as a whole, and a tool in it is seen.
+        """
+        answer = "\n".join(f"line {number}" for number in range(20_000))
+        tool = printed("I will run: date (using tool: shell)\n")
+        for before in (b"", printed(classic.answer(answer)) + b"\r\n" + tool):
+            driver = Driver().started()
+            driver.conversation.streaming = True
+            driver.conversation.ask("x")
+            _, *events, answered = driver.feed(echo("x") + before + turn(answer))
+            assert isinstance(answered, Answered)
+            self.assertEqual(answered.text, answer)
+            if before:
+                at = events.index(TextDiscarded())
+                self.assertIsInstance(events[at - 1], ToolUsed)
+                events = events[at + 1 :]
+            texts = [event.text for event in events if isinstance(event, TextChunk)]
+            self.assertEqual("".join(texts), answer)
+            self.assertGreater(len(texts), 19_000)
+
+    def test_early(self) -> None:
+        """
+        A line is streamed as soon as it is complete, and blank lines with the next one.
+        """
+        driver = Driver().started()
+        driver.conversation.streaming = True
+        driver.conversation.ask("x")
+        driver.feed(echo("x") + printed(classic.ANSWER_PREFIX))
+        for output, chunks in [
+            ("one", []),
+            ("\n\n", [TextChunk("one")]),
+            ("two\n", [TextChunk("\n\ntwo")]),
+        ]:
+            self.assertEqual(driver.feed(printed(output)), chunks)
+
+    def test_footers(self) -> None:
+        """
+        Each form of the footer is left out, and its credits are reported.
+        """
+        for footer, credits in [
+            ("\n\x1b[38;5;8m\n ▸ Credits: 0.05 • Time: 1s\n\n\x1b[0m", 0.05),
+            ("\n\x1b[38;5;8m\n ▸ Time: 2m 29s\n\n\x1b[0m", None),
+            ("\n", None),
+        ]:
+            driver = Driver().started()
+            driver.conversation.ask("x")
+            output = printed(classic.answer("yes") + footer)
+            [_, answered] = driver.feed(echo("x") + output + prompt())
+            assert isinstance(answered, Answered)
+            self.assertEqual((answered.text, answered.usage.credits), ("yes", credits))
+
+
+class LostEnterTests(SynchronousTestCase):
+    """
+    Tests for an Enter that the agent has lost.
+    """
+
+    def setUp(self) -> None:
+        self.driver = Driver().started()
+        self.conversation = self.driver.conversation
+        self.conversation.ask("two\nlines of text")
+        self.echo, mark, _ = echo("two\nlines of text").partition(b"\x1b[?2004l")
+        self.close = mark + b"\r\n"
+
+    def test_pressed_once_more(self) -> None:
+        """
+        Enter is pressed once more, and only once, if all that was typed is drawn and the line
+        editor reads on.
+        """
+        self.assertEqual(self.driver.feed(self.echo), [])
+        self.assertEqual(self.conversation.quiet_timeout, ENTER_LOST_AFTER)
+        self.assertEqual(self.conversation.on_quiet(), [])
+        self.assertEqual(self.conversation.data_to_send(), b"\r")
+        self.assertEqual(self.conversation.data_to_send(), b"")
+        self.assertIs(self.conversation.quiet_timeout, None)
+        self.assertEqual(self.driver.feed(self.close), [Submitted()])
+
+    def test_not_yet(self) -> None:
+        """
+        Nothing is pressed while the echo is not complete, or is followed by something else.
+        """
+        self.assertIs(self.conversation.quiet_timeout, None)
+        self.driver.feed(self.echo[: self.echo.index(b"text")])
+        self.assertIs(self.conversation.quiet_timeout, None)
+        self.driver.feed(self.echo[self.echo.index(b"text") :] + b"\r\n\r")
+        self.assertEqual(self.conversation.quiet_timeout, ENTER_LOST_AFTER)
+        self.driver.feed(b"more")
+        self.assertIs(self.conversation.quiet_timeout, None)
+
+    def test_never_in_a_turn(self) -> None:
+        """
+        Nothing is pressed in a turn, however long it is silent.
+        """
+        self.driver.feed(self.echo + self.close)
+        self.assertIs(self.conversation.quiet_timeout, None)
+        self.assertEqual(self.conversation.on_quiet(), [])
+        self.assertEqual(self.conversation.data_to_send(), b"")
+
+    def test_clear(self) -> None:
+        """
+        The Enter of a clear is pressed once more as well.
+        """
+        driver = Driver().started()
+        driver.conversation.clear()
+        driver.feed(echo("/clear").partition(b"\x1b[?2004l")[0])
+        self.assertEqual(driver.conversation.quiet_timeout, ENTER_LOST_AFTER)
+
+
+class RacingTests(SynchronousTestCase):
+    """
+    Tests for a program that prints from another thread than the one that draws the prompt.
+    """
+
+    mark = b"\x1b[?2004h"
+
+    def race(self, text: bytes, drawn: bytes, random: Random) -> tuple[bytes, bytes]:
+        """
+        Return what is printed up to the prompt in `drawn`, and the rest of `text`.
+        """
+        resets, _, prompt = drawn.partition(self.mark)
+        text += resets
+        first, second = sorted(random.choices(range(len(text) + 1), k=2))
+        return text[:first] + self.mark + text[first:second] + prompt, text[second:]
+
+    def test_answer(self) -> None:
+        """
+        An answer whose end comes behind the mark, or behind the prompt, is put together.
+        """
+        expected = 'Sure, é:\njson\n{"b": [1, 2]}'
+        text = turn('Sure, é:\n```json\n{"b": [1, 2]}\n```').partition(self.mark)[0]
+        for seed in range(300):
+            driver = Driver().started()
+            driver.conversation.ask("x")
+            driver.feed(echo("x"))
+            before, behind = self.race(text, prompt().replace(b"\x1b[0m" * 2, b"", 1), Random(seed))
+            events = driver.feed(before) + driver.feed(behind)
+            if driver.conversation.quiet_timeout is not None:
+                self.assertFalse(driver.conversation.at_prompt)
+                events += driver.conversation.on_quiet()
+            [answered] = events
+            assert isinstance(answered, Answered), answered
+            self.assertEqual((answered.text, answered.usage.credits), (expected, 0.05), seed)
+            self.assertTrue(driver.conversation.at_prompt)
+
+    def test_clear(self) -> None:
+        """
+        The question is recognized by its prompt, and the confirmation wherever it is printed.
+        """
+        for seed in range(300):
+            random = Random(seed)
+            driver = Driver().started()
+            driver.conversation.clear()
+            question = printed(classic.CLEAR_QUESTION)
+            before, behind = self.race(question, prompt(classic.CLEAR_PROMPT), random)
+            self.assertEqual(driver.feed(echo("/clear") + before), [NeedsConfirmation()], seed)
+            driver.conversation.confirm_clear()
+            if random.random() < 0.5:
+                self.assertEqual(driver.feed(behind), [])
+                behind = b""
+            self.assertEqual(driver.feed(echo("y") + behind), [])
+            before, behind = self.race(printed(classic.CLEAR_DONE), prompt(), random)
+            self.assertEqual(driver.feed(before) + driver.feed(behind), [Cleared()], seed)
+            self.assertTrue(driver.conversation.at_prompt)
+
+    def test_not_confirmed_twice(self) -> None:
+        """
+        The question is answered once, so nothing is typed at the main prompt when the
+        confirmation is late.
+        """
+        driver = Driver().started()
+        driver.conversation.clear()
+        question = printed(classic.CLEAR_QUESTION)
+        driver.feed(echo("/clear") + question + prompt(classic.CLEAR_PROMPT))
+        driver.conversation.confirm_clear()
+        self.assertEqual(driver.feed(echo("y") + prompt()), [])
+        self.assertEqual(driver.feed(printed(classic.CLEAR_DONE)), [Cleared()])
+
+    def test_interrupt(self) -> None:
+        """
+        An interrupt types nothing while a prompt is drawn that does not count yet.
+        """
+        driver = Driver().started()
+        driver.conversation.ask("x")
+        driver.feed(echo("x") + printed(classic.ANSWER_PREFIX) + prompt()[len("\x1b[?25h") :])
+        self.assertIsNot(driver.conversation.quiet_timeout, None)
+        self.assertEqual(driver.conversation.interrupt(), b"")
+        self.assertEqual(driver.conversation.on_quiet(), [Ready()])
+
+
+class ToolTests(SynchronousTestCase):
+    """
+    Tests for tools that the agent uses.
+    """
+
+    kiro = "I will run the following command: date (using tool: {}{})\n - Completed in 0.15s\n\n"
+    q = (
+        "\x1b[0m\x1b[0m\n\x1b[38;5;13m🛠️  Using tool: {}{}\x1b[0m\x1b[0m\x1b[0m\n ⋮ \n"
+        " ● I will run the following shell command: \n\x1b[38;5;10mdate\n\x1b[0m\n"
+    )
+
+    def setUp(self) -> None:
+        self.driver = Driver().started()
+        self.driver.conversation.ask("x")
+        self.assertEqual(self.driver.feed(echo("x")), [Submitted()])
+
+    def test_unasked(self) -> None:
+        """
+        A tool that runs without a question is reported when the model goes on, with what it
+        does; what the model said before is not the answer.
+        """
+        for name, access in [
+            ("shell", "execute"),
+            ("execute_bash", "execute"),
+            ("fs_read", "read"),
+            ("fs_write", "write"),
+            ("web_fetch", "network"),
+            ("@server/read", "other"),
+            ("readable", "other"),
+        ]:
+            for words in (self.kiro, self.q):
+                self.setUp()
+                tool = printed(words.format(name, " (trusted)"))
+                self.driver.conversation.streaming = True
+                output = printed(classic.answer("Let me see.\n")) + tool + turn("done")
+                chunk, used, discarded, last, answered = self.driver.feed(output)
+                assert isinstance(used, ToolUsed), used
+                self.assertEqual((used.access, used.asked, used.inside), (access, False, False))
+                self.assertIn(name, used.title)
+                self.assertIn("date", used.title)
+                self.assertEqual((chunk, discarded), (TextChunk("Let me see."), TextDiscarded()))
+                self.assertEqual(last, TextChunk("done"))
+                assert isinstance(answered, Answered)
+                self.assertEqual(answered.text, "done")
+
+    def test_quoted(self) -> None:
+        """
+        An answer that quotes what is printed about a tool has used none.
+        """
+        [answered] = self.driver.feed(turn(self.kiro.format("shell", "") + "is what it said"))
+        assert isinstance(answered, Answered)
+        self.assertTrue(answered.text.endswith("is what it said"))
+
+    def test_asked(self) -> None:
+        """
+        Questions in equal words are told apart and name the tool, and a tool is reported as
+        used if it was allowed.
+        """
+        announced = printed(self.q.format("execute_bash", "") + classic.APPROVAL_QUESTION)
+        for number, decide in [
+            ("1", self.driver.conversation.deny),
+            ("2", self.driver.conversation.allow),
+        ]:
+            [approval] = self.driver.feed(announced + prompt())
+            assert isinstance(approval, NeedsApproval)
+            self.assertTrue(approval.question.startswith("execute_bash: date: Allow this action?"))
+            self.assertEqual(approval.number, number)
+            decide()
+            self.driver.feed(echo(decide().decode().strip()))
+        used, answered = self.driver.feed(turn("done"))
+        self.assertEqual(used, ToolUsed("execute_bash: date", "execute", asked=True))
+        self.assertIsInstance(answered, Answered)
+
+    @given(st.data())
+    def test_cuts_change_nothing(self, data: st.DataObject) -> None:
+        """
+        The events of a turn with a tool are the same wherever its bytes are cut.
+        """
+        self.setUp()
+        self.driver.conversation.streaming = True
+        tool = printed(self.q.format("execute_bash", " (trusted)"))
+        output = printed(classic.answer("One.\nTwo.\n")) + tool + turn("done\nthen")
+        cuts = data.draw(st.lists(st.integers(0, len(output)), max_size=20))
+        expected = self.driver.feed(output)
+        self.setUp()
+        self.driver.conversation.streaming = True
+        self.assertEqual(self.driver.feed(output, cuts), expected)
+
+
+class QTests(SynchronousTestCase):
+    """
+    Tests for the dialect of Amazon Q.
+    """
+
+    def test_flags(self) -> None:
+        """
+        Long lines are not wrapped by versions that can be told so.
+        """
+        q = load_dialect("q")
+        self.assertEqual(q.command((1, 15, 0)), ("chat", "--trust-tools="))
+        self.assertEqual(q.command((1, 16)), ("chat", "--wrap", "never", "--trust-tools="))

@@ -1,0 +1,114 @@
+"""
+Collect the text of a turn while a program prints it from top to bottom.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from io import StringIO
+
+from kiroworkers.conversations.transcript import Transcript
+
+#: The bytes of a turn that are converted to text together: less than a millisecond's work, and
+#: some 20 ms if the style changes with each character.
+_MAX_UNCONVERTED = 16384
+
+#: What an agent prints after an answer is far shorter than this many characters.
+_MAX_SUFFIX_LENGTH = 1024
+
+_LINE = re.compile(r"[^\n]*\n")
+
+
+class TurnText:
+    """
+    Convert output to text, and tell which part of it is certain to belong to an answer.
+
+    What the agent prints after an answer is not part of it, nor is white space before that.
+    So a blank line, and one that looks like the agent's, is certain to be part of an answer
+    only when another line follows that is neither.
+
+    Args:
+        suffix: The pattern for a line that the agent prints after an answer, or None.
+    """
+
+    def __init__(self, suffix: re.Pattern[str] | None = None) -> None:
+        self._suffix = suffix
+        self._transcript = Transcript()
+        self._unconverted = bytearray()
+        self._lines = StringIO()
+        self._released = 0
+        # What is complete and may not be part of the answer.
+        self._held = ""
+        #: What the turn cost, if the suffix that `finish` found says so.
+        self.credits: float | None = None
+
+    def add(self, output: bytes) -> None:
+        """
+        Take in the next output, which may be cut at any byte.
+        """
+        self._unconverted += output
+
+    @property
+    def is_due(self) -> bool:
+        """
+        Return whether so much output was added that it should be converted now.
+        """
+        return len(self._unconverted) > _MAX_UNCONVERTED
+
+    def convert(self) -> list[str]:
+        """
+        Return the lines that became complete since the last conversion, each with its newline.
+        """
+        return _LINE.findall(self._convert())
+
+    def _convert(self) -> str:
+        lines = self._transcript.feed(bytes(self._unconverted))
+        self._unconverted.clear()
+        self._lines.write(lines)
+        return lines
+
+    def release(self, line: str) -> str:
+        """
+        Return the text that has become certain to be part of the answer.
+
+        Args:
+            line: The next line that `convert` returned.
+        """
+        text = line.rstrip()
+        if not text or (self._suffix and self._suffix.search(line)):
+            self._held += line
+            return ""
+        certain = self._held + text
+        self._held = line[len(text) :]
+        self._released += len(certain)
+        return certain
+
+    def finish(self) -> tuple[str, tuple[int, ...]]:
+        """
+        Return the text of the answer, and the offsets in it at which it was styled.
+        """
+        self._convert()
+        text = (self._lines.getvalue() + self._transcript.rest()).rstrip()
+        if self._suffix is not None:
+            start = max(0, len(text) - _MAX_SUFFIX_LENGTH)
+            for ending in self._suffix.finditer(text, start):
+                if ending.end() == len(text):
+                    self.credits = number_in(ending.groupdict().get("credits"))
+                    text = text[: ending.start()].rstrip()
+                    break
+        styled = self._transcript.styled()
+        return text, styled[: bisect_right(styled, len(text))]
+
+    def unreleased(self, text: str) -> str:
+        """
+        Return the part of an answer's `text` that `release` has not returned.
+        """
+        return text[self._released :]
+
+
+def number_in(text: str | None) -> float | None:
+    """
+    Return the number that `text` is, or None.
+    """
+    return float(text) if text is not None and re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None
