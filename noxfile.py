@@ -164,7 +164,8 @@ def agents(session: nox.Session) -> None:
         for path in sorted(ROOT.glob("tests/end_to_end/test_*.py"))
         if "\nfrom tests.realagents import" in path.read_text()
     ]
-    users += [f"tests.end_to_end.test_{name}" for name in ("openai", "openapi", "docs")]
+    others = ("openai", "openapi", "docs", "line_editors")
+    users += [f"tests.end_to_end.test_{name}" for name in others]
     # Without a network but loopback, if the machine allows that.
     alone = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode != 0:

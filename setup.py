@@ -56,15 +56,18 @@ setup(
         "referencing>=0.31",
         # TLS for callbacks to https; the tests of the web package fail with 24.7.
         "twisted[tls]>=25.5",
-        "wcwidth>=0.2.6",
+        # Splits text into grapheme clusters and knows their widths; our own rules missed flags and
+        # Indic scripts.
+        "wcwidth>=0.9",
     ],
     extras_require={
         # For `kiroworkers.client` (treq) and `kiroworkers ask` (rich); a server needs neither.
         "client": ["rich>=13.7", "treq>=24.9", "twisted[tls]>=25.5"],
         # An alternative that `python -m bench` compares the server with.
         "bench": ["pexpect>=4.9"],
-        # A real agent, which the tests drive if it is installed.
-        "agents": ["llm>=0.36"],
+        # A real agent, and libraries with which others read lines; the tests drive them if they
+        # are installed.
+        "agents": ["inquirer>=3.4", "llm>=0.36", "prompt_toolkit>=3.0.50", "questionary>=2.1"],
         # Clients of OpenAI's API, and a generator of requests from our own OpenAPI document;
         # the tests use them if they are installed.
         "clients": ["langchain-openai>=0.3", "openai>=1.60", "schemathesis>=4.32"],

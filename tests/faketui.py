@@ -11,14 +11,20 @@ It answers as `tests.fakekiro` does, and has the same faults in a prompt.  Those
 whole session are in ``FAKEKIRO``:
 
     style=bullet    answers begin with a bullet, as from 2.27 on
-    early           show the idle hint 50 ms before the end of an answer
+    early=S         show the idle hint S seconds (0.05) before the end of an answer
+    stale           leave the spinner on the screen, above the answer
+    asks            ask the terminal before the first prompt, and wait for the answers
+    lostenter       lose the first Enter after each paste
+    counts=C        place each part of a row, counting clusters (cluster) or adding up (sum)
     unwrapped       leave it to the terminal to wrap long lines
     plain           make no synchronized updates
     alternate       draw on the alternate screen
     signs=title     report idle and busy in the window's title; with state, by OSC 7501
     restore         put a cancelled prompt back into the composer
     journal         keep a journal below $HOME; with damaged, an invalid one
-    clear=C         new (confirm it in other words), or none (do not confirm it)
+    clear=C         new (confirm it in other words), none (do not confirm it), late (look idle
+                    for a second before that, and lose what is typed meanwhile), log (print
+                    the same words each time) or erase (the same words on an erased screen)
     consent         ask at the start whether to trust all tools
     slow=S, mute, broken, stubborn      as in tests.fakekiro
 """
@@ -48,16 +54,20 @@ _IDLE = "ask a question or describe a task ↵"
 _BUSY = "Kiro is working · type to queue a message"
 _FAULTS = re.compile(r"\[\[([^\]]*)\]\]")
 _KEYS = re.compile(
-    r"\x1b\[200~(?P<paste>.*?)\x1b\[201~|\x1b\[(?P<arrow>[AB])|(?P<key>.)", re.DOTALL
+    r"\x1b\[200~(?P<paste>.*?)\x1b\[201~|\x1b\[(?P<arrow>[AB])"
+    r"|(?P<answer>\x1b\[[?>]?[0-9;]*[Rcn]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\))|(?P<key>.)",
+    re.DOTALL,
 )
 _CLUSTER = re.compile(
     "(?:.(?:\u200d.|[\u0300-\u036f\u202a-\u202e\u2028\ufe0f\U0001f3fb-\U0001f3ff])*)", re.DOTALL
 )
-_UNFINISHED = re.compile(r"\x1b\[200~(?!.*\x1b\[201~)|\x1b\[(?:20?0?)?\Z", re.DOTALL)
+_UNFINISHED = re.compile(r"\x1b\[200~(?!.*\x1b\[201~)|\x1b\[[?>]?[0-9;]*\Z", re.DOTALL)
 _CONSENT = ("No, exit", "Yes, I accept")
 _APPROVAL = ("Yes, single permission", "Trust, always allow in this session", "No (Tab to edit)")
 _SPINNER = "⠁⠉⠙⠹⢹⣹⣽⣿"
 _FRAME = 0.08
+_STALE = "⠙ Thinking... (esc to cancel)"
+_CLUSTERS = re.compile(r"(?<=\x1b\[38;2;1;2;3m)(?P<row>[^\x1b]*[^\x00-\uffff][^\x1b]*)")
 
 
 class Cancelled(Exception):
@@ -86,6 +96,8 @@ class FakeTui:
         self._remembered = 0
         self._journal = Path.home() / ".kiro/sessions/cli" / f"{uuid.uuid4()}.jsonl"
         self._typed_log = os.environ.get("FAKEKIRO_LOG")
+        self._answers: list[str] = []
+        self._pasted = False
 
     # The screen.
 
@@ -132,7 +144,10 @@ class FakeTui:
             frame = "\x1b[2J\x1b[3J\x1b[H" + "\r\n".join(f"{row}\x1b[0m" for row in rows)
         else:
             frame = f"\x1b[{up}A" if up > 0 else ("\r\n" if up < 0 and self._drawn else "")
-            frame += "\r" + "\r\n".join(f"\x1b[2K\x1b[38;2;1;2;3m{r}\x1b[39m" for r in rows[same:])
+            new = "\r\n".join(f"\x1b[2K\x1b[38;2;1;2;3m{r}\x1b[39m" for r in rows[same:])
+            frame += "\r" + new
+            if "counts" in self._session:
+                frame = _CLUSTERS.sub(self._placed, frame)
             frame += "\x1b[J"
             if same == len(rows):
                 frame = f"\x1b[{up}A\r\x1b[J\x1b[1A" if up > 0 else "\r\x1b[J\x1b[1A"
@@ -141,6 +156,19 @@ class FakeTui:
             frame = f"\x1b[?2026h{frame}\x1b[?2026l\x1b[?25l"
         self._write(frame)
         self._report_state()
+
+    def _placed(self, match: re.Match[str]) -> str:
+        """
+        Return a row with a cursor movement after each cluster, and its last letter drawn twice.
+        """
+        drawn, column = "", 1
+        for cluster in _CLUSTER.findall(match["row"]):
+            adds_up = self._session["counts"] == "sum"
+            width = sum(max(0, wcwidth(char)) for char in cluster) if adds_up else _width(cluster)
+            column += width
+            drawn += cluster if len(cluster) == 1 else f"{cluster}\x1b[{column}G"
+        last = match["row"][-1:]
+        return f"{drawn}\x1b[{column - 1}G{last}" if last.isascii() and last else drawn
 
     def _report_state(self) -> None:
         if self._menu is not None:
@@ -168,7 +196,8 @@ class FakeTui:
             self._queue += self._decode(os.read(0, 65536))
         keys = list(_KEYS.finditer(self._queue))
         self._queue = ""
-        return keys
+        self._answers += [key["answer"] for key in keys if key["answer"] is not None]
+        return [key for key in keys if key["answer"] is None]
 
     def pause(self, seconds: float) -> None:
         """
@@ -206,6 +235,10 @@ class FakeTui:
         if "alternate" in self._session:
             self._write("\x1b[?1049h")
         self._write("\x1b[2J\x1b[H\x1b[?2004h\x1b[>1u\x1b[?25l\x1b[6n")
+        if "asks" in self._session:
+            self._write("\x1b]11;?\x07\x1b[c")
+            while len(self._answers) < 3:
+                self._keys(None)
         self._log += ["", "   Welcome to the new Kiro CLI UX! (a stand-in for tests)", ""]
         if "consent" in self._session:
             self.choose("Warning: Kiro is running in trust all tools mode", _CONSENT) or sys.exit(0)
@@ -214,10 +247,13 @@ class FakeTui:
             for key in self._keys(None):
                 if key["paste"] is not None:
                     self._composer += key["paste"]
+                    self._pasted = True
                 elif key["key"] == "\x15":
                     self._composer = ""
                 elif key["key"] in ("\x03", "\x04"):
                     return 0
+                elif key["key"] == "\r" and self._pasted and "lostenter" in self._session:
+                    self._pasted = False
                 elif key["key"] == "\r":
                     self.draw()  # shows the composer with its text
                     text, self._composer = self._composer, ""
@@ -260,7 +296,16 @@ class FakeTui:
             mode = self._session.get("clear")
             self._remembered = 0
             self._journal = self._journal.with_name(f"{uuid.uuid4()}.jsonl")
-            if mode != "none":
+            if mode == "late":
+                self.draw()
+                time.sleep(1)
+                termios.tcflush(0, termios.TCIFLUSH)
+            if mode == "erase":
+                self._log, self._drawn = [], []
+                self._write("\x1b[2J\x1b[3J\x1b[H")
+            if mode in ("log", "erase"):
+                self._log += ["Conversation cleared", ""]
+            elif mode != "none":
                 self._status = "New session started" if mode == "new" else "Conversation cleared"
 
     def _turn(self, text: str, faults: Mapping[str, str]) -> None:
@@ -287,12 +332,15 @@ class FakeTui:
             self._log += ["↓ Shell date", ""]
             if self.choose("shell requires approval", _APPROVAL) == len(_APPROVAL) - 1:
                 self._log += ["Tool denied.", ""]
+            self._think(float(faults.get("work", "0")))
         self._print_answer(answer_text(text, faults, self._remembered))
 
     def _print_answer(self, answer: str) -> None:
         lines = [line for line in answer.split("\n") if not line.startswith("```")]
         first = "• " if self._session.get("style") == "bullet" else "  "
         lines = [(first if n == 0 else "  ") + line for n, line in enumerate(lines)]
+        if "stale" in self._session:
+            self._log += [_STALE, ""]
         before = list(self._log)
         steps = (1,) if len(lines) < 4 else (len(lines) // 3, 2 * len(lines) // 3, len(lines))
         for step in steps:
@@ -303,7 +351,7 @@ class FakeTui:
             self._log = [*before, *lines[:1], ""]
             self._is_busy = False
             self.draw()
-            time.sleep(0.05)
+            time.sleep(float(self._session["early"] or 0.05))
         self._log = [*before, *lines, ""]
         self._write_journal("AssistantMessage", answer)
 

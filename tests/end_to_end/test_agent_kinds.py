@@ -20,10 +20,12 @@ class TuiTests(ServerTestCase):
     Tests for a Kiro without the classic interface.
     """
 
+    timeout = 120
+
     async def start_tui(self, faults: str = "", **env: Any) -> None:
         self.path = install_fake_kiro(self.folder / "bin", "tests.faketui")
         home = self.folder / "home"
-        home.mkdir()
+        home.mkdir(exist_ok=True)
         env = {"FAKEKIRO": faults, "FAKEKIRO_VERSION": "3.0.1", "HOME": str(home), **env}
         await self.start("--agent", "kiro-tui", **{"workers": 1, **env})
 
@@ -116,16 +118,104 @@ class TuiTests(ServerTestCase):
         response, _ = await self.story("the next")
         self.assertEqual(response.code, 200)
 
+    async def assert_two_stories(self, faults: str, **env: Any) -> None:
+        """
+        Ask one session twice, and assert that each answer is the right one.
+        """
+        await self.start_tui(faults, **env)
+        pids = await self.pids()
+        for idea in ("Export 👩\u200d👩\u200d👧 and 👍🏽 lists", "Filter 🏳\ufe0f\u200d🌈 by date"):
+            response, story = await self.story(idea)
+            self.assertEqual((response.code, story.get("title")), (200, idea), story)
+            self.assertEqual(story["acceptanceCriteria"], ["0 earlier prompts remembered"])
+        self.assertEqual(await self.pids(), pids)
+        self.assertFalse("WHILE BUSY" in self.typed.lines)
+
+    async def test_habits(self) -> None:
+        """
+        A session answers one request after the other although Kiro waits for its terminal's
+        answers, loses each Enter, leaves its spinner behind, and is idle before the last frame.
+        """
+        await self.assert_two_stories("asks lostenter stale early=0.6")
+        prompts = [line for line in self.typed.lines if line != "/clear"]
+        self.assertEqual(len(prompts), 2)
+
+    async def test_clears(self) -> None:
+        """
+        It is cleared although Kiro looks idle while it clears, or confirms each clear in the
+        same words.
+        """
+        for clear in ("late", "log", "erase"):
+            await self.assert_two_stories(f"clear={clear}")
+            await self.stop()
+
+    async def test_emoji(self) -> None:
+        """
+        Text behind emoji of several characters is exact, however Kiro counts their columns.
+        """
+        for count in ("cluster", "sum"):
+            await self.assert_two_stories(f"counts={count}")
+            await self.stop()
+
 
 class LineTests(ServerTestCase):
     """
     Tests for a program that has only a prompt.
     """
 
-    async def start_line(self, **env: Any) -> None:
+    timeout = 120
+
+    async def start_line(self, pattern: str = "^> $", **env: Any) -> None:
         command = shlex.join([sys.executable, "-m", "tests.fakeline"])
-        options = ("--agent-command", command, "--prompt-pattern", "^> $")
+        options = ("--agent-command", command, "--prompt-pattern", pattern)
         await self.start(*options, workers=1, **env)
+
+    async def test_queries(self) -> None:
+        """
+        A program that waits for the position of its cursor becomes ready; a query in an answer
+        types nothing.
+        """
+        await self.start_line(FAKEKIRO="asks")
+        response, story = await self.story("An idea [[query]]")
+        self.assertEqual((response.code, story["title"]), (200, "An idea [[query]]"), story)
+
+    async def test_prompt_toolkit(self) -> None:
+        """
+        A prompt of prompt_toolkit matches, with empty rows below it, with a lost Enter, and
+        shown before the answer has ended.
+        """
+        for faults in ("toolkit=0", "toolkit=7", "toolkit=2 lostenter", "toolkit=0 early=0.8"):
+            await self.start_line("^ask> $", FAKEKIRO=faults)
+            response, story = await self.story('Say "yes"')
+            self.assertEqual((response.code, story.get("title")), (200, 'Say "yes"'), faults)
+            await self.stop()
+
+    async def test_clear(self) -> None:
+        """
+        The next request waits until a program confirms the clear, after its prompt.
+        """
+        command = f"program = {sys.executable!r}\narguments = ['-m', 'tests.fakeline']\n"
+        clear = "[clear]\ntype = \"forget\\r\"\ndone = '(?m)^Forgotten'\n"
+        (self.folder / "mine.toml").write_text(
+            "extends = 'generic'\nname = 'mine'\n"
+            f"[start]\n{command}[line]\nprompt = '^ask> $'\nquiet = 0.2\n{clear}"
+        )
+        await self.start("--agent", "./mine.toml", workers=1, FAKEKIRO="toolkit=0 forget=1")
+        pids = await self.pids()
+        for idea in ("Export the list", 'Say "yes"'):
+            response, story = await self.story(idea)
+            self.assertEqual((response.code, story.get("title")), (200, idea), story)
+        self.assertEqual(await self.pids(), pids)
+
+    async def test_wrong_pattern(self) -> None:
+        """
+        If the prompt never matches, the error shows the last line and the pattern.
+        """
+        command = shlex.join([sys.executable, "-m", "tests.fakeline"])
+        options = ("--agent-command", command, "--prompt-pattern", "^ask> $", "--port", "0")
+        self.server = self.run_twistd(*options, "--workers", "1", KIROWORKERS_STARTUP_TIMEOUT="3")
+        self.addCleanup(self.stop)
+        await self.server.says("after '>', which does not match the prompt pattern '\\^ask> \\$'")
 
     async def test_stories(self) -> None:
         """

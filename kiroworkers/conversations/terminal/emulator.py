@@ -25,11 +25,13 @@ import re
 from codecs import getincrementaldecoder
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, TypeAlias
 
 import pyte
 
-from kiroworkers.conversations.terminal.grid import CONTINUED, Grid, row_to_text
+from kiroworkers.conversations.terminal.grid import CONTINUED, UNCERTAIN, Grid, row_to_text
+from kiroworkers.conversations.terminal.queries import TerminalQueries
 
 #: Control sequences, control strings, two-character escapes; C1 controls, which no
 #: program sends as such today.
@@ -56,6 +58,9 @@ _EQUIVALENTS = {"\x1bE": "\r\n", "\x1b[s": "\x1b7", "\x1b[u": "\x1b8"}
 #: The parameters of the erasing sequences; pyte fails on any other.
 _ERASE_PARAMETERS = {"J": frozenset({"", "0", "1", "2", "3"}), "K": frozenset({"", "0", "1", "2"})}
 _SCROLL_FINALS = frozenset("STLM")
+#: The final characters of control sequences that may be queries, and the queries for colours.
+_QUERY_FINALS = frozenset("ncpq")
+_COLOUR_QUERIES = frozenset({"10;?", "11;?", "12;?"})
 #: The final characters that take two parameters; the others take one.
 _TWO_PARAMETER_FINALS = frozenset("Hfr")
 #: The control characters that are not text and move nothing.
@@ -77,16 +82,21 @@ class Emulator:
         rows: The terminal's height.
         columns: The terminal's width.
         history: The maximum number of characters to keep of what has scrolled off.
+        queries: Given the program's queries, with the position of the cursor.
 
     Attributes:
         title: The window's title.
         state: What the agent last said about its state by ``OSC 7501``.
     """
 
-    def __init__(self, rows: int, columns: int, history: int) -> None:
+    def __init__(
+        self, rows: int, columns: int, history: int, queries: TerminalQueries | None = None
+    ) -> None:
+        self._queries = queries or TerminalQueries()
         self.title = ""
         self.state = ""
-        self._history: deque[tuple[str, bool]] = deque()
+        # Of each row its text, whether the next one continues it, and whether it is uncertain.
+        self._history: deque[tuple[str, bool, bool]] = deque()
         self._history_size = 0
         self._max_history_size = history
         self._top_row = 0
@@ -127,11 +137,31 @@ class Emulator:
         """
         return self._top_row
 
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """
+        Return the cursor's row and column on the screen, both from 0.
+        """
+        return self._grid.cursor.y, self._grid.cursor.x
+
+    @property
+    def cursor_row(self) -> int:
+        """
+        Return the number of the row that the cursor is on.
+        """
+        return self._top_row + self._grid.cursor.y
+
     def rows(self) -> list[str]:
         """
         Return the rows of the screen, without blanks at their ends.
         """
         return [self._grid.row_text(row) for row in range(self._grid.lines)]
+
+    def text_before(self, row: int, column: int) -> str:
+        """
+        Return the text of `row`, counted from the top, up to `column`, blanks included.
+        """
+        return self._grid.text_before(row, column)
 
     def last_rows(self, count: int) -> list[str]:
         """
@@ -152,13 +182,28 @@ class Emulator:
 
         Lines that were cut at the terminal's edge are joined again.
         """
-        buffer = self._grid.buffer
-        continued_rows = [
-            row in buffer and CONTINUED in buffer[row] for row in range(self._grid.lines)
-        ]
-        rows = [*self._history, *zip(self.rows(), continued_rows, strict=True)]
-        rows = rows[max(0, start - self.first_row) :]
-        return "".join(row + ("" if continued else "\n") for row, continued in rows).rstrip("\n")
+        rows = self._rows_from(start)
+        return "".join(row + ("" if continued else "\n") for row, continued, _ in rows).rstrip("\n")
+
+    def uncertain_from(self, start: int) -> bool:
+        """
+        Return whether text from row number `start` on may not be where the program drew it.
+        """
+        return any(uncertain for _, _, uncertain in self._rows_from(start))
+
+    def rows_from(self, start: int) -> list[str]:
+        """
+        Return the rows from number `start`, or the first that is known, to the bottom.
+        """
+        return [row for row, _, _ in self._rows_from(start)]
+
+    def _rows_from(self, start: int) -> list[tuple[str, bool, bool]]:
+        history = islice(self._history, max(0, start - self.first_row), None)
+        buffer, empty = self._grid.buffer, dict[int, Any]()
+        cells = [buffer.get(row, empty) for row in range(self._grid.lines)]
+        marks = [(CONTINUED in row, UNCERTAIN in row) for row in cells]
+        rows = zip(self.rows(), *zip(*marks, strict=True), strict=True)
+        return [*history, *islice(rows, max(0, start - self._top_row), None)]
 
     def feed(self, data: bytes, inspect: Inspect) -> None:
         """
@@ -181,7 +226,10 @@ class Emulator:
         for match in _SEQUENCE.finditer(text):
             self._feed_text(text[position : match.start()], inspect)
             position = match.end()
-            if match["final"] is not None:
+            if match["final"] in _QUERY_FINALS or match["command"] in _COLOUR_QUERIES:
+                self._draw()
+                self._queries.asked(match[0], *self.cursor, self.cursor_row)
+            elif match["final"] is not None:
                 self._control_sequence(match, inspect)
             elif match["command"] is not None:
                 self._system_command(match["command"], inspect)
@@ -287,7 +335,7 @@ class Emulator:
         if self._main_screen is not None:
             return
         text = row_to_text(row)
-        self._history.append((text, CONTINUED in row))
+        self._history.append((text, CONTINUED in row, UNCERTAIN in row))
         self._history_size += len(text) + 1
         while self._history_size > self._max_history_size:
             self._history_size -= len(self._history.popleft()[0]) + 1

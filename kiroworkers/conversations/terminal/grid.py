@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import pyte
+from attrs import frozen
 from pyte import modes
 from pyte.screens import Char
-from wcwidth import wcwidth
+from wcwidth import iter_graphemes, wcswidth, wcwidth
 
 #: A column that a row has if the next row continues its line, which was cut at the edge.
 CONTINUED = -1
+
+#: A column that a row has if text was drawn behind a cluster whose width for the program is
+#: not known, so that the text may not be where the program drew it.
+UNCERTAIN = -2
 
 
 class _Cells(dict[str, Char]):
@@ -37,22 +43,65 @@ _SECOND_HALF = _CELLS[""]
 #: The maximum number of characters in one cell; no script combines more.
 _MAX_CELL_LENGTH = 64
 
-#: Characters that belong to the one before them: a joiner with the character after it,
-#: the selector of an emoji's wide form, and skin tones.
-_ZERO_WIDTH_JOINER = "\u200d"
-_EMOJI_SELECTOR = "\ufe0f"
-_SKIN_TONES = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
-
-
 #: Runs of characters that take one column each (ASCII, box drawing, blocks, Braille),
 #: and the runs between them.
 _RUNS = re.compile("[ -~\u2500-\u259f\u2800-\u28ff]+|[^ -~\u2500-\u259f\u2800-\u28ff]+")
 _NARROW = re.compile("[ -~\u2500-\u259f\u2800-\u28ff]")
 
 
+@lru_cache(maxsize=4096)
+def _joins(cluster: str, character: str) -> bool:
+    """
+    Return whether `character` belongs to the same grapheme cluster as what is before it.
+    """
+    *_, last = iter_graphemes(cluster + character)
+    return last != character
+
+
+@lru_cache(maxsize=4096)
+def _cluster_width(cluster: str) -> int:
+    """
+    Return the columns of `cluster` for a program that counts clusters.
+    """
+    return max(1, wcswidth(cluster))
+
+
+@lru_cache(maxsize=4096)
+def _sum_width(cluster: str) -> int:
+    """
+    Return the columns of `cluster` for a program that adds up those of its characters.
+    """
+    return max(1, sum(max(0, wcwidth(character)) for character in cluster))
+
+
+def _is_ambiguous(cluster: str) -> bool:
+    return _cluster_width(cluster) != _sum_width(cluster)
+
+
+@frozen
+class _Cluster:
+    """
+    Represent a cluster that some programs count differently, while nothing follows it.
+
+    Attributes:
+        row: The row on the screen.
+        column: Its first column.
+        text: Its characters.
+    """
+
+    row: int
+    column: int
+    text: str
+
+
 class Grid(pyte.Screen):
     """
     Extend pyte's screen: keep which rows were cut at the edge, and report lost rows.
+
+    A grapheme cluster, such as an emoji of several characters, is one cell.  Programs do not
+    agree on its width: some count clusters, some add up the widths of its characters.  A
+    program tells which by where it puts the cursor directly after a cluster; until then, it
+    is taken to count clusters, and a row is `UNCERTAIN` if the cursor was moved behind one.
 
     Args:
         columns: The screen's width.
@@ -76,6 +125,12 @@ class Grid(pyte.Screen):
         self._on_erased = on_erased
         self._texts: dict[int, str] = {}
         self.wrap_count = 0
+        # Whether the program adds up the widths of a cluster's characters; None if not known.
+        self._adds_up: bool | None = None
+        self._last_cluster: _Cluster | None = None
+        # Whether any cluster was drawn that programs count differently.
+        self._has_clusters = False
+        self._uncertain_row: int | None = None
         super().__init__(columns, rows)
 
     def draw(self, data: str) -> None:
@@ -84,6 +139,9 @@ class Grid(pyte.Screen):
         """
         # Not pyte's own: that takes 3 us for each character, composes accents,
         # and drops the rest of a text after a character of zero width.
+        if self._uncertain_row == self.cursor.y:
+            self.buffer[self.cursor.y][UNCERTAIN] = _SECOND_HALF
+        self._uncertain_row = None
         for run in _RUNS.findall(data):
             if _NARROW.match(run):
                 self._draw_narrow(run)
@@ -92,6 +150,7 @@ class Grid(pyte.Screen):
                     self._draw_character(character)
 
     def _draw_narrow(self, data: str) -> None:
+        self._last_cluster = None
         while data:
             self._make_room(1)
             cursor = self.cursor
@@ -107,14 +166,14 @@ class Grid(pyte.Screen):
             cursor.x = end
 
     def _draw_character(self, character: str) -> None:
-        width = wcwidth(character)
-        if width < 1 or character in _SKIN_TONES:
-            self._combine(character)
-            return
         previous = self._previous_cell()
-        if previous is not None and previous[1].data.endswith(_ZERO_WIDTH_JOINER):
-            self._combine(character)
+        width = wcwidth(character)
+        if previous is not None and (width < 1 or _joins(previous[1].data, character)):
+            self._combine(previous, character)
             return
+        if width < 1:
+            return
+        self._last_cluster = None
         self._make_room(width)
         cursor = self.cursor
         if modes.IRM in self.mode:
@@ -130,12 +189,18 @@ class Grid(pyte.Screen):
     @staticmethod
     def _split_wide(line: Any, start: int, end: int) -> None:
         """
-        Blank the leftover halves of wide characters that are drawn over from `start` to `end`.
+        Blank what is left of wide characters that are drawn over from `start` to `end`.
         """
         if line.get(start) is _SECOND_HALF:
-            line[start - 1] = _BLANK
-        if line.get(end) is _SECOND_HALF:
-            line[end] = _BLANK
+            column = start
+            while line.get(column) is _SECOND_HALF:
+                line[column] = _BLANK
+                column -= 1
+            line[column] = _BLANK
+        column = end
+        while line.get(column) is _SECOND_HALF:
+            line[column] = _BLANK
+            column += 1
 
     def _make_room(self, width: int) -> None:
         """
@@ -159,23 +224,109 @@ class Grid(pyte.Screen):
         else:
             cursor.x = self.columns - width
 
-    def _combine(self, character: str) -> None:
+    def _combine(self, previous: tuple[tuple[int, int], Char], character: str) -> None:
         """
-        Add a zero-width character to the cell before the cursor.
+        Add a character to the cell before the cursor, which may become wider or narrower.
         """
-        previous = self._previous_cell()
-        if previous is None:
-            return
         (row, column), cell = previous
         if len(cell.data) >= _MAX_CELL_LENGTH:
             return
-        self.buffer[row][column] = Char(cell.data + character)
+        text = cell.data + character
+        self.buffer[row][column] = Char(text)
         self.dirty.add(row)
-        if character == _EMOJI_SELECTOR and (row, column + 1) == (self.cursor.y, self.cursor.x):
-            # The character before takes two columns in this form.
-            if column + 1 < self.columns:
-                self.buffer[row][column + 1] = _SECOND_HALF
-            self.cursor.x = min(column + 2, self.columns)
+        if row == self.cursor.y:
+            if _is_ambiguous(text):
+                self._has_clusters = True
+                self._last_cluster = _Cluster(row, column, text)
+            self.cursor.x = self._resize(row, column, self._width(text))
+
+    def _width(self, cluster: str) -> int:
+        return _sum_width(cluster) if self._adds_up else _cluster_width(cluster)
+
+    def _resize(self, row: int, column: int, width: int) -> int:
+        """
+        Give the cell at `column` of `row` a new width, and return the column that follows it.
+        """
+        line = self.buffer[row]
+        end = min(column + width, self.columns)
+        for covered in range(column + 1, end):
+            line[covered] = _SECOND_HALF
+        left = end
+        while line.get(left) is _SECOND_HALF:
+            del line[left]
+            left += 1
+        return end
+
+    def _after_move(self) -> None:
+        """
+        Learn from where the program has put the cursor how it counts clusters.
+
+        If that is not known, what it draws behind one from now on may belong elsewhere.
+        """
+        row, column = self.cursor.y, self.cursor.x
+        cluster, self._last_cluster = self._last_cluster, None
+        if cluster is not None and cluster.row == row:
+            width = column - cluster.column
+            if width in (_cluster_width(cluster.text), _sum_width(cluster.text)):
+                self._adds_up = width == _sum_width(cluster.text)
+                self._resize(row, cluster.column, width)
+        known = self._adds_up is not None
+        self._uncertain_row = None if known or not self._ambiguous_before(row, column) else row
+
+    def _ambiguous_before(self, row: int, column: int) -> bool:
+        """
+        Return whether `row` has a cluster before `column` that programs count differently.
+        """
+        return self._has_clusters and any(
+            0 <= at < column and len(cell.data) > 1 and _is_ambiguous(cell.data)
+            for at, cell in self.buffer[row].items()
+        )
+
+    def cursor_position(self, line: int | None = None, column: int | None = None) -> None:
+        """
+        Move the cursor to `line` and `column`, both from 1.
+        """
+        super().cursor_position(line, column)
+        self._after_move()
+
+    def cursor_to_column(self, column: int | None = None) -> None:
+        """
+        Move the cursor to `column`, from 1.
+        """
+        super().cursor_to_column(column)
+        self._after_move()
+
+    def cursor_forward(self, count: int | None = None) -> None:
+        """
+        Move the cursor `count` columns to the right.
+        """
+        super().cursor_forward(count)
+        self._after_move()
+
+    def cursor_back(self, count: int | None = None) -> None:
+        """
+        Move the cursor `count` columns to the left.
+        """
+        row, column = self.cursor.y, self.cursor.x
+        super().cursor_back(count)
+        self._after_move()
+        if self._adds_up is None and self.cursor.x and self._ambiguous_before(row, column):
+            # The program counted back over a cluster.
+            self._uncertain_row = row
+
+    def cursor_up(self, count: int | None = None) -> None:
+        """
+        Move the cursor `count` rows up.
+        """
+        super().cursor_up(count)
+        self._after_move()
+
+    def cursor_down(self, count: int | None = None) -> None:
+        """
+        Move the cursor `count` rows down.
+        """
+        super().cursor_down(count)
+        self._after_move()
 
     def _previous_cell(self) -> tuple[tuple[int, int], Char] | None:
         """
@@ -184,7 +335,7 @@ class Grid(pyte.Screen):
         row, column = self.cursor.y, self.cursor.x - 1
         if column < 0 and row and CONTINUED in self.buffer[row - 1]:
             row, column = row - 1, max(self.buffer[row - 1])
-        if self.buffer[row].get(column, _BLANK) is _SECOND_HALF:
+        while self.buffer[row].get(column, _BLANK) is _SECOND_HALF:
             column -= 1
         if column < 0:
             return None
@@ -245,6 +396,13 @@ class Grid(pyte.Screen):
             self._texts[row] = row_to_text(self.buffer[row]) if row in self.buffer else ""
         return self._texts[row]
 
+    def text_before(self, row: int, column: int) -> str:
+        """
+        Return the text of `row`, counted from the top, up to `column`, blanks included.
+        """
+        get = self.buffer[row].get
+        return "".join(get(at, _BLANK).data for at in range(column))
+
     def drawn_rows(self) -> list[int]:
         """
         Return the rows that may have text, from the top; all others are blank.
@@ -270,6 +428,8 @@ class Grid(pyte.Screen):
         line = self.buffer[cursor.y]
         if how in (0, 2):
             line.pop(CONTINUED, None)
+        if how == 2 or (how == 0 and cursor.x == 0):
+            line.pop(UNCERTAIN, None)
         start = cursor.x if how == 0 else 0
         end = cursor.x + 1 if how == 1 else self.columns
         for column in [column for column in line if start <= column < end]:

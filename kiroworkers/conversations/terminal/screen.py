@@ -13,11 +13,15 @@ it was erased or has scrolled away, the answer is reported as unreadable.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 
+from attrs import evolve
+
 from kiroworkers.conversations.dialects.dialect import Dialect, Marker, Menu, StatusMarkers
 from kiroworkers.conversations.events import (
+    AgentFailure,
     ComposerNotEmpty,
     Event,
     NeedsApproval,
@@ -29,6 +33,30 @@ from kiroworkers.conversations.events import (
 from kiroworkers.conversations.failures import find_failure
 from kiroworkers.conversations.terminal.conversation import Expecting, TerminalConversation
 from kiroworkers.conversations.terminal.emulator import Emulator
+from kiroworkers.conversations.terminal.patience import (
+    CLEAR_UNCONFIRMED_AFTER,
+    ENTER_LOST_AFTER,
+    TYPED_UNSEEN_AFTER,
+    holds_text,
+    patience,
+)
+from kiroworkers.conversations.terminal.queries import TerminalQueries
+from kiroworkers.errors import FailureKind
+
+#: How many rows above the screen are remembered when something is typed, to tell new rows
+#: from old ones that are drawn again.
+_MAX_ROWS_BEFORE = 2000
+
+#: A row of the echo has at least this many characters that are not blanks or frames.
+_MIN_ECHO_LENGTH = 8
+_FRAME = " │┃|>›❯"
+
+
+#: Why an answer cannot be read although it is still on the screen.
+_UNCERTAIN = "it is not known how many columns the agent reserves for the answer's emoji"
+
+#: Escape sequences and control characters in what is typed.
+_SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x1f\x7f]")
 
 
 class ScreenConversation(TerminalConversation):
@@ -48,7 +76,8 @@ class ScreenConversation(TerminalConversation):
         super().__init__(dialect, max_output)
         self._markers = markers
         assert dialect.window is not None, "status markers need a screen"
-        self._emulator = Emulator(*dialect.window, max_output)
+        self._queries = TerminalQueries()
+        self._emulator = Emulator(*dialect.window, max_output, self._queries)
         # Whether something was drawn that was not inspected on a complete screen yet.
         self._uninspected = False
         self._idle = self._busy = False
@@ -68,7 +97,15 @@ class ScreenConversation(TerminalConversation):
         self._keys_to_send = b""
         self._blocked = False
         self._desynchronized = False
+        # The rows when something was typed last, by number, and where the screen began.
         self._rows_before: dict[int, str] = {}
+        self._top_before = 0
+        # The first row of the answer that a clear is to remove from the screen.
+        self._row_to_clear = ""
+        # What was typed last, and the rows of the screen then.
+        self._typed = ""
+        self._rows_when_typed: set[str] = set()
+        self._enter_repeated = False
 
     @property
     def at_prompt(self) -> bool:
@@ -102,14 +139,25 @@ class ScreenConversation(TerminalConversation):
     @property
     def quiet_timeout(self) -> float | None:
         """
-        Return the dialect's `quiet` while silence would mean something, otherwise None.
+        Return the seconds until silence means something, otherwise None.
         """
         if self._emulator.updating or self._desynchronized:
             return None
-        waiting = (
-            self._enter_held or self._uninspected or self._idle_after_input or self._prompt_restored
-        )
-        return self._markers.quiet if waiting else None
+        quiet = self._markers.quiet
+        if self._enter_held:
+            # Enter is lost, or submits too little, if the agent has not read the text yet.
+            seen = self._show_text(self._emulator.rows())
+            return quiet if seen else max(quiet, TYPED_UNSEEN_AFTER)
+        if self._uninspected or self._prompt_restored:
+            return quiet
+        if self._idle_after_input:
+            if self._clear_unconfirmed():
+                return max(quiet, CLEAR_UNCONFIRMED_AFTER)
+            if self._expecting is Expecting.ANSWER:
+                return patience(quiet, self._turn_text() or "")
+            # A prompt that was cancelled too early may be about to be submitted.
+            return max(quiet, ENTER_LOST_AFTER) if self._unsubmitted else quiet
+        return max(quiet, ENTER_LOST_AFTER) if self._enter_lost() else None
 
     @property
     def _idle_after_input(self) -> bool:
@@ -131,27 +179,36 @@ class ScreenConversation(TerminalConversation):
 
     def data_to_send(self) -> bytes:
         """
-        Return the Enter that was held back, once it is due.
+        Return answers to the agent's queries, and an Enter that is due.
         """
         keys, self._keys_to_send = self._keys_to_send, b""
-        return keys
+        return self._queries.data_to_send() + keys
 
-    def ask(self, prompt: str) -> bytes:
+    def ask(self, prompt: str, model: str = "") -> bytes:
         """
         Return the keys that type `prompt`, without Enter if that is sent separately.
         """
-        return self._hold_enter(super().ask(prompt))
+        keys = super().ask(prompt, model)
+        self._typed = prompt
+        return self._hold_enter(keys)
 
     def clear(self) -> bytes:
         """
         Return the keys of the clear command, without Enter if that is sent separately.
         """
-        return self._hold_enter(super().clear())
+        row_to_clear = self._first_row_of_answer()
+        keys = super().clear()
+        self._row_to_clear = row_to_clear
+        self._typed = _SEQUENCES.sub("", keys.decode("utf-8", "replace")).strip()
+        return self._hold_enter(keys)
 
     def _hold_enter(self, keys: bytes) -> bytes:
         """
         Return `keys`, but hold Enter back to send it later if the dialect wants it separate.
         """
+        self._queries.prompted()
+        self._enter_repeated = False
+        self._rows_when_typed = set(self._emulator.rows())
         self._enter_held = self._dialect.keys.apart
         return keys.removesuffix(self._dialect.keys.submit) if self._enter_held else keys
 
@@ -206,30 +263,56 @@ class ScreenConversation(TerminalConversation):
         if self._enter_held:
             self._enter_held, self._keys_to_send = False, self._dialect.keys.submit
             return events
-        self._inspect(events, complete=True)
+        if self._uninspected:
+            self._inspect(events, complete=True)
+            if self.quiet_timeout != self._markers.quiet:
+                # It takes more silence than this.
+                return events
+        self._queries.on_quiet(self._emulator.cursor_row)
         if self._idle_after_input:
             self._at_prompt = True
-            self._expect_restored_prompt = False
-            text = self._turn_text() if self._expecting is Expecting.ANSWER else ""
-            events.append(self._handle_prompt(text))
+            self._expect_restored_prompt = self._unsubmitted = False
+            events.append(self._handle_idle())
         elif self._prompt_restored:
             events.append(ComposerNotEmpty())
+        elif self._enter_lost():
+            self._enter_repeated, self._keys_to_send = True, self._dialect.keys.submit
         return events
+
+    def _handle_idle(self) -> Event:
+        """
+        Return what it means that the agent is idle, and stays so.
+        """
+        if self._expecting is not Expecting.ANSWER:
+            return self._handle_prompt("")
+        event = self._handle_prompt(self._turn_text())
+        match event:
+            case AgentFailure(kind=FailureKind.UNREADABLE) if self._uncertain:
+                return evolve(event, detail=_UNCERTAIN)
+            case _:
+                return event
+
+    @property
+    def _uncertain(self) -> bool:
+        """
+        Return whether text of the turn may not be where the agent drew it.
+        """
+        return self._output_row is not None and self._emulator.uncertain_from(self._output_row)
 
     def _inspect(self, events: list[Event], complete: bool) -> None:
         """
         Report what the screen shows now.
 
-        Menus are only reported when the screen is `complete`: while it is half drawn,
-        the menu's cursor may be elsewhere.
+        Menus and a lost prompt are only reported when the screen is `complete`: while it is
+        half drawn, the menu's cursor and the idle marker may be missing.
         """
         self._uninspected = not complete
         rows = "\n".join(self._emulator.last_rows(self._markers.rows))
         self._busy = self._shows(self._markers.busy, rows)
         self._idle = not self._busy and self._shows(self._markers.idle, rows)
-        if not self._idle or self._clear_confirmed():
+        if not self._idle or (complete and self._clear_confirmed()):
             self._left_idle = True
-        if self._at_prompt and not self._idle:
+        if complete and self._at_prompt and not self._idle:
             self._at_prompt = False
             events.append(PromptLost())
         if self._busy and self._unsubmitted:
@@ -254,13 +337,30 @@ class ScreenConversation(TerminalConversation):
     def _find_output_row(self) -> int | None:
         top, rows, before = self._emulator.top_row, self._emulator.rows(), self._rows_before
         # If everything was erased since, the rows have new numbers, but the same positions.
-        shift = top - min(before) if before and max(before) < self._emulator.first_row else 0
+        shift = top - self._top_before if self._erased else 0
         for position in range(len(rows) - 1, -1, -1):
             # A row that has not changed belongs to an earlier turn.
             unchanged = rows[position] == before.get(top + position - shift)
             if not unchanged and self._markers.output.search(rows[position]):
-                return top + position
+                # So does one above the echo, such as a spinner that was left there.
+                above_echo = any(map(self._is_echo, rows[position + 1 :]))
+                return None if above_echo else top + position
         return None
+
+    @property
+    def _erased(self) -> bool:
+        """
+        Return whether everything was erased since something was typed.
+        """
+        before = self._rows_before
+        return bool(before) and max(before) < self._emulator.first_row
+
+    def _is_echo(self, row: str) -> bool:
+        """
+        Return whether `row` is a part of what was typed.
+        """
+        text = row.strip(_FRAME)
+        return len(text) >= _MIN_ECHO_LENGTH and text in self._typed
 
     def _find_menus(self, events: list[Event]) -> None:
         """
@@ -315,6 +415,8 @@ class ScreenConversation(TerminalConversation):
             return None
         if self.wraps and self._emulator.wrap_count != self._wrap_count_before:
             return None
+        if self._uncertain:
+            return None
         return self._emulator.text_from(self._output_row)
 
     def _text_before_answer(self) -> str:
@@ -331,14 +433,61 @@ class ScreenConversation(TerminalConversation):
         """
         if self._expecting is Expecting.ANSWER:
             return "" if self._output_row is None else self._emulator.text_from(self._output_row)
-        rows_before = Counter(self._rows_before.values())
+        emulator = self._emulator
+        start = max(min(self._rows_before, default=0), emulator.first_row)
+        # Fewer rows than were remembered: old ones may be drawn again on other rows.
+        above = emulator.rows_from(start)[: -len(emulator.rows())][-_MAX_ROWS_BEFORE // 2 :]
+        rows = [*filter(None, above), *emulator.rows()]
+        if self._erased and self._row_to_clear and self._row_to_clear not in rows:
+            # The old answer is gone, so nothing on the screen is left from before.
+            return "\n".join(rows)
+        # Blank rows count only on the screen: a clear leaves more of them there.
+        rows_before = Counter(
+            row for number, row in self._rows_before.items() if row or number >= self._top_before
+        )
         new_rows: list[str] = []
-        for row in self._emulator.rows():
+        for row in rows:
             if rows_before[row] > 0:
                 rows_before[row] -= 1
             else:
                 new_rows.append(row)
         return "\n".join(new_rows)
+
+    def _first_row_of_answer(self) -> str:
+        """
+        Return the first row of the last answer that has letters or digits; empty without one.
+        """
+        rows = (self._turn_text() or "").split("\n") if self._started else []
+        return next((row for row in rows if any(map(str.isalnum, row))), "")
+
+    def _clear_unconfirmed(self) -> bool:
+        """
+        Return whether the agent looks idle, but still seems to be clearing.
+        """
+        clear = self._dialect.clear
+        if clear is None or self._expecting is not Expecting.CLEAR or self._clear_confirmed():
+            return False
+        return clear.question is None or not clear.question.search(self._text_since_input())
+
+    def _enter_lost(self) -> bool:
+        """
+        Return whether the composer still holds what was typed, and nothing was submitted.
+        """
+        # A prompt that was cancelled too early must be submitted, too, to be interrupted.
+        waits = self._unsubmitted or (
+            self._expecting is Expecting.CLEAR and not self._clear_confirmed()
+        )
+        # An idle marker on the screen is the hint of an empty composer.
+        empty = self._idle and self._markers.idle.screen is not None
+        if not waits or self._enter_repeated or self._busy or empty or self._uninspected:
+            return False
+        return self._show_text(self._emulator.last_rows(self._markers.rows))
+
+    def _show_text(self, rows: list[str]) -> bool:
+        """
+        Return whether `rows` show what was typed, and have not shown it before.
+        """
+        return holds_text([row for row in rows if row not in self._rows_when_typed], self._typed)
 
     def _clear_confirmed(self) -> bool:
         """
@@ -357,7 +506,10 @@ class ScreenConversation(TerminalConversation):
         self._left_idle = not self._idle
 
     def _discard_output(self) -> None:
-        self._rows_before = dict(enumerate(self._emulator.rows(), self._emulator.top_row))
+        self._top_before = self._emulator.top_row
+        start = max(self._emulator.first_row, self._top_before - _MAX_ROWS_BEFORE)
+        self._rows_before = dict(enumerate(self._emulator.rows_from(start), start))
+        self._row_to_clear = ""
         self._output_row = None
         self._wrap_count_before = self._emulator.wrap_count
         self._turn_size = 0

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.conversations.terminal.emulator import Emulator
 from kiroworkers.conversations.terminal.grid import Grid
+from kiroworkers.conversations.terminal.queries import TerminalQueries
 
 #: Text of one and two columns, and of none.
 printable = st.lists(
@@ -172,6 +173,105 @@ class TextTests(SynchronousTestCase):
         emulator = drawn(b"a\r\n\r\nb\r\n \r\n")
         self.assertEqual(emulator.last_rows(1), ["b"])
         self.assertEqual(emulator.last_rows(5), ["a", "b"])
+
+
+#: Clusters, with their width and the sum of the widths of their characters.
+CLUSTERS = (
+    ("👩\u200d👩\u200d👧", 2, 6),
+    ("🏳\ufe0f\u200d🌈", 2, 3),
+    ("👍🏽", 2, 4),
+    ("❤\ufe0f", 2, 1),
+    ("🇩🇪", 2, 4),
+    ("1\ufe0f\u20e3", 2, 1),
+)
+
+
+class ClusterTests(SynchronousTestCase):
+    """
+    Tests for clusters of characters, on which programs do not agree how wide they are.
+    """
+
+    def test_text(self) -> None:
+        """
+        What is drawn in one go is read as it was written, and is certain.
+        """
+        for cluster, _, _ in CLUSTERS:
+            emulator = drawn(f"\x1b[2K|{cluster}|{cluster}{cluster}x\r\nend".encode())
+            self.assertEqual(emulator.text_from(0), f"|{cluster}|{cluster}{cluster}x\nend")
+            self.assertFalse(emulator.uncertain_from(0))
+
+    def test_counted(self) -> None:
+        """
+        A program that places each part of a row, as it counts columns, is read exactly,
+        whichever way it counts, and so are its later rows.
+        """
+        for cluster, *widths in CLUSTERS:
+            for width in widths:
+                emulator = drawn(
+                    f"\x1b[1;1Ha{cluster}\x1b[1;{2 + width}Hbc\x1b[1;{3 + width}HC".encode(),
+                    f"\x1b[2;1H{cluster}{cluster}\x1b[2;{1 + 2 * width}Hd".encode(),
+                    f"\x1b[3;1H\x1b[2K{cluster}e\x1b[3;{1 + width}HE".encode(),
+                )
+                text = f"a{cluster}bC\n{cluster}{cluster}d\n{cluster}E"
+                self.assertEqual(emulator.text_from(0), text, (cluster, width))
+                self.assertFalse(emulator.uncertain_from(0), (cluster, width))
+
+    def test_unknown(self) -> None:
+        """
+        A row in which something is placed behind a cluster by a program that has not shown
+        how it counts is uncertain, until it is drawn anew.
+        """
+        for cluster, _, _ in CLUSTERS:
+            for move in ("\x1b[1;9H", "\x1b[9G", "\x1b[2D", "\r\x1b[8C"):
+                emulator = drawn(f"one {cluster} two".encode(), move.encode())
+                self.assertFalse(emulator.uncertain_from(0))
+                emulator.feed(b"x\r\nmore\r\n", lambda complete: None)
+                self.assertTrue(emulator.uncertain_from(0), (cluster, move))
+                self.assertFalse(emulator.uncertain_from(1))
+                emulator.feed(b"\n" * 5, lambda complete: None)
+                self.assertTrue(emulator.uncertain_from(0))
+                emulator.feed(b"\x1b[5A\x1b[2Kagain", lambda complete: None)
+        emulator = drawn("👍🏽 two\x1b[1;5Hx\r\x1b[2K👍🏽 three".encode())
+        self.assertFalse(emulator.uncertain_from(0))
+        self.assertEqual(emulator.text_from(0), "👍🏽 three")
+
+    def test_overwritten(self) -> None:
+        """
+        Nothing is left of a cluster of which a part is overwritten.
+        """
+        emulator = drawn("a👩\u200d👩\u200d👧\x1b[1;8Hx\x1b[1;4Hyy".encode())
+        self.assertEqual(emulator.text_from(0), "a  yy  x")
+        emulator = drawn("a👩\u200d👩\u200d👧\x1b[1;4Hx\x1b[1;2Hyy".encode())
+        self.assertEqual(emulator.text_from(0), "ayyx")
+
+    def test_many_marks(self) -> None:
+        """
+        Characters without a width do not swallow what follows them.
+        """
+        text = "a\u200b" + "é" * 100
+        self.assertEqual(drawn(text.encode(), columns=200).text_from(0), text)
+
+
+class QueryTests(SynchronousTestCase):
+    """
+    Tests for what programs ask their terminal.
+    """
+
+    def test_position(self) -> None:
+        """
+        A query is answered with the position that the cursor has at that moment.
+        """
+        queries = TerminalQueries()
+        emulator = Emulator(5, 20, 100, queries)
+        emulator.feed(
+            b"\x1b[6n\r\nab\x1b[6n\x1b[?2026hc\x1b[6n\x1b[?2026l\x1b]11;?\x07",
+            lambda complete: None,
+        )
+        self.assertEqual(
+            queries.data_to_send(),
+            b"\x1b[1;1R\x1b[2;3R\x1b[2;4R\x1b]11;rgb:0000/0000/0000\x1b\\",
+        )
+        self.assertEqual(emulator.rows()[1], "abc")
 
 
 class FilterTests(SynchronousTestCase):

@@ -46,6 +46,21 @@ def drawn(*rows: str) -> bytes:
     return f"\x1b[?2026h{lines}\x1b[?2026l".encode()
 
 
+def drawn_once(*rows: str) -> bytes:
+    """
+    Return a synchronized update that prints `rows` from the top, which may scroll.
+    """
+    return ("\x1b[?2026h\x1b[H" + "\r\n".join(rows) + "\x1b[?2026l").encode()
+
+
+def insert(*rows: str) -> bytes:
+    """
+    Return a synchronized update that prints `rows` above the idle composer.
+    """
+    up = f"\x1b[{len(IDLE) - 1}A\r\x1b[J"
+    return ("\x1b[?2026h" + up + "\r\n".join((*rows, *IDLE)) + "\x1b[?2026l").encode()
+
+
 class Driver:
     """
     An idle conversation, with helpers to feed it.
@@ -122,15 +137,20 @@ class TurnTests(SynchronousTestCase):
             (partial(conversation.ask, "one"), ()),
             (conversation.clear, cleared),
         ):
-            self.assertFalse(type_it().endswith(b"\r"))
-            self.assertEqual(conversation.feed(drawn(*TYPED)), [])
+            typed = type_it()
+            self.assertFalse(typed.endswith(b"\r"))
+            # The agent may be busy with something else.
+            self.assertEqual(conversation.feed(drawn(*IDLE)), [])
+            self.assertEqual(conversation.quiet_timeout, 1.0)
+            shown = "/clear" if b"clear" in typed else "one"
+            self.assertEqual(conversation.feed(drawn(*TYPED[:3], f" {shown}")), [])
             self.assertEqual(conversation.quiet_timeout, 0.2)
             self.assertEqual(conversation.data_to_send(), b"")
             self.assertEqual(conversation.on_quiet(), [])
             self.assertEqual(conversation.data_to_send(), b"\r")
             self.assertEqual(conversation.data_to_send(), b"")
-            self.assertIs(conversation.quiet_timeout, None)
             conversation.feed(drawn(*ECHO, *SPINNER, *BUSY))
+            self.assertIs(conversation.quiet_timeout, None)
             conversation.feed(drawn(*ECHO, "  4", *more_rows, *IDLE))
             [end] = conversation.on_quiet()
             self.assertIsInstance(end, Answered | Cleared)
@@ -206,12 +226,12 @@ class TurnTests(SynchronousTestCase):
             conversation.feed(at(7, "› new question") + scrolled)
             conversation.feed(says("working", "Working"))
             conversation.feed(at(3, "› new question", "", "• Working (0s)", "") + at(8, *composer))
-            conversation.feed(at(5, "• I cannot do that.", "", ""))
+            conversation.feed(at(5, "• I cannot do {that}.", "", ""))
             conversation.feed(at(8, *composer) + says("done", "Ready"))
             [answered] = conversation.on_quiet()
             assert isinstance(answered, Answered), answered
             self.assertNotIn("of the request before", answered.text)
-            self.assertIn("I cannot do that.", answered.text)
+            self.assertIn("I cannot do {that}.", answered.text)
 
     def test_output_of_another_turn(self) -> None:
         """
@@ -288,6 +308,68 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(driver.feed(*IDLE), [])
         self.assertIs(driver.conversation.quiet_timeout, None)
 
+    def test_incomplete_object(self) -> None:
+        """
+        An answer whose object has not ended is given more time, and what is drawn then is part
+        of it.
+        """
+        driver = Driver().start_turn()
+        self.assertEqual(driver.feed(*ECHO, '  {"a":', "", *IDLE), [])
+        self.assertEqual(driver.conversation.quiet_timeout, 1.0)
+        self.assertEqual(driver.feed(*ECHO, '  {"a": 1}', "", *IDLE), [])
+        self.assertEqual(driver.conversation.quiet_timeout, 0.2)
+        [answered] = driver.on_quiet()
+        assert isinstance(answered, Answered)
+        self.assertTrue(answered.text.startswith('  {"a": 1}\n'))
+
+    def test_stale_spinner(self) -> None:
+        """
+        A spinner that an earlier turn has left above the echo, and that has moved, is not the
+        beginning of the output.
+        """
+        stale = (SPINNER[0], '  {"title": "of the request before"}', "")
+        driver = Driver()
+        driver.feed(*stale, *IDLE)
+        driver.conversation.ask('Request: {"title": "mine"}')
+        driver.feed("", *stale, *ECHO, *BUSY)
+        driver.feed("", *stale, *ECHO, "⠹ Thinking... (esc to cancel)", "", *BUSY)
+        driver.feed("", *stale, *ECHO, '  {"title": "yours"}', "", *IDLE)
+        [answered] = driver.on_quiet()
+        assert isinstance(answered, Answered)
+        self.assertIn("yours", answered.text)
+        self.assertNotIn("of the request before", answered.text)
+
+    def test_clusters(self) -> None:
+        """
+        An answer with emoji of several characters is read exactly, and is unreadable if the
+        agent has placed text behind them without showing how wide it takes them for.
+        """
+        answer = '  {"a": "👩\u200d👩\u200d👧 and 👍🏽"}'
+        driver = Driver().start_turn()
+        driver.feed(*ECHO, answer, "", *IDLE)
+        [answered] = driver.on_quiet()
+        assert isinstance(answered, Answered)
+        self.assertTrue(answered.text.startswith(answer))
+        driver = Driver().start_turn()
+        driver.feed(*ECHO, f"{answer}\x1b[20Gx", "", *IDLE)
+        [failure] = driver.on_quiet()
+        assert isinstance(failure, AgentFailure)
+        self.assertEqual(failure.kind, "unreadable")
+        self.assertIn("emoji", failure.detail)
+
+    def test_query(self) -> None:
+        """
+        A query is answered at once before the first prompt, and never in a turn.
+        """
+        conversation = new_conversation(TUI, 1000)
+        conversation.feed(b"\x1b[3;5H\x1b[6n")
+        self.assertEqual(conversation.data_to_send(), b"\x1b[3;5R")
+        driver = Driver().start_turn()
+        driver.conversation.feed(b"\x1b[6n\x1b[5n")
+        driver.feed(*ECHO, "  {}", "", *IDLE)
+        driver.on_quiet()
+        self.assertEqual(driver.conversation.data_to_send(), b"")
+
     def test_prompt_lost(self) -> None:
         """
         A screen that is no longer idle although nothing was typed is reported as a lost
@@ -298,6 +380,21 @@ class TurnTests(SynchronousTestCase):
         self.assertFalse(driver.conversation.at_prompt)
         driver.feed(*IDLE)
         self.assertEqual(driver.on_quiet(), [Ready()])
+
+    def test_redrawn(self) -> None:
+        """
+        The prompt is not lost while an agent without synchronized updates draws its rows again,
+        and is lost if it does not draw its marker.
+        """
+        driver = Driver()
+        erased = "\x1b[2K\x1b[1A" * 3 + "\x1b[2K\x1b[G"
+        rows = "\r\n".join(IDLE[-4:])
+        self.assertEqual(driver.conversation.feed(f"\x1b[5;1H{erased}".encode()), [])
+        self.assertEqual(driver.conversation.feed(rows.encode()), [])
+        self.assertEqual(driver.on_quiet(), [])
+        self.assertTrue(driver.conversation.at_prompt)
+        self.assertEqual(driver.conversation.feed(f"{erased}Update now?".encode()), [])
+        self.assertEqual(driver.on_quiet(), [PromptLost()])
 
 
 class CancelTests(SynchronousTestCase):
@@ -324,6 +421,25 @@ class CancelTests(SynchronousTestCase):
         driver.feed(*TYPED)
         self.assertEqual(driver.feed(*ECHO, *SPINNER, *BUSY), [Submitted()])
         self.assertEqual(driver.conversation.interrupt(), b"\x1b")
+
+    def test_too_early_and_idle(self) -> None:
+        """
+        An agent that looks idle after a prompt was typed, and cancelled before it was taken,
+        is not believed for 2 seconds: it may be about to take it.
+        """
+        for submitted in (True, False):
+            driver = Driver()
+            driver.conversation.ask("hello")
+            driver.feed(*TYPED)
+            self.assertEqual(driver.conversation.interrupt(), b"")
+            driver.feed(*IDLE)
+            self.assertEqual(driver.conversation.quiet_timeout, 2.0)
+            if submitted:
+                self.assertEqual(driver.feed(*ECHO, *SPINNER, *BUSY), [Submitted()])
+                self.assertEqual(driver.conversation.interrupt(), b"\x1b")
+                driver.feed(*ECHO, "● Cancelled", "", *IDLE)
+                self.assertEqual(driver.conversation.quiet_timeout, 0.2)
+            self.assertEqual(driver.on_quiet(), [Ready()])
 
     def test_prompt_put_back(self) -> None:
         """
@@ -369,6 +485,130 @@ class ClearTests(SynchronousTestCase):
         self.driver.feed(*ECHO, "  Conversation cleared", "", *IDLE)
         [event] = self.driver.on_quiet()
         self.assertIsInstance(event, NotCleared)
+
+    def test_same_words_again(self) -> None:
+        """
+        The same words confirm a second clear if they are printed once more, even if those of
+        the first one scroll off the screen.
+        """
+        driver = Driver()
+        driver.conversation.feed(b"\x1b[H\x1b[J" + drawn_once("Conversation cleared", *IDLE))
+        for _ in range(3):
+            driver.conversation.clear()
+            driver.conversation.feed(insert(*["."] * 20, "Conversation cleared"))
+            self.assertEqual(driver.on_quiet(), [Cleared()])
+
+    def test_old_words_that_return(self) -> None:
+        """
+        Words that had scrolled off the screen and are drawn again do not confirm a clear.
+        """
+        log = [f"line {number}" for number in range(28)]
+        driver = Driver()
+        driver.conversation.feed(b"\x1b[2J" + drawn_once("Conversation cleared", *log, *IDLE))
+        driver.conversation.clear()
+        frame = drawn_once("Conversation cleared", *log[:20], *IDLE)
+        driver.conversation.feed(b"\x1b[2J\x1b[3J" + frame)
+        self.assertEqual(driver.conversation.quiet_timeout, 3.0)
+        self.assertIsInstance(driver.on_quiet()[0], NotCleared)
+
+    def test_same_words_on_an_erased_screen(self) -> None:
+        """
+        The same words on the same row confirm a clear if everything was erased and the answer
+        is gone; if it is still shown they do not.
+        """
+        for answer, events in (((), [Cleared()]), (("  An answer {}",), [])):
+            driver = Driver()
+            driver.conversation.feed(drawn("Conversation cleared", *IDLE))
+            driver.conversation.ask("one")
+            driver.feed("Conversation cleared", *ECHO, *SPINNER, *BUSY)
+            driver.feed("Conversation cleared", *ECHO, "  An answer {}", *IDLE)
+            self.assertIsInstance(driver.on_quiet()[0], Answered)
+            driver.conversation.clear()
+            driver.feed("Conversation cleared", *ECHO, "  An answer {}", *TYPED)
+            frame = drawn("Conversation cleared", *answer, *IDLE)
+            driver.conversation.feed(b"\x1b[2J\x1b[3J\x1b[H" + frame)
+            if events:
+                self.assertEqual(driver.conversation.quiet_timeout, 0.2)
+                self.assertEqual(driver.on_quiet(), events)
+            else:
+                self.assertEqual(driver.conversation.quiet_timeout, 3.0)
+                self.assertIsInstance(driver.on_quiet()[0], NotCleared)
+
+    def test_idle_before_the_confirmation(self) -> None:
+        """
+        An idle marker that appears before the clear is confirmed is not believed for 3 seconds.
+        """
+        self.driver.conversation.clear()
+        self.driver.feed(*ECHO, "  Conversation cleared", "", *TYPED)
+        self.driver.feed(*ECHO, "  Conversation cleared", "", *IDLE)
+        self.assertEqual(self.driver.conversation.quiet_timeout, 3.0)
+        self.driver.feed("Conversation cleared", *ECHO, "  Conversation cleared", *IDLE)
+        self.assertEqual(self.driver.conversation.quiet_timeout, 0.2)
+        self.assertEqual(self.driver.on_quiet(), [Cleared()])
+
+
+class LostEnterTests(SynchronousTestCase):
+    """
+    Tests for an Enter that the agent did not get.
+    """
+
+    def assert_pressed(self, driver: Driver) -> None:
+        self.assertEqual(driver.conversation.quiet_timeout, 2.0)
+        self.assertEqual(driver.on_quiet(), [])
+        self.assertEqual(driver.conversation.data_to_send(), b"\r")
+        self.assertEqual(driver.conversation.data_to_send(), b"")
+        # Once, and not again.
+        driver.feed(*TYPED[:3], " Give the object.")
+        self.assertIs(driver.conversation.quiet_timeout, None)
+        self.assertEqual(driver.conversation.on_quiet(), [])
+        self.assertEqual(driver.conversation.data_to_send(), b"")
+
+    def test_pressed_again(self) -> None:
+        """
+        Enter is pressed again, once, if the composer has held the prompt for 2 seconds, shown
+        by its end or by its size.
+        """
+        for prompt, shown in (("One.\nGive the object.", "Give the object."), ("one\n" * 12, "")):
+            driver = Driver()
+            driver.conversation.ask(prompt)
+            driver.feed(*TYPED[:3], f" {shown}" if shown else TYPED[3])
+            self.assert_pressed(driver)
+            self.assertEqual(driver.feed(*ECHO, *SPINNER, *BUSY), [Submitted()])
+            driver.feed(*ECHO, "  {}", *IDLE)
+            self.assertIsInstance(driver.on_quiet()[0], Answered)
+
+    def test_clear(self) -> None:
+        """
+        So it is if the composer holds the command that clears.
+        """
+        driver = Driver()
+        driver.conversation.clear()
+        driver.feed(*TYPED[:3], " /clear")
+        self.assert_pressed(driver)
+
+    def test_not_pressed(self) -> None:
+        """
+        It is not pressed while the agent works, at an empty composer, or at anything
+        else than the prompt.
+        """
+        for rows in ((*ECHO, *SPINNER, *BUSY), IDLE, (RULE, "Update now?"), (*TYPED[:3], " yours")):
+            driver = Driver()
+            driver.conversation.ask("one\ntwo\nGive the object.")
+            driver.feed(*rows)
+            self.assertIs(driver.conversation.quiet_timeout, None, rows)
+            self.assertEqual(driver.conversation.on_quiet(), [])
+            self.assertEqual(driver.conversation.data_to_send(), b"")
+
+    def test_after_a_cancel(self) -> None:
+        """
+        It is pressed as well if the prompt was cancelled before it was submitted: the turn can
+        only be interrupted when it has begun.
+        """
+        driver = Driver()
+        driver.conversation.ask("one\ntwo\nGive the object.")
+        driver.feed(*TYPED[:3], " Give the object.")
+        self.assertEqual(driver.conversation.interrupt(), b"")
+        self.assert_pressed(driver)
 
 
 class QuestionTests(SynchronousTestCase):
