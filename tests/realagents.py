@@ -78,13 +78,15 @@ class ModelTestCase(TestCase):
 
     Attributes:
         model: The model, which records the prompts.
+        requests: The path and the body of each request to the model server.
     """
 
     def start_model(self) -> str:
         """
         Start the model server and return its URL, without a path.
         """
-        self.model = FakeModel()
+        self.requests: list[tuple[str, Any]] = []
+        self.model = FakeModel(lambda path, body: self.requests.append((path, body)))
         factory = AbortableFactory(model_server(self.model))
         port: Any = real.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(factory.abort_connections)

@@ -64,12 +64,12 @@ def events_in(dialect: Dialect, chunks: Iterable[Chunk]) -> Iterator[tuple[float
     silent_from: float | None = None
     for chunk in chain(chunks, (None,)):
         # Silence between two chunks, or after the last.
-        quiet_timeout = conversation.quiet_timeout
-        if silent_from is not None and quiet_timeout is not None:
-            until = silent_from + quiet_timeout
-            if chunk is None or chunk.seconds >= until:
-                for event in conversation.on_quiet():
-                    yield until, event
+        while silent_from is not None and (quiet_timeout := conversation.quiet_timeout) is not None:
+            silent_from += quiet_timeout
+            if chunk is not None and chunk.seconds < silent_from:
+                break
+            for event in conversation.on_quiet():
+                yield silent_from, event
         if chunk is None:
             return
         if chunk.direction == "o":

@@ -8,6 +8,7 @@ next free name, such as ``worker1.2``::
 
     STATE/work/worker1                 where it runs, with --workdir
     STATE/state/worker1/CODEX_HOME     where its agent keeps state, see [[state]]
+    STATE/state/worker1/KIRO_HOME      its configuration with --kiro-agent minimal
     STATE/gone/…                       what is being removed
 
 The directories are created when the session starts and removed when it ends.  Only a git
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -34,7 +35,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kiroworkers.conversations.dialects.dialect import StateDir
+from kiroworkers.conversations.dialects.dialect import MinimalAgent, StateDir
 from kiroworkers.process.agent_process import Command
 from kiroworkers.workspaces.state_folder import StateFolder, remove_tree
 from kiroworkers.workspaces.worktrees import Worktrees
@@ -120,7 +121,13 @@ class Workspaces:
         """
         return None if self._folder is None else self._folder.path
 
-    def allocate(self, worker: str, command: Command, state_dirs: Sequence[StateDir]) -> Workspace:
+    def allocate(
+        self,
+        worker: str,
+        command: Command,
+        state_dirs: Sequence[StateDir],
+        minimal: MinimalAgent | None = None,
+    ) -> Workspace:
         """
         Return a workspace for one session of `worker`.
 
@@ -128,11 +135,18 @@ class Workspaces:
             worker: Name of the worker.
             command: What the session runs.
             state_dirs: The directories in which the agent keeps state.
+            minimal: The configuration that the agent runs with; None for the user's own.
 
         Raises:
             ValueError: If the worker's name cannot safely name a directory.
         """
-        if self.workdir is Workdir.SHARED and not state_dirs:
+        if minimal is not None:
+            # Its folder has nothing of the user's in it.
+            state_dirs = [other for other in state_dirs if other.variable != minimal.variable]
+        variables = [state_dir.variable for state_dir in state_dirs]
+        if minimal is not None:
+            variables.append(minimal.variable)
+        if self.workdir is Workdir.SHARED and not variables:
             return Workspace(command, command.folder)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", worker):
             raise ValueError(f"{worker!r} cannot name a directory")
@@ -141,8 +155,8 @@ class Workspaces:
         self._names_in_use.add(name)
         work, state = self._folder.path / "work" / name, self._folder.path / "state" / name
         folders: list[Path] = []
-        if state_dirs:
-            folders += [state, *(state / state_dir.variable for state_dir in state_dirs)]
+        if variables:
+            folders += [state, *(state / variable for variable in variables)]
         if self._worktrees is not None:
             self._checkouts.add(work)
             command_there = self._worktrees.checkout_command(work, command)
@@ -154,14 +168,20 @@ class Workspaces:
         else:
             command_there = command
             cwd = command.folder
-        variables = {
-            state_dir.variable: str(state / state_dir.variable) for state_dir in state_dirs
-        }
+        environment = {variable: str(state / variable) for variable in variables}
+        files: list[_File] = [
+            file for state_dir in state_dirs for file in _user_files(state_dir, command, state)
+        ]
+        if minimal is not None:
+            files += (
+                _NewFile(state / minimal.variable / name, text)
+                for name, text in minimal.files.items()
+            )
         return Workspace(
-            evolve(command_there, environment={**command.environment, **variables}),
+            evolve(command_there, environment={**command.environment, **environment}),
             cwd,
             folders,
-            [file for state_dir in state_dirs for file in _user_files(state_dir, command, state)],
+            files,
             lambda: self._reclaim(name, (work, state) if work in folders else (state,)),
         )
 
@@ -281,6 +301,19 @@ class _UserFile:
     is_link: bool
 
 
+@frozen
+class _NewFile:
+    """
+    Represent a file of kiroworkers that an agent needs in its workspace.
+    """
+
+    target: Path
+    text: str
+
+
+_File: TypeAlias = _UserFile | _NewFile
+
+
 class Workspace:
     """
     Hold the directories of one session.
@@ -289,7 +322,7 @@ class Workspace:
         command: What the session runs.
         cwd: Where its agent runs.
         folders: The directories to create, parents first.
-        files: The user's files to copy or link into them.
+        files: The files to copy, link or write into them.
         on_release: Called when the session is gone.
 
     Attributes:
@@ -303,7 +336,7 @@ class Workspace:
         command: Command,
         cwd: Path,
         folders: Sequence[Path] = (),
-        files: Sequence[_UserFile] = (),
+        files: Sequence[_File] = (),
         on_release: Callable[[], None] = lambda: None,
     ) -> None:
         self.command = command
@@ -366,13 +399,17 @@ def _user_files(state_dir: StateDir, command: Command, state: Path) -> list[_Use
     return copies + links
 
 
-def _provide(file: _UserFile) -> None:
+def _provide(file: _File) -> None:
     """
-    Copy or link a file of the user's, with its mode; do nothing if it does not exist.
+    Put `file` where it belongs; do nothing if it is one of the user's that does not exist.
 
     Raises:
-        OSError: If it is not a regular file, or if it is too large to be copied.
+        OSError: If the user's file is not a regular file, or is too large to be copied.
     """
+    if isinstance(file, _NewFile):
+        file.target.parent.mkdir(parents=True, exist_ok=True)
+        _write(file.target, file.text.encode(), 0o600)
+        return
     source, target = file.source, file.target
     try:
         status = source.stat()
@@ -388,7 +425,14 @@ def _provide(file: _UserFile) -> None:
         data = original.read(_MAX_COPIED_FILE + 1)
     if len(data) > _MAX_COPIED_FILE:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(source))
+    _write(target, data, stat.S_IMODE(status.st_mode))
+
+
+def _write(target: Path, data: bytes, mode: int) -> None:
+    """
+    Write `data` to the new file `target`, which only gets its mode when it is complete.
+    """
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as copy:
-        copy.write(data)
-        os.fchmod(copy.fileno(), stat.S_IMODE(status.st_mode))
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        os.fchmod(file.fileno(), mode)

@@ -205,8 +205,43 @@ class GeminiServerTests(Gemini, AgentServer, ServerTestCase):
     Tests for a server with Gemini CLI.
     """
 
+    async def test_model(self) -> None:
+        """
+        The model of --model answers, which Gemini CLI is started with.
+        """
+        variables = self.settings()
+        self.path = f"{Path(self.program).parent}:{self.path}"
+        options = ("--agent", self.name, "--model", "gemini-2.5-pro")
+        await self.start(*options, workers=1, **variables)
+        response, _ = await self.story("Export the list")
+        self.assertEqual(response.code, 200)
+        streamed = [path for path, _ in self.requests if path.endswith(":streamGenerateContent")]
+        self.assertEqual(streamed, ["/v1beta/models/gemini-2.5-pro:streamGenerateContent"])
+
 
 class OpencodeServerTests(Opencode, AgentServer, ServerTestCase):
     """
     Tests for a server with opencode.
     """
+
+    async def test_model(self) -> None:
+        """
+        The model of --model answers, which each session selects; a request may choose another
+        one, and the next request gets that of --model again.
+        """
+        variables = self.settings()
+        settings = Path(variables["HOME"], ".config", "opencode", "opencode.json")
+        config = json.loads(settings.read_text())
+        config["provider"]["fake"]["models"]["second"] = {}
+        settings.write_text(json.dumps(config))
+        self.path = f"{Path(self.program).parent}:{self.path}"
+        options = ("--agent", self.name, "--model", "fake/second", "--models", "fake/*")
+        await self.start(*options, workers=1, **variables)
+        for header, is_second in [(None, True), ("fake/fake-model", False), (None, True)]:
+            self.requests.clear()
+            headers = {} if header is None else {"X-Model": header}
+            response, _ = await self.story("Export the list", headers=headers)
+            self.assertEqual(response.code, 200)
+            # The first model also gives each session its title.
+            models = {body["model"] for _, body in self.requests}
+            self.assertEqual("second" in models, is_second)

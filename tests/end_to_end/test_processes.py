@@ -35,7 +35,7 @@ class LitterTests(ServerTestCase):
         litter.write_text(self.holders.script(LITTER))
         prepend(
             self.folder / "bin" / "kiro-cli",
-            f"[ $1 = --version ] || {sys.executable} {litter}",
+            f"[ $1 != chat ] || {sys.executable} {litter}",
         )
 
     async def start_session(self) -> int:

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs, formatEvent
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kiroworkers.process import login_check
-from kiroworkers.process.login_check import check_login
+from kiroworkers.process.login_check import LoginGate, NotLoggedIn, check_login
 from kiroworkers.testing import MemoryReactor
 from tests.programs import exits
 
@@ -28,15 +30,20 @@ class CheckLoginTests(TestCase):
 
     timeout = 30
 
-    async def check(self, script: str) -> bool:
-        return await check_login(real, ["/bin/sh", "-c", script], dict(os.environ))
+    async def check(self, script: str) -> bool | None:
+        command = ["/bin/sh", "-c", script]
+        return await check_login(real, command, dict(os.environ), re.compile("(?i)not logged in"))
 
     async def test_status(self) -> None:
         """
-        The user is logged in if the status is 0, whatever the command prints.
+        The user is logged in if the status is 0, whatever the command prints, and logged out if
+        it is another one and the command says so; a program that fails has not.
         """
-        self.assertTrue(await self.check("echo somebody; exit 0"))
-        self.assertFalse(await self.check("echo nobody >&2; exit 1"))
+        self.assertIs(await self.check("echo not logged in; exit 0"), True)
+        for output in ("Not logged in", "Not logged in >&2"):
+            self.assertIs(await self.check(f"echo {output}; exit 1"), False)
+        for script in ("exit 1", "echo cannot open the display; exit 1", "kill -9 $$"):
+            self.assertIs(await self.check(script), None)
 
     async def test_leaves_a_child(self) -> None:
         """
@@ -50,21 +57,26 @@ class CheckLoginTests(TestCase):
 
     async def test_timeout(self) -> None:
         """
-        A command that does not end is killed; the user then counts as logged out.
+        A command that does not end is killed with what it has started, and has said nothing
+        about the user.
         """
-        self.patch(login_check, "_TIMEOUT", 0.1)
-        self.assertFalse(await self.check("exec sleep 20"))
+        self.patch(login_check, "_TIMEOUT", 1)
+        pid = Path(self.mktemp()).absolute()
+        self.assertIs(
+            await self.check(f"sleep 20 & echo $! > {pid}; echo not logged in; wait"), None
+        )
+        await exits(real, int(pid.read_text()))
 
     async def test_cannot_start(self) -> None:
         """
-        A command that cannot be started counts as logged out, in one line of the log, and
-        leaves no descriptor open.
+        A command that cannot be started says nothing about the user; the log says so in one
+        line, and no descriptor is left open.
         """
         reactor = MemoryReactor()
         reactor.refuse = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         before = os.listdir("/proc/self/fd")
         with capturedLogs() as events:
-            self.assertFalse(await check_login(reactor, ["kiro-cli", "whoami"], {}))
+            self.assertIs(await check_login(reactor, ["kiro-cli", "whoami"], {}), None)
         self.assertEqual(os.listdir("/proc/self/fd"), before)
         [event] = events
         self.assertEqual(
@@ -72,3 +84,95 @@ class CheckLoginTests(TestCase):
             "cannot check the login with kiro-cli whoami: "
             "[Errno 11] Resource temporarily unavailable",
         )
+
+
+class LoginGateTests(SynchronousTestCase):
+    """
+    Tests for `LoginGate`.
+    """
+
+    def setUp(self) -> None:
+        self.asked: list[Deferred[bool | None]] = []
+        self.gate = LoginGate(self.ask)
+
+    def ask(self) -> Deferred[bool | None]:
+        self.asked.append(Deferred())
+        return self.asked[-1]
+
+    def wait(self) -> Deferred[None]:
+        waiting = self.gate.wait()
+        assert waiting is not None, "the gate is closed"
+        return waiting
+
+    def test_asks_once(self) -> None:
+        """
+        The agent is asked once for all sessions that want to start, and not again.
+        """
+        waiting = [self.wait(), self.wait()]
+        self.assertEqual(len(self.asked), 1)
+        self.assertNoResult(waiting[0])
+        self.asked[0].callback(True)
+        for deferred in waiting:
+            self.assertIsNone(self.successResultOf(deferred))
+        self.assertIsNone(self.gate.wait())
+
+    def test_logged_out(self) -> None:
+        """
+        While nobody is logged in, no session starts; each attempt asks again.
+        """
+        for _ in range(2):
+            waiting = self.wait()
+            self.asked[-1].callback(False)
+            self.failureResultOf(waiting, NotLoggedIn)
+        self.assertEqual(len(self.asked), 2)
+
+    def test_check(self) -> None:
+        """
+        A check opens the gate if somebody is certainly logged in.
+        """
+        for logged_in in (False, None):
+            checked = self.gate.check()
+            self.asked[-1].callback(logged_in)
+            self.assertIs(self.successResultOf(checked), False)
+        self.wait()
+        checked = self.gate.check()
+        self.asked[-1].callback(True)
+        self.assertIs(self.successResultOf(checked), True)
+        self.assertIsNone(self.gate.wait())
+
+    def test_unknown(self) -> None:
+        """
+        Sessions start if the agent cannot be asked, or does not know.
+        """
+        for result in (None, OSError("no more processes")):
+            gate = LoginGate(self.ask)
+            waiting = gate.wait()
+            assert waiting is not None, "the gate is closed"
+            asked = self.asked[-1]
+            asked.callback(None) if result is None else asked.errback(result)
+            self.successResultOf(waiting)
+            self.assertIsNone(gate.wait())
+
+    def test_doubt(self) -> None:
+        """
+        The agent is asked again once there is a doubt.
+        """
+        self.gate.check()
+        self.asked.pop().callback(True)
+        self.gate.doubt()
+        self.wait()
+        self.assertEqual(len(self.asked), 1)
+
+    def test_cancelled(self) -> None:
+        """
+        The question is given up when the last session that waits for it is stopped.
+        """
+        first, second = self.wait(), self.wait()
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.assertFalse(self.asked[0].called)
+        second.cancel()
+        self.failureResultOf(second, CancelledError)
+        self.assertTrue(self.asked[0].called)
+        self.wait()
+        self.assertEqual(len(self.asked), 2)

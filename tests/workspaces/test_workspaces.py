@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.conversations.dialects.dialect import StateDir
+from kiroworkers.conversations.dialects.dialect import MinimalAgent, StateDir
 from kiroworkers.process.agent_process import Command
 from kiroworkers.testing import MemoryReactor
 from kiroworkers.workspaces.workspaces import Workdir, Workspace, Workspaces, runner
@@ -144,6 +144,37 @@ class WorkspacesTests(SynchronousTestCase):
         self.prepare(workspaces, "worker1", STATE_DIR)
         self.assertEqual(self.started[-1].environment["TOOL_HOME"], str(folders[0]))
         self.assertFalse((folders[0] / "history").exists())
+
+    def test_minimal(self) -> None:
+        """
+        With a minimal agent, the session's configuration folder has the files of that agent
+        and none of the user's, for the user only; it is removed with the session.
+        """
+        minimal = MinimalAgent("none", "TOOL_HOME", ".tool", {"agents/none.json": "{}"})
+        workspaces = self.open()
+        for state_dirs in [(), (STATE_DIR,)]:
+            workspace = workspaces.allocate("worker1", self.command, state_dirs, minimal)
+            workspace.prepare(self.started.append)
+            own = Path(self.started[-1].environment["TOOL_HOME"])
+            self.assertEqual(own, self.state / "state" / "worker1" / "TOOL_HOME")
+            files = [path for path in own.rglob("*") if not path.is_dir()]
+            self.assertEqual(files, [own / "agents" / "none.json"])
+            self.assertEqual(files[0].read_text(), "{}")
+            self.assertEqual(stat.S_IMODE(files[0].stat().st_mode), 0o600)
+            self.assertEqual(self.started[-1].environment["HOME"], str(self.home))
+            workspace.release()
+            self.assertFalse(own.exists())
+
+    def test_minimal_beside_state(self) -> None:
+        """
+        The folder of a minimal agent does not replace another directory of the agent's state.
+        """
+        minimal = MinimalAgent("none", "OTHER_HOME", ".other")
+        workspace = self.open().allocate("worker1", self.command, (STATE_DIR,), minimal)
+        workspace.prepare(self.started.append)
+        environment = self.started[0].environment
+        self.assertEqual((Path(environment["TOOL_HOME"]) / "config").read_text(), "my config")
+        self.assertEqual(list(Path(environment["OTHER_HOME"]).iterdir()), [])
 
     def test_source_of_state(self) -> None:
         """
