@@ -30,7 +30,8 @@ from kiroworkers.offload.call import Call, Runner, run_here
 from kiroworkers.pool.agent_groups import AgentGroup
 from kiroworkers.pool.dispatcher import Dispatcher, Request, RequestOptions
 from kiroworkers.pool.progress import OnProgress, Retrying
-from kiroworkers.session.session import CannotAskAgain, Reply
+from kiroworkers.session.session import CannotAskAgain
+from kiroworkers.session.turn import Reply
 from kiroworkers.tasks import ParsedAnswer, Task
 from kiroworkers.tasks.repair import repair_prompt
 from kiroworkers.tasks.task import AnswerLayout
@@ -45,6 +46,7 @@ _MAX_REPAIRS = 1
 
 #: The values of `Retrying.where`, for the log.
 _PLACES = {
+    "same_turn": "the same turn",
     "same_conversation": "the same conversation",
     "new_conversation": "a new conversation",
 }
@@ -87,7 +89,13 @@ class Promptable(Protocol):
             layout: The JSON layout that the agent's terminal shows intact.
         """
 
-    def answer_search(self, payload: Mapping[str, Any], text: str, wrapped: bool) -> Search:
+    def answer_search(
+        self,
+        payload: Mapping[str, Any],
+        text: str,
+        wrapped: bool,
+        styled: tuple[int, ...] = (),
+    ) -> Search:
         """
         Return the search for the answer that an agent's reply contains.
 
@@ -95,6 +103,8 @@ class Promptable(Protocol):
             payload: The accepted input.
             text: The complete reply, as a reader of the terminal sees it.
             wrapped: Whether the terminal may have broken long lines.
+            styled: The offsets in `text` at which the terminal rendered it; an answer that
+                contains one is unreadable.
         """
 
     def answer_schema_for(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -115,6 +125,7 @@ class Result:
         attempts: The number of workers that were tried, this one included.
         repairs: How often this worker was asked to correct its answer.
         seconds: The duration of the last attempt.
+        credits: The credits that all turns of the request used; None if the agent does not say.
     """
 
     answer: ParsedAnswer
@@ -123,6 +134,7 @@ class Result:
     attempts: int
     repairs: int
     seconds: float
+    credits: float | None = None
 
 
 async def accept(
@@ -233,6 +245,7 @@ class _Execution:
     Attributes:
         repairs: How often the current worker was asked to correct its answer.
         reasons: What was wrong with each answer, over all workers.
+        credits: The credits of the turns that have ended; None if the agent does not say.
     """
 
     dispatcher: Dispatcher
@@ -243,6 +256,7 @@ class _Execution:
     offload: Runner
     repairs: int = 0
     reasons: list[str] = field(factory=list)
+    credits: float | None = None
 
     async def run(self) -> Result:
         """
@@ -262,6 +276,9 @@ class _Execution:
             assert self.request.worker is not None, "it has answered"
             worker = self.request.worker.name
             evidence = Evidence(worker, self.request.number, reply.text)
+            # Until another turn begins, each reply has the credits of the same turn.
+            record = self.request.options.record
+            record.credits = _added(self.credits, reply.usage.credits)
             try:
                 answer = await self._find_answer(reply)
             except AnswerUnreadable as problem:
@@ -277,6 +294,7 @@ class _Execution:
                     self.request.attempts,
                     self.repairs,
                     self.request.seconds,
+                    record.credits,
                 )
 
     async def _find_answer(self, reply: Reply) -> ParsedAnswer:
@@ -288,7 +306,7 @@ class _Execution:
             AnswerUnreadable: It is not certain what the agent answered.
             WorkError: The deadline of the request passed, or the server stops.
         """
-        search = self.task.answer_search(self.payload, reply.text, reply.wrapped)
+        search = self.task.answer_search(self.payload, reply.text, reply.wrapped, reply.styled)
         if search.is_cheap:
             return search.find()
         request = self.request
@@ -322,6 +340,7 @@ class _Execution:
         if reply.more_may_follow:
             return self.dispatcher.read_on(self.request)
         self.reasons.append(reason)
+        self.credits = self.request.options.record.credits
         why = f"the answer does not match the schema: {reason}"
         if self.repairs < _MAX_REPAIRS:
             schema = self.task.answer_schema_for(self.payload)
@@ -350,7 +369,7 @@ class _Execution:
         """
         if self.request.attempts >= _MAX_ATTEMPTS:
             raise failure
-        refusal = self.dispatcher.retry_refusal()
+        refusal = self.dispatcher.retry_refusal(self.request)
         if isinstance(refusal, ShuttingDown) and not isinstance(failure, SessionLost):
             # There was an answer; the client can do more with what is wrong with it.
             raise failure
@@ -368,3 +387,10 @@ class _Execution:
             reason=retrying.reason,
         )
         self.request.report(retrying)
+
+
+def _added(total: float | None, more: float | None) -> float | None:
+    """
+    Return the sum of two numbers of credits of which either may be unknown.
+    """
+    return more if total is None else total + (more or 0.0)

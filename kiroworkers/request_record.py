@@ -30,6 +30,10 @@ class RequestRecord:
         repairs: The number of times that a worker was asked to correct its answer.
         wait: Seconds for which the request was in the queue.
         turn: Seconds for which workers were occupied by it.
+        credits: The credits that its turns used, where the agent says.
+        tools_denied: The number of requests to use a tool that were denied in its last turn; None
+            if there were none.
+        tools_unasked: The number of tools that the agent used without asking in its last turn.
         total: Seconds from the first line of the request to the end of its response; of a job,
             from its start to its end.
         status: The HTTP status that was sent.
@@ -55,6 +59,9 @@ class RequestRecord:
     repairs: int = 0
     wait: float | None = None
     turn: float | None = None
+    credits: float | None = None
+    tools_denied: int | None = None
+    tools_unasked: int | None = None
     total: float | None = None
     status: int | None = None
     sent: int | None = None

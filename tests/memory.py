@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, succeed
 
 from kiroworkers.agents import Agent
-from kiroworkers.conversations import AgentFailure, load_dialect, new_conversation
+from kiroworkers.conversations import AgentFailure, Conversation, load_dialect, new_conversation
 from kiroworkers.errors import AnswerSchemaMismatch
 from kiroworkers.pool.agent_groups import AgentGroup
 from kiroworkers.pool.autoscaling import AutoscalePolicy
@@ -25,7 +25,8 @@ from kiroworkers.pool.progress import OnProgress
 from kiroworkers.pool.recycling import RecyclePolicy
 from kiroworkers.pool.worker import Supervisor, Worker
 from kiroworkers.process.agent_process import AgentProcess, Command, start
-from kiroworkers.session.session import Reply, Session, SessionTimeouts
+from kiroworkers.session.session import Session, SessionTimeouts
+from kiroworkers.session.turn import Reply
 from kiroworkers.tasks import ParsedAnswer
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 
@@ -63,6 +64,7 @@ class MemoryAcp(MemoryKiro):
     """
 
     session = 0
+    _opened = 0
 
     def begin(self) -> None:
         """
@@ -91,10 +93,17 @@ class MemoryAcp(MemoryKiro):
     def _serve(self, message: Any) -> None:
         match message:
             case {"method": "initialize", "id": id}:
-                self._send(id=id, result={"protocolVersion": 1})
+                capabilities: dict[str, Any] = {"sessionCapabilities": {"close": {}}}
+                result = {"protocolVersion": 1, "agentCapabilities": capabilities}
+                self._send(id=id, result=result)
             case {"method": "session/new", "id": id}:
+                # The next session is opened while this one is still used.
+                self._opened += 1
+                self.session = self.session or self._opened
+                self._send(id=id, result={"sessionId": f"s{self._opened}"})
+            case {"method": "session/close", "id": id}:
                 self.session += 1
-                self._send(id=id, result={"sessionId": f"s{self.session}"})
+                self._send(id=id, result={})
             case {"method": "session/prompt", "id": id, "params": {"prompt": [{"text": text}]}}:
                 self._prompt = id
                 self.typed.append(text)
@@ -142,6 +151,7 @@ def new_session_in(
     reactor: MemoryReactor,
     max_output: int = 100_000,
     dialect: str = "kiro-classic",
+    make_conversation: Callable[[], Conversation] | None = None,
     **changes: Any,
 ) -> Callable[[str, Callable[[], None], Callable[[str], None]], Session]:
     """
@@ -151,6 +161,7 @@ def new_session_in(
         reactor: Runs the programs.
         max_output: The limit of a turn's output, in bytes.
         dialect: The name of the dialect.
+        make_conversation: Makes each session's conversation, instead of the dialect.
         **changes: Further arguments of `Session`.
     """
 
@@ -160,7 +171,11 @@ def new_session_in(
     def new_session(
         name: str, on_idle: Callable[[], None], on_gone: Callable[[str], None]
     ) -> Session:
-        conversation = new_conversation(load_dialect(dialect), max_output)
+        conversation = (
+            new_conversation(load_dialect(dialect), max_output)
+            if make_conversation is None
+            else make_conversation()
+        )
         return Session(name, reactor, conversation, launch, LIMITS, on_idle, on_gone, **changes)
 
     return new_session
@@ -191,7 +206,7 @@ class MemorySupervisor:
     def worker_due(self, worker: Worker, reason: str) -> None:
         self.due.append(reason)
 
-    def session_failed(self, worker: Worker, failure: AgentFailure) -> bool:
+    def session_failed(self, worker: Worker, failure: AgentFailure, at_start: bool) -> bool:
         self.failures.append(failure)
         return self.affects_all
 
@@ -243,6 +258,8 @@ def dispatcher_in(reactor: MemoryReactor, **changes: Any) -> Dispatcher:
         "session": {},
         "name_prefix": "worker",
         "agent_problem": lambda: None,
+        "approvals": None,
+        "agent": "kiro",
         **changes,
     }
     new_worker = new_worker_in(
@@ -264,6 +281,8 @@ def dispatcher_in(reactor: MemoryReactor, **changes: Any) -> Dispatcher:
         options["has_free_memory"],
         options["name_prefix"],
         options["agent_problem"],
+        options["approvals"],
+        options["agent"],
     )
 
 

@@ -8,6 +8,7 @@ breaker.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 
 from attrs import define
 
@@ -24,10 +25,12 @@ class AgentGroup:
     Attributes:
         agent: The agent that new sessions run; another one when its program was replaced.
         dispatcher: The dispatcher of its workers.
+        model_patterns: The models that clients may choose, as names or shell patterns.
     """
 
     agent: Agent
     dispatcher: Dispatcher
+    model_patterns: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -35,6 +38,40 @@ class AgentGroup:
         Return the agent's name, as used in ``X-Agent`` and as a model's name.
         """
         return self.agent.name
+
+    def offers_model(self, name: str) -> bool:
+        """
+        Return whether a request can be answered by the model `name`.
+
+        It is refused only once it is certain: until a session of the agent has named its
+        models, it may offer any.
+        """
+        sessions = self.dispatcher.worker_pool.sessions()
+        # What one cannot do that is still starting is not known.
+        ready = [session for session in sessions if session.was_ready]
+        if ready and not any(session.selects_models for session in ready):
+            return False
+        offered = self._offered_models()
+        return not offered or name in offered
+
+    def allows_model(self, name: str) -> bool:
+        """
+        Return whether clients may choose the model `name`, and the agent offers it.
+        """
+        return self._matches(name) and self.offers_model(name)
+
+    def models(self) -> tuple[str, ...]:
+        """
+        Return the models that clients may choose, as far as the agent has named its models.
+        """
+        return tuple(name for name in self._offered_models() if self._matches(name))
+
+    def _offered_models(self) -> tuple[str, ...]:
+        sessions = self.dispatcher.worker_pool.sessions()
+        return tuple(dict.fromkeys(name for session in sessions for name in session.models))
+
+    def _matches(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self.model_patterns)
 
 
 class AgentGroups:

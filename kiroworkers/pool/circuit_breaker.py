@@ -24,6 +24,9 @@ from kiroworkers.errors import AgentUnavailable, FailureKind
 #: The largest exponent of a delay, so that it cannot overflow.
 _MAX_DOUBLINGS = 32
 
+#: The longest time to wait because the agent says so, in seconds.  It may have been misread.
+_MAX_NAMED_DELAY = 24 * 3600.0
+
 #: The failures whose end a login check can detect.
 _LOGIN_FAILURES = {FailureKind.LOGIN_REQUIRED, FailureKind.LOGIN_EXPIRED}
 
@@ -217,7 +220,7 @@ class CircuitBreaker:
         if self._login.check is not None and failure.kind in _LOGIN_FAILURES:
             return self._login.interval
         if failure.retry_after is not None:
-            return float(max(1, failure.retry_after))
+            return min(_MAX_NAMED_DELAY, max(1.0, failure.retry_after))
         return min(longest, first * 2.0 ** min(self._openings, _MAX_DOUBLINGS))
 
     def _login_checked(self, logged_in: bool) -> None:

@@ -25,7 +25,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kiroworkers.conversations import AgentFailure
+from kiroworkers.conversations import AgentFailure, Notice, TextChunk, TextDiscarded
 from kiroworkers.errors import (
     AgentUnavailable,
     DeadlineUnachievable,
@@ -35,21 +35,26 @@ from kiroworkers.errors import (
     ShuttingDown,
     WorkError,
 )
+from kiroworkers.pool.approvals import Approvals
 from kiroworkers.pool.autoscaling import AutoscalePolicy
 from kiroworkers.pool.circuit_breaker import LoginPolicy
 from kiroworkers.pool.fair_queue import DEFAULT_PRIORITY, MAX_PRIORITY, FairQueue
 from kiroworkers.pool.latency import LatencyTracker, estimate_wait
 from kiroworkers.pool.progress import (
+    AgentNotice,
     OnProgress,
     PartialText,
     Progress,
     Queued,
+    Retrying,
     Started,
 )
 from kiroworkers.pool.worker import Worker, WorkerSnapshot
 from kiroworkers.pool.workers import WorkerFactory, WorkerPool
 from kiroworkers.request_record import RequestRecord
-from kiroworkers.session.session import CannotAskAgain, Reply, Session
+from kiroworkers.session.session import CannotAskAgain, Session
+from kiroworkers.session.tools import AskOperator
+from kiroworkers.session.turn import Reply, TurnEvent
 
 #: The head start of the highest priority over the lowest, as a part of the queue's
 #: time-out.  Below 1, so that a request of low priority still gets a turn in time.
@@ -84,6 +89,7 @@ class RequestOptions:
         client: The client whose fair share the request counts towards.
         label: A short description for the operator, such as the task's name.
         record: What is filled in while the request is handled, for the log.
+        model: The model that is to answer; empty for the agent's own.
     """
 
     timeout: float | None = None
@@ -91,6 +97,7 @@ class RequestOptions:
     client: str = ""
     label: str = ""
     record: RequestRecord = field(factory=RequestRecord, eq=False, repr=False)
+    model: str = ""
 
 
 @frozen
@@ -170,6 +177,7 @@ class Request:
         problem: Why the dispatcher has ended the request, or None.
         check: What the submitter waits for between two replies; cancelled if the dispatcher
             ends the request.
+        undecided: Whether the agent waits for an operator to decide about a tool.
     """
 
     _log = Logger()
@@ -192,6 +200,7 @@ class Request:
     attempts: int = 0
     problem: Exception | Failure | None = None
     check: Deferred[Any] | None = None
+    undecided: bool = False
 
     def report(self, progress: Progress) -> None:
         """
@@ -209,11 +218,17 @@ class Request:
                     number=self.number,
                 )
 
-    def report_text(self, text: str) -> None:
+    def report_event(self, event: TurnEvent) -> None:
         """
-        Pass on a piece of the answer to the request's submitter.
+        Pass on what happens in a turn to the request's submitter.
         """
-        self.report(PartialText(text))
+        match event:
+            case TextChunk(text):
+                self.report(PartialText(text))
+            case TextDiscarded():
+                self.report(Retrying("the agent's service restarted its answer", "same_turn"))
+            case Notice(kind, detail):
+                self.report(AgentNotice(kind, detail))
 
 
 class Dispatcher(Service):
@@ -229,6 +244,8 @@ class Dispatcher(Service):
         has_free_memory: Returns whether the machine has this many bytes to spare.
         name_prefix: The part of a worker's name before its number.
         agent_problem: Returns why the agent's program cannot be run, or None if it can.
+        approvals: Lets operators decide about the agent's tools; None to decide without them.
+        agent: The agent's name, for operators.
     """
 
     _log = Logger()
@@ -243,7 +260,11 @@ class Dispatcher(Service):
         has_free_memory: Callable[[int], bool],
         name_prefix: str = "worker",
         agent_problem: Callable[[], str | None] = lambda: None,
+        approvals: Approvals | None = None,
+        agent: str = "",
     ) -> None:
+        self._approvals = approvals
+        self._agent = agent
         self.worker_pool = WorkerPool(
             clock,
             new_worker,
@@ -439,8 +460,9 @@ class Dispatcher(Service):
         if request.problem is not None:
             return fail(request.problem)
         assert request.worker is not None, "a worker has answered"
-        if not _is_open(request):
+        if not _is_open(request) or self._circuit_refusal(request) is not None:
             raise CannotAskAgain
+        self._mark_probe(request)
         return self._follow(request, request.worker.ask_again(prompt))
 
     def read_on(self, request: Request) -> Deferred[Reply]:
@@ -457,16 +479,13 @@ class Dispatcher(Service):
             return fail(SessionLost("it ended before all of its answer was read"))
         return self._follow(request, request.worker.read_on())
 
-    def retry_refusal(self) -> WorkError | None:
+    def retry_refusal(self, request: Request) -> WorkError | None:
         """
-        Return why no request can be retried at present, or None if one can.
+        Return why `request` cannot be asked once more at present, or None if it can.
         """
-        breaker = self.worker_pool.circuit_breaker
         if self._drain_skipped:
             return ShuttingDown()
-        if breaker.is_open and not breaker.half_open:
-            return breaker.error()
-        return self.worker_pool.failure()
+        return self._circuit_refusal(request) or self.worker_pool.failure()
 
     def retry(self, request: Request) -> Deferred[Reply]:
         """
@@ -480,6 +499,7 @@ class Dispatcher(Service):
         if request.problem is not None:
             return fail(request.problem)
         worker = self._end_attempt(request)
+        self._mark_probe(request)
         reply = request.reply = self._new_reply(request)
         self._waiting.put_back(request, request.options.client, request.options.priority)
         self._dispatch()
@@ -623,8 +643,13 @@ class Dispatcher(Service):
         if request not in self._requests:
             return  # Its submitter has just cancelled it; the worker is still idle.
         try:
-            on_text = None if request.on_progress is None else request.report_text
-            turn = worker.ask(request.prompt, on_text)
+            on_event = None if request.on_progress is None else request.report_event
+            turn = worker.ask(
+                request.prompt,
+                on_event,
+                request.options.model,
+                self._operator_question(request, worker),
+            )
         except Exception as problem:
             # Nothing was typed and the worker is still idle, so it is found again by
             # the next search for an idle one.
@@ -632,6 +657,32 @@ class Dispatcher(Service):
             self._fail(request, problem)
             return
         self._follow(request, turn)
+
+    def _operator_question(self, request: Request, worker: Worker) -> AskOperator | None:
+        """
+        Return what lets operators decide about the tools of a turn of `request`.
+        """
+        approvals = self._approvals
+        if approvals is None:
+            return None
+
+        def ask(question: str, on_decision: Callable[[bool], None]) -> Callable[[], None]:
+            def decided(allow: bool) -> None:
+                request.undecided = False
+                on_decision(allow)
+
+            def withdraw() -> None:
+                request.undecided = False
+                withdraw_approval()
+
+            request.undecided = True
+            deadline = request.arrived + request.limit
+            withdraw_approval = approvals.add(
+                self._agent, worker.name, request.number, question, deadline, decided
+            )
+            return withdraw
+
+        return ask
 
     def _new_reply(self, request: Request) -> Deferred[Reply]:
         return Deferred(lambda _: self._cancelled(request))
@@ -647,6 +698,9 @@ class Dispatcher(Service):
         def answered(reply: Reply) -> None:
             request.turn = None
             request.seconds = self._clock.seconds() - request.began
+            record = request.options.record
+            record.tools_denied = len(reply.denied) or None
+            record.tools_unasked = len(reply.unasked) or None
             request.reply.callback(reply)
 
         def failed(failure: Failure) -> None:
@@ -698,6 +752,8 @@ class Dispatcher(Service):
 
     def _expire(self, request: Request) -> None:
         reason = self._wait_reason() if request.attempts == 0 else None
+        if request.undecided:
+            reason = "No operator decided whether the agent may use a tool"
         self._fail(request, RequestTimedOut(request.limit, reason))
 
     def _leave_queue(self, request: Request) -> None:
@@ -831,6 +887,24 @@ class Dispatcher(Service):
             request.is_probe for request in self._requests
         )
 
+    def _circuit_refusal(self, request: Request) -> WorkError | None:
+        """
+        Return why `request` may not be asked once more, or None if the circuit allows it.
+        """
+        breaker = self.worker_pool.circuit_breaker
+        is_probe = breaker.half_open and request.is_probe
+        return (
+            self._circuit_error()
+            if breaker.is_open and not (is_probe or self._may_probe())
+            else None
+        )
+
+    def _mark_probe(self, request: Request) -> None:
+        """
+        Make `request`, which is asked once more, the probe if the circuit is half-open.
+        """
+        request.is_probe = request.is_probe or self.worker_pool.circuit_breaker.is_open
+
     def _circuit_error(self) -> WorkError:
         """
         Return the error for a request that may not probe the agent.
@@ -847,9 +921,9 @@ class Dispatcher(Service):
         """
         Fail all waiting requests, because no worker can answer for some time.
         """
-        error = self.retry_refusal()
-        assert error is not None, "that is why this was called"
         for request in [request for request in self._requests if request.worker is None]:
+            error = self.retry_refusal(request)
+            assert error is not None, "that is why this was called"
             self._fail(request, error)
 
     # How a drain ends.

@@ -9,6 +9,8 @@ from typing import Literal, TypeAlias
 
 from attrs import frozen
 
+from kiroworkers.conversations import NoticeKind
+
 
 @frozen
 class Queued:
@@ -50,19 +52,34 @@ class PartialText:
 @frozen
 class Retrying:
     """
-    Report that an agent is being asked again, so that all previous text must be discarded.
+    Report that another answer is being made, so that all previous text must be discarded.
 
     Attributes:
         reason: Why, such as "the session ended".
-        where: Whether the agent still knows its last answer, or is asked in a new
+        where: Whether the agent's own service starts the answer anew in the same turn, the
+            agent is asked again while it still knows its last answer, or it is asked in a new
             conversation, with another worker if one is free.
     """
 
     reason: str
-    where: Literal["same_conversation", "new_conversation"]
+    where: Literal["same_turn", "same_conversation", "new_conversation"]
 
 
-Progress: TypeAlias = Queued | Started | PartialText | Retrying
+@frozen
+class AgentNotice:
+    """
+    Report what the agent tells about a turn that goes on.
+
+    Attributes:
+        kind: What it is about.
+        detail: A sentence about it.
+    """
+
+    kind: NoticeKind
+    detail: str
+
+
+Progress: TypeAlias = Queued | Started | PartialText | Retrying | AgentNotice
 
 #: Called with each change of a request's progress.
 OnProgress = Callable[[Progress], None]

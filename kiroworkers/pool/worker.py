@@ -26,7 +26,9 @@ from twisted.logger import Logger
 from kiroworkers.conversations import AgentFailure
 from kiroworkers.pool.backoff import Backoff, BackoffPolicy
 from kiroworkers.pool.recycling import RecyclePolicy
-from kiroworkers.session.session import CannotAskAgain, Reply, Session, SessionState
+from kiroworkers.session.session import CannotAskAgain, Session, SessionState
+from kiroworkers.session.tools import AskOperator
+from kiroworkers.session.turn import OnEvent, Reply
 
 #: The states in which a session is answering a request, or can answer one shortly.
 _HEALTHY = {
@@ -72,9 +74,14 @@ class Supervisor(Protocol):
         Give `worker` a new session at a suitable time.
         """
 
-    def session_failed(self, worker: Worker, failure: AgentFailure, /) -> bool:
+    def session_failed(self, worker: Worker, failure: AgentFailure, at_start: bool, /) -> bool:
         """
         React to the end of a session of `worker`, which was caused by `failure`.
+
+        Args:
+            worker: The worker.
+            failure: What the agent reported.
+            at_start: Whether the session never reached its prompt.
 
         Returns:
             Whether the failure affects every session, so that the worker must not
@@ -363,15 +370,23 @@ class Worker:
         """
         self._apply(self._machine.start)
 
-    def ask(self, prompt: str, on_text: Callable[[str], None] | None = None) -> Deferred[Reply]:
+    def ask(
+        self,
+        prompt: str,
+        on_event: OnEvent | None = None,
+        model: str = "",
+        ask_operator: AskOperator | None = None,
+    ) -> Deferred[Reply]:
         """
-        Send `prompt` to the worker's session, which must be idle.
+        Send `prompt` to the worker's session, which must be idle; see `Session.ask`.
 
         Call `end_turn` when the result has been used, whether it is a reply or a failure.
 
         Args:
             prompt: The text to send to the agent.
-            on_text: Called with each piece of the answer.
+            on_event: Called with each piece of the answer, and what else happens in the turn.
+            model: The model that is to answer; empty for the agent's own.
+            ask_operator: Asks an operator whether the agent may use a tool.
 
         Returns:
             A Deferred that fires with the reply or fails with a `WorkError`.
@@ -379,7 +394,7 @@ class Worker:
         """
         session = self._session
         assert session is not None and self.idle, "the worker must be idle"
-        reply = session.ask(prompt, on_text)
+        reply = session.ask(prompt, on_event, model, ask_operator)
         if session.single_use and self._supervisor.has_memory_for_successor(self):
             # It ends after this turn; the next request need not wait for a start.
             self._apply(self._machine.start_successor)
@@ -598,7 +613,9 @@ class Worker:
 
     def _report_failure(self, session: Session) -> bool:
         failure = session.failure
-        return failure is not None and self._supervisor.session_failed(self, failure)
+        return failure is not None and self._supervisor.session_failed(
+            self, failure, not session.was_ready
+        )
 
     def _record_error(self, session: Session, reason: str) -> None:
         self._last_error, self._last_cause = reason, session.cause or reason

@@ -20,7 +20,7 @@ from kiroworkers.pool.circuit_breaker import CircuitBreaker, LoginPolicy
 from kiroworkers.pool.latency import LatencyTracker
 from kiroworkers.pool.rolling_restart import RollingRestart
 from kiroworkers.pool.worker import Supervisor, Worker, WorkerSnapshot
-from kiroworkers.session.session import SessionState
+from kiroworkers.session.session import Session, SessionState
 
 #: The memory that a session is assumed to use, in bytes, before any was measured.
 _DEFAULT_SESSION_SIZE = 256 * 1024**2
@@ -126,6 +126,12 @@ class WorkerPool:
         without = [worker.snapshot() for worker in self._wanted() if worker.pid is None]
         last = max(without, key=lambda worker: worker.since, default=None)
         return None if last is None else last.last_cause
+
+    def sessions(self) -> list[Session]:
+        """
+        Return the current sessions of all workers.
+        """
+        return [worker.session for worker in self._workers if worker.session is not None]
 
     def seconds_until_free(self, turns: LatencyTracker, one_more: bool) -> list[float]:
         """
@@ -346,11 +352,11 @@ class WorkerPool:
         """
         self._rolling_restart.add(worker, reason)
 
-    def session_failed(self, worker: Worker, failure: AgentFailure) -> bool:
+    def session_failed(self, worker: Worker, failure: AgentFailure, at_start: bool) -> bool:
         """
         Open the circuit if `failure` affects every session; part of `Supervisor`.
         """
-        return self.record_failure(failure, at_start=True)
+        return self.record_failure(failure, at_start)
 
     def has_memory_for_successor(self, worker: Worker) -> bool:
         """

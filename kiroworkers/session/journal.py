@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -16,6 +17,29 @@ from kiroworkers.conversations.terminal.journal import answer_from_journal
 #: The maximum number of files to read.  The session's own is among those that were modified
 #: last, unless more sessions than this have written since the answer.
 _MAX_FILES = 20
+
+
+class Journal(Protocol):
+    """
+    Read the answers that an agent records in a file of its own.
+    """
+
+    def mark_prompt(self, prompt: str) -> str:
+        """
+        Return `prompt` with a mark that makes it different from every other prompt.
+        """
+
+    def find_answer(self, prompt: str) -> Deferred[str | None]:
+        """
+        Return the recorded answer to a marked prompt.
+
+        Args:
+            prompt: A prompt that `mark_prompt` returned.
+
+        Returns:
+            A Deferred that fires with the answer, or with None if the journal has none or
+            more than one candidate.
+        """
 
 
 @frozen

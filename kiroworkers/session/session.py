@@ -19,19 +19,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
-from attrs import define, evolve, field, frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from kiroworkers.conversations import (
     AgentFailure,
     Answered,
     Cleared,
-    Completion,
     ComposerNotEmpty,
     Conversation,
     Event,
@@ -40,19 +39,21 @@ from kiroworkers.conversations import (
     NeedsApproval,
     NeedsChoice,
     NeedsConfirmation,
+    NotCleared,
+    Notice,
     Overflowed,
     PromptLost,
     Ready,
-    Source,
     Submitted,
     TextChunk,
+    TextDiscarded,
+    ToolUsed,
+    Usage,
     Working,
 )
-from kiroworkers.conversations.transcript import plain_text
 from kiroworkers.errors import (
     AgentRefused,
     AgentUnavailable,
-    AnswerUnreadable,
     FailureKind,
     OutputTooLong,
     PromptTooLarge,
@@ -60,14 +61,11 @@ from kiroworkers.errors import (
     WorkError,
 )
 from kiroworkers.process.agent_process import AgentProcess
-
-#: How many characters of the last screen line go into the reason for an exit.
-_MAX_LAST_LINE = 200
-
-#: How much of what a session printed in its last turn is kept, in bytes, and goes into the
-#: reason for an exit, in characters.
-_LAST_OUTPUT_KEPT = 4096
-_MAX_LAST_OUTPUT = 1000
+from kiroworkers.session.journal import Journal
+from kiroworkers.session.last_output import LastOutput, last_line, quoted
+from kiroworkers.session.tool_policy import ToolPolicy
+from kiroworkers.session.tools import AskOperator, TurnTools
+from kiroworkers.session.turn import OnEvent, Reply, Turn
 
 #: The longest reason for the end of a session, in characters.
 _MAX_REASON = 2000
@@ -106,6 +104,7 @@ class Input(Enum):
     RECORDED = "answer in the journal"
     QUIET = "a quiet moment"
     QUIT = "quit()"
+    TOOL_NOT_PERMITTED = "tool not permitted"
     STOP = "stop(), time limit, unexpected event"
     NOT_STARTED = "cannot start"
     EXITED = "process ended"
@@ -128,59 +127,10 @@ class Reset(Enum):
     NONE = "none"
 
 
-@frozen
-class Reply:
-    """
-    Represent what the agent answered when it was asked.
-
-    Attributes:
-        text: The whole text, as a reader would have seen it.
-        completion: How the end of the turn was recognized.
-        wrapped: Whether the agent may have wrapped long lines, so that some line breaks in
-            `text` may not be part of the answer.
-        source: Where the text was read.
-        denied: The agent's requests to use a tool that were denied.
-        allowed: The agent's requests to use a tool that were allowed.
-        more_may_follow: Whether output of the turn may still be on its way, so that
-            `Session.read_on` may return more text.
-    """
-
-    text: str
-    completion: Completion
-    wrapped: bool = False
-    source: Source = "terminal"
-    denied: tuple[str, ...] = ()
-    allowed: tuple[str, ...] = ()
-    more_may_follow: bool = False
-
-
 class CannotAskAgain(Exception):
     """
     Raised when the conversation of an answered turn takes no other prompt.
     """
-
-
-class Journal(Protocol):
-    """
-    Read the answers that an agent records in a file of its own.
-    """
-
-    def mark_prompt(self, prompt: str) -> str:
-        """
-        Return `prompt` with a mark that makes it different from every other prompt.
-        """
-
-    def find_answer(self, prompt: str) -> Deferred[str | None]:
-        """
-        Return the recorded answer to a marked prompt.
-
-        Args:
-            prompt: A prompt that `mark_prompt` returned.
-
-        Returns:
-            A Deferred that fires with the answer, or with None if the journal has none or
-            more than one candidate.
-        """
 
 
 @frozen
@@ -206,45 +156,6 @@ class SessionTimeouts:
     late_output: float = 0.3
 
 
-@define(eq=False)
-class _Turn:
-    """
-    Hold what a session knows about its current turn, or its last one.
-
-    Attributes:
-        on_text: Called with each part of the answer; None if nobody wants them.
-        pending: Fires with the next reply; None while nobody waits for one.
-        prompt: What was submitted last.
-        reply: What the agent answered to `prompt` so far; None if it has not answered.
-        approvals: The agent's requests to use a tool.
-        doubtful: Whether the end of an answer did not prove the end of the turn's output.
-    """
-
-    on_text: Callable[[str], None] | None = None
-    pending: Deferred[Reply] | None = None
-    prompt: str = ""
-    reply: Reply | None = None
-    approvals: list[NeedsApproval] = field(factory=list)
-    doubtful: bool = False
-
-    @property
-    def has_text(self) -> bool:
-        """
-        Return whether the agent answered with any text.
-
-        A turn without text may not have begun: the prompt may have been lost just as the
-        text was typed.
-        """
-        return self.reply is not None and self.reply.text.strip() != ""
-
-    def take_pending(self) -> Deferred[Reply] | None:
-        """
-        Return `pending`, which the caller fires, and wait for nothing more.
-        """
-        pending, self.pending = self.pending, None
-        return pending
-
-
 class Session:
     """
     Drive one agent process through its conversation.
@@ -258,7 +169,7 @@ class Session:
         timeouts: The session's time limits.
         on_idle: Called each time the session becomes ready for a prompt.
         on_gone: Called once, when the process is gone, with the reason.
-        allow_tools: Whether the agent may use a tool when it asks.
+        tools: Who decides when the agent asks to use a tool.
         journal: Where to read the text of answers; None to read the agent's output.
         reset: What happens between two turns.
 
@@ -269,6 +180,7 @@ class Session:
         since: When the current state began, in seconds on the clock.
         last_activity: When the agent last produced output or got a prompt.
         exhausted: Whether the session ended because it can serve no further turn.
+        launch_failure: Why `launch` could not start the process, if that affects others too.
         turns: How many turns were started.
         answers: How many turns ended with an answer.
         cause: Why the session ended, without what may quote a client; empty while it runs.
@@ -285,7 +197,7 @@ class Session:
         timeouts: SessionTimeouts,
         on_idle: Callable[[], None],
         on_gone: Callable[[str], None],
-        allow_tools: bool = False,
+        tools: ToolPolicy = ToolPolicy.DENY,
         journal: Journal | None = None,
         reset: Reset = Reset.CLEAR,
     ) -> None:
@@ -294,6 +206,7 @@ class Session:
         self.started_at = self.since = self.last_activity = clock.seconds()
         self._clock = clock
         self._conversation = conversation
+        conversation.expects_clear = reset is Reset.CLEAR
         self._launch = launch
         self._timeouts = timeouts
         self._on_idle = on_idle
@@ -305,19 +218,23 @@ class Session:
             on_stderr=self._feed_stderr,
             on_exit=lambda description: self._handle(Input.EXITED, description),
         )
-        self._allow_tools = allow_tools
+        self._tools = tools
         self._journal = journal
         self._reset = reset
         self.exhausted = False
+        self.launch_failure: AgentFailure | None = None
         self.turns = self.answers = 0
         self.cause = ""
         self._timer: IDelayedCall | None = None
+        self._settle_timer: IDelayedCall | None = None
+        # How often the conversation was cleared since the session was idle.
+        self._clears = 0
         self._quiet_timer: IDelayedCall | None = None
-        self._turn = _Turn()
+        self._turn = Turn(TurnTools(name, tools, self._answer_approval))
         self._stop_reason: str | None = None
         self._was_ready = False
         self._launching: Deferred[None] | None = None
-        self._last_output = bytearray()
+        self._last_output = LastOutput()
 
     @property
     def pid(self) -> int | None:
@@ -364,11 +281,25 @@ class Session:
         return self._was_ready
 
     @property
+    def selects_models(self) -> bool:
+        """
+        Return whether `ask` can be given a model.
+        """
+        return self._conversation.selects_models
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """
+        Return the models that the agent offers; empty if it has not named any.
+        """
+        return self._conversation.models
+
+    @property
     def failure(self) -> AgentFailure | None:
         """
         Return the failure that the agent reported, or None if it has since resumed.
         """
-        return self._conversation.failure
+        return self.launch_failure or self._conversation.failure
 
     @property
     def last_screen(self) -> str:
@@ -409,7 +340,13 @@ class Session:
         self._launching = None
         self._handle(Input.EXITED, f"could not start: {failure.getErrorMessage()}")
 
-    def ask(self, prompt: str, on_text: Callable[[str], None] | None = None) -> Deferred[Reply]:
+    def ask(
+        self,
+        prompt: str,
+        on_event: OnEvent | None = None,
+        model: str = "",
+        ask_operator: AskOperator | None = None,
+    ) -> Deferred[Reply]:
         """
         Submit `prompt`.  The session must be idle.
 
@@ -417,7 +354,11 @@ class Session:
 
         Args:
             prompt: The text of the prompt.
-            on_text: Called with each part of the answer as soon as it is final.
+            on_event: Called with each part of the answer as soon as it is final, and with what
+                else the caller may want to know.
+            model: The model that is to answer; empty for the session's own.
+            ask_operator: Asks an operator whether the agent may use a tool, if the session's
+                `ToolPolicy` is `ASK`.
 
         Returns:
             A Deferred that fires with the reply or fails with a `WorkError`.  Cancelling
@@ -425,14 +366,20 @@ class Session:
 
         Raises:
             PromptTooLarge: If the agent cannot be given a prompt of this size.
+            AgentUnavailable: If the agent cannot be given a model.
         """
         assert self.state is SessionState.IDLE, f"{self.name} is {self.state.value}, not idle"
-        self._turn = _Turn(on_text)
+        if model and not self.selects_models:
+            # It was offered by another version of the agent, which was replaced since.
+            raise AgentUnavailable(FailureKind.MODEL_GONE, f"The agent cannot use model {model!r}")
+        queues = self._conversation.source == "protocol"
+        tools = TurnTools(self.name, self._tools, self._answer_approval, ask_operator, queues)
+        self._turn = Turn(tools, on_event, model, self._turn.context_percent)
         try:
             data = self._encode_prompt(prompt)
         except LineTooLong as error:
             raise PromptTooLarge(error.length, error.limit) from None
-        self._conversation.streaming = on_text is not None
+        self._conversation.streaming = on_event is not None
         self.turns += 1
         return self._await_reply(Input.ASK, data)
 
@@ -493,7 +440,7 @@ class Session:
         """
         if self._journal is not None:
             prompt = self._journal.mark_prompt(prompt)
-        data = self._conversation.ask(prompt)
+        data = self._conversation.ask(prompt, self._turn.model)
         self._turn.prompt = prompt
         self.last_activity = self._clock.seconds()
         self._last_output.clear()
@@ -520,18 +467,13 @@ class Session:
     # Called by the process and the timers.
 
     def _feed_stderr(self, data: bytes) -> None:
-        self._keep_last_output(data)
+        self._last_output.add(data)
         self._conversation.feed_stderr(data)
-
-    def _keep_last_output(self, data: bytes) -> None:
-        self._last_output += data[-_LAST_OUTPUT_KEPT:]
-        if len(self._last_output) > 2 * _LAST_OUTPUT_KEPT:
-            del self._last_output[:-_LAST_OUTPUT_KEPT]
 
     def _feed_output(self, data: bytes) -> None:
         self.last_activity = self._clock.seconds()
         if self._conversation.source != "protocol":
-            self._keep_last_output(data)
+            self._last_output.add(data)
         self._process_events(lambda: self._conversation.feed(data))
 
     def _on_quiet(self) -> None:
@@ -547,7 +489,7 @@ class Session:
             # After an internal error the state of the session is unknown: end it.
             self._log.failure("{name}: internal error while reading its output", name=self.name)
             self.stop("internal error while reading its output")
-        self._restart_quiet_timer()
+            self._restart_quiet_timer()
 
     def _restart_quiet_timer(self) -> None:
         if self._quiet_timer is not None:
@@ -563,10 +505,19 @@ class Session:
     def _write(self, data: bytes) -> None:
         if data:
             self._process.write(data)
-            self._restart_quiet_timer()
+        # Also if nothing is written: a clear that was prepared is confirmed without a word.
+        self._restart_quiet_timer()
 
     def _handle_event(self, event: Event) -> None:
+        tools = self._turn.tools
         match event:
+            case NeedsApproval() if self.state is SessionState.BUSY and tools.exceeds_limit(event):
+                tools.hold(event)
+                self._handle(Input.CANCEL)
+                self._fail_denied_turn(event)
+            case ToolUsed() if not tools.permits(event):
+                self._record_tool_use(event)
+                self._handle(Input.TOOL_NOT_PERMITTED, event)
             case Answered() | AgentFailure(kind=FailureKind.UNREADABLE) if (
                 self._journal is not None and self.state is SessionState.BUSY
             ):
@@ -589,7 +540,9 @@ class Session:
             if text is None:
                 self._handle(type(event), event)
             else:
-                self._handle(Input.RECORDED, text)
+                usage = event.usage if isinstance(event, Answered) else Usage()
+                completion = self._conversation.completion
+                self._handle(Input.RECORDED, Answered(text, completion, usage=usage))
 
         def on_failure(failure: Failure) -> None:
             self._log.failure("{name}: cannot read the journal", failure, name=self.name)
@@ -621,9 +574,11 @@ class Session:
         """
         Enter `state`, and stop the session if it stays there for too long.
         """
-        self._cancel_timer()
+        self._cancel_timers()
         if not {state, self.state} <= _IN_TURN:
             self.since = self._clock.seconds()
+        if state is not SessionState.BUSY:
+            self._turn.tools.withdraw()
         if state in (SessionState.IDLE, SessionState.INTERRUPTING):
             self._was_ready = True
         self.state = state
@@ -642,48 +597,53 @@ class Session:
         reason = f"{problem} within {timeout:g} s"
         self._timer = self._clock.callLater(timeout, self.stop, reason)
 
-    def _cancel_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+    def _cancel_timers(self) -> None:
+        for timer in (self._timer, self._settle_timer):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._timer = self._settle_timer = None
 
     def _await_quiet(self, seconds: float) -> None:
         """
         Make `Input.QUIET` happen in `seconds`, unless the session leaves its state before.
+
+        If it is called again meanwhile, the time begins anew.
         """
-        self._cancel_timer()
-        self._timer = self._clock.callLater(seconds, self._handle, Input.QUIET)
+        if self._settle_timer is not None and self._settle_timer.active():
+            self._settle_timer.cancel()
+        self._settle_timer = self._clock.callLater(seconds, self._handle, Input.QUIET)
 
     # The actions in `TABLE`.  The last argument is what `_handle` was called with.
 
     def _announce_idle(self, _: object) -> None:
+        self._clears = 0
         self._on_idle()
 
     def _submit(self, data: bytes) -> None:
         self._write(data)
 
     def _keep_answer(self, event: Answered) -> None:
+        self._turn.tools.drop_unanswered()
         self._turn.reply = Reply(
             event.text,
             event.completion,
             event.wrapped,
             self._conversation.source,
+            styled=event.styled,
+            usage=event.usage,
             more_may_follow=self._conversation.sends_late,
         )
 
-    def _keep_recorded_answer(self, text: str) -> None:
-        self._turn.reply = Reply(
-            text,
-            self._conversation.completion,
-            source="journal",
-            more_may_follow=self._conversation.sends_late,
-        )
+    def _keep_recorded_answer(self, event: Answered) -> None:
+        self._keep_answer(event)
+        assert self._turn.reply is not None, "it was just kept"
+        self._turn.reply = evolve(self._turn.reply, source="journal")
 
     def _append_late_output(self, event: LateOutput) -> None:
         self._turn.doubtful = True
         reply = self._turn.reply
         if reply is not None:
-            self._stream_text(event)
+            self._turn.report(TextChunk(event.text))
             self._turn.reply = evolve(reply, text=reply.text + event.text)
 
     def _expect_nothing_more(self, _: object) -> None:
@@ -695,15 +655,9 @@ class Session:
         """
         Give the reply to the caller, which decides how the turn goes on.
         """
-        reply, pending = self._turn.reply, self._turn.take_pending()
-        assert reply is not None, "the turn was answered"
-        questions = tuple(approval.question for approval in self._turn.approvals)
+        reply, pending = self._turn.current_reply(), self._turn.take_pending()
         if pending is not None:
-            pending.callback(
-                evolve(reply, allowed=questions)
-                if self._allow_tools
-                else evolve(reply, denied=questions)
-            )
+            pending.callback(reply)
 
     def _await_late_output(self, _: object) -> None:
         self._await_quiet(self._timeouts.late_output if self._conversation.sends_late else 0)
@@ -716,13 +670,25 @@ class Session:
             name=self.name,
         )
 
-    def _stream_text(self, event: TextChunk | LateOutput) -> None:
-        if self._turn.pending is not None and self._turn.on_text is not None:
-            self._turn.on_text(event.text)
+    def _report(self, event: TextChunk | TextDiscarded) -> None:
+        self._turn.report(event)
+
+    def _report_notice(self, event: Notice) -> None:
+        self._log_notice(event)
+        self._turn.report(event)
+
+    def _log_notice(self, event: Notice) -> None:
+        self._log.info(
+            "{name}: {kind}: {detail}", name=self.name, kind=event.kind, detail=event.detail
+        )
 
     def _fail_turn(self, failure: AgentFailure) -> None:
         self._log.warn("{name}: turn failed: {failure}", name=self.name, failure=failure)
-        self._fail_pending(_work_error(failure))
+        self._fail_pending(self._turn.error(failure))
+
+    def _fail_denied_turn(self, event: NeedsApproval) -> None:
+        self._log.warn("{name}: turn ended: it asked for too many tools", name=self.name)
+        self._fail_pending(AgentRefused(FailureKind.APPROVAL_DENIED, event.question))
 
     def _fail_overflowed_turn(self, event: Overflowed) -> None:
         self._fail_pending(OutputTooLong(event.limit))
@@ -741,18 +707,30 @@ class Session:
     def _log_tool_use(self, event: Working) -> None:
         self._log.info("{name}: using tool: {tool}", name=self.name, tool=event.what)
 
-    def _answer_approval(self, event: NeedsApproval) -> None:
-        # A menu repeats its question for each step of the cursor.
-        if event not in self._turn.approvals[-1:]:
-            self._turn.approvals.append(event)
-            self._log.warn(
-                "{name}: tool use {decision}: {question}",
-                name=self.name,
-                decision="allowed" if self._allow_tools else "denied",
-                question=event.question,
-            )
-        conversation = self._conversation
-        self._write(conversation.allow() if self._allow_tools else conversation.deny())
+    def _record_tool_use(self, event: ToolUsed) -> None:
+        self._turn.tools.record(event)
+        known = event.asked or (event.access == "read" and event.inside)
+        self._log.emit(
+            LogLevel.info if known else LogLevel.warn,
+            "{name}: tool used{unasked}: {title} ({access})",
+            name=self.name,
+            unasked="" if event.asked else " without asking",
+            title=event.title,
+            access=event.access,
+        )
+
+    def _decide_approval(self, event: NeedsApproval) -> None:
+        self._turn.tools.decide(event)
+
+    def _deny_late_approval(self, event: NeedsApproval) -> None:
+        self._turn.tools.deny_late(event)
+
+    def _deny_unanswered(self, _: object) -> None:
+        # Else what is typed next would answer the question.
+        self._turn.tools.deny_unanswered()
+
+    def _answer_approval(self, allow: bool) -> None:
+        self._write(self._conversation.allow() if allow else self._conversation.deny())
 
     def _interrupt(self, _: object) -> None:
         self._write(self._conversation.interrupt())
@@ -760,10 +738,11 @@ class Session:
     def _empty_composer(self, event: ComposerNotEmpty) -> None:
         self._write(self._conversation.empty_composer())
 
-    def _await_stable_prompt(self, _: object) -> None:
+    def _settle(self, _: object) -> None:
         self._await_quiet(self._timeouts.settle)
 
     def _clear(self, _: object) -> None:
+        self._clears += 1
         self._write(self._conversation.clear())
 
     def _confirm_clear(self, event: NeedsConfirmation) -> None:
@@ -773,8 +752,19 @@ class Session:
         self.exhausted = True
         self._terminate("a single-use session has served its request")
 
+    def _renew(self, _: object) -> None:
+        self.exhausted = True
+        self._terminate("clearing the conversation does not empty the model's context")
+
+    def _abort_tainted(self, event: ToolUsed) -> None:
+        self._terminate(f"it used a tool without asking: {event.title}")
+        self._fail_pending(AgentRefused(FailureKind.TOOL_NOT_PERMITTED, event.title))
+
     def _abort_start(self, failure: AgentFailure) -> None:
         self._terminate("the agent cannot start")
+
+    def _abort_failed(self, failure: AgentFailure) -> None:
+        self._terminate("the agent's account cannot answer")
 
     def _abort_unfollowed(self, event: Overflowed) -> None:
         self._terminate("too much output to follow")
@@ -801,7 +791,7 @@ class Session:
 
     def _report_exit(self, description: str) -> None:
         self._restart_quiet_timer()
-        failure = self._conversation.failure
+        failure = self.failure
         reason = self._stop_reason or description
         if failure is None:
             output = self._describe_last_output()
@@ -811,7 +801,7 @@ class Session:
         self.cause = reason
         if self._was_ready:
             self.cause = self._stop_reason or (description if failure is None else failure.kind)
-        self._fail_pending(SessionLost(reason) if failure is None else _work_error(failure))
+        self._fail_pending(SessionLost(reason) if failure is None else self._turn.error(failure))
         self._on_gone(reason)
 
     def _describe_last_output(self) -> str:
@@ -822,21 +812,14 @@ class Session:
         quote the client whose turn has failed, but no other.
         """
         if not self._was_ready:
-            text = self.last_screen.rpartition("\n")[2][-_MAX_LAST_LINE:]
-        elif self._stop_reason is None and self._turn.pending is not None:
-            text = plain_text(self._last_output[-_LAST_OUTPUT_KEPT:]).strip()[-_MAX_LAST_OUTPUT:]
-        else:
-            text = ""
-        # Control characters become escape sequences, so it may be longer than before.
-        return f", after {repr(text)[-_MAX_LAST_OUTPUT:]}" if text else ""
-
-
-def _work_error(failure: AgentFailure) -> WorkError:
-    if failure.kind is FailureKind.UNREADABLE:
-        return AnswerUnreadable(failure.detail)
-    if failure.kind.retryable:
-        return AgentUnavailable(failure.kind, failure.detail, failure.retry_after)
-    return AgentRefused(failure.kind, failure.detail)
+            line = quoted(last_line(self.last_screen))
+            pattern = self._conversation.awaits
+            if not line or not pattern or self._stop_reason is None:
+                return line
+            return f"{line}, which does not match the prompt pattern {pattern!r}"
+        if self._stop_reason is None and self._turn.pending is not None:
+            return quoted(self._last_output.text())
+        return ""
 
 
 #: The states of a turn, which count as one for `Session.since`.
@@ -907,6 +890,13 @@ _CAN_RACE = Condition(
 _DESYNCHRONIZED = Condition(
     "no longer followed", lambda session: session._conversation.desynchronized
 )
+_ACCOUNT_FAILS = Condition(
+    "account fails",
+    lambda session: session.failure is not None and session.failure.kind.affects_all_sessions,
+)
+_FIRST_CLEAR = Condition("first clear", lambda session: session._clears == 1)
+_ASKING = Condition("asking", lambda session: session._turn.tools.has_open_question)
+_STILL_FULL = Condition("context still full", lambda session: session._turn.is_still_full)
 _READING_ON = Condition("reading on", lambda session: session._turn.reply is not None)
 # It is not certain that a turn is over if output can arrive late, and the answer came late
 # or was doubted by its caller.
@@ -915,6 +905,7 @@ _KEEPS_CONVERSATION = Condition(
     lambda session: (
         session._reset is Reset.NONE
         and session._turn.has_text
+        and not session._turn.fills_context
         and not (session._conversation.sends_late and session._turn.doubtful)
     ),
 )
@@ -934,16 +925,30 @@ _RESET = (
 #: The agent is at its prompt after an interrupt.  When an answer and the interrupt cross, the
 #: agent reads the interrupt at its prompt and draws another prompt.
 _SETTLE = (
-    _to(SessionState.SETTLING, Session._await_stable_prompt, when=_CAN_RACE),
+    _to(SessionState.SETTLING, Session._settle, when=_CAN_RACE),
     *_RESET,
+)
+#: The turn was given up, and failed by itself in the same moment.
+_AFTER_FAILURE = (
+    # The reason of the end tells the pool.
+    _to(SessionState.STOPPING, Session._abort_failed, when=_ACCOUNT_FAILS),
+    *_SETTLE,
 )
 #: The turn must not go on.
 _INTERRUPT = (
     _to(SessionState.STOPPING, Session._exhaust, when=_CANNOT_CLEAR),
+    # On a terminal, a question looks like an idle prompt.  The interrupt follows when the
+    # denial was read: else it might be taken as a part of it.
+    _to(
+        SessionState.INTERRUPTING,
+        Session._deny_unanswered,
+        Session._settle,
+        when=_ASKING,
+    ),
     _to(
         SessionState.SETTLING,
         Session._interrupt,
-        Session._await_stable_prompt,
+        Session._settle,
         when=_AT_PROMPT,
     ),
     _to(SessionState.INTERRUPTING, Session._interrupt),
@@ -951,7 +956,14 @@ _INTERRUPT = (
 #: What every state but the last ones does when the session is to end or has ended.
 ENDS: Mapping[Trigger, tuple[Transition, ...]] = {
     Input.STOP: (_to(SessionState.STOPPING, Session._terminate),),
+    Input.TOOL_NOT_PERMITTED: (_to(SessionState.STOPPING, Session._abort_tainted),),
     Input.EXITED: (_to(SessionState.GONE, Session._report_exit),),
+}
+
+#: What may happen after a turn as well.
+_AFTERWARDS: Mapping[Trigger, tuple[Transition, ...]] = {
+    Notice: (_stay(Session._log_notice),),
+    ToolUsed: (_stay(Session._record_tool_use),),
 }
 
 #: The state machine.  For each state and each trigger, the first transition whose condition
@@ -962,6 +974,7 @@ TABLE: Mapping[SessionState, Mapping[Trigger, tuple[Transition, ...]]] = {
         Ready: _BECOME_IDLE,
         NeedsChoice: (_stay(Session._choose_from_menu),),
         AgentFailure: (_to(SessionState.STOPPING, Session._abort_start),),
+        Notice: (_stay(Session._log_notice),),
         Input.NOT_STARTED: (_to(SessionState.GONE),),
         **ENDS,
     },
@@ -970,13 +983,17 @@ TABLE: Mapping[SessionState, Mapping[Trigger, tuple[Transition, ...]]] = {
         PromptLost: (_to(SessionState.INTERRUPTING),),
         LateOutput: _also(Session._warn_of_late_output, _RESET),
         Input.QUIT: (_to(SessionState.STOPPING, Session._quit),),
+        **_AFTERWARDS,
         **ENDS,
     },
     SessionState.BUSY: {
         Submitted: (_stay(),),
-        TextChunk: (_stay(Session._stream_text),),
+        TextChunk: (_stay(Session._report),),
+        TextDiscarded: (_stay(Session._report),),
+        Notice: (_stay(Session._report_notice),),
         Working: (_stay(Session._log_tool_use),),
-        NeedsApproval: (_stay(Session._answer_approval),),
+        NeedsApproval: (_stay(Session._decide_approval),),
+        ToolUsed: (_stay(Session._record_tool_use),),
         Answered: (_to(SessionState.ANSWERED, Session._keep_answer, Session._deliver),),
         Input.RECORDED: (
             _to(SessionState.ANSWERED, Session._keep_recorded_answer, Session._deliver),
@@ -1014,9 +1031,11 @@ TABLE: Mapping[SessionState, Mapping[Trigger, tuple[Transition, ...]]] = {
         Input.READ_ON: (_to(SessionState.BUSY, Session._await_late_output),),
         LateOutput: (_stay(Session._append_late_output),),
         Input.END_TURN: (
+            _to(SessionState.STOPPING, Session._renew, when=_STILL_FULL),
             _to(SessionState.CLEARING, Session._await_late_output, when=_KEEPS_CONVERSATION),
             *_RESET,
         ),
+        **_AFTERWARDS,
         **ENDS,
     },
     SessionState.CLEARING: {
@@ -1024,7 +1043,10 @@ TABLE: Mapping[SessionState, Mapping[Trigger, tuple[Transition, ...]]] = {
         Cleared: _BECOME_IDLE,
         Input.QUIET: _BECOME_IDLE,
         LateOutput: _also(Session._warn_of_late_output, _RESET),
-        PromptLost: (_to(SessionState.INTERRUPTING, when=_KEEPS_CONVERSATION),),
+        PromptLost: (_to(SessionState.INTERRUPTING),),
+        # Late output of the turn may have been taken for the end of the clear.
+        NotCleared: (_to(SessionState.SETTLING, Session._settle, when=_FIRST_CLEAR),),
+        **_AFTERWARDS,
         **ENDS,
     },
     SessionState.INTERRUPTING: {
@@ -1036,7 +1058,13 @@ TABLE: Mapping[SessionState, Mapping[Trigger, tuple[Transition, ...]]] = {
         LateOutput: (_stay(),),
         # These may come from the same read as the event that made the caller cancel.
         TextChunk: (_stay(),),
+        TextDiscarded: (_stay(),),
         Working: (_stay(),),
+        NeedsApproval: (_stay(Session._deny_late_approval, Session._settle),),
+        Input.QUIET: (_stay(Session._interrupt),),
+        Answered: _SETTLE,
+        AgentFailure: _AFTER_FAILURE,
+        **_AFTERWARDS,
         **ENDS,
     },
     SessionState.SETTLING: {
@@ -1044,6 +1072,16 @@ TABLE: Mapping[SessionState, Mapping[Trigger, tuple[Transition, ...]]] = {
         Input.QUIET: _RESET,
         PromptLost: (_to(SessionState.INTERRUPTING),),
         LateOutput: (_stay(),),
+        # As in `INTERRUPTING`.
+        TextChunk: (_stay(),),
+        TextDiscarded: (_stay(),),
+        Working: (_stay(),),
+        Answered: (_stay(),),
+        AgentFailure: (_AFTER_FAILURE[0], _stay()),
+        NeedsApproval: (
+            _to(SessionState.INTERRUPTING, Session._deny_late_approval, Session._settle),
+        ),
+        **_AFTERWARDS,
         **ENDS,
     },
     SessionState.STOPPING: {

@@ -11,6 +11,7 @@ import argparse
 import re
 import time
 from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any
 
 from attrs import define, evolve, field
@@ -22,9 +23,11 @@ from twisted.python.failure import Failure
 
 from kiroworkers.errors import AnswerSchemaMismatch, ShuttingDown, WorkError
 from kiroworkers.execution import Result, execute
+from kiroworkers.pool.approvals import Approvals
 from kiroworkers.pool.circuit_breaker import LoginPolicy
 from kiroworkers.pool.dispatcher import Dispatcher, RequestOptions
 from kiroworkers.session.session import Reset
+from kiroworkers.session.tool_policy import ToolPolicy
 from kiroworkers.tasks import ParsedAnswer
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.memory import (
@@ -52,7 +55,9 @@ class Question:
         prompt: str = payload["prompt"]
         return prompt
 
-    def answer_search(self, payload: Mapping[str, Any], text: str, wrapped: bool) -> FakeSearch:
+    def answer_search(
+        self, payload: Mapping[str, Any], text: str, wrapped: bool, styled: tuple[int, ...] = ()
+    ) -> FakeSearch:
         return FakeSearch(lambda: self.find(payload, text))
 
     def find(self, payload: Mapping[str, Any], text: str) -> ParsedAnswer:
@@ -99,6 +104,7 @@ FAULTS: dict[str, tuple[Callable[[MemoryKiro], bool], Callable[[MemoryKiro], Non
     "die": (lambda program: True, lambda program: program.process.end(signal=9)),
     "die in a turn": (lambda program: program.answering,
                       lambda program: program.process.end(signal=9)),
+    "ask": (lambda program: program.answering, lambda program: program.ask_approval()),
     "hang": (lambda program: program.interruptible, _hang),
     "stray": (lambda program: program.at_prompt, lambda program: program.lose_prompt()),
     "flood": (lambda program: program.answering, lambda program: program.print("y" * 150_000)),
@@ -137,11 +143,19 @@ class DispatcherMachine(RuleBasedStateMachine):
         more=st.integers(0, 2),
         backlog=st.integers(0, 5),
         reset=st.sampled_from(Reset),
+        tools=st.sampled_from(ToolPolicy),
         overlap=st.booleans(),
         max_requests=st.sampled_from([2, 1000]),
     )
     def begin(
-        self, workers: int, more: int, backlog: int, reset: Reset, overlap: bool, max_requests: int
+        self,
+        workers: int,
+        more: int,
+        backlog: int,
+        reset: Reset,
+        overlap: bool,
+        max_requests: int,
+        tools: ToolPolicy = ToolPolicy.DENY,
     ) -> None:
         self.slow = False
         self.reset = reset
@@ -149,13 +163,16 @@ class DispatcherMachine(RuleBasedStateMachine):
         self.reactor = MemoryReactor(self.new_program)
         self.submitted: list[Submitted] = []
         self.answered: set[tuple[int | None, str]] = set()
+        ids = count(1)
+        self.approvals = Approvals(self.reactor, lambda: str(next(ids)))
         self.dispatcher: Dispatcher = dispatcher_in(
             self.reactor,
             workers=workers,
             max_workers=workers + more,
             backlog=backlog,
             has_free_memory=lambda size: overlap,
-            session={"reset": reset},
+            session={"reset": reset, "tools": tools},
+            approvals=self.approvals,
             recycling=evolve(RECYCLING, max_requests=max_requests, jitter=1),
             restarts=evolve(RESTARTS, burst=3),
             login=LoginPolicy(lambda: succeed(self.logged_in), 60.0),
@@ -261,6 +278,12 @@ class DispatcherMachine(RuleBasedStateMachine):
                 else:
                     worker_pool.restart(worker, "an operator asked for it")
 
+    @rule(data=st.data(), allow=st.booleans())
+    def decide(self, data: st.DataObject, allow: bool) -> None:
+        pending = [approval.id for approval in self.approvals.pending()]
+        if pending:
+            self.approvals.decide(data.draw(st.sampled_from(pending)), allow)
+
     # What time does.
 
     @rule(seconds=st.sampled_from([0, 0, 0, 0.2, 1, 6, 11, 31, 121]))
@@ -311,6 +334,16 @@ class DispatcherMachine(RuleBasedStateMachine):
         assert self.dispatcher.paused or not (waiting and idle), (waiting, idle)
         assert sum(not request.attempts for request in waiting) <= self.dispatcher.queue().limit
         assert len(waiting) == self.dispatcher.queue().length
+
+    @invariant()
+    def operators_decide_about_running_requests(self) -> None:
+        """
+        Each open question belongs to a request that runs, and no request has two.
+        """
+        asking = [(each.request, each.worker) for each in self.approvals.pending()]
+        running = {(request.number, request.worker) for request in self.dispatcher.requests()}
+        assert len(asking) == len(set(asking)), asking
+        assert running.issuperset(asking), (asking, running)
 
     @invariant()
     def equals_are_served_in_order(self) -> None:
@@ -383,6 +416,7 @@ class DispatcherMachine(RuleBasedStateMachine):
             self.reactor.advance(5)
         assert stopped == [None], "it did not stop"
         assert self.reactor.running == set(), "a process is left"
+        assert self.approvals.pending() == [], "a question is left"
         assert self.reactor.getDelayedCalls() == [], "a timer is left"
 
 

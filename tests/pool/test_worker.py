@@ -516,7 +516,7 @@ class FailureTests(WorkerTestCase):
         """
 
         class StoppingSupervisor(MemorySupervisor):
-            def session_failed(self, worker: Worker, failure: AgentFailure) -> bool:
+            def session_failed(self, worker: Worker, failure: AgentFailure, at_start: bool) -> bool:
                 worker.stop()
                 return True
 
@@ -654,11 +654,11 @@ class SingleUseTests(SynchronousTestCase):
         worker = self.start(MemoryLine, dialect="generic")
         results = run_turn(worker, "hello")
         self.reactor.advance(0)
-        self.reactor.programs[0].say("world")
+        self.reactor.programs[0].say("{world}")
         for seconds in (0, 0.5, 0, 0):
             self.reactor.advance(seconds)
             self.assertTrue(worker.snapshot().healthy, worker.snapshot())
-        self.assertEqual(results[0].text, "world\n")
+        self.assertEqual(results[0].text.strip(), "{world}")
         self.assertEqual(len(self.reactor.programs), 2)
         snapshot = worker.snapshot()
         self.assertEqual((snapshot.consecutive_failures, snapshot.last_error), (0, None))
@@ -675,9 +675,9 @@ class SingleUseTests(SynchronousTestCase):
         for number in range(3):
             results = run_turn(worker, "hello")
             self.reactor.pump([0, 0.5, 0])
-            self.reactor.programs[number].say("world")
+            self.reactor.programs[number].say("{world}")
             self.reactor.pump([0, 0.5])
-            self.assertEqual(results[0].text, "world\n")
+            self.assertEqual(results[0].text.strip(), "{world}")
             self.assertTrue(worker.idle)
         self.reactor.advance(0)
         self.assertEqual(self.reactor.running, {1003})
@@ -717,9 +717,9 @@ class SingleUseTests(SynchronousTestCase):
         self.assertEqual(worker.snapshot().consecutive_failures, 1)
         results = run_turn(worker, "hello")
         self.reactor.pump([0, 0.5, 0])
-        self.reactor.programs[2].say("world")
+        self.reactor.programs[2].say("{world}")
         self.reactor.pump([0, 0.5, 0])
-        self.assertEqual(results[0].text, "world\n")
+        self.assertEqual(results[0].text.strip(), "{world}")
         self.assertEqual(worker.snapshot().consecutive_failures, 0)
 
     def die_in_turn(self, worker: Worker, number: int) -> list[Any]:

@@ -30,10 +30,12 @@ from kiroworkers.conversations import (
     new_conversation,
     read_dialect,
 )
-from kiroworkers.errors import AgentUnavailable, PromptTooLarge, SessionLost
+from kiroworkers.errors import AgentRefused, AgentUnavailable, PromptTooLarge, SessionLost
 from kiroworkers.process.agent_process import AgentProcess, Command, start
 from kiroworkers.session.journal import JournalFolder
-from kiroworkers.session.session import Reply, Session, SessionState, SessionTimeouts
+from kiroworkers.session.session import Session, SessionState, SessionTimeouts
+from kiroworkers.session.tool_policy import ToolPolicy
+from kiroworkers.session.turn import Reply
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests import fakekiro
@@ -89,6 +91,7 @@ class WatchedSession:
         launch: Callable[[AgentProcess], None],
         dialect: Dialect,
         journal: JournalFolder | None = None,
+        tools: ToolPolicy = ToolPolicy.DENY,
     ) -> None:
         conversation = new_conversation(dialect, MAX_OUTPUT, str(ROOT))
         self.submission_watcher = SubmissionWatcher(conversation)
@@ -105,8 +108,11 @@ class WatchedSession:
             limits,
             self._on_idle,
             self._on_gone,
+            tools=tools,
             journal=journal,
         )
+        #: Fires with the function that decides the next question about a tool.
+        self.question: Deferred[Callable[[bool], None]] = Deferred()
 
     def ask(self, prompt: str) -> Deferred[Reply]:
         """
@@ -117,7 +123,13 @@ class WatchedSession:
             self.session.end_turn()
             return result
 
-        return self.session.ask(prompt).addBoth(end_turn)
+        return self.session.ask(prompt, ask_operator=self._ask_operator).addBoth(end_turn)
+
+    def _ask_operator(
+        self, question: str, on_decision: Callable[[bool], None]
+    ) -> Callable[[], None]:
+        self.question.callback(on_decision)
+        return lambda: None
 
     def idle(self) -> Deferred[None]:
         """
@@ -156,6 +168,9 @@ class SessionStarter:
     """
     Start and stop sessions.  A subclass defines how a session starts and how time passes.
     """
+
+    #: Who decides about tools.
+    tools = ToolPolicy.DENY
 
     def launch(self, slow: bool) -> WatchedSession:
         """
@@ -345,10 +360,43 @@ class ToolContract(Contract):
         """
         watched = await self.started()
         reply = await self.wait(watched.ask(self.with_tool))
-        if reply.source == "terminal":
-            self.assertIn("denied", reply.text)
         self.assertEqual(len(reply.denied), 1)
         await self.wait(watched.idle())
+        await self.stop(watched)
+
+    async def test_operator_decides(self) -> None:
+        """
+        A question waits until an operator has decided, and then the turn goes on to its answer.
+        """
+        self.tools = ToolPolicy.ASK
+        for allow in (True, False):
+            watched = await self.started()
+            reply = watched.ask(self.with_tool)
+            decide = await self.wait(watched.question)
+            self.assertIs(watched.session.state, SessionState.BUSY)
+            decide(allow)
+            decided = await self.wait(reply)
+            self.assertEqual((len(decided.allowed), len(decided.denied)), (allow, not allow))
+            await self.wait(watched.idle())
+            await self.stop(watched)
+
+    async def test_cancel_with_an_open_question(self) -> None:
+        """
+        A turn that is cancelled while its question is undecided is denied and interrupted, and
+        the same process answers the next prompt.
+        """
+        self.tools = ToolPolicy.ASK
+        watched = await self.started()
+        pid = watched.session.pid
+        reply = watched.ask(self.with_tool)
+        await self.wait(watched.question)
+        reply.cancel()
+        with self.assertRaises(CancelledError):
+            await reply
+        await self.wait(watched.idle())
+        await self.ask_story(watched, "The one after")
+        await self.wait(watched.idle())
+        self.assertEqual(watched.session.pid, pid)
         await self.stop(watched)
 
 
@@ -369,6 +417,7 @@ class MemoryTests(ToolContract, TestCase):
             self.reactor,
             lambda process: start(self.reactor, process, command),
             load_dialect("kiro-classic"),
+            tools=self.tools,
         )
 
     async def wait(self, deferred: Deferred[T]) -> T:
@@ -379,7 +428,7 @@ class MemoryTests(ToolContract, TestCase):
         if prompt == self.endless:
             return None
         if prompt == self.with_tool:
-            self.reactor.programs[0].ask_approval()
+            self.reactor.programs[-1].ask_approval()
             return None
         return fakekiro.answer_text(prompt)
 
@@ -441,7 +490,7 @@ class RealSessionStarter(SessionStarter):
             if folder
             else None
         )
-        return WatchedSession(real, launch, dialect, journal)
+        return WatchedSession(real, launch, dialect, journal, self.tools)
 
     def read_dialect(self) -> Dialect:
         path = Path(self.mktemp() + ".toml")
@@ -491,10 +540,91 @@ class StandInContract(RealProgramContract):
         await self.stop(watched)
 
 
-class FakeKiroTests(StandInContract, TestCase):
+class ToolUseContract(StandInContract):
+    """
+    Tests that stand-ins pass that tell which tools they use, or ask for tools in equal words.
+    """
+
+    #: Prompts for which the agent uses a tool without asking: one that reads, one that writes.
+    unasked_read: str
+    unasked_write: str
+    #: A prompt for which it asks twice in the same words, and one for which it works for long
+    #: after its question.
+    asks_twice: str
+    works_on: str
+
+    async def test_unasked_read(self) -> None:
+        """
+        A tool that reads without asking is counted, and the session serves on.
+        """
+        watched = await self.started()
+        reply = await self.wait(watched.ask(self.unasked_read))
+        self.assertEqual((len(reply.unasked), reply.denied), (1, ()))
+        await self.wait(watched.idle())
+        await self.stop(watched)
+
+    async def test_unasked_write(self) -> None:
+        """
+        A turn in which the agent writes without asking fails, and its session is not used
+        again.
+        """
+        watched = await self.started()
+        with self.assertRaises(AgentRefused) as raised:
+            await self.wait(watched.ask(self.unasked_write))
+        self.assertEqual(raised.exception.kind, "tool_not_permitted")
+        self.assertIn("without asking", await self.wait(watched.gone))
+        self.assertTrue(watched.session.aborted)
+
+    async def test_unasked_write_is_allowed(self) -> None:
+        """
+        If tools are allowed, it is only counted.
+        """
+        self.tools = ToolPolicy.ALLOW
+        watched = await self.started()
+        reply = await self.wait(watched.ask(self.unasked_write))
+        self.assertEqual(len(reply.unasked), 1)
+        await self.wait(watched.idle())
+        await self.stop(watched)
+
+    async def test_equal_questions(self) -> None:
+        """
+        Two questions in the same words are denied and counted as two.
+        """
+        watched = await self.started()
+        reply = await self.wait(watched.ask(self.asks_twice))
+        self.assertEqual(len(reply.denied), 2)
+        self.assertEqual(len(set(reply.denied)), 1)
+        self.assertEqual(reply.unasked, ())
+        await self.wait(watched.idle())
+        await self.stop(watched)
+
+    async def test_works_on_after_a_denial(self) -> None:
+        """
+        A turn that is cancelled while its question is undecided is interrupted as well, so that
+        the session is idle soon.
+        """
+        self.tools = ToolPolicy.ASK
+        watched = await self.started()
+        reply = watched.ask(self.works_on)
+        await self.wait(watched.question)
+        reply.cancel()
+        with self.assertRaises(CancelledError):
+            await reply
+        await self.wait(watched.idle())
+        await self.ask_story(watched, "The one after")
+        await self.wait(watched.idle())
+        await self.stop(watched)
+
+
+class FakeKiroTests(ToolUseContract, TestCase):
     """
     Tests for the stand-in of Kiro.
     """
+
+    unasked_read = "use a tool [[unasked=fs_read]]"
+    unasked_write = "use a tool [[unasked=fs_write]]"
+    asks_twice = "use a tool [[approve=2]]"
+    works_on = "use a tool [[approve work=3600]]"
 
     arguments = ("-m", "tests.fakekiro", "chat")
     endless = "never answer [[silent]]"
@@ -556,10 +686,15 @@ class WrappingFakeKiroTests(StandInContract, TestCase):
     with_tool = "use a tool [[approve]]"
 
 
-class QTests(StandInContract, TestCase):
+class QTests(ToolUseContract, TestCase):
     """
     Tests for the stand-in as Amazon Q, Kiro's ancestor, which prints slowly.
     """
+
+    unasked_read = FakeKiroTests.unasked_read
+    unasked_write = FakeKiroTests.unasked_write
+    asks_twice = FakeKiroTests.asks_twice
+    works_on = FakeKiroTests.works_on
 
     dialect = "q"
     arguments = ("-m", "tests.fakekiro", "chat")
@@ -631,10 +766,15 @@ class StateTuiTests(TuiTests):
     changes = tui_markers(idle="state = 'state=idle'", busy="state = 'state=working'")
 
 
-class AcpTests(StandInContract, TestCase):
+class AcpTests(ToolUseContract, TestCase):
     """
     Tests for an agent that has no terminal and speaks ACP.
     """
+
+    unasked_read = "use a tool [[tool=read]]"
+    unasked_write = "use a tool [[tool=edit]]"
+    asks_twice = "use a tool [[approve twice]]"
+    works_on = "use a tool [[approve work=3600]]"
 
     dialect = "acp"
     arguments = ("-m", "tests.fakeacp")

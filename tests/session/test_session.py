@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from kiroworkers.conversations import Cleared, TextChunk
 from kiroworkers.errors import (
     AgentRefused,
     AgentUnavailable,
@@ -26,11 +27,12 @@ from kiroworkers.process.agent_process import AgentProcess
 from kiroworkers.session.session import (
     TABLE,
     CannotAskAgain,
-    Reply,
     Reset,
     Session,
     SessionState,
 )
+from kiroworkers.session.tool_policy import ToolPolicy
+from kiroworkers.session.turn import Reply, TurnEvent
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.memory import MemoryAcp, MemoryJournal, MemoryLine, new_session_in, results_of
 
@@ -351,7 +353,7 @@ class TurnTests(SessionTestCase):
 
     def test_unconfirmed_clear(self) -> None:
         """
-        A session that does not confirm its clear is not used again.
+        A session that does not confirm its clear, nor the second attempt, is not used again.
         """
         self.kiro.confirms_clear = False
         results = results_of(self.ask("hello"))
@@ -359,6 +361,11 @@ class TurnTests(SessionTestCase):
         self.kiro.say("world")
         self.settle()
         self.assertIn("world", results[0].text)
+        self.settle(3)
+        self.assertIs(self.session.state, SessionState.SETTLING)
+        self.settle(0.2)
+        self.assertEqual(self.kiro.typed, ["hello", "/clear", "y", "/clear", "y"])
+        self.settle(3)
         self.assertEqual(self.idle_count, 1)
         self.assertIs(self.session.state, SessionState.GONE)
         self.assertIn("Not now.", self.gone[0])
@@ -482,16 +489,30 @@ class TurnTests(SessionTestCase):
 
     def test_unexpected_event(self) -> None:
         """
-        A session whose prompt is lost while it is cleared can no longer be
-        trusted, and is ended.
+        A session that does what it should not be able to can no longer be trusted, and is
+        ended.
+        """
+        results_of(self.ask("hello"))
+        self.settle()
+        self.session._handle_event(Cleared())
+        self.settle()
+        self.assertIs(self.session.state, SessionState.GONE)
+        self.assertIn("unexpected event while busy", self.gone[0])
+
+    def test_prompt_drawn_twice(self) -> None:
+        """
+        A session that draws its prompt once more as its clear is typed is cleared again, when
+        the prompt has stayed.
         """
         results_of(self.ask("hello"))
         self.settle()
         self.kiro.say("done")
         self.kiro.lose_prompt()
         self.settle()
-        self.assertIs(self.session.state, SessionState.GONE)
-        self.assertIn("unexpected event while clearing", self.gone[0])
+        self.settle(0.2)
+        self.settle()
+        self.assertIs(self.session.state, SessionState.IDLE)
+        self.assertEqual(self.gone, [])
 
     def test_internal_error(self) -> None:
         """
@@ -517,10 +538,10 @@ class AskAgainTests(SessionTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.settle()
-        self.chunks: list[str] = []
+        self.events: list[TurnEvent] = []
 
     def begin(self) -> list[Any]:
-        results = results_of(self.session.ask("a", self.chunks.append))
+        results = results_of(self.session.ask("a", self.events.append))
         self.settle()
         return results
 
@@ -542,7 +563,7 @@ class AskAgainTests(SessionTestCase):
         self.assertIs(self.session.state, SessionState.BUSY)
         self.say("good")
         [reply] = again
-        self.assertEqual(reply.text.split()[1], "good")
+        self.assertEqual(reply.text, "good")
         self.session.end_turn()
         self.settle()
         self.assertEqual(self.kiro.typed[1].partition(",")[0], "again")
@@ -617,14 +638,14 @@ class AskAgainTests(SessionTestCase):
         self.session.end_turn()
         self.assertEqual(self.session.answers, 0)
 
-    def test_cancelled_by_on_text(self) -> None:
+    def test_cancelled_by_on_event(self) -> None:
         """
-        The callback for text may cancel the turn, even if more was read already.
+        The callback for events may cancel the turn, even if more was read already.
         """
-        chunks: list[str] = []
+        events: list[TurnEvent] = []
 
-        def cancel(text: str) -> None:
-            chunks.append(text)
+        def cancel(event: TurnEvent) -> None:
+            events.append(event)
             reply.cancel()
 
         results = results_of(reply := self.session.ask("a", cancel))
@@ -632,7 +653,7 @@ class AskAgainTests(SessionTestCase):
         self.kiro.print(classic.SPINNER_GONE + classic.answer("one\ntwo\nthree"))
         self.settle(0.5)
         self.assertIsInstance(results[0], CancelledError)
-        self.assertEqual(len(chunks), 1)
+        self.assertEqual(len(events), 1)
         self.settle()
         self.assertIs(self.session.state, SessionState.IDLE)
 
@@ -643,7 +664,8 @@ class AskAgainTests(SessionTestCase):
         self.begin()
         self.kiro.print(classic.SPINNER_GONE + classic.answer("good\nand more\nand").rstrip())
         self.settle()
-        self.assertEqual("".join(self.chunks).split(), ["good", "and", "more"])
+        text = "".join(event.text for event in self.events if isinstance(event, TextChunk))
+        self.assertEqual(text.split(), ["good", "and", "more"])
 
 
 class LateOutputTests(SessionTestCase):
@@ -871,7 +893,7 @@ class AllowTests(SessionTestCase):
     Tests for a session whose operator allows tools.
     """
 
-    changes = MappingProxyType({"allow_tools": True})
+    changes = MappingProxyType({"tools": ToolPolicy.ALLOW})
 
     def test_approval_is_given(self) -> None:
         """
@@ -1008,16 +1030,17 @@ class QuietTests(SessionTestCase):
         for aborted in (False, True):
             self.setUp()
             self.settle(0.5)
-            reply = self.ask("two\nlines")
-            results = results_of(reply)
+            turn = self.ask("two\nlines")
+            results = results_of(turn)
             self.settle()
             self.assertEqual(self.kiro.typed, ["two lines"])
             if aborted:
-                reply.cancel()
+                turn.cancel()
             else:
-                self.kiro.say("yes")
+                self.kiro.say("{yes}")
                 self.settle(0.5)
-                self.assertEqual((results[0].text, results[0].completion), ("yes\n", "quiet"))
+                [reply] = results
+                self.assertEqual((reply.text.strip(), reply.completion), ("{yes}", "quiet"))
             self.settle()
             self.assertTrue(self.session.exhausted)
             self.assertEqual(self.signals(), ["TERM", "KILL"][: len(self.signals())])

@@ -35,6 +35,7 @@ class LineTests(SynchronousTestCase):
             repairs=1,
             wait=0.0,
             turn=3.2144,
+            credits=0.0525,
             total=3.25,
             status=502,
             sent=512,
@@ -49,7 +50,7 @@ class LineTests(SynchronousTestCase):
             '"192.0.2.7" - backend [09/Sep/2001:01:46:40 +0000] '
             '"POST /kiro/generate-story HTTP/1.1" 502 512 "http://a.example/" "curl/8.5.0" '
             "task=generate-story agent=kiro worker=worker1 attempts=2 repairs=1 wait=0.000 "
-            "turn=3.214 total=3.250 code=answer_unfit job=x replayed=yes aborted=yes",
+            "turn=3.214 credits=0.052 total=3.250 code=answer_unfit job=x replayed=yes aborted=yes",
         )
 
     def test_little(self) -> None:
