@@ -4,22 +4,24 @@ Assemble the agents, their pools of workers and their sessions from the settings
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
 from secrets import token_hex
 from typing import Any, TypeVar
 
+from attrs import evolve
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
-from kiroworkers.agents import Agent, AgentSpec, choose_agent, isolate_env, read_version
-from kiroworkers.conversations import Dialect, new_conversation
-from kiroworkers.errors import CannotStart
+from kiroworkers.agents import Agent, AgentSpec, choose_agent, isolate_env, read_output
+from kiroworkers.conversations import AgentFailure, new_conversation
+from kiroworkers.errors import CannotStart, FailureKind
 from kiroworkers.pool.agent_groups import AgentGroup
 from kiroworkers.pool.agent_source import AgentChanged, AgentSource
+from kiroworkers.pool.approvals import Approvals
 from kiroworkers.pool.autoscaling import AutoscalePolicy
 from kiroworkers.pool.backoff import BackoffPolicy
 from kiroworkers.pool.circuit_breaker import LoginCheck, LoginPolicy
@@ -28,10 +30,11 @@ from kiroworkers.pool.health_monitor import HealthLimits, HealthMonitor
 from kiroworkers.pool.recycling import RecyclePolicy
 from kiroworkers.pool.worker import Supervisor, Worker
 from kiroworkers.process import agent_process
-from kiroworkers.process.login_check import check_login
+from kiroworkers.process.login_check import LoginGate, NotLoggedIn, check_login
 from kiroworkers.process.memory import has_free_memory, memory_by_tree
 from kiroworkers.session.journal import JournalFolder
 from kiroworkers.session.session import Reset, Session, SessionTimeouts
+from kiroworkers.session.tool_policy import ToolPolicy
 from kiroworkers.settings import Settings, inherited_environment
 from kiroworkers.workspaces.workspaces import Workspaces
 
@@ -61,6 +64,7 @@ class Assembly:
         self._workspaces = workspaces
         self._folder = folder
         self._groups: list[AgentGroup] = []
+        self.approvals = Approvals(reactor, partial(token_hex, 8))
 
     def groups(self) -> Iterator[AgentGroup]:
         """
@@ -71,7 +75,7 @@ class Assembly:
         """
         settings = self._settings
         for number, spec in enumerate(isolate_env(agent_specs(settings))):
-            agent = choose_agent(spec, inherited_environment(), read_version)
+            agent = choose_agent(spec, inherited_environment(), read_output)
             source = AgentSource(
                 agent,
                 partial(self._choose_again, spec, agent),
@@ -81,7 +85,8 @@ class Assembly:
             # The workers of the first agent are named as if there were no other agent.
             prefix = f"{agent.name}-worker" if number else "worker"
             workers = settings.workers_of(settings.agent[number])
-            group = AgentGroup(agent, self._new_dispatcher(source, workers, prefix))
+            dispatcher = self._new_dispatcher(source, workers, prefix)
+            group = AgentGroup(agent, dispatcher, settings.models)
             self._groups.append(group)
             yield group
 
@@ -96,10 +101,10 @@ class Assembly:
         Raises:
             CannotStart: If it is not available any more, or does not say its version.
         """
-        agent = choose_agent(spec, inherited_environment(), read_version, first.name)
+        agent = choose_agent(spec, inherited_environment(), read_output, first.name)
         if first.version and not agent.version:
             raise CannotStart(f"{agent.executable} does not say its version")
-        if agent.dialect.state_dirs and self._workspaces.path is None:
+        if agent.needs_folders and self._workspaces.path is None:
             raise CannotStart(f"{agent.dialect.label} needs folders: restart the server")
         return agent
 
@@ -111,7 +116,13 @@ class Assembly:
 
     def _new_dispatcher(self, source: AgentSource, workers: int, prefix: str) -> Dispatcher:
         settings, rng = self._settings, Random()
-        new_session = self._new_session(source)
+        gate: LoginGate | None = None
+        check: LoginCheck | None = None
+        arguments = source.agent.dialect.start.login_arguments
+        if arguments:
+            gate = LoginGate(partial(self._ask_login, source, arguments))
+            check = gate.check
+        new_session = self._new_session(source, gate)
         backoff = BackoffPolicy(
             delay=settings.restart_delay,
             max_delay=settings.restart_max_delay,
@@ -138,10 +149,12 @@ class Assembly:
                 max_spare=settings.max_spare,
             ),
             QueuePolicy(settings.backlog, settings.queue_timeout, settings.request_timeout),
-            LoginPolicy(self._login_check(source), settings.check_interval),
+            LoginPolicy(check, settings.check_interval),
             has_free_memory,
             prefix,
             lambda: source.problem,
+            self.approvals,
+            source.agent.name,
         )
 
     def new_monitor(self, dispatcher: Dispatcher) -> HealthMonitor:
@@ -158,19 +171,16 @@ class Assembly:
             memory_by_tree,
         )
 
-    def _login_check(self, source: AgentSource) -> LoginCheck | None:
-        arguments = source.agent.dialect.start.login_arguments
-        if not arguments:
-            return None
+    def _ask_login(self, source: AgentSource, arguments: Sequence[str]) -> Deferred[bool | None]:
+        """
+        Run the agent with `arguments` to find out whether somebody is logged in.
+        """
+        agent = source.agent
+        command = (agent.executable, *arguments)
+        logged_out = agent.dialect.start.logged_out
+        return maybeDeferred(check_login, self._reactor, command, agent.environment, logged_out)
 
-        def check() -> Deferred[bool]:
-            agent = source.agent
-            command = (agent.executable, *arguments)
-            return maybeDeferred(check_login, self._reactor, command, agent.environment)
-
-        return check
-
-    def _new_session(self, source: AgentSource) -> Callable[..., Session]:
+    def _new_session(self, source: AgentSource, gate: LoginGate | None) -> Callable[..., Session]:
         settings = self._settings
         timeouts = SessionTimeouts(
             startup=settings.startup_timeout,
@@ -189,57 +199,78 @@ class Assembly:
                 self._folder,
                 agent.dialect.window,
             )
-            workspace = self._workspaces.allocate(name, command, agent.dialect.state_dirs)
+            workspace = self._workspaces.allocate(
+                name, command, agent.dialect.state_dirs, agent.minimal
+            )
 
             def launch(program: agent_process.AgentProcess) -> Deferred[None] | None:
                 def start(_: object = None) -> None:
                     workspace.prepare(partial(agent_process.start, self._reactor, program))
 
+                def check_login(_: object = None) -> Deferred[None] | None:
+                    return None if gate is None else gate.wait()
+
                 checked = source.check()
-                if checked is None:
-                    # It may have changed since this session was made.
-                    if source.is_current(agent):
+                if checked is not None:
+                    checked.addCallback(check_login)
+                # It may have changed since this session was made.
+                elif not source.is_current(agent):
+                    checked = fail(AgentChanged("the agent's program has changed"))
+                else:
+                    checked = check_login()
+                    if checked is None:
                         start()
                         return None
-                    checked = fail(AgentChanged("the agent's program has changed"))
                 return checked.addCallback(start).addErrback(discard)
 
             def discard(failure: Failure) -> Failure:
                 # The worker makes another session at once.
                 session.exhausted = failure.check(AgentChanged) is not None
+                if failure.check(NotLoggedIn):
+                    session.launch_failure = not_logged_in(agent)
                 return failure
 
             def release(reason: str) -> None:
-                if not (session.was_ready or session.exhausted):
+                if not (session.was_ready or session.exhausted or session.launch_failure):
                     source.record_failed_start()
+                    if gate is not None:
+                        gate.doubt()
                 workspace.release()
                 on_gone(reason)
 
             session = Session(
                 name,
                 self._reactor,
-                new_conversation(agent.dialect, settings.max_output, str(workspace.cwd)),
+                new_conversation(
+                    agent.dialect,
+                    settings.max_output,
+                    str(workspace.cwd),
+                    model=agent.model,
+                    effort=agent.effort,
+                    agent_name=agent.agent_name,
+                    session_meta=agent.session_meta,
+                ),
                 launch,
                 timeouts,
                 on_idle,
                 release,
-                settings.allow_tools,
-                self._journal(agent.dialect, workspace.command),
+                ToolPolicy(settings.tool_policy),
+                self._journal(agent, workspace.command),
                 Reset(settings.reset),
             )
             return session
 
         return new_session
 
-    def _journal(self, dialect: Dialect, command: agent_process.Command) -> JournalFolder | None:
+    def _journal(self, agent: Agent, command: agent_process.Command) -> JournalFolder | None:
         """
         Return where a session that runs `command` keeps its journal; None if it keeps none.
         """
-        folder, home = dialect.answer.journal, command.environment.get("HOME")
-        if not folder or not home:
+        folder = agent.journal_folder(command.environment)
+        if folder is None:
             return None
         return JournalFolder(
-            Path(home) / folder,
+            folder,
             self._settings.max_output,
             partial(token_hex, 8),
             self._in_thread,
@@ -253,9 +284,23 @@ def agent_specs(settings: Settings) -> list[AgentSpec]:
     # Where `acp` is among them, --agent-command is the command of `acp`.
     pass_env = settings.pass_env
     has_acp = any(count.agent == "acp" for count in settings.agent)
-    return [
+    specs = [
         AgentSpec(count.agent, settings.agent_command, settings.prompt_pattern, pass_env)
         if count.agent == "acp" or not has_acp
         else AgentSpec(count.agent, pass_env=pass_env)
         for count in settings.agent
     ]
+    return [
+        evolve(spec, model=settings.model, effort=settings.effort, kiro_agent=settings.kiro_agent)
+        for spec in specs
+    ]
+
+
+def not_logged_in(agent: Agent) -> AgentFailure:
+    """
+    Return the failure of an agent that says itself that nobody is logged in.
+    """
+    command = " ".join((Path(agent.executable).name, *agent.dialect.start.login_arguments))
+    return AgentFailure(
+        FailureKind.LOGIN_REQUIRED, f"You are not logged in, according to {command}"
+    )

@@ -40,6 +40,7 @@ _BOOLEANS = {
 }
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,]+")
+_WORD = r"[!-~]*"
 _HOST_PATTERN = re.compile(r"[A-Za-z0-9.:*?_-]+")
 _VARIABLE_PATTERN = re.compile(r"([a-z0-9][a-z0-9-]*:)?[A-Za-z0-9_*?\[\]!-]+")
 
@@ -248,6 +249,25 @@ def host_patterns(text: str) -> tuple[str, ...]:
     patterns = _comma_separated(text)
     if not all(map(_HOST_PATTERN.fullmatch, patterns)):
         raise ValueError("must be hosts or patterns such as hooks.example.com,*.example.org")
+    return patterns
+
+
+def word(text: str) -> str:
+    """
+    Read a name that an agent defines, such as that of a model.
+    """
+    if not re.fullmatch(_WORD, text):
+        raise ValueError("must be one word of ASCII characters")
+    return text
+
+
+def model_patterns(text: str) -> tuple[str, ...]:
+    """
+    Read a list of names of models, or shell patterns of them.
+    """
+    patterns = _comma_separated(text)
+    if not all(re.fullmatch(_WORD, pattern) for pattern in patterns):
+        raise ValueError("must be names or patterns such as claude-sonnet-4.5,gpt-*")
     return patterns
 
 

@@ -202,6 +202,7 @@ class RunningServer(MultiService):
             self._job_service,
             run_in_thread=lambda build: deferToThreadPool(reactor, reactor.getThreadPool(), build),
             offload=process_pool.run,
+            approvals=assembly.approvals,
         )
         limits = request_limits(settings)
         self._access_log = AccessLog(reactor)
@@ -317,9 +318,9 @@ class RunningServer(MultiService):
 
     def _open_own_state(self) -> None:
         state_dir = self._settings.state_dir
-        state_dirs = any(group.agent.dialect.state_dirs for group in self._groups)
+        needed = any(group.agent.needs_folders for group in self._groups)
         shared = self._workspaces.workdir is Workdir.SHARED
-        if state_dirs or not shared or state_dir is not None:
+        if needed or not shared or state_dir is not None:
             self._workspaces.open(state_dir)
         self._job_service.open(None if state_dir is None else self._workspaces.path)
 

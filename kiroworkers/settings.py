@@ -38,12 +38,14 @@ from kiroworkers.option_types import (
     host_patterns,
     hosts,
     int_range,
+    model_patterns,
     new_folder,
     option,
     origins,
     proxies,
     seconds,
     variables,
+    word,
     worker_count,
 )
 
@@ -106,12 +108,12 @@ class Settings:
         (AgentCount("auto"),),
         "auto",
         agent_counts,
-        "Agent that answers: kiro (kiro-classic or kiro-acp, depending on its version), "
-        "kiro-tui, q, llm, codex, gemini, gemini-acp, opencode-acp, acp (with --agent-command), "
-        "offline (built in, answers by rules), a dialect file (.toml), or auto: Kiro if kiro-cli "
-        "is on PATH, otherwise offline. NAME=COUNT sets the agent's number of workers. To run "
-        "several agents side by side, each with its own queue, repeat the option or separate "
-        "them with commas.",
+        "Agent that answers: kiro (kiro-classic, kiro-acp or kiro-acp-v3, depending on its "
+        "version), kiro-tui, q, llm, codex, gemini, gemini-acp, opencode-acp, acp (with "
+        "--agent-command), offline (built in, answers by rules), a dialect file (.toml), or auto: "
+        "Kiro if kiro-cli is on PATH, otherwise offline. NAME=COUNT sets the agent's number of "
+        "workers. To run several agents side by side, each with its own queue, repeat the option "
+        "or separate them with commas.",
         is_repeatable=True,
     )
     tasks: Path | None = option(
@@ -135,13 +137,43 @@ class Settings:
         "With --agent-command: regular expression that matches the program's prompt, alone on "
         "the last line. Without this option it is ^> $.",
     )
-    allow_tools: bool = option(
-        False,
-        "no",
-        boolean,
-        "Allow an agent to use a tool each time it asks, for that one use. Keep in mind that "
-        "prompts contain text from clients.",
-        is_boolean=True,
+    tools: str = option(
+        "deny",
+        "deny",
+        choice("deny", "ask", "allow"),
+        "What happens when an agent asks to use a tool: deny, ask (an operator decides, see "
+        "/operator/approvals; without a decision it is denied at the request's deadline) or allow "
+        "(for that one use). Keep in mind that prompts contain text from clients.",
+    )
+    allow_tools: bool = option(False, "no", boolean, "The same as --tools allow.", is_boolean=True)
+    model: str = option(
+        "",
+        "",
+        word,
+        "Model that answers, by the agent's own name for it, unless the task or the client chooses "
+        "another. Without this option, the agent's default.",
+    )
+    effort: str = option(
+        "",
+        "",
+        word,
+        "Reasoning effort of the model, by the agent's own name for it. Without this option, the "
+        "agent's default.",
+    )
+    models: tuple[str, ...] = option(
+        (),
+        "",
+        model_patterns,
+        "Models that clients may choose with X-Model, or as AGENT/MODEL in the OpenAI API: "
+        "comma-separated names or patterns. Without it, clients may choose none.",
+    )
+    kiro_agent: str = option(
+        "",
+        "",
+        str,
+        "Kiro's own agent (its --agent) that the sessions of Kiro use: a name, or minimal, an "
+        "agent of kiroworkers without tools, MCP servers or steering, in a KIRO_HOME of its own. "
+        "Without it, the user's default agent.",
     )
     pass_env: tuple[str, ...] = option(
         (),
@@ -434,6 +466,9 @@ class Settings:
                     except ValueError as error:
                         raise InvalidSetting(spelling, text, str(error)) from None
                     break
+        # Only explicit values can contradict each other.
+        if values.get("allow_tools") and values.get("tools", "allow") != "allow":
+            raise InvalidSetting("--tools", values["tools"], "contradicts --allow-tools")
         settings = cls(**values)
         settings._check_consistency()
         return settings
@@ -461,6 +496,13 @@ class Settings:
         Return the number of workers that `agent` starts with.
         """
         return agent.workers or self.workers
+
+    @property
+    def tool_policy(self) -> str:
+        """
+        Return what happens when an agent asks to use a tool: deny, ask or allow.
+        """
+        return "allow" if self.allow_tools else self.tools
 
     @property
     def open_to_others(self) -> bool:

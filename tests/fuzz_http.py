@@ -37,7 +37,7 @@ _MAX_CONNECTIONS = 40
 _TIMEOUT = 30
 
 #: Flags of the server, which make it reject slow clients soon.
-OPTIONS = ("--receive-timeout", "1", "--max-body", "20k", "--request-timeout", "5")
+OPTIONS = ("--receive-timeout", "1", "--max-body", "20k", "--request-timeout", "5", "--models", "*")
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 
@@ -55,18 +55,23 @@ _PATHS = [
     b"/kiro/generate-story#x", b"/;x", b"/kiro/\xe2\x80\xae", b"/\\..\\..", b"/kiro/%F0%9F%92%A9",
     b"/kiro/" + b"../" * 300, b"/jobs/nothing", b"/jobs?limit=0", b"/jobs?before=%ff", b"/jobs//",
     b"/jobs/%00", b"/jobs/" + b"a" * 3000, b"/v1", b"/v1/", b"/v1/models/", b"/v1/models/%ff",
+    b"/v1/models/offline/x", b"/v1/models/offline%2Fx", b"/v1/models/%2f", b"/v1/models/x%2F..%2Fy",
+    b"/v1/models/offline/" + b"a/" * 3000, b"/v1/models/offline%2F%ed%a0%80",
+    b"/operator/approvals/", b"/operator/approvals/%00", b"/operator/approvals/" + b"a" * 3000,
+    b"/operator/approvals?agent=x",
     b"/v1//chat/completions", b"/v1/../kiro", b"/%76%31/models", b"/v1/chat/completions?n=2",
 ]  # fmt: skip
 
 #: Paths that answer GET.
-_GET_PATHS = [b"/health", b"/ready", b"/kiro", b"/operator/queue", b"/jobs", b"/jobs/nothing",
-         b"/v1/models", b"/v1/models/offline"]  # fmt: skip
+_GET_PATHS = [b"/health", b"/ready", b"/kiro", b"/operator/queue", b"/operator/approvals", b"/jobs",
+         b"/jobs/nothing", b"/v1/models", b"/v1/models/offline"]  # fmt: skip
 
 #: Paths that answer POST, each with a valid body.
 _POST_REQUESTS = [
     (b"/kiro/generate-story", b'{"idea": "Export the list"}'),
     (b"/v1/chat/completions",
      b'{"model": "default", "messages": [{"role": "user", "content": "Hi"}]}'),
+    (b"/operator/approvals/x", b'{"decision": "allow"}'),
 ]  # fmt: skip
 
 _HEADERS = [
@@ -94,6 +99,8 @@ _HEADERS = [
     b"Via: \x7f", b"Idempotency-Key: \xff", b"Accept: \xff/*;q=x", b"Accept-Encoding: gzip;q=nan",
     b"TE: trailers", b"Prefer: respond-async", b"Prefer: respond-async, wait=1",
     b"X-Callback: http://localhost/", b"X-Callback: \xff", b"Idempotency-Key: a",
+    b"X-Model: x", b"X-Model: \xff", b"X-Model: ", b"X-Model: " + b"a" * 5000, b"X-Model: a\x85b",
+    b"X-Model: \xed\xa0\x80",
 ]  # fmt: skip
 
 _BODIES = [
@@ -103,6 +110,11 @@ _BODIES = [
     b'{"story": {"title": 5}}', b"x" * 30000, b"\x1f\x8b\x08\x00", b"--x\r\n\r\n--x--", b"a=b&a=b",
     b'{"idea": "x", "idea": 5}', b'{"idea": "\\u0000\\u001b[201~\\r"}',
     b'{"idea": "x", "components": {}}', b'{"\\ud800": "\\udfff", "idea": "y"}',
+    b'{"decision": "deny"}', b'{"decision": []}', b'{"decision": {"x": 1}}', b'{"decision": null}',
+    *(b'{"model": ' + name + b', "messages": [{"role": "user", "content": "Hi"}]}' for name in (
+        b'"offline/x"', b'"offline/"', b'"/"', b'"offline/\\ud800"', b'"offline/\\n"',
+        b'["offline/x"]', b'"' + b"offline/" * 1000 + b'"', b'"default/*"',
+    )),
     *(b'{"model": "default", "messages": ' + members + b"}" for members in (
         b"5", b"[]", b"[[]]", b'[{"role": "\\ud800"}]', b'[{"role": "user", "content": "\\ud800"}]',
         b'[{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": []}]}]',

@@ -95,6 +95,10 @@ class ReadTests(SynchronousTestCase):
             ("agent", "q=513", "at most 512"),
             ("max-spare", "0", "below --min-spare"),
             ("reset", "sometimes", "clear, recycle or none"),
+            ("tools", "maybe", "deny, ask or allow"),
+            ("model", "two words", "one word"),
+            ("effort", "ä", "one word"),
+            ("models", "a,b c", "names or patterns"),
             ("pass-env", "A,B C", "names or patterns"),
             ("pass-env", "Kiro:TOKEN", "names or patterns"),
             ("pass-env", "kiro:KIROWORKERS_TOKEN_FILE", "server's own"),
@@ -152,6 +156,51 @@ class ReadTests(SynchronousTestCase):
             self.assertIn(reason, str(raised.exception))
         flags = {"agent": "kiro=1,q=2", "workers": "4", "max-workers": "2"}
         self.assertEqual(Settings.read(flags, {}).max_workers, 2)
+
+    def test_tools(self) -> None:
+        """
+        Tools are denied by default; --allow-tools is another name for --tools allow.
+        """
+        for flags, environ, policy in [
+            ({}, {}, "deny"),
+            ({"tools": "ask"}, {}, "ask"),
+            ({"tools": "allow"}, {}, "allow"),
+            ({"allow-tools": "yes"}, {}, "allow"),
+            ({"allow-tools": "yes", "tools": "allow"}, {}, "allow"),
+            ({"allow-tools": "no", "tools": "ask"}, {}, "ask"),
+            ({}, {"KIROWORKERS_TOOLS": "ask"}, "ask"),
+            ({"tools": "deny"}, {"KIROWORKERS_TOOLS": "allow"}, "deny"),
+            ({}, {"KIROWORKERS_ALLOW_TOOLS": "1"}, "allow"),
+        ]:
+            self.assertEqual(Settings.read(flags, environ).tool_policy, policy, (flags, environ))
+
+    def test_contradicting_tools(self) -> None:
+        """
+        A policy that is not allow and --allow-tools contradict each other, wherever they are
+        given: the stricter one must not be lost.
+        """
+        for flags, environ in [
+            ({"tools": "ask", "allow-tools": "yes"}, {}),
+            ({"tools": "deny", "allow-tools": "yes"}, {}),
+            ({"tools": "deny"}, {"KIROWORKERS_ALLOW_TOOLS": "yes"}),
+            ({"allow-tools": "yes"}, {"KIROWORKERS_TOOLS": "deny"}),
+        ]:
+            with self.assertRaises(InvalidSetting) as raised:
+                Settings.read(flags, environ)
+            self.assertEqual(raised.exception.name, "--tools")
+            self.assertIn("contradicts --allow-tools", str(raised.exception))
+
+    def test_models(self) -> None:
+        """
+        Models are a list of names and patterns; without it, clients may choose none.
+        """
+        self.assertEqual(Settings.read({}, {}).models, ())
+        settings = Settings.read(
+            {"models": "claude-sonnet-4.5, gpt-*,anthropic/claude-haiku", "model": "auto"},
+            {"KIROWORKERS_EFFORT": "high"},
+        )
+        self.assertEqual(settings.models, ("claude-sonnet-4.5", "gpt-*", "anthropic/claude-haiku"))
+        self.assertEqual((settings.model, settings.effort), ("auto", "high"))
 
     def test_variables(self) -> None:
         """

@@ -37,6 +37,7 @@ try:
         Answer,
         Kiro,
         KiroError,
+        Noticed,
         Postponed,
         Queued,
         Retrying,
@@ -88,7 +89,7 @@ class ProgressReporter:
         self._worker = "the agent"
         self._length = 0
 
-    def watch(self, event: Queued | Started | Said | Retrying | Postponed) -> None:
+    def watch(self, event: Queued | Started | Said | Retrying | Noticed | Postponed) -> None:
         """
         Show an event; pass this method to the client as `watch`.
         """
@@ -104,6 +105,8 @@ class ProgressReporter:
             case Retrying(reason):
                 self._length = 0
                 self._show(f"trying again: {reason}")
+            case Noticed(detail=detail):
+                self._show(f"{self._worker}: {detail}")
             case Postponed(reason, seconds):
                 self._show(f"{reason}; trying again in {seconds:.0f} s")
 
@@ -166,6 +169,7 @@ async def _ask(kiro: Kiro, options: argparse.Namespace, body: dict[str, Any]) ->
         timeout=options.timeout,
         priority=options.priority,
         agent=options.agent,
+        model=options.model,
         patience=options.patience,
     )
     with _progress(options.verbose) as watch:
@@ -250,6 +254,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--token-file", metavar="FILE", help="file with the token to send")
     parser.add_argument(
         "--agent", help="agent that answers [default: the task's, or the server's first]"
+    )
+    parser.add_argument(
+        "--model",
+        help="model of the agent that answers, among the server's --models "
+        "[default: the task's, or the agent's own]",
     )
     parser.add_argument(
         "--priority", type=int, choices=range(10), metavar="0-9", help="9 is the most urgent"

@@ -38,6 +38,8 @@ def check(task: Task, request: Mapping[str, Any], report: Callable[[str], object
     report(f"{task.name}: {task.title}")
     if task.agent is not None:
         report(f"answered by {task.agent}, unless the client names an agent")
+    if task.model is not None:
+        report(f"with the model {task.model}, unless the client names a model")
     report(f"\n{task.prompt(request)}\n")
 
 

@@ -17,7 +17,7 @@ Needs ``pip install 'kiroworkers[client]'``.
 
 from kiroworkers.client.answers import Answer, Review, ReviewWarning, Story, Test
 from kiroworkers.client.errors import BadRequest, Failed, KiroError, TimedOut, Unavailable
-from kiroworkers.client.events import Postponed, Queued, Retrying, Said, Started, Watch
+from kiroworkers.client.events import Noticed, Postponed, Queued, Retrying, Said, Started, Watch
 from kiroworkers.client.kiro import Kiro, Terms
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Failed",
     "Kiro",
     "KiroError",
+    "Noticed",
     "Postponed",
     "Queued",
     "Retrying",

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from kiroworkers.client.event_stream import Event, EventReader
-from kiroworkers.client.events import Queued, Retrying, Said, Started, Watch
+from kiroworkers.client.events import Noticed, Queued, Retrying, Said, Started, Watch
 
 
 class AnswerStream:
@@ -22,6 +22,7 @@ class AnswerStream:
     Attributes:
         answer: The answer, once it has arrived.
         error: The server's error object, if that has arrived instead.
+        headers: The headers that describe the answer, if the server has sent them.
         worker: The worker that was given the request last.
         attempts: The number of its attempt.
     """
@@ -31,6 +32,7 @@ class AnswerStream:
         self._reader = EventReader(limit)
         self.answer: dict[str, Any] | None = None
         self.error: dict[str, Any] | None = None
+        self.headers: dict[str, Any] = {}
         self.worker: str | None = None
         self.attempts = 1
 
@@ -56,6 +58,8 @@ class AnswerStream:
                 self.answer = payload
             case "error", dict():
                 self.error = payload
+            case "headers", dict():
+                self.headers = payload
             case "queued", {"position": int(position), "estimate": int() | float() as seconds}:
                 self._watch(Queued(position, seconds))
             case "started", {"worker": str(worker), "attempt": int(attempt)}:
@@ -65,3 +69,5 @@ class AnswerStream:
                 self._watch(Said(text))
             case "retry", {"reason": str(reason)}:
                 self._watch(Retrying(reason))
+            case "notice", {"kind": str(kind), "detail": str(detail)}:
+                self._watch(Noticed(kind, detail))

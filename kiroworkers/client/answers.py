@@ -16,8 +16,8 @@ class Answer(Generic[T]):
     """
     Hold an answer that matches the task's schema, and how it came about.
 
-    The last three attributes are None for a request with `watch`, because the server
-    sends them in headers, which then precede the answer.
+    The attributes after `attempts` are None where they are not known.  An older server
+    does not tell them to a request with `watch`.
 
     Attributes:
         value: The answer itself, a JSON object.
@@ -27,6 +27,10 @@ class Answer(Generic[T]):
         repairs: How often the last session was asked to correct its answer.
         completion: How the server knew that the turn had ended, such as ``prompt``.
         source: Where the server read the text, such as ``terminal``.
+        model: The model that the request or its task chose; None if neither did.
+        credits: The credits that the request used, as the agent reported them.
+        context_percent: How much of the model's context the conversation filled after the
+            answer, from 0 to 100, as the agent reported it.
     """
 
     value: T
@@ -36,6 +40,9 @@ class Answer(Generic[T]):
     repairs: int | None = None
     completion: str | None = None
     source: str | None = None
+    model: str | None = None
+    credits: float | None = None
+    context_percent: float | None = None
 
 
 class Story(TypedDict):

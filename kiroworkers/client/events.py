@@ -62,6 +62,22 @@ class Retrying:
 
 
 @frozen
+class Noticed:
+    """
+    Report what the agent tells about a turn that goes on.
+
+    Attributes:
+        kind: What it is about: ``compaction`` (it summarizes the conversation), ``retry`` (its
+            service is asked again), ``stall`` (its service is silent) or ``model_fallback``
+            (another model answers).
+        detail: A sentence about it.
+    """
+
+    kind: str
+    detail: str
+
+
+@frozen
 class Postponed:
     """
     Report that the server cannot answer now, and when the request will be sent again.
@@ -76,4 +92,4 @@ class Postponed:
 
 
 #: A function that is called with each event of a request.
-Watch = Callable[[Queued | Started | Said | Retrying | Postponed], object]
+Watch = Callable[[Queued | Started | Said | Retrying | Noticed | Postponed], object]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, TypedDict, TypeVar, Unpack, cast
 from urllib.parse import quote
 
@@ -45,6 +46,7 @@ _MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 _MIN_RETRY_DELAY = 0.5
 
 _EVENT_STREAM = "text/event-stream"
+_DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
 _ADDRESS = re.compile(r"https?://[^/?#\s@]+(/[^?#\s]*)?")
 
 T = TypeVar("T")
@@ -70,6 +72,7 @@ class Terms(TypedDict, total=False):
             it, the server's own deadline applies.
         priority: From 0 to 9; 9 is the most urgent.
         agent: The name of the agent that is to answer.
+        model: The agent's model that is to answer.
         patience: Seconds during which the request is sent again whenever the server cannot
             answer and says when to retry.  With 0, the default, it is never sent again.
         watch: Called with each event of the request.
@@ -78,6 +81,7 @@ class Terms(TypedDict, total=False):
     timeout: float | None
     priority: int | None
     agent: str | None
+    model: str | None
     patience: float
     watch: Watch | None
 
@@ -222,11 +226,12 @@ class Kiro:
             "X-Request-Timeout": None if timeout is None else f"{timeout:.3f}",
             "X-Priority": terms.get("priority"),
             "X-Agent": terms.get("agent"),
+            "X-Model": terms.get("model"),
         }
         headers = {name: str(value) for name, value in options.items() if value is not None}
         path = f"/kiro/{quote(task, safe='')}"
         response = await self._request("POST", path, headers, json=dict(body))
-        answer = _answer_without_value(response)
+        answer = _answer_without_value(partial(_header, response))
         content_type = _header(response, "Content-Type") or ""
         if watch is None or not content_type.startswith(_EVENT_STREAM):
             return evolve(answer, value=await self._read_json(response))
@@ -239,6 +244,9 @@ class Kiro:
             )
         if stream.answer is None:
             raise failure("cut_off", f"{self._base} ended the stream without an answer")
+        if stream.headers:
+            described = _answer_without_value(partial(_text, stream.headers))
+            return evolve(described, value=stream.answer, agent=answer.agent)
         return evolve(answer, value=stream.answer, worker=stream.worker, attempts=stream.attempts)
 
     async def _request(
@@ -337,27 +345,42 @@ def _cancellable(request: Deferred[Any]) -> Deferred[Any]:
     return result
 
 
-def _answer_without_value(response: IResponse) -> Answer[dict[str, Any]]:
+def _answer_without_value(header: Callable[[str], str | None]) -> Answer[dict[str, Any]]:
     """
-    Return an answer with all that the headers of `response` say about it, but no value.
+    Return an answer with all that the headers say about it, but no value.
+
+    Args:
+        header: Returns the value of a header, or None.
     """
     # The headers of a stream precede the work, so they cannot name a worker.
-    is_complete = _header(response, "X-Kiroworkers-Worker") is not None
-    repairs = _int_or(_header(response, "X-Kiroworkers-Repairs"), 0)
+    is_complete = header("X-Kiroworkers-Worker") is not None
+    repairs = _int_or(header("X-Kiroworkers-Repairs"), 0)
     return Answer(
         value={},
-        agent=_header(response, "X-Kiroworkers-Agent"),
-        worker=_header(response, "X-Kiroworkers-Worker"),
-        attempts=_int_or(_header(response, "X-Kiroworkers-Attempts"), 1),
+        agent=header("X-Kiroworkers-Agent"),
+        worker=header("X-Kiroworkers-Worker"),
+        attempts=_int_or(header("X-Kiroworkers-Attempts"), 1),
         repairs=repairs if is_complete else None,
-        completion=_header(response, "X-Kiroworkers-Completion"),
-        source=_header(response, "X-Kiroworkers-Source"),
+        completion=header("X-Kiroworkers-Completion"),
+        source=header("X-Kiroworkers-Source"),
+        model=header("X-Kiroworkers-Model"),
+        credits=_float_or_none(header("X-Kiroworkers-Credits")),
+        context_percent=_float_or_none(header("X-Kiroworkers-Context")),
     )
 
 
 def _header(response: IResponse, name: str) -> str | None:
     values: Any = response.headers.getRawHeaders(name)
     return values[0] if values else None
+
+
+def _text(headers: Mapping[str, Any], name: str) -> str | None:
+    value = headers.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _float_or_none(text: str | None) -> float | None:
+    return float(text) if text is not None and _DECIMAL.fullmatch(text) else None
 
 
 def _int_or(text: str | None, default: int) -> int:

@@ -32,6 +32,9 @@ class JobAnswer:
         attempts: The number of workers that were asked, this one included.
         repairs: The number of times that the worker was asked to correct its answer.
         seconds: The duration of the last attempt.
+        credits: The credits that all turns of its execution used; None if the agent does not say.
+        context_percent: How much of the model's context the conversation filled after the
+            last turn, from 0 to 100; None if the agent does not say.
     """
 
     value: Mapping[str, Any]
@@ -39,6 +42,8 @@ class JobAnswer:
     attempts: int | None = None
     repairs: int | None = None
     seconds: float | None = None
+    credits: float | None = None
+    context_percent: float | None = None
 
 
 @frozen
@@ -101,6 +106,7 @@ class Job:
         ended: When the job ended; None until then.
         result: The answer, or the failure; None until the job is done or has failed.
         callback: The webhook to call when the job has ended, if any.
+        model: The model that the client or the task chose; empty for the agent's own.
         number: The job's place in the order of arrival, which the store assigns.
         position: The place of a queued job among its agent's queued jobs, by arrival; None if
             it is not known.
@@ -119,6 +125,7 @@ class Job:
     ended: float | None = None
     result: JobAnswer | JobFailure | None = None
     callback: Webhook | None = None
+    model: str = ""
     number: int = 0
     position: int | None = None
 

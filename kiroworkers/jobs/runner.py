@@ -30,6 +30,7 @@ from kiroworkers.errors import (
     SessionLost,
     ShuttingDown,
     StorageUnavailable,
+    UnknownModel,
     UnknownTask,
     WorkError,
 )
@@ -436,10 +437,15 @@ class JobRunner(Service):
                 if job is None or not job.unfinished:
                     return None
             record.task = job.task
-            options = RequestOptions(job.timeout, job.priority, job.client, job.task, record)
+            options = RequestOptions(
+                job.timeout, job.priority, job.client, job.task, record, job.model
+            )
             task = self._tasks.get(job.task)
             if task is None:
                 raise UnknownTask(job.task)
+            if job.model and not group.offers_model(job.model):
+                # The job was accepted by a server with another version of the agent.
+                raise UnknownModel("model", job.model, group.name)
             # The task may have changed since the job was accepted.
             payload, options = await accept(task, job.payload, options, self._offload, self._clock)
             result = await execute(group, task, payload, options, on_progress, self._offload)
@@ -459,7 +465,13 @@ class JobRunner(Service):
             return "failed", JobFailure(ErrorCode.FAULT, "Internal server error")
         record.status = 200
         answer = JobAnswer(
-            result.answer.value, result.worker, result.attempts, result.repairs, result.seconds
+            result.answer.value,
+            result.worker,
+            result.attempts,
+            result.repairs,
+            result.seconds,
+            result.credits,
+            result.reply.usage.context_percent,
         )
         return "done", answer
 

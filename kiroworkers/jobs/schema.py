@@ -91,6 +91,7 @@ _MIGRATIONS: Sequence[str] = (
         DELETE FROM usage WHERE client = OLD.client AND bytes = 0;
     END;
     """,
+    "ALTER TABLE jobs ADD COLUMN model TEXT NOT NULL DEFAULT ''",
 )
 
 #: The value of SQLite's ``auto_vacuum`` with which a file shrinks only when it is told to.

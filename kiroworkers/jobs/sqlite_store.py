@@ -32,7 +32,7 @@ from kiroworkers.jobs.stored_response import IdempotencyKey, IdempotencyRecord, 
 
 _COLUMNS = (
     "id, client, agent, task, asked, created, priority, timeout, state, attempts, ended, "
-    "result, callback, tries, due, number"
+    "result, callback, tries, due, model, number"
 )
 _WITHOUT_RESULT = _COLUMNS.replace("asked", "'{}'").replace("result", "NULL")
 _EXPIRABLE = "ended IS NOT NULL AND due IS NULL"
@@ -140,6 +140,7 @@ class SqliteStore:
                 "state": job.state,
                 "attempts": job.attempts,
                 "callback": None if job.callback is None else job.callback.url,
+                "model": job.model,
                 "size": len(payload),
             }
             marks = ", ".join("?" for _ in row)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from secrets import token_urlsafe
 from typing import Any
 
 from klein import Klein
@@ -19,12 +20,20 @@ from werkzeug.exceptions import HTTPException
 
 from kiroworkers import __version__
 from kiroworkers.clocks import Now, WallClock
-from kiroworkers.errors import ErrorCode, Evidence, UnknownTask, UnusableAnswer, WorkError
+from kiroworkers.errors import (
+    ErrorCode,
+    Evidence,
+    UnknownModel,
+    UnknownTask,
+    UnusableAnswer,
+    WorkError,
+)
 from kiroworkers.execution import accept, execute
 from kiroworkers.jobs.service import JobService
 from kiroworkers.jobs.stored_response import StoredResponse
 from kiroworkers.offload.call import Runner, run_here
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
+from kiroworkers.pool.approvals import Approvals
 from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.progress import OnProgress
 from kiroworkers.tasks import Task
@@ -44,7 +53,7 @@ from kiroworkers.web.errors import (
     respond_to_error,
 )
 from kiroworkers.web.events import EventStream, wants_events
-from kiroworkers.web.headers import answer_headers, set_agent_header
+from kiroworkers.web.headers import answer_headers, prefixed, set_agent_header
 from kiroworkers.web.jobs import JobRoutes
 from kiroworkers.web.openai.routes import OpenAIRoutes
 from kiroworkers.web.openapi.responses import JOB_RESPONSE, TASK_RESPONSE, json_response
@@ -52,9 +61,12 @@ from kiroworkers.web.openapi.schemas import STRING, TASK_INPUT, any_object, ref
 from kiroworkers.web.operator import OperatorRoutes
 from kiroworkers.web.pages import respond_asset
 from kiroworkers.web.request_options import (
+    check_model,
+    model_names,
     queried_agent,
     request_options,
     requested_agent,
+    requested_model,
     wants_job,
     wants_raw,
 )
@@ -96,6 +108,8 @@ class Application:
         wall_clock: Returns the seconds since the epoch.
         run_in_thread: Builds the documents without occupying the event loop.
         offload: Runs checks of answers and of clients' schemas that may take long.
+        approvals: The agents' requests to use a tool that operators decide; None if they decide
+            about none.
     """
 
     app = Klein()
@@ -111,6 +125,7 @@ class Application:
         wall_clock: WallClock = time.time,
         run_in_thread: RunInThread = maybeDeferred,
         offload: Runner = run_here,
+        approvals: Approvals | None = None,
     ) -> None:
         self._clock = clock
         self._offload = offload
@@ -120,7 +135,9 @@ class Application:
         self.authorizer = authorizer
         self._job_service = job_service
         self._jobs = JobRoutes(job_service, authorizer)
-        self._operator = OperatorRoutes(clock, groups, authorizer, wall_clock)
+        if approvals is None:
+            approvals = Approvals(clock, token_urlsafe)
+        self._operator = OperatorRoutes(clock, groups, authorizer, wall_clock, approvals)
         self._routes = tuple(routes_of(self.app))
         self._documents = DocumentCache(self._describe, run_in_thread)
         self._openai = OpenAIRoutes(clock, groups, authorizer, wall_clock, offload)
@@ -214,11 +231,21 @@ class Application:
         "/kiro/<task_name>",
         scope="ask",
         tag="Tasks",
-        parameters=("Agent", "Timeout", "Priority", "Prefer", "IdempotencyKey", "Callback", "Raw"),
+        parameters=(
+            "Agent",
+            "AgentModel",
+            "Timeout",
+            "Priority",
+            "Prefer",
+            "IdempotencyKey",
+            "Callback",
+            "Raw",
+        ),
         body=RequestBody(TASK_INPUT),
         responses={200: TASK_RESPONSE, 202: JOB_RESPONSE},
         failures=(
             ErrorCode.UNKNOWN_TASK,
+            ErrorCode.UNKNOWN_MODEL,
             ErrorCode.IDEMPOTENCY_MISMATCH,
             ErrorCode.TOO_MANY_JOBS,
             ErrorCode.JOBS_TOO_LARGE,
@@ -238,7 +265,8 @@ class Application:
             raise UnknownTask(task_name)
         group = self._group_for(request, task)
         set_agent_header(request, group.name)
-        options = request_options(request, client, task.name, task.limits.timeout)
+        model = self._model_for(request, task, group)
+        options = request_options(request, client, task.name, task.limits.timeout, model)
         # The body is not kept: the payload is a copy of it.
         payload, rest = await accept(task, json_body(request), options, self._offload, self._clock)
         if wants_job(request):
@@ -378,6 +406,7 @@ class Application:
             tuple((group.name, group.agent.dialect.label) for group in self._groups),
             needs_token=bool(self.authorizer.tokens),
             has_callbacks=self._job_service.callback_hosts is not None,
+            models=model_names(self._groups),
         )
 
     async def _stream(
@@ -390,6 +419,7 @@ class Application:
         try:
             response = await run(stream.on_progress)
             if response.status == 200:
+                stream.send_headers(prefixed(response.headers))
                 await stream.end("answer", response.body)
             else:
                 await stream.end("error", {"status": response.status, **response.body})
@@ -407,9 +437,27 @@ class Application:
 
     def _group_for(self, request: IRequest, task: Task) -> AgentGroup:
         name = requested_agent(request)
-        if name is not None:
-            return self._groups.find(name, "X-Agent")
+        return self._own_group(task) if name is None else self._groups.find(name, "X-Agent")
+
+    def _own_group(self, task: Task) -> AgentGroup:
         return self._groups.default if task.agent is None else self._groups.find(task.agent)
+
+    def _model_for(self, request: IRequest, task: Task, group: AgentGroup) -> str:
+        """
+        Return the model of the agent of `group` that is to answer; empty for the agent's own.
+
+        Raises:
+            UnknownModel: The agent does not offer the model, or clients may not choose it.
+        """
+        name = requested_model(request)
+        if name is not None:
+            check_model(group, name, "X-Model")
+            return name
+        if task.model is None or group is not self._own_group(task):
+            return ""
+        if not group.offers_model(task.model):
+            raise UnknownModel("model", task.model, group.name)
+        return task.model
 
 
 handle_failures(Application.app, Application._log)
@@ -429,11 +477,11 @@ class _RootResource(Resource):
     def __init__(self, inner: Resource, routes: Iterable[Route]) -> None:
         super().__init__()
         self._inner = inner
-        self._routes = routes
+        self._routes = tuple(routes)
 
     def render(self, request: Any) -> Any:
         path = request.path.decode("ascii")
-        plain = plain_path(path)
+        plain = plain_path(path, self._routes)
         if plain is not None:
             # The router would redirect some of these.
             message = f"Not found: {path}"
@@ -477,4 +525,4 @@ async def _execute(
         return StoredResponse(status, body, cacheable=error.code.cacheable)
     answer = result.answer.value
     body = {"answer": answer, "text": result.reply.text} if raw else answer
-    return StoredResponse(200, body, answer_headers(result), cacheable=True)
+    return StoredResponse(200, body, answer_headers(result, options.model), cacheable=True)

@@ -29,6 +29,7 @@ class DescribedApi:
         agents: The name and the label of each agent; the first is the default.
         needs_token: Whether requests must have a token.
         has_callbacks: Whether the server calls the URL in ``X-Callback``.
+        models: The models that clients may choose, as ``AGENT/MODEL``.
     """
 
     routes: tuple[Route, ...]
@@ -36,6 +37,7 @@ class DescribedApi:
     agents: tuple[tuple[str, str], ...]
     needs_token: bool
     has_callbacks: bool
+    models: tuple[str, ...] = ()
 
 
 @frozen
@@ -115,6 +117,7 @@ def build_documents(described: DescribedApi) -> Documents:
         [*agents],
         needs_token=described.needs_token,
         has_callbacks=described.has_callbacks,
+        models=described.models,
     )
     return Documents(
         Representation(JSON_TYPE, encode_json(catalogue)),
@@ -131,6 +134,7 @@ def _task_json(task: Task) -> dict[str, Any]:
         "method": "POST",
         "path": f"/kiro/{task.name}",
         "agent": task.agent,
+        "model": task.model,
         "limits": {"timeout": task.limits.timeout, "prompt": task.limits.prompt},
         "input": task.input_schema,
         "answer": task.answer_schema,

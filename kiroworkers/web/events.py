@@ -22,7 +22,14 @@ from twisted.logger import Logger
 from twisted.web.iweb import IRequest
 from zope.interface import implementer
 
-from kiroworkers.pool.progress import PartialText, Progress, Queued, Retrying, Started
+from kiroworkers.pool.progress import (
+    AgentNotice,
+    PartialText,
+    Progress,
+    Queued,
+    Retrying,
+    Started,
+)
 from kiroworkers.web.addresses import host_of
 from kiroworkers.web.recorded_request import record_of
 
@@ -317,6 +324,8 @@ class EventStream:
                 self._send("started", {"worker": worker, "attempt": attempt})
             case Retrying(reason, where):
                 self._send("retry", {"reason": reason, "where": where})
+            case AgentNotice(kind, detail):
+                self._send("notice", {"kind": kind, "detail": detail})
             case PartialText(text):
                 self._text.append(text)
                 self._text_length += len(text)
@@ -324,6 +333,15 @@ class EventStream:
                     self._flush()
                 elif self._flush_timer is None:
                     self._flush_timer = self._clock.callLater(_FLUSH_INTERVAL, self._flush)
+
+    def send_headers(self, headers: Mapping[str, str]) -> None:
+        """
+        Send the headers of an answer as an event: those of the response were sent before.
+
+        Args:
+            headers: The headers that describe the answer.
+        """
+        self._send("headers", headers)
 
     def end(self, name: str, data: Mapping[str, Any]) -> Deferred[None]:
         """

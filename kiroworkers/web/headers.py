@@ -49,6 +49,10 @@ ANSWER_HEADERS = tuple(
         b"Normalised",
         b"Tools-Denied",
         b"Tools-Allowed",
+        b"Tools-Unasked",
+        b"Model",
+        b"Credits",
+        b"Context",
         b"Usage",
     )
 )
@@ -95,14 +99,20 @@ def set_agent_header(request: IRequest, name: str) -> None:
     set_headers(request, {"Agent": name})
 
 
-def answer_headers(result: Result) -> dict[str, str]:
+def answer_headers(result: Result, model: str = "") -> dict[str, str]:
     """
     Return the headers that describe an answer, by their names without ``X-Kiroworkers-``.
 
     They name the worker, the number of attempts, how the end of the turn was detected
     and where the text was read.  If there were any, they also give the number of
-    repairs and of tool requests that were denied or allowed, whether lines that the
-    terminal had cut were joined again, and the fields that were normalized.
+    repairs, of tool requests that were denied or allowed and of tools that were used without
+    asking, whether lines that the terminal had cut were joined again, and the fields that
+    were normalized.  Where the agent reports them, they give the credits that the request
+    used and the share of the context that is filled.
+
+    Args:
+        result: The answer, and how it was obtained.
+        model: The model that was chosen for the request; empty if none was.
     """
     reply = result.reply
     headers = {
@@ -113,9 +123,18 @@ def answer_headers(result: Result) -> dict[str, str]:
     }
     if result.repairs:
         headers["Repairs"] = str(result.repairs)
-    for name, requests in (("Tools-Denied", reply.denied), ("Tools-Allowed", reply.allowed)):
-        if requests:
-            headers[name] = str(len(requests))
+    for name, tools in (
+        ("Tools-Denied", reply.denied),
+        ("Tools-Allowed", reply.allowed),
+        ("Tools-Unasked", reply.unasked),
+    ):
+        if tools:
+            headers[name] = str(len(tools))
+    if model:
+        headers["Model"] = model
+    for name, number in (("Credits", result.credits), ("Context", reply.usage.context_percent)):
+        if number is not None:
+            headers[name] = _decimal(number)
     if result.answer.rejoined:
         headers["Rejoined"] = "1"
     fields = [*dict.fromkeys(change.field for change in result.answer.normalized)]
@@ -125,12 +144,26 @@ def answer_headers(result: Result) -> dict[str, str]:
     return headers
 
 
+def _decimal(number: float) -> str:
+    """
+    Return `number` in decimal notation, with up to six digits after the point.
+    """
+    return f"{number:.6f}".rstrip("0").rstrip(".")
+
+
+def prefixed(headers: Mapping[str, str]) -> dict[str, str]:
+    """
+    Return `headers`, named without ``X-Kiroworkers-``, by their whole names.
+    """
+    return {f"X-Kiroworkers-{name}": value for name, value in headers.items()}
+
+
 def set_headers(request: IRequest, headers: Mapping[str, str]) -> None:
     """
     Set `headers`, named without ``X-Kiroworkers-``, on the response to `request`.
     """
-    for name, value in headers.items():
-        request.setHeader(f"X-Kiroworkers-{name}".encode(), value.encode())
+    for name, value in prefixed(headers).items():
+        request.setHeader(name.encode(), value.encode())
 
 
 def set_usage_headers(request: IRequest) -> None:

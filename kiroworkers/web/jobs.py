@@ -23,7 +23,13 @@ from kiroworkers.web.addresses import rate_key
 from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.errors import HttpError, error_json, respond
 from kiroworkers.web.recorded_request import record_of
-from kiroworkers.web.request_options import header, requested_agent, wants_job, wants_raw
+from kiroworkers.web.request_options import (
+    header,
+    requested_agent,
+    requested_model,
+    wants_job,
+    wants_raw,
+)
 from kiroworkers.web.views import milliseconds
 
 _CALLBACK = "X-Callback"
@@ -60,7 +66,7 @@ class JobRoutes:
             request: The request for the job.
             agent: The name of the agent to use.
             payload: The input, as the task accepted it.
-            options: The request's client, task, priority and timeout.
+            options: The request's client, task, priority, timeout and model.
 
         Raises:
             InvalidInput: A header is invalid.
@@ -85,6 +91,7 @@ class JobRoutes:
             priority=options.priority,
             timeout=options.timeout,
             callback=None if url is None else Webhook(url),
+            model=options.model,
         )
         job, is_new = await self._job_service.runner.accept(new_job, key, fingerprint)
         if not is_new:
@@ -224,10 +231,13 @@ def job_json(job: Job) -> dict[str, Any]:
         "created": milliseconds(job.created),
         "ended": None if job.ended is None else milliseconds(job.ended),
         "attempts": job.attempts,
+        "model": job.model or None,
     }
     match job.result:
-        case JobAnswer(value=value):
+        case JobAnswer(value=value, credits=credits, context_percent=context_percent):
             body["result"] = value
+            if (credits, context_percent) != (None, None):
+                body["usage"] = {"credits": credits, "contextPercent": context_percent}
         case JobFailure() as failure:
             status, error = error_json(failure)
             body["error"] = {"status": status, **error}
@@ -270,6 +280,9 @@ def _fingerprint(request: IRequest, payload: Mapping[str, Any], callback: str | 
     parts = [payload, requested_agent(request), wants_job(request), callback]
     if wants_raw(request):
         parts.append("raw")
+    model = requested_model(request)
+    if model is not None:
+        parts.append({"model": model})
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -14,6 +14,7 @@ from twisted.web.iweb import IRequest
 from kiroworkers.clocks import Now, WallClock
 from kiroworkers.errors import ErrorCode, InvalidInput
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
+from kiroworkers.pool.approvals import Approvals
 from kiroworkers.pool.dispatcher import Dispatcher
 from kiroworkers.pool.worker import Worker
 from kiroworkers.web.auth import Authorizer
@@ -23,10 +24,13 @@ from kiroworkers.web.openapi.responses import json_response
 from kiroworkers.web.openapi.schemas import ref
 from kiroworkers.web.request_options import queried_agent
 from kiroworkers.web.routing import RequestBody, route
-from kiroworkers.web.views import agents_json, request_json, worker_json
+from kiroworkers.web.views import agents_json, approval_json, request_json, worker_json
 
 #: The maximum number of workers of one agent: more than one machine can run.
 MAX_WORKERS = 512
+
+#: What an operator can decide about an agent's request to use a tool.
+DECISIONS = ("allow", "deny")
 
 #: The reason for restarts, as the log gives it.
 _RESTART_REASON = "requested by an operator"
@@ -55,10 +59,12 @@ class OperatorRoutes:
         groups: AgentGroups,
         authorizer: Authorizer,
         wall_clock: WallClock,
+        approvals: Approvals,
     ) -> None:
         self._clock = clock
         self._wall_clock = wall_clock
         self._groups = groups
+        self._approvals = approvals
         self.authorizer = authorizer
 
     @route(
@@ -81,8 +87,67 @@ class OperatorRoutes:
             (snapshot, group.name) for group in groups for snapshot in group.dispatcher.requests()
         ]
         snapshots.sort(key=lambda pair: pair[0].arrived)
-        requests = [request_json(snapshot, name, now) for snapshot, name in snapshots]
+        ids = {
+            (approval.agent, approval.request): approval.id
+            for approval in self._approvals.pending()
+        }
+        requests = [
+            request_json(snapshot, name, now, ids.get((name, snapshot.number)))
+            for snapshot, name in snapshots
+        ]
         return respond(request, 200, {**agents_json(groups), "requests": requests})
+
+    @route(
+        app,
+        "GET",
+        "/approvals",
+        scope="operate",
+        tag="Operator",
+        parameters=("AgentQuery",),
+        responses={200: json_response("The undecided requests.", ref("Approvals"))},
+    )
+    def approvals(self, request: IRequest, client: str) -> bytes:
+        """
+        List the agents' requests to use a tool that wait for a decision, oldest first.
+
+        Agents ask operators if the server runs with ``--tools ask``.  The list covers all
+        agents, or only the one of ``?agent=NAME``.
+        """
+        now, groups = self._clock.seconds(), self._groups.select(queried_agent(request))
+        names = {group.name for group in groups}
+        approvals = [
+            approval_json(approval, now)
+            for approval in self._approvals.pending()
+            if approval.agent in names
+        ]
+        return respond(request, 200, {"approvals": approvals})
+
+    @route(
+        app,
+        "POST",
+        "/approvals/<id>",
+        scope="operate",
+        tag="Operator",
+        parameters=("ApprovalId",),
+        body=RequestBody(ref("Decision"), {"decision": "deny"}),
+        responses={200: json_response("The decision was made.", ref("Decided"))},
+        failures=(ErrorCode.UNKNOWN_APPROVAL,),
+    )
+    def decide(self, request: IRequest, client: str, id: str) -> bytes:
+        """
+        Allow or deny an agent's request to use a tool, for this one use.
+
+        Without a decision, it is denied at the deadline of the client's request.
+        """
+        body = json_body(request)
+        decision = body.get("decision") if isinstance(body, dict) else None
+        if decision not in DECISIONS:
+            raise InvalidInput("decision", f"decision must be {' or '.join(DECISIONS)}")
+        self._approvals.decide(id, allow=decision == "allow")
+        self._log.warn(
+            "operator {client}: {decision} approval {id}", client=client, decision=decision, id=id
+        )
+        return respond(request, 200, {"id": id, "decision": decision})
 
     @route(
         app,

@@ -6,21 +6,29 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 from twisted.web.iweb import IRequest
 
-from kiroworkers.errors import InvalidInput
+from kiroworkers.errors import InvalidInput, UnknownModel
+from kiroworkers.pool.agent_groups import AgentGroup
 from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.fair_queue import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY
 from kiroworkers.web.recorded_request import record_of
 
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.I)
 
+_MODEL = re.compile(r"[!-~]{1,200}")
+
 _ASYNC = re.compile(r"(?:^|,)\s*respond-async\s*(?=$|[,;])", re.I)
 
 
 def request_options(
-    request: IRequest, client: str, label: str, max_timeout: float | None = None
+    request: IRequest,
+    client: str,
+    label: str,
+    max_timeout: float | None = None,
+    model: str = "",
 ) -> RequestOptions:
     """
     Return the timeout and priority of `request`.
@@ -35,6 +43,7 @@ def request_options(
         client: The client that sent it, as `Authorizer.authorize` returned it.
         label: What is asked for, such as the name of a task.
         max_timeout: The maximum duration in seconds; None for no limit.
+        model: The model that is to answer; empty for the agent's own.
 
     Raises:
         InvalidInput: A header is invalid; the error names it.
@@ -50,7 +59,7 @@ def request_options(
         timeout = max_timeout if timeout is None else min(timeout, max_timeout)
     record = record_of(request)
     record.task = label
-    return RequestOptions(timeout, _priority(request), client, label, record)
+    return RequestOptions(timeout, _priority(request), client, label, record, model)
 
 
 def wants_job(request: IRequest) -> bool:
@@ -67,6 +76,51 @@ def requested_agent(request: IRequest) -> str | None:
     Return the agent that ``X-Agent`` names, or None without that header.
     """
     return header(request, "X-Agent")
+
+
+def requested_model(request: IRequest) -> str | None:
+    """
+    Return the model that ``X-Model`` names, or None without that header.
+    """
+    return header(request, "X-Model")
+
+
+def may_choose(group: AgentGroup, model: str) -> bool:
+    """
+    Return whether clients may choose `model` of the agent of `group`.
+    """
+    # A response header names it.
+    return _MODEL.fullmatch(model) is not None and group.allows_model(model)
+
+
+def model_names(groups: Iterable[AgentGroup]) -> tuple[str, ...]:
+    """
+    Return the models that clients may choose, as ``AGENT/MODEL``.
+
+    An agent names its models only when its first session has started.
+    """
+    return tuple(
+        f"{group.name}/{name}"
+        for group in groups
+        for name in group.models()
+        if may_choose(group, name)
+    )
+
+
+def check_model(group: AgentGroup, model: str, field: str) -> None:
+    """
+    Check that clients may choose `model` of the agent of `group`.
+
+    Args:
+        group: The agent that is to answer.
+        model: The name of the model.
+        field: The header or the field that named it.
+
+    Raises:
+        UnknownModel: They may not.
+    """
+    if not may_choose(group, model):
+        raise UnknownModel(field, model, group.name)
 
 
 def queried_agent(request: IRequest) -> str | None:

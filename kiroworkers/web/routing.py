@@ -8,7 +8,7 @@ before the handler runs, and the OpenAPI document describes the route from it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from inspect import cleandoc
 from types import MappingProxyType
@@ -144,6 +144,7 @@ class Route:
         body: The body of a request; None if the route takes none.
         responses: Responses by status, except failures in the usual format.
         failures: All failures that a request may meet, except those of a bug.
+        takes_slashes: Whether the variable part at the end of the path may contain slashes.
     """
 
     method: str
@@ -157,12 +158,14 @@ class Route:
     body: RequestBody | None
     responses: Mapping[int, ResponseDoc]
     failures: frozenset[FailureCode]
+    takes_slashes: bool = False
 
     def matches(self, path: str) -> bool:
         """
         Return whether the route has `path`.
         """
-        mine, theirs = self.path.split("/"), path.split("/")
+        mine = self.path.split("/")
+        theirs = path.split("/", len(mine) - 1 if self.takes_slashes else -1)
         return len(mine) == len(theirs) and all(
             part == segment or part.startswith("{")
             for part, segment in zip(mine, theirs, strict=True)
@@ -200,7 +203,8 @@ def route(
     Args:
         app: The application.
         method: The HTTP method, in upper case.
-        path: The path, with its variable parts in angle brackets: ``/jobs/<id>``.
+        path: The path, with its variable parts in angle brackets: ``/jobs/<id>``.  The last
+            one may contain slashes if it is ``<path:id>``.
         scope: As in `Route`.
         tag: As in `Route`.
         parameters: As in `Route`.
@@ -222,7 +226,7 @@ def route(
         summary, _, description = text.partition(". ")
         vars(authorized_handler)[_DECLARATION] = Route(
             method,
-            re.sub(r"<(\w+)>", r"{\1}", path),
+            re.sub(r"<(?:path:)?(\w+)>", r"{\1}", path),
             handler.__name__,
             summary.rstrip(".") + ".",
             description.strip(),
@@ -240,6 +244,7 @@ def route(
                     *failures,
                 )
             ),
+            "<path:" in path,
         )
         # Klein copies the attributes of what it is given to what it calls.
         app.route(path, methods=[method])(authorized_handler)
@@ -265,16 +270,22 @@ def branch(app: Klein, path: str, branch_app: Klein) -> Callable[[_Handler], _Ha
     return declare
 
 
-def plain_path(path: str) -> str | None:
+def plain_path(path: str, routes: Iterable[Route] = ()) -> str | None:
     """
     Return `path` without empty and dot segments and encoded slashes, or None if it has none.
 
     RFC 3986, sections 3.3 and 6.2.2: no route has such segments, and clients and proxies
-    differ in what they make of them.
+    differ in what they make of them.  Encoded slashes are allowed in a variable part that takes
+    slashes.
 
     Args:
         path: The path of a request target, as it was sent.
+        routes: The routes that there are.
     """
+    for declared in routes:
+        prefix = declared.path.partition("{")[0]
+        if declared.takes_slashes and path.startswith(prefix):
+            path = re.sub("%2f", "/", path, flags=re.IGNORECASE)
     segments = [unquote(segment) for segment in path.split("/")[1:]]
     if path == "/" or not any(segment in ("", ".", "..") or "/" in segment for segment in segments):
         return None

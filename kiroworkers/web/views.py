@@ -10,6 +10,7 @@ from typing import Any
 from kiroworkers.clocks import Now
 from kiroworkers.jobs.store import StorageStatus
 from kiroworkers.pool.agent_groups import AgentGroup
+from kiroworkers.pool.approvals import Approval
 from kiroworkers.pool.dispatcher import Dispatcher, QueueSnapshot, RequestSnapshot
 from kiroworkers.pool.worker import WorkerSnapshot
 
@@ -103,7 +104,9 @@ def worker_json(worker: WorkerSnapshot, agent: str, now: Now) -> dict[str, Any]:
     }
 
 
-def request_json(request: RequestSnapshot, agent: str, now: float) -> dict[str, Any]:
+def request_json(
+    request: RequestSnapshot, agent: str, now: float, approval: str | None
+) -> dict[str, Any]:
     """
     Return the state of a request, without its input.
 
@@ -111,6 +114,7 @@ def request_json(request: RequestSnapshot, agent: str, now: float) -> dict[str, 
         request: The request's snapshot.
         agent: The name of the agent that it is for.
         now: The current time of the reactor's clock.
+        approval: The identifier of the approval that it waits for, if any.
     """
     return {
         "id": request.number,
@@ -123,6 +127,28 @@ def request_json(request: RequestSnapshot, agent: str, now: float) -> dict[str, 
         "attempts": request.attempts,
         "age": milliseconds(now - request.arrived),
         "timeLeft": milliseconds(request.deadline - now),
+        "model": request.options.model or None,
+        "approval": approval,
+    }
+
+
+def approval_json(approval: Approval, now: float) -> dict[str, Any]:
+    """
+    Return an agent's request to use a tool.
+
+    Args:
+        approval: The request.
+        now: The current time of the reactor's clock.
+    """
+    deadline = approval.deadline
+    return {
+        "id": approval.id,
+        "agent": approval.agent,
+        "worker": approval.worker,
+        "request": approval.request,
+        "question": approval.question,
+        "age": milliseconds(now - approval.asked_at),
+        "timeLeft": None if deadline is None else milliseconds(deadline - now),
     }
 
 

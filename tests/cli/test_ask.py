@@ -20,7 +20,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.clean_text import clean_lines
-from kiroworkers.cli.ask import InvalidArguments, build_input
+from kiroworkers.cli.ask import InvalidArguments, ProgressReporter, build_input
+from kiroworkers.client import Noticed, Queued, Retrying, Said, Started
 from tests.programs import DescriptorReader, environment
 from tests.servers import ServerTestCase, real
 
@@ -233,6 +234,15 @@ class CommandTests(ServerTestCase):
         self.assertEqual((status, out), (1, ""))
         self.assertIn("storyPoint must be at most 8 [answer_unfit]", re.sub(r"\s+", " ", err))
 
+    async def test_model(self) -> None:
+        """
+        The model that is chosen is sent to the server, which refuses it if clients may not.
+        """
+        await self.start(workers=1)
+        status, out, err = await self.run_command("generate-story", "idea=x", "--model", "gpt-5")
+        self.assertEqual((status, out), (1, ""))
+        self.assertIn("no model 'gpt-5' [unknown_model]", err)
+
     async def test_usage(self) -> None:
         """
         For a task that the server does not have, the status is 2 and the error suggests
@@ -331,6 +341,39 @@ class ExtraTests(SynchronousTestCase):
         done = subprocess.run(command, env=environment(), capture_output=True, check=False)
         self.assertEqual(done.returncode, 1)
         self.assertEqual(done.stderr, b"treq is missing: pip install 'kiroworkers[client]'\n")
+
+
+class ReporterTests(SynchronousTestCase):
+    """
+    Tests for `ProgressReporter`.
+    """
+
+    def test_lines(self) -> None:
+        """
+        Each event is one line; text that is void no longer counts.
+        """
+        lines: list[str] = []
+        reporter = ProgressReporter(lines.append)
+        for event in (
+            Queued(2, 3.4),
+            Started("worker1", 1),
+            Said("abc"),
+            Noticed("stall", "the agent's service is silent"),
+            Retrying("the service restarted its answer"),
+            Said("de"),
+        ):
+            reporter.watch(event)
+        self.assertEqual(
+            lines,
+            [
+                "waiting: number 2 in the queue, about 3 s",
+                "worker1 has the request",
+                "worker1 is answering: 3 characters",
+                "worker1: the agent's service is silent",
+                "trying again: the service restarted its answer",
+                "worker1 is answering: 2 characters",
+            ],
+        )
 
 
 class InputTests(SynchronousTestCase):

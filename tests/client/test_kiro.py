@@ -17,10 +17,12 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from kiroworkers.client import (
+    Answer,
     BadRequest,
     Failed,
     Kiro,
     KiroError,
+    Noticed,
     Postponed,
     Queued,
     Retrying,
@@ -278,9 +280,11 @@ class _Scripted(Resource):
         super().__init__()
         self._answers = answers
         self.timeouts: list[str | None] = []
+        self.models: list[str | None] = []
 
     def render(self, request: Any) -> Any:
         self.timeouts.append(request.getHeader("X-Request-Timeout"))
+        self.models.append(request.getHeader("X-Model"))
         return self._answers.pop(0)(request)
 
 
@@ -410,6 +414,71 @@ class MisbehavingServerTests(TestCase):
         seen: list[Any] = []
         answer = await kiro.ask("generate-story", {}, watch=seen.append)
         self.assertEqual((seen, answer.worker, answer.attempts), ([Started("w", 2)], "w", 2))
+
+    async def test_described(self) -> None:
+        """
+        The answer at the end of a stream has what the headers before it say, and is as
+        complete as one without `watch`; what the agent tells is reported.
+        """
+        headers = {
+            "X-Kiroworkers-Worker": "w",
+            "X-Kiroworkers-Attempts": "1",
+            "X-Kiroworkers-Completion": "response",
+            "X-Kiroworkers-Source": "protocol",
+            "X-Kiroworkers-Model": "gpt-5",
+            "X-Kiroworkers-Credits": "0.0525",
+            "X-Kiroworkers-Context": "12",
+        }
+        events = {"headers": headers, "answer": {"title": "An idea"}}
+        ends = "".join(
+            f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events.items()
+        )
+        kiro = self.serve(
+            streams(
+                b'event: started\ndata: {"worker":"v","attempt":2}\n\n',
+                b'event: notice\ndata: {"kind":"stall","detail":"It is silent"}\n\n',
+                b'event: notice\ndata: {"kind":"stall"}\n\n',
+                ends.encode(),
+            )
+        )
+        seen: list[Any] = []
+        answer = await kiro.ask("generate-story", {}, watch=seen.append)
+        self.assertEqual(seen, [Started("v", 2), Noticed("stall", "It is silent")])
+        self.assertEqual(
+            answer,
+            Answer(
+                value={"title": "An idea"},
+                agent=answer.agent,
+                worker="w",
+                attempts=1,
+                repairs=0,
+                completion="response",
+                source="protocol",
+                model="gpt-5",
+                credits=0.0525,
+                context_percent=12.0,
+            ),
+        )
+
+    async def test_malformed_headers(self) -> None:
+        """
+        What is malformed in the headers of an answer is not known.
+        """
+        for number in ('"nan"', '"1e5"', '"-1"', '"\\u0665"', "5", "null"):
+            headers = f'{{"X-Kiroworkers-Worker": 5, "X-Kiroworkers-Credits": {number}}}'
+            data = f"event: headers\ndata: {headers}\n\n".encode()
+            kiro = self.serve(streams(data, b"event: answer\ndata: " + STORY + b"\n\n"))
+            answer = await kiro.ask("generate-story", {}, watch=ignore)
+            self.assertEqual((answer.credits, answer.worker, answer.attempts), (None, None, 1))
+
+    async def test_model(self) -> None:
+        """
+        The model is sent in a header, and only if there is one.
+        """
+        kiro = self.serve(says(200, STORY), says(200, STORY))
+        await kiro.ask("generate-story", {}, model="gpt-5")
+        await kiro.ask("generate-story", {})
+        self.assertEqual(self.site.models, ["gpt-5", None])
 
     async def test_unwatched_stream(self) -> None:
         """

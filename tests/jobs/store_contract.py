@@ -21,7 +21,7 @@ from tests.jobs.support import UNLIMITED, new_job
 
 KEY = IdempotencyKey("ann", "generate-story", "k1")
 
-ANSWER = JobAnswer({"title": "x"}, "worker1", 2, 1, 3.5)
+ANSWER = JobAnswer({"title": "x"}, "worker1", 2, 1, 3.5, 0.25, 3.5)
 
 
 class StoreContract(TestCase):
@@ -59,7 +59,12 @@ class StoreContract(TestCase):
         A job is stored with every field as it was, and recorded under its key.
         """
         job = new_job(
-            "a", payload={"idea": "\ud800é"}, priority=9, timeout=1.5, callback=Webhook("http://x/")
+            "a",
+            payload={"idea": "\ud800é"},
+            priority=9,
+            timeout=1.5,
+            callback=Webhook("http://x/"),
+            model="gpt-5",
         )
         stored, is_new = await self.store.add(job, UNLIMITED, KEY, "print")
         self.assertEqual((stored, is_new), (evolve(job, number=1, position=1), True))

@@ -369,6 +369,16 @@ class RunnerTests(SynchronousTestCase):
         self.assertEqual([failure.code for failure in failures], ["session_lost", "invalid_input"])
         self.assertEqual(failures[1].details, {"field": "agent"})
 
+    def test_model_is_gone(self) -> None:
+        """
+        A job fails, and no agent is asked, if the agent no longer offers the model that was
+        chosen for it.
+        """
+        job = self.job(self.accept("An idea", model="gpt-5"))
+        self.assertEqual((job.state, job.model), ("failed", "gpt-5"))
+        self.assertIs(self.failure(job).code, ErrorCode.UNKNOWN_MODEL)
+        self.assertEqual([program.typed for program in self.reactor.programs], [[]])
+
     def test_unknown_task(self) -> None:
         """
         A job for a task that no longer exists fails.

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from kiroworkers.pool.progress import PartialText, Queued, Retrying, Started
+from kiroworkers.pool.progress import AgentNotice, PartialText, Queued, Retrying, Started
 from kiroworkers.web.events import MAX_UNREAD, EventStream, EventWriter, event, json_event
 from kiroworkers.web.limits import RequestLimits
 from kiroworkers.web.recorded_request import record_of
@@ -265,6 +265,28 @@ class EventStreamTests(SynchronousTestCase):
         )
         self.stream.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_agent(self) -> None:
+        """
+        What the agent tells about its turn, and that it starts its answer anew, are events
+        that come after the text before them.
+        """
+        self.stream.on_progress(AgentNotice("compaction", "The conversation is summarized"))
+        self.stream.on_progress(PartialText("One"))
+        self.stream.on_progress(Retrying("the service restarted", "same_turn"))
+        self.stream.send_headers({"X-Kiroworkers-Credits": "0.05"})
+        self.successResultOf(self.stream.end("answer", {"a": 1}))
+        self.stream.close()
+        self.assertEqual(
+            self.events(),
+            [
+                ("notice", {"kind": "compaction", "detail": "The conversation is summarized"}),
+                ("text", {"text": "One"}),
+                ("retry", {"reason": "the service restarted", "where": "same_turn"}),
+                ("headers", {"X-Kiroworkers-Credits": "0.05"}),
+                ("answer", {"a": 1}),
+            ],
+        )
 
     def test_dropped(self) -> None:
         """

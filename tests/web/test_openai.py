@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.pool.progress import PartialText, Retrying, Started
+from kiroworkers.pool.progress import AgentNotice, PartialText, Retrying, Started
 from kiroworkers.web.openai.completion import Completion
 from kiroworkers.web.openai.errors import openai_error
 from kiroworkers.web.openai.stream import ChunkStream
@@ -104,6 +104,24 @@ class ChunkStreamTests(SynchronousTestCase):
         stream.on_progress(Retrying("the session ended", "new_conversation"))
         self.assertFalse(self.finish(stream, "Two"))
         self.assertEqual(self.sent(), ["", "One"])
+
+    def test_discarded(self) -> None:
+        """
+        If the agent starts its answer anew after text was sent, the new answer is sent only if it
+        begins with that text; what the agent tells besides is not part of the reply.
+        """
+        for content, sent in [
+            ("One two", ["", "One", " two", "stop", "data: [DONE]"]),
+            ("Two", ["", "One"]),
+        ]:
+            self.request = streamed_request()
+            stream = self.stream()
+            stream.on_progress(PartialText('{"reply": "One'))
+            stream.on_progress(AgentNotice("retry", "The service is asked again"))
+            stream.on_progress(Retrying("the service restarted its answer", "same_turn"))
+            stream.on_progress(PartialText('{"reply": "' + content))
+            self.assertIs(self.finish(stream, content), "stop" in sent)
+            self.assertEqual(self.sent(), sent)
 
     def test_slow_client(self) -> None:
         """

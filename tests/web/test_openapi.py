@@ -20,7 +20,11 @@ from kiroworkers.web.openapi.task_schemas import with_nulls
 from kiroworkers.web.routing import routes_of
 
 #: What a document with everything in it is made with.
-EVERYTHING: Any = {"needs_token": True, "has_callbacks": True}
+EVERYTHING: Any = {
+    "needs_token": True,
+    "has_callbacks": True,
+    "models": ["kiro/a", "gemini/b/c", "gemini/a"],
+}
 
 #: Keywords whose value is a list of schemas for the same value.
 COMBINATORS = ("anyOf", "allOf", "oneOf")
@@ -263,6 +267,17 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(components["parameters"]["Agent"]["schema"]["enum"], ["kiro", "gemini"])
         models = components["schemas"]["Chat"]["properties"]["model"]["enum"]
         self.assertEqual(models, ["kiro", "gemini", "default", "kiroworkers"])
+
+    def test_models(self) -> None:
+        """
+        The models to choose from are those that the agents offer, and there is no header for
+        them if there are none.
+        """
+        components = document_of(**EVERYTHING)["components"]
+        self.assertEqual(components["parameters"]["AgentModel"]["schema"]["enum"], ["a", "b/c"])
+        models = components["schemas"]["Chat"]["properties"]["model"]["enum"]
+        self.assertEqual(models[-3:], EVERYTHING["models"])
+        self.assertNotIn("AgentModel", document_of()["components"]["parameters"])
 
 
 class NullsTests(SynchronousTestCase):

@@ -163,6 +163,31 @@ class PathTests(SynchronousTestCase):
         ):
             self.assertEqual(plain_path(path), plain, path)
 
+    def test_encoded_slashes(self) -> None:
+        """
+        A variable part that takes slashes takes encoded ones, but nothing that a client or a
+        proxy would change; other paths are not affected.
+        """
+        routes = [*routes_of(Application.app)]
+        for path in ("/v1/models/a%2Fb", "/v1/models/a%2fb/c", "/v1/models/a/b"):
+            self.assertIsNone(plain_path(path, routes), path)
+        for path, plain in (
+            ("/v1/models/a%2F", "/v1/models/a"),
+            ("/v1/models/a%2F%2e%2E%2fb", "/v1/models/b"),
+            ("/v1/models%2Fa", "/v1/models/a"),
+            ("/jobs/a%2Fb", "/jobs/a/b"),
+        ):
+            self.assertEqual(plain_path(path, routes), plain, path)
+        [model] = (declared for declared in routes if declared.name == "model")
+        self.assertEqual(model.path, "/v1/models/{name}")
+        for path, matches in (
+            ("/v1/models/a", True),
+            ("/v1/models/a/b/c", True),
+            ("/v1/models", False),
+            ("/v1/chat/a/b", False),
+        ):
+            self.assertIs(model.matches(path), matches, path)
+
     def test_matches(self) -> None:
         """
         The variable part of a path stands for one segment.

@@ -16,7 +16,7 @@ from twisted.web.iweb import IRequest
 
 from kiroworkers.chat import ChatRequest, parse_request
 from kiroworkers.clocks import WallClock
-from kiroworkers.errors import ErrorCode, WorkError
+from kiroworkers.errors import ErrorCode, UnknownModel, WorkError
 from kiroworkers.execution import execute, within_deadline
 from kiroworkers.offload.call import Runner, run_here
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
@@ -38,7 +38,12 @@ from kiroworkers.web.openai.errors import openai_error
 from kiroworkers.web.openai.stream import ChunkStream
 from kiroworkers.web.openapi.responses import CHAT_RESPONSE, json_response
 from kiroworkers.web.openapi.schemas import ref
-from kiroworkers.web.request_options import request_options
+from kiroworkers.web.request_options import (
+    check_model,
+    may_choose,
+    model_names,
+    request_options,
+)
 from kiroworkers.web.routing import AGENT_FAILURES, RequestBody, route
 
 #: Models that stand for the default agent, unless an agent has that name.
@@ -69,7 +74,7 @@ class OpenAIRoutes:
     """
     Serve chat completions and the list of models.
 
-    Each agent is a model with the agent's name.
+    Each agent is a model with the agent's name, and ``AGENT/MODEL`` is a model of the agent.
 
     Attributes:
         authorizer: Decides which requests are allowed.
@@ -107,15 +112,17 @@ class OpenAIRoutes:
         List models.
 
         Each agent is a model; ``default`` and ``kiroworkers`` are aliases of the default agent.
+        The models of an agent that clients may choose are listed as ``AGENT/MODEL``, as far as
+        the agent names its models.
         """
         names = dict.fromkeys((*self._groups.names, *DEFAULT_MODELS))
-        models = [self._model_json(name) for name in names]
+        models = [self._model_json(name) for name in (*names, *model_names(self._groups))]
         return respond(request, 200, {"object": "list", "data": models})
 
     @route(
         app,
         "GET",
-        "/models/<name>",
+        "/models/<path:name>",
         scope="ask",
         tag="OpenAI",
         parameters=("Model",),
@@ -126,7 +133,10 @@ class OpenAIRoutes:
         """
         Retrieve a model.
         """
-        self._find_group(name)
+        group, model = self._resolve(name)
+        if model and not may_choose(group, model):
+            reason = UnknownModel("model", model, group.name)
+            raise HttpError(ErrorCode.MODEL_NOT_FOUND, str(reason))
         return respond(request, 200, self._model_json(name))
 
     @route(
@@ -138,7 +148,12 @@ class OpenAIRoutes:
         parameters=("Timeout", "Priority", "Prefer"),
         body=RequestBody(ref("Chat"), _EXAMPLE),
         responses={200: CHAT_RESPONSE},
-        failures=(ErrorCode.MODEL_NOT_FOUND, ErrorCode.TAKEN_BACK, *AGENT_FAILURES),
+        failures=(
+            ErrorCode.MODEL_NOT_FOUND,
+            ErrorCode.UNKNOWN_MODEL,
+            ErrorCode.TAKEN_BACK,
+            *AGENT_FAILURES,
+        ),
     )
     async def complete(self, request: IRequest, client: str) -> bytes:
         """
@@ -147,8 +162,10 @@ class OpenAIRoutes:
         The agent answers in a fresh conversation: it knows only what is in ``messages``.
         """
         chat = parse_request(json_body(request))
-        group = self._find_group(chat.model)
-        options = request_options(request, client, "chat")
+        group, model = self._resolve(chat.model)
+        if model:
+            check_model(group, model, "model")
+        options = request_options(request, client, "chat", model=model)
         if chat.schema_check is not None:
             check = self._offload(chat.schema_check, client, refusable=True)
             _, options = await within_deadline(check, options, self._clock)
@@ -163,7 +180,7 @@ class OpenAIRoutes:
             result = await execute(group, chat, {}, options, offload=self._offload)
         except WorkError as error:
             return respond_to_error(request, error, group.dispatcher.queue())
-        set_headers(request, answer_headers(result))
+        set_headers(request, answer_headers(result, model))
         content = chat.content(result.answer.value)
         usage = estimate_usage(chat.messages, content)
         return respond(request, 200, completion.whole(content, usage))
@@ -201,23 +218,33 @@ class OpenAIRoutes:
             stream.close()
         return b""
 
-    def _find_group(self, model: str) -> AgentGroup:
+    def _resolve(self, model: str) -> tuple[AgentGroup, str]:
         """
-        Return the group of the agent that `model` names.
+        Return the group of the agent that `model` names, and the name of the agent's own model.
+
+        The latter is empty if `model` names only the agent, and need not exist.
 
         Raises:
-            HttpError: There is no such model.
+            HttpError: There is no such agent.
         """
-        for group in self._groups:
-            if group.name == model:
-                return group
-        if model in DEFAULT_MODELS:
-            return self._groups.default
+        group = self._find_group(model)
+        if group is not None:
+            return group, ""
+        agent, _, own_model = model.partition("/")
+        group = self._find_group(agent)
+        if group is not None and own_model:
+            return group, own_model
         names = ", ".join((*self._groups.names, DEFAULT_MODELS[0]))
         raise HttpError(
             ErrorCode.MODEL_NOT_FOUND,
             f"Unknown model {model[:_MAX_QUOTED_NAME]!r}; the models are {names}",
         )
+
+    def _find_group(self, agent: str) -> AgentGroup | None:
+        for group in self._groups:
+            if group.name == agent:
+                return group
+        return self._groups.default if agent in DEFAULT_MODELS else None
 
     def _model_json(self, name: str) -> dict[str, Any]:
         return {

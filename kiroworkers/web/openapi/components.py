@@ -35,6 +35,11 @@ _ANSWER_HEADER_DESCRIPTIONS = {
     "Absent if there are none.",
     "Tools-Denied": "Number of tool uses that were denied. Absent if 0.",
     "Tools-Allowed": "Number of tool uses that were allowed. Absent if 0.",
+    "Tools-Unasked": "Number of tools that the agent used without asking. Absent if 0.",
+    "Model": "The model that the request or its task chose. Absent if neither did.",
+    "Credits": "Credits that the request used, as the agent reported them. Absent if it did not.",
+    "Context": "Share of the model's context that the conversation filled after the answer, in "
+    "percent, as the agent reported it. Absent if it did not.",
     "Usage": "Always `estimated`: the token counts are estimates.",
 }
 
@@ -91,6 +96,12 @@ PARAMETERS: Mapping[str, dict[str, Any]] = {
     "Agent": _header(
         "X-Agent", "Agent that answers. By default the task's agent, or the first.", STRING
     ),
+    "AgentModel": _header(
+        "X-Model",
+        "Model of the agent that answers, among those that clients may choose (`--models`). By "
+        "default the task's model, or the agent's own.",
+        STRING,
+    ),
     "Timeout": _header(
         "X-Request-Timeout",
         "Maximum time for the request in seconds, including its time in the queue. It can only "
@@ -141,6 +152,11 @@ PARAMETERS: Mapping[str, dict[str, Any]] = {
         "before", "Identifier of a job. The page starts with the next older one.", STRING
     ),
     "Id": _path("id", "Identifier of the job."),
+    "ApprovalId": _path("id", "Identifier of the approval."),
     "Worker": _path("name", "Name of the worker.", example="worker1"),
-    "Model": _path("name", "Name of the model: an agent's name, or `default`.", example="default"),
+    "Model": _path(
+        "name",
+        "Name of the model: an agent's name, `default`, or `AGENT/MODEL`. A slash may be encoded.",
+        example="default",
+    ),
 }

@@ -49,6 +49,7 @@ def build_document(
     agents: Sequence[str],
     needs_token: bool = False,
     has_callbacks: bool = False,
+    models: Sequence[str] = (),
 ) -> dict[str, Any]:
     """
     Return the OpenAPI document of a server.
@@ -59,9 +60,11 @@ def build_document(
         agents: Names of the agents; the first is the default.
         needs_token: Whether requests must have a token.
         has_callbacks: Whether the server calls the URL in ``X-Callback``.
+        models: The models that clients may choose, as ``AGENT/MODEL``.
     """
     paths: dict[str, dict[str, Any]] = {}
-    unsupported = set() if has_callbacks else {"Callback"}
+    supported = {"Callback": has_callbacks, "AgentModel": bool(models)}
+    unsupported = {name for name, is_supported in supported.items() if not is_supported}
     for route in routes:
         if route.tag is None:
             continue
@@ -74,11 +77,15 @@ def build_document(
     }
     for name in ("Agent", "AgentQuery"):
         parameters[name] = {**parameters[name], "schema": {"type": "string", "enum": [*agents]}}
+    if models:
+        names = [*dict.fromkeys(name.partition("/")[2] for name in models)]
+        schema = {"type": "string", "enum": names}
+        parameters["AgentModel"] = {**parameters["AgentModel"], "schema": schema}
     components: dict[str, Any] = {
         "schemas": {
             **SCHEMAS,
             "Workers": _workers(agents),
-            "Chat": _chat(agents),
+            "Chat": _chat(agents, models),
             **schemas_of(tasks),
         },
         "responses": {**_failures("", "Error"), **_failures("openai-", "OpenAIError")},
@@ -207,12 +214,12 @@ def _failures(prefix: str, schema: str) -> dict[str, Any]:
     }
 
 
-def _chat(agents: Sequence[str]) -> dict[str, Any]:
+def _chat(agents: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
     """
     Return the schema of a chat completion request, with the server's models.
     """
-    models = [*dict.fromkeys((*agents, *DEFAULT_MODELS))]
-    model = {**CHAT["properties"]["model"], "enum": models}
+    names = [*dict.fromkeys((*agents, *DEFAULT_MODELS, *models))]
+    model = {**CHAT["properties"]["model"], "enum": names}
     return {**CHAT, "properties": {**CHAT["properties"], "model": model}}
 
 

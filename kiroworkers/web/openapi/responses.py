@@ -49,9 +49,11 @@ TASK_RESPONSE = ResponseDoc(
             "description": "Server-sent events, if the request has `Accept: "
             "text/event-stream`. The data of each event is one JSON object: `queued` "
             "(`position`, and `estimate` in seconds), `started` (`worker`, `attempt`), `text` "
-            "(`text`, a piece of the agent's words), `retry` (`reason`, and `where`: "
-            "`same_conversation` or `new_conversation`; discard the text so far), and at the "
-            "end either `answer` (the answer) or `error` (the error with its `status`).",
+            "(`text`, a piece of the agent's words), `notice` (`kind`: `compaction`, `retry`, "
+            "`stall` or `model_fallback`, and `detail`, a sentence; the turn goes on), `retry` "
+            "(`reason`, and `where`: `same_turn`, `same_conversation` or `new_conversation`; "
+            "discard the text so far), and at the end either `headers` (the headers that describe "
+            "the answer) and `answer` (the answer), or `error` (the error with its `status`).",
         },
     },
     (*_ANSWER_HEADERS, "Idempotency-Replayed", "Preference-Applied"),

@@ -58,6 +58,13 @@ def integer(description: str, **keywords: Any) -> dict[str, Any]:
     return {"type": "integer", "description": description, **keywords}
 
 
+def number(description: str) -> dict[str, Any]:
+    """
+    Return the schema of a number that is not negative.
+    """
+    return {"type": "number", "description": description, "minimum": 0}
+
+
 def count(description: str) -> dict[str, Any]:
     """
     Return the schema of a whole number that is not negative.
@@ -299,6 +306,7 @@ _JOB = {
     "created": timestamp("When the job was accepted"),
     "ended": timestamp("When the job ended", null="while it is unfinished"),
     "attempts": count("Number of times the job was given to an agent."),
+    "model": or_null(string("The model that the request or its task chose; null if neither did.")),
 }
 
 #: Chat completions follow OpenAI's API reference; its other fields are accepted and ignored.
@@ -393,7 +401,10 @@ CHAT = record(
     "A request for the next message of a conversation. Fields of OpenAI's API that are not listed "
     "here and only tune a model, such as `temperature`, are accepted and ignored.",
     ("response_format", "stream", "stream_options", "stop", "n"),
-    model=string("Name of the agent that answers, or `default` for the default agent."),
+    model=string(
+        "Name of the agent that answers, or `default` for the default agent; followed by a slash "
+        "and the name of a model of the agent if the server lets clients choose (`--models`)."
+    ),
     messages=array(
         "The conversation so far, oldest message first.", ref("ChatMessage"), minItems=1
     ),
@@ -464,6 +475,9 @@ _TASK = record(
     agent=or_null(
         string("Agent that answers if a request names none; null for the server's default agent.")
     ),
+    model=or_null(
+        string("Model that answers if a request names none; null for the agent's default model.")
+    ),
     limits=record(
         "Limits of each request to the task.",
         timeout=or_null(
@@ -498,6 +512,27 @@ _REQUEST = record(
     attempts=count("Number of times the request was given to a worker."),
     age=duration("Time since the request arrived"),
     timeLeft=duration("Time until the request's deadline"),
+    model=or_null(string("The model that the request or its task chose; null if neither did.")),
+    approval=or_null(
+        string("Identifier of the approval that the request waits for; null if it waits for none.")
+    ),
+)
+
+_APPROVAL_ID = string("Identifier of the approval.")
+
+_DECISION = choice("Whether the agent may use the tool, this one time.", "allow", "deny")
+
+_APPROVAL = record(
+    "An agent's request to use a tool.",
+    id=_APPROVAL_ID,
+    agent=string("Name of the agent."),
+    worker=string("Name of the worker."),
+    request=count("Number of the client's request in the server's log."),
+    question=string("The question in the agent's words; they may quote a client."),
+    age=duration("Time since the agent asked"),
+    timeLeft=or_null(
+        duration("Time until the deadline of the client's request, at which the use is denied")
+    ),
 )
 
 #: Every schema component except those that `build_document` makes for one server.
@@ -547,13 +582,23 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "Job": record(
         "A job and its outcome.",
-        ("result", "error", "position"),
+        ("result", "error", "position", "usage"),
         **_JOB,
         position=count(
             "Position among the agent's queued jobs by arrival; 1 is the first. Present only while "
             "`queued`."
         ),
         result=any_object("The task's answer. Present only if `done`."),
+        usage=record(
+            "What the job used. Present only if `done`, and if the agent reported something.",
+            credits=or_null(number("Credits; null if the agent does not report them.")),
+            contextPercent=or_null(
+                number(
+                    "Share of the model's context that the conversation filled after the answer, "
+                    "in percent; null if the agent does not report it."
+                )
+            ),
+        ),
         error=ref("Error", "Why the job failed, with the HTTP `status`. Present only if `failed`."),
     ),
     "ListedJob": record(
@@ -574,6 +619,17 @@ SCHEMAS: Mapping[str, Schema] = {
         **_AGENTS,
         requests=array("The requests, in order of arrival.", ref("QueuedRequest")),
     ),
+    "Approval": _APPROVAL,
+    "Approvals": record(
+        "The requests to use a tool that wait for a decision.",
+        approvals=array("The requests, oldest first.", ref("Approval")),
+    ),
+    "Decision": record("A decision about a request to use a tool.", decision=_DECISION),
+    "Decided": record(
+        "A decision that was made.",
+        id=_APPROVAL_ID,
+        decision=_DECISION,
+    ),
     "WorkerAction": record(
         "The worker that the operation applies to.",
         worker=ref(
@@ -586,8 +642,10 @@ SCHEMAS: Mapping[str, Schema] = {
     "ChatMessage": _MESSAGE,
     "ChatCompletion": _COMPLETION,
     "Model": record(
-        "An agent, as a model of OpenAI's API.",
-        id=string("Name of the model: an agent's name, or an alias of the default agent."),
+        "An agent or one of its models, as a model of OpenAI's API.",
+        id=string(
+            "Name of the model: an agent's name, an alias of the default agent, or `AGENT/MODEL`."
+        ),
         object=constant("Always `model`.", "model"),
         created=integer("When the server started, in seconds since the Unix epoch."),
         owned_by=string("Always `kiroworkers`."),
@@ -595,7 +653,11 @@ SCHEMAS: Mapping[str, Schema] = {
     "Models": record(
         "The models.",
         object=constant("Always `list`.", "list"),
-        data=array("The models, one per agent, and the aliases of the default.", ref("Model")),
+        data=array(
+            "The models: one per agent, the aliases of the default agent, and the agents' models "
+            "that clients may choose.",
+            ref("Model"),
+        ),
     ),
     "OpenAIError": record(
         "Why a request failed, in the format of OpenAI's API.",
