@@ -71,17 +71,6 @@ def find_failure(patterns: Iterable[FailurePattern], text: str) -> AgentFailure 
     return None
 
 
-def describe_failure(text: str) -> AgentFailure:
-    """
-    Return the failure that `text` describes, although no pattern matches it.
-
-    Its first line that is not blank becomes the failure's detail.
-    """
-    line = next(filter(None, map(str.strip, text.splitlines())), "")
-    detail = line[:_MAX_DETAIL_LENGTH]
-    return AgentFailure(FailureKind.AGENT_ERROR, detail, _seconds_to_wait(line))
-
-
 def _seconds_to_wait(line: str) -> int | None:
     """
     Return the waiting time that `line` names, in whole seconds; None if it names none.

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.conversations import AgentFailure, load_dialect
-from kiroworkers.conversations.failures import describe_failure, find_failure
-from kiroworkers.errors import FailureKind
+from kiroworkers.conversations import load_dialect
+from kiroworkers.conversations.failures import find_failure
 
 #: What Kiro says, and the kind of failure that it means; None for a fault of its own.
 _TEXTS = {
@@ -74,18 +73,3 @@ class FindFailureTests(SynchronousTestCase):
             failure = find_failure(load_dialect("kiro-acp").failures, text)
             assert failure is not None, text
             self.assertEqual(failure.retry_after, seconds, text)
-
-
-class DescribeFailureTests(SynchronousTestCase):
-    """
-    Tests for `describe_failure`.
-    """
-
-    def test_first_line(self) -> None:
-        """
-        An unknown failure is described by its first line, of bounded length.
-        """
-        failure = describe_failure("\n  Odd things, wait 5 s\nmore\n")
-        self.assertEqual(failure, AgentFailure(FailureKind.AGENT_ERROR, "Odd things, wait 5 s", 5))
-        self.assertEqual(len(describe_failure("x" * 1000).detail), 200)
-        self.assertEqual(describe_failure("").detail, "")
