@@ -91,7 +91,8 @@ def main(arguments: list[str]) -> int:
     for module in (fakekiro, fakeacp, faketui):
         vars(module)["answer_text"] = answer_text
     # The classic interface shows the answer as it is: markdown in megabytes is slow to draw.
-    os.environ["FAKEKIRO"] = "verbatim"
+    # Over ACP there is one process, whose parent is the session's supervisor.
+    os.environ["FAKEKIRO"] = "verbatim fork=no"
     if arguments == ["chat", "--trust-tools="]:
         return faketui.main(arguments)
     return fakekiro.main(arguments)

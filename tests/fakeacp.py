@@ -12,16 +12,23 @@ It answers as `tests.fakekiro` does, in small pieces, and has these of its fault
     options=A,B the kinds of permission offered
     twice       ask for the permission for a tool twice at once
     after=S     end the turn after a word, and send the answer S seconds later
+    tail=S      end the turn five characters before the end, and send those S seconds later
     stay=S      end the turn S seconds after the answer
+    tool=K,L    tools of the kinds K and L run, and no permission is asked for
+    outside     such a tool accesses a file outside the working directory
+    rejected    a denied tool ends the turn with an error
+    work=S      work S seconds after the question about a tool
 
 ``FAKEKIRO`` may hold these faults of the whole session: ``slow=S``, ``mute``,
 ``broken`` and ``stubborn`` as in `tests.fakekiro`, ``lingers`` (does not exit at the
-end of input), ``version=N`` of the protocol, ``closes`` (offers session/close),
-``clear=refused`` (refuses a second session) or ``clear=none`` (does not answer the
-request for one), ``aside`` (logs to standard error), and ``title=T`` (the tool's title).
+end of input), ``version=N`` of the protocol, ``closes`` (offers session/close), ``new=S``
+(a session is made in S seconds), ``clear=refused`` (refuses a second session) or
+``clear=none`` (does not answer the request for one), ``same`` (each session has the same
+identifier), ``aside`` (logs to standard error), and ``title=T`` (the tool's title).
 
 ``FAKEKIRO_LOG`` and ``FAKEKIRO_LOGIN`` work as in `tests.fakekiro`; for a message other
-than a prompt, the name of its method is logged.
+than a prompt, the name of its method is logged.  All requests except prompts are also
+answered while a turn runs.
 """
 
 from __future__ import annotations
@@ -34,8 +41,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
 
 from tests.fakekiro import (
     TROUBLES,
@@ -52,6 +60,17 @@ _FAULTS = re.compile(r"\[\[([^\]]*)\]\]")
 _PIECE = 40
 _GARBAGE = b'\xff\xfe{"not": json\n[1]\n\n{"jsonrpc": "2.0"}\n' + b"[" * 100_000 + b"\n"
 
+#: What a tool of each kind does: its title, and the fields that say so.
+_TOOLS: Mapping[str, tuple[str, str]] = {
+    "read": ("Reading README.md", "path"),
+    "search": ("Searching for TODO", "path"),
+    "edit": ("Writing README.md", "path"),
+    "delete": ("Deleting README.md", "path"),
+    "execute": ("Running: date", "command"),
+    "fetch": ("Fetching https://example.com/", "url"),
+    "other": ("Using a tool", "value"),
+}
+
 
 class Cancelled(Exception):
     """
@@ -59,32 +78,51 @@ class Cancelled(Exception):
     """
 
 
+class Ended(Exception):
+    """
+    Raised when the turn ends in the middle, with the result or the error `response`.
+    """
+
+    def __init__(self, **response: Any) -> None:
+        super().__init__(response)
+        self.response = response
+
+
 class FakeAcp:
     """
     Act as the agent, with the faults of the whole session.
     """
 
+    #: Whether the agent exits when its standard input is closed.
+    exits_at_end = True
+
     def __init__(self, faults: Mapping[str, str]) -> None:
         self._faults = faults
         self._lines = self._read()
         self._prompts: dict[str, int] = {}
+        self._sessions = 0
         self._last = ""
         self._numbers = 0
         self._rest = b""
         self._writing = threading.Lock()
+        #: What follows the end of the turn: after how many seconds, and which text.
+        self._late: list[tuple[float, str]] = []
 
-    def run(self) -> int:
+    def run(self) -> NoReturn:
         """
-        Serve until the end of input, and return the exit status.
+        Serve until the end of input, and exit.
         """
         if "mute" in self._faults:
             time.sleep(3600)
         time.sleep(float(self._faults.get("slow", "0")))
         while (message := self._next(None)) is not None:
             self._serve(message)
-        if "lingers" in self._faults:
+        self._end_of_input()
+
+    def _end_of_input(self) -> NoReturn:
+        if "lingers" in self._faults or not self.exits_at_end:
             time.sleep(3600)
-        return 0
+        sys.exit(0)
 
     # Reading and writing.
 
@@ -115,11 +153,25 @@ class FakeAcp:
 
     def _write(self, data: bytes) -> None:
         with self._writing:
-            while data:
-                data = data[os.write(1, data) :]
+            self._put(data)
+
+    def _put(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(1, data) :]
 
     def _send(self, **message: Any) -> None:
         self._write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+
+    def _later(self, seconds: float, call: Callable[[], object]) -> None:
+        """
+        Call `call` in so many seconds, at once if they are none.
+        """
+        if not seconds:
+            call()
+            return
+        timer = threading.Timer(seconds, call)
+        timer.daemon = True
+        timer.start()
 
     def _update(self, session: str, **update: Any) -> None:
         self._send(method="session/update", params={"sessionId": session, "update": update})
@@ -137,12 +189,15 @@ class FakeAcp:
                 log_entry(part["text"])
                 self._turn(id, params["sessionId"], part["text"])
             case {"method": method, "id": id}:
-                log_entry(method)
-                self._answer(id, method)
+                self._answer(id, method, message.get("params", {}))
             case {"method": method}:
                 log_entry(method)
 
-    def _answer(self, id: Any, method: str) -> None:
+    def _answer(self, id: Any, method: str, params: Mapping[str, Any]) -> None:
+        """
+        Answer a request that is no prompt.
+        """
+        log_entry(method)
         if "aside" in self._faults:
             print(f"log: {method}", file=sys.stderr, flush=True)
         match method:
@@ -157,24 +212,29 @@ class FakeAcp:
                     },
                 )
             case "session/new":
-                self._new_session(id)
+                self._new_session(id, params)
             case "session/close":
+                self._prompts.pop(params["sessionId"], None)
                 self._send(id=id, result={})
             case _:
                 self._send(id=id, error={"code": -32601, "message": f"no {method}"})
 
-    def _new_session(self, id: Any) -> None:
+    def _new_session(self, id: Any, params: Mapping[str, Any]) -> None:
         login_file = os.environ.get("FAKEKIRO_LOGIN")
         if login_file is not None and not os.path.exists(login_file):
             self._send(id=id, error={"code": -32000, "message": "Authentication required"})
             return
-        clear = self._faults.get("clear", "") if self._prompts else ""
+        clear = self._faults.get("clear", "") if self._sessions else ""
+        name = "session" if "same" in self._faults else f"session-{self._sessions}"
+        self._sessions += 1
         if clear == "refused":
             self._send(id=id, error={"code": -32603, "message": "too many sessions"})
         elif clear != "none":
-            name = f"session-{len(self._prompts)}"
-            self._prompts[name] = 0
-            self._send(id=id, result={"sessionId": name})
+            self._prompts.setdefault(name, 0)
+            self._later(
+                float(self._faults.get("new", "0")),
+                lambda: self._send(id=id, result={"sessionId": name}),
+            )
 
     def _turn(self, id: Any, session: str, text: str) -> None:
         if text.startswith("Task: repair\n"):
@@ -182,20 +242,42 @@ class FakeAcp:
         self._last = text
         match = _FAULTS.search(text)
         faults = faults_in(match[1]) if match is not None else {}
-        self._update(session, sessionUpdate="agent_thought_chunk", content={"type": "text"})
         try:
+            self._begin_turn(session, text, faults)
             result = self._result(session, text, faults)
         except Cancelled:
             if "late" in faults:
                 self._chunk(session, self._answer_text(session, text, faults))
             result = {"result": {"stopReason": "cancelled"}}
-        self._prompts[session] += 1
+        except Ended as ended:
+            result = ended.response
+        self._prompts[session] = self._prompts.get(session, 0) + 1
+        self._end_turn(id, session, result, faults)
+        late, self._late = self._late, []
+        for seconds, rest in late:
+            self._later(seconds, lambda rest=rest: self._chunk(session, rest))  # type: ignore[misc]
+
+    def _begin_turn(self, session: str, text: str, faults: Mapping[str, str]) -> None:
+        """
+        Report that the turn begins.
+        """
+        self._update(session, sessionUpdate="agent_thought_chunk", content={"type": "text"})
+
+    def _end_turn(
+        self, id: Any, session: str, result: Mapping[str, Any], faults: Mapping[str, str]
+    ) -> None:
+        """
+        Report that the turn is over, with `result` in the response.
+        """
         self._send(id=id, **result)
 
     def _answer_text(self, session: str, text: str, faults: Mapping[str, str]) -> str:
-        return answer_text(text, faults, self._prompts[session])
+        return answer_text(text, faults, self._prompts.get(session, 0))
 
     def _result(self, session: str, text: str, faults: Mapping[str, str]) -> dict[str, Any]:
+        """
+        Act a turn, and return the result or the error of its response.
+        """
         if "orphan" in faults:
             log_entry(f"child {leave_a_child()} .")
         if "hang" in faults:
@@ -204,8 +286,7 @@ class FakeAcp:
         if "garbage" in faults:
             self._write(_GARBAGE)
         if "stranger" in faults:
-            self._chunk("session-of-somebody-else", "not for you")
-            self._send(id=99_999, result={"stopReason": "end_turn"})
+            self._speak_for_others()
         if "flood" in faults:
             self._write(b"flood " * (int(faults["flood"]) // 6))
         if "unknown" in faults:
@@ -217,26 +298,82 @@ class FakeAcp:
             os.killpg(0, signal.SIGKILL)
         if "die" in faults:
             self._chunk(session, '```json\n{"title": "half an ans')
-            os._exit(1)
-        if "trouble" in faults:
-            message = TROUBLES[faults["trouble"]]
-            return {"error": {"code": -32603, "message": "Internal error", "data": message}}
+            self._die()
+        if (error := self._error(session, faults)) is not None:
+            return error
         answer = self._answer_text(session, text, faults)
         answer = "x" * int(faults.get("big", "0")) + answer
+        for kind in faults["tool"].split(",") if "tool" in faults else ():
+            self._run_tool(session, kind, "outside" in faults)
         if "approve" in faults:
-            answer = self._approval(session, faults) + answer
+            decision = self._approval(session, faults)
+            if "rejected" in faults and "denied" in decision:
+                return {"error": {"code": -32603, "message": "Internal error", "data": decision}}
+            answer = decision + answer
+            self._wait(float(faults.get("work", "0")), "deaf" in faults)
         if "after" in faults:
-            late = threading.Timer(float(faults["after"]), self._chunk, [session, answer])
-            late.daemon = True
-            late.start()
+            self._late.append((float(faults["after"]), answer))
             answer = "Well. "
+        if "tail" in faults:
+            self._late.append((float(faults["tail"]), answer[-5:]))
+            answer = answer[:-5]
+        self._stream(session, answer, faults)
+        self._wait(float(faults.get("stay", "0")), "deaf" in faults)
+        return {"result": {"stopReason": faults.get("stop", "end_turn")}}
+
+    def _die(self) -> NoReturn:
+        os._exit(1)
+
+    def _speak_for_others(self) -> None:
+        """
+        Send messages that belong to no turn of this client.
+        """
+        self._chunk("session-of-somebody-else", "not for you")
+        self._send(id=99_999, result={"stopReason": "end_turn"})
+
+    def _error(self, session: str, faults: Mapping[str, str]) -> dict[str, Any] | None:
+        """
+        Return the error with which the turn ends, or None.
+        """
+        if "trouble" not in faults:
+            return None
+        message = TROUBLES[faults["trouble"]]
+        return {"error": {"code": -32603, "message": "Internal error", "data": message}}
+
+    def _stream(self, session: str, answer: str, faults: Mapping[str, str]) -> None:
+        """
+        Send an answer in pieces.
+        """
         size = len(answer) if "whole" in faults else _PIECE
         if "cut" in faults:
             size, answer = 1, "".join(_surrogates(answer))
         for start in range(0, len(answer), size):
             self._chunk(session, answer[start : start + size])
-        self._wait(float(faults.get("stay", "0")), "deaf" in faults)
-        return {"result": {"stopReason": faults.get("stop", "end_turn")}}
+
+    # Tools.
+
+    def _run_tool(self, session: str, kind: str, outside: bool) -> None:
+        """
+        Report a tool that runs without a permission.
+        """
+        call = self._tool_call(kind, outside)
+        self._update(session, sessionUpdate="tool_call", status="pending", **call)
+        done = {"toolCallId": call["toolCallId"], "status": "completed"}
+        self._update(session, sessionUpdate="tool_call_update", **done)
+
+    def _tool_call(self, kind: str, outside: bool = False) -> dict[str, Any]:
+        """
+        Return the fields of a tool call of that kind.
+        """
+        self._numbers += 1
+        title, field = _TOOLS[kind]
+        path = "/etc/hostname" if outside else str(Path.cwd() / "README.md")
+        value = path if field == "path" else title.rpartition(" ")[2]
+        call: dict[str, Any] = {"title": title, "kind": kind}
+        call["toolCallId"] = f"call-{self._numbers}"
+        if field == "path":
+            call["locations"] = [{"path": path}]
+        return {**call, "rawInput": {field: value}}
 
     def _approval(self, session: str, faults: Mapping[str, str]) -> str:
         kinds = faults.get("options", "allow_once,allow_always,reject_once").split(",")
@@ -248,41 +385,66 @@ class FakeAcp:
         self._update(session, sessionUpdate="tool_call", status="pending", **call)
         params = {"sessionId": session, "toolCall": call, "options": options}
         if "twice" in faults:
-            self._numbers += 1
-            self._send(id=f"x{self._numbers}", method="session/request_permission", params=params)
+            self._send_request("session/request_permission", params)
         outcome = self._ask("session/request_permission", params)["result"]["outcome"]
         chosen = outcome.get("optionId", outcome["outcome"])
         return f"Tool {'allowed' if 'allow' in chosen else 'denied'}: {chosen}.\n"
+
+    # Requests to the client.
+
+    def _request_id(self) -> Any:
+        """
+        Return the identifier of the next request to the client.
+        """
+        self._numbers += 1
+        return f"x{self._numbers}"
+
+    def _send_request(self, method: str, params: Mapping[str, Any]) -> Any:
+        """
+        Send a request to the client and return its identifier.
+        """
+        id = self._request_id()
+        self._send(id=id, method=method, params=params)
+        return id
 
     def _ask(self, method: str, params: Mapping[str, Any]) -> Any:
         """
         Send a request to the client and return its response.
         """
-        self._numbers += 1
-        name = f"x{self._numbers}"
-        self._send(id=name, method=method, params=params)
+        id = self._send_request(method, params)
         while True:
             message = self._next(None)
             if message is None:
-                sys.exit(0)
-            if message.get("id") == name:
+                self._end_of_input()
+            if "method" not in message and message.get("id") == id:
                 return message
-            self._handle_in_turn(message)
+            self._serve_in_turn(message)
 
-    def _wait(self, seconds: float, deaf: bool) -> None:
+    def _wait(self, seconds: float, deaf: bool = False) -> None:
+        """
+        Serve other requests for so many seconds.
+
+        Args:
+            seconds: How long.
+            deaf: Whether to ignore that the turn is cancelled.
+        """
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             message = self._next(left)
             if message is None and time.monotonic() < until:
-                sys.exit(0)
-            if message is not None and not deaf:
-                self._handle_in_turn(message)
+                self._end_of_input()
+            if message is not None:
+                self._serve_in_turn(message, deaf)
 
-    def _handle_in_turn(self, message: Any) -> None:
-        # Other messages of a turn are ignored.
-        if message.get("method") == "session/cancel":
-            log_entry("session/cancel")
-            raise Cancelled
+    def _serve_in_turn(self, message: Any, deaf: bool = False) -> None:
+        match message:
+            case {"method": "session/cancel"} if not deaf:
+                log_entry("session/cancel")
+                raise Cancelled
+            case {"method": "session/prompt", "id": id}:
+                self._send(id=id, error={"code": -32603, "message": "a turn is running"})
+            case {"method": method, "id": id}:
+                self._answer(id, method, message.get("params", {}))
 
 
 def _surrogates(text: str) -> Iterator[str]:
@@ -309,7 +471,7 @@ def main(arguments: list[str]) -> int:
     """
     Act as an agent with these arguments, and return the exit status.
     """
-    if arguments[1:] not in ([], ["--agent-engine=v2"]):
+    if arguments:
         print(f"error: unexpected argument in {arguments}", file=sys.stderr)
         return 2
     faults = faults_in(os.environ.get("FAKEKIRO", ""))

@@ -87,8 +87,8 @@ class StreamTests(ServerTestCase):
 
     async def test_events(self) -> None:
         """
-        The events are the worker that answers, the text as it is written, and the
-        answer.
+        The events are the worker that answers, the text as it is written, the headers that
+        the answer has otherwise, and the answer.
         """
         for agent in ("kiro-classic", "kiro-acp"):
             await self.start("--agent", agent, workers=1)
@@ -96,11 +96,12 @@ class StreamTests(ServerTestCase):
             self.assertEqual(self.header(response, "content-type"), "text/event-stream")
             self.assertEqual(self.header(response, "cache-control"), "no-store")
             names = [name for name, _ in events]
-            self.assertEqual((names[0], names[-1]), ("started", "answer"))
-            self.assertEqual(set(names[1:-1]), {"text"})
+            self.assertEqual((names[0], names[-2:]), ("started", ["headers", "answer"]))
+            self.assertEqual(set(names[1:-2]), {"text"})
             self.assertEqual(events[0][1], {"worker": "worker1", "attempt": 1})
             text = "".join(data["text"] for name, data in events if name == "text")
             self.assertIn('"title": "An idea [[pretty]]"', text)
+            self.assertEqual(events[-2][1]["X-Kiroworkers-Worker"], "worker1")
             self.assertEqual(events[-1][1]["title"], "An idea [[pretty]]")
             await self.stop()
 
