@@ -27,6 +27,7 @@ _NAMES = (
     "stall",
     "warm",
     "start",
+    "turnaround",
 )
 _DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.rst"
 
@@ -42,17 +43,26 @@ def main() -> int:
         action="store_true",
         help=f"write the table into docs/{_DOCUMENT.name}; goes with all of them",
     )
+    parser.add_argument(
+        "--turns",
+        type=int,
+        metavar="N",
+        help="with turnaround alone: count what N turns leave behind",
+    )
     options = parser.parse_args()
     unknown = [name for name in options.names if name not in _NAMES]
     if unknown:
         parser.error(f"there is no {unknown[0]}; there are {', '.join(_NAMES)}")
     if options.names and options.write:
         parser.error("--write is for a run of all: figures of several runs do not go together")
+    if options.turns is not None and options.names != ["turnaround"]:
+        parser.error("--turns is for turnaround alone")
     began = time.monotonic()
     parts = []
     for name in options.names or _NAMES:
         module = import_module(f"bench.{name}")
-        parts.append(Part(name, module.QUESTION, module.measure()))
+        figures = module.measure() if options.turns is None else module.steady(options.turns)
+        parts.append(Part(name, module.QUESTION, figures))
         print(text(parts[-1]), flush=True)
     took = time.monotonic() - began
     if options.write:

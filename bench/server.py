@@ -79,14 +79,18 @@ class Agent:
 
 
 @contextmanager
-def agent(**variables: str) -> Iterator[Agent]:
+def agent(module: str = "bench.agent", **variables: str) -> Iterator[Agent]:
     """
     Prepare an agent with a temporary folder and these environment variables.
+
+    Args:
+        module: The Python module of the agent.
+        **variables: The variables.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         agent_environment = environment(
-            PATH=install_fake_kiro(folder / "bin", "bench.agent"),
+            PATH=install_fake_kiro(folder / "bin", module),
             BENCH_LOG=str(folder / "turns"),
             KIROWORKERS_PASS_ENV=",".join(("BENCH_LOG", *variables)),
             **variables,
