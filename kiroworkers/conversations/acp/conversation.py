@@ -23,9 +23,9 @@ from kiroworkers.conversations.acp import jsonrpc, kiro
 from kiroworkers.conversations.acp.clear_in_place import ClearInPlace
 from kiroworkers.conversations.acp.handshake import (
     INITIALIZE,
-    offers_close,
     refusal,
     version_failure,
+    ways_to_leave,
 )
 from kiroworkers.conversations.acp.permissions import PermissionRequests, cancelled
 from kiroworkers.conversations.acp.recent_output import RecentOutput
@@ -58,11 +58,11 @@ _MAX_ENVELOPE = 64 * 1024
 #: The maximum length of a message, in bytes.
 _MAX_MESSAGE = 16 * 1024 * 1024
 
-#: Kiro tells much about itself, such as the texts of all its tools.  Such a message counts
-#: with its size divided by this number.
+#: Kiro sends much about itself, such as the descriptions of all its tools.  The size of such a
+#: message is divided by this number.
 _HOUSEKEEPING_FACTOR = 16
 
-#: The seconds of silence after which a turn is over for which no response comes.
+#: The seconds of silence after which a turn that gets no response is over.
 _ENDING_TIMEOUT = 10.0
 
 #: Updates that carry output of a turn. The others (available commands, modes, usage)
@@ -134,7 +134,7 @@ class AcpConversation(Conversation):
         self._size = 0
         self._permissions = PermissionRequests()
         self._failure: AgentFailure | None = None
-        # The prompt that follows when its model has been selected.
+        # The prompt to send when its model has been selected.
         self._next_prompt: str | None = None
         self._next_model = ""
 
@@ -189,7 +189,7 @@ class AcpConversation(Conversation):
         Return the seconds of silence after which events are due.
 
         They are due at once after a request that needs nothing from the agent, and after a
-        while in a turn for which no response will come.
+        while in a turn that gets no response.
         """
         if self._due:
             return 0.0
@@ -226,7 +226,7 @@ class AcpConversation(Conversation):
 
     def clear(self) -> bytes:
         """
-        Return the request that makes the agent forget; empty if nothing need be requested.
+        Return the request that makes the agent forget; empty if none is needed.
 
         Call it only at the prompt.
         """
@@ -265,7 +265,7 @@ class AcpConversation(Conversation):
         self._discard_output()
         if self._due:
             self._failure, self._due = None, [Ready()]
-        # Before its model is selected, the agent has no prompt, and then gets none.
+        # If the model is not selected yet, the agent has no prompt, and gets none later.
         self._next_prompt = None
         if not self._running:
             return b""
@@ -348,7 +348,7 @@ class AcpConversation(Conversation):
 
     def _handle_facts(self, method: str, params: Mapping[str, Any], events: list[Event]) -> None:
         """
-        Handle what Kiro tells beyond the protocol, about our session or about none.
+        Handle a notification that Kiro adds to the protocol, about our session or about none.
         """
         session = params.get("sessionId")
         own = self._sessions.is_current(session)
@@ -370,7 +370,7 @@ class AcpConversation(Conversation):
         """
         Handle output in our session, and return its size.
 
-        Drop output of an abandoned turn; report output that nobody has asked for.
+        Drop output of an abandoned turn, and report output that no request asked for.
         """
         agent_initiated = kiro.is_agent_initiated(update)
         if not self._running or agent_initiated:
@@ -385,7 +385,7 @@ class AcpConversation(Conversation):
 
     def _note_submitted(self, events: list[Event]) -> None:
         """
-        Report, once in a turn, that the agent has taken the prompt, and prepare a session.
+        Report once in a turn that the agent has read the prompt, and prepare a session.
         """
         if self._submitted:
             return
@@ -404,13 +404,13 @@ class AcpConversation(Conversation):
         if not self._prompted and not agent_initiated:
             return
         self._clear_in_place.distrust()
-        # A caller that waits for its model to be selected is told as well.
+        # It is also reported while a model is being selected for the next turn.
         if (not self._at_prompt and not self._answering) or self._running:
             return
         text = answer_text(update)
         match events[-1:]:
             case [LateOutput(earlier)]:
-                # One event for each read: each is appended to a long text.
+                # One event for each read, because each event is appended to a long text.
                 events[-1] = LateOutput(earlier + text)
             case _:
                 events.append(LateOutput(text))
@@ -421,7 +421,7 @@ class AcpConversation(Conversation):
         """
         Find the tools that a subagent uses in our turn.
 
-        It has a session of its own, which the agent has opened by itself.
+        The agent opens a separate session for a subagent.
         """
         if self._answering and self._sessions.is_unknown(session):
             events += self._turn.add_subagent_update(session, update)
@@ -443,7 +443,7 @@ class AcpConversation(Conversation):
 
     def _queue_permission(self, request: jsonrpc.Request) -> NeedsApproval | None:
         """
-        Return the question of a permission request; None if it is to be cancelled.
+        Return the question of a permission request; None if the request must be cancelled.
         """
         session = request.params.get("sessionId")
         if not self._answering or not self._running:
@@ -484,7 +484,7 @@ class AcpConversation(Conversation):
         if failure is not None:
             self._fail(failure, events)
         else:
-            self._sessions.can_close = offers_close(result)
+            self._sessions.ways_to_leave = ways_to_leave(result)
             self._data_to_send += self._sessions.open_first()
 
     def _end_turn(self, result: Mapping[str, Any], error: Mapping[str, Any] | None) -> Event:
@@ -505,7 +505,7 @@ class AcpConversation(Conversation):
         self, result: Mapping[str, Any], error: Mapping[str, Any] | None, events: list[Event]
     ) -> None:
         """
-        Send the prompt for which a model was selected.
+        Send the prompt that waited for its model to be selected.
         """
         prompt, self._next_prompt = self._next_prompt, None
         selected = self._sessions.take_model(result, error)

@@ -1,5 +1,5 @@
 """
-Introduce ourselves to an agent, and read what it says about itself.
+Make the first request to an agent, and read its response.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PROTOCOL_VERSION = 1
 #: The parameters of the first request.
 INITIALIZE: Mapping[str, Any] = {
     "protocolVersion": PROTOCOL_VERSION,
-    # Kiro does not respond without all of these.
+    # Without all of these, Kiro does not respond.
     "clientCapabilities": {
         "fs": {"readTextFile": False, "writeTextFile": False},
         "terminal": False,
@@ -37,14 +37,17 @@ def version_failure(result: Mapping[str, Any]) -> AgentFailure | None:
     return AgentFailure(FailureKind.PROTOCOL, detail)
 
 
-def offers_close(result: Mapping[str, Any]) -> bool:
+def ways_to_leave(result: Mapping[str, Any]) -> tuple[str, ...]:
     """
-    Return whether the agent offers to close sessions.
+    Return the requests that the agent offers to end a session, in the order to send them.
+
+    Without the last one, the history of the session stays on the agent's disk.
     """
     match result:
-        case {"agentCapabilities": {"sessionCapabilities": {"close": dict()}}}:
-            return True
-    return False
+        case {"agentCapabilities": {"sessionCapabilities": dict(offered)}}:
+            names = (name for name in ("close", "delete") if isinstance(offered.get(name), dict))
+            return tuple(f"session/{name}" for name in names)
+    return ()
 
 
 def refusal(request: jsonrpc.Request) -> bytes:
@@ -53,7 +56,7 @@ def refusal(request: jsonrpc.Request) -> bytes:
     """
     reason = f"kiroworkers does not support {request.method[:100]}"
     if request.method == kiro.GET_ACCESS_TOKEN:
-        # Without a response, Kiro waits.  With an error, its turns fail with an expired
+        # Without a response, Kiro waits.  After an error, its turns fail because of an expired
         # token, which is reported as such.
         reason = "kiroworkers has no access token; Kiro uses its own with --auth-method cli"
     return jsonrpc.error(request.id, jsonrpc.METHOD_NOT_FOUND, reason)

@@ -1,8 +1,8 @@
 """
-Own the ACP sessions of an agent: the one that is used, and the one that follows it.
+Own the ACP sessions of an agent: the current one, and the next one.
 
-A new session may take seconds, so the next one is opened while a turn runs.  At most one is
-being opened at a time, and at most one waits.
+Opening a session may take seconds, so the next one is opened while a turn runs.  At most one
+session is being opened at a time, and at most one is prepared.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kiroworkers.conversations.acp.session_setup import (
 )
 from kiroworkers.conversations.events import AgentFailure, Cleared, NotCleared, Ready
 
-#: The number of sessions whose identifiers are remembered, so that none is used twice.
+#: The maximum number of session identifiers that are remembered, so that none is used twice.
 MAX_USED_SESSIONS = 1000
 
 
@@ -34,24 +34,24 @@ class _Purpose(Enum):
     START = auto()
     CLEAR = auto()
     PREPARE = auto()
-    #: A prepared session that is needed before it is open.
+    #: A session that was to be prepared, and is needed before it is open.
     PREPARED_CLEAR = auto()
 
 
 class Sessions:
     """
-    Open sessions, switch between them, and end those that were left.
+    Open sessions, switch between them, and end those that are no longer used.
 
-    The methods that return bytes say what to write to the agent.
+    Bytes that a method returns must be written to the agent.
 
     Args:
         needs: What each session needs.
         requests: Numbers the requests.
 
     Attributes:
-        can_close: Whether the agent offers to close sessions.
-        own_model: The model of the current session when nobody chooses another one; empty
-            if it is not known.
+        ways_to_leave: The requests that the agent offers to end a session.
+        own_model: The model of the current session when no request chooses another one; empty
+            if it is unknown.
     """
 
     def __init__(self, needs: SessionNeeds, requests: PendingRequests) -> None:
@@ -64,7 +64,7 @@ class Sessions:
         self._prepares = True
         # In the order in which they were opened.
         self._used: dict[str, None] = {}
-        self.can_close = False
+        self.ways_to_leave: tuple[str, ...] = ()
         self.own_model = ""
         # The model that was selected last in the current session.
         self._chosen_model = ""
@@ -72,14 +72,14 @@ class Sessions:
     @property
     def any_current(self) -> bool:
         """
-        Return whether there is a session that is used.
+        Return whether there is a current session.
         """
         return self._current is not None
 
     @property
     def current(self) -> AcpSession:
         """
-        Return the session that is used.  Call it only if there is one.
+        Return the current session.  Call it only if there is one.
         """
         assert self._current is not None, "there is no session yet"
         return self._current
@@ -95,7 +95,7 @@ class Sessions:
 
     def is_current(self, id: Any) -> bool:
         """
-        Return whether `id` is the session that is used.
+        Return whether `id` is the current session.
         """
         return self._current is not None and id == self._current.id
 
@@ -118,7 +118,7 @@ class Sessions:
         Take in the response to `select_model`, and return whether the model was selected.
         """
         if error is not None:
-            # Which model answers now is not known.
+            # It is unknown which model answers now.
             self._current = evolve(self.current, model="")
             return False
         listed = self.current.with_options(result)
@@ -136,7 +136,7 @@ class Sessions:
 
     def prepare(self) -> bytes:
         """
-        Open the session that follows the current one, unless that is under way or in vain.
+        Open the next session, unless it is open or being opened, or an attempt has failed.
         """
         if self._prepares and self._prepared is None and self._setup is None:
             return self._open(_Purpose.PREPARE)
@@ -144,7 +144,7 @@ class Sessions:
 
     def take_prepared(self) -> bytes | None:
         """
-        Use the session that was prepared; return None if there is none.
+        Use the prepared session; return None if there is none.
         """
         if self._prepared is None:
             return None
@@ -153,7 +153,7 @@ class Sessions:
 
     def replace(self) -> bytes:
         """
-        Open another session and use it, or the one that is being opened.
+        Use the session that is being opened, or open another one, and use it.
         """
         if self._setup is not None:
             self._purpose = _Purpose.PREPARED_CLEAR
@@ -166,8 +166,7 @@ class Sessions:
         """
         Take in the response to a request of this object.
 
-        Return what to write, and what has come of the session; None if nothing that
-        concerns anybody yet.
+        Return what to write, and the event that results; None if there is no event yet.
         """
         setup = self._setup
         assert setup is not None, "a session is being opened"
@@ -220,9 +219,9 @@ class Sessions:
 
     def _check_new(self, setup: SessionSetup, session: AcpSession) -> None:
         """
-        Remember a new session, and give it up if it is an old one.
+        Remember a new session, and give it up if its identifier was used before.
 
-        A session with an id that was used before would remember that conversation.
+        Such a session would remember the earlier conversation.
         """
         if session.id in self._used:
             setup.session = None
@@ -247,7 +246,7 @@ class Sessions:
 
     def _enter(self, session: AcpSession) -> bytes:
         """
-        Use `session` from now on, and return the request that ends the one before.
+        Use `session` from now on, and return the request that ends the previous one.
         """
         data = b"" if self._current is None else self._leave(self._current)
         self._current, self.own_model = session, session.model
@@ -256,12 +255,10 @@ class Sessions:
 
     def _leave(self, session: AcpSession) -> bytes:
         """
-        Return the request that ends `session`; empty if the agent knows none.
+        Return the requests that end `session`; empty if the agent knows none.
         """
-        if self.can_close:
-            method = "session/close"
-        elif self._needs.engine == "v2":
-            method = "_kiro.dev/session/terminate"
-        else:
-            return b""
-        return self._requests.send(None, method, {"sessionId": session.id})
+        methods = self.ways_to_leave
+        if not methods and self._needs.engine == "v2":
+            methods = ("_kiro.dev/session/terminate",)
+        params = {"sessionId": session.id}
+        return b"".join(self._requests.send(None, method, params) for method in methods)

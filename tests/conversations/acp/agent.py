@@ -22,6 +22,7 @@ _WRITTEN: dict[str, type[BaseModel]] = {
     "session/prompt": schema.PromptRequest,
     "session/cancel": schema.CancelNotification,
     "session/close": schema.CloseSessionRequest,
+    "session/delete": schema.DeleteSessionRequest,
     "session/set_config_option": schema.SetSessionConfigOptionSelectRequest,
 }
 INITIALIZED = {"protocolVersion": 1, "agentCapabilities": {}, "authMethods": []}

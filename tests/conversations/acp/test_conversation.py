@@ -240,6 +240,18 @@ class AcpTests(SynchronousTestCase):
         self.assertEqual(agent.say(id=close["id"], error={"code": 1, "message": "no"}), [])
         self.assertIs(agent.conversation.failure, None)
 
+    def test_delete(self) -> None:
+        """
+        An agent that can delete sessions as well keeps nothing of the one that was left.
+        """
+        capabilities = {"sessionCapabilities": {"list": {}, "delete": {}, "close": {}}}
+        agent = Agent(greeting={**CLOSES, "agentCapabilities": capabilities}).started()
+        agent.clear()
+        self.assertEqual(agent.session("s2"), [Cleared()])
+        written = [(request["method"], request["params"]) for request in agent.data_to_send()]
+        params = {"sessionId": "s1"}
+        self.assertEqual(written, [("session/close", params), ("session/delete", params)])
+
     def test_not_cleared(self) -> None:
         """
         A new session that the agent refuses is reported as not cleared.
