@@ -27,8 +27,8 @@ The keys of a dialect file
 
 `Writing a dialect <writing-a-dialect.rst>`_ explains the tables, and where their values come
 from. ``kiro-classic.toml`` and ``kiro-tui.toml`` show them. With ``extends = "NAME"`` a file takes
-the tables that it does not have from the built-in dialect ``NAME``. Its ``trouble`` comes before
-that of ``NAME``, so that it need not repeat it.
+the tables that it does not have from the built-in dialect ``NAME``. Its ``trouble`` is added before
+that of ``NAME``.
 
 A dialect has exactly one of ``prompt``, ``line``, ``signs`` and ``acp``. With ``acp`` it has no
 ``screen``, ``keys``, ``clear``, ``approval``, ``tools`` and ``menu``; otherwise it needs

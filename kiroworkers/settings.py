@@ -141,39 +141,39 @@ class Settings:
         "deny",
         "deny",
         choice("deny", "ask", "allow"),
-        "What happens when an agent asks to use a tool: deny, ask (an operator decides, see "
-        "/operator/approvals; without a decision it is denied at the request's deadline) or allow "
-        "(for that one use). Keep in mind that prompts contain text from clients.",
+        "What happens when an agent asks to use a tool: deny, ask (operators decide at "
+        "/operator/approvals; without a decision, the use is denied at the request's deadline) or "
+        "allow (for that one use). Keep in mind that prompts contain text from clients.",
     )
     allow_tools: bool = option(False, "no", boolean, "The same as --tools allow.", is_boolean=True)
     model: str = option(
         "",
         "",
         word,
-        "Model that answers, by the agent's own name for it, unless the task or the client chooses "
-        "another. Without this option, the agent's default.",
+        "Model that answers unless the task or the client chooses another; the name is the agent's "
+        "own. Without this option, the agent's default.",
     )
     effort: str = option(
         "",
         "",
         word,
-        "Reasoning effort of the model, by the agent's own name for it. Without this option, the "
-        "agent's default.",
+        "Reasoning effort of the model; the name of the level is the agent's own. Without this "
+        "option, the agent's default.",
     )
     models: tuple[str, ...] = option(
         (),
         "",
         model_patterns,
         "Models that clients may choose with X-Model, or as AGENT/MODEL in the OpenAI API: "
-        "comma-separated names or patterns. Without it, clients may choose none.",
+        "comma-separated names or patterns. Without this option, clients may choose none.",
     )
     kiro_agent: str = option(
         "",
         "",
         str,
-        "Kiro's own agent (its --agent) that the sessions of Kiro use: a name, or minimal, an "
-        "agent of kiroworkers without tools, MCP servers or steering, in a KIRO_HOME of its own. "
-        "Without it, the user's default agent.",
+        "Agent within Kiro (kiro-cli --agent) that its sessions run: a name, or minimal for an "
+        "agent without tools, MCP servers or steering, in a separate KIRO_HOME for each session. "
+        "Without this option, the user's default agent.",
     )
     pass_env: tuple[str, ...] = option(
         (),

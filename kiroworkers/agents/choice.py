@@ -51,10 +51,11 @@ class Agent:
         name: The name by which requests select it: the operator's name for it, or the
             dialect's for a file, a command or ``auto``.
         version: What the program said about its version; empty if that is unknown.
-        model: The model that each session has to select, because `arguments` do not.
-        effort: The reasoning effort that each session has to select, likewise.
-        agent_name: The configuration of the agent that each session runs with; empty for
-            the user's default.
+        model: The model that each session must select over the protocol; empty if `arguments`
+            select it, or for the agent's default.
+        effort: The reasoning effort that each session must select; empty likewise.
+        agent_name: The agent's configuration that each session runs; empty for the user's
+            default.
         minimal: How to run without tools; None to run with the user's configuration.
     """
 
@@ -174,7 +175,7 @@ def choose_agent(
 
 def _with_options(agent: Agent, spec: AgentSpec, version: Version | None) -> Agent:
     """
-    Return `agent` with its arguments and the choices of --model, --effort and --kiro-agent.
+    Return `agent` with its arguments and the values of --model, --effort and --kiro-agent.
 
     Raises:
         CannotStart: If this version of the agent lacks one of them.
@@ -182,7 +183,7 @@ def _with_options(agent: Agent, spec: AgentSpec, version: Version | None) -> Age
     dialect = agent.dialect
     by_chance = spec.agent == "auto" and agent.name == "offline"
     agent_name = configuration_name(dialect, spec.kiro_agent, version)
-    # An agent that is not Kiro has no such configuration.
+    # --kiro-agent does not apply to agents other than Kiro.
     concerns_kiro = any(
         configuration_name(other, spec.kiro_agent) for other in possible_dialects(spec)
     )
@@ -193,9 +194,9 @@ def _with_options(agent: Agent, spec: AgentSpec, version: Version | None) -> Age
     ]:
         if value and not is_supported and not by_chance:
             raise CannotStart(
-                f"kiroworkers: {option} {value}: {agent.executable}, "
-                f"{agent.version or 'version unknown'}, has no option for it over this interface "
-                f"({dialect.label})"
+                f"kiroworkers: {option} {value}: {agent.executable} "
+                f"({agent.version or 'version unknown'}) does not support it over this interface: "
+                f"{dialect.label}"
             )
     values: dict[StartOption, str] = {
         "model": spec.model,

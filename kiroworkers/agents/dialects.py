@@ -1,5 +1,5 @@
 """
-Say which dialects an agent may speak, and what each of them can be told.
+List the dialects that an agent may speak, and what can be chosen with each of them.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ AGENT_DIALECTS = {
     "offline": ("offline",),
 }
 
-#: Where a name has a choice, Kiro's classic interface is used only before this version:
-#: from then on it stops at a menu and announces its own removal.
+#: With ``--agent kiro``, the classic interface is used only before this version.  From then on
+#: it stops at a menu and announces its removal.
 _CLASSIC_UNTIL = {"kiro": "2.28"}
 
 #: The dialects of `--agent-command`: a program with a prompt, and one that speaks ACP.
@@ -45,7 +45,7 @@ MINIMAL = "minimal"
 
 def possible_dialects(spec: AgentSpec) -> list[Dialect]:
     """
-    Return the dialects that the valid `spec` may speak, depending on what is installed.
+    Return the dialects that the valid `spec` may speak; what is installed decides between them.
     """
     if spec.command:
         return [command_dialect(spec)]
@@ -102,29 +102,29 @@ def agent_name(spec: AgentSpec) -> str:
 
 def name_for(requested: str, dialect: Dialect) -> str:
     """
-    Return the name of the agent `requested`: its own, or that of the dialect of a file.
+    Return the name of the agent `requested`; for a dialect file, the name in the file.
     """
     return requested if requested in AGENT_DIALECTS else dialect.name
 
 
 def can_select_model(dialect: Dialect, version: Version | None = None) -> bool:
     """
-    Return whether the model can be chosen, of `version` or else of any version.
+    Return whether `version`, or any version if it is None, can be given a model.
     """
-    # A session selects it over the protocol where the program has no option.
+    # Without an option of the program, each session selects the model over the protocol.
     return dialect.transport == "acp" or dialect.has_option("model", version)
 
 
 def can_select_effort(dialect: Dialect, version: Version | None = None) -> bool:
     """
-    Return whether the effort can be chosen, of `version` or else of any version.
+    Return whether `version`, or any version if it is None, can be given an effort.
     """
     return _is_v3(dialect) or dialect.has_option("effort", version)
 
 
 def configuration_name(dialect: Dialect, kiro_agent: str, version: Version | None = None) -> str:
     """
-    Return the name of the configuration for --kiro-agent; empty if `dialect` has no such thing.
+    Return the name of the configuration that `kiro_agent` selects; empty if none can be selected.
     """
     if not (_is_v3(dialect) or dialect.has_option("agent", version)):
         return ""

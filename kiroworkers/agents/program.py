@@ -20,7 +20,7 @@ _MAX_COMMAND_OUTPUT = 64 * 1024
 #: How much of one of its lines is kept, in characters.
 _MAX_VERSION_LENGTH = 200
 
-#: A line with a version and nothing else, except what a program may add in brackets:
+#: A line that has only a version, and perhaps a remark in brackets:
 #: ``kiro-cli 2.11.0``, ``llm, version 0.36``, ``2.1.39 (Claude Code)``, ``v0.61.0``.
 _VERSION_LINE = re.compile(
     r"(?:(?P<name>[\w.@/-]*[a-z][\w.@/-]*)(?:,? version)?[ :]+)?"
@@ -43,8 +43,8 @@ def version_line(output: str, program: str) -> str:
         program: The name of its file.
 
     Returns:
-        The line, without control characters.  If none is certain, the last one that has any
-        version, or else the first one; an empty string if there is no line.
+        The line, without control characters.  If no line is certain, the last line with any
+        version; without one, the first line; an empty string if there is no line.
     """
     lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
     lines = ["".join(filter(str.isprintable, line))[:_MAX_VERSION_LENGTH] for line in lines]

@@ -28,10 +28,10 @@ class AgentSpec:
             entry ``AGENT:NAME`` is for that agent only.
         foreign_patterns: Names or patterns of variables that belong to the other agents
             of this server.
-        model: The model that answers; empty for the agent's own choice.
-        effort: The model's reasoning effort; empty for the agent's own choice.
-        kiro_agent: The configuration that Kiro runs with: its name, ``minimal``, or empty
-            for the user's default.
+        model: The model that answers; empty for the agent's default.
+        effort: The model's reasoning effort; empty for the agent's default.
+        kiro_agent: The name of Kiro's configuration, or ``minimal``; empty for the user's
+            default.
     """
 
     agent: str = "auto"

@@ -93,7 +93,7 @@ def validate_agent(spec: AgentSpec) -> None:
     ]:
         if value and not any(map(is_supported, possible_dialects(spec))):
             name = spec.command or spec.agent
-            raise InvalidSetting(option, value, f"the agent {name} has no option for it")
+            raise InvalidSetting(option, value, f"the agent {name} does not support it")
 
 
 def _validate_kiro_agent(specs: Sequence[AgentSpec]) -> None:
@@ -106,7 +106,7 @@ def _validate_kiro_agent(specs: Sequence[AgentSpec]) -> None:
     for name in {spec.kiro_agent for spec in specs if spec.kiro_agent}:
         dialects = [dialect for spec in specs for dialect in possible_dialects(spec)]
         if not any(configuration_name(dialect, name) for dialect in dialects):
-            raise InvalidSetting("--kiro-agent", name, "applies to none of the agents of --agent")
+            raise InvalidSetting("--kiro-agent", name, "none of the agents supports it")
 
 
 def isolate_env(specs: Sequence[AgentSpec]) -> list[AgentSpec]:

@@ -369,7 +369,7 @@ class OptionTests(SynchronousTestCase):
         with self.assertRaises(CannotStart) as raised:
             self.choose(AgentSpec("kiro-acp", effort="low"), "2.3.0")
         self.assertIn("--effort low: ", str(raised.exception))
-        self.assertIn("tool 2.3.0, has no option for it", str(raised.exception))
+        self.assertIn("(tool 2.3.0) does not support it", str(raised.exception))
         with self.assertRaises(CannotStart) as raised:
             self.choose(AgentSpec("kiro", effort="low"), "2.27.0")
         self.assertIn("classic interface", str(raised.exception))

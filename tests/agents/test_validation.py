@@ -87,7 +87,7 @@ class ValidateTests(SynchronousTestCase):
             with self.assertRaises(InvalidSetting) as raised:
                 validate_agent(spec)
             self.assertEqual(raised.exception.name, option)
-            self.assertIn(f"the agent {name} has no option", str(raised.exception))
+            self.assertIn(f"the agent {name} does not support it", str(raised.exception))
 
     def test_words(self) -> None:
         """

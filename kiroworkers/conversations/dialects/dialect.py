@@ -31,10 +31,10 @@ Window = tuple[int, int]
 #: ``lines``, with one member per line, where long lines may be cut.
 Layout: TypeAlias = Literal["compact", "lines"]
 
-#: The engine behind an agent's ACP, whose habits differ; empty for no particular one.
+#: The engine of Kiro behind the protocol, because the engines differ; empty for other agents.
 Engine: TypeAlias = Literal["", "v2", "v3"]
 
-#: What may be chosen when the agent is started: keys of `Start`.
+#: What can be chosen when the agent is started: keys of `Start`.
 StartOption: TypeAlias = Literal["model", "effort", "agent"]
 
 
@@ -128,10 +128,10 @@ class Flag:
 @frozen
 class OptionVersions:
     """
-    Hold since which version the agent knows the options of `Start`.
+    Hold the first version of the agent that knows each option of `Start`.
 
     Attributes:
-        model: The first version that knows `Start.model`; empty for every version.
+        model: The first version that knows `Start.model`; empty if every version does.
         effort: The same for `Start.effort`.
         agent: The same for `Start.agent`.
     """
@@ -141,7 +141,7 @@ class OptionVersions:
     agent: Version = ()
 
 
-#: What is known about the options of most agents.
+#: The default: every version knows the options.
 _NO_OPTION_VERSIONS = OptionVersions()
 
 
@@ -158,21 +158,22 @@ class Start:
         login_arguments: The arguments that make `program` exit with status 0 if somebody
             is logged in; empty if it cannot be asked.
         logged_out: The pattern for what `login_arguments` print if nobody is logged in; None
-            if that is not known.
+            if it is unknown.
         since: The first version that this dialect can drive; None for no limit.
         until: The first version that this dialect cannot drive; None for no limit.
         served_since: The first version that the agent's service still serves; None for no
             limit.
         help_arguments: The arguments that make `program` print its help; empty if it is not
             to be asked.
-        gone: The pattern for help of a program that this dialect cannot drive any more.
+        gone: The pattern for the help of a program that this dialect cannot drive any more;
+            None for no such program.
         flags: The arguments for certain versions.
-        model: The arguments that select the model ``{model}``; empty if none do.
-        effort: The arguments that select the reasoning effort ``{effort}``; empty if none
-            do.
-        agent: The arguments that select the configuration ``{agent}`` of the agent; empty
-            if none do.
-        option_since: Since which version the agent knows these options.
+        model: The arguments that select the model ``{model}``; empty if there are none.
+        effort: The arguments that select the reasoning effort ``{effort}``; empty if there
+            are none.
+        agent: The arguments that select the agent's configuration ``{agent}``; empty if
+            there are none.
+        option_since: The first version that knows each of these options.
     """
 
     arguments: tuple[Argument, ...]
@@ -253,13 +254,13 @@ class BracketedPastePrompt:
     Attributes:
         open: The mark that it writes when it starts to read.
         ready: The pattern that proves, after `open`, that the prompt is drawn.
-            Its group ``context``, if it has one, is how much of the model's context is in
-            use, in percent.
+            If it has a group ``context``, that is the share of the model's context in use,
+            in percent.
         close: The mark that it writes when it stops reading.  Everything between the two
             marks is prompt and echo.
-        settled: The pattern for the end of the output before `open` if nothing of it is
-            still on its way.  Some programs print from another thread, so that the end of
-            an answer comes behind the prompt.  None if that never happens.
+        settled: The pattern for the end of the output before `open` if the output is
+            complete.  Some programs print an answer from another thread, so that its end
+            may come after the prompt.  None if that never happens.
     """
 
     open: bytes
@@ -335,7 +336,7 @@ class Acp:
     It has no terminal.
 
     Attributes:
-        engine: The engine behind the protocol, if its habits are known.
+        engine: The engine of Kiro behind the protocol; left out for other agents.
     """
 
     engine: Engine = ""
@@ -385,8 +386,9 @@ class Clear:
         done: The pattern for the text by which the agent confirms it.
         question: The pattern for a question that the agent may ask first.
         confirm: What to type to answer the question with yes.
-        prompt: The pattern for the raw prompt at which the agent awaits that answer.  It
-            proves the question wherever its text is; None if it looks like any other.
+        prompt: The pattern for the raw prompt at which the agent waits for that answer.  It
+            proves that the question was asked, wherever its text is; None if the prompt
+            looks like any other.
     """
 
     type: bytes
@@ -441,11 +443,14 @@ class ToolWords:
             ``write``, ``execute`` and ``network`` takes part in the match, it says what the
             tool does.
         command: The pattern for the tool and its command above the question for an
-            approval, in the groups ``tool`` and ``command`` if it has them.
+            approval.  If it has the groups ``tool`` and ``command``, these are shown.
+        done: The pattern for the line that is printed when a tool has finished.  If a turn ends
+            with it, the tool was used although the model says nothing more.
     """
 
     used: re.Pattern[str] | None = None
     command: re.Pattern[str] | None = None
+    done: re.Pattern[str] | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.used is not None and "title" not in self.used.groupindex:
@@ -463,11 +468,11 @@ class AnswerFormat:
             answers are not marked.  It is searched for in the terminal's raw output if
             the dialect has a `BracketedPastePrompt`, and in plain text otherwise.
         suffix: The pattern for what the agent prints after an answer, which is not part of
-            it; None if it prints nothing.  Its group ``credits``, if it has one, is what the
-            turn cost.
+            it; None if it prints nothing.  If it has a group ``credits``, that is the cost of
+            the turn.
         failure: The pattern for the header that the agent prints above a failure, in the
-            terminal's raw output and in the agent's own style.  What follows it is a failure
-            although an answer has begun.
+            terminal's raw output, with the style of the header.  The text after it is a
+            failure even if an answer came before it.  None if there is no header.
         layout: The form of JSON that survives the agent's interface.
         journal: The directory, relative to the user's home, in which the agent keeps a
             journal of each session; None if it keeps none.
@@ -510,15 +515,15 @@ class StateDir:
 @frozen
 class MinimalAgent:
     """
-    Hold how to run the agent without tools, MCP servers and the user's instructions.
+    Describe how to run the agent without tools, MCP servers and the user's instructions.
 
     Each session gets a configuration folder of its own.
 
     Attributes:
         name: The name of the configuration, which `Start.agent` selects.
         variable: The environment variable that names the configuration folder.
-        default: Where the user's own folder is if the variable is not set, relative to the
-            user's home.
+        default: The user's own folder if the variable is not set, relative to the user's
+            home.
         files: The files in the folder, each with its text.
         meta: The ``_meta`` of an ACP ``session/new``, as JSON; None for none.
     """
@@ -530,7 +535,7 @@ class MinimalAgent:
     meta: JsonObject | None = None
 
 
-#: What is known about the tools of most agents.
+#: The default: the agent prints nothing about its tools.
 _NO_TOOL_WORDS = ToolWords()
 
 #: The keys of an agent without a terminal.
@@ -564,7 +569,7 @@ class Dialect:
         tools: What the agent prints about its tools.
         answer: What answers look like.
         state_dirs: The directories that each session needs for itself.
-        minimal: How to run the agent without tools; None if that is not known.
+        minimal: How to run the agent without tools; None if it is unknown.
         menus: Menus before the first prompt, with the keys that lead to the safe choice.
         failures: The texts by which a failure is recognized, in order of preference.
     """
@@ -648,7 +653,7 @@ class Dialect:
 
         Args:
             version: The version of the installed program.
-            options: The value of each option that the agent is started with; the agent must
+            options: The value of each option that the agent is started with.  The agent must
                 have these options.
         """
         chosen = (
