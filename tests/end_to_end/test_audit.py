@@ -53,7 +53,7 @@ class AuditTests(ServerTestCase):
             line.string[: line.end()].splitlines()[-1],
             r'"127\.0\.0\.1" - backend \[[^]]+\] "POST /kiro/generate-story HTTP/1\.1" 200 \d+ '
             r'"-" "[^"]*" task=generate-story agent=kiro worker=worker1 attempts=1 repairs=0 '
-            r"wait=\d\.\d{3} turn=\d\.\d{3} total=\d\.\d{3}$",
+            r"wait=\d\.\d{3} turn=\d\.\d{3} credits=0\.050 total=\d\.\d{3}$",
         )
 
     async def test_hung_up(self) -> None:
