@@ -25,6 +25,7 @@ The faults of one turn are written in the prompt, as ``[[name=value …]]``::
     work=S      work S seconds after the questions
     draft=T     fail as with trouble, but after a complete answer
     rendered    without a fence, with Markdown rendered
+    forge       print what looks like a prompt, a clear and another answer, slowly
 
 Those of the whole session are in the environment variable ``FAKEKIRO``, in the same
 form without brackets::
@@ -95,7 +96,7 @@ _OPEN = b"\x1b[?2004h"
 _PASTED = b"\x1b[201~\r"
 
 #: The known flags, each with the version that introduced it.
-_FLAGS = {"--trust-tools=": "1.10", "--wrap": "1.20", "--legacy-ui": "1.27"}
+_FLAGS = {"--trust-tools=": "1.10", "--wrap": "1.16", "--legacy-ui": "1.27"}
 _FLAGS |= {"--agent-engine=v1": "2.4"}
 
 #: What the renderer makes of Markdown.
@@ -347,6 +348,8 @@ class FakeKiro(Console):
         answer = self._answer_text(text)
         if "wrap" in self._session_faults:
             answer = _wrap_prose(answer, int(self._session_faults["wrap"]))
+        if "forge" in faults:
+            self._forge(prefix)
         verbatim = "verbatim" in self._session_faults
         if "rendered" in faults:
             printed = prefix + rendered(answer)
@@ -376,6 +379,17 @@ class FakeKiro(Console):
         else:
             self.write(_KIRO_TOOL.format(tool=tool, command="date") + _KIRO_DONE)
         self.think(0)
+
+    def _forge(self, prefix: str) -> None:
+        """
+        Print as an answer what the interface prints for a whole turn and a clear of another.
+        """
+        prompt = _OPEN.decode() + f"\r\x1b[K{self.prompt()}\r\x1b[2C"
+        answer = classic.answer('```json\n{"value": "forged"}\n```', prefix)
+        taken = "\x1b[?2004l\r\n"
+        for text in (answer, taken + classic.CLEAR_DONE, taken + answer):
+            self.write(f"{text}\x1b[?25h\x1b[0m\x1b[0m{prompt}")
+            self.wait(0.4)
 
     def _print(self, text: str) -> None:
         pace = float(self._session_faults.get("pace", "0"))

@@ -10,19 +10,21 @@ This is for interfaces that print from top to bottom and rewrite at most the lin
 the cursor is on.  Only the last version of a rewritten line counts, and cursor movements
 between lines are not followed.  The cost is linear in the length of the output.
 
-A `Transcript` also tells whether text was rendered.  A program that prints what a model
-wrote, as it is, changes no style inside a line.  One that renders Markdown takes characters
-out of it and changes the style there instead.  `Transcript.styled` has the offsets of
+A `Transcript` also shows whether text was rendered.  A program that prints a model's text
+unchanged changes no style inside a line.  A program that renders Markdown removes characters
+and changes the style there instead.  `Transcript.styled` has the offsets of
 
 - an SGR sequence that sets an attribute or a colour;
 - an SGR sequence that only resets some, unless nothing else follows on its line: classic
   interfaces print two resets at the end of each line;
-- any other sequence that erases, inserts, deletes or moves the cursor, a hyperlink, and a
-  backspace;
+- any other sequence that erases, inserts, deletes or moves the cursor, a hyperlink, a device
+  string, and a character set other than the usual one;
+- a control character that is dropped, such as a backspace or DEL;
+- a byte that is not UTF-8;
 - the beginning of a line that was rewritten.
 
-Modes, such as that of the cursor's visibility, titles and character sets are not style.  A code
-fence is printed between sequences that lie outside of its content.
+Modes (such as the visibility of the cursor) and titles are not styles.  The
+sequences around a code fence are outside of its content.
 """
 
 from __future__ import annotations
@@ -58,23 +60,27 @@ _INCOMPLETE = re.compile(
 )
 #: SGR sequences that only end what others began.
 _RESET = rb"\x1b\[(?:0|2[2-9]|[345]9|;)*m"
-#: Modes, titles and other strings except hyperlinks, character sets, and keypad modes.
+#: Modes, titles and other commands except hyperlinks, the usual character set (after which
+#: some terminals get SI), and keypad modes.
 _NOT_STYLE = (
     rb"\x1b(?:\[[?><=][0-?]{0,256}[ -/]{0,16}[@-~]"
-    rb"|\](?!8;)[^\x07\x1b\r\n]*(?:\x07|\x1b\\)?"
-    rb"|[PX^_][^\x1b\r\n]*(?:\x1b\\)?"
-    rb"|[()*+\-./][0-~]"
-    rb"|[=>])"
+    rb"|\](?!0*8;)[^\x07\x1b\r\n]*(?:\x07|\x1b\\)?"
+    rb"|[()*+]B"
+    rb"|[=>])|\x0f"
 )
 #: What the text of a line lacks, by what it does to the line.
 _SEQUENCES = re.compile(
     rb"(?P<restart>(?:\r|\x1b\[(?:2K|1?G))+)"
     rb"|(?P<reset>(?:" + _RESET + rb")+)"
     rb"|(?P<mode>(?:" + _NOT_STYLE + rb")+)"
-    rb"|(?P<style>(?:\x08|" + _ESCAPES.pattern + rb"))"
+    rb"|(?P<style>" + _ESCAPES.pattern + rb"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f])"
 )
 #: What may make the text of lines differ from their bytes.
 _NOT_TEXT = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
+
+#: What is not part of the text of a line, except for carriage returns.
+_DROPPED = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_REPLACEMENT = re.compile("\ufffd")
 
 #: All control characters except tab, newline and carriage return.
 _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\r"))
@@ -146,7 +152,18 @@ class Transcript:
         """
         # An incomplete sequence may count as text that replaces the incomplete line.
         length = self._offset + len(self.rest())
-        return tuple(self._styled[: bisect_right(self._styled, length)])
+        styled = self._styled[:]
+        _, replaced = _decode(self._line)
+        if replaced:
+            styled[self._styled_before :] = self._styled_in_line(replaced)
+        return tuple(styled[: bisect_right(styled, length)])
+
+    def _styled_in_line(self, replaced: list[int]) -> list[int]:
+        """
+        Return the places of style in the incomplete line, with those of `replaced` bytes.
+        """
+        places = (self._offset + place for place in replaced)
+        return sorted({*self._styled[self._styled_before :], *places})
 
     def _feed_block(self, block: bytes) -> str:
         block = self._incomplete + block
@@ -171,9 +188,11 @@ class Transcript:
         """
         plain = lines.replace(b"\r\n", b"\n").removesuffix(b"\r")
         if _NOT_TEXT.search(plain) is None:
-            text = plain.decode("utf-8", "replace") + "\n"
-            self._offset += len(text)
-            return text
+            text, replaced = _decode(plain)
+            self._styled += (self._offset + place for place in replaced)
+            self._styled_before = len(self._styled)
+            self._offset += len(text) + 1
+            return text + "\n"
         texts = []
         for line in lines.split(b"\n"):
             self._append(line.rstrip(b"\r"))
@@ -184,9 +203,8 @@ class Transcript:
         """
         Append `part`, which has no newline, to the incomplete line.
         """
-        if b"\x1b" not in part and b"\x08" not in part:
+        if _DROPPED.search(part) is None:
             # Only the last version of the line counts.
-            part = part.translate(None, _CONTROLS)
             text = part.rstrip(b"\r")
             before, restart, version = text.rpartition(b"\r")
             if before.strip(b"\r"):
@@ -246,7 +264,10 @@ class Transcript:
         """
         Return the incomplete line, which is complete now, and begin another one.
         """
-        text = self._line.decode("utf-8", "replace") + "\n"
+        text, replaced = _decode(self._line)
+        if replaced:
+            self._styled[self._styled_before :] = self._styled_in_line(replaced)
+        text += "\n"
         self._offset += len(text)
         self._styled_before = len(self._styled)
         self._clear_line()
@@ -268,6 +289,17 @@ def plain_text(data: bytes | bytearray) -> str:
         return b"\n".join(map(_last_version, lines)).decode("utf-8", "replace")
     transcript = Transcript()
     return transcript.feed(bytes(data)) + transcript.rest()
+
+
+def _decode(data: bytes | bytearray) -> tuple[str, list[int]]:
+    """
+    Return the text that `data` encodes, and where in it U+FFFD may stand for other bytes.
+    """
+    try:
+        return data.decode(), []
+    except UnicodeDecodeError:
+        text = data.decode("utf-8", "replace")
+        return text, [match.start() for match in _REPLACEMENT.finditer(text)]
 
 
 def _blocks(data: bytes) -> Iterator[bytes]:
@@ -301,7 +333,7 @@ def _shortest(incomplete: re.Match[bytes]) -> bytes:
     if string is None:
         return incomplete[0]
     # The number of an OSC string tells whether it is a hyperlink.
-    number = incomplete[0][2:].rstrip(b"\x1b")[:2] if string == b"]" else b""
+    number = incomplete[0][2:].rstrip(b"\x1b").lstrip(b"0")[:2] if string == b"]" else b""
     return b"\x1b" + string + number + (incomplete["end"] or incomplete["other_end"] or b"")
 
 

@@ -111,6 +111,18 @@ class AgentProcess(ProcessProtocol):
         assert self.transport is not None
         self.transport.write(data)
 
+    def collects_lines(self) -> bool:
+        """
+        Return whether the terminal passes on whole lines, so that no line editor is reading.
+
+        False for a program without a terminal, or if this is not known.
+        """
+        try:
+            modes = termios.tcgetattr(getattr(self.transport, "fd", -1))
+        except (termios.error, TypeError, ValueError):
+            return False
+        return bool(modes[3] & termios.ICANON)
+
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         """
         Pass output on, separating standard error where the program has pipes.

@@ -182,9 +182,9 @@ class StyledTests(SynchronousTestCase):
 
     def test_not_style(self) -> None:
         """
-        Titles, modes and character sets are not style.
+        Titles, modes and the usual character set are not style.
         """
-        for sequence in [b"\x1b]0;title\x07", b"\x1b[?25l", b"\x1b(B", b"\x1b[>4;1m", b"\x07"]:
+        for sequence in [b"\x1b]0;title\x07", b"\x1b[?25l", b"\x1b(B\x0f", b"\x1b[>4;1m"]:
             self.assertEqual(self.styled(b"on" + sequence + b"e"), [])
 
     def test_moves(self) -> None:
@@ -201,6 +201,33 @@ class StyledTests(SynchronousTestCase):
         ]:
             self.assertEqual(self.styled(b"1\r\non" + sequence + b"e"), ["e"])
 
+    def test_hidden(self) -> None:
+        """
+        Text is styled where a character or a string is not shown, or shown as another.
+        """
+        for hidden in [
+            b"\x7f",
+            b"\x00",
+            b"\x07",
+            b"\x0c",
+            b"\x0e",
+            b"\x1b\xc3",
+            b"\x1bPq\x1b\\",
+            b"\x1b(0",
+            b"\x1b]08;;http://x\x07",
+        ]:
+            for rest in [b"e", b"e\r\n"]:
+                *_, last = self.styled(b"1\r\non" + hidden + rest)
+                self.assertEqual(last.strip("\ufffd"), "e")
+
+    def test_not_utf_8(self) -> None:
+        """
+        Text is styled where a byte is replaced, on complete lines and on the last one.
+        """
+        expected = ["\ufffdb", "\ufffdc"]
+        self.assertEqual(self.styled("\ufffd\na".encode() + b"\xffb\r\n1\xfec"), expected)
+        self.assertEqual(self.styled(b"\x1b(Ba\xffb\r\n1\xfec"), expected)
+
     def test_rewritten(self) -> None:
         """
         A rewritten line is styled at its beginning, and a line that only ends in CR is not.
@@ -213,7 +240,7 @@ class StyledTests(SynchronousTestCase):
         The offsets count characters, also behind bytes that are not UTF-8.
         """
         data = "\r\nünï🎉".encode() + b"\xff\x1b[1m" + "ö\x1b[1mx".encode()
-        self.assertEqual(in_pieces(data, 3)[1], (6, 7))
+        self.assertEqual(in_pieces(data, 3)[1], (5, 6, 7))
 
     def test_incomplete(self) -> None:
         """

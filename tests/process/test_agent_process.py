@@ -70,6 +70,24 @@ class AgentProcessTests(TestCase):
     Tests for `AgentProcess` and `start`.
     """
 
+    async def test_collects_lines(self) -> None:
+        """
+        A terminal passes on whole lines until the program reads keys, and pipes collect none.
+        """
+        script = "echo lines; read line; stty -icanon; echo keys; read line; "
+        program = RecordedProcess(self, script + "stty icanon; echo again; read line")
+        for text, collects in [(b"lines", True), (b"keys", False), (b"again", True)]:
+            await program.says(text)
+            self.assertEqual(program.process.collects_lines(), collects)
+            program.process.write(b"\n")
+        await program.ended
+        self.assertFalse(program.process.collects_lines())
+        piped = RecordedProcess(self, "echo lines; read line", window=None)
+        await piped.says(b"lines")
+        self.assertFalse(piped.process.collects_lines())
+        piped.process.write(b"\n")
+        await piped.ended
+
     timeout = 30
 
     async def test_terminal(self) -> None:

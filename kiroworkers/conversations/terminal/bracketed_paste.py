@@ -11,12 +11,12 @@ and the limits of a turn are exact::
 A mark or a character that the end of a read has cut in two is kept until the rest of it
 arrives.  The end of a turn is not guessed from silence, with two exceptions:
 
-- Some programs print from another thread than the one that draws the prompt, so the end of
-  what they print may come behind the opening mark, or behind the prompt.  The marks and the
-  prompt are written whole.  So what is printed around them is put together, and if it does not
-  end as it should, the prompt counts after a moment without output.
-- An Enter that the program has lost is pressed once more if the line editor has drawn all that
-  was typed and then nothing happened for some time.
+- Some programs print answers from one thread and draw the prompt from another, so the end of an
+  answer may come after the opening mark, or after the prompt.  The marks and the prompt are each
+  written in one piece.  Therefore the output around them is joined.  If it does not end as it
+  should, the prompt counts only after a short silence.
+- If the line editor has drawn all of the typed text and nothing follows for some time, the
+  program has lost the Enter, and it is pressed once more.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ _MAX_PROMPT_LENGTH = 4096
 #: A question of the agent is within this many bytes at the end of the output.
 _MAX_QUESTION_LENGTH = 4096
 
-#: The end of the output that tells whether more is on its way is shorter than this.
+#: The maximum length of a match of `BracketedPastePrompt.settled`, in bytes.
 _MAX_END_LENGTH = 64
 
 #: How the line editor begins to draw the prompt again.
 _REDRAW = b"\r\x1b[K"
 
-#: Seconds without output after which a prompt counts, although what was printed before it
-#: does not end as it should.
+#: Seconds without output after which a prompt counts although the output before it does not end
+#: as it should.
 _OUTPUT_COMPLETE_AFTER = 0.1
 
 
@@ -87,15 +87,15 @@ class BracketedPasteConversation(BufferedConversation):
         self._blocked = False
         # Whether the line editor is reading although it has drawn no prompt.
         self._no_prompt = False
-        # The seconds of silence after which the drawn prompt counts; None if it does already.
+        # The seconds of silence after which the drawn prompt counts; None if it counts already.
         self._awaited_quiet: float | None = None
         # Whether a clear was confirmed, so that its question does not count again.
         self._confirmed = False
         self._context_percent: float | None = None
-        # What was typed, while Enter may be pressed again for it.
+        # The typed text, as long as Enter may have to be pressed again.
         self._typed_text = TypedText()
         self._to_send = b""
-        # The number of questions, and whether the last one is not answered yet.
+        # The number of questions, and whether the last one is still open.
         self._questions = 0
         self._question_is_open = False
 
@@ -113,7 +113,7 @@ class BracketedPasteConversation(BufferedConversation):
     @property
     def quiet_timeout(self) -> float | None:
         """
-        Return the seconds of silence that a prompt or a lost Enter is known by; mostly None.
+        Return the seconds of silence that prove a prompt or a lost Enter; usually None.
         """
         if self._awaited_quiet is not None:
             return self._awaited_quiet
@@ -121,7 +121,7 @@ class BracketedPasteConversation(BufferedConversation):
 
     def on_quiet(self) -> list[Event]:
         """
-        Return the meaning of a drawn prompt, or have Enter pressed once more.
+        Return the events of a drawn prompt, or press Enter once more.
         """
         events: list[Event] = []
         if self._awaited_quiet is not None:
@@ -210,10 +210,19 @@ class BracketedPasteConversation(BufferedConversation):
     def _read_output(self, events: list[Event]) -> bool:
         """
         Read output up to the next opening mark; return False if that is not there yet.
+
+        What a model writes may contain the mark, and a prompt.  But a line editor reads keys, not
+        lines, before it writes the mark.
         """
         mark = self._prompt.open
         end = self._unread.find(mark)
         opened = end >= 0
+        if opened and self.collects_lines():
+            # The line editor is not reading: an answer prints its mark.
+            end += len(mark)
+            self._append_output(self._unread[:end], events)
+            self._unread = self._unread[end:]
+            return True
         if not opened:
             end = len(self._unread) - _overlap(self._unread, mark)
         self._append_output(self._unread[:end], events)
@@ -288,13 +297,13 @@ class BracketedPasteConversation(BufferedConversation):
         elif not closed and len(self._unread) <= _MAX_PROMPT_LENGTH and not self._no_prompt:
             return False
         else:
-            # What follows can no longer be a prompt, wherever it is cut.
+            # What follows is too long for a prompt, wherever the reads cut it.
             self._no_prompt = True
         return True
 
     def _handle_drawn_prompt(self, prompt: re.Match[bytes], events: list[Event]) -> None:
         """
-        Report what the prompt that was drawn means, or wait until that is certain.
+        Report the meaning of the drawn prompt, or wait until it is certain.
         """
         context = prompt.groupdict().get("context")
         self._context_percent = None if context is None else number_in(context.decode())
@@ -313,7 +322,7 @@ class BracketedPasteConversation(BufferedConversation):
 
     def _clear_is_answered(self) -> bool:
         """
-        Return whether the agent has said that it cleared the conversation, or asks whether to.
+        Return whether the agent confirmed a clear, or asks whether to clear.
         """
         clear = self._dialect.clear
         assert clear is not None, "it was typed"

@@ -1,9 +1,9 @@
 """
 Provide the base of conversations with programs that print from top to bottom.
 
-The text of a turn begins with the prefix of its answer.  After each use of a tool the agent
-prints another prefix.  What it said before was not the answer, so the text begins anew there,
-and what was streamed is taken back.
+The text of a turn begins at the prefix of its answer.  After each use of a tool the agent prints
+another prefix.  The text before it was not the answer, so the text begins again there, and
+the text that was streamed is taken back.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STARTUP_OUTPUT_SIZE = 65536
 #: The maximum number of characters of a failure's message that its detail quotes.
 _MAX_DETAIL_LENGTH = 400
 
-#: An answer's prefix, and the header of a failure, are far shorter than this many bytes.
+#: The maximum length of an answer's prefix and of the header of a failure, in bytes.
 _MAX_MARK_LENGTH = 256
 
 
@@ -52,7 +52,7 @@ class BufferedConversation(TerminalConversation):
         super().__init__(dialect, max_output)
         # The end of the output, and the text of the turn.
         self._output = bytearray()
-        # How much of the output was searched for marks.
+        # The number of bytes of the output that were searched for marks.
         self._searched = 0
         self._turn_size = 0
         self._text = TurnText(dialect.answer.suffix)
@@ -74,8 +74,8 @@ class BufferedConversation(TerminalConversation):
         """
         Return the failure that the output shows; None once an answer has begun.
 
-        A failure whose header the agent prints in its own style counts after the beginning
-        of an answer as well.
+        A failure whose header the agent prints in its own style counts even after an answer
+        has begun.
         """
         if self._failed is None:
             return super().failure
@@ -130,7 +130,7 @@ class BufferedConversation(TerminalConversation):
 
     def _begin_answer(self, events: list[Event]) -> None:
         """
-        Begin another part of the turn; what came before was not the answer.
+        Begin another part of the turn, because the previous one was not the answer.
         """
         events += self._tools.used()
         if self._streamed:
@@ -173,6 +173,7 @@ class BufferedConversation(TerminalConversation):
             events += self._tools.used()
             return ""
         text, self._styled = self._text.finish()
+        events += self._tools.end(text)
         if self.streaming:
             self._stream(self._text.unreleased(text), events)
         return text

@@ -256,7 +256,7 @@ class TerminalConversation(Conversation):
 
     def _asks_to_confirm(self, shown: str) -> bool:
         """
-        Return whether the agent asks in what is `shown` whether it should really clear.
+        Return whether `shown` contains the agent's question whether it should really clear.
         """
         assert self._dialect.clear is not None, "it was typed"
         question = self._dialect.clear.question

@@ -1,16 +1,15 @@
 r"""
 Find the line that the cursor is on, at the end of what a program has printed.
 
-A line editor redraws its line, moves the cursor in it, and may keep empty rows below it.
-Where the cursor is left is where the program reads::
+A line editor redraws its line, moves the cursor in it, and may keep empty rows below it.  The
+program reads where it leaves the cursor::
 
     >>> line = CursorLine(rows=50, columns=80, queries=TerminalQueries())
     >>> line.feed(b"Hello\r\nask>\r\n\r\n\x1b[2A\x1b[5C")
     >>> line.text
     'ask> '
 
-Drawing takes longer than printing does.  So it is put off until somebody asks, and of much
-output only the end is drawn.
+Drawing is slow.  Therefore output is drawn only on demand, and only its end if there is much.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from __future__ import annotations
 from kiroworkers.conversations.terminal.emulator import Emulator
 from kiroworkers.conversations.terminal.queries import TerminalQueries
 
-#: The maximum number of bytes to draw at once: some milliseconds' work.
+#: The maximum number of bytes to draw at once, which takes some milliseconds.
 _MAX_UNDRAWN = 16384
 
 
@@ -32,7 +31,7 @@ class CursorLine:
     Args:
         rows: The terminal's height.
         columns: The terminal's width.
-        queries: Given the program's queries, as they are drawn.
+        queries: Receives the program's queries when they are drawn.
     """
 
     def __init__(self, rows: int, columns: int, queries: TerminalQueries) -> None:
@@ -50,7 +49,7 @@ class CursorLine:
     @property
     def row(self) -> int:
         """
-        Return the number of the cursor's row, which does not change when it scrolls.
+        Return the number of the cursor's row, which does not change when the screen scrolls.
         """
         self._draw()
         return self._emulator.cursor_row

@@ -82,7 +82,7 @@ class Emulator:
         rows: The terminal's height.
         columns: The terminal's width.
         history: The maximum number of characters to keep of what has scrolled off.
-        queries: Given the program's queries, with the position of the cursor.
+        queries: Receives the program's queries, with the position of the cursor.
 
     Attributes:
         title: The window's title.
@@ -95,7 +95,7 @@ class Emulator:
         self._queries = queries or TerminalQueries()
         self.title = ""
         self.state = ""
-        # Of each row its text, whether the next one continues it, and whether it is uncertain.
+        # The text of each row, whether the next row continues it, and whether it is uncertain.
         self._history: deque[tuple[str, bool, bool]] = deque()
         self._history_size = 0
         self._max_history_size = history
@@ -163,18 +163,17 @@ class Emulator:
         """
         return self._grid.text_before(row, column)
 
+    def changed_rows(self) -> list[str]:
+        """
+        Return the rows of the screen that have changed since the last call, in any order.
+        """
+        return [self._grid.row_text(row) for row in self._grid.changed_rows()]
+
     def last_rows(self, count: int) -> list[str]:
         """
         Return the last `count` rows of the screen that are not blank, in order.
         """
-        texts: list[str] = []
-        for row in reversed(self._grid.drawn_rows()):
-            text = self._grid.row_text(row)
-            if text:
-                texts.append(text)
-                if len(texts) == count:
-                    break
-        return texts[::-1]
+        return [*islice(filter(None, self._grid.texts_upwards()), count)][::-1]
 
     def text_from(self, start: int) -> str:
         """
@@ -187,7 +186,7 @@ class Emulator:
 
     def uncertain_from(self, start: int) -> bool:
         """
-        Return whether text from row number `start` on may not be where the program drew it.
+        Return whether text from row number `start` on may be misplaced.
         """
         return any(uncertain for _, _, uncertain in self._rows_from(start))
 

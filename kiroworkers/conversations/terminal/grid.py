@@ -8,8 +8,10 @@ the terminal's edge, which have scrolled off, and when everything was erased.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 import pyte
@@ -21,9 +23,12 @@ from wcwidth import iter_graphemes, wcswidth, wcwidth
 #: A column that a row has if the next row continues its line, which was cut at the edge.
 CONTINUED = -1
 
-#: A column that a row has if text was drawn behind a cluster whose width for the program is
-#: not known, so that the text may not be where the program drew it.
+#: A column that a row has if text was drawn to the right of a cluster, and it is unknown how many
+#: columns the program counts for that cluster.  The text may be on other columns.
 UNCERTAIN = -2
+
+#: A column with the first column at which there may be a cluster whose width is not known.
+_FIRST_CLUSTER = -3
 
 
 class _Cells(dict[str, Char]):
@@ -39,6 +44,7 @@ class _Cells(dict[str, Char]):
 _CELLS = _Cells()
 _BLANK = _CELLS[" "]
 _SECOND_HALF = _CELLS[""]
+_character = itemgetter(0)
 
 #: The maximum number of characters in one cell; no script combines more.
 _MAX_CELL_LENGTH = 64
@@ -61,7 +67,7 @@ def _joins(cluster: str, character: str) -> bool:
 @lru_cache(maxsize=4096)
 def _cluster_width(cluster: str) -> int:
     """
-    Return the columns of `cluster` for a program that counts clusters.
+    Return the number of columns of `cluster` for a program that counts a cluster as one character.
     """
     return max(1, wcswidth(cluster))
 
@@ -69,7 +75,7 @@ def _cluster_width(cluster: str) -> int:
 @lru_cache(maxsize=4096)
 def _sum_width(cluster: str) -> int:
     """
-    Return the columns of `cluster` for a program that adds up those of its characters.
+    Return the number of columns of `cluster` for a program that adds up its characters.
     """
     return max(1, sum(max(0, wcwidth(character)) for character in cluster))
 
@@ -81,7 +87,7 @@ def _is_ambiguous(cluster: str) -> bool:
 @frozen
 class _Cluster:
     """
-    Represent a cluster that some programs count differently, while nothing follows it.
+    Represent the cluster that was drawn last, if programs differ about its width.
 
     Attributes:
         row: The row on the screen.
@@ -123,13 +129,14 @@ class Grid(pyte.Screen):
     ) -> None:
         self._on_scrolled_off = on_scrolled_off
         self._on_erased = on_erased
+        # The text of rows, by a number that does not change when they scroll.
         self._texts: dict[int, str] = {}
+        self._rows_scrolled = 0
+        self._changed: set[int] = set()
         self.wrap_count = 0
-        # Whether the program adds up the widths of a cluster's characters; None if not known.
+        # Whether the program adds up the widths of a cluster's characters; None if unknown.
         self._adds_up: bool | None = None
         self._last_cluster: _Cluster | None = None
-        # Whether any cluster was drawn that programs count differently.
-        self._has_clusters = False
         self._uncertain_row: int | None = None
         super().__init__(columns, rows)
 
@@ -236,7 +243,8 @@ class Grid(pyte.Screen):
         self.dirty.add(row)
         if row == self.cursor.y:
             if _is_ambiguous(text):
-                self._has_clusters = True
+                line: Any = self.buffer[row]
+                line[_FIRST_CLUSTER] = min(column, line.get(_FIRST_CLUSTER, column))
                 self._last_cluster = _Cluster(row, column, text)
             self.cursor.x = self._resize(row, column, self._width(text))
 
@@ -259,9 +267,9 @@ class Grid(pyte.Screen):
 
     def _after_move(self) -> None:
         """
-        Learn from where the program has put the cursor how it counts clusters.
+        Find out how the program counts clusters from the position to which it moved the cursor.
 
-        If that is not known, what it draws behind one from now on may belong elsewhere.
+        If that stays unknown, text that the program draws to the right of one may be misplaced.
         """
         row, column = self.cursor.y, self.cursor.x
         cluster, self._last_cluster = self._last_cluster, None
@@ -277,10 +285,13 @@ class Grid(pyte.Screen):
         """
         Return whether `row` has a cluster before `column` that programs count differently.
         """
-        return self._has_clusters and any(
-            0 <= at < column and len(cell.data) > 1 and _is_ambiguous(cell.data)
-            for at, cell in self.buffer[row].items()
-        )
+        line: Any = self.buffer.get(row, {})
+        first = line.get(_FIRST_CLUSTER)
+        if first is not None and first < column and not _has_cluster(line, first):
+            # It was drawn over.
+            clusters = (at for at in line if at > first and _has_cluster(line, at))
+            first = line[_FIRST_CLUSTER] = min(clusters, default=self.columns)
+        return first is not None and first < column
 
     def cursor_position(self, line: int | None = None, column: int | None = None) -> None:
         """
@@ -348,12 +359,17 @@ class Grid(pyte.Screen):
         top, bottom = self.margins or (0, self.lines - 1)
         if self.cursor.y == bottom and top == 0:
             # As on a terminal with scrollback, even if there are rows below the margin.
+            self._take_in_changes()
             self._on_scrolled_off(self.buffer.pop(0, {}))
             moved = {row - (row <= bottom): cells for row, cells in self.buffer.items()}
             self.buffer.clear()
             self.buffer.update(moved)
-            self._texts = {row - (row <= bottom): text for row, text in self._texts.items() if row}
-            self.dirty = {row - (row <= bottom) for row in self.dirty if row}
+            self._texts.pop(self._rows_scrolled, None)
+            self._changed.discard(self._rows_scrolled)
+            self._rows_scrolled += 1
+            if bottom < self.lines - 1:
+                # The rows below the margin did not move.
+                self.dirty.update(range(bottom, self.lines))
         else:
             if self.cursor.y == bottom:
                 self._on_erased()
@@ -388,13 +404,41 @@ class Grid(pyte.Screen):
         """
         Return the text of `row`, counted from the top, without blanks at its end.
         """
-        if self.dirty:
-            for dirty_row in self.dirty:
-                self._texts.pop(dirty_row, None)
-            self.dirty.clear()
-        if row not in self._texts:
-            self._texts[row] = row_to_text(self.buffer[row]) if row in self.buffer else ""
-        return self._texts[row]
+        self._take_in_changes()
+        return self._text(row)
+
+    def texts_upwards(self) -> Iterator[str]:
+        """
+        Yield the texts of the rows that are drawn, from the bottom up.
+        """
+        self._take_in_changes()
+        for row in sorted(self.buffer, reverse=True):
+            if self.buffer[row]:
+                yield self._text(row)
+
+    def _text(self, row: int) -> str:
+        number = row + self._rows_scrolled
+        text = self._texts.get(number)
+        if text is None:
+            text = row_to_text(self.buffer[row]) if row in self.buffer else ""
+            self._texts[number] = text
+        return text
+
+    def changed_rows(self) -> list[int]:
+        """
+        Return the rows on the screen that have changed since the last call.
+        """
+        self._take_in_changes()
+        rows = [number - self._rows_scrolled for number in self._changed]
+        self._changed.clear()
+        return [row for row in rows if 0 <= row < self.lines]
+
+    def _take_in_changes(self) -> None:
+        for row in self.dirty:
+            number = row + self._rows_scrolled
+            self._texts.pop(number, None)
+            self._changed.add(number)
+        self.dirty.clear()
 
     def text_before(self, row: int, column: int) -> str:
         """
@@ -403,11 +447,14 @@ class Grid(pyte.Screen):
         get = self.buffer[row].get
         return "".join(get(at, _BLANK).data for at in range(column))
 
-    def drawn_rows(self) -> list[int]:
+    def delete_characters(self, count: int | None = None) -> None:
         """
-        Return the rows that may have text, from the top; all others are blank.
+        Delete characters from the cursor on, and move up those behind them.
         """
-        return sorted(self.buffer)
+        super().delete_characters(count)
+        line: Any = self.buffer[self.cursor.y]
+        if _FIRST_CLUSTER in line:
+            line[_FIRST_CLUSTER] = 0
 
     def delete_lines(self, count: int | None = None) -> None:
         """
@@ -453,6 +500,14 @@ class Grid(pyte.Screen):
             self.erase_in_line(how)
 
 
+def _has_cluster(line: Any, column: int) -> bool:
+    """
+    Return whether `line` has a cluster at `column` that programs count differently.
+    """
+    text = line.get(column, _BLANK).data if column >= 0 else ""
+    return len(text) > 1 and _is_ambiguous(text)
+
+
 def row_to_text(row: Any) -> str:
     """
     Return the text of a row's cells.
@@ -460,6 +515,5 @@ def row_to_text(row: Any) -> str:
     Blanks at its end are left out, unless the next row continues the line.
     """
     last = max(row, default=-1)
-    get = row.get
-    text = "".join(get(column, _BLANK).data for column in range(last + 1))
+    text = "".join(map(_character, map(row.get, range(last + 1), repeat(_BLANK))))
     return text if CONTINUED in row else text.rstrip()

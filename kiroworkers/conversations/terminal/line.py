@@ -4,8 +4,8 @@ Follow any program that prints a prompt and reads a line.
 A turn ends when the line that the cursor is on looks like the prompt and no more output
 follows for a moment; nothing else marks its end.  Unlike the other kinds, this kind of
 conversation can therefore be deceived by an answer that prints the prompt alone on a line and
-pauses there.  Use it for programs that offer nothing better.  Every answer has ``quiet`` as
-its completion.
+pauses there, unless the program has a line editor.  Use it for programs that offer nothing
+better.  Every answer has ``quiet`` as its completion.
 """
 
 from __future__ import annotations
@@ -55,17 +55,20 @@ class LineConversation(BufferedConversation):
         self._typed_prompt = ""
         # The prompt of the program at which it was typed.
         self._prompt_text = ""
-        # Until the cursor has left the row of the last prompt, it is at that prompt.
+        # The row of the last prompt.  While the cursor is on it, the program is at that prompt.
         self._prompt_row = -1
-        # The text of the turn, once it was asked for, until more is printed.
+        # The text of the turn, kept until more is printed; None if nobody has asked for it.
         self._answer: tuple[str, tuple[int, ...]] | None = None
         self._looks_ready = False
+        # Whether a line editor has read at a prompt.  While the terminal passes on whole lines,
+        # what looks like another prompt was then printed by a model.
+        self._uses_editor = False
         self._at_prompt = False
         self._paste_is_on = False
         # The end of the output, where a mark may have been cut.
         self._tail = b""
-        # Whether the program is still to say, by a mark, that it has taken the prompt, and
-        # whether it has said so.
+        # Whether a mark of the program must still show that it has read the prompt, and whether
+        # the mark has come.
         self._editing = self._submission_marked = False
         self._enter_repeated = False
         self._keys_to_send = b""
@@ -87,7 +90,7 @@ class LineConversation(BufferedConversation):
     @property
     def quiet_timeout(self) -> float | None:
         """
-        Return the seconds until silence means something, otherwise None.
+        Return the seconds of silence that prove something; None while silence proves nothing.
         """
         if self._at_prompt:
             return None
@@ -104,7 +107,7 @@ class LineConversation(BufferedConversation):
 
     def data_to_send(self) -> bytes:
         """
-        Return answers to the program's queries, or an Enter that is pressed again.
+        Return the answers to the program's queries, and an Enter that is pressed once more.
         """
         keys, self._keys_to_send = self._keys_to_send, b""
         return keys + self._queries.data_to_send()
@@ -172,11 +175,12 @@ class LineConversation(BufferedConversation):
         if self._cursor_line.undrawn:
             self._find_prompt(events)
             if self.quiet_timeout != self._line.quiet:
-                # It takes more silence than this.
+                # A longer silence is needed.
                 return events
         if self._waits_for_answer():
             self._queries.on_quiet(self._cursor_line.row)
-        elif self._looks_ready:
+        elif self._looks_ready and not (self._uses_editor and self.collects_lines()):
+            self._uses_editor = self._uses_editor or not self.collects_lines()
             self._at_prompt = True
             answered = self._expecting is Expecting.ANSWER
             events.append(self._handle_prompt(*self._turn_text() if answered else ("",)))
@@ -197,7 +201,7 @@ class LineConversation(BufferedConversation):
 
     def _is_prompt(self, text: str) -> bool:
         """
-        Return whether `text` matches the prompt; blanks at its end do not decide.
+        Return whether `text` matches the prompt, without regard to blanks at its end.
         """
         stripped = text.rstrip()
         variants = (text, stripped, f"{stripped} ")

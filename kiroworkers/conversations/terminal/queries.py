@@ -1,28 +1,28 @@
 r"""
-Answer what programs ask their terminal: who it is, where the cursor is, which colours it has.
+Answer queries for the terminal's identity, its cursor and its colours.
 
 A program may wait for an answer before it shows its prompt.  But an answer is typed, and a
-program that did not ask takes it for keys.  Whatever an agent prints may quote a client or a
-model, so not every query in its output is one of the program's own::
+program that did not ask takes it for keys.  The output of an agent may quote a client or a
+model, so not every query in it is the program's own::
 
     >>> queries = TerminalQueries()
     >>> queries.feed(b"\x1b[6n")
     >>> queries.data_to_send()
     b'\x1b[1;1R'
 
-Before a prompt is typed, when there is nobody to quote, every query is answered at once.
-Later, a query is answered only if the program asked one of the same kind before, so that it
-understands the answer, and only when the program is silent with its cursor still on the row
-of the query, where at most a prompt follows.  The number of answers is limited.
+Before the first prompt is typed, nobody can be quoted, so every query is answered at once.
+Later, a query is answered only if the program asked one of the same kind before the first
+prompt, so that it understands the answer, and only when the program is silent and its cursor
+is still on the row of the query.  The number of answers is limited.
 """
 
 from __future__ import annotations
 
 import re
 
-#: The queries that are answered.  Not answered is whether the terminal has Kitty's keyboard
-#: protocol (``CSI ? u``) or a certain capability (``DCS + q``): it has none, and programs ask
-#: something else behind these to know that no answer will follow.
+#: The queries that are answered.  Queries for Kitty's keyboard protocol (``CSI ? u``) and for
+#: capabilities (``DCS + q``) are not: the terminal has neither, and programs send another query
+#: after these to find out that no answer will come.
 _QUERY = re.compile(
     r"\x1b\[(?P<device>[>?]?)(?P<status>[56])n"
     r"|\x1b\[(?P<attributes>>?)0?c"
@@ -119,7 +119,7 @@ class TerminalQueries:
             query: The sequence.
             row: The cursor's row on the screen, from 0.
             column: The cursor's column, from 0.
-            number: A number for the cursor's row that does not change when it scrolls.
+            number: A number for the cursor's row that does not change when the screen scrolls.
         """
         answer = answer_to(query, row, column)
         if answer is None:
@@ -133,7 +133,7 @@ class TerminalQueries:
 
     def prompted(self) -> None:
         """
-        Take in that a prompt is typed: the output that follows may quote it, or a model.
+        Note that a prompt is typed.  The output that follows may quote it, or quote a model.
         """
         self._prompted = True
         self._pending.clear()
@@ -141,7 +141,7 @@ class TerminalQueries:
 
     def waits(self, number: int = 0) -> bool:
         """
-        Return whether a program that is silent may wait for an answer.
+        Return whether a silent program may be waiting for an answer.
 
         Args:
             number: The number of the row that the cursor is on.
@@ -150,7 +150,7 @@ class TerminalQueries:
 
     def on_quiet(self, number: int = 0) -> None:
         """
-        Make the answers due that a silent program waits for, with its cursor on row `number`.
+        Make due the answers that a silent program, whose cursor is on row `number`, waits for.
         """
         pending, self._pending = self._pending, []
         for row, data in pending:

@@ -43,8 +43,8 @@ from kiroworkers.conversations.terminal.patience import (
 from kiroworkers.conversations.terminal.queries import TerminalQueries
 from kiroworkers.errors import FailureKind
 
-#: How many rows above the screen are remembered when something is typed, to tell new rows
-#: from old ones that are drawn again.
+#: The number of rows above the screen that are remembered when something is typed, to tell new
+#: rows from old ones that are drawn again.
 _MAX_ROWS_BEFORE = 2000
 
 #: A row of the echo has at least this many characters that are not blanks or frames.
@@ -86,6 +86,10 @@ class ScreenConversation(TerminalConversation):
         self._at_prompt = False
         # The number of the row in which the output of the turn begins.
         self._output_row: int | None = None
+        # Whether a row of the screen may be that row, besides those that change from now on.
+        self._output_is_possible = True
+        # Whether the screen is complete and was not searched for menus yet.
+        self._menus_due = False
         self._wrap_count_before = 0
         self._turn_size = 0
         # The menu that was reported last, and the one at which keys were pressed last.
@@ -97,12 +101,12 @@ class ScreenConversation(TerminalConversation):
         self._keys_to_send = b""
         self._blocked = False
         self._desynchronized = False
-        # The rows when something was typed last, by number, and where the screen began.
+        # The rows by number, and the first row of the screen, when something was typed last.
         self._rows_before: dict[int, str] = {}
         self._top_before = 0
         # The first row of the answer that a clear is to remove from the screen.
         self._row_to_clear = ""
-        # What was typed last, and the rows of the screen then.
+        # The text that was typed last, and the rows of the screen at that time.
         self._typed = ""
         self._rows_when_typed: set[str] = set()
         self._enter_repeated = False
@@ -139,7 +143,7 @@ class ScreenConversation(TerminalConversation):
     @property
     def quiet_timeout(self) -> float | None:
         """
-        Return the seconds until silence means something, otherwise None.
+        Return the seconds of silence that prove something; None while silence proves nothing.
         """
         if self._emulator.updating or self._desynchronized:
             return None
@@ -179,7 +183,7 @@ class ScreenConversation(TerminalConversation):
 
     def data_to_send(self) -> bytes:
         """
-        Return answers to the agent's queries, and an Enter that is due.
+        Return the answers to the agent's queries, and an Enter that is due.
         """
         keys, self._keys_to_send = self._keys_to_send, b""
         return self._queries.data_to_send() + keys
@@ -251,6 +255,7 @@ class ScreenConversation(TerminalConversation):
             return [Overflowed(self._max_output)]
         self._uninspected = True
         self._emulator.feed(data, lambda complete: self._inspect(events, complete))
+        self._find_due_menus(events)
         return events
 
     def on_quiet(self) -> list[Event]:
@@ -265,8 +270,9 @@ class ScreenConversation(TerminalConversation):
             return events
         if self._uninspected:
             self._inspect(events, complete=True)
+            self._find_due_menus(events)
             if self.quiet_timeout != self._markers.quiet:
-                # It takes more silence than this.
+                # A longer silence is needed.
                 return events
         self._queries.on_quiet(self._emulator.cursor_row)
         if self._idle_after_input:
@@ -281,7 +287,7 @@ class ScreenConversation(TerminalConversation):
 
     def _handle_idle(self) -> Event:
         """
-        Return what it means that the agent is idle, and stays so.
+        Return the events that follow when the agent is idle and stays idle.
         """
         if self._expecting is not Expecting.ANSWER:
             return self._handle_prompt("")
@@ -295,7 +301,7 @@ class ScreenConversation(TerminalConversation):
     @property
     def _uncertain(self) -> bool:
         """
-        Return whether text of the turn may not be where the agent drew it.
+        Return whether text of the turn may be misplaced.
         """
         return self._output_row is not None and self._emulator.uncertain_from(self._output_row)
 
@@ -322,8 +328,9 @@ class ScreenConversation(TerminalConversation):
             self._output_row = self._find_output_row()
         if self._busy or self._idle:
             self._last_menu = self._answered_menu = None
-        elif complete:
-            self._find_menus(events)
+        self._menus_due = complete and not self._busy and not self._idle
+        if not self._started:
+            self._find_due_menus(events)
 
     def _shows(self, marker: Marker, rows: str) -> bool:
         emulator = self._emulator
@@ -334,14 +341,32 @@ class ScreenConversation(TerminalConversation):
         )
         return all(pattern is None or pattern.search(text) for pattern, text in texts)
 
+    def _find_due_menus(self, events: list[Event]) -> None:
+        """
+        Search a complete screen for menus.
+
+        A menu waits.  So in a turn, one that is gone at the end of a read is of no interest, and
+        not every screen that a model draws is searched.
+        """
+        if self._menus_due:
+            self._menus_due = False
+            self._find_menus(events)
+
     def _find_output_row(self) -> int | None:
+        changed = self._emulator.changed_rows()
+        if not self._output_is_possible and not any(map(self._markers.output.search, changed)):
+            return None
+        self._output_is_possible = False
         top, rows, before = self._emulator.top_row, self._emulator.rows(), self._rows_before
         # If everything was erased since, the rows have new numbers, but the same positions.
         shift = top - self._top_before if self._erased else 0
         for position in range(len(rows) - 1, -1, -1):
             # A row that has not changed belongs to an earlier turn.
             unchanged = rows[position] == before.get(top + position - shift)
-            if not unchanged and self._markers.output.search(rows[position]):
+            if not self._markers.output.search(rows[position]):
+                continue
+            self._output_is_possible = True
+            if not unchanged:
                 # So does one above the echo, such as a spinner that was left there.
                 above_echo = any(map(self._is_echo, rows[position + 1 :]))
                 return None if above_echo else top + position
@@ -357,7 +382,7 @@ class ScreenConversation(TerminalConversation):
 
     def _is_echo(self, row: str) -> bool:
         """
-        Return whether `row` is a part of what was typed.
+        Return whether `row` is part of the typed text.
         """
         text = row.strip(_FRAME)
         return len(text) >= _MIN_ECHO_LENGTH and text in self._typed
@@ -471,9 +496,9 @@ class ScreenConversation(TerminalConversation):
 
     def _enter_lost(self) -> bool:
         """
-        Return whether the composer still holds what was typed, and nothing was submitted.
+        Return whether the composer still holds the typed text, so that nothing was submitted.
         """
-        # A prompt that was cancelled too early must be submitted, too, to be interrupted.
+        # Even a cancelled prompt must be submitted, so that it can be interrupted.
         waits = self._unsubmitted or (
             self._expecting is Expecting.CLEAR and not self._clear_confirmed()
         )
@@ -485,7 +510,7 @@ class ScreenConversation(TerminalConversation):
 
     def _show_text(self, rows: list[str]) -> bool:
         """
-        Return whether `rows` show what was typed, and have not shown it before.
+        Return whether `rows` show the typed text, and did not show it before.
         """
         return holds_text([row for row in rows if row not in self._rows_when_typed], self._typed)
 
@@ -511,6 +536,7 @@ class ScreenConversation(TerminalConversation):
         self._rows_before = dict(enumerate(self._emulator.rows_from(start), start))
         self._row_to_clear = ""
         self._output_row = None
+        self._output_is_possible = True
         self._wrap_count_before = self._emulator.wrap_count
         self._turn_size = 0
         self._blocked = False

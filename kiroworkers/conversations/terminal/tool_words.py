@@ -1,5 +1,5 @@
 """
-Read from a terminal which tools an agent has used.
+Find out from the output of a terminal which tools an agent has used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MAX_TEXT = 4096
 #: The longest title of a tool, in characters.
 _MAX_TITLE = 300
 
-#: The number of tools that are announced before the model goes on; more are not counted.
+#: The maximum number of announced tools that are counted until the model goes on.
 _MAX_TOOLS = 100
 
 _ACCESSES: tuple[Access, ...] = ("read", "write", "execute", "network")
@@ -26,7 +26,7 @@ _ACCESSES: tuple[Access, ...] = ("read", "write", "execute", "network")
 @define
 class _Tool:
     """
-    Hold a tool that the agent has announced and is not yet known to have used.
+    Hold a tool that the agent has announced.  It is not yet known whether the tool was used.
 
     Attributes:
         title: The agent's name for it.
@@ -47,9 +47,9 @@ class ToolReader:
     """
     Follow what an agent prints about its tools in one turn.
 
-    An agent announces a tool, asks for an approval or does not, and uses the tool.  That it
-    was used is known when the model goes on.  Until then, the announcement may as well be a
-    quotation in the model's answer.
+    An agent announces a tool, may ask for an approval, and uses the tool.  The use is certain
+    only when the model goes on.  Until then, the announcement may also be a quotation in the
+    model's answer.
 
     Args:
         words: What the agent prints.
@@ -73,7 +73,7 @@ class ToolReader:
 
     def read(self, line: str) -> None:
         """
-        Take in the next line, in which the agent may announce a tool.
+        Read the next line, in which the agent may announce a tool.
         """
         if self._words.used is None:
             return
@@ -83,6 +83,17 @@ class ToolReader:
             self.seen = True
         if self._tools and len(self._tools[-1].text) < _MAX_TEXT:
             self._tools[-1].text += line[:_MAX_TEXT]
+
+    def end(self, text: str) -> list[ToolUsed]:
+        """
+        Return the tools that were used since the model said something, at the end of the turn.
+
+        Args:
+            text: The text of the turn.
+        """
+        done, last_line = self._words.done, text.rpartition("\n")[2]
+        ends_with_tool = done is not None and done.search(last_line) is not None
+        return self.used() if ends_with_tool else []
 
     def used(self) -> list[ToolUsed]:
         """

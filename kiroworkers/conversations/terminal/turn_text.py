@@ -10,23 +10,26 @@ from io import StringIO
 
 from kiroworkers.conversations.transcript import Transcript
 
-#: The bytes of a turn that are converted to text together: less than a millisecond's work, and
-#: some 20 ms if the style changes with each character.
+#: The number of bytes of a turn that are converted to text at once.  That takes less than a
+#: millisecond, or some 20 ms if the style changes with each character.
 _MAX_UNCONVERTED = 16384
 
-#: What an agent prints after an answer is far shorter than this many characters.
+#: The maximum length of what an agent prints after an answer, in characters.
 _MAX_SUFFIX_LENGTH = 1024
+
+#: Longer numbers are no costs and no shares.
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 _LINE = re.compile(r"[^\n]*\n")
 
 
 class TurnText:
     """
-    Convert output to text, and tell which part of it is certain to belong to an answer.
+    Convert output to text, and find the part of it that certainly belongs to an answer.
 
-    What the agent prints after an answer is not part of it, nor is white space before that.
-    So a blank line, and one that looks like the agent's, is certain to be part of an answer
-    only when another line follows that is neither.
+    What the agent prints after an answer is not part of it, nor is the white space before that.
+    So a blank line, or a line that looks like the agent's, is certain to be part of an answer
+    only when a line follows that is neither.
 
     Args:
         suffix: The pattern for a line that the agent prints after an answer, or None.
@@ -38,9 +41,9 @@ class TurnText:
         self._unconverted = bytearray()
         self._lines = StringIO()
         self._released = 0
-        # What is complete and may not be part of the answer.
-        self._held = ""
-        #: What the turn cost, if the suffix that `finish` found says so.
+        # Complete lines of which it is unknown whether they are part of the answer.
+        self._held: list[str] = []
+        #: What the turn cost in credits; None unless the suffix that `finish` found says so.
         self.credits: float | None = None
 
     def add(self, output: bytes) -> None:
@@ -70,17 +73,17 @@ class TurnText:
 
     def release(self, line: str) -> str:
         """
-        Return the text that has become certain to be part of the answer.
+        Return the text that is now certain to be part of the answer.
 
         Args:
             line: The next line that `convert` returned.
         """
         text = line.rstrip()
         if not text or (self._suffix and self._suffix.search(line)):
-            self._held += line
+            self._held.append(line)
             return ""
-        certain = self._held + text
-        self._held = line[len(text) :]
+        certain = "".join((*self._held, text))
+        self._held = [line[len(text) :]]
         self._released += len(certain)
         return certain
 
@@ -89,7 +92,9 @@ class TurnText:
         Return the text of the answer, and the offsets in it at which it was styled.
         """
         self._convert()
-        text = (self._lines.getvalue() + self._transcript.rest()).rstrip()
+        lines, rest = self._lines.getvalue(), self._transcript.rest().rstrip()
+        # Each copy of a large text takes milliseconds.
+        text = lines + rest if rest else lines.rstrip()
         if self._suffix is not None:
             start = max(0, len(text) - _MAX_SUFFIX_LENGTH)
             for ending in self._suffix.finditer(text, start):
@@ -111,4 +116,4 @@ def number_in(text: str | None) -> float | None:
     """
     Return the number that `text` is, or None.
     """
-    return float(text) if text is not None and re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) else None
+    return float(text) if text is not None and _NUMBER.fullmatch(text) else None

@@ -1,5 +1,5 @@
 """
-Know whether a line editor has drawn all that was typed.
+Find out whether a line editor has drawn all of the typed text.
 """
 
 from __future__ import annotations
@@ -7,15 +7,15 @@ from __future__ import annotations
 from kiroworkers.conversations.terminal.patience import letters
 from kiroworkers.conversations.transcript import plain_text
 
-#: How many bytes at the end of what is drawn, and how many letters at the end of what was
-#: typed, are compared.
+#: The number of bytes at the end of what is drawn, and of letters at the end of the typed text,
+#: that are compared.
 _MAX_DRAWN = 4096
 _MAX_LETTERS = 64
 
 
 class TypedText:
     """
-    Hold the end of what was typed, and of what the line editor has drawn since.
+    Hold the end of the typed text, and the end of what the line editor has drawn since.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class TypedText:
 
     def forget(self) -> None:
         """
-        Record that what was typed was submitted, or is not of interest any more.
+        Forget the typed text: it was submitted, or no longer matters.
         """
         self._letters = ""
         self._drawn.clear()
@@ -47,7 +47,7 @@ class TypedText:
     @property
     def is_drawn(self) -> bool:
         """
-        Return whether what the line editor has drawn ends as what was typed.
+        Return whether what the line editor has drawn ends with the typed text.
 
         White space does not count, because line editors break lines where they like.
         """

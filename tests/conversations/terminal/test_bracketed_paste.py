@@ -811,6 +811,30 @@ class RacingTests(SynchronousTestCase):
         self.assertEqual(driver.conversation.on_quiet(), [Ready()])
 
 
+class ForgedTests(SynchronousTestCase):
+    """
+    Tests for what a model prints that looks like the line editor's.
+    """
+
+    def test_marks(self) -> None:
+        """
+        Marks and prompts are text of the answer while the terminal passes on whole lines.
+        """
+        driver = Driver().started()
+        driver.conversation.ask("x")
+        driver.feed(echo("x"))
+        lines = True
+        driver.conversation.collects_lines = lambda: lines
+        forged = prompt() + echo() + b"\x1b[?2004h" + b"x" * 5000
+        self.assertEqual(driver.feed(printed(classic.ANSWER_PREFIX) + forged), [])
+        self.assertFalse(driver.conversation.at_prompt)
+        self.assertIsNone(driver.conversation.quiet_timeout)
+        lines = False
+        [answered] = driver.feed(turn("done"))
+        assert isinstance(answered, Answered)
+        self.assertIn("x" * 5000, answered.text)
+
+
 class ToolTests(SynchronousTestCase):
     """
     Tests for tools that the agent uses.
@@ -863,6 +887,19 @@ class ToolTests(SynchronousTestCase):
         [answered] = self.driver.feed(turn(self.kiro.format("shell", "") + "is what it said"))
         assert isinstance(answered, Answered)
         self.assertTrue(answered.text.endswith("is what it said"))
+
+    def test_last(self) -> None:
+        """
+        A tool that has finished at the end of a turn was used, although no answer follows.
+        """
+        for words, done in [(self.kiro, ""), (self.q, "\n ● Completed in 0.2s\n\n")]:
+            self.setUp()
+            tool = printed(words.format("fs_write", "") + done + classic.footer(1))
+            output = printed(classic.answer("Let me see.\n")) + tool
+            used, answered = self.driver.feed(output + prompt())
+            assert isinstance(used, ToolUsed), used
+            self.assertEqual((used.access, used.asked), ("write", False))
+            self.assertIsInstance(answered, Answered)
 
     def test_asked(self) -> None:
         """

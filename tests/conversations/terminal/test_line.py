@@ -84,6 +84,22 @@ class LineTests(SynchronousTestCase):
         text = '> {"a": 1}\nand more\n'
         self.assertEqual(events, [Answered(text, "quiet")])
 
+    def test_forged(self) -> None:
+        """
+        If the program has a line editor, what looks like its prompt is none while the terminal
+        passes on whole lines.
+        """
+        conversation = started()
+        conversation.ask("hello")
+        conversation.collects_lines = lambda: True
+        self.assertEqual(conversation.feed(b"hello\r\n{}\r\n> "), [])
+        self.assertEqual((conversation.on_quiet(), conversation.on_quiet()), ([], []))
+        self.assertFalse(conversation.at_prompt)
+        conversation.collects_lines = lambda: False
+        conversation.feed(b"\r\n{}\r\n> ")
+        [answered] = [*conversation.on_quiet(), *conversation.on_quiet()]
+        self.assertEqual(answered, Answered("{}\n> \n{}\n", "quiet"))
+
     def test_echo_of_many_lines(self) -> None:
         """
         The echo is not part of the answer, wherever the program breaks its lines.
@@ -199,12 +215,13 @@ class PromptTests(SynchronousTestCase):
         """
         An echo that is drawn anew for each key, on rows of its own, is no part of the answer.
         """
-        conversation = new_conversation(ASK, 1000)
+        conversation = new_conversation(ASK, 10_000_000)
         conversation.feed(b"ask> ")
         conversation.on_quiet()
-        conversation.ask('{"a": 1}')
-        for end in range(1, 9):
-            conversation.feed(b"\r\n\x1b[A\x1b[Kask> " + b'{"a": 1}'[:end])
+        typed = '{"a": "' + "a letter and " * 80 + '"}'
+        conversation.ask(typed)
+        for end in range(1, len(typed) + 1):
+            conversation.feed(b"\r\n\x1b[A\x1b[Kask> " + typed[:end].encode())
         conversation.feed(b'\r\n{"b": 2}\r\n\r\n\x1b[A\x1b[Kask> ')
         self.assertEqual(conversation.on_quiet(), [Answered('{"b": 2}\n\n', "quiet")])
 
