@@ -116,7 +116,7 @@ class ErrorCode(FailureCode):
     UNKNOWN_APPROVAL = (
         "unknown_approval",
         404,
-        "The approval does not exist, or it has been decided already.",
+        "The approval does not exist, was decided already, or its turn is over.",
     )
     MODEL_NOT_FOUND = "model_not_found", 404, "The model does not exist."
     WRONG_METHOD = (
@@ -311,7 +311,7 @@ class FailureKind(FailureCode):
     TOOL_NOT_PERMITTED = (
         "tool_not_permitted",
         502,
-        "The agent used a tool without asking, which the operator does not permit.",
+        "The agent used a tool without asking, and `--tools` does not allow it.",
     )
     APPROVAL_DENIED = (
         "approval_denied",
@@ -459,7 +459,7 @@ class UnknownModel(WorkError):
 
     def __str__(self) -> str:
         model = self.model[:_MAX_QUOTED_NAME]
-        return f"{self.field}: agent {self.agent} offers clients no model {model!r}"
+        return f"{self.field}: the model {model!r} is not available from agent {self.agent}"
 
 
 @frozen
@@ -664,8 +664,8 @@ class RequestTimedOut(WorkError):
 
     Attributes:
         limit: The deadline, in seconds from the request's arrival.
-        reason: Why no worker was free until then, or what its turn waited for; None if that is
-            not known.
+        reason: Why no worker was free until then, or what the turn waited for; None if that is
+            unknown.
     """
 
     code = ErrorCode.TIMED_OUT
@@ -739,6 +739,15 @@ class AgentUnavailable(WorkError):
 
     def __str__(self) -> str:
         return f"The agent is unavailable: {self.detail}"
+
+
+@frozen
+class AgentPerhapsUnavailable(AgentUnavailable):
+    """
+    Raised when the client itself may have written the words by which a failure was recognized.
+
+    It concerns that client's request alone: the agent may be able to answer others.
+    """
 
 
 @frozen

@@ -24,8 +24,10 @@ from twisted.python.failure import Failure
 
 from kiroworkers.clocks import WallClock
 from kiroworkers.errors import (
+    AgentPerhapsUnavailable,
     DeadlineUnachievable,
     ErrorCode,
+    FailureKind,
     InvalidInput,
     SessionLost,
     ShuttingDown,
@@ -79,6 +81,7 @@ class _UnfinishedJob:
         priority: From 0 (least urgent) to 9.
         running: Whether a worker has it.
         attempts: The number of times that a worker was asked.
+        failures: How often its turn failed in a way that may be its own fault.
         cancelled: Whether its client cancelled it.
         execution: Fires when the job has been run; None while it waits.
     """
@@ -88,6 +91,7 @@ class _UnfinishedJob:
     priority: int
     running: bool = False
     attempts: int = 0
+    failures: int = 0
     cancelled: bool = False
     execution: Deferred[float | None] | None = None
 
@@ -458,6 +462,9 @@ class JobRunner(Service):
             assert job is not None, "it was read"
             record.status, record.code = error.code.status, error.code.value
             delay = _retry_delay(error, job)
+            if unfinished.running and _may_repeat(error):
+                unfinished.failures += 1
+                delay = None if unfinished.failures >= _MAX_ATTEMPTS else delay
             return ("failed", _failure(error)) if delay is None else delay
         except Exception:
             self._log.failure("job {id}: internal error", id=unfinished.id)
@@ -507,6 +514,13 @@ def shielded(pending: Deferred[T]) -> Deferred[T]:
 
 def _failure(error: WorkError) -> JobFailure:
     return JobFailure(error.code, str(error), error.retry_after, error.details)
+
+
+def _may_repeat(error: WorkError) -> bool:
+    """
+    Return whether the turn of a job may end with `error` each time because of the job itself.
+    """
+    return isinstance(error, AgentPerhapsUnavailable) or error.code is FailureKind.STREAM_TIMEOUT
 
 
 def _retry_delay(error: WorkError, job: Job) -> float | None:

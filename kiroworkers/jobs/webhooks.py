@@ -109,7 +109,7 @@ class Webhooks(Service):
         webhook = job.callback
         if webhook is None or webhook.due is None or job.id in self._scheduled:
             return
-        # If it is due later than that, the clock has been set back since it was stored.
+        # A longer delay means that the clock was set back after the webhook was stored.
         delay = min(max(0.0, webhook.due - self._wall_clock()), _delay_after(webhook.tries))
         host, path = host_and_path(webhook.url)
         self._schedule(Call(job.id, job.client, host, path, webhook.tries), delay)

@@ -41,13 +41,12 @@ class AgentGroup:
 
     def offers_model(self, name: str) -> bool:
         """
-        Return whether a request can be answered by the model `name`.
+        Return whether the agent may offer the model `name`.
 
-        It is refused only once it is certain: until a session of the agent has named its
-        models, it may offer any.
+        Until a session of the agent has named its models, the agent may offer any.
         """
         sessions = self.dispatcher.worker_pool.sessions()
-        # What one cannot do that is still starting is not known.
+        # It is unknown what a session that is still starting can do.
         ready = [session for session in sessions if session.was_ready]
         if ready and not any(session.selects_models for session in ready):
             return False

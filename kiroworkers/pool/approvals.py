@@ -1,5 +1,5 @@
 """
-Keep the questions of agents that operators must decide.
+Keep the agents' questions about tools until an operator has decided.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from kiroworkers.errors import UnknownApproval
 @frozen
 class Approval:
     """
-    Represent an agent's question whether it may use a tool, while it is undecided.
+    Represent an agent's question whether it may use a tool, until it is decided.
 
-    Points in time are in seconds on the clock of the reactor.
+    Times are in seconds on the reactor's clock.
 
     Attributes:
-        id: The identifier by which operators decide.
+        id: The identifier that operators use.
         agent: The name of the agent.
         worker: The name of the worker.
         request: The number of the request, as in the log.
         question: The question in the agent's words.
         asked_at: When the agent asked.
-        deadline: When the request ends, so that the use is denied; None if it never does.
+        deadline: When the request ends and the use is denied; None if it has no deadline.
     """
 
     id: str
@@ -43,11 +43,11 @@ class Approvals:
     """
     Hold the undecided questions of all agents.
 
-    A session has at most one here at a time.
+    Each session has at most one undecided question here.
 
     Args:
         clock: The reactor's clock.
-        new_id: Returns a different identifier each time, which nobody can guess.
+        new_id: Returns a new identifier, which nobody can guess.
     """
 
     _log = Logger()
@@ -73,7 +73,7 @@ class Approvals:
         on_decision: Callable[[bool], None],
     ) -> Callable[[], None]:
         """
-        Let operators decide `question`; the other arguments are those of its `Approval`.
+        Add `question`, for operators to decide.
 
         Args:
             agent: The name of the agent.
@@ -84,7 +84,7 @@ class Approvals:
             on_decision: Called once, with whether the use is allowed.
 
         Returns:
-            A function that withdraws the question; without effect once it is decided.
+            A function that withdraws the question; it does nothing once the question is decided.
         """
         id, now = self._new_id(), self._clock.seconds()
         approval = Approval(id, agent, worker, request, question, now, deadline)
@@ -106,7 +106,7 @@ class Approvals:
         Decide the question `id`.
 
         Raises:
-            UnknownApproval: It is not pending: it never was, it is decided, or its turn is over.
+            UnknownApproval: If it is not pending: it was never added, was decided or withdrawn.
         """
         try:
             _, on_decision = self._pending.pop(id)

@@ -24,7 +24,7 @@ from kiroworkers.errors import AgentUnavailable, FailureKind
 #: The largest exponent of a delay, so that it cannot overflow.
 _MAX_DOUBLINGS = 32
 
-#: The longest time to wait because the agent says so, in seconds.  It may have been misread.
+#: The longest delay that is accepted from an agent, in seconds.  It may have been misread.
 _MAX_NAMED_DELAY = 24 * 3600.0
 
 #: The failures whose end a login check can detect.
@@ -156,29 +156,35 @@ class CircuitBreaker:
         """
         Open the circuit, or open it again if it is half-open.
 
-        Failures that concern a single session are ignored, and so is a further
-        failure while the delay is running.
+        Failures that concern a single session are ignored.  While the delay is running, so is
+        a further failure, unless it is another one that ends later.
 
         Args:
             failure: What the agent reported.
             at_start: Whether the session failed before it reached its prompt.
         """
-        if self._stopped or failure.kind.probe_delays is None:
+        if self._stopped or failure.kind.probe_delays is None or failure.quoted:
             return
-        if self._failure is not None and not self.half_open:
+        waiting = self._failure is not None and not self.half_open
+        openings = self._openings - 1 if waiting else self._openings
+        delay = self._probe_delay(failure, openings, *failure.kind.probe_delays)
+        if waiting and not self._outlasts(failure, delay):
             return
         if self._failure is None:
             self._opened_at = self._clock.seconds()
         self._failure, self._failed_at_start = failure, at_start
-        delay = self._probe_delay(failure, *failure.kind.probe_delays)
-        self._openings += 1
+        self._openings = openings + 1
         self._log.warn(
             "circuit open: {kind}: {detail}; next attempt in {delay:g} s",
             kind=failure.kind,
             detail=failure.detail,
             delay=delay,
         )
+        self._cancel_timer()
         self._delay_timer = self._clock.callLater(delay, self._delay_elapsed)
+        if self._pending_check is not None:
+            # It would tell about the failure before this one.
+            self._pending_check.cancel()
 
     def close(self) -> None:
         """
@@ -208,12 +214,27 @@ class CircuitBreaker:
             )
             self._on_half_open()
 
-    def _probe_delay(self, failure: AgentFailure, first: float, longest: float) -> float:
+    def _outlasts(self, failure: AgentFailure, delay: float) -> bool:
+        """
+        Return whether `failure`, which lasts `delay` seconds, tells more than the present one.
+        """
+        assert self._failure is not None, "the circuit is open"
+        if failure.kind is self._failure.kind and failure.retry_after is None:
+            return False
+        left = 0.0
+        if self._delay_timer is not None:
+            left = self._delay_timer.getTime() - self._clock.seconds()
+        return delay > left
+
+    def _probe_delay(
+        self, failure: AgentFailure, openings: int, first: float, longest: float
+    ) -> float:
         """
         Return the seconds until the agent may be tried again after `failure`.
 
         Args:
             failure: What the agent reported.
+            openings: How often the circuit was opened before, since it was closed.
             first: The first delay, where neither the agent nor a login check decides.
             longest: The longest delay after doubling.
         """
@@ -221,7 +242,7 @@ class CircuitBreaker:
             return self._login.interval
         if failure.retry_after is not None:
             return min(_MAX_NAMED_DELAY, max(1.0, failure.retry_after))
-        return min(longest, first * 2.0 ** min(self._openings, _MAX_DOUBLINGS))
+        return min(longest, first * 2.0 ** min(openings, _MAX_DOUBLINGS))
 
     def _login_checked(self, logged_in: bool) -> None:
         self._pending_check = None

@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 
 from kiroworkers.conversations import AgentFailure, Notice, TextChunk, TextDiscarded
 from kiroworkers.errors import (
+    AgentPerhapsUnavailable,
     AgentUnavailable,
     DeadlineUnachievable,
     NoWorkerFree,
@@ -220,7 +221,7 @@ class Request:
 
     def report_event(self, event: TurnEvent) -> None:
         """
-        Pass on what happens in a turn to the request's submitter.
+        Report an event of a turn to the request's submitter.
         """
         match event:
             case TextChunk(text):
@@ -244,7 +245,7 @@ class Dispatcher(Service):
         has_free_memory: Returns whether the machine has this many bytes to spare.
         name_prefix: The part of a worker's name before its number.
         agent_problem: Returns why the agent's program cannot be run, or None if it can.
-        approvals: Lets operators decide about the agent's tools; None to decide without them.
+        approvals: Lets operators decide about the agent's tools; None to ask no operator.
         agent: The agent's name, for operators.
     """
 
@@ -660,7 +661,9 @@ class Dispatcher(Service):
 
     def _operator_question(self, request: Request, worker: Worker) -> AskOperator | None:
         """
-        Return what lets operators decide about the tools of a turn of `request`.
+        Return the function that asks operators about the tools of a turn of `request`.
+
+        Return None if operators are not asked.
         """
         approvals = self._approvals
         if approvals is None:
@@ -708,8 +711,13 @@ class Dispatcher(Service):
             problem = failure.value
             breaker = self.worker_pool.circuit_breaker
             # Before the request gives up its worker: until then it is none of those that wait.
-            if isinstance(problem, AgentUnavailable) and self.worker_pool.record_failure(
-                AgentFailure(problem.kind, problem.detail, problem.retry_after)
+            tells_of_all = not isinstance(problem, AgentPerhapsUnavailable)
+            if (
+                isinstance(problem, AgentUnavailable)
+                and tells_of_all
+                and self.worker_pool.record_failure(
+                    AgentFailure(problem.kind, problem.detail, problem.retry_after)
+                )
             ):
                 failure = Failure(evolve(problem, retry_after=breaker.retry_after))
             worker = self._release(request)

@@ -56,8 +56,8 @@ class Retrying:
 
     Attributes:
         reason: Why, such as "the session ended".
-        where: Whether the agent's own service starts the answer anew in the same turn, the
-            agent is asked again while it still knows its last answer, or it is asked in a new
+        where: Whether the agent's service restarts the answer in the same turn, the agent
+            is asked again and still knows its last answer, or it is asked in a new
             conversation, with another worker if one is free.
     """
 
@@ -68,11 +68,11 @@ class Retrying:
 @frozen
 class AgentNotice:
     """
-    Report what the agent tells about a turn that goes on.
+    Report what the agent reports about a turn that goes on.
 
     Attributes:
-        kind: What it is about.
-        detail: A sentence about it.
+        kind: What the notice is about.
+        detail: A description for the client.
     """
 
     kind: NoticeKind

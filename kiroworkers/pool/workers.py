@@ -330,7 +330,7 @@ class WorkerPool:
         Returns:
             Whether the failure affects every session.
         """
-        if not failure.kind.affects_all_sessions:
+        if not failure.affects_all_sessions:
             return False
         self.circuit_breaker.open(failure, at_start)
         if self.circuit_breaker.is_open and not self.circuit_breaker.half_open:

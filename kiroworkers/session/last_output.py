@@ -1,18 +1,18 @@
 """
-Keep the end of what a session printed, for the reason of its end.
+Keep the end of a session's output, to explain why the session ended.
 """
 
 from __future__ import annotations
 
 from kiroworkers.conversations.transcript import plain_text
 
-#: How many bytes are kept.
+#: The number of bytes that are kept.
 _KEPT = 4096
 
-#: How many characters of it go into a reason.
+#: The maximum number of characters of it that a reason quotes.
 _MAX_QUOTED = 1000
 
-#: How many characters of the last line of a screen go into a reason.
+#: The maximum number of characters of a screen's last line that a reason quotes.
 _MAX_LAST_LINE = 200
 
 
@@ -26,7 +26,7 @@ class LastOutput:
 
     def add(self, data: bytes) -> None:
         """
-        Append `data`, and forget what is too old.
+        Append `data`, and drop the oldest output.
         """
         self._data += data[-_KEPT:]
         if len(self._data) > 2 * _KEPT:
@@ -34,7 +34,7 @@ class LastOutput:
 
     def clear(self) -> None:
         """
-        Forget everything, because another turn begins.
+        Drop all output, because another turn begins.
         """
         self._data.clear()
 
@@ -54,7 +54,7 @@ def last_line(screen: str) -> str:
 
 def quoted(text: str) -> str:
     """
-    Return `text` as the end of a sentence about the end of a session; empty if there is none.
+    Return the words that append `text` to the reason of a session's end; empty for no text.
     """
     # Control characters become escape sequences, so it may be longer than before.
     return f", after {repr(text)[-_MAX_QUOTED:]}" if text else ""

@@ -61,6 +61,7 @@ from kiroworkers.errors import (
     WorkError,
 )
 from kiroworkers.process.agent_process import AgentProcess
+from kiroworkers.session.client_words import ClientWords
 from kiroworkers.session.journal import Journal
 from kiroworkers.session.last_output import LastOutput, last_line, quoted
 from kiroworkers.session.tool_policy import ToolPolicy
@@ -180,7 +181,8 @@ class Session:
         since: When the current state began, in seconds on the clock.
         last_activity: When the agent last produced output or got a prompt.
         exhausted: Whether the session ended because it can serve no further turn.
-        launch_failure: Why `launch` could not start the process, if that affects others too.
+        launch_failure: Why `launch` could not start the process, if other sessions cannot start
+            either.
         turns: How many turns were started.
         answers: How many turns ended with an answer.
         cause: Why the session ended, without what may quote a client; empty while it runs.
@@ -218,6 +220,7 @@ class Session:
             on_stderr=self._feed_stderr,
             on_exit=lambda description: self._handle(Input.EXITED, description),
         )
+        conversation.collects_lines = self._process.collects_lines
         self._tools = tools
         self._journal = journal
         self._reset = reset
@@ -231,6 +234,7 @@ class Session:
         self._clears = 0
         self._quiet_timer: IDelayedCall | None = None
         self._turn = Turn(TurnTools(name, tools, self._answer_approval))
+        self._client_words = ClientWords()
         self._stop_reason: str | None = None
         self._was_ready = False
         self._launching: Deferred[None] | None = None
@@ -299,7 +303,10 @@ class Session:
         """
         Return the failure that the agent reported, or None if it has since resumed.
         """
-        return self.launch_failure or self._conversation.failure
+        failure = self._conversation.failure
+        return self.launch_failure or (
+            None if failure is None else self._client_words.judge(failure)
+        )
 
     @property
     def last_screen(self) -> str:
@@ -354,8 +361,8 @@ class Session:
 
         Args:
             prompt: The text of the prompt.
-            on_event: Called with each part of the answer as soon as it is final, and with what
-                else the caller may want to know.
+            on_event: Called with each part of the answer as soon as it is final, and with the
+                other events of the turn.
             model: The model that is to answer; empty for the session's own.
             ask_operator: Asks an operator whether the agent may use a tool, if the session's
                 `ToolPolicy` is `ASK`.
@@ -370,7 +377,7 @@ class Session:
         """
         assert self.state is SessionState.IDLE, f"{self.name} is {self.state.value}, not idle"
         if model and not self.selects_models:
-            # It was offered by another version of the agent, which was replaced since.
+            # Another version of the agent offered the model, and has been replaced since.
             raise AgentUnavailable(FailureKind.MODEL_GONE, f"The agent cannot use model {model!r}")
         queues = self._conversation.source == "protocol"
         tools = TurnTools(self.name, self._tools, self._answer_approval, ask_operator, queues)
@@ -442,6 +449,7 @@ class Session:
             prompt = self._journal.mark_prompt(prompt)
         data = self._conversation.ask(prompt, self._turn.model)
         self._turn.prompt = prompt
+        self._client_words.add(prompt, self._turn.model)
         self.last_activity = self._clock.seconds()
         self._last_output.clear()
         return data
@@ -505,7 +513,7 @@ class Session:
     def _write(self, data: bytes) -> None:
         if data:
             self._process.write(data)
-        # Also if nothing is written: a clear that was prepared is confirmed without a word.
+        # Even if nothing is written, because a prepared clear needs no output of the agent.
         self._restart_quiet_timer()
 
     def _handle_event(self, event: Event) -> None:
@@ -607,7 +615,7 @@ class Session:
         """
         Make `Input.QUIET` happen in `seconds`, unless the session leaves its state before.
 
-        If it is called again meanwhile, the time begins anew.
+        Another call restarts the time.
         """
         if self._settle_timer is not None and self._settle_timer.active():
             self._settle_timer.cancel()
@@ -616,6 +624,8 @@ class Session:
     # The actions in `TABLE`.  The last argument is what `_handle` was called with.
 
     def _announce_idle(self, _: object) -> None:
+        if self._clears:
+            self._client_words.forget()
         self._clears = 0
         self._on_idle()
 
@@ -683,11 +693,12 @@ class Session:
         )
 
     def _fail_turn(self, failure: AgentFailure) -> None:
+        failure = self._client_words.judge(failure)
         self._log.warn("{name}: turn failed: {failure}", name=self.name, failure=failure)
         self._fail_pending(self._turn.error(failure))
 
     def _fail_denied_turn(self, event: NeedsApproval) -> None:
-        self._log.warn("{name}: turn ended: it asked for too many tools", name=self.name)
+        self._log.warn("{name}: turn ended: the agent asked for too many tools", name=self.name)
         self._fail_pending(AgentRefused(FailureKind.APPROVAL_DENIED, event.question))
 
     def _fail_overflowed_turn(self, event: Overflowed) -> None:
@@ -726,7 +737,7 @@ class Session:
         self._turn.tools.deny_late(event)
 
     def _deny_unanswered(self, _: object) -> None:
-        # Else what is typed next would answer the question.
+        # Otherwise the text that is typed next would answer the question.
         self._turn.tools.deny_unanswered()
 
     def _answer_approval(self, allow: bool) -> None:
@@ -743,6 +754,7 @@ class Session:
 
     def _clear(self, _: object) -> None:
         self._clears += 1
+        self._conversation.turn_may_go_on = self._turn.doubtful
         self._write(self._conversation.clear())
 
     def _confirm_clear(self, event: NeedsConfirmation) -> None:
@@ -757,8 +769,9 @@ class Session:
         self._terminate("clearing the conversation does not empty the model's context")
 
     def _abort_tainted(self, event: ToolUsed) -> None:
-        self._terminate(f"it used a tool without asking: {event.title}")
-        self._fail_pending(AgentRefused(FailureKind.TOOL_NOT_PERMITTED, event.title))
+        self._terminate(f"the agent used a tool without asking: {event.title}")
+        detail = f"it used a tool without asking: {event.title}"
+        self._fail_pending(AgentRefused(FailureKind.TOOL_NOT_PERMITTED, detail))
 
     def _abort_start(self, failure: AgentFailure) -> None:
         self._terminate("the agent cannot start")
@@ -892,7 +905,7 @@ _DESYNCHRONIZED = Condition(
 )
 _ACCOUNT_FAILS = Condition(
     "account fails",
-    lambda session: session.failure is not None and session.failure.kind.affects_all_sessions,
+    lambda session: session.failure is not None and session.failure.affects_all_sessions,
 )
 _FIRST_CLEAR = Condition("first clear", lambda session: session._clears == 1)
 _ASKING = Condition("asking", lambda session: session._turn.tools.has_open_question)
@@ -928,9 +941,9 @@ _SETTLE = (
     _to(SessionState.SETTLING, Session._settle, when=_CAN_RACE),
     *_RESET,
 )
-#: The turn was given up, and failed by itself in the same moment.
+#: What happens if a turn that was given up fails at the same time.
 _AFTER_FAILURE = (
-    # The reason of the end tells the pool.
+    # The reason of the session's end tells the pool about the failure.
     _to(SessionState.STOPPING, Session._abort_failed, when=_ACCOUNT_FAILS),
     *_SETTLE,
 )
@@ -938,7 +951,7 @@ _AFTER_FAILURE = (
 _INTERRUPT = (
     _to(SessionState.STOPPING, Session._exhaust, when=_CANNOT_CLEAR),
     # On a terminal, a question looks like an idle prompt.  The interrupt follows when the
-    # denial was read: else it might be taken as a part of it.
+    # denial has been read.  Otherwise it might be read as part of the denial.
     _to(
         SessionState.INTERRUPTING,
         Session._deny_unanswered,
@@ -960,7 +973,7 @@ ENDS: Mapping[Trigger, tuple[Transition, ...]] = {
     Input.EXITED: (_to(SessionState.GONE, Session._report_exit),),
 }
 
-#: What may happen after a turn as well.
+#: Events that may also come after a turn.
 _AFTERWARDS: Mapping[Trigger, tuple[Transition, ...]] = {
     Notice: (_stay(Session._log_notice),),
     ToolUsed: (_stay(Session._record_tool_use),),

@@ -11,14 +11,13 @@ class ToolPolicy(Enum):
     """
     Represent who decides about an agent's requests to use a tool.
 
-    `DENY` and `ALLOW` decide all of them at once.  With `ASK` an operator decides about each;
-    one that is undecided at the request's deadline is denied.
+    `DENY` and `ALLOW` answer each request at once.  With `ASK`, an operator decides about each
+    request; one that is undecided at the deadline is denied.
 
-    With `DENY` and `ASK`, an agent that uses a tool without asking may only have read.  After
-    anything else (a write, a command, access to the network, or what is not known to be one of
-    these) the turn fails and the session ends.  A read outside the session's folder, or one
-    that is not known to be inside, is logged as a warning: few agents tell where they read, and
-    nearly all read something for each prompt.
+    With `DENY` and `ASK`, an agent may read without asking.  After any other use without asking
+    (a write, a command, access to the network, or an unknown use) the turn fails and the session
+    ends.  A read that is not known to be inside the session's folder is only logged as a warning,
+    because few agents say where they read, and nearly all read something for each prompt.
     """
 
     DENY = "deny"

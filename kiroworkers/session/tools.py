@@ -1,9 +1,9 @@
 """
-Decide about the tools of one turn, and remember what was decided.
+Decide about the tools of one turn, and remember the decisions.
 
-An agent that asks gets its answers in the order of its questions.  One that does not ask
-cannot be stopped: its use of a tool is known only when the tool has run.  `TurnTools.permits`
-says whether the turn may go on after that.
+An agent that asks gets its answers in the order of its questions.  An agent that does not ask
+cannot be stopped, because its use of a tool is known only when the tool has run.  The turn may
+go on after that if `TurnTools.permits` the use.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from twisted.logger import Logger
 from kiroworkers.conversations import NeedsApproval, ToolUsed
 from kiroworkers.session.tool_policy import ToolPolicy
 
-#: The number of questions in one turn that are denied.  An agent that asks once more would
-#: go on for ever.
+#: The maximum number of denials in one turn.  An agent that asks once more would probably never
+#: stop.
 MAX_DENIALS = 20
 
 #: Asks an operator a question.  Its arguments are the question and a function that is called
@@ -30,16 +30,16 @@ AskOperator: TypeAlias = Callable[[str, Callable[[bool], None]], Callable[[], No
 @define(eq=False)
 class TurnTools:
     """
-    Decide what the agent asks in one turn, and collect what it did.
+    Answer the agent's questions in one turn, and count the tools that it used.
 
     Attributes:
         name: The name of the worker, for the log.
         policy: Who decides.
-        answer: Called with whether the oldest question is allowed; again for each step towards
-            that answer.
-        ask_operator: Asks an operator; None if there is nobody to ask, so that all is denied.
-        queues: Whether the agent can have several open questions.  Without it, another question
-            means that the last one is gone, and its answer would answer the other one.
+        answer: Called with whether the oldest question is allowed, and called again for each
+            further step of that answer.
+        ask_operator: Asks an operator; None to deny what an operator would decide.
+        queues: Whether the agent can have several open questions.  If not, another question means
+            that the previous one is gone, and an answer to it would answer the new one.
         allowed: The questions that were answered with yes.
         denied: The questions that were answered with no.
         unasked: The tools that the agent used without asking.
@@ -68,7 +68,7 @@ class TurnTools:
 
     def exceeds_limit(self, question: NeedsApproval) -> bool:
         """
-        Return whether so much was denied already that the turn should end.
+        Return whether `question` comes after so many denials that the turn should end.
         """
         return len(self.denied) >= MAX_DENIALS and not self._is_known(question)
 
@@ -76,8 +76,8 @@ class TurnTools:
         """
         Answer `question` now, or when an operator has decided.
 
-        A question that is equal to the last one, its number included, is another step
-        towards the same answer.
+        A question that is equal to the last one, including its number, is a further step of
+        the same answer.
         """
         if question in self._unanswered:
             return
@@ -93,14 +93,14 @@ class TurnTools:
 
     def hold(self, question: NeedsApproval) -> None:
         """
-        Leave `question` to `deny_unanswered`.
+        Keep `question` open until `deny_unanswered`.
         """
         if question not in self._unanswered:
             self._unanswered.append(question)
 
     def deny_late(self, question: NeedsApproval) -> None:
         """
-        Deny `question`, which may be another step of a question that was answered before.
+        Deny `question`, which may be a further step of a question that was answered before.
         """
         if self._is_known(question):
             self.answer(False)
@@ -125,7 +125,7 @@ class TurnTools:
 
     def withdraw(self) -> None:
         """
-        Let no operator decide any more.  The open questions stay unanswered.
+        Withdraw the question from the operators.  The open questions stay unanswered.
         """
         withdraw, self._withdraw = self._withdraw, None
         if withdraw is not None:
@@ -135,14 +135,13 @@ class TurnTools:
         """
         Return whether the turn may go on after `use`.
 
-        Reading changes nothing, wherever it is; what is not known to be reading may have
-        changed anything.
+        Reading changes nothing, wherever it happens.  Any other use may have changed something.
         """
         return use.asked or use.access == "read" or self.policy is ToolPolicy.ALLOW
 
     def record(self, use: ToolUsed) -> None:
         """
-        Count `use`, unless the agent had asked.
+        Count `use` if the agent did not ask first.
         """
         if not use.asked:
             self.unasked.append(use.title)

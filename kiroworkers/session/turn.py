@@ -1,5 +1,5 @@
 """
-Define what a session knows about one turn, and the reply that it gives to its caller.
+Define the state of one turn of a session, and the reply that its caller gets.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from kiroworkers.conversations import (
     Usage,
 )
 from kiroworkers.errors import (
+    AgentPerhapsUnavailable,
     AgentRefused,
     AgentUnavailable,
     AnswerUnreadable,
@@ -28,7 +29,7 @@ from kiroworkers.errors import (
 )
 from kiroworkers.session.tools import TurnTools
 
-#: What the caller of a turn is told before its reply.
+#: The events that the caller of a turn gets before its reply.
 TurnEvent: TypeAlias = TextChunk | TextDiscarded | Notice
 
 #: Called with each event of a turn, as soon as it is certain.
@@ -37,12 +38,12 @@ OnEvent: TypeAlias = Callable[[TurnEvent], None]
 #: The failures by which agents report that a tool was denied.
 _AFTER_DENIAL = (FailureKind.AGENT_ERROR, FailureKind.REFUSAL, FailureKind.CANCELLED)
 
-#: The share of the context, in percent, from which a conversation is not continued: the next
-#: turn might not fit.
+#: The share of the context, in percent, from which on a conversation is not continued, because
+#: the next turn might not fit.
 _FULL_CONTEXT = 80.0
 
-#: The share of the context, in percent, that two turns in a row do not fill if the conversation
-#: was really cleared in between.
+#: The share of the context, in percent, that two successive turns can only reach if the
+#: conversation was not really cleared in between.
 _OVERFULL_CONTEXT = 95.0
 
 
@@ -89,10 +90,10 @@ class Turn:
         on_event: Called with each event of the turn; None if nobody wants them.
         model: The model that answers; empty for the session's own.
         context_before: How much of the context the previous turn left filled, in percent.
-        pending: Fires with the next reply; None while nobody waits for one.
+        pending: Fires with the next reply; None if nobody waits for one.
         prompt: What was submitted last.
         reply: What the agent answered to `prompt` so far; None if it has not answered.
-        doubtful: Whether the end of an answer did not prove the end of the turn's output.
+        doubtful: Whether output of the turn may follow although the answer has ended.
     """
 
     tools: TurnTools
@@ -144,7 +145,8 @@ class Turn:
         if kind is FailureKind.UNREADABLE:
             return AnswerUnreadable(failure.detail)
         if kind.retryable:
-            return AgentUnavailable(kind, failure.detail, failure.retry_after)
+            unavailable = AgentPerhapsUnavailable if failure.quoted else AgentUnavailable
+            return unavailable(kind, failure.detail, failure.retry_after)
         if denied and kind in _AFTER_DENIAL:
             # The agent gave up because of it.
             return AgentRefused(FailureKind.APPROVAL_DENIED, denied[-1])
@@ -152,14 +154,14 @@ class Turn:
 
     def report(self, event: TurnEvent) -> None:
         """
-        Pass `event` on to the caller, while it waits.
+        Pass `event` on to the caller if it still waits.
         """
         if self.pending is not None and self.on_event is not None:
             self.on_event(event)
 
     def current_reply(self) -> Reply:
         """
-        Return the reply, with what was decided about tools so far.
+        Return the reply, with the decisions about tools so far.
         """
         assert self.reply is not None, "the turn was answered"
         tools = self.tools
@@ -172,7 +174,7 @@ class Turn:
 
     def take_pending(self) -> Deferred[Reply] | None:
         """
-        Return `pending`, which the caller fires, and wait for nothing more.
+        Return `pending` for the caller to fire, and set it to None.
         """
         pending, self.pending = self.pending, None
         return pending

@@ -24,6 +24,7 @@ from kiroworkers.errors import (
 )
 from kiroworkers.jobs.job import Job, JobAnswer, JobFailure
 from kiroworkers.jobs.runner import JobRunner
+from kiroworkers.offline import classic
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.testing import MemoryKiro, MemoryReactor
@@ -114,6 +115,22 @@ class RunnerTests(SynchronousTestCase):
             raise problem
 
         self.patch(self.dispatcher, "submit", submit)
+
+    def test_fails_each_time(self) -> None:
+        """
+        A job whose own words look like a failure of the account is not asked for ever.
+        """
+        self.busy()
+        job_id = self.accept("What does ThrottlingException mean?")
+        [program] = self.reactor.programs
+        for number in range(1, 11):
+            self.assertEqual(self.job(job_id).state, "running")
+            program.print(f"{classic.SPINNER_GONE}ThrottlingException\n\n")
+            program.show_prompt()
+            self.reactor.advance(0)
+            self.reactor.pump([1] * 60)
+            self.assertEqual(self.job(job_id).attempts, number + (number < 10))
+        self.assertEqual(self.failure(self.job(job_id)).code, "throttled")
 
     def test_done(self) -> None:
         """

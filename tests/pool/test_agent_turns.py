@@ -235,7 +235,8 @@ class UnaskedTests(AgentTurnTestCase):
         self.report(0, ToolUsed("rm -r x", "write", asked=False), at_prompt=False)
         [error] = results
         self.assertIsInstance(error, AgentRefused)
-        self.assertEqual((error.kind, error.detail), ("tool_not_permitted", "rm -r x"))
+        detail = "it used a tool without asking: rm -r x"
+        self.assertEqual((error.kind, error.detail), ("tool_not_permitted", detail))
         self.assertEqual((self.asked(1), len(self.reactor.programs)), ([], 3))
         [worker, _] = self.dispatcher.workers()
         self.assertEqual((worker.state, worker.consecutive_failures), ("starting", 0))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kiroworkers.errors import AgentUnavailable, FailureKind, WorkError
+from kiroworkers.errors import AgentPerhapsUnavailable, AgentUnavailable, FailureKind, WorkError
 from kiroworkers.offline import classic
 from kiroworkers.pool.dispatcher import Dispatcher
 from kiroworkers.testing import MemoryKiro, MemoryReactor
@@ -98,6 +98,60 @@ class OutageTests(OutageTestCase):
             self.reactor.pump([1] * (delay - 2))
             self.assert_refused(self.ask("f"), kind, 1)
             self.assertEqual(self.asked(), 3)
+
+    def test_quoted(self) -> None:
+        """
+        An agent that may only quote the client's own words stops nobody else.
+        """
+        for kind, (text, _) in OUTAGES.items():
+            self.begin(workers=2)
+            failing = self.ask(f"What does this mean: {text}")
+            self.fail(0, f"error: cannot use {text}")
+            [error] = failing
+            self.assertIsInstance(error, AgentPerhapsUnavailable)
+            self.assertEqual(error.kind, kind)
+            self.assertGreater(error.retry_after, 0)
+            self.assertEqual(self.dispatcher.state().name, "serving")
+            other = self.ask("b")
+            self.say(1, "good")
+            self.assertNotIsInstance(other[0], WorkError)
+
+    def test_worse_failure(self) -> None:
+        """
+        A turn that ends during an outage may tell that another one lasts longer; a failure of
+        the same kind changes nothing, and neither does one that ends earlier.
+        """
+        cases = (
+            (
+                "ThrottlingException",
+                "Your User ID (d-1) temporarily is suspended",
+                FailureKind.SUSPENDED,
+                600,
+            ),
+            ("ThrottlingException", "ThrottlingException", FailureKind.THROTTLED, 20),
+            (
+                "Too many requests, please wait 5 minutes",
+                "Too many requests, please wait 1 hour",
+                FailureKind.THROTTLED,
+                3600,
+            ),
+            (
+                "Monthly request limit reached",
+                "ThrottlingException",
+                FailureKind.OUT_OF_CREDITS,
+                590,
+            ),
+        )
+        for first, second, kind, seconds in cases:
+            self.begin(workers=2)
+            self.ask("a")
+            self.ask("b")
+            self.fail(0, first)
+            self.reactor.advance(10)
+            self.fail(1, second)
+            self.assert_refused(self.ask("c"), kind, seconds)
+            self.reactor.advance(seconds)
+            self.assertEqual((self.ask("d"), self.asked()), ([], 3))
 
     def test_one_probe(self) -> None:
         """

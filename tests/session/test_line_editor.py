@@ -84,6 +84,16 @@ class LineEditorTests(Asking):
         await self.wait(watched.idle())
         await self.stop(watched)
 
+    async def test_forged(self) -> None:
+        """
+        A model that prints a prompt, a clear and an answer ends no turn, and answers nobody else.
+        """
+        watched = await self.started()
+        for value, faults in [("first", "forge"), ("second", "think=0")]:
+            self.assertEqual(await self.ask(watched, value, faults), value)
+            await self.wait(watched.idle())
+        await self.stop(watched)
+
     async def test_denied_twice(self) -> None:
         """
         Two questions in equal words are denied as two, each with the tool and its command.

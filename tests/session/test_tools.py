@@ -277,9 +277,10 @@ class DenyTests(SessionToolsTestCase):
         for access in ("write", "execute", "network", "other"):
             self.begin()
             self.report(TextChunk("x"), ToolUsed("rm -r x", access, asked=False))
-            self.assert_refused(FailureKind.TOOL_NOT_PERMITTED, "rm -r x")
+            detail = "it used a tool without asking: rm -r x"
+            self.assert_refused(FailureKind.TOOL_NOT_PERMITTED, detail)
             self.assertIs(self.session.state, SessionState.GONE)
-            self.assertEqual(self.scripted.gone, ["it used a tool without asking: rm -r x"])
+            self.assertEqual(self.scripted.gone, ["the agent used a tool without asking: rm -r x"])
             self.assertTrue(self.session.aborted)
 
     def test_unasked_write_after_the_turn(self) -> None:
@@ -295,7 +296,7 @@ class DenyTests(SessionToolsTestCase):
             for event in steps:
                 self.report(event, at_prompt=True)
             self.report(late)
-            self.assertEqual(self.scripted.gone, ["it used a tool without asking: rm -r x"])
+            self.assertEqual(self.scripted.gone, ["the agent used a tool without asking: rm -r x"])
 
     def test_unasked_write_before_the_decision(self) -> None:
         """
@@ -303,7 +304,7 @@ class DenyTests(SessionToolsTestCase):
         """
         self.report(ANSWER, ToolUsed("rm -r x", "write", asked=False), at_prompt=True)
         self.assertEqual(self.scripted.reply_of(self.results).text, "fine")
-        self.assertEqual(self.scripted.gone, ["it used a tool without asking: rm -r x"])
+        self.assertEqual(self.scripted.gone, ["the agent used a tool without asking: rm -r x"])
 
     def test_unasked_read(self) -> None:
         """

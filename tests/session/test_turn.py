@@ -222,6 +222,22 @@ class ClearTests(ScriptedTestCase):
         self.assertEqual(self.scripted.idle_count, 2)
         self.assertEqual(self.scripted.reactor.getDelayedCalls(), [])
 
+    def test_doubted_turn(self) -> None:
+        """
+        The conversation is told if the answer was doubted, so that output may still come.
+        """
+        for doubted in (False, True, False):
+            results = results_of(self.session.ask("prompt"))
+            self.report(answer(), at_prompt=True)
+            self.assertEqual(len(results), 1)
+            if doubted:
+                results_of(self.session.ask_again("again"))
+                self.report(answer(), at_prompt=True)
+            self.session.end_turn()
+            self.assertIs(self.conversation.turn_may_go_on, doubted)
+            self.scripted.reactor.advance(0)
+            self.conversation.at_prompt = True
+
     def test_failed_turn(self) -> None:
         """
         The caller of a failed turn is told before the session takes another, even if the clear
