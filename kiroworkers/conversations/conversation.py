@@ -19,6 +19,7 @@ the caller calls `on_quiet` when that many seconds have passed without output.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from kiroworkers.conversations.events import AgentFailure, Completion, Event, Source
 
@@ -39,8 +40,12 @@ class Conversation(ABC):
             that it is read at the prompt and makes the agent draw another prompt.
         sends_late: Whether output of a turn can arrive after the end of that turn.
         selects_models: Whether `ask` can be given a model.
-        expects_clear: Set to False if a turn is not normally followed by a clear, so that
-            nothing need be prepared for one.
+        expects_clear: Whether a clear normally follows a turn.  If not, nothing is prepared
+            for one.
+        turn_may_go_on: Set to True before a clear if output of the last turn may still be on its
+            way, because the answer came late or was doubted.
+        collects_lines: Set to a function that returns whether the agent's terminal passes on whole
+            lines, so that no line editor is reading.
     """
 
     completion: Completion
@@ -51,6 +56,8 @@ class Conversation(ABC):
     sends_late = False
     selects_models = False
     expects_clear = True
+    turn_may_go_on = False
+    collects_lines: Callable[[], bool] = staticmethod(lambda: False)
 
     @property
     @abstractmethod

@@ -19,11 +19,11 @@ Completion: TypeAlias = Literal["prompt", "idle-sign", "quiet", "response"]
 Source: TypeAlias = Literal["terminal", "journal", "protocol"]
 
 
-#: What a tool does to the world around the agent.
+#: What a tool does.
 Access: TypeAlias = Literal["read", "write", "execute", "network", "other"]
 
-#: What an agent tells about a turn that goes on: it summarizes the conversation, its service
-#: is asked again, its service is silent, or another model answers.
+#: What an agent reports about a turn that goes on: it summarizes the conversation, it asks its
+#: service again, its service is silent, or another model answers.
 NoticeKind: TypeAlias = Literal["compaction", "retry", "stall", "model_fallback"]
 
 
@@ -93,18 +93,18 @@ class TextChunk:
 @frozen
 class TextDiscarded:
     """
-    Reported when the agent starts its answer anew: the chunks of this turn no longer count.
+    Reported when the agent restarts its answer: the chunks of this turn so far no longer count.
     """
 
 
 @frozen
 class Notice:
     """
-    Reported when the agent tells something about a turn that goes on.
+    Reported when the agent reports something about a turn that goes on.
 
     Attributes:
-        kind: What it is about.
-        detail: A sentence for the operator and the client.
+        kind: What the notice is about.
+        detail: A description for the operator and the client.
     """
 
     kind: NoticeKind
@@ -143,8 +143,8 @@ class ToolUsed:
     Attributes:
         title: The agent's name for the tool, with its command or file.
         access: What the tool does.
-        asked: Whether the agent had asked for an approval first.
-        inside: Whether all that it accesses is known to be inside the session's folder.
+        asked: Whether the agent asked for an approval first, and was not denied it.
+        inside: Whether all that the tool accesses is known to be inside the session's folder.
     """
 
     title: str
@@ -163,8 +163,8 @@ class NeedsApproval:
             agent shows them.
         number: An identifier that tells apart two questions in the same words.  A
             question that is reported again for each step towards its answer keeps it.
-        grantable: Whether the answer can be yes.  A question of the model to its user, for
-            example, has only answers that nobody has given.
+        grantable: Whether the question may be allowed.  A question of the model to its user,
+            for example, is not a request for a permission.
     """
 
     question: str
@@ -195,11 +195,22 @@ class AgentFailure:
         kind: What kind of failure it is.
         detail: The line of the output that says so.
         retry_after: The seconds to wait, where the agent names them.
+        words: The words by which it was recognized; empty if it was not by words.
+        quoted: Whether a client wrote these words, so that the agent may only quote them.
     """
 
     kind: FailureKind
     detail: str
     retry_after: int | None = None
+    words: str = field(default="", eq=False, repr=False)
+    quoted: bool = False
+
+    @property
+    def affects_all_sessions(self) -> bool:
+        """
+        Return whether the failure is known to affect every session of the agent.
+        """
+        return self.kind.affects_all_sessions and not self.quoted
 
 
 @frozen

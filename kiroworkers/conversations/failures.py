@@ -34,7 +34,7 @@ _MAX_DETAIL_LENGTH = 200
 _DURATION = re.compile(
     r"\b(?:in|after|for|wait) (\d{1,6}) ?(s|m|h)(?:ec(?:ond)?s?|in(?:ute)?s?|(?:ou)?rs?)?\b", re.I
 )
-#: The window of a limit, which is the most that one has to wait.
+#: The period of a limit, which is the longest possible wait.
 _WINDOW = re.compile(r"\b(\d{1,4})-(s|m|h)(?:econd|inute|our) (?:\w{1,20} ){0,3}limit\b", re.I)
 _SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600}
 
@@ -67,7 +67,8 @@ def find_failure(patterns: Iterable[FailurePattern], text: str) -> AgentFailure 
             start = text.rfind("\n", 0, match.start()) + 1
             end = text.find("\n", match.end())
             line = text[start : end if end >= 0 else len(text)].strip()
-            return AgentFailure(pattern.kind, line[:_MAX_DETAIL_LENGTH], _seconds_to_wait(line))
+            detail, delay = line[:_MAX_DETAIL_LENGTH], _seconds_to_wait(line)
+            return AgentFailure(pattern.kind, detail, delay, words=match[0])
     return None
 
 

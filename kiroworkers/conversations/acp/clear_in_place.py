@@ -1,9 +1,9 @@
 """
-Clear a session of Kiro's engine v2 without opening another one, which takes a millisecond.
+Clear a session of Kiro's engine v2 in a millisecond, without opening another session.
 
-Two turns in one session cannot be told apart, so output of the first that came late would
-be taken for the second's.  A session is therefore cleared only after a turn that leaves no
-doubt about its end, and never again once an agent has sent anything late.
+Late output of a turn cannot be told apart from output of the next turn in the same session.
+Therefore a session is cleared only after a turn whose end is certain, and never again once
+the agent has sent late output.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class ClearInPlace:
     Decide when a session may be cleared, and whether it was.
 
     Args:
-        supported: Whether the agent is said to have the command.
+        supported: Whether the agent is known to have the command.
     """
 
     def __init__(self, supported: bool) -> None:
@@ -29,14 +29,14 @@ class ClearInPlace:
 
     def is_possible(self, session: AcpSession) -> bool:
         """
-        Return whether nothing speaks against clearing `session` after a plain turn.
+        Return whether `session` can be cleared after a turn whose end is certain.
         """
         # Engine v3, which has options, has no such command.
         return self._trusted and not session.options
 
     def is_safe(self, session: AcpSession) -> bool:
         """
-        Return whether nothing of the last turn of `session` can come later.
+        Return whether `session` can be cleared now, after its last turn.
         """
         return self.is_possible(session) and self._turn_is_over
 
@@ -48,7 +48,7 @@ class ClearInPlace:
 
     def begin_session(self) -> None:
         """
-        Note that a session is used which has had no turn.
+        Note that a new session is used, which has had no turn.
         """
         self._turn_is_over = True
 
@@ -60,7 +60,7 @@ class ClearInPlace:
 
     def end_turn(self) -> None:
         """
-        Note that the turn has ended, and leaves no doubt about it.
+        Note that the turn has certainly ended.
         """
         self._turn_is_over = True
 
@@ -75,7 +75,7 @@ class ClearInPlace:
 
     def note_told(self) -> None:
         """
-        Note that the agent has told of a clear by itself.
+        Note that the agent has reported a clear in a notification.
         """
         self._told = True
 
@@ -83,7 +83,7 @@ class ClearInPlace:
         """
         Return whether the response to the request proves the clear.
 
-        Output that has come in the meantime refutes it.
+        Output that has come in the meantime disproves it.
         """
         if error is not None or not self._trusted or result.get("success") is not True:
             return False

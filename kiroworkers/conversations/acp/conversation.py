@@ -33,6 +33,7 @@ from kiroworkers.conversations.acp.requests import PendingRequests, RequestKind
 from kiroworkers.conversations.acp.session_setup import SessionNeeds, model_gone
 from kiroworkers.conversations.acp.sessions import Sessions
 from kiroworkers.conversations.acp.texts import answer_text, error_text
+from kiroworkers.conversations.acp.tools import ToolCalls
 from kiroworkers.conversations.acp.turn import MAX_DETAIL_LENGTH, Turn
 from kiroworkers.conversations.conversation import Conversation
 from kiroworkers.conversations.dialects.dialect import Dialect
@@ -130,6 +131,9 @@ class AcpConversation(Conversation):
         self._submitted = True
         # Whether the output of the running turn is still wanted.
         self._answering = False
+        self._tools = ToolCalls(folder)
+        # Tools of turns that are over, which are reported when no other turn runs.
+        self._late_tools: list[Event] = []
         self._turn = self._new_turn()
         self._size = 0
         self._permissions = PermissionRequests()
@@ -213,16 +217,30 @@ class AcpConversation(Conversation):
         assert self._at_prompt, "a session takes one prompt at a time"
         session = self._sessions.current
         self._start_request()
+        self._tools.begin_turn(session.id)
         self._submitted, self._answering = False, True
         wanted = model or self._sessions.own_model
-        if not wanted or wanted == session.model:
-            return self._send_prompt(prompt)
-        if session.models and wanted not in session.models:
-            self._failure = model_gone(wanted)
+        if not self._can_select(model):
+            self._failure = model_gone(wanted or "of its own")
             self._due.append(self._failure)
             return b""
+        if not wanted or wanted == session.model:
+            return self._send_prompt(prompt)
         self._next_prompt, self._next_model = prompt, wanted
         return self._sessions.select_model(wanted)
+
+    def _can_select(self, model: str) -> bool:
+        """
+        Return whether the next turn can have `model`, or the session's own if it is empty.
+
+        A turn must not have the model that another client has chosen for the turn before.
+        """
+        if not model:
+            return self._sessions.can_restore_model
+        if not self.expects_clear and not self._sessions.knows_own_model:
+            return False
+        offered = self._sessions.current.models
+        return not offered or model in offered
 
     def clear(self) -> bytes:
         """
@@ -231,7 +249,7 @@ class AcpConversation(Conversation):
         Call it only at the prompt.
         """
         assert self._at_prompt, "a session is left only between two turns"
-        session, own_model = self._sessions.current, self._sessions.own_model
+        session = self._sessions.current
         self._start_request()
         data = self._sessions.take_prepared()
         if data is not None:
@@ -240,8 +258,8 @@ class AcpConversation(Conversation):
             self._due.append(Cleared())
             return data
         # A model that was chosen for a turn stays in the session.
-        can_restore_model = own_model != "" or session.model == ""
-        if self._clear_in_place.is_safe(session) and can_restore_model:
+        is_over = self._clear_in_place.is_safe(session) and not self.turn_may_go_on
+        if is_over and self._sessions.can_restore_model:
             return self._requests.send(RequestKind.CLEAR, *self._clear_in_place.request(session))
         return self._sessions.replace()
 
@@ -292,6 +310,9 @@ class AcpConversation(Conversation):
                 case jsonrpc.Garbage(start):
                     self.feed_stderr(start + b"\n")
             self._count(size, events)
+        if self._late_tools and not self._answering:
+            events += self._late_tools
+            self._late_tools = []
         return events
 
     def feed_stderr(self, data: bytes) -> None:
@@ -365,6 +386,9 @@ class AcpConversation(Conversation):
                     self._clear_in_place.note_told()
             if concerns_turn:
                 events += self._turn.add_fact(fact)
+            elif own and self._running:
+                # Its error may have no words of its own, also after an interrupt.
+                self._turn.add_fact(fact)
 
     def _handle_output(self, update: Mapping[str, Any], size: int, events: list[Event]) -> int:
         """
@@ -373,13 +397,17 @@ class AcpConversation(Conversation):
         Drop output of an abandoned turn, and report output that no request asked for.
         """
         agent_initiated = kiro.is_agent_initiated(update)
+        session = self._sessions.current.id
         if not self._running or agent_initiated:
             self._handle_late_output(update, agent_initiated, events)
+            if self._prompted or agent_initiated:
+                self._add_late_tool(session, update)
             return size
         if not self._answering:
+            self._add_late_tool(session, update)
             return size
         self._note_submitted(events)
-        output, size = self._turn.add_update(update, size)
+        output, size = self._turn.add_update(session, update, size)
         events += output
         return size
 
@@ -419,12 +447,25 @@ class AcpConversation(Conversation):
         self, session: Any, update: Mapping[str, Any], events: list[Event]
     ) -> None:
         """
-        Find the tools that a subagent uses in our turn.
+        Find the tools that are used in another session.
 
         The agent opens a separate session for a subagent.
         """
-        if self._answering and self._sessions.is_unknown(session):
-            events += self._turn.add_subagent_update(session, update)
+        if self._sessions.is_unknown(session):
+            if self._answering:
+                events += self._turn.add_subagent_update(session, update)
+            else:
+                self._add_late_tool(session, update)
+        elif self._sessions.was_left(session):
+            self._add_late_tool(session, update)
+
+    def _add_late_tool(self, session: str, update: Mapping[str, Any]) -> None:
+        """
+        Find a tool that runs when its turn is over, or was given up.
+        """
+        tool = self._tools.feed(session, update)
+        if tool is not None:
+            self._late_tools.append(tool)
 
     # Requests of the agent.
 
@@ -446,14 +487,13 @@ class AcpConversation(Conversation):
         Return the question of a permission request; None if the request must be cancelled.
         """
         session = request.params.get("sessionId")
-        if not self._answering or not self._running:
+        if not (self._answering and self._running and isinstance(session, str)):
             return None
         if not self._sessions.is_current(session):
-            if self._sessions.is_unknown(session):
-                self._turn.add_question(session, request.params)
-            return None
-        call = self._turn.add_question("", request.params)
-        return self._permissions.add(request, call)
+            if not self._sessions.is_unknown(session):
+                return None
+            self._turn.note_subagent()
+        return self._permissions.add(request, *self._turn.add_question(session, request.params))
 
     # Responses to our requests.
 
@@ -492,11 +532,13 @@ class AcpConversation(Conversation):
         turn = self._turn
         self._data_to_send += self._permissions.cancel()
         self._discard_output()
-        if not wanted:
-            return Ready()
         event = turn.end(result, error)
         if isinstance(event, AgentFailure):
+            if not wanted and not event.affects_all_sessions:
+                return Ready()
             self._failure = event
+        elif not wanted:
+            return Ready()
         elif turn.is_tidy:
             self._clear_in_place.end_turn()
         return event
@@ -557,7 +599,7 @@ class AcpConversation(Conversation):
     # Helpers.
 
     def _new_turn(self) -> Turn:
-        return Turn(self._dialect.failures, self._folder)
+        return Turn(self._dialect.failures, self._tools)
 
     def _send_prompt(self, prompt: str) -> bytes:
         self._prompted = self._running = True

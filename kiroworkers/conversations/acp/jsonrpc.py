@@ -216,7 +216,10 @@ def read_message(line: bytes | bytearray) -> Message:
             return Request(id, method, _object(data.get("params")))
         case {"method": str(method)} if "id" not in data:
             return Notification(method, _object(data.get("params")))
-        case {"id": int() | str() | None as id, "error": error} if not isinstance(id, bool):
+        case {"id": int() | str() | None as id, "error": error} if (
+            # Some write it as null beside a result.
+            error is not None and not isinstance(id, bool)
+        ):
             return Response(id, {}, error if isinstance(error, dict) else {"message": error})
         case {"id": int() | str() as id} if "method" not in data and not isinstance(id, bool):
             # Even without a result it is the only response that this request will get.

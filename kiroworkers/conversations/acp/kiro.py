@@ -1,10 +1,10 @@
 """
-Understand what Kiro tells beyond the protocol, in its engines v2 and v3.
+Read the messages that Kiro's engines v2 and v3 add to the protocol.
 
-Engine v2 sends notifications of its own, whose names begin with ``_kiro.dev/``.  Engine v3
-sends some that begin with ``_kiro/``, and ``session_info_update`` with a ``_meta.kiro``.
-Sources: captures of Kiro 2.1 to 2.28, and its own client.  `read_notification` turns both
-into facts; what is not listed there has no meaning for us.
+The names of engine v2's notifications begin with ``_kiro.dev/``.  Engine v3 sends some that
+begin with ``_kiro/``, and ``session_info_update`` with a ``_meta.kiro``.  `read_notification`
+turns both into facts, and ignores all others.  Sources: captures of Kiro 2.1 to 2.28, and
+Kiro's own client.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _MAX_TEXT = 500
 #: The method of a request for the token of the login.
 GET_ACCESS_TOKEN = "_kiro/auth/getAccessToken"
 
-#: What a chunk of the answer says, and nothing else, if the service has stopped a tool.
-#: No response follows.
+#: The whole text of a chunk of the answer if the service has stopped a tool.  No response
+#: follows.
 INTERRUPTED = "Tool uses were interrupted, waiting for the next user prompt"
 
-#: The stop reasons in ``metadata`` of an answer that was filtered; the response may say
-#: ``end_turn``.
+#: The stop reasons in ``metadata`` that mean that an answer was filtered, although the response
+#: may say ``end_turn``.
 _FILTERED = {"content_filtered", "refusal"}
 
-#: A number above which a share, a price or a delay is nonsense.
+#: The largest number that is accepted as a share, a cost or a delay.
 _MAX_NUMBER = 1e9
 
 #: The maximum number of MCP servers whose state is read.
@@ -45,7 +45,7 @@ _RETRY = re.compile("retry", re.IGNORECASE)
 @frozen
 class Spent:
     """
-    Tell what the turn has cost so far.
+    Report what the turn has cost so far.
 
     Attributes:
         credits: The credits; None if the message does not say.
@@ -59,7 +59,7 @@ class Spent:
 @frozen
 class Filtered:
     """
-    Tell whether the service has filtered the answer.
+    Report whether the service has filtered the answer.
 
     Attributes:
         detail: Why; empty if the answer was not filtered.
@@ -71,12 +71,12 @@ class Filtered:
 @frozen
 class ServiceError:
     """
-    Tell what the service has answered to the agent; the turn may fail with it.
+    Report an error of the agent's service.  The turn may go on, or fail with it.
 
     Attributes:
-        text: The words.
+        text: The text of the error.
         rate_limit: Whether the agent calls it a rate limit.
-        retry_after: The seconds to wait; None if it does not say.
+        retry_after: The seconds to wait; None if the agent does not say.
     """
 
     text: str
@@ -87,7 +87,7 @@ class ServiceError:
 @frozen
 class TurnFailed:
     """
-    Tell whether the turn that is about to end has failed.
+    Report whether the turn, which is about to end, has failed.
     """
 
     failed: bool
@@ -96,14 +96,14 @@ class TurnFailed:
 @frozen
 class StreamDiscarded:
     """
-    Tell that the answer of this turn begins anew.
+    Report that the answer of this turn starts again.
     """
 
 
 @frozen
 class StreamRetried:
     """
-    Tell that a part of the answer may be sent a second time.
+    Report that a part of the answer may be sent a second time.
     """
 
     notice: Notice
@@ -112,7 +112,7 @@ class StreamRetried:
 @frozen
 class CompactionFailed:
     """
-    Tell that the agent could not summarize the conversation.  No response may follow.
+    Report that the agent could not summarize the conversation.  Perhaps no response follows.
 
     Attributes:
         reason: Why, in the agent's words; empty if it does not say.
@@ -124,14 +124,14 @@ class CompactionFailed:
 @frozen
 class ConversationCleared:
     """
-    Tell that the agent has forgotten the conversation.
+    Report that the agent has forgotten the conversation.
     """
 
 
 @frozen
 class AgentMissing:
     """
-    Tell that the configuration that was to run does not exist, so another one runs.
+    Report that the requested configuration does not exist, so that another one runs.
     """
 
     detail: str
@@ -140,11 +140,11 @@ class AgentMissing:
 @frozen
 class McpProblem:
     """
-    Tell what is wrong with an MCP server of the user.
+    Report a problem of one of the user's MCP servers.
 
     Attributes:
-        detail: A sentence.
-        waits: Whether a turn may wait until somebody has solved it.
+        detail: A description of the problem.
+        waits: Whether a turn may wait until somebody has solved the problem.
     """
 
     detail: str
@@ -190,7 +190,7 @@ def replay_id(update: Mapping[str, Any]) -> str:
 
 def read_notification(method: str, params: Mapping[str, Any]) -> Iterator[Fact]:
     """
-    Yield what a notification tells about its session.
+    Yield the facts in a notification.
     """
     match method.removeprefix("_kiro.dev/"), params:
         case "session/update", {"update": {"sessionUpdate": "session_info_update"} as update}:
@@ -244,7 +244,7 @@ def _read_v3(name: str, params: Mapping[str, Any]) -> Iterator[Fact]:
 
 def _read_update(kind: str, update: Mapping[str, Any]) -> Iterator[Fact]:
     """
-    Yield what an update of v2 tells that the protocol does not have.
+    Yield the facts in an update that engine v2 adds to the protocol.
     """
     match kind, update:
         case "stream_discarded", _:
@@ -254,16 +254,16 @@ def _read_update(kind: str, update: Mapping[str, Any]) -> Iterator[Fact]:
         case "retry_warning", _:
             yield _notice("retry", update, "the agent asks its service again")
         case "model_fallback", {"from": str(model), "to": str(other)}:
-            text = f"the model {model} is not available, {other} answers"
+            text = f"the model {model} is not available; {other} answers instead"
             yield Notice("model_fallback", one_line(text, _MAX_TEXT))
         case "model_fallback", {"from": str(model)}:
-            text = f"the model {model} is not available, and no other is to answer"
+            text = f"the model {model} is not available, and no other model answers"
             yield Notice("model_fallback", one_line(text, _MAX_TEXT))
 
 
 def _read_info(meta: Mapping[str, Any]) -> Iterator[Fact]:
     """
-    Yield what a ``session_info_update`` of v3 tells.
+    Yield the facts in a ``session_info_update`` of engine v3.
     """
     match meta:
         case {"kind": "context_usage"}:
@@ -272,7 +272,7 @@ def _read_info(meta: Mapping[str, Any]) -> Iterator[Fact]:
             yield Spent(_sum(meta.get("promptTurnSummaries"), "usage"), None)
             yield TurnFailed(meta.get("status") == "failed")
         case {"kind": "display_error", "message": str(message)}:
-            # That of an MCP server stands in turns without any fault.
+            # An error of an MCP server also appears in turns that succeed.
             if meta.get("errorType") != "mcp_connection_error":
                 kind = meta.get("errorType")
                 text = f"{message} ({kind})" if isinstance(kind, str) else message
@@ -328,8 +328,8 @@ def _notice(kind: NoticeKind, update: Mapping[str, Any], default: str) -> Notice
 
 
 def _mcp_login(server: str) -> McpProblem:
-    # Its address may hold secrets, so it is not shown.
-    text = f"the MCP server {server} waits until somebody has logged in to it with Kiro"
+    # The login's address may hold secrets, so it is not shown.
+    text = f"the MCP server {server} needs a login; log in to it with Kiro"
     return McpProblem(one_line(text, _MAX_TEXT), waits=True)
 
 
@@ -337,7 +337,7 @@ def _agent_missing(params: Mapping[str, Any]) -> AgentMissing:
     requested, fallback = (params.get(name) for name in ("requestedAgent", "fallbackAgent"))
     missing = requested if isinstance(requested, str) else "that was requested"
     other = fallback if isinstance(fallback, str) else "another one"
-    text = f"the agent configuration {missing} does not exist, {other} runs"
+    text = f"the agent configuration {missing} does not exist; {other} runs instead"
     return AgentMissing(one_line(text, _MAX_TEXT))
 
 
@@ -350,7 +350,7 @@ def _meta(update: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _number(value: Any) -> float | None:
     """
-    Return a JSON number from 0 to a sensible maximum as a float; None for anything else.
+    Return `value` as a float if it is a number from 0 to the maximum; None otherwise.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -364,9 +364,9 @@ def _percent(value: Any) -> float | None:
 
 def _sum(entries: Any, name: str) -> float | None:
     """
-    Return the sum of `name` in all entries in credits; None if there is none.
+    Return the sum of `name` in all entries whose unit is credits; None if there is none.
 
-    Each call of a model has an entry of its own.
+    Each call of a model has its own entry.
     """
     values = [
         number

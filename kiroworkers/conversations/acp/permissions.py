@@ -12,17 +12,17 @@ from typing import Any
 
 from kiroworkers.conversations.acp import jsonrpc
 from kiroworkers.conversations.acp.texts import printable
-from kiroworkers.conversations.acp.tools import describe_call
+from kiroworkers.conversations.acp.tools import ToolCall, describe_call
 from kiroworkers.conversations.events import NeedsApproval
 
 #: The maximum number of requests that wait for an answer at a time.
 MAX_WAITING = 100
 
-#: The maximum number of characters of a question.  Whoever decides must see the whole
-#: command, so a longer one ends with a remark.
+#: The maximum number of characters of a question.  Operators must see the whole command, so a
+#: longer question says how much is missing.
 _MAX_QUESTION_LENGTH = 4000
 
-#: Kiro gives the answers to a question of its model such identifiers.
+#: The form of Kiro's identifiers for the answers to a question of its model.
 _ANSWER_ID = re.compile(r"-option-\d+\Z")
 _MAX_ANSWER_ID = 30
 
@@ -33,23 +33,26 @@ class PermissionRequests:
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[jsonrpc.Request] = deque()
-        # Agents use their ids again, so two questions could not be told apart by them.
+        self._waiting: deque[tuple[jsonrpc.Request, ToolCall]] = deque()
+        # Agents may reuse their ids, so these do not tell two questions apart.
         self._numbers = count(1)
 
-    def add(self, request: jsonrpc.Request, call: Mapping[str, Any]) -> NeedsApproval | None:
+    def add(
+        self, request: jsonrpc.Request, fields: Mapping[str, Any], call: ToolCall
+    ) -> NeedsApproval | None:
         """
         Queue `request` and return its question; None if too many requests wait already.
 
         Args:
             request: The request.
-            call: What is known of the tool call.
+            fields: What is known about the tool.
+            call: The tool call, which is granted if the request is.
         """
         if len(self._waiting) >= MAX_WAITING:
             return None
-        self._waiting.append(request)
+        self._waiting.append((request, call))
         return NeedsApproval(
-            _question(call), str(next(self._numbers)), _is_grantable(request.params)
+            _question(fields), str(next(self._numbers)), _is_grantable(request.params)
         )
 
     def deny(self) -> bytes:
@@ -64,16 +67,16 @@ class PermissionRequests:
 
         A request that cannot be granted is cancelled.
         """
-        if self._waiting and not _is_grantable(self._waiting[0].params):
+        if self._waiting and not _is_grantable(self._waiting[0][0].params):
             return self._answer()
-        # Never allow_always.
+        # Never `allow_always`.
         return self._answer("allow_once")
 
     def cancel(self) -> bytes:
         """
         Return the responses that cancel all requests.
         """
-        data = b"".join(map(cancelled, self._waiting))
+        data = b"".join(cancelled(request) for request, _ in self._waiting)
         self._waiting.clear()
         return data
 
@@ -83,11 +86,12 @@ class PermissionRequests:
         """
         if not self._waiting:
             return b""
-        request = self._waiting.popleft()
+        request, call = self._waiting.popleft()
         options = list(_options(request.params))
         for kind in kinds:
             for option_id, option_kind in options:
                 if option_kind == kind:
+                    call.granted = kind == "allow_once"
                     outcome = {"outcome": "selected", "optionId": option_id}
                     return jsonrpc.result(request.id, {"outcome": outcome})
         return cancelled(request)
@@ -115,8 +119,8 @@ def _is_grantable(params: Mapping[str, Any]) -> bool:
     """
     Return whether a request asks for a permission rather than for an answer.
 
-    Kiro also sends questions of its model to the user.  Their answers are all of kind
-    ``allow_once``, so granting one would choose an answer that nobody has given.
+    Kiro also sends questions of its model to the user in this form.  The kind of all their
+    options is ``allow_once``, so to grant one would be to give an answer that nobody gave.
     """
     once = [id for id, kind in _options(params) if kind == "allow_once"]
     return len(once) < 2 and not any(_ANSWER_ID.search(id[-_MAX_ANSWER_ID:]) for id in once)

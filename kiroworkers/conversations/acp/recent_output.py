@@ -1,18 +1,18 @@
 """
-Keep the end of what an agent writes beside its messages.
+Keep the end of what an agent writes in addition to its messages.
 """
 
 from __future__ import annotations
 
 from kiroworkers.conversations.transcript import plain_text
 
-#: The bytes that are kept.
+#: The number of bytes that are kept.
 _MAX_SIZE = 8192
 
 
 class RecentOutput:
     """
-    Keep the end of standard error, and of lines that are not messages.
+    Keep the end of standard error and of the lines that are not messages.
     """
 
     def __init__(self) -> None:

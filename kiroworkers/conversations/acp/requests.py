@@ -13,7 +13,7 @@ from kiroworkers.conversations.acp import jsonrpc
 
 class RequestKind(Enum):
     """
-    Name what one of our requests is for.
+    Name the purpose of a request.
     """
 
     INITIALIZE = auto()
@@ -25,7 +25,7 @@ class RequestKind(Enum):
 
 class PendingRequests:
     """
-    Number requests, and know which of them have no response yet.
+    Number requests, and remember which of them have no response yet.
     """
 
     def __init__(self) -> None:
@@ -37,8 +37,8 @@ class PendingRequests:
         Return the line that sends a request.
 
         Args:
-            kind: What it is for; None if its response does not matter, so that an agent
-                which never responds to it costs no memory.
+            kind: The purpose.  None if the response does not matter; the request is then not
+                remembered, in case the agent never responds.
             method: The method.
             params: Its parameters.
         """
@@ -49,7 +49,7 @@ class PendingRequests:
 
     def pop(self, id: int | str | None) -> RequestKind | None:
         """
-        Return what the request `id` was for, and forget it; None if there is none.
+        Return the purpose of the request `id`, and forget it; None if it is not pending.
 
         A response without an id belongs to the only pending request.
         """

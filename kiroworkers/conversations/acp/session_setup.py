@@ -26,7 +26,7 @@ _MAX_ID_LENGTH = 500
 _MAX_CHOICES = 300
 
 #: How often an option is set until the agent confirms it.  The response to one request may
-#: still show the options as they were before it.
+#: still list the options from before the request.
 _MAX_ATTEMPTS = 4
 
 NO_SESSION_ID = "the agent returned no new session ID"
@@ -44,7 +44,7 @@ class Option:
         id: Its identifier.
         value: Its current value.
         choices: The values that the agent offers.
-        category: What it is about, such as ``model``; empty if the agent does not say.
+        category: The kind of option, such as ``model``; empty if the agent does not say.
     """
 
     id: str
@@ -61,7 +61,7 @@ class AcpSession:
     Attributes:
         id: The session's identifier.
         mode: The mode, which is the agent's configuration; empty if the agent names none.
-        model: The model that answers; empty if it is not known.
+        model: The model that answers; empty if it is unknown.
         models: The models that the agent offers; empty if it names none.
         options: The session's options, by their identifiers.
     """
@@ -140,7 +140,15 @@ class SessionNeeds:
 @define
 class _Step:
     """
-    Represent a setting that is made after the session was opened.
+    Represent a request that changes a setting of the open session.
+
+    Attributes:
+        method: The method.
+        params: The parameters.
+        required: Whether the session cannot be used without the setting.
+        confirmed: Whether the response must list the option with its new value.
+        failure: The kind of failure if the setting is refused.
+        attempts: How often the request was sent.
     """
 
     method: str
@@ -222,8 +230,8 @@ class SessionSetup:
             mode = session.options.get("mode")
             if mode is None:
                 self.fail(
-                    f"the agent runs with its configuration {session.mode or 'of unknown name'}, "
-                    f"not with {needs.agent_name}"
+                    f"the agent runs {session.mode or 'an unknown configuration'} instead of "
+                    f"{needs.agent_name}"
                 )
                 return
             yield _Step(*session.set_option("mode", needs.agent_name), confirmed=True)
@@ -257,7 +265,7 @@ class SessionSetup:
         wanted = step.params.get("value")
         listed = {option.id: option.value for option in _read_options(result.get("configOptions"))}
         value = listed.get(step.params.get("configId", ""))
-        # A result that lists no options at all is taken at its word.
+        # If the result lists no options, the setting counts as made.
         unlisted = "configOptions" not in result and not step.confirmed
         if value == wanted or not step.required or unlisted:
             self._steps.popleft()
@@ -265,12 +273,12 @@ class SessionSetup:
             name = step.params.get("configId")
             self.failure = AgentFailure(
                 step.failure,
-                f"the agent kept its option {name} at {value or 'an unknown value'}, not {wanted}",
+                f"the agent did not set its option {name} to {wanted}; it is {value or 'unknown'}",
             )
 
     def fail(self, detail: str) -> None:
         """
-        Give the session up, because the agent violates its protocol.
+        Give up the session, because the agent violates its protocol.
         """
         self.failure = AgentFailure(FailureKind.PROTOCOL, detail)
 

@@ -93,6 +93,22 @@ class Sessions:
             self._current is not None and self._current.models != ()
         )
 
+    @property
+    def can_restore_model(self) -> bool:
+        """
+        Return whether the current session can be given its own model again.
+        """
+        has_failed = self._chosen_model == self.own_model and self.current.model == ""
+        return not self._chosen_model or (self.knows_own_model and not has_failed)
+
+    @property
+    def knows_own_model(self) -> bool:
+        """
+        Return whether the current session's own model is known, and can be selected.
+        """
+        offered = self.current.models
+        return self.own_model != "" and (not offered or self.own_model in offered)
+
     def is_current(self, id: Any) -> bool:
         """
         Return whether `id` is the current session.
@@ -104,6 +120,18 @@ class Sessions:
         Return whether `id` is a session that the agent has opened by itself.
         """
         return isinstance(id, str) and id not in self._used
+
+    def was_left(self, id: Any) -> TypeGuard[str]:
+        """
+        Return whether `id` is a session that was used before.
+        """
+        opened = None if self._setup is None else self._setup.session
+        present = (self._current, self._prepared, opened)
+        return (
+            isinstance(id, str)
+            and id in self._used
+            and all(session is None or session.id != id for session in present)
+        )
 
     def select_model(self, model: str) -> bytes:
         """
@@ -255,7 +283,7 @@ class Sessions:
 
     def _leave(self, session: AcpSession) -> bytes:
         """
-        Return the requests that end `session`; empty if the agent knows none.
+        Return the requests that end `session`; empty if the agent has no such request.
         """
         methods = self.ways_to_leave
         if not methods and self._needs.engine == "v2":

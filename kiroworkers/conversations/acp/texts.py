@@ -1,5 +1,5 @@
 """
-Make text of an agent safe to log, to show and to search.
+Make an agent's text safe to log, to show and to search.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from kiroworkers.conversations.transcript import plain_text
 #: The maximum number of characters that are read of an error.
 _MAX_ERROR_LENGTH = 2000
 
-#: The maximum length of a name in an error's data: the type of the error, or an action.
+#: The maximum length of a name in an error's data (the type of the error, or an action), and
+#: the maximum number of actions.
 _MAX_NAME_LENGTH = 100
 _MAX_ACTIONS = 10
 
@@ -22,7 +23,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def repair_surrogates(text: str) -> str:
     """
-    Join surrogates that were sent in two chunks; replace those without a partner.
+    Join surrogate pairs that were sent in two chunks, and replace single surrogates.
     """
     if text.isascii() or _SURROGATE.search(text) is None:
         return text
@@ -31,7 +32,7 @@ def repair_surrogates(text: str) -> str:
 
 def answer_text(update: Mapping[str, Any]) -> str:
     """
-    Return the text of an update that is a part of an answer; empty for any other.
+    Return the text of an update that is part of an answer; empty for any other update.
     """
     match update:
         case {
@@ -72,7 +73,7 @@ def _details(data: Any) -> Iterator[str]:
     """
     Yield the parts of an error's data that say what went wrong.
 
-    Other data may quote the request, and with it the words of a client.
+    The other parts may quote the request, and so the text of a client.
     """
     match data:
         case str(details) | {"details": str(details)} | {"message": str(details)}:

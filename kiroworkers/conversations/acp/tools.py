@@ -1,10 +1,11 @@
 """
-Follow the tools that an agent uses in a turn, and find those that ran.
+Follow the tool calls of a turn, and report the tools that ran.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,8 +15,8 @@ from attrs import define
 from kiroworkers.conversations.acp.texts import printable
 from kiroworkers.conversations.events import Access, ToolUsed
 
-#: What ACP's kinds of tools do.  ``think``, ``switch_mode``, ``other`` and kinds of the
-#: future are not listed.
+#: What ACP's kinds of tools do.  ``think``, ``switch_mode``, ``other`` and unknown kinds count as
+#: ``other``.
 _ACCESS: Mapping[str, Access] = {
     "read": "read",
     "search": "read",
@@ -26,8 +27,7 @@ _ACCESS: Mapping[str, Access] = {
     "fetch": "network",
 }
 
-#: The maximum number of tool calls that are remembered of a turn; the oldest is forgotten
-#: first.
+#: The maximum number of tool calls that are remembered; the oldest is forgotten first.
 _MAX_CALLS = 1000
 
 #: The maximum number of values in a tool's input that are searched for paths.
@@ -39,8 +39,7 @@ _MAX_PATH_LENGTH = 4096
 #: The maximum number of characters of a tool's title that are reported.
 _MAX_TITLE_LENGTH = 500
 
-#: The name of an input that holds a path ends with one of these words, which have at most so
-#: many characters.
+#: The end of the name of an input that holds a path, and its maximum length.
 _PATH_NAME = re.compile(
     r"(path|(?<!pro)file(name)?|dir(ectory)?|folder|cwd|uri)s?\Z", re.IGNORECASE
 )
@@ -50,20 +49,39 @@ _MAX_PATH_NAME = 20
 _CallId = tuple[str, str]
 
 
+#: What an update may tell about a call.
+_FIELDS = ("title", "kind", "locations", "rawInput")
+
+
 @define
-class _ToolCall:
+class ToolCall:
     """
     Hold what is known about a tool call; each update may tell a part of it.
+
+    Attributes:
+        fields: What the agent tells about it.
+        granted: Whether the agent asked for a permission and got it.
+        ended: Whether the agent told its end.
+        reported: Whether it was reported as one that ran.
     """
 
     fields: dict[str, Any]
-    asked: bool = False
+    granted: bool = False
+    ended: bool = False
     reported: bool = False
+
+    def is_repeated(self, update: Mapping[str, Any]) -> bool:
+        """
+        Return whether an update tells nothing but this call once more.
+        """
+        return update.get("status") in ("completed", "failed") and all(
+            update.get(name) in (None, self.fields.get(name)) for name in _FIELDS
+        )
 
 
 class ToolCalls:
     """
-    Follow the tool calls of one turn.
+    Follow the tool calls of an agent, which may end later than their turn.
 
     Args:
         folder: The session's folder, as an absolute path.
@@ -71,43 +89,56 @@ class ToolCalls:
 
     def __init__(self, folder: str) -> None:
         self._folder = PurePosixPath(folder)
-        self._calls: dict[_CallId, _ToolCall] = {}
+        self._calls: dict[_CallId, ToolCall] = {}
         self._open: set[_CallId] = set()
 
     @property
     def any_open(self) -> bool:
         """
-        Return whether a tool was started of which no end is known.
+        Return whether a tool of this turn has not ended, as far as is known.
         """
         return bool(self._open)
 
-    def note_question(self, session: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    def begin_turn(self, session: str) -> None:
         """
-        Note that the agent asked for a permission, and return what is known of the tool.
+        Forget the calls of earlier turns in `session`; agents use their identifiers again.
+        """
+        self._calls = {id: call for id, call in self._calls.items() if id[0] != session}
+        self._open.clear()
+
+    def note_question(
+        self, session: str, params: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], ToolCall]:
+        """
+        Return what a request for a permission says about its tool, and the call.
         """
         match params:
             case {"toolCall": {"toolCallId": str(id)} as asked}:
                 call = self._call((session, id))
-                call.asked = True
+                if call.ended:
+                    call = self._begin((session, id))
                 question = {**call.fields, **asked}
                 call.fields = {**asked, **call.fields}
-                return question
+                return question, call
             case {"toolCall": dict() as asked}:
-                return asked
-        return {}
+                return asked, ToolCall({})
+        return {}, ToolCall({})
 
     def feed(self, session: str, update: Mapping[str, Any]) -> ToolUsed | None:
         """
         Take in a ``tool_call`` or ``tool_call_update``.
 
-        Return the tool if the update says that it has run.  A tool also ran that failed
-        and has an output, such as a command with another exit status than 0.
+        Return the tool if the update says that it has run.  A failed tool with output, such as a
+        command with a non-zero exit status, has run as well.
         """
         id = update.get("toolCallId")
         if not isinstance(id, str):
             return None
         call = self._call((session, id))
-        for name in ("title", "kind", "locations", "rawInput"):
+        begins = call.ended and update.get("sessionUpdate") == "tool_call"
+        if begins and not call.is_repeated(update):
+            call = self._begin((session, id))
+        for name in _FIELDS:
             if update.get(name) is not None:
                 call.fields[name] = update[name]
         match update.get("status"):
@@ -118,6 +149,7 @@ class ToolCalls:
             case _:
                 self._open.add((session, id))
                 return None
+        call.ended = True
         self._open.discard((session, id))
         if not has_run or call.reported:
             return None
@@ -125,17 +157,23 @@ class ToolCalls:
         return ToolUsed(
             printable(describe_call(call.fields), _MAX_TITLE_LENGTH),
             _access(call.fields),
-            call.asked,
+            call.granted,
             self._is_inside(call.fields),
         )
 
-    def _call(self, id: _CallId) -> _ToolCall:
+    def _call(self, id: _CallId) -> ToolCall:
         call = self._calls.get(id)
-        if call is None:
-            if len(self._calls) >= _MAX_CALLS:
-                oldest = next(iter(self._calls))
-                del self._calls[oldest]
-            call = self._calls[id] = _ToolCall({})
+        return self._begin(id) if call is None else call
+
+    def _begin(self, id: _CallId) -> ToolCall:
+        """
+        Return a new call, which replaces one with the same identifier.
+        """
+        self._calls.pop(id, None)
+        if len(self._calls) >= _MAX_CALLS:
+            oldest = next(iter(self._calls))
+            del self._calls[oldest]
+        call = self._calls[id] = ToolCall({})
         return call
 
     def _is_inside(self, fields: Mapping[str, Any]) -> bool:
@@ -159,6 +197,8 @@ def describe_call(fields: Mapping[str, Any]) -> str:
     match fields.get("rawInput"):
         case {"command": str(command)}:
             details = [command]
+        case {"command": [*words]} if words and all(isinstance(word, str) for word in words):
+            details = [shlex.join(words)]
         case _:
             details = list(dict.fromkeys(_paths(fields)))
     missing = [detail for detail in details if detail not in text]
@@ -167,20 +207,27 @@ def describe_call(fields: Mapping[str, Any]) -> str:
 
 def _access(fields: Mapping[str, Any]) -> Access:
     match fields:
+        case {"kind": "read" | "search", "rawInput": {"url": str(url)}} if not _is_local(url):
+            return "network"
         case {"kind": str(kind)} if kind in _ACCESS:
             return _ACCESS[kind]
-        case {"rawInput": {"command": str()}}:
+        case {"rawInput": {"command": str() | list()}}:
             return "execute"
         case {"rawInput": {"url": str()}}:
             return "network"
     return "other"
 
 
+def _is_local(url: str) -> bool:
+    return "://" not in url or url.startswith("file://")
+
+
 def _paths(fields: Mapping[str, Any]) -> list[str]:
     """
     Return the paths that a tool call names.
 
-    If there is too much to search, ``..`` is one of them: the rest may be anywhere.
+    If there is too much to search, ``..`` is one of them, because the other paths may be
+    anywhere.
     """
     paths: list[str] = []
     waiting: list[tuple[Any, bool]] = [(fields.get("rawInput"), False)]
@@ -204,7 +251,7 @@ def _paths(fields: Mapping[str, Any]) -> list[str]:
 
 def _is_inside(path: str, folder: PurePosixPath) -> bool:
     """
-    Return whether `path`, taken from `folder`, is known to stay inside it.
+    Return whether `path`, relative to `folder`, is known to stay inside it.
 
     Symbolic links are not followed.
     """

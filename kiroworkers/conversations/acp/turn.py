@@ -1,5 +1,5 @@
 """
-Collect what one turn produces: its text, its tools, its cost, and why it may fail.
+Collect what one turn produces: its text, its tools, its cost, and its failure.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kiroworkers.conversations.acp.kiro import (
     replay_id,
 )
 from kiroworkers.conversations.acp.texts import error_text, printable, repair_surrogates
-from kiroworkers.conversations.acp.tools import ToolCalls
+from kiroworkers.conversations.acp.tools import ToolCall, ToolCalls
 from kiroworkers.conversations.events import (
     AgentFailure,
     Answered,
@@ -44,8 +44,8 @@ MAX_DETAIL_LENGTH = 300
 #: The maximum number of characters of a tool's title that are logged when it starts.
 _MAX_TITLE_LENGTH = 200
 
-#: An update with text counts towards the turn's size with the bytes of its text, or with
-#: its whole size divided by this number if that is more.
+#: An update with text adds the bytes of its text to the turn's size, or the size of its message
+#: divided by this number if that is more.
 _ENVELOPE_FACTOR = 256
 
 #: A longer chunk is not searched for `INTERRUPTED`.
@@ -62,8 +62,8 @@ _STOP_REASONS: Mapping[FailureKind, str] = {
     FailureKind.CANCELLED: "the agent cancelled the turn",
 }
 
-#: The maximum number of repetitions that are recognized in a turn.  Each may report a long
-#: text again.
+#: The maximum number of repetitions that are recognized in a turn.  After each, a long text may
+#: be reported again.
 _MAX_REPETITIONS = 20
 
 
@@ -73,31 +73,34 @@ class Turn:
 
     Args:
         patterns: The texts by which a failure is recognized.
-        folder: The session's folder, as an absolute path.
+        tools: Follows the tools.
 
     Attributes:
-        ending: Why the turn has failed, if nothing more comes of it; None while it goes on.
-            The agent sends no response then.
+        ending: Why the turn fails if the agent sends nothing more, not even a response; None
+            while it goes on.
     """
 
-    def __init__(self, patterns: Iterable[FailurePattern], folder: str) -> None:
+    def __init__(self, patterns: Iterable[FailurePattern], tools: ToolCalls) -> None:
         self._patterns = tuple(patterns)
         self._text = _TurnText()
         self._usage = Usage()
         self._filtered = ""
         self._failed = False
         self._service_error: ServiceError | None = None
-        self._tools = ToolCalls(folder)
+        self._tools = tools
         self._has_subagents = False
         self._told_wait = ""
         self._notices = 0
         self.ending: AgentFailure | None = None
 
-    def add_update(self, update: Mapping[str, Any], size: int) -> tuple[list[Event], int]:
+    def add_update(
+        self, session: str, update: Mapping[str, Any], size: int
+    ) -> tuple[list[Event], int]:
         """
         Take in an update of the turn, and return its events and its size as output.
 
         Args:
+            session: The turn's session.
             update: The update.
             size: The size of its message, in bytes.
         """
@@ -115,21 +118,29 @@ class Turn:
                 started: list[Event] = [Working(printable(title, _MAX_TITLE_LENGTH))]
             case _:
                 started = []
-        return started + self._add_tool("", update), size
+        return started + self._add_tool(session, update), size
 
     def add_subagent_update(self, session: str, update: Mapping[str, Any]) -> list[Event]:
         """
-        Take in an update of a session that the agent has opened for a part of its work.
+        Take in an update of a session that the agent has opened for a subagent.
         """
-        self._has_subagents = True
+        self.note_subagent()
         return self._add_tool(session, update)
 
-    def add_question(self, session: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    def note_subagent(self) -> None:
         """
-        Note a permission request, and return what is known of its tool.
+        Note that the agent has opened a session for a part of its work.
+        """
+        self._has_subagents = True
+
+    def add_question(
+        self, session: str, params: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], ToolCall]:
+        """
+        Return what a permission request says about its tool, and the tool call.
 
         Args:
-            session: A subagent's session; empty for the turn's own.
+            session: The turn's session, or a subagent's.
             params: The parameters of the request.
         """
         self.ending = None
@@ -138,7 +149,7 @@ class Turn:
     @property
     def is_tidy(self) -> bool:
         """
-        Return whether nothing hints at work that may go on after the end of the turn.
+        Return whether no subagent worked in the turn, and no tool is still running.
         """
         return not self._has_subagents and not self._tools.any_open
 
@@ -148,7 +159,7 @@ class Turn:
 
     def add_fact(self, fact: Fact) -> list[Event]:
         """
-        Take in what Kiro tells about the turn, and return the events.
+        Take in a fact about the turn that Kiro reports, and return the events.
         """
         events = self._read_fact(fact)
         notices = sum(isinstance(event, Notice) for event in events)
@@ -159,7 +170,7 @@ class Turn:
         match fact:
             case Notice(kind):
                 if kind == "compaction":
-                    # It is tried again.
+                    # The agent tries again to summarize the conversation.
                     self.ending = None
                 return [fact]
             case Spent(credits, context):
@@ -213,9 +224,9 @@ class Turn:
 
     def _failure(self, text: str) -> AgentFailure:
         """
-        Return the failure that `text` describes, or what was told before it.
+        Return the failure that `text` describes, or the one that was reported before it.
 
-        An error may have no words of its own, because a notification had them.
+        An error may not say what went wrong, because a notification already said so.
         """
         failure = find_failure(self._patterns, text)
         if failure is None and self._filtered:
@@ -234,7 +245,7 @@ class Turn:
 
 class _TurnText:
     """
-    Join the chunks of an answer, of which the agent may take some back.
+    Join the chunks of an answer.  The agent may take back some of them.
     """
 
     def __init__(self) -> None:
@@ -253,7 +264,7 @@ class _TurnText:
 
     def expect_repetition(self) -> None:
         """
-        Note that the service is asked again, so that the last piece may come anew.
+        Note that the service is asked again, so that the last piece may be repeated.
         """
         self._repetition_expected = True
 

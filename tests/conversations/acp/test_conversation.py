@@ -244,7 +244,8 @@ class AcpTests(SynchronousTestCase):
         """
         An agent that can delete sessions as well keeps nothing of the one that was left.
         """
-        capabilities = {"sessionCapabilities": {"list": {}, "delete": {}, "close": {}}}
+        offered: dict[str, Any] = {"list": {}, "delete": {}, "close": {}}
+        capabilities = {"sessionCapabilities": offered}
         agent = Agent(greeting={**CLOSES, "agentCapabilities": capabilities}).started()
         agent.clear()
         self.assertEqual(agent.session("s2"), [Cleared()])

@@ -136,6 +136,7 @@ class MessageTests(SynchronousTestCase):
             '{"id": true, "result": {}}',
             '{"id": 1.5, "method": "x"}',
             '{"id": null, "method": "x"}',
+            '{"id": null, "error": null}',
             '{"method": 3}',
             '{"id": 1, "result": {}',
             '{"id": ' + "9" * 5000 + ', "result": {}}',
@@ -152,6 +153,7 @@ class MessageTests(SynchronousTestCase):
             ({"method": "x", "params": [1]}, Notification("x", {})),
             ({"id": 1, "result": None}, Response(1, {})),
             ({"id": 1}, Response(1, {})),
+            ({"id": 1, "error": None, "result": {"a": 1}}, Response(1, {"a": 1})),
             ({"id": 1, "error": "words"}, Response(1, {}, {"message": "words"})),
             ({"id": None, "error": {"code": 1}}, Response(None, {}, {"code": 1})),
         ]

@@ -235,6 +235,22 @@ class FailureTests(SynchronousTestCase):
         assert isinstance(event, AgentFailure), event
         self.assertEqual(event.kind, FailureKind.CONTEXT_FULL)
 
+    def test_given_up(self) -> None:
+        """
+        A failure of the account counts although the turn was given up; another one does not.
+        """
+        agent = asked(Agent.v2())
+        agent.conversation.interrupt()
+        agent.kiro(".dev/error/rate_limit", message="The monthly usage limit has been reached")
+        [event] = agent.error(-32603, "Internal error")
+        assert isinstance(event, AgentFailure), event
+        self.assertEqual(event.kind, FailureKind.OUT_OF_CREDITS)
+        self.assertEqual(agent.conversation.failure, event)
+        agent = asked(Agent.v2())
+        agent.conversation.interrupt()
+        self.assertEqual(agent.error(-32603, "Internal error", "dispatch failure"), [Ready()])
+        self.assertIs(agent.conversation.failure, None)
+
     def test_retry_after(self) -> None:
         """
         The delay that engine v3 names is that of the failure, in whole seconds.
@@ -334,14 +350,15 @@ class NoticeTests(SynchronousTestCase):
         fallback: dict[str, Any] = {"from": "sonnet", "to": "haiku"}
         self.assertEqual(
             agent.kiro_update("model_fallback", **fallback),
-            [Notice("model_fallback", "the model sonnet is not available, haiku answers")],
+            [Notice("model_fallback", "the model sonnet is not available; haiku answers instead")],
         )
         fallback["to"] = None
         self.assertEqual(
             agent.kiro_update("model_fallback", **fallback),
             [
                 Notice(
-                    "model_fallback", "the model sonnet is not available, and no other is to answer"
+                    "model_fallback",
+                    "the model sonnet is not available, and no other model answers",
                 )
             ],
         )
@@ -379,7 +396,7 @@ class NoticeTests(SynchronousTestCase):
         """
         agent = asked(Agent.v2())
         login = {"serverName": "tickets", "oauthUrl": "https://auth.example.com/?state=secret"}
-        detail = "the MCP server tickets waits until somebody has logged in to it with Kiro"
+        detail = "the MCP server tickets needs a login; log in to it with Kiro"
         self.assertEqual(agent.kiro(".dev/mcp/oauth_request", **login), [Notice("stall", detail)])
         self.assertEqual(agent.kiro(".dev/mcp/oauth_request", **login), [])
         agent = Agent(dialect="kiro-acp")

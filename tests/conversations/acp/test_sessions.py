@@ -271,6 +271,20 @@ class ClearInPlaceTests(SynchronousTestCase):
             take_turn(agent, "s2")
             self.assertEqual(methods(agent.data_to_send()), ["session/new"])
 
+    def test_turn_may_go_on(self) -> None:
+        """
+        After an answer that was doubted, another session is used, and only then.
+        """
+        agent = Agent.v2()
+        take_turn(agent)
+        agent.conversation.turn_may_go_on = True
+        self.assertEqual(agent.clear()["method"], "session/new")
+        agent.session("s2", **V2_SESSION)
+        agent.data_to_send()
+        take_turn(agent, "s2")
+        agent.conversation.turn_may_go_on = False
+        self.assertEqual(agent.clear()["method"], "_kiro.dev/commands/execute")
+
     def test_doubtful_turn(self) -> None:
         """
         After a turn that may go on behind its end, another session is used.
@@ -359,7 +373,8 @@ class OptionTests(SynchronousTestCase):
             events,
             [
                 AgentFailure(
-                    FailureKind.PROTOCOL, "the agent kept its option autopilot at on, not off"
+                    FailureKind.PROTOCOL,
+                    "the agent did not set its option autopilot to off; it is on",
                 )
             ],
         )
@@ -380,7 +395,7 @@ class OptionTests(SynchronousTestCase):
                 {"configOptions": [config_option("mode", "vibe")]},
                 AgentFailure(
                     FailureKind.PROTOCOL,
-                    "the agent kept its option autopilot at an unknown value, not off",
+                    "the agent did not set its option autopilot to off; it is unknown",
                 ),
             ),
         ):
@@ -416,8 +431,8 @@ class OptionTests(SynchronousTestCase):
         An agent that runs with another configuration, or does not say, cannot be used.
         """
         for session, detail in (
-            (V2_SESSION, "the agent runs with its configuration kiro_default, not with mine"),
-            ({}, "the agent runs with its configuration of unknown name, not with mine"),
+            (V2_SESSION, "the agent runs kiro_default instead of mine"),
+            ({}, "the agent runs an unknown configuration instead of mine"),
         ):
             agent = Agent(dialect="kiro-acp", agent_name="mine")
             agent.next_request()
@@ -437,7 +452,7 @@ class OptionTests(SynchronousTestCase):
             agent.kiro(".dev/agent/not_found", **missing)
             modes = {"currentModeId": "mine", "availableModes": []}
             [event] = agent.session("s1", modes=modes)
-            detail = "the agent configuration mine does not exist, kiro_default runs"
+            detail = "the agent configuration mine does not exist; kiro_default runs instead"
             expected = AgentFailure(FailureKind.PROTOCOL, detail) if agent_name else Ready()
             self.assertEqual(event, expected)
 
@@ -446,7 +461,7 @@ class OptionTests(SynchronousTestCase):
         Engine v3 is told to run with the configuration, which its response must prove.
         """
         kept = AgentFailure(
-            FailureKind.PROTOCOL, "the agent kept its option mode at vibe, not mine"
+            FailureKind.PROTOCOL, "the agent did not set its option mode to mine; it is vibe"
         )
         for value, attempts, expected in (("mine", 1, Ready()), ("vibe", 4, kept)):
             meta: dict[str, Any] = {"kiro": {"customAgents": []}}
@@ -529,6 +544,65 @@ class ModelTests(SynchronousTestCase):
         assert isinstance(event, AgentFailure), event
         self.assertEqual(event.kind, FailureKind.MODEL_GONE)
         self.assertEqual(agent.ask()["method"], "session/set_model")
+
+    def kept(self, **session: Any) -> Agent:
+        """
+        Return an agent that keeps its conversation, in which haiku has answered if it may.
+        """
+        agent = Agent(10_000, dialect="kiro-acp").started(**session)
+        agent.conversation.expects_clear = False
+        return agent
+
+    def test_own_model_is_lost(self) -> None:
+        """
+        A turn never has the model of the turn before: where the own model is not known, or is
+        not offered, none can be chosen in a conversation that is kept.
+        """
+        offered = [{"modelId": "haiku"}]
+        for models in ({}, {"currentModelId": "auto", "availableModels": offered}):
+            agent = self.kept(models=models)
+            self.assertEqual(agent.conversation.ask("What?", "haiku"), b"")
+            [event] = agent.conversation.on_quiet()
+            self.assertIsInstance(event, AgentFailure)
+            self.assertEqual(agent.ask()["method"], "session/prompt")
+
+    def test_cannot_be_restored(self) -> None:
+        """
+        A session whose own model cannot be selected again is replaced.
+        """
+        offered = [{"modelId": "haiku"}]
+        for models in ({}, {"currentModelId": "auto", "availableModels": offered}):
+            agent = Agent(10_000, dialect="kiro-acp").started(models=models)
+            self.assertEqual(agent.ask(model="haiku")["method"], "session/set_model")
+            agent.result({})
+            agent.next_request()
+            agent.stop()
+            self.assertEqual(agent.clear()["method"], "session/new")
+        agent = Agent.v2()
+        agent.ask(model="haiku")
+        agent.result({})
+        agent.next_request()
+        agent.stop()
+        self.assertEqual(agent.clear()["method"], "_kiro.dev/commands/execute")
+        agent.result(_CLEARED)
+        self.assertEqual(agent.ask()["method"], "session/set_model")
+        [event] = agent.error(-32603, "Internal error")
+        self.assertIsInstance(event, AgentFailure)
+        self.assertEqual(agent.clear()["method"], "session/new")
+
+    def test_failed_choice(self) -> None:
+        """
+        A choice that failed does not hide that another model was chosen before.
+        """
+        agent = Agent(10_000, dialect="kiro-acp").started()
+        for model in ("haiku", "opus"):
+            agent.ask(model=model)
+            if model == "haiku":
+                agent.result({})
+                agent.next_request()
+                agent.stop()
+        agent.error(-32603, "Internal error")
+        self.assertEqual(agent.clear()["method"], "session/new")
 
     def test_interrupted(self) -> None:
         """

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kiroworkers.conversations import Access, NeedsApproval, ToolUsed, Working
 from kiroworkers.conversations.acp.permissions import MAX_WAITING
 from kiroworkers.conversations.acp.tools import ToolCalls
-from tests.conversations.acp.agent import OPTIONS, Agent, read
+from tests.conversations.acp.agent import NEVER, OPTIONS, Agent, read
 
 
 def use(fields: dict[str, Any], **done: Any) -> ToolUsed | None:
@@ -86,7 +86,7 @@ class ToolUsedTests(SynchronousTestCase):
     def test_subagents(self) -> None:
         """
         A tool that a subagent uses in our turn is reported, even with an identifier that
-        our own tools have; one of a session that was left is not.
+        our own tools have.
         """
         agent = Agent(10_000).started()
         agent.clear()
@@ -97,9 +97,116 @@ class ToolUsedTests(SynchronousTestCase):
         self.assertEqual(
             agent.tool("_update", session="s9", **done), [ToolUsed("curl", "network", asked=False)]
         )
-        self.assertEqual(agent.tool("_update", session="s1", **done), [])
         agent.stop()
-        self.assertEqual(agent.tool("_update", session="s9", toolCallId="3", **done), [])
+
+    def test_not_granted(self) -> None:
+        """
+        A tool that ran although it was denied, or before anybody decided, is reported like
+        one that was not asked for.
+        """
+        used = ToolUsed("rm -rf", "execute", asked=False)
+        for deny in (True, False):
+            agent = Agent.v2()
+            agent.ask()
+            agent.chunk("I will.")
+            agent.ask_permission("x")
+            if deny:
+                agent.conversation.deny()
+            self.assertEqual(agent.tool("_update", status="completed", kind="execute"), [used])
+
+    def test_question_without_answer(self) -> None:
+        """
+        A question that can only be cancelled grants nothing.
+        """
+        agent = Agent.v2()
+        agent.ask()
+        agent.chunk("I will.")
+        for options in ([], [NEVER], [{"optionId": "x-option-1", "kind": "allow_once"}]):
+            agent.ask_permission("x", options)
+            agent.conversation.allow()
+        used = ToolUsed("rm -rf", "execute", asked=False)
+        self.assertEqual(agent.tool("_update", status="completed", kind="execute"), [used])
+
+    def test_same_identifier(self) -> None:
+        """
+        Each tool is reported, though the agent uses its identifiers again, and a permission
+        is for one of them; a call that is only told again is reported once.
+        """
+        agent = Agent.v2()
+        agent.ask()
+        agent.chunk("I will.")
+        agent.ask_permission("x")
+        agent.conversation.allow()
+        fields = {"title": "rm -rf", "kind": "execute"}
+        used = [
+            event
+            for update in (
+                {"update_kind": "_update", "status": "completed", **fields},
+                {"status": "completed", **fields},
+                {"status": "pending", "title": "rm -rf"},
+                {"update_kind": "_update", "status": "completed"},
+                {"status": "completed", "title": "curl", "kind": "fetch"},
+            )
+            for event in agent.tool(**update)
+            if isinstance(event, ToolUsed)
+        ]
+        self.assertEqual(
+            [(tool.title, tool.asked) for tool in used],
+            [("rm -rf", True), ("rm -rf", False), ("curl", False)],
+        )
+        agent.stop()
+        agent.ask()
+        agent.ask_permission("y")
+        agent.conversation.allow()
+        agent.stop()
+        agent.ask()
+        [_, tool] = agent.tool("_update", status="completed", **fields)
+        self.assertEqual(tool, ToolUsed("rm -rf", "execute", asked=False))
+
+    def test_after_the_turn(self) -> None:
+        """
+        A tool that ends after its turn, or after the turn was given up, is reported.
+        """
+        used = ToolUsed("rm", "execute", asked=False)
+        done = {"status": "completed"}
+        agent = Agent.v2()
+        agent.ask()
+        agent.tool(title="rm", kind="execute")
+        agent.stop()
+        self.assertEqual(agent.tool("_update", **done)[1:], [used])
+        agent = Agent.v2()
+        agent.ask()
+        agent.tool(title="rm", kind="execute")
+        agent.tool(title="rm", kind="execute", session="s9")
+        agent.conversation.interrupt()
+        self.assertEqual(agent.tool("_update", **done), [used])
+        agent.stop("cancelled")
+        self.assertEqual(agent.tool("_update", session="s9", **done), [used])
+
+    def test_in_the_next_turn(self) -> None:
+        """
+        A tool of an earlier turn that ends while another one runs is reported when that is
+        over: it is not the fault of its client.
+        """
+        agent = Agent(10_000).started()
+        agent.ask()
+        agent.ask_permission("x")
+        agent.conversation.allow()
+        agent.stop()
+        agent.data_to_send()
+        agent.clear()
+        agent.session("s2")
+        prompt_id = agent.ask()["id"]
+        agent.chunk("yes", "s2")
+        self.assertEqual(agent.tool("_update", title="rm", status="completed"), [])
+        agent.tool(toolCallId="2", title="date", status="completed")
+        agent.last_id = prompt_id
+        events = agent.stop()
+        self.assertEqual(
+            [(event.title, event.asked) for event in events if isinstance(event, ToolUsed)],
+            [("rm", True), ("date", False)],
+        )
+        self.assertEqual(type(events[0]).__name__, "Answered")
 
     def test_access(self) -> None:
         """
@@ -116,6 +223,9 @@ class ToolUsedTests(SynchronousTestCase):
             ("other", {"kind": "think"}),
             ("other", {"kind": "of_the_future"}),
             ("execute", {"kind": "other", "rawInput": {"command": "ls"}}),
+            ("execute", {"rawInput": {"command": ["ls", "-l"]}}),
+            ("network", {"kind": "read", "rawInput": {"url": "https://example.com/"}}),
+            ("read", {"kind": "read", "rawInput": {"url": "file:///repo/x"}}),
             ("network", {"rawInput": {"url": "https://example.com/"}}),
             ("other", {"kind": ["read"], "rawInput": "command"}),
         ]
@@ -223,6 +333,7 @@ class PermissionTests(SynchronousTestCase):
         for fields, question in (
             ({"title": "Running: ls", "rawInput": {"command": "ls"}}, "Running: ls"),
             ({"title": "Run", "rawInput": {"command": "ls -l"}}, "Run: ls -l"),
+            ({"title": "Run", "rawInput": {"command": ["sh", "-c", "rm x"]}}, "Run: sh -c 'rm x'"),
             ({"title": "Write", "locations": [{"path": "/a"}, {"path": "/b"}]}, "Write: /a, /b"),
             ({"title": ""}, "a tool"),
             ({"title": "x" * 5000}, "x" * 4000 + " … (1000 more characters)"),
@@ -259,6 +370,33 @@ class PermissionTests(SynchronousTestCase):
             [response] = read(agent.conversation.allow())
             self.assertEqual(response["result"]["outcome"], {"outcome": "cancelled"})
             self.assertEqual(agent.conversation.allow(), b"")
+
+    def test_subagent(self) -> None:
+        """
+        A question of a subagent is a question like any other; one of a session that was left,
+        or without a turn, is cancelled.
+        """
+        agent = Agent.v2()
+        agent.ask()
+        [event] = agent.ask_permission("x", session="s9")
+        self.assertEqual(event, NeedsApproval("rm -rf", "1"))
+        [response] = read(agent.conversation.allow())
+        self.assertEqual(response["result"]["outcome"]["optionId"], "yes")
+        fields = {"title": "rm", "kind": "execute"}
+        self.assertEqual(
+            agent.tool("_update", session="s9", status="completed", **fields),
+            [ToolUsed("rm", "execute", asked=True)],
+        )
+        agent.stop()
+        self.assertEqual(agent.clear()["method"], "session/new")
+        agent.session("s2")
+        agent.data_to_send()
+        for session in ("s9", "s2", "s1"):
+            self.assertEqual(agent.ask_permission("x", session=session), [])
+        agent.ask()
+        self.assertEqual(agent.ask_permission("x", session="s1"), [])
+        outcomes = [message["result"]["outcome"] for message in agent.data_to_send()]
+        self.assertEqual(outcomes, [{"outcome": "cancelled"}] * 4)
 
     def test_old_names(self) -> None:
         """
