@@ -172,7 +172,7 @@ def agents(session: nox.Session) -> None:
         alone = []
     programs = AGENTS_VENV / "bin"
     trial = [*alone, str(programs / "trial"), "-j", "2"]
-    # A session's own environment would come first on PATH.
+    # The session's own environment would come first on PATH.
     path = os.pathsep.join([str(programs), os.environ["PATH"]])
     agents_bin = str(NPM / "node_modules" / ".bin")
     output = run_trial(session, *trial, *users, AGENTS_BIN=agents_bin, PATH=path)

@@ -65,8 +65,7 @@ setup(
         "client": ["rich>=13.7", "treq>=24.9", "twisted[tls]>=25.5"],
         # An alternative that `python -m bench` compares the server with.
         "bench": ["pexpect>=4.9"],
-        # A real agent, and libraries with which others read lines; the tests drive them if they
-        # are installed.
+        # A real agent, and the line editors of others.  The tests drive them if they are installed.
         "agents": ["inquirer>=3.4", "llm>=0.36", "prompt_toolkit>=3.0.50", "questionary>=2.1"],
         # Clients of OpenAI's API, and a generator of requests from our own OpenAPI document;
         # the tests use them if they are installed.

@@ -33,11 +33,11 @@ from bench.terminals import on_pty
 
 QUESTION = "how long does a session need from an answer to the next prompt?"
 
-#: The least and the most that ``session/new`` was seen to take with the real Kiro, in seconds,
-#: most of the time.
+#: The usual minimum and maximum duration of ``session/new`` in captures of the real Kiro, in
+#: seconds.
 _SHORT, _LONG = 0.3, 2.0
 
-#: How many milliseconds a turnaround should take.
+#: The goal for a turnaround, in milliseconds.
 _TARGET = Limit(most=50)
 
 _ROUNDS = 10
@@ -206,7 +206,7 @@ def _acp_start(engine: str) -> float:
 
 def steady(turns: int) -> list[Figure]:
     """
-    Return what `turns` turns leave behind, for each transport that needs no long turns.
+    Return the memory and files after `turns` turns, for each transport that needs no long turns.
     """
     figures: list[Figure] = []
     for name, options in (
@@ -230,7 +230,7 @@ def _left_behind(started: Agent, transport: _Transport, turns: int, home: Path) 
         serving(started, 1, *transport.options, *UNRENEWED) as server,
         client(server.port) as connection,
     ):
-        # By then all that is made once, and each cache, has its final size.
+        # By then, everything that is made once and each cache have their final size.
         early = max(turns // 5, 10)
         _ask(connection, early, "x")
         before, files_before = _memory(server.pid), _files(home)

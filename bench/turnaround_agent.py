@@ -79,7 +79,7 @@ class _Terminal(FakeKiro):
 
 def main(arguments: list[str]) -> int:
     """
-    Act as the program that the arguments ask for, and return the exit status.
+    Run the stand-in that the arguments select, and return the exit status.
     """
     match arguments:
         case ["generic"]:

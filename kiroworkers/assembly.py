@@ -298,7 +298,7 @@ def agent_specs(settings: Settings) -> list[AgentSpec]:
 
 def not_logged_in(agent: Agent) -> AgentFailure:
     """
-    Return the failure of an agent that says itself that nobody is logged in.
+    Return the failure of an agent that reports that nobody is logged in.
     """
     command = " ".join((Path(agent.executable).name, *agent.dialect.start.login_arguments))
     return AgentFailure(

@@ -391,6 +391,6 @@ class _Execution:
 
 def _added(total: float | None, more: float | None) -> float | None:
     """
-    Return the sum of two numbers of credits of which either may be unknown.
+    Return the sum of two numbers of credits, each of which may be unknown.
     """
     return more if total is None else total + (more or 0.0)

@@ -263,7 +263,7 @@ def word(text: str) -> str:
 
 def model_patterns(text: str) -> tuple[str, ...]:
     """
-    Read a list of names of models, or shell patterns of them.
+    Read a list of names, or shell patterns of names, of models.
     """
     patterns = _comma_separated(text)
     if not all(re.fullmatch(_WORD, pattern) for pattern in patterns):

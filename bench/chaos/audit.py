@@ -157,7 +157,7 @@ def check_processes(world: World, ledger: Ledger, before: Counter[str]) -> None:
         time.sleep(_PAUSE)
     else:
         ledger.forbid("descriptors left", f"{dict(left)}; before {dict(before)}")
-    # Agents may leave zombies of their own, and what was stopped cannot reap.
+    # Agents may leave zombies, and a stopped process cannot reap them.
     parents = {pid for pid in (world.pid, *children(world.pid)) if not is_stopped(pid)}
     unreaped = zombies(parents)
     while unreaped and time.monotonic() < until:

@@ -4,7 +4,7 @@ Define the formats of a reply: how the agent is asked for one, and how it is rea
 In every format the agent is asked for one JSON object in a fenced code block: either
 the reply as a string in it, or the object that the client wants.  JSON is checked, so
 a terminal that cuts lines cannot damage a reply unnoticed.  A terminal that renders Markdown
-may take emphasis and links out of a text; an object that it has rendered is refused.
+may remove emphasis and links from a text.  A rendered object is refused.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ class TextFormat:
         Args:
             text: The agent's output.
             wrapped: Whether the terminal may have cut its lines.
-            styled: Ignored.  A message for a reader loses at most its emphasis if the
-                terminal has rendered it.
+            styled: Ignored.  If the terminal has rendered a message, it has lost at most its
+                emphasis.
         """
         return AnswerSearch(text, _TEXT_SCHEMA, wrapped=wrapped, validator=_TEXT_VALIDATOR)
 

@@ -16,8 +16,8 @@ class Answer(Generic[T]):
     """
     Hold an answer that matches the task's schema, and how it came about.
 
-    The attributes after `attempts` are None where they are not known.  An older server
-    does not tell them to a request with `watch`.
+    The attributes after `attempts` are None if they are unknown.  An older server does not
+    send them to a request with `watch`.
 
     Attributes:
         value: The answer itself, a JSON object.

@@ -64,13 +64,13 @@ class Retrying:
 @frozen
 class Noticed:
     """
-    Report what the agent tells about a turn that goes on.
+    Report that a turn goes on, and what the agent says about it.
 
     Attributes:
-        kind: What it is about: ``compaction`` (it summarizes the conversation), ``retry`` (its
-            service is asked again), ``stall`` (its service is silent) or ``model_fallback``
-            (another model answers).
-        detail: A sentence about it.
+        kind: ``compaction`` (the agent summarizes the conversation), ``retry`` (it asks its
+            service again), ``stall`` (its service is silent) or ``model_fallback`` (another
+            model answers).
+        detail: A description.
     """
 
     kind: str

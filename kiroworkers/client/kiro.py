@@ -347,7 +347,7 @@ def _cancellable(request: Deferred[Any]) -> Deferred[Any]:
 
 def _answer_without_value(header: Callable[[str], str | None]) -> Answer[dict[str, Any]]:
     """
-    Return an answer with all that the headers say about it, but no value.
+    Return an answer without a value, with all that the headers say about it.
 
     Args:
         header: Returns the value of a header, or None.

@@ -40,12 +40,13 @@ class NotLoggedIn(Exception):
 
 class LoginGate:
     """
-    Let sessions start unless nobody is logged in to their agent.
+    Let sessions start, except while nobody is logged in to their agent.
 
     The agent is asked before the first session, and again after `doubt`.
 
     Args:
-        ask: Asks the agent; fires with True or False, or with None if that is unknown.
+        ask: Asks the agent.  Its Deferred fires with True or False, or with None if it is
+            unknown whether somebody is logged in.
     """
 
     def __init__(self, ask: Callable[[], Deferred[bool | None]]) -> None:
@@ -56,13 +57,13 @@ class LoginGate:
 
     def doubt(self) -> None:
         """
-        Ask again before the next session: one never became ready.
+        Ask again before the next session, because one never became ready.
         """
         self._open = False
 
     def check(self) -> Deferred[bool]:
         """
-        Ask the agent, and let sessions start if somebody is certainly logged in.
+        Ask the agent, and let sessions start if somebody is known to be logged in.
         """
 
         def checked(logged_in: bool | None) -> bool:
@@ -95,8 +96,8 @@ class LoginGate:
     def _answered(self, logged_in: bool | None) -> None:
         self._asking = None
         if not self._waiting:
-            return  # Nobody wanted to know any more.
-        # If it is unknown, the agent itself will say what is wrong.
+            return  # All waiting sessions were abandoned.
+        # If it is unknown, the session starts, and shows what is wrong.
         self._open = logged_in is not False
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
@@ -115,10 +116,10 @@ def check_login(
     """
     Run `command` and return a Deferred that fires with whether somebody is logged in.
 
-    That is True if the command exits with status 0, and False if it exits with another one
-    and says that nobody is.  Everything else is None, unknown: a program that is broken also
-    has another status.  The command is killed after 20 seconds.  Cancelling the Deferred kills
-    it too.
+    It fires with True if the command exits with status 0, and with False if it exits with
+    another status and says that nobody is logged in.  In all other cases, such as a broken
+    program, it fires with None.  The command is killed after 20 seconds, and when the Deferred
+    is cancelled.
 
     Args:
         reactor: Runs the command.
@@ -126,7 +127,7 @@ def check_login(
         environment: Its environment.
         logged_out: The pattern for what it prints if nobody is logged in.
     """
-    # Nothing waits for a child that the command leaves, as it would at the end of a pipe.
+    # A file and not a pipe: nothing has to wait for a child that the command leaves behind.
     output: int | None = None
     try:
         output = os.memfd_create("login")
@@ -182,7 +183,7 @@ class _LoginCheck(ProcessProtocol):
     def _kill(self) -> None:
         self._killed = True
         transport: Any = self.transport
-        # A signal to a launcher alone leaves the program that it has started.
+        # If only a launcher got a signal, the program that it has started would go on.
         for pid in descendants(transport.pid) if transport.pid else ():
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)

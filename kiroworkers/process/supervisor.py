@@ -14,9 +14,9 @@ The agent's processes are told to end, by SIGTERM, when this program gets SIGTER
 server dies, and when the agent has ended by itself.  What is left after the grace period is
 killed.  This program ends last, with the agent's exit status or by the same signal.
 
-The kernel reports the death of the server by SIGCONT, because this program may have been
-stopped (SIGSTOP): no other signal but SIGKILL reaches a stopped process, and after that one
-nobody would end what has left the agent's group.
+The kernel reports the death of the server with SIGCONT, because this program may have been
+stopped (SIGSTOP).  Only SIGCONT and SIGKILL act on a stopped process, and after SIGKILL nobody
+would end the processes that have left the agent's group.
 
 A bare interpreter runs this file, so it imports the standard library only.  It does not import
 `contextlib` and `typing`, which would add a third to the time of its start.

@@ -108,8 +108,8 @@ class Application:
         wall_clock: Returns the seconds since the epoch.
         run_in_thread: Builds the documents without occupying the event loop.
         offload: Runs checks of answers and of clients' schemas that may take long.
-        approvals: The agents' requests to use a tool that operators decide; None if they decide
-            about none.
+        approvals: The agents' requests to use a tool that operators must decide about; None for
+            none.
     """
 
     app = Klein()
@@ -444,10 +444,10 @@ class Application:
 
     def _model_for(self, request: IRequest, task: Task, group: AgentGroup) -> str:
         """
-        Return the model of the agent of `group` that is to answer; empty for the agent's own.
+        Return the model that is to answer, of the agent of `group`; empty for the agent's own.
 
         Raises:
-            UnknownModel: The agent does not offer the model, or clients may not choose it.
+            UnknownModel: If the agent does not offer the model, or clients may not choose it.
         """
         name = requested_model(request)
         if name is not None:

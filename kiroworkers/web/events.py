@@ -336,7 +336,7 @@ class EventStream:
 
     def send_headers(self, headers: Mapping[str, str]) -> None:
         """
-        Send the headers of an answer as an event: those of the response were sent before.
+        Send the headers of an answer as an event, because those of the response are already sent.
 
         Args:
             headers: The headers that describe the answer.

@@ -153,7 +153,7 @@ def _decimal(number: float) -> str:
 
 def prefixed(headers: Mapping[str, str]) -> dict[str, str]:
     """
-    Return `headers`, named without ``X-Kiroworkers-``, by their whole names.
+    Return `headers`, whose names lack ``X-Kiroworkers-``, with complete names.
     """
     return {f"X-Kiroworkers-{name}": value for name, value in headers.items()}
 

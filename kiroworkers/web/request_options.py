@@ -97,7 +97,7 @@ def model_names(groups: Iterable[AgentGroup]) -> tuple[str, ...]:
     """
     Return the models that clients may choose, as ``AGENT/MODEL``.
 
-    An agent names its models only when its first session has started.
+    An agent names its models when its first session has started.
     """
     return tuple(
         f"{group.name}/{name}"
@@ -117,7 +117,7 @@ def check_model(group: AgentGroup, model: str, field: str) -> None:
         field: The header or the field that named it.
 
     Raises:
-        UnknownModel: They may not.
+        UnknownModel: If they may not.
     """
     if not may_choose(group, model):
         raise UnknownModel(field, model, group.name)

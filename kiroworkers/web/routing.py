@@ -275,12 +275,12 @@ def plain_path(path: str, routes: Iterable[Route] = ()) -> str | None:
     Return `path` without empty and dot segments and encoded slashes, or None if it has none.
 
     RFC 3986, sections 3.3 and 6.2.2: no route has such segments, and clients and proxies
-    differ in what they make of them.  Encoded slashes are allowed in a variable part that takes
-    slashes.
+    differ in what they make of them.  Encoded slashes are only allowed in a variable part that may
+    contain slashes.
 
     Args:
         path: The path of a request target, as it was sent.
-        routes: The routes that there are.
+        routes: All routes.
     """
     for declared in routes:
         prefix = declared.path.partition("{")[0]

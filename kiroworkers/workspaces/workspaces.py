@@ -141,7 +141,7 @@ class Workspaces:
             ValueError: If the worker's name cannot safely name a directory.
         """
         if minimal is not None:
-            # Its folder has nothing of the user's in it.
+            # The minimal agent's folder contains no file of the user's.
             state_dirs = [other for other in state_dirs if other.variable != minimal.variable]
         variables = [state_dir.variable for state_dir in state_dirs]
         if minimal is not None:
@@ -401,7 +401,7 @@ def _user_files(state_dir: StateDir, command: Command, state: Path) -> list[_Use
 
 def _provide(file: _File) -> None:
     """
-    Put `file` where it belongs; do nothing if it is one of the user's that does not exist.
+    Put `file` where it belongs.  Do nothing if it is a file of the user's that does not exist.
 
     Raises:
         OSError: If the user's file is not a regular file, or is too large to be copied.
@@ -430,7 +430,7 @@ def _provide(file: _File) -> None:
 
 def _write(target: Path, data: bytes, mode: int) -> None:
     """
-    Write `data` to the new file `target`, which only gets its mode when it is complete.
+    Write `data` to the new file `target`, and set its mode when it is complete.
     """
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as file:

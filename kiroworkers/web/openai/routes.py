@@ -222,10 +222,10 @@ class OpenAIRoutes:
         """
         Return the group of the agent that `model` names, and the name of the agent's own model.
 
-        The latter is empty if `model` names only the agent, and need not exist.
+        The name of the own model is empty if `model` only names the agent.  It is not checked.
 
         Raises:
-            HttpError: There is no such agent.
+            HttpError: If there is no such agent.
         """
         group = self._find_group(model)
         if group is not None:

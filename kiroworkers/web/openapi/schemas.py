@@ -402,8 +402,8 @@ CHAT = record(
     "here and only tune a model, such as `temperature`, are accepted and ignored.",
     ("response_format", "stream", "stream_options", "stop", "n"),
     model=string(
-        "Name of the agent that answers, or `default` for the default agent; followed by a slash "
-        "and the name of a model of the agent if the server lets clients choose (`--models`)."
+        "Name of the agent that answers, or `default` for the default agent. If clients may choose "
+        "models (`--models`), a slash and the name of one of the agent's models may follow."
     ),
     messages=array(
         "The conversation so far, oldest message first.", ref("ChatMessage"), minItems=1
@@ -528,7 +528,7 @@ _APPROVAL = record(
     agent=string("Name of the agent."),
     worker=string("Name of the worker."),
     request=count("Number of the client's request in the server's log."),
-    question=string("The question in the agent's words; they may quote a client."),
+    question=string("The question in the agent's words, which may quote a client."),
     age=duration("Time since the agent asked"),
     timeLeft=or_null(
         duration("Time until the deadline of the client's request, at which the use is denied")
