@@ -104,9 +104,10 @@ class MemoryAcp(MemoryKiro):
             case {"method": "session/close", "id": id}:
                 self.session += 1
                 self._send(id=id, result={})
-            case {"method": "session/prompt", "id": id, "params": {"prompt": [{"text": text}]}}:
+            case {"method": "session/prompt", "id": id, "params": params}:
                 self._prompt = id
-                self.typed.append(text)
+                self.session = int(params["sessionId"].removeprefix("s"))
+                self.typed.append(params["prompt"][0]["text"])
 
     def _send(self, **message: Any) -> None:
         self.print(json.dumps({"jsonrpc": "2.0", **message}) + "\n")

@@ -241,7 +241,7 @@ class CommandTests(ServerTestCase):
         await self.start(workers=1)
         status, out, err = await self.run_command("generate-story", "idea=x", "--model", "gpt-5")
         self.assertEqual((status, out), (1, ""))
-        self.assertIn("no model 'gpt-5' [unknown_model]", err)
+        self.assertIn("the model 'gpt-5' is not available from agent kiro [unknown_model]", err)
 
     async def test_usage(self) -> None:
         """

@@ -167,7 +167,7 @@ class UnaskedTests(ToolTestCase):
             self.assertEqual(self.counted(response), {"Unasked": "1"}, agent)
             response = await self.expect_story("x [[tool=read,search]]")
             self.assertEqual(self.counted(response), {"Unasked": "2"}, agent)
-            self.assertIn("tool used without asking: Reading README.md", self.server.output)
+            await self.server.says("tool used without asking: Reading README.md")
             self.assertEqual(await self.pids(), pids)
             await self.stop()
 
