@@ -15,7 +15,7 @@ from pathlib import Path
 import nox
 from nox.command import CommandFailed
 
-nox.options.sessions = ["lint", "docs", "types", "install", "tests", "oldest", "coverage"]
+nox.options.sessions = ["lint", "docs", "types", "install", "tests", "oldest"]
 
 ROOT = Path(__file__).parent
 #: Test packages that mirror those of kiroworkers: they need few programs, and no agent.
@@ -28,6 +28,13 @@ MIRRORING = sorted(
 MIRRORING.remove("tests.end_to_end")
 #: They run whole servers as well, and nobody uses them with another Python.
 MIRRORING.remove("tests.bench")
+#: Of these, without those that drive many programs: they take as long as all the others.
+MIRRORING.remove("tests.session")
+MIRRORING += [
+    f"tests.session.{path.stem}"
+    for path in sorted(ROOT.glob("tests/session/test_*.py"))
+    if path.stem not in ("test_contract", "test_fidelity")
+]
 LOGS = ROOT / ".nox" / "logs"
 #: Where agents from npm are installed.
 NPM = Path(os.environ.get("KIROWORKERS_NPM", ROOT / ".nox" / "npm"))
@@ -101,6 +108,8 @@ def run_trial(session: nox.Session, *command: str, **env: str) -> str:
 def tests(session: nox.Session) -> None:
     """
     Run README's own command as it stands, on the newest Python.
+
+    With the argument ``measured``, measure coverage for `coverage`; that takes twice as long.
     """
     command = re.search(
         r"^ *(python3 -m venv .*/trial .*tests)$", (ROOT / "README.rst").read_text(), re.M
@@ -114,7 +123,8 @@ def tests(session: nox.Session) -> None:
     python.write_text(f'#!/bin/sh\nexec "{NEWEST}" "$@"\n')
     python.chmod(0o755)
     path = os.pathsep.join([str(folder), os.environ["PATH"]])
-    output = run_trial(session, "bash", "-ec", command[1], PATH=path, **MEASURED)
+    measured = MEASURED if "measured" in session.posargs else {}
+    output = run_trial(session, "bash", "-ec", command[1], PATH=path, **measured)
     if "KIROWORKERS_RECORDINGS" in os.environ and "there are no recordings" in output:
         session.error("the tests that replay recordings were skipped")
 
@@ -123,8 +133,6 @@ def tests(session: nox.Session) -> None:
 def oldest(session: nox.Session) -> None:
     """
     Run the tests of each package on the oldest Python.
-
-    Coverage is not measured again: `tests` runs them as well.
     """
     session.install("-e", ".[test]")
     run_trial(session, "trial", "-j", "4", *MIRRORING)
@@ -133,7 +141,7 @@ def oldest(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def coverage(session: nox.Session) -> None:
     """
-    Report the branches that `tests` ran.
+    Report the branches that ``nox -s tests -- measured`` ran.
     """
     program = str(ROOT / ".venv" / "bin" / "coverage")
     for command in (["combine", "-q"], ["report", "--skip-covered"]):

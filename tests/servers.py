@@ -29,7 +29,7 @@ real: Any = reactor
 TWISTD = ["-c", "from twisted.scripts.twistd import run; run()"]
 
 #: How many times the CPU time a callback may use while coverage counts each line.
-_COVERAGE_FACTOR = 4 if "COVERAGE_PROCESS_START" in os.environ else 1
+COVERAGE_FACTOR = 4 if "COVERAGE_PROCESS_START" in os.environ else 1
 
 #: How much more CPU time a callback may use that was interrupted for as long as it ran.
 _INTERRUPTED_FACTOR = 1.5
@@ -48,7 +48,7 @@ def slow_callbacks(output: str) -> list[str]:
         if match is not None:
             cpu, wall = int(match[1]), int(match[2])
             factor = _INTERRUPTED_FACTOR if wall > 2 * cpu else 1
-            if cpu > 1000 * CPU_LIMIT * _COVERAGE_FACTOR * factor:
+            if cpu > 1000 * CPU_LIMIT * COVERAGE_FACTOR * factor:
                 slow.append(line)
     return slow
 
