@@ -18,22 +18,12 @@ from nox.command import CommandFailed
 nox.options.sessions = ["lint", "docs", "types", "install", "tests", "oldest"]
 
 ROOT = Path(__file__).parent
-#: Test packages that mirror those of kiroworkers: they need few programs, and no agent.
-MIRRORING = sorted(
-    [
-        *(f"tests.{path.parent.name}" for path in ROOT.glob("tests/*/__init__.py")),
-        *(f"tests.{path.stem}" for path in ROOT.glob("tests/test_*.py")),
-    ]
-)
-MIRRORING.remove("tests.end_to_end")
-#: They run whole servers as well, and nobody uses them with another Python.
-MIRRORING.remove("tests.bench")
-#: Of these, without those that drive many programs: they take as long as all the others.
-MIRRORING.remove("tests.session")
-MIRRORING += [
-    f"tests.session.{path.stem}"
-    for path in sorted(ROOT.glob("tests/session/test_*.py"))
-    if path.stem not in ("test_contract", "test_fidelity")
+#: The tests that start no programs, or few.  The others run on the newest Python only, and those
+#: of real agents on the oldest one only.
+IN_MEMORY = [
+    *(f"tests.{name}" for name in ("agents", "chat", "conversations", "jobs", "offline", "pool")),
+    *(f"tests.{name}" for name in ("tasks", "telemetry", "web", "session.test_session")),
+    *sorted(f"tests.{path.stem}" for path in ROOT.glob("tests/test_*.py")),
 ]
 LOGS = ROOT / ".nox" / "logs"
 #: Where agents from npm are installed.
@@ -132,10 +122,10 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=OLDEST)
 def oldest(session: nox.Session) -> None:
     """
-    Run the tests of each package on the oldest Python.
+    Run the tests that need few programs on the oldest Python.
     """
     session.install("-e", ".[test]")
-    run_trial(session, "trial", "-j", "4", *MIRRORING)
+    run_trial(session, "trial", "-j", "2", *IN_MEMORY)
 
 
 @nox.session(venv_backend="none")
