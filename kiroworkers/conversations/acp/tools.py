@@ -60,12 +60,14 @@ class ToolCall:
 
     Attributes:
         fields: What the agent tells about it.
-        granted: Whether the agent asked for a permission and got it.
+        asked: Whether the agent asked for a permission.
+        granted: Whether it got it.
         ended: Whether the agent told its end.
         reported: Whether it was reported as one that ran.
     """
 
     fields: dict[str, Any]
+    asked: bool = False
     granted: bool = False
     ended: bool = False
     reported: bool = False
@@ -119,6 +121,7 @@ class ToolCalls:
                     call = self._begin((session, id))
                 question = {**call.fields, **asked}
                 call.fields = {**asked, **call.fields}
+                call.asked = True
                 return question, call
             case {"toolCall": dict() as asked}:
                 return asked, ToolCall({})
@@ -129,7 +132,8 @@ class ToolCalls:
         Take in a ``tool_call`` or ``tool_call_update``.
 
         Return the tool if the update says that it has run.  A failed tool with output, such as a
-        command with a non-zero exit status, has run as well.
+        command with a non-zero exit status, has run as well, unless it failed because it was
+        denied: then the output is what the agent says about that.
         """
         id = update.get("toolCallId")
         if not isinstance(id, str):
@@ -145,7 +149,8 @@ class ToolCalls:
             case "completed":
                 has_run = True
             case "failed":
-                has_run = bool(update.get("rawOutput"))
+                denied = call.asked and not call.granted
+                has_run = bool(update.get("rawOutput")) and not denied
             case _:
                 self._open.add((session, id))
                 return None

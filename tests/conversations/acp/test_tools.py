@@ -83,6 +83,18 @@ class ToolUsedTests(SynchronousTestCase):
         content = [{"type": "content", "content": {"type": "text", "text": "User denied"}}]
         self.assertIs(use(fields, status="failed", content=content), None)
 
+    def test_denied(self) -> None:
+        """
+        A tool that failed after it was denied has not run, whatever its output says.
+        """
+        agent = Agent(10_000).started()
+        agent.ask()
+        agent.chunk("I will.")
+        agent.ask_permission("x")
+        agent.conversation.deny()
+        output = {"error": "The user rejected permission to use this tool"}
+        self.assertEqual(agent.tool("_update", status="failed", rawOutput=output), [])
+
     def test_subagents(self) -> None:
         """
         A tool that a subagent uses in our turn is reported, even with an identifier that
