@@ -106,10 +106,13 @@ class ServerTests(Gemini, ServerTestCase):
         # The quotes and commas would be ambiguous if the line were cut.
         long = " ".join(f"{number}: " + 'ä, "' * 10 for number in range(145))
         ideas = ["Export the list", "Filter by date", long, "Sort by name"]
+        attempts = 0
         for pair in (ideas[:2], ideas[2:]):
             for idea, (response, story) in zip(
                 pair, await gatherResults(map(self.story, pair)), strict=True
             ):
                 self.assertEqual((response.code, story.get("title")), (200, idea), story)
                 self.assertEqual(self.header(response, "x-kiroworkers-completion"), "idle-sign")
-        self.assertEqual([len(prompts) for prompts in self.model.conversations], [1, 1, 1, 1])
+                # On a busy machine a session may be lost, and the request is sent to another.
+                attempts += int(self.header(response, "x-kiroworkers-attempts"))
+        self.assertEqual([len(prompts) for prompts in self.model.conversations], attempts * [1])
