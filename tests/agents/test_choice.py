@@ -61,7 +61,7 @@ class ChooseTests(SynchronousTestCase):
 
     def test_auto_keeps_its_choice(self) -> None:
         """
-        What auto has chosen before is chosen again, or is missing.
+        Auto chooses the same agent again, and fails if that agent is no longer installed.
         """
         for previous, path in [("offline", self.path), ("kiro", self.path)]:
             agent = choose_agent(AgentSpec(), {"PATH": path}, lambda *_: "2.11.0", previous)
@@ -442,7 +442,7 @@ class OptionTests(SynchronousTestCase):
 
     def test_auto(self) -> None:
         """
-        Where auto finds no Kiro, its options do not keep the offline agent from answering.
+        If auto finds no Kiro, the offline agent answers, whatever options Kiro was to get.
         """
         spec = AgentSpec(model="opus", effort="low", kiro_agent="minimal")
         agent = self.choose(spec, path="/nowhere")

@@ -21,7 +21,7 @@ class ProgramTests(SynchronousTestCase):
 
     def test_read_output(self) -> None:
         """
-        What a program prints is its version; it is empty if it cannot be run.
+        The output of a program is returned; it is empty if the program cannot be run.
         """
         script = "print('tool 1.2.3'); print('more')"
         self.assertEqual(read_output([sys.executable, "-c", script], {}), "tool 1.2.3\nmore\n")

@@ -272,7 +272,7 @@ class LedgerTests(SynchronousTestCase):
 
     def test_offences(self) -> None:
         """
-        What must not happen is reported with its evidence, and nothing else is.
+        The report has each event that must not happen with its evidence, and nothing else.
         """
         self.ledger.count("200", 7)
         self.assertEqual(self.ledger.offences(), [])

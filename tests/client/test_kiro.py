@@ -462,7 +462,7 @@ class MisbehavingServerTests(TestCase):
 
     async def test_malformed_headers(self) -> None:
         """
-        What is malformed in the headers of an answer is not known.
+        Malformed headers of an answer are read as missing.
         """
         for number in ('"nan"', '"1e5"', '"-1"', '"\\u0665"', "5", "null"):
             headers = f'{{"X-Kiroworkers-Worker": 5, "X-Kiroworkers-Credits": {number}}}'

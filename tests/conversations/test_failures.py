@@ -51,7 +51,7 @@ class FindFailureTests(SynchronousTestCase):
 
     def test_kiro(self) -> None:
         """
-        What Kiro says over ACP has the same kind with both of its engines.
+        A failure of Kiro over ACP has the same kind with both engines.
         """
         for dialect in ("kiro-acp", "kiro-acp-v3"):
             patterns = load_dialect(dialect).failures

@@ -113,6 +113,6 @@ class ServerTests(Gemini, ServerTestCase):
             ):
                 self.assertEqual((response.code, story.get("title")), (200, idea), story)
                 self.assertEqual(self.header(response, "x-kiroworkers-completion"), "idle-sign")
-                # On a busy machine a session may be lost, and the request is sent to another.
+                # A request that is sent to a second worker has another conversation there.
                 attempts += int(self.header(response, "x-kiroworkers-attempts"))
         self.assertEqual([len(prompts) for prompts in self.model.conversations], attempts * [1])

@@ -163,7 +163,7 @@ class OfferedModelTests(AgentTurnTestCase):
 
     def test_one_of_two_sessions(self) -> None:
         """
-        What one session has named is known of the agent.
+        The models that one session names are known for the whole agent.
         """
         self.conversations[0].models = ()
         self.assertEqual(self.allowed("*"), ["large", "small"])
@@ -218,7 +218,7 @@ class UnaskedTests(AgentTurnTestCase):
 
     def test_counted(self) -> None:
         """
-        What is permitted is counted for the result and in the record.
+        Permitted tools are counted in the result and in the record.
         """
         results, record = self.execute_recorded("a")
         self.report(0, ToolUsed("Read a.txt", "read", asked=False, inside=True), at_prompt=False)
@@ -228,7 +228,7 @@ class UnaskedTests(AgentTurnTestCase):
 
     def test_not_permitted(self) -> None:
         """
-        What is not permitted fails the request, which is not sent to another worker; the
+        A tool that is not permitted fails the request, which is not sent to another worker; the
         worker has another session at once, which is no failure of its start.
         """
         results, _ = self.execute_recorded("a")

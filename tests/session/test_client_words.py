@@ -139,7 +139,7 @@ class SessionTests(QuotingTestCase):
 
     def test_forgotten(self) -> None:
         """
-        What a client wrote before a clear is no excuse.
+        Words that a client wrote before a clear are not considered.
         """
         results_of(self.session.ask(_SUSPENDED))
         self.report(answer(), at_prompt=True)

@@ -349,7 +349,7 @@ class AllowTests(SessionToolsTestCase):
 
     def test_unasked(self) -> None:
         """
-        Whatever is used without asking is only counted.
+        Tools that are used without asking are only counted.
         """
         self.report(ToolUsed("rm -r x", "write", asked=False))
         self.report(ANSWER, at_prompt=True)

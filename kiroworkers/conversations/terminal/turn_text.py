@@ -27,7 +27,7 @@ class TurnText:
     """
     Convert output to text, and find the part of it that certainly belongs to an answer.
 
-    What the agent prints after an answer is not part of it, nor is the white space before that.
+    The agent's footer after an answer, and the white space before it, are not part of the answer.
     So a blank line, or a line that looks like the agent's, is certain to be part of an answer
     only when a line follows that is neither.
 

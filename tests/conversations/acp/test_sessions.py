@@ -171,7 +171,7 @@ class PreparedSessionTests(SynchronousTestCase):
 
     def test_other_session_says_nothing(self) -> None:
         """
-        What the prepared session says before it is used is nobody's answer.
+        Output of a prepared session that is not used yet is part of no answer.
         """
         agent = self.prepare()
         self.assertEqual(agent.chunk("Welcome!", "s2"), [])
@@ -682,7 +682,7 @@ class ModelTests(SynchronousTestCase):
     @given(st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5))
     def test_odd_sessions(self, value: Any) -> None:
         """
-        Whatever a session says about itself, it can be used or fails as a whole.
+        A session with any description of itself can be used, or fails as a whole.
         """
         for session in (
             {"modes": value, "models": value, "configOptions": value},

@@ -222,7 +222,7 @@ class ToolUsedTests(SynchronousTestCase):
 
     def test_access(self) -> None:
         """
-        What a tool does is known by its kind, or by its input if it has none.
+        The access of a tool follows from its kind, or from its input if it has no kind.
         """
         cases: list[tuple[Access, dict[str, Any]]] = [
             ("read", {"kind": "read"}),

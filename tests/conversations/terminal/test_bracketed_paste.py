@@ -240,7 +240,7 @@ class QueryTests(SynchronousTestCase):
 
     def test_answered(self) -> None:
         """
-        What an agent asks before its first prompt is answered; later output may quote a query.
+        Queries before the first prompt are answered; later ones are not, as output may quote them.
         """
         driver = Driver()
         driver.feed(b"\x1b[5n\x1b[c\x1b[6n", cuts=(2, 6))
@@ -604,7 +604,7 @@ class StreamTests(SynchronousTestCase):
     @given(st.data())
     def test_equals_the_text(self, data: st.DataObject) -> None:
         """
-        What is streamed is the text of the answer, without the agent's footer, wherever the
+        The streamed text is that of the answer, without the agent's footer, wherever the
         output is cut.
         """
         lines = st.sampled_from(["a", "", " ", " ▸ Time: 1s", "```json\n{}\n```", "end  "])

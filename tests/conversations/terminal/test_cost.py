@@ -77,14 +77,14 @@ class CostTests(SynchronousTestCase):
 
     def test_prompts(self) -> None:
         """
-        What looks like the beginnings of many prompts is searched once.
+        Output with many possible beginnings of a prompt is searched once.
         """
         for piece in (b"\x1b[K> ", b"\x1b[Km1% > ", b"m1% "):
             self.assertTakes(0.3, editor(), b"\x1b[?2004h" + piece * 500 + b"\x1b[?2004l", READ)
 
     def test_headers(self) -> None:
         """
-        What looks like the beginnings of many failures is searched once.
+        Output with many possible beginnings of a failure is searched once.
         """
         self.assertTakes(0.3, editor(), b"\x1b[31m", 4 * READ)
 

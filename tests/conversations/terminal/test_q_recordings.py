@@ -170,7 +170,7 @@ class QTests(RecordingsTestCase):
 
     def test_stream(self) -> None:
         """
-        What is streamed of an answer is its text.
+        The streamed pieces of an answer are its text.
         """
         data = (FOLDER / "q-1.19/1.bin").read_bytes()
         for random in [None, *map(Random, range(10))]:

@@ -35,7 +35,7 @@ class TurnTextTests(SynchronousTestCase):
 
     def test_release(self) -> None:
         """
-        What may be the suffix, or blank lines before it, is held back until a line follows.
+        A possible suffix, and blank lines before it, are held back until a line follows.
         """
         turn = TurnText(SUFFIX)
         turn.add(b"one\r\n\r\ncost 1\r\ntwo\r\nthree\r\ncost 2\r\n")
