@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import PurePosixPath
+from string import Template
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from attrs import Attribute, field, fields, frozen
@@ -535,6 +536,39 @@ class MinimalAgent:
     meta: JsonObject | None = None
 
 
+#: What the values of `ModelServerSettings` may refer to.
+MODEL_SERVER_PLACEHOLDERS = frozenset({"url", "home", "folder", "answers"})
+
+
+@frozen
+class ModelServerSettings:
+    """
+    Describe how to make the agent use another model server, with settings of its own.
+
+    ``kiroworkers prove`` runs such a server and starts the agent with a new home directory.  In
+    the values, ``$url`` stands for the server's address, such as ``http://127.0.0.1:8081``,
+    ``$home`` for the new home directory, ``$folder`` for the folder in which sessions run, and
+    ``$$`` for a dollar sign.  An agent that cannot use another server, but can read its model's
+    answers from a file, has ``$answers`` for the path of that file: a JSON list with a list of
+    strings for each turn, as Kiro's ``KIRO_MOCK_CHAT_RESPONSE``.
+
+    Attributes:
+        environment: The variables that the agent is started with, besides ``HOME``.
+        files: The files below the new home directory, each with its text.
+    """
+
+    environment: Mapping[VariableName, str] = field(factory=dict)
+    files: Mapping[InnerPath, str] = field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        for text in (*self.environment.values(), *self.files.values()):
+            template = Template(text)
+            unknown = sorted(set(template.get_identifiers()) - MODEL_SERVER_PLACEHOLDERS)
+            if unknown or not template.is_valid():
+                known = ", ".join(f"${name}" for name in sorted(MODEL_SERVER_PLACEHOLDERS))
+                raise ValueError(f"a dollar sign must be $$ or begin one of {known}")
+
+
 #: The default: the agent prints nothing about its tools.
 _NO_TOOL_WORDS = ToolWords()
 
@@ -570,6 +604,7 @@ class Dialect:
         answer: What answers look like.
         state_dirs: The directories that each session needs for itself.
         minimal: How to run the agent without tools; None if it is unknown.
+        model_server: How to make the agent use another model server; None if it cannot.
         menus: Menus before the first prompt, with the keys that lead to the safe choice.
         failures: The texts by which a failure is recognized, in order of preference.
     """
@@ -590,6 +625,9 @@ class Dialect:
     answer: AnswerFormat = field(factory=AnswerFormat)
     state_dirs: tuple[StateDir, ...] = field(default=(), metadata={"key": "state"})
     minimal: MinimalAgent | None = None
+    model_server: ModelServerSettings | None = field(
+        default=None, metadata={"key": "model-server"}
+    )
     menus: tuple[Menu, ...] = field(default=(), metadata={"key": "menu"})
     failures: tuple[FailurePattern, ...] = field(default=(), metadata={"key": "trouble"})
 
