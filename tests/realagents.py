@@ -17,21 +17,20 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SkipTest, TestCase
 
-from tests.modelserver import FakeModel, model_server
+from kiroworkers.conversations import load_dialect
+from kiroworkers.proof.setup import write_home
+from tests.modelserver import FakeModel
 from tests.programs import folder_outside
 from tests.servers import real
 
-#: How to install the agents from npm.
-NPM = "tests/agents/install.sh FOLDER, then AGENTS_BIN=FOLDER/node_modules/.bin"
+#: How to install an agent, if not from npm.
+_INSTALL = {"llm": "pip install '.[agents]'"}
+_NPM = "tests/agents/install.sh FOLDER, then AGENTS_BIN=FOLDER/node_modules/.bin"
 
 
-def find_agent(name: str, install: str = NPM) -> str:
+def find_agent(name: str) -> str:
     """
     Return the path of the program `name`.
-
-    Args:
-        name: The program.
-        install: How to install it.
 
     Raises:
         SkipTest: The program is not installed.
@@ -40,7 +39,7 @@ def find_agent(name: str, install: str = NPM) -> str:
     search_path = os.pathsep.join([*filter(None, folders), os.environ.get("PATH", os.defpath)])
     path = shutil.which(name, path=search_path)
     if path is None:
-        raise SkipTest(f"{name} is not installed: {install}")
+        raise SkipTest(f"{name} is not installed: {_INSTALL.get(name, _NPM)}")
     return path
 
 
@@ -77,17 +76,38 @@ class ModelTestCase(TestCase):
     Run a model server for an agent.
 
     Attributes:
-        model: The model, which records the prompts.
-        requests: The path and the body of each request to the model server.
+        model: The model, which records the requests and the prompts in them.
+        program: The path of the agent's program.
     """
+
+    def settings(self, name: str, folder: Path) -> dict[str, str]:
+        """
+        Start a model server; return the variables with which an agent uses it, from a new home.
+
+        Args:
+            name: The agent's dialect.
+            folder: The folder in which its sessions run.
+
+        Raises:
+            SkipTest: The agent is not installed.
+        """
+        dialect = load_dialect(name)
+        assert dialect.start.program is not None, "it is a program"
+        assert dialect.model_server is not None, "it can use another model server"
+        self.program = find_agent(dialect.start.program)
+        root = self.make_folder()
+        home = root / "home"
+        variables = write_home(
+            dialect.model_server, home, folder, self.start_model(), root / "answers.json"
+        )
+        return {**variables, "HOME": str(home)}
 
     def start_model(self) -> str:
         """
         Start the model server and return its URL, without a path.
         """
-        self.requests: list[tuple[str, Any]] = []
-        self.model = FakeModel(lambda path, body: self.requests.append((path, body)))
-        factory = AbortableFactory(model_server(self.model))
+        self.model = FakeModel()
+        factory = AbortableFactory(self.model.site(real))
         port: Any = real.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(factory.abort_connections)
         self.addCleanup(port.stopListening)
