@@ -43,7 +43,9 @@ form without brackets::
 
 ``FAKEKIRO_LOG`` names a file to which each submitted line is appended, as a JSON
 string; ``FAKEKIRO_VERSION`` is the version that it reports.  If ``FAKEKIRO_LOGIN``
-names a file, the user is logged in as soon as that file exists.
+names a file, the user is logged in as soon as that file exists.  As with Kiro itself,
+``KIRO_MOCK_CHAT_RESPONSE`` names a file with the answers of the model: a JSON list with a
+list of strings for each turn of the process.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ import re
 import signal
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from random import Random
 from types import MappingProxyType
 from typing import Any
@@ -165,6 +167,7 @@ class FakeKiro(Console):
         # What another thread has still to print, also after the editor has read a line.
         self._behind = self._far_behind = b""
         self._loses_enter = "lostenter" in faults
+        self._mock_answers = mock_answers()
 
     def banner(self) -> str:
         return _BANNER
@@ -255,7 +258,7 @@ class FakeKiro(Console):
         self._far_behind = b""
         if self._log is not None and isinstance(line, str):
             with open(self._log, "a", encoding="utf-8") as log:
-                log.write(json.dumps(line) + "\n")
+                log.write(json.dumps(line.removeprefix(" ")) + "\n")
         return line
 
     def forget(self) -> None:
@@ -400,6 +403,8 @@ class FakeKiro(Console):
         self.write(text[paced:])
 
     def _answer_text(self, text: str) -> str:
+        if self._mock_answers is not None:
+            return next(self._mock_answers, "")
         return answer_text(text, self._faults, self._remembered)
 
     def _footer(self) -> str:
@@ -421,6 +426,17 @@ class FakeKiro(Console):
         while True:
             self.write(next(frames))
             self.wait(classic.FRAME_SECONDS)
+
+
+def mock_answers() -> Iterator[str] | None:
+    """
+    Return the answers in the file of ``KIRO_MOCK_CHAT_RESPONSE``; None without one.
+    """
+    path = os.environ.get("KIRO_MOCK_CHAT_RESPONSE")
+    if path is None:
+        return None
+    with open(path, encoding="utf-8") as file:
+        return iter(["".join(pieces) for pieces in json.load(file)])
 
 
 def answer_text(text: str, faults: Mapping[str, str] = MappingProxyType({}), known: int = 0) -> str:

@@ -57,14 +57,45 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
     "agents": {"conversations", "errors"},
     "workspaces": {"conversations", "errors", "process"},
     "session": {"conversations", "errors", "process"},
-    "pool": {"agents", "conversations", "errors", "request_record", "session", "workspaces"},
+    # A group of workers knows what was proven about its agent.
+    "pool": {
+        "agents",
+        "conversations",
+        "errors",
+        "proof",
+        "request_record",
+        "session",
+        "workspaces",
+    },
     "execution": {"errors", "offload", "pool", "session", "tasks"},
     "jobs": {*_BASE, "execution", "offload", "pool", "tasks", "workspaces"},
-    "web": {*_BASE, "chat", "conversations", "execution", "jobs", "offload", "pool", "tasks"},
+    "web": {
+        *_BASE,
+        "chat",
+        "conversations",
+        "execution",
+        "jobs",
+        "offload",
+        "pool",
+        "proof",
+        "tasks",
+    },
     # A client is used where no server is.
     "client": set(),
-    "cli": {*_BASE, "client", "conversations", "tasks"},
-    "assembly": {*_BASE, "agents", "conversations", "pool", "process", "session", "workspaces"},
+    "model_server": set(),
+    # It drives a server as a process, over HTTP.
+    "proof": {"", "agents", "conversations", "errors", "model_server", "process", "tasks"},
+    "cli": {*_BASE, "agents", "client", "conversations", "proof", "tasks"},
+    "assembly": {
+        *_BASE,
+        "agents",
+        "conversations",
+        "pool",
+        "process",
+        "proof",
+        "session",
+        "workspaces",
+    },
 }
 
 #: What puts everything together, or leads to it.

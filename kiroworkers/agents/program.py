@@ -59,9 +59,11 @@ def version_line(output: str, program: str) -> str:
     return (with_version[-1:] or lines or [""])[0]
 
 
-def read_output(command: list[str], environment: Mapping[str, str]) -> str:
+def read_output(
+    command: list[str], environment: Mapping[str, str], timeout: float = _COMMAND_TIMEOUT
+) -> str:
     """
-    Run `command` and return what it prints.  Blocks for up to 10 seconds.
+    Run `command` and return what it prints.  Blocks for up to `timeout` seconds.
 
     Returns:
         The first 64 KiB, or an empty string if the command cannot be started, prints nothing
@@ -81,7 +83,7 @@ def read_output(command: list[str], environment: Mapping[str, str]) -> str:
         except OSError:
             return ""
         try:
-            process.wait(_COMMAND_TIMEOUT)
+            process.wait(timeout)
         except subprocess.TimeoutExpired:
             return ""
         finally:

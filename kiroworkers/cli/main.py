@@ -17,8 +17,9 @@ _SUBCOMMANDS = {
     "serve": "run the server in the foreground",
     "ask": "send a request to a server and print the answer",
     "check": "check that a server works, with real requests",
+    "prove": "check that agents give exact answers from fresh conversations",
     "task": "check a task file and try it",
-    "dialect": "check a dialect file, or record a terminal session",
+    "dialect": "draft or check a dialect file, or record a terminal session",
 }
 
 #: The exit status for a command line that cannot be understood, as of Python's argparse.

@@ -17,6 +17,7 @@ from uuid import UUID
 from attrs import frozen
 
 from tests.fakeacp import FakeAcp, log_entry
+from tests.fakekiro import mock_answers
 
 #: The models that both engines offer.
 MODELS = ("auto", "claude-haiku-4.5", "claude-sonnet-5")
@@ -62,6 +63,7 @@ class KiroEngine(FakeAcp):
         self._rng = random.Random(os.getpid())
         self._held = bytearray()
         self._models: dict[str, str] = {}
+        self._mock_answers = mock_answers()
 
     # Writing.
 
@@ -165,6 +167,8 @@ class KiroEngine(FakeAcp):
         self._remember(session, text)
 
     def _answer_text(self, session: str, text: str, faults: Mapping[str, str]) -> str:
+        if self._mock_answers is not None:
+            return next(self._mock_answers, "")
         answer = super()._answer_text(session, text, faults)
         if "whose" in faults:
             answer = answer.replace("an answer {of my own}", f"{self._models[session]}'s answer")

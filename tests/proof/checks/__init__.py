@@ -1,0 +1,3 @@
+"""
+Tests for the checks that agents are proven with.
+"""

@@ -1,0 +1,129 @@
+"""
+Tests for `kiroworkers.proof.server_process`, with real servers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from kiroworkers.proof.server_process import NotReady, ServerOptions, ServerProcess
+from kiroworkers.proof.setup import Setup, own_setup
+from tests.programs import environment, folder_outside
+
+real: Any = reactor
+
+BROKEN = """
+extends = "generic"
+name = "broken"
+label = "a program that ends"
+[start]
+program = "sh"
+arguments = ["-c", "echo no model is configured; exit 3"]
+"""
+
+
+class WaitReadyTests(SynchronousTestCase):
+    """
+    Tests for `ServerProcess.wait_ready`.
+    """
+
+    def setUp(self) -> None:
+        root = Path("/proof")
+        setup = Setup(root, root, root, root, root, {})
+        self.server = ServerProcess(Clock(), setup, ServerOptions("an-agent"))
+        self.waiting = Deferred.fromCoroutine(self.server.wait_ready(["worker1", "worker2"], 0))
+
+    def test_ready(self) -> None:
+        """
+        All workers have to become ready.
+        """
+        self.server.log.feed(b"worker2: ready\nworker11: ready\n")
+        self.assertNoResult(self.waiting)
+        self.server.log.feed(b"worker1: ready\n")
+        self.successResultOf(self.waiting)
+
+    def test_ended(self) -> None:
+        """
+        If the server ends meanwhile, they will not; the last words of its log say why.
+        """
+        self.server.log.feed(b"2026-11-29T10:00:00+0000 [-] the disk is full\n")
+        self.server.log.end("the server has ended")
+        failure = self.failureResultOf(self.waiting, NotReady)
+        self.assertEqual(failure.getErrorMessage(), "the server has ended: the disk is full")
+
+    def test_cancelled(self) -> None:
+        """
+        A wait that is cancelled is no failure of the agent.
+        """
+        self.waiting.cancel()
+        self.failureResultOf(self.waiting, CancelledError)
+
+
+class ServerProcessTests(TestCase):
+    """
+    Tests for `ServerProcess`.
+    """
+
+    timeout = 300
+
+    def server(self, agent: str, *extra: str) -> ServerProcess:
+        """
+        Return a server of `agent`, which is stopped after the test.
+        """
+        setup = own_setup(self.folder, environment())
+        server = ServerProcess(real, setup, ServerOptions(agent, extra=extra))
+        self.addCleanup(server.stop)
+        return server
+
+    def setUp(self) -> None:
+        self.folder = folder_outside(self)
+
+    async def failure(self, server: ServerProcess) -> str:
+        """
+        Return why `server` does not become ready.
+        """
+        with self.assertRaises(NotReady) as raised:
+            await server.start()
+        return str(raised.exception)
+
+    async def test_lifecycle(self) -> None:
+        """
+        A server becomes ready, restarts a worker, and can be started again after it was stopped
+        and killed.
+        """
+        server = self.server("offline")
+        self.assertGreater(await server.start(), 0)
+        before = (await server.health())["workers"]
+        await server.restart_worker("worker1")
+        after = (await server.health())["workers"]
+        self.assertNotEqual(before["worker1"]["pid"], after["worker1"]["pid"])
+        self.assertEqual(before["worker2"]["pid"], after["worker2"]["pid"])
+        await server.stop()
+        self.assertFalse(server.running)
+        await server.start()
+        await server.kill()
+        self.assertFalse(server.running)
+        await server.start()
+        self.assertEqual((await server.get("/ready")).code, 200)
+
+    async def test_never_ready(self) -> None:
+        """
+        If the agent ends, the server's own reason says so.
+        """
+        dialect = self.folder / "broken.toml"
+        dialect.write_text(BROKEN)
+        reason = await self.failure(self.server(str(dialect)))
+        self.assertIn("exit status 3, after 'no model is configured'", reason)
+
+    async def test_no_server(self) -> None:
+        """
+        If the server itself ends, its last words say why.
+        """
+        reason = await self.failure(self.server("offline", "--max-requests", "none"))
+        self.assertIn("--max-requests", reason)
