@@ -179,6 +179,19 @@ STATES = (
         log="kiro has changed: answers come from ",
     ),
     State(
+        "version refused",
+        "With ``--canary``: the version that is installed did not pass, and there is no session of "
+        "an earlier one. ``agents.NAME.canary`` has the details.",
+        "failed",
+        "is not accepted (--canary): ",
+        "held",
+        "503 failed",
+        "503 no_session",
+        "is not accepted (--canary): ",
+        NEXT_ATTEMPT,
+        "is refused: ",
+    ),
+    State(
         "login required",
         "Nobody is logged in to the agent. The server tries again every ``--check-interval``.",
         "login_required",

@@ -9,36 +9,49 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from secrets import token_hex
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from kiroworkers.agents import Agent, AgentSpec, choose_agent, isolate_env, read_output
 from kiroworkers.conversations import AgentFailure, new_conversation
 from kiroworkers.errors import CannotStart, FailureKind
+from kiroworkers.pool.accepted_versions import AcceptedVersions
 from kiroworkers.pool.agent_groups import AgentGroup
 from kiroworkers.pool.agent_source import AgentChanged, AgentSource
 from kiroworkers.pool.approvals import Approvals
 from kiroworkers.pool.autoscaling import AutoscalePolicy
 from kiroworkers.pool.backoff import BackoffPolicy
+from kiroworkers.pool.canary import Canary
+from kiroworkers.pool.canary_turn import CanaryTurn
 from kiroworkers.pool.circuit_breaker import LoginCheck, LoginPolicy
 from kiroworkers.pool.dispatcher import Dispatcher, QueuePolicy
 from kiroworkers.pool.health_monitor import HealthLimits, HealthMonitor
 from kiroworkers.pool.recycling import RecyclePolicy
-from kiroworkers.pool.worker import Supervisor, Worker
+from kiroworkers.pool.versions import AnyVersion, VersionGate
+from kiroworkers.pool.worker import SessionFactory, Supervisor, Worker
 from kiroworkers.process import agent_process
 from kiroworkers.process.login_check import LoginGate, NotLoggedIn, check_login
 from kiroworkers.process.memory import has_free_memory, memory_by_tree
+from kiroworkers.proof.canary import CanaryQuestion
+from kiroworkers.proof.report import Level
+from kiroworkers.proof.shipped import BUILT_IN, Proof, find_proof, version_number
 from kiroworkers.session.journal import JournalFolder
 from kiroworkers.session.session import Reset, Session, SessionTimeouts
 from kiroworkers.session.tool_policy import ToolPolicy
 from kiroworkers.settings import Settings, inherited_environment
+from kiroworkers.workspaces.session_ids import SessionIds
+from kiroworkers.workspaces.state_folder import PROOFS
 from kiroworkers.workspaces.workspaces import Workspaces
 
 _T = TypeVar("_T")
+
+#: What was proven, and one line about each file that is not a report.
+FoundProof: TypeAlias = tuple[Proof, tuple[str, ...]]
 
 
 class Assembly:
@@ -50,7 +63,10 @@ class Assembly:
         settings: The settings of the server.
         workspaces: Prepares the folders that sessions run in.
         folder: The folder of --repo-path.
+        session_ids: The identifiers of the agents' earlier sessions.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -58,12 +74,17 @@ class Assembly:
         settings: Settings,
         workspaces: Workspaces,
         folder: Path,
+        session_ids: SessionIds,
     ) -> None:
         self._reactor = reactor
         self._settings = settings
         self._workspaces = workspaces
         self._folder = folder
+        self._session_ids = session_ids
         self._groups: list[AgentGroup] = []
+        self._own_proofs: Path | None = None
+        self._accepted_versions = AcceptedVersions(self._in_thread)
+        self._reported: set[str] = set()
         self.approvals = Approvals(reactor, partial(token_hex, 8))
 
     def groups(self) -> Iterator[AgentGroup]:
@@ -76,16 +97,18 @@ class Assembly:
         settings = self._settings
         for number, spec in enumerate(isolate_env(agent_specs(settings))):
             agent = choose_agent(spec, inherited_environment(), read_output)
+            replace = partial(self._replace_agent, number)
             source = AgentSource(
                 agent,
                 partial(self._choose_again, spec, agent),
                 self._in_thread,
-                partial(self._replace_agent, number),
+                # With --canary, it has to be accepted first.
+                replace if not settings.canary else lambda agent: None,
             )
             # The workers of the first agent are named as if there were no other agent.
             prefix = f"{agent.name}-worker" if number else "worker"
             workers = settings.workers_of(settings.agent[number])
-            dispatcher = self._new_dispatcher(source, workers, prefix)
+            dispatcher = self._new_dispatcher(source, workers, prefix, replace)
             group = AgentGroup(agent, dispatcher, settings.models)
             self._groups.append(group)
             yield group
@@ -108,13 +131,82 @@ class Assembly:
             raise CannotStart(f"{agent.dialect.label} needs folders: restart the server")
         return agent
 
+    def use_state(self, folder: Path | None) -> None:
+        """
+        Read what is known about the agents' versions, and log it.  Blocks.
+
+        Args:
+            folder: The folder that is kept for the next server; None for none.
+        """
+        self._own_proofs = None if folder is None else folder / PROOFS
+        if self._settings.canary:
+            self._accepted_versions.open(folder)
+        for group in self._groups:
+            self._use_proof(group, group.agent, self._find_proof(group.agent))
+
     def _replace_agent(self, number: int, agent: Agent) -> None:
-        self._groups[number].agent = agent
+        group = self._groups[number]
+        if agent == group.agent:
+            return
+        group.agent = agent
+        self._log.info(
+            "{agent} has changed: answers come from {label} ({reason})",
+            agent=agent.name,
+            label=agent.dialect.label,
+            reason=agent.reason,
+        )
+        found = self._in_thread(partial(self._find_proof, agent))
+        found.addCallback(partial(self._use_proof, group, agent))
+        found.addErrback(lambda failure: self._log.failure("cannot read reports", failure))
+
+    def _find_proof(self, agent: Agent) -> FoundProof:
+        """
+        Return what was proven about the version of `agent`, and what is wrong with files.  Blocks.
+        """
+        if agent.dialect.start.program is None:
+            return BUILT_IN, ()
+        return find_proof(agent.name, agent.dialect.name, agent.version, self._own_proofs)
+
+    def _use_proof(self, group: AgentGroup, agent: Agent, found: FoundProof) -> None:
+        """
+        Show what was proven, and log it once for each version.
+        """
+        proof, problems = found
+        if group.agent == agent:
+            group.proof = proof
+        for problem in problems:
+            self._report_once(f"{problem}; this report does not count", warn=True)
+        version = f"{agent.name}: version {version_number(agent.version) or 'unknown'}"
+        if proof.level is None:
+            self._report_once(f"{version} is not proven (kiroworkers prove)", warn=False)
+        elif proof.is_bad:
+            failed = ", ".join(proof.failed)
+            self._report_once(f"{version} is {proof.level.value}: it failed {failed}", warn=True)
+
+    def _report_once(self, line: str, *, warn: bool) -> None:
+        if line not in self._reported:
+            self._reported.add(line)
+            self._log.emit(LogLevel.warn if warn else LogLevel.info, "{line}", line=line)
+
+    def _reason_without_canary(self, agent: Agent) -> Deferred[str | None]:
+        """
+        Return a Deferred of the reason why `agent` needs no canary; None if it needs one.
+        """
+
+        def find() -> str | None:
+            proof, _ = self._find_proof(agent)
+            if proof.source == "built-in":
+                return "it is a part of the server"
+            return "its report proves it exact" if proof.level is Level.EXACT else None
+
+        return self._in_thread(find)
 
     def _in_thread(self, call: Callable[[], _T]) -> Deferred[_T]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), call)
 
-    def _new_dispatcher(self, source: AgentSource, workers: int, prefix: str) -> Dispatcher:
+    def _new_dispatcher(
+        self, source: AgentSource, workers: int, prefix: str, replace: Callable[[Agent], None]
+    ) -> Dispatcher:
         settings, rng = self._settings, Random()
         gate: LoginGate | None = None
         check: LoginCheck | None = None
@@ -122,7 +214,18 @@ class Assembly:
         if arguments:
             gate = LoginGate(partial(self._ask_login, source, arguments))
             check = gate.check
-        new_session = self._new_session(source, gate)
+        versions: VersionGate = AnyVersion()
+        if settings.canary:
+            name = prefix.removesuffix("worker") + "canary"
+            versions = Canary(
+                self._reactor,
+                source,
+                self._accepted_versions,
+                self._reason_without_canary,
+                partial(self._new_canary_turn, name, self._new_session(source, gate, AnyVersion())),
+                replace,
+            )
+        new_session = self._new_session(source, gate, versions)
         backoff = BackoffPolicy(
             delay=settings.restart_delay,
             max_delay=settings.restart_max_delay,
@@ -155,6 +258,17 @@ class Assembly:
             lambda: source.problem,
             self.approvals,
             source.agent.name,
+            versions,
+        )
+
+    def _new_canary_turn(self, name: str, new_session: SessionFactory, agent: Agent) -> CanaryTurn:
+        return CanaryTurn(
+            name,
+            self._reactor,
+            new_session,
+            CanaryQuestion(token_hex(8)),
+            agent.dialect.answer.layout,
+            self._settings.request_timeout,
         )
 
     def new_monitor(self, dispatcher: Dispatcher) -> HealthMonitor:
@@ -180,7 +294,9 @@ class Assembly:
         logged_out = agent.dialect.start.logged_out
         return maybeDeferred(check_login, self._reactor, command, agent.environment, logged_out)
 
-    def _new_session(self, source: AgentSource, gate: LoginGate | None) -> Callable[..., Session]:
+    def _new_session(
+        self, source: AgentSource, gate: LoginGate | None, versions: VersionGate
+    ) -> Callable[..., Session]:
         settings = self._settings
         timeouts = SessionTimeouts(
             startup=settings.startup_timeout,
@@ -205,6 +321,8 @@ class Assembly:
 
             def launch(program: agent_process.AgentProcess) -> Deferred[None] | None:
                 def start(_: object = None) -> None:
+                    if not versions.may_start():
+                        raise AgentChanged("the agent's program has changed")
                     workspace.prepare(partial(agent_process.start, self._reactor, program))
 
                 def check_login(_: object = None) -> Deferred[None] | None:
@@ -214,7 +332,7 @@ class Assembly:
                 if checked is not None:
                     checked.addCallback(check_login)
                 # It may have changed since this session was made.
-                elif not source.is_current(agent):
+                elif not (source.is_current(agent) and versions.may_start()):
                     checked = fail(AgentChanged("the agent's program has changed"))
                 else:
                     checked = check_login()
@@ -249,6 +367,7 @@ class Assembly:
                     effort=agent.effort,
                     agent_name=agent.agent_name,
                     session_meta=agent.session_meta,
+                    known_sessions=self._session_ids.of(agent.name),
                 ),
                 launch,
                 timeouts,

@@ -45,6 +45,7 @@ from kiroworkers.web.rate_limiter import RateLimiter
 from kiroworkers.web.recorded_request import AccessLog
 from kiroworkers.web.site import ApiSite
 from kiroworkers.web.tokens import ApiToken, read_tokens
+from kiroworkers.workspaces.session_ids import SessionIds
 from kiroworkers.workspaces.workspaces import Workdir, Workspaces, runner
 from kiroworkers.workspaces.worktrees import Worktrees
 
@@ -171,7 +172,11 @@ class RunningServer(MultiService):
         self._user = user
         self._folder = settings.repo_path or Path.cwd()
         self._workspaces = new_workspaces(reactor, settings, self._folder)
-        assembly = Assembly(reactor, settings, self._workspaces, self._folder)
+        self._session_ids = SessionIds(
+            lambda write: deferToThreadPool(reactor, reactor.getThreadPool(), write)
+        )
+        assembly = Assembly(reactor, settings, self._workspaces, self._folder, self._session_ids)
+        self._assembly = assembly
         self._groups = groups = AgentGroups(assembly.groups())
         check = partial(check_tasks, groups=groups, longest=settings.request_timeout)
         self._tasks = Catalogue(settings.tasks, check)
@@ -256,6 +261,7 @@ class RunningServer(MultiService):
                 folder=self._folder,
                 workdir="" if shared else f" (--workdir {self._settings.workdir})",
             )
+        self._assembly.use_state(self._job_service.state)
         self._warn_of_unknown_agents()
         if self._settings.callback_secret_file is not None:
             self._warn_if_readable("--callback-secret-file", self._settings.callback_secret_file)
@@ -294,6 +300,7 @@ class RunningServer(MultiService):
         await self._connections.close(self._reactor)
         self._access_log.flush()
         await stopped
+        await self._session_ids.close()
         await self._job_service.close()
         await self._workspaces.close()
 
@@ -323,6 +330,7 @@ class RunningServer(MultiService):
         if needed or not shared or state_dir is not None:
             self._workspaces.open(state_dir)
         self._job_service.open(None if state_dir is None else self._workspaces.path)
+        self._session_ids.open(self._job_service.state)
 
     def _read_files(self) -> tuple[list[ApiToken] | InvalidSetting, ReadTasks | BadTask]:
         """

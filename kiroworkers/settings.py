@@ -109,11 +109,11 @@ class Settings:
         "auto",
         agent_counts,
         "Agent that answers: kiro (kiro-classic, kiro-acp or kiro-acp-v3, depending on its "
-        "version), kiro-tui, q, llm, codex, gemini, gemini-acp, opencode-acp, acp (with "
-        "--agent-command), offline (built in, answers by rules), a dialect file (.toml), or auto: "
-        "Kiro if kiro-cli is on PATH, otherwise offline. NAME=COUNT sets the agent's number of "
-        "workers. To run several agents side by side, each with its own queue, repeat the option "
-        "or separate them with commas.",
+        "version), kiro-tui, q, claude, copilot, codex, gemini, gemini-acp, opencode, llm, acp "
+        "(with --agent-command), offline (built in, answers by rules), a dialect file (.toml), or "
+        "auto: Kiro if kiro-cli is on PATH, otherwise offline. NAME=COUNT sets the agent's number "
+        "of workers. To run several agents side by side, each with its own queue, repeat the "
+        "option or separate them with commas.",
         is_repeatable=True,
     )
     tasks: Path | None = option(
@@ -292,6 +292,15 @@ class Settings:
         choice("clear", "recycle", "none"),
         "What isolates a request from earlier ones: clear (the agent clears its conversation), "
         "recycle (each request gets a new process) or none (the conversation continues).",
+    )
+    canary: bool = option(
+        False,
+        "no",
+        boolean,
+        "Let sessions of a new version of an agent serve only after one of them has returned a "
+        "test text unaltered; sessions of the earlier version are kept until then. Each new "
+        "version costs one turn.",
+        is_boolean=True,
     )
     startup_timeout: float = option(
         60.0, "60", seconds, "Longest time from the start of a session to its prompt (seconds)."

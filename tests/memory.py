@@ -193,6 +193,7 @@ class MemorySupervisor:
         failures: The failures of sessions.
         has_memory: Whether there is memory for a second session.
         affects_all: Whether failures affect every session.
+        may_start: Whether sessions may start.
     """
 
     idle: list[str] = field(factory=list)
@@ -200,6 +201,7 @@ class MemorySupervisor:
     failures: list[AgentFailure] = field(factory=list)
     has_memory: bool = False
     affects_all: bool = False
+    may_start: bool = True
 
     def worker_idle(self, worker: Worker) -> None:
         self.idle.append(worker.name)
@@ -210,6 +212,9 @@ class MemorySupervisor:
     def session_failed(self, worker: Worker, failure: AgentFailure, at_start: bool) -> bool:
         self.failures.append(failure)
         return self.affects_all
+
+    def may_start_session(self, worker: Worker) -> bool:
+        return self.may_start
 
     def has_memory_for_successor(self, worker: Worker) -> bool:
         return self.has_memory
@@ -261,6 +266,7 @@ def dispatcher_in(reactor: MemoryReactor, **changes: Any) -> Dispatcher:
         "agent_problem": lambda: None,
         "approvals": None,
         "agent": "kiro",
+        "versions": None,
         **changes,
     }
     new_worker = new_worker_in(
@@ -284,6 +290,7 @@ def dispatcher_in(reactor: MemoryReactor, **changes: Any) -> Dispatcher:
         options["agent_problem"],
         options["approvals"],
         options["agent"],
+        options["versions"],
     )
 
 

@@ -15,6 +15,7 @@ from attrs import define
 from kiroworkers.agents import Agent
 from kiroworkers.errors import InvalidInput
 from kiroworkers.pool.dispatcher import Dispatcher
+from kiroworkers.proof.shipped import UNPROVEN, Proof
 
 
 @define
@@ -26,11 +27,13 @@ class AgentGroup:
         agent: The agent that new sessions run; another one when its program was replaced.
         dispatcher: The dispatcher of its workers.
         model_patterns: The models that clients may choose, as names or shell patterns.
+        proof: What was proven about the agent's version.
     """
 
     agent: Agent
     dispatcher: Dispatcher
     model_patterns: tuple[str, ...] = ()
+    proof: Proof = UNPROVEN
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from attrs import evolve
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,6 +25,26 @@ class AgentChanged(Exception):
     """
     Raised when a session must not start because another agent has been chosen meanwhile.
     """
+
+
+@frozen
+class FileIdentity:
+    """
+    Hold what distinguishes a file, reached through links, from one that replaces it.
+
+    Attributes:
+        device: The device that it is on.
+        inode: Its number there.
+        modified: When it was modified, in nanoseconds since 1970.
+        size: Its size, in bytes.
+        mode: Its permissions, because it may no longer be executable.
+    """
+
+    device: int
+    inode: int
+    modified: int
+    size: int
+    mode: int
 
 
 class AgentSource:
@@ -59,6 +79,12 @@ class AgentSource:
         self._file = _identity(agent.executable)
         self._doubted = False
         self._waiting: list[Deferred[None]] = []
+
+    def file_identity(self) -> FileIdentity | None:
+        """
+        Return what identifies the agent's program as it is now; None if it is gone.
+        """
+        return _identity(self.agent.executable)
 
     def record_failed_start(self) -> None:
         """
@@ -102,12 +128,6 @@ class AgentSource:
             if agent.executable != self.agent.executable:
                 self._file = _identity(agent.executable)
             self.agent = agent
-            self._log.info(
-                "{agent} has changed: answers come from {label} ({reason})",
-                agent=agent.name,
-                label=agent.dialect.label,
-                reason=agent.reason,
-            )
             self._on_change(agent)
         self._finish(result)
 
@@ -125,14 +145,11 @@ class AgentSource:
                 deferred.callback(result)
 
 
-def _identity(path: str) -> tuple[int, ...] | None:
-    """
-    Return what distinguishes the file at `path`, through links, from one that replaces it.
-
-    It also differs when the file may no longer be executed.
-    """
+def _identity(path: str) -> FileIdentity | None:
     try:
         status = os.stat(path)
     except OSError:
         return None
-    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode)
+    return FileIdentity(
+        status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode
+    )

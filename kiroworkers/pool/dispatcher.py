@@ -50,6 +50,7 @@ from kiroworkers.pool.progress import (
     Retrying,
     Started,
 )
+from kiroworkers.pool.versions import VersionGate
 from kiroworkers.pool.worker import Worker, WorkerSnapshot
 from kiroworkers.pool.workers import WorkerFactory, WorkerPool
 from kiroworkers.request_record import RequestRecord
@@ -247,6 +248,7 @@ class Dispatcher(Service):
         agent_problem: Returns why the agent's program cannot be run, or None if it can.
         approvals: Lets operators decide about the agent's tools; None to ask no operator.
         agent: The agent's name, for operators.
+        versions: Decides which versions of the agent may serve; None if all may.
     """
 
     _log = Logger()
@@ -263,6 +265,7 @@ class Dispatcher(Service):
         agent_problem: Callable[[], str | None] = lambda: None,
         approvals: Approvals | None = None,
         agent: str = "",
+        versions: VersionGate | None = None,
     ) -> None:
         self._approvals = approvals
         self._agent = agent
@@ -276,6 +279,7 @@ class Dispatcher(Service):
             self._refuse_waiting,
             name_prefix,
             agent_problem,
+            versions,
         )
         self._clock = clock
         self._policy = policy
@@ -357,6 +361,9 @@ class Dispatcher(Service):
         if all(worker.drained for worker in workers):
             return PoolState("drained", "An operator drained every worker")
         if not any(worker.healthy for worker in workers):
+            version = self.worker_pool.version()
+            if version is not None and version.state == "on_trial":
+                return PoolState("starting", "No worker is ready: a canary is under way")
             cause = self.worker_pool.last_cause()
             reason = "" if cause is None else f"; the last session ended: {cause}"
             return PoolState("starting", f"No worker is ready{reason}")

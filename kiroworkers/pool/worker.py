@@ -88,6 +88,11 @@ class Supervisor(Protocol):
             start another one now.
         """
 
+    def may_start_session(self, worker: Worker, /) -> bool:
+        """
+        Return whether `worker` may start a session; if not, it is started when it may.
+        """
+
     def has_memory_for_successor(self, worker: Worker, /) -> bool:
         """
         Return whether there is memory for a second session of `worker`.
@@ -119,7 +124,7 @@ class WorkerState(Enum):
         UNDECIDED: The session has ended, and what follows is decided in the same moment.
         WAITING: The next session starts after a delay.
         FAILED: Sessions failed so often that another is tried only rarely.
-        HELD: The circuit is open: no session of the agent can answer at present.
+        HELD: No session can serve at present: the circuit is open, or a version is not accepted.
         DRAINED: An operator took the worker out of service.
         ENDED: The last session has ended because the server is stopping.
     """
@@ -344,7 +349,7 @@ class Worker:
     @property
     def awaiting_recovery(self) -> bool:
         """
-        Return whether the worker has no session because the circuit is open.
+        Return whether the worker has no session because none could serve at present.
         """
         return self._state is WorkerState.HELD
 
@@ -395,7 +400,11 @@ class Worker:
         session = self._session
         assert session is not None and self.idle, "the worker must be idle"
         reply = session.ask(prompt, on_event, model, ask_operator)
-        if session.single_use and self._supervisor.has_memory_for_successor(self):
+        if (
+            session.single_use
+            and self._supervisor.has_memory_for_successor(self)
+            and self._supervisor.may_start_session(self)
+        ):
             # It ends after this turn; the next request need not wait for a start.
             self._apply(self._machine.start_successor)
         return reply
@@ -570,7 +579,11 @@ class Worker:
             if not session.exhausted:
                 self._record_error(session, reason)
             self._apply(self._machine.successor_gone)
-            if session.exhausted and self._state is WorkerState.SERVING:
+            if (
+                session.exhausted
+                and self._state is WorkerState.SERVING
+                and self._supervisor.may_start_session(self)
+            ):
                 # It was not what was to be started.
                 self._apply(self._machine.start_successor)
             self._report_failure(session)
@@ -640,8 +653,13 @@ class Worker:
     def _start(self) -> None:
         """
         Start a session, or use the successor, which was started before.
+
+        If none may be started, the worker is held.
         """
         self._cancel_backoff()
+        if self._successor is None and not self._supervisor.may_start_session(self):
+            self._machine.hold()
+            return
         successor, self._successor = self._successor, None
         self._use(successor or self._make_session())
         if successor is not None and successor.state is SessionState.IDLE:
@@ -859,7 +877,7 @@ def _build_machine() -> TypeMachine[_Inputs, Worker]:
     on(inputs.successor_gone, state.ABORTING)
 
     on(inputs.renew, state.UNDECIDED, to=state.RENEWING, do=Worker._start)
-    on(inputs.hold, state.UNDECIDED, to=state.HELD)
+    on(inputs.hold, *starting, state.UNDECIDED, to=state.HELD)
     on(inputs.back_off, state.UNDECIDED, to=state.WAITING, do=Worker._back_off)
     on(inputs.fail, state.UNDECIDED, to=state.FAILED, do=Worker._back_off)
     return builder.build()

@@ -19,6 +19,7 @@ from kiroworkers.pool.autoscaling import AutoscalePolicy
 from kiroworkers.pool.circuit_breaker import CircuitBreaker, LoginPolicy
 from kiroworkers.pool.latency import LatencyTracker
 from kiroworkers.pool.rolling_restart import RollingRestart
+from kiroworkers.pool.versions import AnyVersion, VersionGate, VersionSnapshot
 from kiroworkers.pool.worker import Supervisor, Worker, WorkerSnapshot
 from kiroworkers.session.session import Session, SessionState
 
@@ -50,6 +51,7 @@ class WorkerPool:
         on_unavailable: Called when no worker can answer for some time.
         name_prefix: The part of a worker's name before its number.
         agent_problem: Returns why the agent's program cannot be run, or None if it can.
+        versions: Decides which versions of the agent may serve; None if all may.
     """
 
     _log = Logger()
@@ -65,6 +67,7 @@ class WorkerPool:
         on_unavailable: Callable[[], None],
         name_prefix: str = "worker",
         agent_problem: Callable[[], str | None] = lambda: None,
+        versions: VersionGate | None = None,
     ) -> None:
         self.autoscale_policy = autoscale_policy
         self.circuit_breaker = CircuitBreaker(clock, login, self._start_probe, self._circuit_closed)
@@ -75,6 +78,8 @@ class WorkerPool:
         self._on_unavailable = on_unavailable
         self._name_prefix = name_prefix
         self._agent_problem = agent_problem
+        self._versions = versions or AnyVersion()
+        self._versions.own(self)
         self._workers = [
             new_worker(f"{name_prefix}{number}", self)
             for number in range(1, autoscale_policy.workers + 1)
@@ -85,7 +90,9 @@ class WorkerPool:
         self._session_size = _DEFAULT_SESSION_SIZE
         # Starts may be rare, and take about as long at any time, so none is forgotten.
         self._starts = LatencyTracker(max_age=math.inf)
-        self._rolling_restart = RollingRestart(self.has_memory_for_successor, self._can_be_spared)
+        self._rolling_restart = RollingRestart(
+            self.has_memory_for_successor, self._can_be_spared, self._versions.may_start
+        )
         self._probe: Worker | None = None
         # The configured upper limit, which `set_workers` keeps; 0 without autoscaling.
         policy = autoscale_policy
@@ -109,7 +116,7 @@ class WorkerPool:
         """
         Return why no worker can get a session, or None if one can.
         """
-        problem, wanted = self._agent_problem(), self._wanted()
+        problem, wanted = self._agent_problem() or self._versions.problem, self._wanted()
         if not wanted or not all(
             worker.failing or (problem is not None and worker.pid is None) for worker in wanted
         ):
@@ -183,6 +190,7 @@ class WorkerPool:
         ]
         if not seconds:
             times = [worker.snapshot().next_start for worker in wanted]
+            times.append(self._versions.next_attempt)
             seconds = [time - now for time in times if time is not None]
         return max(1, math.ceil(min(seconds, default=1.0)))
 
@@ -209,6 +217,7 @@ class WorkerPool:
             A Deferred that fires when all sessions are gone.
         """
         self.circuit_breaker.stop()
+        self._versions.stop()
         if self._gone is None:
             self._gone = Deferred()
         gone = self._gone
@@ -261,7 +270,11 @@ class WorkerPool:
     def shrink(self) -> None:
         """
         Retire the workers that have not been needed since the previous call.
+
+        Their sessions are kept while no others could be started.
         """
+        if not self._versions.may_start():
+            return
         spare, self._min_idle = self._min_idle, self._count_idle()
         self._retire(self.autoscale_policy.scale_down_by(len(self._workers), spare))
 
@@ -358,6 +371,12 @@ class WorkerPool:
         """
         return self.record_failure(failure, at_start)
 
+    def may_start_session(self, worker: Worker) -> bool:
+        """
+        Return whether `worker` may start a session; part of `Supervisor`.
+        """
+        return self._versions.may_start()
+
     def has_memory_for_successor(self, worker: Worker) -> bool:
         """
         Return whether there is memory for a second session; part of `Supervisor`.
@@ -388,17 +407,58 @@ class WorkerPool:
             self._on_unavailable()
         self._check_gone()
 
+    # The `VersionOwner`, and what is known about versions.
+
+    def version(self) -> VersionSnapshot | None:
+        """
+        Return what is known about the version that is installed; None if every one may serve.
+        """
+        return self._versions.snapshot()
+
+    def version_decided(self) -> None:
+        """
+        Start what waited for a version, or refuse the requests; part of `VersionOwner`.
+        """
+        if self._gone is None and self._versions.may_start():
+            if not self.circuit_breaker.is_open:
+                self._start_waiting_workers()
+            elif self.circuit_breaker.half_open:
+                self._start_probe()
+            self._rolling_restart.advance()
+            self.grow(0)
+        elif self.failure() is not None:
+            self._on_unavailable()
+        self._check_gone()
+
+    def canary_failed(self, failure: AgentFailure, at_start: bool) -> None:
+        """
+        Open the circuit because of `failure`, unless there are sessions; part of `VersionOwner`.
+
+        A new version may need a login of its own, which sessions of the earlier one have.
+        """
+        if all(worker.pid is None for worker in self._workers):
+            self.record_failure(failure, at_start)
+
+    def has_memory_for_canary(self) -> bool:
+        """
+        Return whether there is memory for one more session; part of `VersionOwner`.
+        """
+        is_first = all(worker.gone for worker in self._all_workers())
+        return is_first or self._has_free_memory(self._session_size)
+
     # Probes, and retiring workers.
 
     def _start_probe(self) -> None:
         """
         Start one worker that awaits recovery, to find out whether the agent works again.
         """
+        self._versions.retry()
         self._probe = next((worker for worker in self._workers if worker.awaiting_recovery), None)
         if self._probe is not None:
             self._probe.start()
 
     def _circuit_closed(self, kind: str) -> None:
+        self._versions.retry()
         if kind.startswith("login"):
             for worker in self._workers:
                 if not (worker.awaiting_recovery or worker.drained):
@@ -419,7 +479,7 @@ class WorkerPool:
         Args:
             required: Whether there are fewer workers than configured.
         """
-        if self.circuit_breaker.is_open:
+        if self.circuit_breaker.is_open or not self._versions.may_start():
             return False
         # Sessions of further workers would fail as well.
         return required or not any(worker.in_backoff for worker in self._workers)
@@ -463,6 +523,10 @@ class WorkerPool:
         return [*self._workers, *self._retiring]
 
     def _check_gone(self) -> None:
-        if self._gone is not None and all(worker.gone for worker in self._all_workers()):
+        if (
+            self._gone is not None
+            and self._versions.gone
+            and all(worker.gone for worker in self._all_workers())
+        ):
             gone, self._gone = self._gone, None
             gone.callback(None)

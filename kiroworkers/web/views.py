@@ -12,7 +12,9 @@ from kiroworkers.jobs.store import StorageStatus
 from kiroworkers.pool.agent_groups import AgentGroup
 from kiroworkers.pool.approvals import Approval
 from kiroworkers.pool.dispatcher import Dispatcher, QueueSnapshot, RequestSnapshot
+from kiroworkers.pool.versions import VersionSnapshot
 from kiroworkers.pool.worker import WorkerSnapshot
+from kiroworkers.proof.shipped import Proof
 
 #: The codes of ``GET /ready`` that differ from the state of the pool.
 _READY_CODES = {"starting": "not_ready", "drained": "not_ready"}
@@ -43,8 +45,37 @@ def agent_json(group: AgentGroup) -> dict[str, Any]:
     return {
         "agentDetail": f"{agent.dialect.label} ({agent.reason})",
         "transport": agent.dialect.transport,
+        "proof": proof_json(group.proof),
+        "canary": canary_json(group.dispatcher.worker_pool.version()),
         "pool": pool_json(group.dispatcher),
         "queue": queue_json(group.dispatcher.queue()),
+    }
+
+
+def proof_json(proof: Proof) -> dict[str, Any]:
+    """
+    Return what was proven about the version of an agent.
+    """
+    return {
+        "level": "unproven" if proof.level is None else proof.level.value,
+        "date": proof.date,
+        "source": proof.source,
+        "failed": list(proof.failed),
+    }
+
+
+def canary_json(version: VersionSnapshot | None) -> dict[str, Any] | None:
+    """
+    Return what is known about the version of an agent that is installed; None without --canary.
+    """
+    if version is None:
+        return None
+    return {
+        "state": version.state,
+        "version": version.version,
+        "detail": version.detail,
+        "turns": version.turns,
+        "retryAfter": version.retry_after,
     }
 
 

@@ -303,6 +303,19 @@ class StateTests(ServerTestCase):
         await self.server.says("(session ended: could not start[\\s\\S]*){2}")
         await self.assert_reported("agent gone")
 
+    async def test_version(self) -> None:
+        """
+        No session of an earlier version is left, and the new one has not passed its canary.
+        """
+        self.server = self.run_twistd(
+            *("--port", "0", "--workers", "1", "--canary", "--startup-timeout", "2"),
+            FAKEKIRO="mute",
+        )
+        self.addCleanup(self.stop)
+        port = await self.server.says(r"listening on .*port=(\d+)")
+        self.base = f"http://127.0.0.1:{port[1]}"
+        await self.assert_reported("version refused")
+
     async def test_login(self) -> None:
         """
         Nobody is logged in.

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from hypothesis import settings
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -1095,7 +1096,7 @@ class SimulationTests(SynchronousTestCase):
         Every request ends exactly once, with its own answer or an error, in the right
         order; no worker has two requests or is lost; after the stop nothing is left.
         """
-        simulate(schedules=250)
+        simulate(schedules=2 * settings().max_examples)
 
     def test_retired_worker_that_is_due(self) -> None:
         """

@@ -259,7 +259,7 @@ class AnyStepsTests(SynchronousTestCase):
         others that wait; no item is lost, and none is kept for ever.
         """
         case = QueueMachine.TestCase()
-        steps = settings(max_examples=60, stateful_step_count=60, deadline=None)
+        steps = settings(stateful_step_count=60, deadline=None)
         case.settings = steps  # type: ignore[misc]
         case.runTest()
 

@@ -629,6 +629,53 @@ class ReplacedAgentTests(SynchronousTestCase):
         self.assertEqual((len(self.launches), snapshot.pid), (3, 1001))
         self.assertEqual((snapshot.consecutive_failures, snapshot.last_error), (0, None))
 
+    def test_version_refused(self) -> None:
+        """
+        If no session of what is to be started may start, the worker waits.
+        """
+        self.supervisor.may_start = False
+        self.replace_agent()
+        snapshot = self.worker.snapshot()
+        self.assertEqual((len(self.launches), snapshot.state), (1, "held"))
+        self.assertEqual((snapshot.consecutive_failures, snapshot.last_error), (0, None))
+        self.worker.restart("tired", overlap=False)
+        self.worker.start()
+        self.assertEqual((len(self.launches), self.worker.awaiting_recovery), (1, True))
+        self.supervisor.may_start = True
+        self.worker.start()
+        self.launches[-1].callback(None)
+        self.reactor.advance(0)
+        self.assertTrue(self.worker.idle)
+
+    def test_version_of_successor_refused(self) -> None:
+        """
+        The old session serves on, and no other successor is started.
+        """
+        self.launches[-1].callback(None)
+        self.reactor.advance(0)
+        self.worker.restart("tired", overlap=True)
+        self.supervisor.may_start = False
+        self.replace_agent()
+        self.assertEqual((len(self.launches), self.worker.idle), (2, True))
+
+    def test_version_refused_while_finishing(self) -> None:
+        """
+        A worker whose session ends as planned waits as well, and so does one that is aborted.
+        """
+        self.supervisor.may_start = True
+        for restart in (
+            lambda: self.worker.restart("tired", overlap=False),
+            lambda: self.worker.restart_now("stuck"),
+        ):
+            self.launches[-1].callback(None)
+            self.reactor.advance(0)
+            self.supervisor.may_start = False
+            restart()
+            self.reactor.pump([0, 0, 0])
+            self.assertEqual(self.worker.snapshot().state, "held")
+            self.supervisor.may_start = True
+            self.worker.start()
+
 
 class SingleUseTests(SynchronousTestCase):
     """

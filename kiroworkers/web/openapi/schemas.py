@@ -205,6 +205,50 @@ _POOL = record(
     ),
 )
 
+_PROOF = record(
+    "What was proven about a version of an agent (`kiroworkers prove`).",
+    level=choice(
+        "`exact`; `lossy` if some answers are altered or lost; `leaks` if a conversation may know "
+        "of another request; `unsafe` if tools run although they are denied; or `unproven`.",
+        "exact",
+        "lossy",
+        "leaks",
+        "unsafe",
+        "unproven",
+    ),
+    date=or_null(string("Day of the proof, such as `2026-11-29`; null without a report.")),
+    source=or_null(
+        choice(
+            "Where the report comes from: the `package` or the operator's `state-dir`; `built-in` "
+            "for the offline agent, which is part of the server and needs no report. Null while "
+            "`unproven`.",
+            "package",
+            "state-dir",
+            "built-in",
+        )
+    ),
+    failed=array("Names of the checks that failed.", string("Name of a check.")),
+)
+
+_CANARY = record(
+    "What is known about the version of the agent that is installed. It may be newer than the "
+    "version that runs.",
+    state=choice(
+        "`new` before it is tried; `on_trial` while it is; `accepted` if it may serve; `refused` "
+        "if it may not; or `inconclusive` if the trial failed for a reason that says nothing about "
+        "the version. Only with `accepted` do new sessions start.",
+        "new",
+        "on_trial",
+        "accepted",
+        "refused",
+        "inconclusive",
+    ),
+    version=string("What the program says about its version; empty if it says nothing."),
+    detail=string("Reason for the state, in a sentence."),
+    turns=count("Turns that trials have cost since the server started."),
+    retryAfter=or_null(count("Seconds until it is tried again; null if that is not scheduled.")),
+)
+
 _AGENT = {
     "agentDetail": string("The program that answers, and why it was chosen."),
     "transport": choice(
@@ -212,6 +256,10 @@ _AGENT = {
         "Protocol (`acp`).",
         "terminal",
         "acp",
+    ),
+    "proof": ref("Proof", "What was proven about the version of the agent that runs."),
+    "canary": or_null(
+        ref("Canary", "What is known about the installed version; null without `--canary`.")
     ),
     "pool": ref("Pool", "State and size of the agent's worker pool."),
     "queue": ref("Queue", "The agent's queue of waiting requests."),
@@ -235,8 +283,8 @@ _WORKER = {
         "State of the session: `starting`, `idle`, `busy`, `clearing` (discarding the last "
         "conversation), `interrupting` or `settling` (recovering from an aborted request), "
         "`stopping` or `gone`. Without a session: `waiting` for the next start, `failed` after "
-        "repeated failures (tried again from time to time), `held` while the agent has an outage, "
-        "`drained` by an operator, or `ended` for good."
+        "repeated failures (tried again from time to time), `held` while the agent has an outage "
+        "or its new version is not accepted, `drained` by an operator, or `ended` for good."
     ),
     "healthy": boolean("Whether the worker can take a request, now or after its current one."),
     "lastActivity": timestamp(
@@ -540,6 +588,8 @@ SCHEMAS: Mapping[str, Schema] = {
     "Error": _ERROR,
     "Queue": _QUEUE,
     "Pool": _POOL,
+    "Proof": _PROOF,
+    "Canary": _CANARY,
     "Agent": record("An agent, its worker pool and its queue.", **_AGENT),
     "Agents": record("The state of the agents, or of the one that was asked for.", **_AGENTS),
     "Worker": record("A worker and its session.", **_WORKER),
