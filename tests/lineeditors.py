@@ -18,6 +18,7 @@ KINDS = {
     "prompt_toolkit": (["prompt_toolkit"], "^ask> $"),
     "completer": (["prompt_toolkit"], "^ask> $"),
     "toolbar": (["prompt_toolkit"], "^ask> $"),
+    "rows": (["prompt_toolkit"], "^ask> $"),
     "questionary": (["questionary"], r"^\? ask $"),
     "inquirer": (["inquirer"], r"^\[\?\] ask: $"),
     "readline": ([], "^ask>$"),
@@ -34,12 +35,23 @@ def reader(kind: str) -> Callable[[], str]:
             session = toolkit.PromptSession()
             return lambda: str(session.prompt("ask> "))
         case "completer", [toolkit]:
-            words = import_module("prompt_toolkit.completion").WordCompleter(["idea"])
-            session = toolkit.PromptSession(completer=words)
+            # The menu opens below whatever is typed.
+            words = import_module("prompt_toolkit.completion").FuzzyWordCompleter(["idea", "{}"])
+            session = toolkit.PromptSession(completer=words, complete_while_typing=True)
             return lambda: str(session.prompt("ask> "))
         case "toolbar", [toolkit]:
-            session = toolkit.PromptSession(bottom_toolbar="a toolbar")
+            toolbar = "a toolbar\nask> with a row like the prompt\nand one more"
+            session = toolkit.PromptSession(bottom_toolbar=toolbar, rprompt="on the right")
             return lambda: str(session.prompt("ask> "))
+        case "rows", [toolkit]:
+            # Enter submits, although a pasted newline begins another row.
+            bindings = import_module("prompt_toolkit.key_binding").KeyBindings()
+            bindings.add("enter")(lambda event: event.current_buffer.validate_and_handle())
+            session = toolkit.PromptSession(
+                multiline=True, prompt_continuation="...> ", key_bindings=bindings, vi_mode=True
+            )
+            print("\x1b[H\x1b[J", end="")
+            return lambda: str(session.prompt("two rows\nask> "))
         case "questionary", [questionary]:
             return lambda: str(questionary.text("ask").unsafe_ask())
         case "inquirer", [inquirer]:

@@ -50,7 +50,7 @@ class RealServerTests(ServerTestCase):
         If requests may not wait, one more than there are workers gets 503 with
         Retry-After.
         """
-        await self.start("--agent", "offline", "--backlog", "0", KIROWORKERS_OFFLINE_DELAY="0.3")
+        await self.start("--agent", "offline", "--backlog", "0", KIROWORKERS_OFFLINE_DELAY="1")
         status, report = await self.check()
         self.assertEqual(status, 0, report)
         self.assertIn("2 answered, one rejected with Retry-After 1", report)

@@ -8,11 +8,12 @@ import io
 import json
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
 from kiroworkers.cli.dialect import main
 from kiroworkers.offline import classic
@@ -104,6 +105,57 @@ class CheckTests(SynchronousTestCase):
         self.assertLess(len(printed), 2000)
 
 
+class NewTests(SynchronousTestCase):
+    """
+    Tests for `new`.
+    """
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp())
+        self.folder.mkdir()
+        self.cast = self.folder / "mine.cast"
+
+    def record(self, *pieces: tuple[str, str]) -> None:
+        """
+        Write a recording with 5 seconds between its pieces of output and input.
+        """
+        header = {"version": 2, "width": 80, "height": 24, "command": "mine --chat"}
+        lines = [[5 * number, *piece] for number, piece in enumerate(pieces)]
+        self.cast.write_text("".join(json.dumps(line) + "\n" for line in [header, *lines]))
+
+    def test_draft(self) -> None:
+        """
+        A draft is printed, or written to a new file, and `check` finds the answers with it.
+        """
+        turn = [("i", "first\r"), ("o", "\r\nanswer\r\n> ")]
+        self.record(("o", "> "), *turn, *turn)
+        status, printed, errors = run("new", str(self.cast))
+        self.assertEqual(status, 0)
+        self.assertIn("prompt = '^> $'", printed)
+        self.assertIn("finds 2 of 2 answers", errors)
+        drafted = self.folder / "mine.toml"
+        for expected in (0, 1):
+            status, _, errors = run("new", str(self.cast), "--output", str(drafted))
+            self.assertEqual(status, expected)
+        self.assertIn("exists", errors)
+        self.assertEqual(drafted.read_text(), printed.removesuffix("\n"))
+        _, printed, _ = run("check", str(drafted), str(self.cast))
+        self.assertEqual(printed.count("Answered("), 2)
+        self.assertIn("starts: mine --chat, on 80x24", printed)
+
+    def test_unusable(self) -> None:
+        """
+        The error for a recording from which nothing can be drafted says why.
+        """
+        self.record(("o", "> "))
+        raw = self.folder / "raw.bin"
+        raw.write_bytes(b"> ")
+        for file, reason in ((self.cast, "type at least two"), (raw, "how large the terminal was")):
+            status, _, errors = run("new", str(file))
+            self.assertEqual(status, 1)
+            self.assertIn(reason, errors)
+
+
 class AcpTests(SynchronousTestCase):
     """
     Tests for dialects without a terminal.
@@ -125,8 +177,6 @@ class RecordTests(TestCase):
     """
     Tests for `record`, with the stand-ins of Kiro on a real terminal.
     """
-
-    timeout = 60
 
     async def test_session(self) -> None:
         """
@@ -153,6 +203,39 @@ class RecordTests(TestCase):
         status, _, errors = run("record", "--output", str(cast), "--", "true")
         self.assertEqual(status, 1)
         self.assertIn("exists", errors)
+
+    async def test_replies(self) -> None:
+        """
+        The terminal's answers to the queries of a program with prompt_toolkit, cut anywhere, are
+        not taken for typing; the draft from such a recording finds the same turns.
+        """
+        if find_spec("prompt_toolkit") is None:
+            raise SkipTest("prompt_toolkit is not installed: pip install '.[agents]'")
+        cast = Path(self.mktemp()).absolute().with_suffix(".cast")
+        program = Program()
+        arguments = ["-m", "kiroworkers.dialect", "record", "--output", str(cast), "--"]
+        arguments += [sys.executable, "-m", "tests.lineeditors", "prompt_toolkit"]
+        program.start(real, arguments, environment(), ROOT)
+        await program.says(r"\x1b\[6n")
+        program.type("\x1b[1;")
+        await program.says("ask>")
+        program.type("1Rfirst\r\x1b[1;")
+        for typed in ("1Rsecond\r\x1b[9;1R", "\x03"):
+            await program.says(r"nothing to say[\s\S]*ask>[^\n]*\x1b\[\?25h")
+            program.output = ""
+            program.type(typed)
+        await program.ended
+        mine = cast.with_suffix(".toml")
+        mine.write_text('extends = "generic"\n[line]\nprompt = "^ask> $"\nquiet = 0.2')
+        # A user types more slowly than this test.
+        header, *lines = map(json.loads, cast.read_text().splitlines())
+        slower = [[5 * number, *piece] for number, (_, *piece) in enumerate(lines)]
+        cast.write_text("".join(json.dumps(line) + "\n" for line in [header, *slower]))
+        _, printed, _ = run("check", str(mine), str(cast))
+        self.assertEqual(printed.count("Answered("), 2, printed)
+        drafted = cast.with_suffix(".draft.toml")
+        _, _, errors = run("new", str(cast), "--output", str(drafted))
+        self.assertIn("finds 2 of 2 answers", errors)
 
     async def test_screen(self) -> None:
         """

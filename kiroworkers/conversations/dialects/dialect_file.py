@@ -69,7 +69,7 @@ def load_dialect(name: str) -> Dialect:
     """
     Return the built-in dialect in the file `name`.toml.
     """
-    dialect: Dialect = _converter.structure(_read_tables(_builtin(name)), Dialect)
+    dialect: Dialect = _converter.structure(_read_builtin(name), Dialect)
     return dialect
 
 
@@ -81,25 +81,42 @@ def read_dialect(path: Path) -> Dialect:
         BadDialect: If the file cannot be read or is not a valid dialect.
     """
     try:
-        dialect: Dialect = _converter.structure(_read_tables(path), Dialect)
+        return parse_dialect(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadDialect(f"{path}: {_printable(str(error))[:_MAX_REASON_LENGTH]}") from None
+
+
+def parse_dialect(text: str) -> Dialect:
+    """
+    Return the dialect in the `text` of a file.
+
+    Raises:
+        BadDialect: If it is not a valid dialect.
+    """
+    try:
+        dialect: Dialect = _converter.structure(_parse_tables(text), Dialect)
         return dialect
     except BaseValidationError as error:
         # The outermost problem may be the cause of the others.
         _, reason = min(_problems(error), key=lambda problem: problem[0])
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         reason = str(error)
-    raise BadDialect(f"{path}: {_printable(reason)[:_MAX_REASON_LENGTH]}")
+    raise BadDialect(_printable(reason)[:_MAX_REASON_LENGTH])
 
 
 def _builtin(name: str) -> Traversable:
     return files("kiroworkers.conversations.dialects").joinpath(f"{name}.toml")
 
 
-def _read_tables(source: Traversable) -> dict[str, Any]:
+def _read_builtin(name: str) -> dict[str, Any]:
+    return _parse_tables(_builtin(name).read_text(encoding="utf-8"))
+
+
+def _parse_tables(text: str) -> dict[str, Any]:
     """
     Return the tables of a file, merged into those of the dialect that it extends.
     """
-    data = tomllib.loads(source.read_text(encoding="utf-8"))
+    data = tomllib.loads(text)
     base = data.pop("extends", None)
     if base is None:
         return data
@@ -109,7 +126,7 @@ def _read_tables(source: Traversable) -> dict[str, Any]:
         or not _builtin(base).is_file()
     ):
         raise BadDialect(f"extends: there is no built-in dialect {base!r}")
-    base_tables = _read_tables(_builtin(base))
+    base_tables = _read_builtin(base)
     replaced = set(READINESS_TABLES) if any(name in data for name in READINESS_TABLES) else set()
     if "acp" in data:
         replaced.update(TERMINAL_TABLES)

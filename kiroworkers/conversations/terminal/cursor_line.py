@@ -14,8 +14,13 @@ Drawing is slow.  Therefore output is drawn only on demand, and only its end if 
 
 from __future__ import annotations
 
+import re
+
 from kiroworkers.conversations.terminal.emulator import Emulator
 from kiroworkers.conversations.terminal.queries import TerminalQueries
+
+#: Blanks with which a program fills a row, such as that of a toolbar, up to the edge.
+_FILLING = re.compile(rb" {40,}")
 
 #: The maximum number of bytes to draw at once, which takes some milliseconds.
 _MAX_UNDRAWN = 16384
@@ -67,7 +72,8 @@ class CursorLine:
         """
         Take in output, which may be cut at any byte.
         """
-        self._undrawn += data
+        # A filled row of a wide terminal is long: without this, it would be cut below.
+        self._undrawn += _FILLING.sub(_erase, data)
         if len(self._undrawn) > 2 * _MAX_UNDRAWN:
             # From the beginning of a line, if there is one.
             cut = self._undrawn.find(b"\n", len(self._undrawn) - _MAX_UNDRAWN)
@@ -77,3 +83,11 @@ class CursorLine:
         if self._undrawn:
             self._emulator.feed(bytes(self._undrawn), lambda complete: None)
             self._undrawn.clear()
+
+
+def _erase(blanks: re.Match[bytes]) -> bytes:
+    """
+    Return sequences that erase as many cells as `blanks` fill, and move the cursor behind them.
+    """
+    count = len(blanks[0])
+    return b"\x1b[%dX\x1b[%dC" % (count, count)

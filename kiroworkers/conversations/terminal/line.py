@@ -10,11 +10,13 @@ better.  Every answer has ``quiet`` as its completion.
 
 from __future__ import annotations
 
+import re
+
 from attrs import evolve
 
 from kiroworkers.conversations.dialects.dialect import Dialect, Keys, LinePrompt
 from kiroworkers.conversations.events import Event, PromptLost
-from kiroworkers.conversations.terminal.buffered import BufferedConversation
+from kiroworkers.conversations.terminal.buffered import RECENT_OUTPUT_SIZE, BufferedConversation
 from kiroworkers.conversations.terminal.conversation import Expecting
 from kiroworkers.conversations.terminal.cursor_line import CursorLine
 from kiroworkers.conversations.terminal.patience import (
@@ -26,6 +28,10 @@ from kiroworkers.conversations.terminal.patience import (
 )
 from kiroworkers.conversations.terminal.prompt_encoding import to_one_line
 from kiroworkers.conversations.terminal.queries import TerminalQueries
+from kiroworkers.conversations.transcript import plain_text
+
+#: Blanks with which a program fills a row, such as that of a toolbar, up to the edge.
+_FILLING = re.compile(rb" {40,}")
 
 #: With these the program turns bracketed paste on and off; most line editors turn it on
 #: while they read, and off at Enter.
@@ -59,6 +65,9 @@ class LineConversation(BufferedConversation):
         self._prompt_row = -1
         # The text of the turn, kept until more is printed; None if nobody has asked for it.
         self._answer: tuple[str, tuple[int, ...]] | None = None
+        # The end of the output, where rows are not filled with blanks up to the edge: on a wide
+        # terminal, a toolbar takes more than what is kept of the output.
+        self._unfilled = bytearray()
         self._looks_ready = False
         # Whether a line editor has read at a prompt.  While the terminal passes on whole lines,
         # what looks like another prompt was then printed by a model.
@@ -86,6 +95,13 @@ class LineConversation(BufferedConversation):
         Return the pattern of the prompt.
         """
         return self._line.prompt.pattern
+
+    @property
+    def recent_output(self) -> str:
+        """
+        Return the end of what was printed, as plain text.
+        """
+        return plain_text(bytes(self._unfilled)).strip()
 
     @property
     def quiet_timeout(self) -> float | None:
@@ -160,6 +176,8 @@ class LineConversation(BufferedConversation):
             self._editing, self._submission_marked = False, True
             data = recent[submitted + len(_PASTE_OFF) :]
             self._discard_output()
+        self._unfilled += _FILLING.sub(b" ", data)
+        del self._unfilled[:-RECENT_OUTPUT_SIZE]
         self._append_output(data, events)
         if self._expecting is not Expecting.ANSWER:
             self._find_prompt(events)
@@ -266,8 +284,15 @@ class LineConversation(BufferedConversation):
         self._at_prompt = self._looks_ready = False
         self._queries.prompted()
 
+    def _discard_output(self) -> None:
+        super()._discard_output()
+        self._unfilled.clear()
+
     def _text_since_input(self) -> str:
         return self.recent_output
+
+    def _text_before_answer(self) -> str:
+        return "" if self._answer_started else self.recent_output
 
 
 def _end_of_echo(text: str, prompt: str, prefix: str) -> int:

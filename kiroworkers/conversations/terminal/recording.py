@@ -97,6 +97,21 @@ def recorded_size(header: str) -> tuple[int, int] | None:
             return None
 
 
+def recorded_command(header: str) -> str:
+    """
+    Return the command that the first line of a recording names; empty if it names none.
+    """
+    try:
+        value = json.loads(header)
+    except ValueError:
+        return ""
+    match value:
+        case {"command": str(command)}:
+            return command
+        case _:
+            return ""
+
+
 def read_recording(lines: Iterable[str]) -> Iterator[Chunk]:
     """
     Yield the chunks of a recording, except a last line that was cut off.

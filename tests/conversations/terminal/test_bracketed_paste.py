@@ -128,11 +128,12 @@ class TurnTests(SynchronousTestCase):
 
     def test_one_paste_one_enter(self) -> None:
         """
-        A prompt is typed as one bracketed paste and one CR.
+        A prompt is typed as one bracketed paste and one CR, with a blank at its beginning, which
+        keeps it out of the line editor's history file.
         """
         driver = Driver().started()
         typed = driver.conversation.ask("two\nlines é")
-        self.assertEqual(typed, "\x1b[200~two\nlines é\x1b[201~\r".encode())
+        self.assertEqual(typed, "\x1b[200~ two\nlines é\x1b[201~\r".encode())
         self.assertFalse(driver.conversation.at_prompt)
 
     def test_turn(self) -> None:

@@ -64,3 +64,15 @@ class CursorLineTests(SynchronousTestCase):
         self.assertEqual(line.text, "ask> ")
         self.assertLess(row, 60)
         self.assertEqual(drawn(*[b"x" * 8000] * 200, b"\r\nask> ").text, "ask> ")
+
+    def test_filled_rows(self) -> None:
+        """
+        Rows that are filled with blanks up to the edge of a wide terminal are drawn as well, such
+        as those of a toolbar.
+        """
+        line = CursorLine(50, 9000, TerminalQueries())
+        toolbar = b"\r\r\na toolbar" + b" " * 8991
+        line.feed(b"ask>" + b" " * 8996 + 4 * toolbar + b"\x1b[4A\r\x1b[5C")
+        self.assertEqual(line.text, "ask> ")
+        line.feed(b"\rmore" + b" " * 100 + b"\x1b[95D")
+        self.assertEqual(line.text, "more     ")

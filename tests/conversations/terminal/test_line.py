@@ -394,3 +394,11 @@ class ClearTests(SynchronousTestCase):
         """
         [event] = self.clearing(b"forget\r\n> ").on_quiet()
         self.assertIsInstance(event, NotCleared)
+
+    def test_toolbar(self) -> None:
+        """
+        The confirmation counts although the program fills rows below its prompt with blanks.
+        """
+        conversation = self.clearing(b"forget\r\nForgotten.\r\n>")
+        conversation.feed(3 * (b"\r\r\na toolbar" + b" " * 8991) + b"\x1b[3A\r\x1b[2C")
+        self.assertEqual(conversation.on_quiet(), [Cleared()])

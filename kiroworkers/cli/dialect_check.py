@@ -1,0 +1,56 @@
+"""
+Check a dialect file, and show the events that the dialect finds in a recording.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from attrs import evolve
+
+from kiroworkers.cli.dialect_files import load, load_recording, print_clean
+from kiroworkers.conversations import BadDialect, Dialect
+from kiroworkers.conversations.dialects.dialect import Screen
+from kiroworkers.conversations.terminal.replay import events_in
+
+#: The maximum number of characters of an event that are shown.
+_MAX_SHOWN = 500
+
+
+def check(file: str, recording_file: str | None) -> None:
+    """
+    Describe a dialect, and print the events that it finds in a recording.
+
+    Args:
+        file: The path of a dialect file, or the name of a built-in dialect.
+        recording_file: The path of a recording made by `record`, or of a file with raw output;
+            None for none.
+
+    Raises:
+        BadDialect: If there is no such dialect, or if it is invalid.
+        BadRecording: If the recording cannot be understood.
+        OSError: If a file cannot be read.
+    """
+    dialect = load(file)
+    print_clean(f"{dialect.name}: {dialect.label}")
+    command = shlex.join([dialect.start.program or "python", *dialect.command(None)])
+    print_clean(f"starts: {command}, {_describe_terminal(dialect)}")
+    if recording_file is None:
+        return
+    if dialect.window is None:
+        raise BadDialect(f"{dialect.name} has no terminal, so it cannot have a recording")
+    recording = load_recording(recording_file)
+    if recording.size is not None:
+        dialect = evolve(dialect, screen=Screen(*recording.size))
+    for seconds, event in events_in(dialect, recording.chunks):
+        text = str(event)
+        if len(text) > _MAX_SHOWN:
+            text = f"{text[:_MAX_SHOWN]}… ({len(text)} characters)"
+        print_clean(f"{seconds:10.3f} s  {text}")
+
+
+def _describe_terminal(dialect: Dialect) -> str:
+    if dialect.window is None:
+        return "with pipes"
+    rows, columns = dialect.window
+    return f"on {columns}x{rows}"

@@ -1,0 +1,3 @@
+"""
+Draft a dialect from a recording of its program.
+"""
