@@ -18,18 +18,26 @@ from nox.command import CommandFailed
 nox.options.sessions = ["lint", "docs", "types", "install", "tests", "oldest"]
 
 ROOT = Path(__file__).parent
-#: The tests that start no programs, or few.  The others run on the newest Python only, and those
-#: of real agents on the oldest one only.
-IN_MEMORY = [
-    *(f"tests.{name}" for name in ("agents", "chat", "conversations", "jobs", "offline", "pool")),
-    *(f"tests.{name}" for name in ("tasks", "telemetry", "web", "session.test_session")),
-    *sorted(f"tests.{path.stem}" for path in ROOT.glob("tests/test_*.py")),
+#: The packages whose tests run on the oldest Python as well.  They start no programs, or few, and
+#: use what differs between Pythons: classes, types, threads, SQLite and coroutines.  `agents` runs
+#: whole servers on it.  The offline agent and the reading of terminals are plain text in, text out.
+ON_OLDEST = [
+    *(f"tests.{name}" for name in ("agents", "chat", "jobs", "pool", "tasks")),
+    *(f"tests.{name}" for name in ("telemetry", "web", "session.test_session", "workspaces")),
+    *(f"tests.conversations.{name}" for name in ("acp", "dialects", "test_transcript")),
+    *sorted(
+        f"tests.{path.stem}"
+        for path in ROOT.glob("tests/test_*.py")
+        # These read the sources, which are the same.
+        if path.stem not in ("test_layers", "test_diagrams")
+    ),
 ]
 LOGS = ROOT / ".nox" / "logs"
 #: Where agents from npm are installed.
 NPM = Path(os.environ.get("KIROWORKERS_NPM", ROOT / ".nox" / "npm"))
-#: The virtual environment of the tests that need an agent or a third-party client.
-AGENTS_VENV = ROOT / ".nox" / "agents-venv"
+#: The virtual environment on the oldest Python.  The sessions share it, because each installation
+#: takes longer than most of them run.
+SHARED_VENV = ROOT / ".nox" / "shared-venv"
 #: How many of a failed run's last lines are printed.
 MAX_LINES_PRINTED = 300
 
@@ -59,6 +67,23 @@ def find_pythons() -> list[str]:
 
 PYTHONS = find_pythons() or ["python3"]
 OLDEST, NEWEST = PYTHONS[0], PYTHONS[-1]
+
+
+#: What this run has installed in the shared virtual environment.
+_installed: set[tuple[str, ...]] = set()
+
+
+def install_shared(session: nox.Session, *packages: str) -> Path:
+    """
+    Install `packages` in the shared virtual environment, and return the folder of its programs.
+    """
+    programs = SHARED_VENV / "bin"
+    if not (programs / "pip").exists():
+        session.run(OLDEST, "-m", "venv", str(SHARED_VENV), external=True)
+    if packages not in _installed:
+        session.run(str(programs / "pip"), "install", "-q", *packages, external=True)
+        _installed.add(packages)
+    return programs
 
 
 def run_trial(session: nox.Session, *command: str, **env: str) -> str:
@@ -119,13 +144,13 @@ def tests(session: nox.Session) -> None:
         session.error("the tests that replay recordings were skipped")
 
 
-@nox.session(python=OLDEST)
+@nox.session(venv_backend="none")
 def oldest(session: nox.Session) -> None:
     """
-    Run the tests that need few programs on the oldest Python.
+    Run the tests that depend on the version of Python on the oldest one, with few random cases.
     """
-    session.install("-e", ".[test]")
-    run_trial(session, "trial", "-j", "2", *IN_MEMORY)
+    trial = install_shared(session, "-e", ".[test,dev]") / "trial"
+    run_trial(session, str(trial), "-j", "2", *ON_OLDEST, KIROWORKERS_EXAMPLES="5")
 
 
 @nox.session(venv_backend="none")
@@ -144,9 +169,7 @@ def npm(session: nox.Session) -> None:
     Install what `agents` needs: agents from npm, and packages on the oldest Python.
     """
     session.run("tests/agents/install.sh", str(NPM), external=True, silent=True)
-    session.run(OLDEST, "-m", "venv", str(AGENTS_VENV), external=True)
-    pip = str(AGENTS_VENV / "bin" / "pip")
-    session.run(pip, "install", "-q", "-e", ".[test,agents,clients]", external=True)
+    install_shared(session, "-e", ".[test,agents,clients]")
 
 
 @nox.session(venv_backend="none")
@@ -168,7 +191,7 @@ def agents(session: nox.Session) -> None:
     alone = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode != 0:
         alone = []
-    programs = AGENTS_VENV / "bin"
+    programs = SHARED_VENV / "bin"
     trial = [*alone, str(programs / "trial"), "-j", "2"]
     # The session's own environment would come first on PATH.
     path = os.pathsep.join([str(programs), os.environ["PATH"]])
@@ -178,38 +201,35 @@ def agents(session: nox.Session) -> None:
         session.error("tests were skipped")
 
 
-@nox.session(python=OLDEST)
+@nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
     """
     Check the types.
     """
-    session.install("-e", ".[test,dev]")
-    session.run("mypy")
+    mypy = install_shared(session, "-e", ".[test,dev]") / "mypy"
+    session.run(str(mypy), external=True)
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
     """
     Check the style.
     """
-    session.install("ruff>=0.9")
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
+    ruff = str(install_shared(session, "ruff>=0.9") / "ruff")
+    session.run(ruff, "check", ".", external=True)
+    session.run(ruff, "format", "--check", ".", external=True)
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
     """
-    Build the documentation, or check that its pages parse.
+    Check that the pages of the documentation parse.
     """
-    if (ROOT / "docs" / "conf.py").exists():
-        session.install("-e", ".[docs]")
-        session.run("sphinx-build", "-W", "--keep-going", "docs", str(LOGS.parent / "html"))
-        return
     # Pygments highlights the code in them.
-    session.install("docutils>=0.20", "pygments")
+    python = str(install_shared(session, "docutils>=0.20", "pygments") / "python")
     for page in sorted([*ROOT.glob("*.rst"), *ROOT.glob("docs/*.rst")]):
-        session.run("python", "-m", "docutils", "--writer=null", "--halt=warning", str(page))
+        command = (python, "-m", "docutils", "--writer=null", "--halt=warning", str(page))
+        session.run(*command, external=True, silent=True)
 
 
 @nox.session(python=OLDEST)

@@ -29,6 +29,8 @@ from attrs import frozen
 
 from bench.exchange import prompt
 from bench.server import agent, client, serving, story
+from kiroworkers.conversations import load_dialect
+from kiroworkers.proof.setup import write_home
 from tests.programs import environment
 
 #: A function that requests a story for an idea.
@@ -108,22 +110,12 @@ def gemini(stack: ExitStack, program: str) -> dict[str, Ask]:
     """
     Start Gemini CLI.
     """
-    home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    settings = {
-        "security": {"auth": {"selectedType": "gemini-api-key"}},
-        "general": {"disableAutoUpdate": True},
-        "privacy": {"usageStatisticsEnabled": False},
-        "model": {"name": "gemini-2.5-flash"},
-        "ui": {"showLineNumbers": False},
-    }
-    (home / ".gemini").mkdir()
-    (home / ".gemini" / "settings.json").write_text(json.dumps(settings))
-    env = environment(
-        HOME=str(home),
-        GEMINI_API_KEY="dummy",
-        GOOGLE_GEMINI_BASE_URL=stack.enter_context(model()),
-        GEMINI_CLI_TRUST_WORKSPACE="true",
-    )
+    root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    home = root / "home"
+    settings = load_dialect("gemini").model_server
+    assert settings is not None, "it can use another model server"
+    url = stack.enter_context(model())
+    env = environment(HOME=str(home), **write_home(settings, home, home, url, root / "answers"))
     env["PATH"] = f"{Path(program).parent}{os.pathsep}{env['PATH']}"
 
     def served(name: str) -> Ask:

@@ -2,16 +2,22 @@
 The tests of kiroworkers; their packages mirror those of kiroworkers.
 """
 
+import os
 import sys
 
 # The stand-ins for agents are modules of this package and start hundreds of times in a
 # run: they must not spend time on imports that only tests need.
 if "twisted.trial" in sys.modules:
     from hypothesis import HealthCheck, settings
+    from twisted.trial import util
 
+    # Seconds until a test counts as hung.  On a busy machine one can take ten times its time.
+    util.DEFAULT_TIMEOUT_DURATION = 300.0
+    # Each run draws other examples, so a few of them are many in the end.
     # Speed is measured in bench/: a slow machine must not fail a test.
     settings.register_profile(
         "kiroworkers",
+        max_examples=int(os.environ.get("KIROWORKERS_EXAMPLES", "30")),
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
         print_blob=True,

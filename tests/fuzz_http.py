@@ -281,7 +281,7 @@ async def fuzz(port: int, cases: int, seed: int) -> tuple[Counter[int], list[str
     async def run_case(pieces: list[bytes]) -> None:
         request = b"".join(pieces)
         client = HostileClient(pieces)
-        await connectProtocol(TCP4ClientEndpoint(real, "127.0.0.1", port), client)
+        await connectProtocol(TCP4ClientEndpoint(real, "127.0.0.1", port, timeout=_TIMEOUT), client)
         alarm = real.callLater(_TIMEOUT, client.ended.errback, TimeoutError())
         try:
             await client.ended

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve
+from hypothesis import settings
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -424,4 +425,4 @@ class SimulationTests(SynchronousTestCase):
         Whatever happens in whatever order, no answer that was paid for is lost, no job is
         stuck, and a key has one answer; jobs go on by themselves when the storage works.
         """
-        simulate(40, 30)
+        simulate(settings().max_examples // 2, 30)

@@ -88,8 +88,6 @@ class AgentProcessTests(TestCase):
         piped.process.write(b"\n")
         await piped.ended
 
-    timeout = 30
-
     async def test_terminal(self) -> None:
         """
         A process runs in its folder, on a terminal of the size it was given
@@ -201,8 +199,6 @@ class PipesTests(TestCase):
     Tests for `AgentProcess` without a terminal.
     """
 
-    timeout = 30
-
     def run_script(self, script: str, grace: float = 5.0) -> RecordedProcess:
         return RecordedProcess(self, script, grace, window=None)
 
@@ -237,7 +233,7 @@ class PipesTests(TestCase):
         """
         A process can be terminated before it runs.
         """
-        recorded = self.run_script("sleep 60", grace=0.5)
+        recorded = self.run_script("sleep 60")
         recorded.process.terminate()
         self.assertEqual(await recorded.ended, "killed by SIGTERM")
 

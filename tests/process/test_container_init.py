@@ -34,8 +34,6 @@ class ContainerInitTests(TestCase):
     Tests for `run_below_init`.
     """
 
-    timeout = 15
-
     async def test_not_suspended(self) -> None:
         """
         Ctrl-Z does not suspend the server, since there is no shell that could resume it.

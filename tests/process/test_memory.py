@@ -37,8 +37,6 @@ class MemoryTests(TestCase):
     Tests for `memory_by_tree` and `has_free_memory`.
     """
 
-    timeout = 30
-
     async def test_children_count(self) -> None:
         """
         The memory of all processes below one counts, until they end.

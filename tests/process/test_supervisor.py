@@ -71,8 +71,6 @@ class TreeTests(TestCase):
     Tests for the end of everything that an agent started.
     """
 
-    timeout = 15
-
     async def test_terminate(self) -> None:
         """
         Processes that left the agent's group and session, or their parent, end with it, even
@@ -273,8 +271,6 @@ class StartTests(TestCase):
     """
     Tests for how an agent is started.
     """
-
-    timeout = 15
 
     def run_program(
         self, env: dict[str, str], window: tuple[int, int] | None, *command: str

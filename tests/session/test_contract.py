@@ -209,9 +209,6 @@ class Contract(SessionStarter):
     hostile = HOSTILE
     layout: Layout = "compact"
 
-    #: Seconds until trial fails a test.
-    timeout = 60
-
     assertEqual: Callable[..., None]
     assertIn: Callable[..., None]
     assertIs: Callable[..., None]

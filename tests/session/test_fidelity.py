@@ -85,7 +85,6 @@ class FidelityTests(RealSessionStarter):
     """
 
     arguments = ("-m", "tests.fakekiro", "chat")
-    timeout = 300
     number = VALUES
     #: How many answers may be refused because they cannot be read reliably.
     max_refused = 0

@@ -33,7 +33,6 @@ class Asking(RealSessionStarter):
     """
 
     arguments = ("-m", "tests.fakekiro", "chat")
-    timeout = 60
 
     async def ask(self, watched: WatchedSession, value: str, faults: str) -> Any:
         """

@@ -300,20 +300,20 @@ class BoundTests(SynchronousTestCase):
 
     def test_linear(self) -> None:
         """
-        Megabytes that look like objects, whole or cut, cost seconds at most.
+        Half a megabyte that looks like objects, whole or cut, cost seconds at most.
         """
         for text in (
-            '{"a": ' + '\\"' * 2**20,
-            '{"a": "' + '\\"' * 2**20 + "\\",
-            '{"a": 1}' * 2**18,
-            '{"a": "' + "x\n" * 2**20 + '"}',
-            '{"a": [' + '"x\ny",' * 2**18 + "1]}",
+            '{"a": ' + '\\"' * 2**18,
+            '{"a": "' + '\\"' * 2**18 + "\\",
+            '{"a": 1}' * 2**16,
+            '{"a": "' + "x\n" * 2**18 + '"}',
+            '{"a": [' + '"x\ny",' * 2**16 + "1]}",
         ):
             for wrapped in (False, True):
                 began = thread_time()
                 with contextlib.suppress(AnswerSchemaMismatch, AnswerUnreadable):
                     find_answer(text, SCHEMA, wrapped=wrapped)
-                self.assertLess(thread_time() - began, 10, text[:20])
+                self.assertLess(thread_time() - began, 3, text[:20])
 
     def test_cheap(self) -> None:
         """

@@ -110,6 +110,13 @@ class BuiltinTests(SynchronousTestCase):
         refusal: InvalidInput = raised.exception
         return refusal
 
+    def test_valid(self) -> None:
+        """
+        Their schemas, which no server checks, are valid.
+        """
+        for task in self.tasks.values():
+            self.assertEqual(load_task(Path(task.source)), task)
+
     def test_names(self) -> None:
         """
         The tasks are the three that the consumers know.

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, Template
 from markupsafe import Markup, escape
 from twisted.web.iweb import IRequest
 
@@ -51,7 +52,7 @@ def render_docs(document: Mapping[str, Any], agents: Mapping[str, str]) -> bytes
         document: The document, as `build_document` makes it.
         agents: The label of each agent by its name.
     """
-    return _DOCS.render(reference=ApiReference(document), agents=agents).encode()
+    return _template().render(reference=ApiReference(document), agents=agents).encode()
 
 
 def respond_asset(request: IRequest, name: str) -> bytes:
@@ -73,6 +74,14 @@ def render_prose(text: str) -> Markup:
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-_environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-_environment.filters["prose"] = render_prose
-_DOCS = _environment.from_string((_FOLDER / "docs.html").read_text("utf-8"))
+@cache
+def _template() -> Template:
+    """
+    Return the template of the page.
+
+    It is not compiled before the page is rendered, in a thread: that takes 40 ms, and most
+    servers are never asked for the page.
+    """
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["prose"] = render_prose
+    return environment.from_string((_FOLDER / "docs.html").read_text("utf-8"))
