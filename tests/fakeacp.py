@@ -23,8 +23,13 @@ It answers as `tests.fakekiro` does, in small pieces, and has these of its fault
 ``broken`` and ``stubborn`` as in `tests.fakekiro`, ``lingers`` (does not exit at the
 end of input), ``version=N`` of the protocol, ``closes`` (offers session/close), ``new=S``
 (a session is made in S seconds), ``clear=refused`` (refuses a second session) or
-``clear=none`` (does not answer the request for one), ``same`` (each session has the same
-identifier), ``aside`` (logs to standard error), and ``title=T`` (the tool's title).
+``clear=none`` (does not answer the request for one), ``aside`` (logs to standard error), and
+``title=T`` (the tool's title).
+
+With ``resumes``, a new session is the one that the agent had in this folder before, also in an
+earlier process: it has the same identifier, and remembers its prompts, of which there is a record
+in the folder $FAKEACP_HOME or ~/.fakeacp.  ``resumes=3`` means that this begins with the agent's
+third session.
 
 ``FAKEKIRO_LOG`` and ``FAKEKIRO_LOGIN`` work as in `tests.fakekiro`; for a message other
 than a prompt, the name of its method is logged.  All requests except prompts are also
@@ -44,6 +49,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
+from uuid import uuid4
 
 from tests.fakekiro import (
     TROUBLES,
@@ -225,8 +231,11 @@ class FakeAcp:
             self._send(id=id, error={"code": -32000, "message": "Authentication required"})
             return
         clear = self._faults.get("clear", "") if self._sessions else ""
-        name = "session" if "same" in self._faults else f"session-{self._sessions}"
         self._sessions += 1
+        name = f"session-{uuid4()}"
+        if "resumes" in self._faults and self._sessions >= int(self._faults["resumes"] or "1"):
+            name = f"session-in-{params['cwd']}"
+            self._prompts[name] = earlier_prompts()
         if clear == "refused":
             self._send(id=id, error={"code": -32603, "message": "too many sessions"})
         elif clear != "none":
@@ -252,6 +261,8 @@ class FakeAcp:
         except Ended as ended:
             result = ended.response
         self._prompts[session] = self._prompts.get(session, 0) + 1
+        if "resumes" in self._faults:
+            record_prompt()
         self._end_turn(id, session, result, faults)
         late, self._late = self._late, []
         for seconds, rest in late:
@@ -445,6 +456,27 @@ class FakeAcp:
                 self._send(id=id, error={"code": -32603, "message": "a turn is running"})
             case {"method": method, "id": id}:
                 self._answer(id, method, message.get("params", {}))
+
+
+def _record() -> Path:
+    default = Path(os.environ["HOME"], ".fakeacp")
+    return Path(os.environ.get("FAKEACP_HOME", default)) / "prompts"
+
+
+def earlier_prompts() -> int:
+    """
+    Return the number of prompts that this agent, or an earlier one, has recorded.
+    """
+    return _record().stat().st_size if _record().exists() else 0
+
+
+def record_prompt() -> None:
+    """
+    Record a prompt for this agent and later ones.
+    """
+    _record().parent.mkdir(exist_ok=True)
+    with _record().open("a") as record:
+        record.write(".")
 
 
 def _surrogates(text: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kiroworkers.conversations.acp.conversation import AcpConversation
+from kiroworkers.conversations.acp.known_sessions import KnownSessions
 from kiroworkers.conversations.conversation import Conversation
 from kiroworkers.conversations.dialects.dialect import (
     Acp,
@@ -60,6 +61,7 @@ def new_conversation(
     effort: str = "",
     agent_name: str = "",
     session_meta: Mapping[str, Any] | None = None,
+    known_sessions: KnownSessions | None = None,
 ) -> Conversation:
     """
     Return a new conversation of the kind that `dialect` needs.
@@ -73,10 +75,21 @@ def new_conversation(
         agent_name: The configuration with which an agent that speaks ACP has to run; empty
             for any.
         session_meta: The ``_meta`` of its sessions; None for none.
+        known_sessions: The identifiers of the sessions that an agent that speaks ACP had before;
+            None if this conversation is the first and only one.
     """
     readiness = dialect.readiness
     if isinstance(readiness, Acp):
-        return AcpConversation(dialect, folder, max_output, agent_name, model, effort, session_meta)
+        return AcpConversation(
+            dialect,
+            folder,
+            max_output,
+            agent_name,
+            model,
+            effort,
+            session_meta,
+            known_sessions,
+        )
     if isinstance(readiness, BracketedPastePrompt):
         return BracketedPasteConversation(dialect, readiness, max_output)
     if isinstance(readiness, LinePrompt):
@@ -95,6 +108,7 @@ __all__ = [
     "Conversation",
     "Dialect",
     "Event",
+    "KnownSessions",
     "LateOutput",
     "Layout",
     "LinePrompt",

@@ -45,6 +45,8 @@ class JobService(MultiService):
         store: Holds jobs and responses.
         idempotency: Executes requests once per idempotency key.
         runner: Accepts and runs jobs.
+        state: The folder that is kept for the next server; None before `open`, and if there
+            is none.
 
     Args:
         reactor: Schedules and connects.
@@ -76,6 +78,7 @@ class JobService(MultiService):
         super().__init__()
         self._settings = settings
         self._folder: StateFolder | None = None
+        self.state: Path | None = None
         self._webhooks: Webhooks | None = None
         self.callback_hosts: CallbackHosts | None = None
         self._sqlite = SqliteStore(reactor, wall_clock, executor or ThreadExecutor(reactor))
@@ -121,6 +124,7 @@ class JobService(MultiService):
         """
         if state is None:
             state = self._open_default_state()
+        self.state = state
         try:
             file = None if state is None else jobs_file(state)
         except OSError as error:

@@ -29,6 +29,9 @@ SESSION_FOLDERS = ("work", "state", "gone")
 #: The subdirectory of the job store, which is kept for the next server.
 JOBS = "jobs"
 
+#: The folder of the operator's reports about agents, which may be there before any server.
+PROOFS = "proofs"
+
 
 class StateFolder:
     """
@@ -65,7 +68,8 @@ class StateFolder:
                 configured.mkdir(mode=0o700, exist_ok=True)
                 self.path = configured.resolve()
                 _check_owner(configured, self.path.stat())
-                if not (self.path / _LOCK).exists() and any(self.path.iterdir()):
+                others = {entry.name for entry in self.path.iterdir()} - {PROOFS}
+                if not (self.path / _LOCK).exists() and others:
                     raise CannotStart(
                         f"kiroworkers: --state-dir {configured}: "
                         "the directory is not empty and was not created by kiroworkers"

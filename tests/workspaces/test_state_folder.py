@@ -60,6 +60,18 @@ class StateFolderTests(SynchronousTestCase):
         self.assertIn("not empty", self.refusal(self.top))
         self.assertTrue((self.top / "precious").exists())
 
+    def test_proofs(self) -> None:
+        """
+        Reports about agents may be in the directory before it is used first.
+        """
+        self.configured.mkdir(mode=0o700)
+        (self.configured / "proofs").mkdir()
+        (self.configured / "proofs" / "llm-0.36.json").touch()
+        folder = StateFolder(self.configured)
+        folder.clear()
+        folder.release()
+        self.assertTrue((self.configured / "proofs" / "llm-0.36.json").exists())
+
     def test_others(self) -> None:
         """
         A directory that any user may write to, or that belongs to another user, is refused.

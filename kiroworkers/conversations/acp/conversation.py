@@ -2,9 +2,10 @@
 Talk to an agent over the Agent Client Protocol (ACP), version 1: JSON-RPC over pipes.
 
 Nothing is drawn and nothing is guessed: a prompt is a request, and its response is the
-end of the turn.  Each conversation is an ACP session, which knows nothing of the sessions
-before it, so starting a new session makes the agent forget.  Source of the messages:
-agentclientprotocol.com, schema 1.19.
+end of the turn.  Each conversation is an ACP session, which should know nothing of the
+sessions before it, so starting a new session makes the agent forget.  A session with the
+identifier of an earlier one is not used.  Source of the messages: agentclientprotocol.com,
+schema 1.19.
 
 The agent may also send requests.  It may ask whether it may use a tool, which is reported
 as `NeedsApproval`.  A request for a feature that this client does not offer is answered
@@ -27,6 +28,7 @@ from kiroworkers.conversations.acp.handshake import (
     version_failure,
     ways_to_leave,
 )
+from kiroworkers.conversations.acp.known_sessions import KnownSessions, remedy_for
 from kiroworkers.conversations.acp.permissions import PermissionRequests, cancelled
 from kiroworkers.conversations.acp.recent_output import RecentOutput
 from kiroworkers.conversations.acp.requests import PendingRequests, RequestKind
@@ -89,6 +91,8 @@ class AcpConversation(Conversation):
         model: The model that each session selects; empty for the agent's own choice.
         effort: The reasoning effort that each session selects; empty likewise.
         session_meta: The ``_meta`` of the request for a session; None for none.
+        known_sessions: The identifiers of this agent's earlier sessions, shared by all
+            conversations with it; None if this is the only one.
     """
 
     completion = "response"
@@ -106,6 +110,7 @@ class AcpConversation(Conversation):
         model: str = "",
         effort: str = "",
         session_meta: Mapping[str, Any] | None = None,
+        known_sessions: KnownSessions | None = None,
     ) -> None:
         self._dialect = dialect
         self._engine = "" if dialect.acp is None else dialect.acp.engine
@@ -116,9 +121,19 @@ class AcpConversation(Conversation):
         )
         self._requests = PendingRequests()
         needs = SessionNeeds(
-            folder, self._engine, agent_name, model, effort, session_meta, dialect.failures
+            folder,
+            self._engine,
+            agent_name,
+            model,
+            effort,
+            session_meta,
+            dialect.failures,
+            remedy_for(dialect),
         )
-        self._sessions = Sessions(needs, self._requests)
+        if known_sessions is None or dialect.isolates_sessions:
+            # An identifier names a conversation in the folder where the agent keeps it.
+            known_sessions = KnownSessions()
+        self._sessions = Sessions(needs, self._requests, known_sessions)
         self._clear_in_place = ClearInPlace(self._engine == "v2")
         self.selects_models = self._sessions.offers_models
         # Whether the current session has had a prompt.

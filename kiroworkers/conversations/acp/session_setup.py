@@ -29,7 +29,7 @@ _MAX_CHOICES = 300
 #: still list the options from before the request.
 _MAX_ATTEMPTS = 4
 
-NO_SESSION_ID = "the agent returned no new session ID"
+_NO_SESSION_ID = "the agent returned no session ID"
 
 #: The option of Kiro v3 that makes it use tools without asking.
 _AUTOPILOT = "autopilot"
@@ -126,6 +126,7 @@ class SessionNeeds:
         effort: The reasoning effort to select; empty for the agent's own choice.
         meta: The ``_meta`` of the request for a session; None for none.
         failures: The texts by which a failure is recognized.
+        remedy: What an operator can do if the agent resumes earlier sessions.
     """
 
     folder: str
@@ -135,6 +136,7 @@ class SessionNeeds:
     effort: str = ""
     meta: Mapping[str, Any] | None = None
     failures: tuple[FailurePattern, ...] = ()
+    remedy: str = ""
 
 
 @define
@@ -202,7 +204,7 @@ class SessionSetup:
         else:
             session = _read_session(result)
             if session is None:
-                self.fail(NO_SESSION_ID)
+                self.fail(_NO_SESSION_ID)
             else:
                 self.session = session
                 self._steps.extend(self._needed_steps(session))

@@ -13,16 +13,16 @@ from typing import Any, TypeGuard
 
 from attrs import evolve
 
+from kiroworkers.conversations.acp.known_sessions import KnownSessions, resumed
 from kiroworkers.conversations.acp.requests import PendingRequests, RequestKind
 from kiroworkers.conversations.acp.session_setup import (
-    NO_SESSION_ID,
     AcpSession,
     SessionNeeds,
     SessionSetup,
 )
 from kiroworkers.conversations.events import AgentFailure, Cleared, NotCleared, Ready
 
-#: The maximum number of session identifiers that are remembered, so that none is used twice.
+#: The maximum number of this conversation's own session identifiers that are remembered.
 MAX_USED_SESSIONS = 1000
 
 
@@ -47,6 +47,7 @@ class Sessions:
     Args:
         needs: What each session needs.
         requests: Numbers the requests.
+        known: The identifiers of all sessions of this agent.
 
     Attributes:
         ways_to_leave: The requests that the agent offers to end a session.
@@ -54,9 +55,12 @@ class Sessions:
             if it is unknown.
     """
 
-    def __init__(self, needs: SessionNeeds, requests: PendingRequests) -> None:
+    def __init__(
+        self, needs: SessionNeeds, requests: PendingRequests, known: KnownSessions
+    ) -> None:
         self._needs = needs
         self._requests = requests
+        self._known = known
         self._current: AcpSession | None = None
         self._prepared: AcpSession | None = None
         self._setup: SessionSetup | None = None
@@ -247,13 +251,14 @@ class Sessions:
 
     def _check_new(self, setup: SessionSetup, session: AcpSession) -> None:
         """
-        Remember a new session, and give it up if its identifier was used before.
+        Remember a new session, and give it up if any conversation had its identifier before.
 
-        Such a session would remember the earlier conversation.
+        Such a session may remember the earlier conversation.  It is not ended, because another
+        conversation may be using it.
         """
-        if session.id in self._used:
+        if not self._known.add(session.id):
             setup.session = None
-            setup.fail(NO_SESSION_ID)
+            setup.fail(resumed(session.id, self._needs.remedy))
         self._used[session.id] = None
         if len(self._used) > MAX_USED_SESSIONS:
             del self._used[next(iter(self._used))]

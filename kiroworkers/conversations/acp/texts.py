@@ -79,7 +79,7 @@ def _details(data: Any) -> Iterator[str]:
         case str(details) | {"details": str(details)} | {"message": str(details)}:
             yield details
     if isinstance(data, dict):
-        for name in ("errorType", "retryErrorType"):
+        for name in ("errorType", "retryErrorType", "errorKind"):
             yield _name(data.get(name))
         match data:
             case {"cause": {"reason": reason}}:

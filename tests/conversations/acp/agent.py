@@ -13,7 +13,7 @@ from typing import Any
 from acp import schema
 from pydantic import BaseModel
 
-from kiroworkers.conversations import Event, Ready, load_dialect, new_conversation
+from kiroworkers.conversations import Dialect, Event, Ready, load_dialect, new_conversation
 
 #: The schema's types for the messages that the conversation writes.
 _WRITTEN: dict[str, type[BaseModel]] = {
@@ -84,11 +84,14 @@ class Agent:
         self,
         max_output: int = 1000,
         greeting: Any = INITIALIZED,
-        dialect: str = "acp",
+        dialect: str | Dialect = "acp",
         **choices: Any,
     ) -> None:
         self.conversation = new_conversation(
-            load_dialect(dialect), max_output, "/home/work", **choices
+            load_dialect(dialect) if isinstance(dialect, str) else dialect,
+            max_output,
+            "/home/work",
+            **choices,
         )
         [initialize] = read(self.conversation.data_to_send())
         assert initialize["method"] == "initialize", "the first request"

@@ -30,7 +30,7 @@ from kiroworkers.errors import FailureKind
 from tests.conversations.acp.agent import CLOSES, NEVER, OPTIONS, Agent, read
 from tests.conversations.acp.test_jsonrpc import cut
 
-_NO_SESSION_ID = AgentFailure(FailureKind.PROTOCOL, "the agent returned no new session ID")
+_NO_SESSION_ID = AgentFailure(FailureKind.PROTOCOL, "the agent returned no session ID")
 
 
 class AcpTests(SynchronousTestCase):
@@ -129,7 +129,9 @@ class AcpTests(SynchronousTestCase):
         for name in ("s2", "s1"):
             agent.clear()
             [event] = agent.session(name)
-        self.assertEqual(event, _NO_SESSION_ID)
+        assert isinstance(event, AgentFailure), event
+        self.assertEqual(event.kind, FailureKind.PROTOCOL)
+        self.assertIn("the agent resumed session s1", event.detail)
         self.assertFalse(agent.conversation.at_prompt)
 
     def test_recent_output(self) -> None:
