@@ -28,6 +28,8 @@ setup(
         "kiroworkers": [
             "py.typed",
             "tasks/*.toml",
+            "proof/*.toml",
+            "proof/reports/*.json",
             "conversations/dialects/*.toml",
             "web/pages/*.html",
             "web/pages/*.css",
@@ -67,9 +69,17 @@ setup(
         "bench": ["pexpect>=4.9"],
         # A real agent, and the line editors of others.  The tests drive them if they are installed.
         "agents": ["inquirer>=3.4", "llm>=0.36", "prompt_toolkit>=3.0.50", "questionary>=2.1"],
-        # Clients of OpenAI's API, and a generator of requests from our own OpenAPI document;
-        # the tests use them if they are installed.
-        "clients": ["langchain-openai>=0.3", "openai>=1.60", "schemathesis>=4.32"],
+        # Clients of the APIs that the server and the model server speak, and a generator of
+        # requests from our own OpenAPI document; the tests use them if they are installed.
+        "clients": [
+            "anthropic>=2.14",
+            "google-genai>=3.6",
+            "langchain-openai>=0.3",
+            "openai>=1.60",
+            "schemathesis>=4.32",
+            # Compresses and decompresses where Python is older than 3.14.
+            "zstandard>=0.25",
+        ],
         "test": [
             # Has the schema that the ACP tests check messages against.
             "agent-client-protocol>=0.12",

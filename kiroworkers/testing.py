@@ -108,9 +108,11 @@ class MemoryKiro:
             self.print(classic.EXIT_HINT)
             self.show_prompt()
         else:
-            self.typed.append(outcome)
+            # A blank at the beginning only keeps a line out of the history.
+            line = outcome.removeprefix(" ")
+            self.typed.append(line)
             on_submit, self._on_submit = self._on_submit, self._handle_line
-            on_submit(outcome)
+            on_submit(line)
 
     def receive_signal(self, number: int) -> None:
         """

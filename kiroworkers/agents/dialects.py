@@ -23,11 +23,14 @@ AGENT_DIALECTS = {
     "kiro-classic": ("kiro-classic",),
     "kiro-tui": ("kiro-tui",),
     "q": ("q",),
-    "llm": ("llm",),
+    "claude": ("claude",),
+    "copilot": ("copilot",),
     "codex": ("codex",),
     "gemini": ("gemini",),
     "gemini-acp": ("gemini-acp",),
+    "opencode": ("opencode-acp",),
     "opencode-acp": ("opencode-acp",),
+    "llm": ("llm",),
     "offline": ("offline",),
 }
 

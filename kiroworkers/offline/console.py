@@ -86,6 +86,8 @@ class Console(ABC):
                 continue
             assert isinstance(line, str), "signals were handled above"
             warned = False
+            # As in a shell, a blank at the beginning only keeps a line out of the history.
+            line = line.removeprefix(" ")
             if line.strip() in ("/quit", "/exit"):
                 return 0
             if line.strip():

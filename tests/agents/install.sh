@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the agents of package.json into the folder FOLDER, about 900 MB: the tests
+# Install the agents of package.json into the folder FOLDER, about 1.4 GB: the tests
 # find them with AGENTS_BIN=FOLDER/node_modules/.bin, or on PATH.
 #
 #     tests/agents/install.sh FOLDER

@@ -64,8 +64,9 @@ class ValidateTests(SynchronousTestCase):
             (str(mine), "'names'"),
             (
                 "kirro",
-                "must be auto, kiro, kiro-acp, kiro-acp-v3, kiro-classic, kiro-tui, q, llm, codex, "
-                "gemini, gemini-acp, opencode-acp, offline, acp or a dialect",
+                "must be auto, kiro, kiro-acp, kiro-acp-v3, kiro-classic, kiro-tui, q, claude, "
+                "copilot, codex, gemini, gemini-acp, opencode, opencode-acp, llm, offline, acp "
+                "or a dialect",
             ),
         ]:
             with self.assertRaises(InvalidSetting) as raised:

@@ -491,8 +491,8 @@ class StateDir:
     """
     Represent a directory in which the agent keeps state.
 
-    Sessions that run at the same time would get in each other's way there, so each
-    session gets a directory of its own.
+    Sessions that run at the same time would get in each other's way there, or would find what
+    an earlier one has left, so each session gets a directory of its own.
 
     Attributes:
         variable: The environment variable that names the directory.
@@ -500,12 +500,15 @@ class StateDir:
             user's home.
         copy: Files of the user's directory to copy to the session's.
         link: Files that stay the user's own, such as a login that the agent renews.
+        sessions: Whether the agent keeps its conversations in this directory.  A session may
+            then have the identifier of an earlier one, whose directory is gone.
     """
 
     variable: Identifier
     default: InnerPath
     copy: tuple[InnerPath, ...] = ()
     link: tuple[InnerPath, ...] = ()
+    sessions: bool = False
 
     def __attrs_post_init__(self) -> None:
         names = (*self.copy, *self.link)
@@ -550,7 +553,8 @@ class ModelServerSettings:
     ``$home`` for the new home directory, ``$folder`` for the folder in which sessions run, and
     ``$$`` for a dollar sign.  An agent that cannot use another server, but can read its model's
     answers from a file, has ``$answers`` for the path of that file: a JSON list with a list of
-    strings for each turn, as Kiro's ``KIRO_MOCK_CHAT_RESPONSE``.
+    strings for each turn, as Kiro's ``KIRO_MOCK_CHAT_RESPONSE``.  An empty table means that the
+    agent can do neither, although the dialect that it extends can.
 
     Attributes:
         environment: The variables that the agent is started with, besides ``HOME``.
@@ -567,6 +571,10 @@ class ModelServerSettings:
             if unknown or not template.is_valid():
                 known = ", ".join(f"${name}" for name in sorted(MODEL_SERVER_PLACEHOLDERS))
                 raise ValueError(f"a dollar sign must be $$ or begin one of {known}")
+
+
+def _none_if_empty(settings: ModelServerSettings | None) -> ModelServerSettings | None:
+    return None if settings == ModelServerSettings() else settings
 
 
 #: The default: the agent prints nothing about its tools.
@@ -626,7 +634,7 @@ class Dialect:
     state_dirs: tuple[StateDir, ...] = field(default=(), metadata={"key": "state"})
     minimal: MinimalAgent | None = None
     model_server: ModelServerSettings | None = field(
-        default=None, metadata={"key": "model-server"}
+        default=None, converter=_none_if_empty, metadata={"key": "model-server"}
     )
     menus: tuple[Menu, ...] = field(default=(), metadata={"key": "menu"})
     failures: tuple[FailurePattern, ...] = field(default=(), metadata={"key": "trouble"})
@@ -657,6 +665,13 @@ class Dialect:
         readiness = self.prompt or self.line or self.signs or self.acp
         assert readiness is not None, "a dialect has exactly one of them"
         return readiness
+
+    @property
+    def isolates_sessions(self) -> bool:
+        """
+        Return whether no session can find the conversations of another one.
+        """
+        return any(state_dir.sessions for state_dir in self.state_dirs)
 
     @property
     def window(self) -> Window | None:

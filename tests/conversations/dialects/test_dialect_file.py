@@ -58,6 +58,7 @@ EXAMPLE: dict[str, Any] = {
         "files": {"b/a.json": "{}"},
         "meta": "{}",
     },
+    "model-server": {"environment": {"A_URL": "$url/v1"}, "files": {"a/b": "$home $$"}},
     "answer": {"prefix": "> ", "suffix": "took", "layout": "lines", "journal": ".kiro"},
     "state": [{"variable": "A_HOME", "default": ".a", "copy": ["c"], "link": ["d", "e"]}],
     "menu": [{"question": "a", "keys": "b"}, {"question": "c", "keys": "d"}],
@@ -104,11 +105,12 @@ def changes(value: Any, table: str = "") -> Iterator[tuple[str, Any]]:
                 others = {name: other for name, other in value.items() if name != key}
                 yield "removed", others
                 # Any name of a variable or a file is good.
-                free = table in ("set", "files")
+                free = table in ("set", "files", "model-server.files", "model-server.environment")
                 yield "renamed" if free else "misspelled", {**others, f"{key}x": item}
                 for odd in ODD_VALUES:
                     yield "mistyped", {**others, key: odd}
-                for kind, changed in changes(item, key):
+                path = f"{table}.{key}" if table == "model-server" else key
+                for kind, changed in changes(item, path):
                     yield kind, {**others, key: changed}
 
 
@@ -180,6 +182,16 @@ class FileTests(SynchronousTestCase):
         )
         self.assertEqual(dialect.environment({"KIRO_API_KEY": "x", "HOME": "/h"}), {"HOME": "/h"})
         self.assertEqual(dialect.state_dirs, (StateDir("MY_HOME", ".my", (), ("auth.json",)),))
+
+    def test_model_server(self) -> None:
+        """
+        A file takes the way to another model server from the dialect that it extends, unless
+        it says by an empty table that there is none.
+        """
+        inherited = read_dialect(self.write('extends = "codex"'))
+        self.assertIsNotNone(inherited.model_server)
+        without = read_dialect(self.write('extends = "codex"\n[model-server]'))
+        self.assertIsNone(without.model_server)
 
     def test_wrong(self) -> None:
         """
@@ -310,6 +322,10 @@ class FileTests(SynchronousTestCase):
             (
                 'extends = "q"\n[line]\nprompt = "x"\n[acp]',
                 "exactly one of the tables prompt, line, signs, acp is required",
+            ),
+            (
+                'extends = "q"\n[model-server.environment]\nA = "$port"',
+                "a dollar sign must be $$ or begin one of $answers, $folder, $home, $url",
             ),
             ("x = " + "1" * 5000, "Exceeds the limit"),
             ("x = " + "[" * 5000, "recursion"),

@@ -4,6 +4,8 @@ Tests for `kiroworkers.conversations.dialects.environment`.
 
 from __future__ import annotations
 
+from importlib.resources import files
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.conversations import load_dialect
@@ -17,6 +19,9 @@ SECRETS = {
     "gemini-acp": ("GEMINI_API_KEY", "GOOGLE_APPLICATION_CREDENTIALS"),
     "opencode-acp": ("OPENCODE_API_KEY",),
     "q": ("AMAZON_Q_SIGV4", "AWS_SECRET_ACCESS_KEY"),
+    "claude": ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"),
+    "copilot": ("COPILOT_GITHUB_TOKEN",),
+    "codex": ("CODEX_API_KEY", "OPENAI_API_KEY"),
     "llm": ("LLM_GEMINI_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"),
     "offline": (),
 }
@@ -82,6 +87,21 @@ class DialectTests(SynchronousTestCase):
                 set(own),
                 name,
             )
+
+    def test_model_server(self) -> None:
+        """
+        An agent gets every variable that leads it to another model server as its dialect gives
+        it, and no dialect sets another value.
+        """
+        for path in files("kiroworkers.conversations.dialects").iterdir():
+            if not path.name.endswith(".toml"):
+                continue
+            dialect = load_dialect(path.name.removesuffix(".toml"))
+            if dialect.model_server is not None:
+                names = set(dialect.model_server.environment)
+                environment = dialect.environment(dict.fromkeys(names, "given"))
+                got = {name for name, value in environment.items() if value == "given"}
+                self.assertEqual(got, names, path.name)
 
     def test_any_program(self) -> None:
         """
