@@ -20,8 +20,6 @@ class TuiTests(ServerTestCase):
     Tests for a Kiro without the classic interface.
     """
 
-    timeout = 120
-
     async def start_tui(self, faults: str = "", **env: Any) -> None:
         self.path = install_fake_kiro(self.folder / "bin", "tests.faketui")
         home = self.folder / "home"
@@ -162,8 +160,6 @@ class LineTests(ServerTestCase):
     """
     Tests for a program that has only a prompt.
     """
-
-    timeout = 120
 
     async def start_line(self, pattern: str = "^> $", **env: Any) -> None:
         command = shlex.join([sys.executable, "-m", "tests.fakeline"])

@@ -110,7 +110,7 @@ class StreamTests(ServerTestCase):
         A request that waits gets an event with its position in the queue.
         """
         await self.start(workers=1)
-        first = self.stream("the first [[think=1]]")
+        first = self.stream("the first [[think=5]]")
         await self.typed.wait_for("the first")
         (_, events), _ = await gatherResults([self.stream("the second"), first])
         self.assertEqual(events[0][0], "queued")

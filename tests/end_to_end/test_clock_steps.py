@@ -102,12 +102,12 @@ class ClockTests(ServerTestCase):
         for a worker, and a request that is being received; and a session restarts.
         """
         await self.start(
-            *("--queue-timeout", "0.3", "--receive-timeout", "0.3", "--restart-delay", "0.3"),
+            *("--queue-timeout", "2", "--receive-timeout", "0.3", "--restart-delay", "0.3"),
             workers=1,
             **self.env,
         )
         for number, seconds in enumerate((-3600, -60), 1):
-            turn = self.story(f"Silent {number} [[silent]]", headers={"X-Request-Timeout": "1"})
+            turn = self.story(f"Silent {number} [[silent]]", headers={"X-Request-Timeout": "4"})
             await self.typed.wait_for(f"Silent {number}")
             connection = await self.connect()
             waiting = self.story("Waits")

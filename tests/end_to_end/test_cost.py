@@ -17,8 +17,6 @@ class CostTests(ServerTestCase):
     Tests for requests that are as expensive as the limits allow.
     """
 
-    timeout = 240
-
     async def test_fuzz(self) -> None:
         """
         No expensive request keeps the others waiting for long, and each that is complete gets
@@ -30,7 +28,7 @@ class CostTests(ServerTestCase):
         for ready in READY:
             await self.server.says(ready)
         fuzz = Fuzz(self.server, int(self.base.rpartition(":")[2]))
-        await fuzz.run(range(200), partial(draw, 1))
+        await fuzz.run(range(60), partial(draw, 1))
         self.assertEqual(fuzz.outcome.problems, [])
         # The cases reach the agent and the checks.
         self.assertLessEqual({200, 202, 400, 502}, set(fuzz.outcome.statuses))

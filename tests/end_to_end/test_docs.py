@@ -98,6 +98,16 @@ class WritingADialectTests(ServerTestCase):
             self.assertEqual(story["acceptanceCriteria"], ["0 prompts before this one"])
         self.assertEqual(await self.pids(), pids)
 
+    def test_dialects(self) -> None:
+        """
+        Every dialect on the page is valid.
+        """
+        for number, text in enumerate(examples("writing-a-dialect.rst", "toml")):
+            dialect = self.folder / f"{number}.toml"
+            dialect.write_text(text)
+            with redirect_stdout(io.StringIO()):
+                self.assertEqual(main(["check", str(dialect)]), 0)
+
 
 class OpenAITests(ServerTestCase):
     """

@@ -284,7 +284,7 @@ class StorageTests(JobTestCase):
         costs no second turn; new jobs are refused, and other requests are answered.
         """
         await self.start_jobs()
-        _, job = await self.order("an idea [[think=2]]")
+        _, job = await self.order("an idea [[think=5]]")
         await self.typed.wait_for("an idea")
         # Each write to a file fails, as on a disk that is full.
         pid = self.server.pid
@@ -320,12 +320,12 @@ class KeyTests(JobTestCase):
         """
         await self.start_jobs()
         key: Any = {"Idempotency-Key": "k1"}
-        first = self.story("an idea [[think=2]]", headers=key)
+        first = self.story("an idea [[think=5]]", headers=key)
         await self.typed.wait_for("an idea")
         # It waits, too, as soon as its stream begins.
         second = await treq.post(
             f"{self.base}/kiro/generate-story",
-            json={"idea": "an idea [[think=2]]"},
+            json={"idea": "an idea [[think=5]]"},
             headers={**key, "Accept": "text/event-stream"},
             persistent=False,
         )
@@ -334,10 +334,10 @@ class KeyTests(JobTestCase):
         first.cancel()
         await self.assertFailure(first, ResponseNeverReceived)
         [*_, (name, story)] = events_in((await second.content()).decode())
-        self.assertEqual((name, story["title"]), ("answer", "an idea [[think=2]]"))
+        self.assertEqual((name, story["title"]), ("answer", "an idea [[think=5]]"))
         await self.server.signal("KILL")
         await self.start_jobs()
-        response, again = await self.story("an idea [[think=2]]", headers=key)
+        response, again = await self.story("an idea [[think=5]]", headers=key)
         self.assertEqual(again, story)
         self.assertEqual(self.header(response, "idempotency-replayed"), "true")
         prompts = [line for line in self.typed.lines if "an idea" in line]

@@ -17,7 +17,7 @@ from tests.end_to_end.test_acp import GENERIC
 from tests.end_to_end.test_answers import events_in
 from tests.kiro_acp.failures import V2, V3, Failure
 from tests.programs import alive
-from tests.servers import ServerTestCase, real
+from tests.servers import ServerTestCase
 
 ENGINES = (("kiro-acp", "v2"), ("kiro-acp-v3", "v3"))
 
@@ -26,8 +26,6 @@ class KiroAcpTestCase(ServerTestCase):
     """
     Start servers with a Kiro that is driven over ACP.
     """
-
-    timeout = 240
 
     async def start_kiro(
         self, agent: str, *options: str, workers: int = 1, faults: str = "", **env: str
@@ -135,7 +133,7 @@ class FailureTests(KiroAcpTestCase):
         """
         for agent, _ in ENGINES:
             await self.start_kiro(agent, workers=2)
-            running = self.story("running [[think=2]]")
+            running = self.story("running [[think=6]]")
             await self.typed.wait_for("running")
             failing = self.story("failing [[error=suspended think=1]]")
             await self.typed.wait_for("failing")
@@ -183,11 +181,10 @@ class EndingTests(KiroAcpTestCase):
 
     async def test_without_response(self) -> None:
         """
-        A turn to which Kiro never responds fails within seconds, for the reason that Kiro gave,
-        and the next request is answered.
+        A turn to which Kiro never responds fails before its deadline, for the reason that Kiro
+        gave, and the next request is answered.
         """
         await self.start_kiro("kiro-acp", workers=3)
-        began = real.seconds()
         failures = [
             self.expect(f"x [[{fault}]]", kind)
             for fault, kind in (
@@ -197,7 +194,6 @@ class EndingTests(KiroAcpTestCase):
             )
         ]
         await gatherResults(map(Deferred.fromCoroutine, failures))
-        self.assertLess(real.seconds() - began, 30)
         for _ in failures:
             await self.expect_story("the next")
         await self.expect("x [[compact=throttled]]", FailureKind.THROTTLED)
@@ -296,11 +292,14 @@ class SessionTests(KiroAcpTestCase):
         """
         The next session is opened while a turn runs, so that no request waits for it.
         """
-        await self.start_kiro("kiro-acp-v3", faults="new=2")
-        await self.expect_story("a [[think=4]]")
+        await self.start_kiro("kiro-acp-v3")
+        turn = self.story("a [[silent]]")
+        await self.typed.wait_for("a [[silent]]")
+        # The first one was for this turn, which never ends.
+        await self.typed.wait_for("session/new", times=2)
+        turn.cancel()
+        await self.assertFailure(turn, Exception)
         await self.expect_story("b")
-        waits = await self.server.says(r"wait=[\s\S]* wait=([0-9.]+)")
-        self.assertLess(float(waits[1]), 1.5)
 
     async def test_autopilot(self) -> None:
         """

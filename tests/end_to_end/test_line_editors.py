@@ -22,8 +22,6 @@ class LineEditorTests(ServerTestCase):
     Tests for programs with a line editor.
     """
 
-    timeout = 120
-
     async def assert_answers(self, kind: str) -> None:
         """
         Assert that a program of this kind becomes ready, and answers.
@@ -54,15 +52,21 @@ class LineEditorTests(ServerTestCase):
 
     async def test_rows_below(self) -> None:
         """
-        So does one that keeps empty rows below its prompt, for completions.
+        So does one that keeps empty rows below its prompt, and shows completions there.
         """
         await self.assert_answers("completer")
 
     async def test_toolbar(self) -> None:
         """
-        So does one that has a toolbar below its prompt.
+        So does one that has a toolbar of several rows below its prompt, and text to its right.
         """
         await self.assert_answers("toolbar")
+
+    async def test_rows(self) -> None:
+        """
+        So does one whose prompt and input take several rows, at the top of the screen.
+        """
+        await self.assert_answers("rows")
 
     async def test_questionary(self) -> None:
         """

@@ -26,8 +26,6 @@ class OffloadTests(ServerTestCase):
     Tests for foreign schemas and long answers.
     """
 
-    timeout = 120
-
     async def complete(self, schema: Any, content: str = '{"a": 1}') -> tuple[int, Any]:
         """
         Ask for an object that fits `schema`; return the status and the decoded body.
@@ -82,11 +80,11 @@ class OffloadTests(ServerTestCase):
         """
         self.path = install_fake_kiro(self.folder / "costly", "tests.costly_agent")
         await self.start("--agent", "kiro-acp", workers=1)
-        long = self.story(f"Long [[costly=objects,{6 * 2**20}]]")
+        long = self.story(f"Long [[costly=objects,{2 * 2**20}]]")
         self.assertEqual((await self.health())["status"], "running")
         response, story = await long
         self.assertEqual(response.code, 200, story)
-        response, body = await self.story(f"Unfit [[prose costly=objects,{2**20}]]")
+        response, body = await self.story(f"Unfit [[prose costly=objects,{2**18}]]")
         self.assertEqual((response.code, body["code"]), (502, "answer_unfit"), body)
         self.assertIn("only the last 100 of its", body["reasons"][0])
         self.assertEqual(slow_callbacks(self.server.output), [])

@@ -20,15 +20,13 @@ _SETTINGS = Path(__file__).with_name("schemathesis.toml")
 _RUN = "from schemathesis.cli import schemathesis; schemathesis()"
 
 #: How many requests each operation gets in each phase.
-_EXAMPLES = 15
+_EXAMPLES = 8
 
 
 class DescriptionTests(ServerTestCase):
     """
     Tests for a server with the offline agent and tokens.
     """
-
-    timeout = 300
 
     async def run_schemathesis(self, *options: str) -> None:
         """

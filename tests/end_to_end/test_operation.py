@@ -231,7 +231,7 @@ class RestartTests(ServerTestCase):
         await self.start(
             *("--max-workers", "4", "--max-spare", "1", "--check-interval", "0.5"), workers=1
         )
-        ideas = [f"idea {number} [[think=1]]" for number in range(6)]
+        ideas = [f"idea {number} [[think=3]]" for number in range(6)]
         answers = await gatherResults([self.story(idea) for idea in ideas])
         self.assertEqual([body["title"] for _, body in answers], ideas)
         served = {self.header(response, "x-kiroworkers-worker") for response, _ in answers}

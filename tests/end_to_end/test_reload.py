@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import signal
 
-from tests.servers import ServerTestCase, slow_callbacks
+from tests.servers import ServerTestCase, real, slow_callbacks
 
 
 class ReloadTests(ServerTestCase):
@@ -23,6 +23,7 @@ class ReloadTests(ServerTestCase):
         tasks = self.folder / "tasks"
         tasks.mkdir()
         await self.start("--agent", "offline", "--tasks", str(tasks))
+        began = real.seconds()
         for number in range(200):
             os.kill(self.server.pid, signal.SIGHUP)
             if number % 20:
@@ -31,7 +32,8 @@ class ReloadTests(ServerTestCase):
                 response, _ = await self.story(f"Idea {number}")
                 self.assertEqual(response.code, 200)
         await self.server.signal("TERM")
-        # One was the start, and few can have begun since: one a second.
-        self.assertLess(self.server.output.count("tasks: "), 50)
-        self.assertLess(self.server.output.count("restarting: SIGHUP"), 100)
+        # One was the start, and one a second can have begun since.  The machine may be slow.
+        reloads = 2 + real.seconds() - began
+        self.assertLess(self.server.output.count("tasks: "), reloads)
+        self.assertLess(self.server.output.count("restarting: SIGHUP"), 2 * reloads)
         self.assertEqual(slow_callbacks(self.server.output), [])

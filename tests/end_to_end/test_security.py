@@ -13,7 +13,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.web.http_headers import Headers
 
 from tests.fuzz_http import OPTIONS, HostileClient, fuzz
-from tests.servers import ServerTestCase, real
+from tests.servers import SOON, ServerTestCase, real
 
 #: A token and text that must not appear in the log.
 _SECRET = "hush-hush-hush-hush"
@@ -48,8 +48,6 @@ class HostileTests(RawHttpTestCase):
     """
     Tests for requests that are malformed, slow or too large.
     """
-
-    timeout = 180
 
     async def test_fuzz(self) -> None:
         """
@@ -226,13 +224,16 @@ class LogTests(RawHttpTestCase):
         tokens = self.folder / "tokens"
         tokens.write_text(f"me ask,watch,operate {_SECRET}\n")
         options = ("--token-file", str(tokens), "--max-body", "2000", "--receive-timeout", "2")
-        limits = ("--request-timeout", "3", "--cancel-timeout", "1", "--restart-delay", "0.1")
+        limits = ("--cancel-timeout", "1", "--restart-delay", "0.1")
         await self.start(*options, *limits, "--max-output", "100k")
         authorization = {"Authorization": f"Bearer {_SECRET}"}
         codes = set()
         for fault in ("", "silent", "prose", "die", "flood=2000000", "hang", "approve",
                       "trouble=context_full"):  # fmt: skip
-            response, _ = await self.story(f"{_SECRET} [[{fault}]]", headers=authorization)
+            deadline = SOON if fault in ("silent", "hang") else {}
+            response, _ = await self.story(
+                f"{_SECRET} [[{fault}]]", headers={**authorization, **deadline}
+            )
             codes.add(response.code)
         self.assertLessEqual({200, 502, 504}, codes)
         invalid: list[tuple[str, str, dict[str, Any]]] = [

@@ -19,7 +19,7 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from tests.programs import exits, install_fake_kiro
-from tests.servers import ServerTestCase, real
+from tests.servers import SOON, ServerTestCase, real
 
 
 class OfflineTests(ServerTestCase):
@@ -337,10 +337,10 @@ class TurnTests(ServerTestCase):
         A turn that does not end is a 504 at the deadline; a late answer is discarded, and
         the same session serves the next request.
         """
-        await self.start("--request-timeout", "0.5", workers=1)
+        await self.start(workers=1)
         before = await self.pids()
         for fault in ("silent", "late"):
-            response, body = await self.story(f"x [[{fault}]]")
+            response, body = await self.story(f"x [[{fault}]]", headers=SOON)
             self.assertEqual((response.code, body["code"]), (504, "timed_out"))
             _, body = await self.story("the next")
             self.assertEqual(body.get("title"), "the next", body)
@@ -351,12 +351,11 @@ class TurnTests(ServerTestCase):
         A session that ignores SIGINT, SIGTERM and SIGHUP is killed and replaced.
         """
         await self.start(
-            *("--request-timeout", "0.5", "--cancel-timeout", "0.2"),
-            *("--stop-timeout", "0.1", "--restart-delay", "0.1"),
+            *("--cancel-timeout", "0.2", "--stop-timeout", "0.1", "--restart-delay", "0.1"),
             workers=1,
         )
         [before] = await self.pids()
-        response, _ = await self.story("x [[hang]]")
+        response, _ = await self.story("x [[hang]]", headers=SOON)
         self.assertEqual(response.code, 504)
         await exits(real, before)
         await self.server.says(r"worker1: ready[\s\S]*worker1: ready")

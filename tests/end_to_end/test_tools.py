@@ -142,7 +142,7 @@ class OperatorTests(ToolTestCase):
         """
         for agent in AGENTS:
             await self.start_tools(agent, "--tools", "ask")
-            answer = self.story("x [[approve]]", headers={"X-Request-Timeout": "4"})
+            answer = self.story("x [[approve]]", headers={"X-Request-Timeout": "8"})
             await self.question(answer)
             response, body = await answer
             self.assertEqual((response.code, body["code"]), (504, "timed_out"), body)
