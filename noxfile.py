@@ -6,6 +6,7 @@ Everything that must pass, as one session each.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -35,6 +36,12 @@ ON_OLDEST = [
 LOGS = ROOT / ".nox" / "logs"
 #: Where agents from npm are installed.
 NPM = Path(os.environ.get("KIROWORKERS_NPM", ROOT / ".nox" / "npm"))
+AGENTS_BIN = NPM / "node_modules" / ".bin"
+#: The agents that are proven, in two lanes that take about the same time.
+PROVEN = (("claude", "codex", "llm"), ("copilot", "gemini-acp", "opencode", "gemini"))
+#: The package's reports, and the levels, the best first.
+REPORTS = ROOT / "kiroworkers" / "proof" / "reports"
+LEVELS = ["exact", "lossy", "leaks", "unsafe", "none"]
 #: The virtual environment on the oldest Python.  The sessions share it, because each installation
 #: takes longer than most of them run.
 SHARED_VENV = ROOT / ".nox" / "shared-venv"
@@ -172,33 +179,89 @@ def npm(session: nox.Session) -> None:
     install_shared(session, "-e", ".[test,agents,clients]")
 
 
+def on_loopback(program: str) -> list[str]:
+    """
+    Return the command of `program`, without a network but loopback if the machine allows that.
+    """
+    unshare = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    done = subprocess.run([*unshare, "true"], capture_output=True, check=False)
+    return [*(unshare if done.returncode == 0 else []), str(SHARED_VENV / "bin" / program)]
+
+
+def path_to(*folders: Path) -> str:
+    """
+    Return a PATH on which `folders` come first, before the session's own.
+    """
+    return os.pathsep.join([*map(str, folders), os.environ["PATH"]])
+
+
+def run_agents_tests(session: nox.Session, *tests: str) -> None:
+    """
+    Run `tests`, which need agents or clients, none skipped.
+    """
+    env = {"AGENTS_BIN": str(AGENTS_BIN), "PATH": path_to(SHARED_VENV / "bin")}
+    output = run_trial(session, *on_loopback("trial"), "-j", "2", *tests, **env)
+    if "skips=" in output.splitlines()[-1]:
+        session.error("tests were skipped")
+
+
+def run_prove(session: nox.Session, *options: str) -> None:
+    """
+    Prove the agents of `PROVEN`, both lanes at a time, and compare their levels with the reports.
+    """
+    output = LOGS.parent / "proofs"
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    command = [*on_loopback("kiroworkers"), "prove", "--output", str(output), *options]
+    env = {**os.environ, "PATH": path_to(AGENTS_BIN, SHARED_VENV / "bin")}
+    lanes = [subprocess.Popen([*command, *lane], env=env) for lane in PROVEN]
+    for lane in lanes:
+        lane.wait()  # The status is not 0 if an agent is lossy, as its report may say.
+    for agent in (agent for lane in PROVEN for agent in lane):
+        found, known = read_level(output, agent), read_level(REPORTS, agent)
+        print(f"{agent}: {found}; in the package's report: {known}", flush=True)
+        if LEVELS.index(found) > LEVELS.index(known):
+            session.error(f"{agent} is not proven, or worse than its report")
+
+
+def read_level(folder: Path, agent: str) -> str:
+    """
+    Return the level of `agent` in its report in `folder`; ``none`` if it has none.
+    """
+    reports = [json.loads(file.read_text()) for file in folder.glob(f"{agent}-[0-9]*.json")]
+    return reports[0]["level"] or "none" if reports else "none"
+
+
 @nox.session(venv_backend="none")
 def agents(session: nox.Session) -> None:
     """
-    Run the tests that need a real agent or a third-party client, none skipped.
+    Run the tests that need a third-party client, a line editor or an agent's choice of models.
 
-    Run `npm` first.  Nothing else should run meanwhile: terminals of agents are read against
-    the clock.
+    Run `npm` first.  Nothing else should run meanwhile: terminals are read against the clock.
     """
-    users = [
-        f"tests.end_to_end.{path.stem}"
-        for path in sorted(ROOT.glob("tests/end_to_end/test_*.py"))
-        if "\nfrom tests.realagents import" in path.read_text()
-    ]
-    others = ("openai", "openapi", "docs", "line_editors")
-    users += [f"tests.end_to_end.test_{name}" for name in others]
-    # Without a network but loopback, if the machine allows that.
-    alone = ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode != 0:
-        alone = []
-    programs = SHARED_VENV / "bin"
-    trial = [*alone, str(programs / "trial"), "-j", "2"]
-    # The session's own environment would come first on PATH.
-    path = os.pathsep.join([str(programs), os.environ["PATH"]])
-    agents_bin = str(NPM / "node_modules" / ".bin")
-    output = run_trial(session, *trial, *users, AGENTS_BIN=agents_bin, PATH=path)
-    if "skips=" in output.splitlines()[-1]:
-        session.error("tests were skipped")
+    names = ("openai", "openapi", "docs", "line_editors", "real_agents.ModelTests")
+    run_agents_tests(session, *(f"tests.end_to_end.test_{name}" for name in names))
+
+
+@nox.session(venv_backend="none")
+def prove(session: nox.Session) -> None:
+    """
+    Prove the agents that `npm` installs, with the checks that are quick.
+
+    Nothing else should run meanwhile, for the same reason.
+    """
+    run_prove(session, "--skip", "endurance,turnaround")
+
+
+@nox.session(venv_backend="none")
+def long(session: nox.Session) -> None:
+    """
+    Prove the agents with all checks, as their reports were made, and run their contract tests.
+
+    It takes half an hour; `.ci/run` leaves it out.
+    """
+    run_prove(session)
+    run_agents_tests(session, "tests.end_to_end.test_real_agents")
 
 
 @nox.session(venv_backend="none")
