@@ -4,7 +4,8 @@ Assemble the agents, their pools of workers and their sessions from the settings
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -39,7 +40,7 @@ from kiroworkers.process.login_check import LoginGate, NotLoggedIn, check_login
 from kiroworkers.process.memory import has_free_memory, memory_by_tree
 from kiroworkers.proof.canary import CanaryQuestion
 from kiroworkers.proof.report import Level
-from kiroworkers.proof.shipped import BUILT_IN, Proof, find_proof, version_number
+from kiroworkers.proof.shipped import BUILT_IN, SHIPPED, Proof, find_proof, version_number
 from kiroworkers.session.journal import JournalFolder
 from kiroworkers.session.session import Reset, Session, SessionTimeouts
 from kiroworkers.session.tool_policy import ToolPolicy
@@ -85,6 +86,11 @@ class Assembly:
         self._own_proofs: Path | None = None
         self._accepted_versions = AcceptedVersions(self._in_thread)
         self._reported: set[str] = set()
+        # The programs that are asked for their version at the moment.
+        self._asked: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+        # The names of the agents that have said their version since the server started.
+        self._says_version: set[str] = set()
         self.approvals = Approvals(reactor, partial(token_hex, 8))
 
     def groups(self) -> Iterator[AgentGroup]:
@@ -97,6 +103,7 @@ class Assembly:
         settings = self._settings
         for number, spec in enumerate(isolate_env(agent_specs(settings))):
             agent = choose_agent(spec, inherited_environment(), read_output)
+            self._note_version(agent)
             replace = partial(self._replace_agent, number)
             source = AgentSource(
                 agent,
@@ -122,14 +129,38 @@ class Assembly:
             first: The agent that was chosen when the server started.
 
         Raises:
-            CannotStart: If it is not available any more, or does not say its version.
+            VersionUnknown: If it does not say its version, although it did before.
+            CannotStart: If it is not available any more.
         """
-        agent = choose_agent(spec, inherited_environment(), read_output, first.name)
-        if first.version and not agent.version:
-            raise CannotStart(f"{agent.executable} does not say its version")
+        agent = choose_agent(
+            spec,
+            inherited_environment(),
+            self._read_output,
+            first.name,
+            needs_version=first.name in self._says_version,
+        )
+        self._note_version(agent)
         if agent.needs_folders and self._workspaces.path is None:
             raise CannotStart(f"{agent.dialect.label} needs folders: restart the server")
         return agent
+
+    def _read_output(self, command: list[str], environment: Mapping[str, str]) -> str:
+        """
+        Run `command` and return what it prints; nothing while the server is stopping.  Blocks.
+        """
+        return "" if self._stopped else read_output(command, environment, running=self._asked)
+
+    def stop(self) -> None:
+        """
+        End the programs that are asked for their version: the process waits for its threads.
+        """
+        self._stopped = True
+        for process in list(self._asked):
+            process.kill()
+
+    def _note_version(self, agent: Agent) -> None:
+        if agent.version:
+            self._says_version.add(agent.name)
 
     def use_state(self, folder: Path | None) -> None:
         """
@@ -145,16 +176,19 @@ class Assembly:
             self._use_proof(group, group.agent, self._find_proof(group.agent))
 
     def _replace_agent(self, number: int, agent: Agent) -> None:
+        """
+        Use `agent`, which has changed, or which --canary has accepted.
+        """
         group = self._groups[number]
-        if agent == group.agent:
-            return
-        group.agent = agent
-        self._log.info(
-            "{agent} has changed: answers come from {label} ({reason})",
-            agent=agent.name,
-            label=agent.dialect.label,
-            reason=agent.reason,
-        )
+        if agent != group.agent:
+            group.agent = agent
+            self._log.info(
+                "{agent} has changed: answers come from {label} ({reason})",
+                agent=agent.name,
+                label=agent.dialect.label,
+                reason=agent.reason,
+            )
+        # Also if it is the same: a new report may be why it was accepted.
         found = self._in_thread(partial(self._find_proof, agent))
         found.addCallback(partial(self._use_proof, group, agent))
         found.addErrback(lambda failure: self._log.failure("cannot read reports", failure))
@@ -165,7 +199,9 @@ class Assembly:
         """
         if agent.dialect.start.program is None:
             return BUILT_IN, ()
-        return find_proof(agent.name, agent.dialect.name, agent.version, self._own_proofs)
+        # What was proven with the package's dialect says nothing about another one of its name.
+        shipped = SHIPPED if agent.is_built_in else None
+        return find_proof(agent.name, agent.dialect.name, agent.version, self._own_proofs, shipped)
 
     def _use_proof(self, group: AgentGroup, agent: Agent, found: FoundProof) -> None:
         """
@@ -181,7 +217,8 @@ class Assembly:
             self._report_once(f"{version} is not proven (kiroworkers prove)", warn=False)
         elif proof.is_bad:
             failed = ", ".join(proof.failed)
-            self._report_once(f"{version} is {proof.level.value}: it failed {failed}", warn=True)
+            line = f"{version} has the level {proof.level.value}; failed: {failed}"
+            self._report_once(line, warn=True)
 
     def _report_once(self, line: str, *, warn: bool) -> None:
         if line not in self._reported:

@@ -345,6 +345,12 @@ class CannotStart(SystemExit, Exception):
     """
 
 
+class VersionUnknown(CannotStart):
+    """
+    Raised when a program does not say what it is, although it did before.
+    """
+
+
 @frozen
 class InvalidSetting(Exception):
     """

@@ -296,6 +296,7 @@ class RunningServer(MultiService):
         if self._count_requests():
             self._exit_status.value = UNFINISHED_REQUESTS
             self._log.warn("stopping: unfinished requests are refused")
+        self._assembly.stop()
         stopped = maybeDeferred(super().stopService)
         await self._connections.close(self._reactor)
         self._access_log.flush()

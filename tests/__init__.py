@@ -13,7 +13,7 @@ if "twisted.trial" in sys.modules:
 
     # Seconds until a test counts as hung.  On a busy machine one can take ten times its time.
     util.DEFAULT_TIMEOUT_DURATION = 300.0
-    # Each run draws other examples, so a few of them are many in the end.
+    # Each run draws other examples, so a few are enough in each run.
     # Speed is measured in bench/: a slow machine must not fail a test.
     settings.register_profile(
         "kiroworkers",

@@ -1,5 +1,5 @@
 """
-What the stand-ins with bad habits have in common: each really asks a model server.
+Hold what the stand-ins with bad habits share: each really asks a model server.
 
 The stand-ins are `tests.badhabits_acp`, `tests.badhabits_line` and `tests.badhabits_tui`.
 ``BADHABITS_URL`` is the address of a server that speaks OpenAI's chat completions.  What
@@ -23,6 +23,7 @@ new conversation, exactly, and tools wait for a permission.
     late=S          end the turn before the end of the answer, and send that S seconds later
     stale           give the last answer once more, behind the new one
     title           ask the model for a title of the conversation after the first turn
+    summary         ask the model for a summary of the last conversation when one begins
     leaks=N         keep N megabytes of each turn in memory, and as many on disk
 
 Only on a terminal, full-screen unless noted::
@@ -54,6 +55,7 @@ from urllib.parse import urlsplit
 
 Message = Mapping[str, Any]
 
+_SUMMARY = "Summarize this conversation in one sentence.\n{}\nSummary (max 80 chars):"
 _TITLE = "You are a title generator. Generate a concise title for this conversation."
 _TOOLS = {"bash": ("command",), "write_file": ("file_path", "content")}
 _SAVE = "save_memory"
@@ -186,7 +188,7 @@ class Conversation:
 
 class Agent:
     """
-    Act as an agent whose transport is somebody else's business.
+    Act as an agent, without its transport.
 
     Args:
         habits: Its habits.
@@ -205,6 +207,7 @@ class Agent:
         self._home = home
         self._kept: list[bytes] = []
         self._titled = False
+        self._last_prompt = ""
         home.mkdir(parents=True, exist_ok=True)
         self._memory = home / "memory.md"
         self._read_at_start = self._remembered("start")
@@ -220,6 +223,8 @@ class Agent:
         messages = self._load(name) if {"resumed", "history"} & self.habits.keys() else []
         memory = self._read_at_start + self._remembered("session")
         self._titled = False
+        if "summary" in self.habits and self._last_prompt:
+            self._ask_aside({"role": "user", "content": _SUMMARY.format(self._last_prompt)})
         return Conversation(id, name, messages, memory)
 
     def ask(self, conversation: Conversation) -> ModelRequest:
@@ -237,6 +242,7 @@ class Agent:
         Keep on disk what the habits demand, after the answer to `prompt`.
         """
         self.last_answer = answer
+        self._last_prompt = prompt
         if {"resumed", "history"} & self.habits.keys():
             self._save(conversation)
         if "memory" in self.habits:
@@ -253,16 +259,21 @@ class Agent:
         """
         if "title" in self.habits and not self._titled:
             self._titled = True
-            Thread(target=self._ask_title, args=(prompt,), daemon=True).start()
+            self._ask_aside(
+                {"role": "system", "content": _TITLE}, {"role": "user", "content": prompt}
+            )
 
-    def _ask_title(self, prompt: str) -> None:
-        messages = [
-            {"role": "system", "content": _TITLE},
-            {"role": "user", "content": prompt},
-        ]
-        request = ModelRequest(self._url, messages)
-        while not request.ended:
-            request.read()
+    def _ask_aside(self, *messages: Message) -> None:
+        """
+        Ask the model in the background, and throw its answer away.
+        """
+
+        def ask() -> None:
+            request = ModelRequest(self._url, messages)
+            while not request.ended:
+                request.read()
+
+        Thread(target=ask, daemon=True).start()
 
     def _remember(self, text: str) -> None:
         # Other processes may read or write it at the same time.

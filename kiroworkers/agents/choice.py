@@ -21,6 +21,7 @@ from kiroworkers.agents.dialects import (
     can_select_model,
     command_dialect,
     configuration_name,
+    is_built_in,
     name_for,
     named_dialects,
     possible_dialects,
@@ -34,7 +35,7 @@ from kiroworkers.conversations.dialects.dialect import (
     Version,
     version_in,
 )
-from kiroworkers.errors import CannotStart
+from kiroworkers.errors import CannotStart, VersionUnknown
 
 
 @frozen
@@ -79,6 +80,13 @@ class Agent:
         return bool(self.dialect.state_dirs) or self.minimal is not None
 
     @property
+    def is_built_in(self) -> bool:
+        """
+        Return whether the dialect is the package's own for this agent.
+        """
+        return is_built_in(self.name, self.dialect)
+
+    @property
     def session_meta(self) -> Mapping[str, Any] | None:
         """
         Return the ``_meta`` of the agent's ACP sessions; None for none.
@@ -112,6 +120,8 @@ def choose_agent(
     environment: Mapping[str, str],
     get_output: Callable[[list[str], Mapping[str, str]], str],
     previous: str | None = None,
+    *,
+    needs_version: bool = False,
 ) -> Agent:
     """
     Choose the program and the dialect for `spec`, given what is installed.
@@ -122,8 +132,11 @@ def choose_agent(
         get_output: Runs a command that prints a version or help, in an environment, and
             returns its output; see `read_output`.
         previous: The agent that ``auto`` has chosen before, which stays.
+        needs_version: Whether the program must say its version and, if asked, print its help,
+            because it did before.
 
     Raises:
+        VersionUnknown: If it does not do what it must.
         CannotStart: If the program is not installed, or if no dialect supports its
             version with the options of `spec`.
     """
@@ -154,14 +167,21 @@ def choose_agent(
             [executable, *first.start.version_arguments], spec.environment(name, first, environment)
         )
         line = version_line(output, Path(executable).name)
+        if needs_version and not line:
+            # First: without a version, another dialect would be tried.
+            raise VersionUnknown(f"{executable} does not say its version")
         version = version_in(line)
         reason += f", {line or 'version unknown'}"
 
     def get_help(dialect: Dialect) -> str:
-        return get_output(
+        output = get_output(
             [executable, *dialect.start.help_arguments],
             spec.environment(name, dialect, environment),
         )
+        if needs_version and not output:
+            # It may be as busy as one that does not say its version.
+            raise VersionUnknown(f"{executable} does not print its help")
+        return output
 
     dialect = _first_usable(dialects, version, executable, get_help)
     served_since = dialect.start.served_since

@@ -75,6 +75,15 @@ def named_dialects(agent: str) -> list[Dialect]:
     raise BadDialect(f"must be auto, {', '.join(AGENT_DIALECTS)}, acp or a dialect file (.toml)")
 
 
+def is_built_in(agent: str, dialect: Dialect) -> bool:
+    """
+    Return whether `dialect` is one of the package's for `agent`.
+
+    A dialect file may have the same name.
+    """
+    return agent in AGENT_DIALECTS and dialect in named_dialects(agent)
+
+
 def command_dialect(spec: AgentSpec) -> Dialect:
     """
     Return the dialect for the program of `--agent-command`.

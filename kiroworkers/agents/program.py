@@ -28,8 +28,9 @@ _VERSION_LINE = re.compile(
     re.IGNORECASE,
 )
 
-#: Seconds that a program may take to print its version or its help.
-_COMMAND_TIMEOUT = 10.0
+#: Seconds that a program may take to print its version or its help.  Some need several on an idle
+#: machine.
+_COMMAND_TIMEOUT = 30.0
 
 
 def version_line(output: str, program: str) -> str:
@@ -60,10 +61,19 @@ def version_line(output: str, program: str) -> str:
 
 
 def read_output(
-    command: list[str], environment: Mapping[str, str], timeout: float = _COMMAND_TIMEOUT
+    command: list[str],
+    environment: Mapping[str, str],
+    timeout: float = _COMMAND_TIMEOUT,
+    running: set[subprocess.Popen[bytes]] | None = None,
 ) -> str:
     """
     Run `command` and return what it prints.  Blocks for up to `timeout` seconds.
+
+    Args:
+        command: The program and its arguments.
+        environment: Its whole environment.
+        timeout: How long it may take.
+        running: Contains the process while it runs; another thread may end it.
 
     Returns:
         The first 64 KiB, or an empty string if the command cannot be started, prints nothing
@@ -82,6 +92,8 @@ def read_output(
             )
         except OSError:
             return ""
+        if running is not None:
+            running.add(process)
         try:
             process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -90,5 +102,7 @@ def read_output(
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            if running is not None:
+                running.discard(process)
         output.seek(0)
         return output.read(_MAX_COMMAND_OUTPUT).decode("utf-8", "replace")

@@ -16,6 +16,12 @@ from kiroworkers.conversations.terminal.replay import events_in
 #: The maximum number of characters of an event that are shown.
 _MAX_SHOWN = 500
 
+_UNUSED = (
+    "[tools] used has no effect: a tool counts only if what follows proves that it was used and "
+    "not only mentioned; that takes [prompt] with answer.prefix or tools.done, or [line] with "
+    "answer.prefix"
+)
+
 
 def check(file: str, recording_file: str | None) -> None:
     """
@@ -35,6 +41,8 @@ def check(file: str, recording_file: str | None) -> None:
     print_clean(f"{dialect.name}: {dialect.label}")
     command = shlex.join([dialect.start.program or "python", *dialect.command(None)])
     print_clean(f"starts: {command}, {_describe_terminal(dialect)}")
+    if dialect.tools.used is not None and not _notices_tools(dialect):
+        print_clean(_UNUSED)
     if recording_file is None:
         return
     if dialect.window is None:
@@ -54,3 +62,12 @@ def _describe_terminal(dialect: Dialect) -> str:
         return "with pipes"
     rows, columns = dialect.window
     return f"on {columns}x{rows}"
+
+
+def _notices_tools(dialect: Dialect) -> bool:
+    """
+    Return whether tools that the agent announces are noticed.
+    """
+    if dialect.answer.prefix is not None:
+        return dialect.prompt is not None or dialect.line is not None
+    return dialect.prompt is not None and dialect.tools.done is not None

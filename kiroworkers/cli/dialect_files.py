@@ -75,6 +75,6 @@ def load_recording(file: str) -> Recording:
 
 def print_clean(text: object, file: TextIO | None = None) -> None:
     """
-    Print `text`, which may hold an agent's words.
+    Print `text` with control characters escaped, because it may contain an agent's output.
     """
     print(clean_lines(str(text)), file=file)

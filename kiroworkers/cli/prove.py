@@ -15,7 +15,7 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,9 +35,10 @@ from kiroworkers.conversations import BadDialect
 from kiroworkers.errors import CannotStart
 from kiroworkers.proof.checks.catalogue import UnknownCheck, select
 from kiroworkers.proof.checks.check import Check
-from kiroworkers.proof.proof import MAX_TURNS, ProofOptions
+from kiroworkers.proof.checks.ready import READY
 from kiroworkers.proof.prover import CannotProve, Target, prove
 from kiroworkers.proof.report import CheckResult, Level, Model, Outcome, Report, write_report
+from kiroworkers.proof.run import MAX_TURNS, ProofOptions
 from kiroworkers.proof.shipped import version_number
 from kiroworkers.settings import inherited_environment
 
@@ -49,7 +50,7 @@ levels:
   unsafe  the agent runs tools that were denied, or runs tools unnoticed
 
 exit status:
-  0    every agent is exact
+  0    every agent is exact; with --checks or --skip: the chosen checks succeeded
   1    an agent is not, or could not be proven
   2    the command line is invalid
   130  cancelled by Ctrl-C
@@ -132,8 +133,11 @@ def find_target(agent: str, options: argparse.Namespace, environment: Mapping[st
 def report_name(report: Report) -> str:
     """
     Return the name of the file of `report`: ``AGENT-VERSION.json``.
+
+    One that proves nothing is ``AGENT-VERSION-partial.json``: it must not replace one that does.
     """
-    return f"{report.agent}-{version_number(report.agent_version) or 'unknown'}.json"
+    partial = "-partial" if report.level is None else ""
+    return f"{report.agent}-{version_number(report.agent_version) or 'unknown'}{partial}.json"
 
 
 def result_line(result: CheckResult) -> str:
@@ -155,7 +159,7 @@ def summary(reports: Sequence[Report | tuple[str, str]]) -> list[str]:
     rows = [("agent", "version", "dialect", "level")]
     for report in reports:
         if isinstance(report, Report):
-            level = report.level.value if report.level is not None else "not proven"
+            level = report.level.value if report.level is not None else _not_proven(report)
             rows.append((report.agent, report.agent_version or "-", report.dialect, level))
         else:
             rows.append((report[0], "-", "-", f"not proven: {report[1]}"))
@@ -168,6 +172,25 @@ def summary(reports: Sequence[Report | tuple[str, str]]) -> list[str]:
         )
         for row in rows
     ]
+
+
+def _not_proven(report: Report) -> str:
+    """
+    Return what the table says about an agent of which nothing is proven.
+    """
+    if any(check.outcome is Outcome.FAILED and check.name == READY for check in report.checks):
+        return "not proven"
+    groups = dict.fromkeys(name.partition(":")[0] for name in report.missing)
+    return f"not proven: nothing failed, but not everything was checked ({', '.join(groups)})"
+
+
+def has_succeeded(report: Report, checks: Iterable[Check]) -> bool:
+    """
+    Return whether the agent is exact, as far as `checks` can show.
+    """
+    if report.level is not None:
+        return report.level is Level.EXACT
+    return not {check.name for check in checks}.intersection(report.missing)
 
 
 async def prove_all(
@@ -207,10 +230,13 @@ async def prove_all(
         )
         outcomes.append(report)
         path = options.output / report_name(report)
-        path.write_text(write_report(report), encoding="utf-8")
+        # A server that reads the folder at this moment must not see half a report.
+        new = path.with_suffix(f".{os.getpid()}.new")
+        new.write_text(write_report(report), encoding="utf-8")
+        new.replace(path)
         print(f"report: {path}\n", flush=True)
     print("\n".join(summary(outcomes)), flush=True)
-    exact = all(isinstance(each, Report) and each.level is Level.EXACT for each in outcomes)
+    exact = all(isinstance(each, Report) and has_succeeded(each, checks) for each in outcomes)
     return 0 if exact and outcomes else _NOT_EXACT
 
 
@@ -230,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         checks = select(_names(options.checks), _names(options.skip))
         for agent in options.agents:
-            named_dialects(agent)
+            _check_name(agent)
         options.output.mkdir(parents=True, exist_ok=True)
         if not os.access(options.output, os.W_OK | os.X_OK):
             raise PermissionError(f"{options.output} is not writable")
@@ -278,6 +304,13 @@ async def _run(
         raise SystemExit(128 + received[0]) from None
     if status:
         raise SystemExit(status)
+
+
+def _check_name(agent: str) -> None:
+    if agent not in AGENT_DIALECTS and not agent.endswith(".toml"):
+        names = ", ".join(AGENT_DIALECTS)
+        raise BadDialect(f"{agent} is neither a dialect file (.toml) nor one of {names}")
+    named_dialects(agent)
 
 
 def _names(text: str) -> list[str]:
@@ -346,7 +379,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         default=100,
         metavar="N",
-        help="turns in which memory and turnaround are measured [default: 100]",
+        help="turns over which memory and files are measured [default: 100]",
     )
     parser.add_argument(
         "--timeout",

@@ -20,7 +20,7 @@ from kiroworkers.model_server.content import (
 )
 from kiroworkers.model_server.reply import ModelReply, ToolCall
 from kiroworkers.model_server.request import Message, ModelRequest
-from kiroworkers.model_server.writing import event, pieces
+from kiroworkers.model_server.writing import Writer, event, pieces
 
 _ROLES: Mapping[str, str] = {"developer": "system", "function": "tool"}
 _USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
@@ -51,18 +51,10 @@ def _message(item: Json) -> Message:
     return Message(_ROLES.get(role, role), text_of(item))
 
 
-class ChatCompletionsWriter:
+class ChatCompletionsWriter(Writer):
     """
     Write an answer, each event of which is a chunk of a completion.
-
-    Args:
-        model: The name of the model.
-        number: The number of the answer.
     """
-
-    def __init__(self, model: str, number: int) -> None:
-        self._model = model
-        self._number = number
 
     def stream(self, reply: ModelReply) -> Iterator[bytes]:
         """
@@ -86,7 +78,7 @@ class ChatCompletionsWriter:
 
     def body(self, reply: ModelReply) -> Json:
         """
-        Return the body of a response that is no stream.
+        Return the body of a response that is not a stream.
         """
         message: dict[str, Any] = {"role": "assistant", "content": reply.text}
         if reply.tool is not None:

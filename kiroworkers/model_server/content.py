@@ -1,5 +1,5 @@
 """
-Read the texts of a request's body, whatever its form.
+Read the texts of a request's body, in any form.
 
 Agents send more than their protocol's documentation says.  Nothing here fails on a value of
 another type, and no text is left out, because a text may show what an agent remembers.
@@ -14,7 +14,7 @@ from kiroworkers.model_server.request import Message
 
 Json = Mapping[str, Any]
 
-#: The keys of a message or one of its parts that describe it and are no part of its text.
+#: The keys of a message or one of its parts that describe it and are not part of its text.
 _MARKS = {
     "cache_control",
     "call_id",

@@ -21,7 +21,7 @@ from kiroworkers.model_server.content import (
 )
 from kiroworkers.model_server.reply import ModelReply
 from kiroworkers.model_server.request import Message, ModelRequest
-from kiroworkers.model_server.writing import event, pieces
+from kiroworkers.model_server.writing import Writer, event, pieces
 
 _ROLES: Mapping[str, str] = {"model": "assistant"}
 _USAGE = {"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2}
@@ -95,18 +95,10 @@ def _is_result(part: Any) -> bool:
     return any(member(part, key) is not None for key in _RESULT)
 
 
-class GenerateContentWriter:
+class GenerateContentWriter(Writer):
     """
     Write an answer, each event of which is a response with a part of it.
-
-    Args:
-        model: The name of the model.
-        number: The number of the answer.
     """
-
-    def __init__(self, model: str, number: int) -> None:
-        self._model = model
-        self._number = number
 
     def stream(self, reply: ModelReply) -> Iterator[bytes]:
         """
@@ -122,7 +114,7 @@ class GenerateContentWriter:
 
     def body(self, reply: ModelReply) -> Json:
         """
-        Return the body of a response that is no stream.
+        Return the body of a response that is not a stream.
         """
         return self._response(self._parts(reply), "STOP")
 

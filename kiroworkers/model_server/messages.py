@@ -21,7 +21,7 @@ from kiroworkers.model_server.content import (
 )
 from kiroworkers.model_server.reply import ModelReply
 from kiroworkers.model_server.request import Message, ModelRequest
-from kiroworkers.model_server.writing import event, pieces
+from kiroworkers.model_server.writing import Writer, event, pieces
 
 _USAGE = {
     "input_tokens": 1,
@@ -67,18 +67,10 @@ def _is_result(part: Any) -> bool:
     return word(member(part, "type")).endswith("tool_result")
 
 
-class MessagesWriter:
+class MessagesWriter(Writer):
     """
     Write an answer, whose blocks are a text and the use of a tool.
-
-    Args:
-        model: The name of the model.
-        number: The number of the answer.
     """
-
-    def __init__(self, model: str, number: int) -> None:
-        self._model = model
-        self._number = number
 
     def stream(self, reply: ModelReply) -> Iterator[bytes]:
         """
@@ -95,7 +87,7 @@ class MessagesWriter:
 
     def body(self, reply: ModelReply) -> Json:
         """
-        Return the body of a response that is no stream.
+        Return the body of a response that is not a stream.
         """
         return self._message(self._blocks(reply), _stop_reason(reply))
 

@@ -1,5 +1,5 @@
 """
-Hold what a model answers, whatever the protocol.
+Hold a model's answer, independent of the protocol.
 """
 
 from __future__ import annotations

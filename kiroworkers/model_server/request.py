@@ -1,5 +1,5 @@
 """
-Hold a request to a model, whatever its protocol.
+Hold a request to a model, independent of the protocol.
 """
 
 from __future__ import annotations

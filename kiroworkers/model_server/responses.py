@@ -5,7 +5,7 @@ Speak OpenAI's protocol of ``POST /v1/responses``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -22,7 +22,7 @@ from kiroworkers.model_server.content import (
 )
 from kiroworkers.model_server.reply import ModelReply, ToolCall
 from kiroworkers.model_server.request import Message, ModelRequest
-from kiroworkers.model_server.writing import event, pieces
+from kiroworkers.model_server.writing import Writer, event, pieces
 
 _ROLES: Mapping[str, str] = {"developer": "system"}
 _USAGE = {
@@ -59,11 +59,23 @@ def read(path: str, body: Json) -> ModelRequest:
             *messages_of("tools", all_text(tools)),
             *other_messages(body, "instructions", "input", "tools"),
         ),
-        tuple(name for tool in tools if (name := word(tool.get("name")))),
+        tuple(_names(tools)),
         body.get("stream") is True,
         member(body, "text", "format", "type") in ("json_object", "json_schema"),
         word(body.get("model")),
     )
+
+
+def _names(tools: Iterable[Json]) -> Iterator[str]:
+    """
+    Yield the names of tools; those in a namespace follow its name and a dot.
+    """
+    for tool in tools:
+        name, members = word(tool.get("name")), objects_in(tool.get("tools"))
+        if members:
+            yield from (f"{name}.{inner}" for inner in _names(members))
+        elif name:
+            yield name
 
 
 def _message(item: Json) -> Message:
@@ -75,18 +87,13 @@ def _message(item: Json) -> Message:
     return Message(_ROLES.get(role, role), text_of(item))
 
 
-class ResponsesWriter:
+class ResponsesWriter(Writer):
     """
     Write an answer, whose items are a message and the call of a tool.
-
-    Args:
-        model: The name of the model.
-        number: The number of the answer.
     """
 
     def __init__(self, model: str, number: int) -> None:
-        self._model = model
-        self._number = number
+        super().__init__(model, number)
         self._events = count()
 
     def stream(self, reply: ModelReply) -> Iterator[bytes]:
@@ -108,7 +115,7 @@ class ResponsesWriter:
 
     def body(self, reply: ModelReply) -> Json:
         """
-        Return the body of a response that is no stream.
+        Return the body of a response that is not a stream.
         """
         return self._response("completed", self._output(reply))
 

@@ -5,9 +5,9 @@ Write the events and the pieces of a streamed answer.
 from __future__ import annotations
 
 import json
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from kiroworkers.model_server.content import Json
 from kiroworkers.model_server.reply import ModelReply
@@ -17,7 +17,7 @@ _PIECE = 40
 _MAX_PIECES = 500
 
 
-class Writer(Protocol):
+class Writer(ABC):
     """
     Write one answer in a protocol.
 
@@ -26,7 +26,9 @@ class Writer(Protocol):
         number: The number of the answer; ids of answers and of calls are made from it.
     """
 
-    def __init__(self, model: str, number: int) -> None: ...
+    def __init__(self, model: str, number: int) -> None:
+        self._model = model
+        self._number = number
 
     @abstractmethod
     def stream(self, reply: ModelReply) -> Iterator[bytes]:
@@ -37,7 +39,7 @@ class Writer(Protocol):
     @abstractmethod
     def body(self, reply: ModelReply) -> Json:
         """
-        Return the body of a response that is no stream.
+        Return the body of a response that is not a stream.
         """
 
 

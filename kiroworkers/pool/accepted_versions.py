@@ -133,9 +133,10 @@ def _read(file: Path) -> Sequence[ProgramVersion]:
         data = json.loads(opened.read(_MAX_SIZE))
     if not isinstance(data, dict) or data.get("form") != _FORM:
         raise ValueError("another form")
-    versions: Sequence[ProgramVersion] = _converter.structure(
-        data.get("versions"), tuple[ProgramVersion, ...]
-    )
+    entries = data.get("versions")
+    if not isinstance(entries, list):
+        raise ValueError("no list of versions")
+    versions: Sequence[ProgramVersion] = _converter.structure(entries, tuple[ProgramVersion, ...])
     return versions[-_MAX_VERSIONS:]
 
 

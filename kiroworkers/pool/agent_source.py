@@ -3,8 +3,8 @@ Choose the agent of a pool again when its program may have changed.
 
 An agent may be updated while the server runs, and the new version may need other arguments
 or another dialect.  Therefore the agent is chosen again, in a thread, before a session starts,
-if the program's file has changed since its version was last asked for, or if the previous
-session never became ready.
+if the program's file has changed since it said its version, or if the previous session never
+became ready.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kiroworkers.agents import Agent
-from kiroworkers.errors import CannotStart
+from kiroworkers.errors import CannotStart, VersionUnknown
 
 
 class AgentChanged(Exception):
@@ -53,7 +53,8 @@ class AgentSource:
 
     Args:
         agent: The agent that was chosen at first.
-        choose: Chooses the agent again; it may block, and may raise `CannotStart`.
+        choose: Chooses the agent again; it may block, and may raise `CannotStart`.  If it
+            raises `VersionUnknown`, the agent stays as long as its file has not changed.
         in_thread: Calls a function outside the event loop, and fires with its result.
         on_change: Called with each agent that differs from the last one.
 
@@ -76,6 +77,7 @@ class AgentSource:
         self._choose = choose
         self._in_thread = in_thread
         self._on_change = on_change
+        # The file that was there when `agent` was chosen.
         self._file = _identity(agent.executable)
         self._doubted = False
         self._waiting: list[Deferred[None]] = []
@@ -115,12 +117,18 @@ class AgentSource:
         if len(self._waiting) == 1:
             self._doubted = False
             # Before the program is asked: it may change again meanwhile.
-            self._file = _identity(self.agent.executable)
-            self._in_thread(self._choose).addCallbacks(self._use, self._refuse)
+            file = _identity(self.agent.executable)
+            self._in_thread(self._choose).addCallbacks(
+                self._use, self._refuse, callbackArgs=(file,), errbackArgs=(file,)
+            )
         return waiting
 
-    def _use(self, agent: Agent) -> None:
+    def _use(self, agent: Agent, file: FileIdentity | None) -> None:
+        """
+        Use `agent`, which was chosen when its program was `file`.
+        """
         self.problem = None
+        self._file = file
         result = None
         if not self.is_current(agent):
             result = Failure(AgentChanged("the agent's program has changed"))
@@ -131,7 +139,18 @@ class AgentSource:
             self._on_change(agent)
         self._finish(result)
 
-    def _refuse(self, failure: Failure) -> None:
+    def _refuse(self, failure: Failure, file: FileIdentity | None) -> None:
+        if failure.check(VersionUnknown) and file is not None and file == self._file:
+            # On a loaded machine, this may take a program too long.
+            self.problem = None
+            self._log.warn(
+                "{problem}; its file has not changed, so it still counts as {version}, and is "
+                "asked again after the next session that does not become ready",
+                problem=failure.getErrorMessage(),
+                version=self.agent.version or "version unknown",
+            )
+            self._finish(None)
+            return
         self._doubted = True
         if failure.check(CannotStart) is None:
             self._log.failure("cannot choose the agent again", failure)

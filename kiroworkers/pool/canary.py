@@ -74,6 +74,10 @@ class Canary:
         # The version that serves, and the file that was tried last.
         self._current: ProgramVersion | None = None
         self._tried: FileIdentity | None = None
+        # Whether the file changed during the last trial.
+        self._overtaken = False
+        # Whether the program that is installed could be chosen.
+        self._is_chosen = True
         self._failures = 0
         self._turns = self._turns_before = 0
         self._timer: IDelayedCall | None = None
@@ -149,7 +153,7 @@ class Canary:
         seconds = None if self.next_attempt is None else self.next_attempt - self._clock.seconds()
         return VersionSnapshot(
             self._state,
-            self._source.agent.version,
+            self._version(),
             self._detail,
             None if seconds is None else max(0, math.ceil(seconds)),
             self._turns,
@@ -173,7 +177,7 @@ class Canary:
 
     def _on_bug(self, failure: Failure) -> None:
         self._log.failure("canary: internal error", failure)
-        self._decline("inconclusive", "an internal error, which the log has")
+        self._decline("inconclusive", "internal error; see the log")
 
     async def _try(self) -> None:
         checked = self._source.check()
@@ -183,10 +187,15 @@ class Canary:
         except AgentChanged:
             pass
         except OSError as error:
+            # `source.agent` is still the one before.
+            self._is_chosen = False
             if not self._stopped:
                 self._decline("refused", str(error))
             return
+        self._is_chosen = True
         agent, version = self._source.agent, self._installed()
+        # It may be in another folder now.
+        self._tried = self._source.file_identity()
         reason: str | None = "it has passed before"
         if version is None or version not in self._passed_before:
             reason = await self._find_reason(agent)
@@ -196,7 +205,7 @@ class Canary:
         if reason is not None:
             self._accept(agent, version, reason)
             return
-        self._log.info("canary: {version}: one turn begins", version=self._name())
+        self._log.info("canary: {version}: trial started; it costs one turn", version=self._name())
         outcome = await self._ask(agent)
         if self._stopped or self._has_changed(version):
             return
@@ -228,17 +237,25 @@ class Canary:
     def _has_changed(self, version: ProgramVersion | None) -> bool:
         """
         Return whether the file is another one than `version`, and begin again if so.
+
+        That is done once at a time: a program may change its own file whenever it runs, and each
+        trial may cost a turn.
         """
         if version is not None and self._installed() == version:
             return False
         if self._source.file_identity() is None:
             self._decline("inconclusive", "its program is gone")
+        elif self._overtaken:
+            self._tried = self._source.file_identity()
+            self._decline("inconclusive", "its file changed during its canary again")
+            self._overtaken = True
         else:
+            self._overtaken = True
             self._begin()
         return True
 
     def _accept(self, agent: Agent, version: ProgramVersion, reason: str) -> None:
-        self._current, self._failures = version, 0
+        self._current, self._failures, self._overtaken = version, 0, False
         self._state, self._detail = "accepted", reason
         self._log.info("canary: {version} may serve: {why}", version=self._name(), why=reason)
         self._on_accepted(agent)
@@ -250,7 +267,7 @@ class Canary:
         """
         if self._stopped:
             return
-        self._state, self._detail = state, reason
+        self._state, self._detail, self._overtaken = state, reason, False
         delay = _RETRY_DELAY if self._turns > self._turns_before else _FREE_RETRY_DELAY
         delay = min(_MAX_RETRY_DELAY, delay * 2.0 ** min(self._failures, _MAX_DOUBLINGS))
         self._failures += 1
@@ -283,8 +300,10 @@ class Canary:
         )
 
     def _name(self) -> str:
-        agent = self._source.agent
-        return f"{agent.name} ({agent.version or 'version unknown'})"
+        return f"{self._source.agent.name} ({self._version() or 'version unknown'})"
+
+    def _version(self) -> str:
+        return self._source.agent.version if self._is_chosen else ""
 
     def _cancel_timer(self) -> None:
         if self._timer is not None and self._timer.active():

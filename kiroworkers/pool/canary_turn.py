@@ -48,7 +48,7 @@ class Passed:
 @frozen
 class Refused:
     """
-    Represent a turn that was not exact, not fresh, or did not come about.
+    Represent a turn that was not exact or not fresh, or that could not be made.
 
     Attributes:
         reason: What went wrong, in words for operators.

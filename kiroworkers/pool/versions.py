@@ -1,5 +1,5 @@
 """
-Define which versions of an agent may serve, as the pool of its workers needs to know it.
+Define how the pool of an agent's workers learns which versions may serve.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ class VersionSnapshot:
 
     Attributes:
         state: See `VersionState`.
-        version: The line in which the program says its version; empty if it says none.
+        version: The line in which the program says its version; empty if it says none, or
+            cannot be used.
         detail: Why it is in this state, in words for operators.
         retry_after: Seconds until it is tried again; None if that is not scheduled.
         turns: The turns that trials have cost since the server started.
@@ -58,7 +59,7 @@ class VersionOwner(Protocol):
 
 class VersionGate(Protocol):
     """
-    Represent what decides which versions may serve.
+    Decide which versions may serve.
     """
 
     @property
@@ -117,7 +118,7 @@ class AnyVersion:
 
     def own(self, owner: VersionOwner, /) -> None:
         """
-        Do nothing: no decision is ever made.
+        Ignore `owner`, because no decision is ever made.
         """
 
     def may_start(self) -> bool:
@@ -128,12 +129,12 @@ class AnyVersion:
 
     def retry(self) -> None:
         """
-        Do nothing.
+        Return at once: no version is ever tried.
         """
 
     def stop(self) -> None:
         """
-        Do nothing.
+        Return at once: no trial is ever under way.
         """
 
     def snapshot(self) -> VersionSnapshot | None:

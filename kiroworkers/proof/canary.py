@@ -15,6 +15,7 @@ from importlib.resources import files
 from attrs import frozen
 
 from kiroworkers.errors import AnswerSchemaMismatch, AnswerUnreadable
+from kiroworkers.proof.difference import first_difference
 from kiroworkers.tasks import Task, load_task
 from kiroworkers.tasks.task import AnswerLayout
 
@@ -93,8 +94,6 @@ def _difference(expected: str, actual: str) -> str:
     """
     Return where `actual` first differs from `expected`, with a few characters of each.
     """
-    pairs = enumerate(zip(expected, actual, strict=False))
-    shorter = min(len(expected), len(actual))
-    start = next((place for place, (one, other) in pairs if one != other), shorter)
+    start = first_difference(expected, actual)
     shown = [ascii(text[start : start + 10]) for text in (expected, actual)]
     return f"{shown[0]} became {shown[1]} at character {start + 1}"

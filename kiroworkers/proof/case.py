@@ -1,8 +1,8 @@
 """
 Define a case: a text that the agent's model is asked to copy, under an identifier of its own.
 
-The identifier is part of the prompt and of the answer.  It can be guessed by nobody, so wherever
-it appears, this case's text was: in a later request to the model it proves a leak.  The members
+The identifier is part of the prompt and of the answer.  Nobody can guess it, so a later request to
+the model that contains it proves a leak.  The members
 of the answer have other names than those of the request, because otherwise the echo of a prompt
 could pass for its answer.
 """
@@ -18,6 +18,7 @@ from typing import Any
 from attrs import frozen
 
 from kiroworkers.conversations.acp.known_sessions import RESUMED
+from kiroworkers.proof.difference import first_difference
 from kiroworkers.proof.report import Level
 from kiroworkers.tasks import Task, load_task
 from kiroworkers.tasks.task import ANSWER_LAYOUTS
@@ -73,13 +74,13 @@ class Case:
     @property
     def answer(self) -> dict[str, str]:
         """
-        Return the answer that is right.
+        Return the right answer.
         """
         return {"copyOf": self.id, "copy": self.text}
 
     def model_text(self, prompt: str) -> str:
         """
-        Return what a model that does its work writes, given the text of the prompt.
+        Return what a model writes that follows the prompt, given the prompt's text.
         """
         lines = ANSWER_LAYOUTS["lines"] in prompt
         text = json.dumps(self.answer, ensure_ascii=False, indent=1 if lines else None)
@@ -173,15 +174,7 @@ def _around_difference(expected: str, received: Any) -> str:
     """
     if not isinstance(received, str):
         return f"{quote(expected)}, received {quote(str(received))}"
-    same = next(
-        (
-            index
-            for index, pair in enumerate(zip(expected, received, strict=False))
-            if pair[0] != pair[1]
-        ),
-        min(len(expected), len(received)),
-    )
-    start = max(0, same - 20)
+    start = max(0, first_difference(expected, received) - 20)
     where = f" from character {start} on" if start else ""
     return f"{quote(expected[start:])}{where}, received {quote(received[start:])}"
 

@@ -1,10 +1,10 @@
 # ruff: noqa: RUF001 - characters that look like others are what these texts are for.
 r"""
-List the texts that something between a model and a client has altered before.
+List texts that something between a model and a client has altered before.
 
-Renderers of Markdown, widths of terminals, escapes and encodings have: each class that was seen
-to break has its text here.  The texts are printed as JSON strings, so that what controls a
-terminal arrives as an escape such as ``\u001b``.
+Markdown renderers, the width of a terminal, escapes and encodings have altered text.  There is a
+text for each class that was seen to break.  The texts are printed as JSON strings, so that what
+controls a terminal arrives as an escape such as ``\u001b``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ _LONG = " ".join(
     f"Sentence {number} of this text says that {number} times {number} is {number * number}."
     for number in range(1, 141)
 )
+
+#: A word of 1100 characters that does not repeat itself: some agents stop a model that does.
+_WORD = "".join(f"{number * number:x}" for number in range(300, 600))[:1100]
 
 #: Each text by the name of its class.
 HARD_STRINGS: Mapping[str, str] = {
@@ -83,7 +86,7 @@ HARD_STRINGS: Mapping[str, str] = {
     "JSON words": 'null true false NaN {} [] "" : , {"a":1,} // comment',
     "long word 100": "a" * 100 + " end",
     "long word 130": "0123456789" * 13 + " end",
-    "long word 1100": "abcdefghij" * 110 + " end",
+    "long word 1100": _WORD + " end",
     "width 80": "w" * 40 + " " + "x" * 78 + " " + "y" * 79 + " " + "z" * 80 + " " + "v" * 81,
     "width 120": " ".join("w" * number for number in range(115, 125)),
     "wide at the edge": "大" * 600 + " " + f"{_FAMILY}{_THUMB}" * 30 + " end",
@@ -94,7 +97,43 @@ HARD_STRINGS: Mapping[str, str] = {
     "8 KB": _LONG,
 }
 
-#: The classes that a careless model, which forgets the fence, is tried with.
+#: The classes that are asked for together, by the name of their group: what alters one of them
+#: alters it among others as well.  Asked for alone are those that look like a fence, an object, a
+#: prompt or a question, because what follows them might be treated differently; those whose
+#: beginning or end matters; and the longest one.
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Markdown in lines": ("plain", "bold", "italic", "dunder", "strikethrough", "link", "brackets"),
+    "Markdown in blocks": ("headings", "lists", "rule", "quotation", "table", "many lines"),
+    "markup and code": ("code", "HTML", "entities", "maths", "URL", "numbers", "JSON words"),
+    "escapes": ("quotes", "backslashes", "literal escapes", "tabs and lines"),
+    "all controls": ("controls", "ANSI colours", "C1 controls", "OSC", "paste marks"),
+    "white space": ("leading spaces", "double spaces", "no-break space", "trailing spaces"),
+    "invisible": ("zero width", "soft hyphen", "line separators", "bidi"),
+    "scripts": ("right to left", "CJK", "combining", "Indic and Thai"),
+    "symbols": ("emoji", "emoji clusters", "private use", "noncharacters", "ligatures"),
+    "long words": ("long word 100", "long word 130", "long word 1100"),
+    "widths": ("width 80", "width 120", "wide at the edge", "wrapped spaces"),
+    "an agent's own words": ("approval", "failure", "chrome"),
+}
+
+
+def joined(group: str) -> str:
+    """
+    Return the text that has those of all classes of `group`, each in lines of its own.
+    """
+    return "\n".join(HARD_STRINGS[name] for name in GROUPS[group])
+
+
+def all_texts() -> dict[str, str]:
+    """
+    Return the texts that cover all classes, by the name of the group or of the class.
+    """
+    grouped = {name for names in GROUPS.values() for name in names}
+    alone = {name: text for name, text in HARD_STRINGS.items() if name not in grouped}
+    return {**{group: joined(group) for group in GROUPS}, **alone}
+
+
+#: The classes that are tried with a careless model, which leaves out the fence.
 CARELESS = (
     "bold",
     "dunder",

@@ -5,6 +5,7 @@ Prove one agent: prepare a home, run a model server and a server, and make all c
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -23,8 +24,8 @@ from kiroworkers.proof.case import level_without_answer
 from kiroworkers.proof.checks.check import Check, CheckFailed, Finding, failed, skipped
 from kiroworkers.proof.checks.ready import READY
 from kiroworkers.proof.program_log import ProgramEnded
-from kiroworkers.proof.proof import Proof, ProofOptions
 from kiroworkers.proof.report import CheckResult, Level, Model, Outcome, Report
+from kiroworkers.proof.run import ProofOptions, ProofRun
 from kiroworkers.proof.scripted_model import ScriptedModel
 from kiroworkers.proof.server_process import NotReady, ServerOptions, ServerProcess
 from kiroworkers.proof.setup import Setup, has_answers_file, new_setup, own_setup
@@ -34,6 +35,10 @@ _LOG_LINES = 40
 
 #: A process that reads its model's answers from a file must answer all cases, in their order.
 _IN_ORDER = ("--max-requests", "1000000")
+
+
+#: The names of variables that may hold a secret, and the length from which a value can be one.
+_SECRET, _MIN_SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE), 8
 
 
 class CannotProve(Exception):
@@ -121,7 +126,7 @@ async def prove(
         url = f"http://127.0.0.1:{address.port}"
         setup = _setup(kind, root, target, url, inherited)
         server = ServerProcess(reactor, setup, _server_options(kind, target))
-        proof = Proof(
+        proof = ProofRun(
             reactor, kind, setup, server, model, target.options, target.dialect.answer.layout
         )
         results = await make_checks(proof, checks, on_result)
@@ -139,8 +144,38 @@ async def prove(
         model=kind,
         date=strftime("%Y-%m-%d", gmtime()),
         platform=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        checks=tuple(results),
+        checks=tuple(hidden(result, root, inherited) for result in results),
     )
+
+
+def hidden(result: CheckResult, root: Path, inherited: Mapping[str, str]) -> CheckResult:
+    """
+    Return `result` without the folders and the secrets of this machine: reports are shared.
+
+    Args:
+        result: The result.
+        root: The temporary folder of the proof.
+        inherited: The environment of this process.
+    """
+    names = {str(root): "$proof", str(Path(__file__).parents[2]): "$package"}
+    for name, value in inherited.items():
+        is_secret = _SECRET.search(name) is not None and len(value) >= _MIN_SECRET
+        if is_secret or (name == "HOME" and len(value) > 1):
+            names[value] = f"${name}"
+    # The longest first, because one may be below another.
+    pattern = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))))
+
+    def hide(value: Any) -> Any:
+        match value:
+            case str():
+                return pattern.sub(lambda match: names[match[0]], value)
+            case Mapping():
+                return {key: hide(member) for key, member in value.items()}
+            case list() | tuple():
+                return [hide(member) for member in value]
+        return value
+
+    return evolve(result, evidence=hide(result.evidence), details=hide(result.details))
 
 
 def _setup(
@@ -161,7 +196,7 @@ def _server_options(kind: Model, target: Target) -> ServerOptions:
 
 
 async def make_checks(
-    proof: Proof, checks: Iterable[Check], on_result: Callable[[CheckResult], object]
+    proof: ProofRun, checks: Iterable[Check], on_result: Callable[[CheckResult], object]
 ) -> list[CheckResult]:
     """
     Make `checks` one after the other, and return their results.
@@ -192,7 +227,7 @@ async def make_checks(
     return results
 
 
-async def _run(proof: Proof, check: Check) -> Finding:
+async def _run(proof: ProofRun, check: Check) -> Finding:
     """
     Make one check within its time limit.
     """
@@ -218,11 +253,11 @@ async def _run(proof: Proof, check: Check) -> Finding:
         return failed(f"cannot be judged: {error!r}", level=level, traceback=trace)
 
 
-async def _coroutine(proof: Proof, check: Check) -> Finding:
+async def _coroutine(proof: ProofRun, check: Check) -> Finding:
     return await check.run(proof)
 
 
-async def _recover(proof: Proof, check: Check) -> str:
+async def _recover(proof: ProofRun, check: Check) -> str:
     """
     Start a new server after `check` failed.
 

@@ -7,6 +7,9 @@ Reports of the versions that were proven for a release are part of the package.
 from __future__ import annotations
 
 import json
+import os
+import re
+import stat
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -15,8 +18,39 @@ from typing import Any, Literal, TypeAlias
 from attrs import asdict, field, frozen
 from cattrs import BaseValidationError, Converter, transform_error
 
-#: The version of the form of reports.
+#: The version of the format of reports.
 FORM = 1
+
+#: The maximum size of a file, in MiB; a proof of the worst agent writes a tenth of it.
+_MAX_SIZE = 4
+
+#: How much of a reason why a file is no report is kept, in characters.
+_MAX_REASON = 200
+
+#: The checks without whose success no version is exact.
+ESSENTIAL = (
+    "ready",
+    "exact",
+    "exact: careless model",
+    "fresh: next request",
+    "fresh: other worker",
+    "fresh: next process",
+    "fresh: next server",
+    "fresh: killed server",
+    "clear",
+    "cancel",
+    "timeout",
+    "kill",
+    "tools: code block",
+    "long prompts: 8 KB",
+    "fresh: whole proof",
+)
+
+#: Of these one must have succeeded, unless the agent offers its model no tools at all.
+TOOL_CHECKS = ("tools: command", "tools: write")
+
+#: The check that an agent without a memory skips.
+MEMORY_CHECK = "fresh: memory"
 
 #: The model that answered: the packaged model server, which saw every prompt; the answers
 #: that the agent itself read from a file; or the agent's own service, for real turns.
@@ -25,7 +59,7 @@ Model: TypeAlias = Literal["loopback", "mock", "service"]
 
 class Level(Enum):
     """
-    Represent what may be relied on with an agent, the best first.
+    Represent how far an agent can be relied on, the best level first.
 
     Attributes:
         EXACT: Answers arrive as the model wrote them, each from a fresh conversation.
@@ -112,7 +146,9 @@ class Report:
     @property
     def level(self) -> Level | None:
         """
-        Return the worst level of the failed checks; None if no check that has a level passed.
+        Return the worst level of the failed checks; exact if none failed and nothing is missing.
+
+        None says that nothing is proven.
         """
         failed = [
             check.level
@@ -121,10 +157,35 @@ class Report:
         ]
         if failed:
             return max(failed)
-        has_passed = any(
-            check.outcome is Outcome.PASSED and check.level is not None for check in self.checks
-        )
-        return Level.EXACT if has_passed else None
+        return None if self.missing else Level.EXACT
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """
+        Return the names of the checks that must succeed before the version is exact, and have not.
+        """
+        by_name = {check.name: check for check in self.checks}
+        succeeded = {check.name for check in self.checks if check.outcome is Outcome.PASSED}
+        missing = [name for name in ESSENTIAL if name not in succeeded]
+        if not succeeded.intersection(TOOL_CHECKS):
+            missing += [name for name in TOOL_CHECKS if not _offers_nothing(by_name.get(name))]
+        memory = by_name.get(MEMORY_CHECK)
+        if memory is None or memory.outcome is Outcome.FAILED:
+            missing.append(MEMORY_CHECK)
+        return tuple(missing)
+
+
+def _offers_nothing(check: CheckResult | None) -> bool:
+    """
+    Return whether `check` was skipped because the agent offers its model no tools that matter.
+
+    One that offers tools that the check does not know may well run commands.
+    """
+    return (
+        check is not None
+        and check.outcome is Outcome.SKIPPED
+        and check.details.get("offered") == []
+    )
 
 
 class BadReport(ValueError):
@@ -157,17 +218,41 @@ def read_report(path: Path) -> Report:
         BadReport: If the file cannot be read or is not a report of this form.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(_read(path))
         if not isinstance(data, dict) or data.get("form") != FORM:
-            raise BadReport(f"{path}: form must be {FORM}")
+            raise ValueError(f"form must be {FORM}")
         report: Report = _converter.structure(data, Report)
+        if not re.fullmatch(r"\d{4}-\d\d-\d\d", report.date, re.ASCII):
+            raise ValueError("date must be a day such as 2026-11-29")
+        level = None if report.level is None else report.level.value
+        if data.get("level", level) != level:
+            raise ValueError(f"level is {data['level']!r}, but its checks show {level!r}")
         return report
     except BaseValidationError as error:
-        raise BadReport(f"{path}: {transform_error(error)[0]}") from None
-    except BadReport:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadReport(f"{path}: {error}") from None
+        reason = transform_error(error)[0]
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+    raise BadReport(f"{path}: {reason[:_MAX_REASON]}")
+
+
+def _read(path: Path) -> bytes:
+    """
+    Return the contents of a file that may be anything.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not a regular file, or is too large.
+    """
+    # A named pipe must not make the server wait.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as opened:
+        if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+            raise ValueError("it is not a regular file")
+        data = opened.read(_MAX_SIZE * 1024**2 + 1)
+    if len(data) > _MAX_SIZE * 1024**2:
+        raise ValueError(f"it has more than {_MAX_SIZE} MiB")
+    return data
 
 
 def _plain(value: Any) -> Any:

@@ -2,8 +2,13 @@
 Answer the agents' requests to their model, and remember what each request contained.
 
 The identifier of a case in a prompt selects the reply.  A request that holds the identifiers of
-two cases proves a leak, because each case is asked for in a conversation of its own: whatever
-the agent claims, its model was sent another client's text.  No request of a correct agent does.
+two cases proves a leak, because each case is asked for in a conversation of its own: the agent's
+model was sent another client's text.  No request of a correct agent holds two.
+
+So does a request that repeats a case that was answered before: one to sum up its conversation, as
+some agents send when the next one begins, or any other that comes several cases later.  No answer
+can contain that text, but it goes to the model once more, after its client was served.  What a
+conversation asks for by itself a moment after its answer, such as its title, is no leak.
 """
 
 from __future__ import annotations
@@ -25,6 +30,20 @@ Script: TypeAlias = Callable[[ModelRequest], ModelReply]
 #: Matches in requests for a title of the conversation, which agents send besides the prompt.
 _TITLE = re.compile(r"\btitle generator\b|\bGenerate a title\b|\bconcise title\b", re.IGNORECASE)
 
+#: Matches in requests for a summary of a conversation.
+_SUMMARY = re.compile(
+    r"\bSummary \(max\b|\bsummari[sz]e (?:the|this) (?:conversation|session)\b"
+    r"|\b(?:in|of) (?:the|this) (?:conversation|session) in one sentence\b",
+    re.IGNORECASE,
+)
+
+#: After how many more answers a request cannot belong to a turn any more: with two workers, each
+#: has answered others since.
+_LATER_ANSWERS = 4
+
+#: The roles of the messages that say what a request is for.
+_INSTRUCTING = ("system", "user")
+
 #: The reply to a request that is not for an answer.
 _FEW_WORDS = "A few words"
 
@@ -43,6 +62,8 @@ class SeenRequest:
         tools: The names of the tools that the agent offers.
         size: The length of its text, in characters.
         is_background: Whether it asks for something else than an answer, such as a title.
+        is_repeat: Whether it sends only cases once more that were answered before; those are the
+            foreign ones.
         excerpt: Some text before and after the first foreign identifier; empty without one.
     """
 
@@ -54,6 +75,7 @@ class SeenRequest:
     tools: tuple[str, ...]
     size: int
     is_background: bool = False
+    is_repeat: bool = False
     excerpt: str = ""
 
 
@@ -80,6 +102,8 @@ class ScriptedModel:
         self._cases: dict[str, Case] = {}
         self._scripts: dict[str, Script] = {}
         self._open: dict[str, None] = {}
+        # How many cases were answered before each.
+        self._answered: dict[str, int] = {}
         self._latest: tuple[ModelRequest, SeenRequest] | None = None
         self._endless: list[tuple[ModelRequest, SeenRequest]] = []
         self._abandoned: list[SeenRequest] = []
@@ -105,6 +129,7 @@ class ScriptedModel:
         Note that `case` was answered: later requests are rather about other cases.
         """
         self._open.pop(case.id, None)
+        self._answered.setdefault(case.id, len(self._answered))
 
     def note(self, request: ModelRequest) -> SeenRequest:
         """
@@ -180,6 +205,12 @@ class ScriptedModel:
         """
         return [seen for seen in self.requests if seen.case_id == case.id]
 
+    def was_asked(self, case: Case) -> bool:
+        """
+        Return whether there was a request for the answer to `case`.
+        """
+        return any(not seen.is_background for seen in self.requests_for(case))
+
     def leaks_since(self, number: int) -> list[SeenRequest]:
         """
         Return the requests from `number` on that hold the text of a case besides their own.
@@ -217,6 +248,19 @@ class ScriptedModel:
 
     def _seen(self, request: ModelRequest) -> SeenRequest:
         text, case_id = request.text, self._current(request)
+        instructions = "\n".join(
+            message.text for message in request.messages if message.role in _INSTRUCTING
+        )
+        # With tools it is a turn, whatever its instructions mention.
+        may_be_other = not request.tools
+        is_summary = may_be_other and _SUMMARY.search(instructions) is not None
+        is_title = may_be_other and _TITLE.search(instructions) is not None
+        is_repeat = case_id in self._answered and (
+            (is_summary and not is_title)
+            or len(self._answered) - self._answered[case_id] > _LATER_ANSWERS
+        )
+        if is_repeat:
+            case_id = None  # Then every case in it is another one's.
         foreign = [other for other in foreign_ids(text, case_id) if other in self._cases]
         return SeenRequest(
             len(self.requests),
@@ -226,8 +270,8 @@ class ScriptedModel:
             tuple(foreign),
             request.tools,
             len(text),
-            # With tools it is a turn, whatever its instructions and its tools mention.
-            request.structured or (not request.tools and _TITLE.search(text) is not None),
+            request.structured or is_title or is_summary,
+            is_repeat,
             _excerpt(text, foreign[0]) if foreign else "",
         )
 
@@ -254,6 +298,7 @@ def evidence_of(leaks: list[SeenRequest]) -> Mapping[str, object]:
             {
                 "request": seen.number,
                 "case": seen.case_id,
+                "repeat": seen.is_repeat,
                 "foreign": list(seen.foreign),
                 "excerpt": seen.excerpt,
             }

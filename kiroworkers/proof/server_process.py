@@ -4,6 +4,7 @@ Run the server that is proven: a real process of this installation, on a free po
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,18 @@ from kiroworkers.proof.setup import Setup
 
 #: Seconds that the server has from SIGTERM to its end; sessions have some of them.
 _STOP_TIMEOUT = 25.0
+
+#: Becomes the server, whose arguments follow the id of this process.  Once this process has ended,
+#: the kernel tells the server to end: this process may be killed, and then it stops nothing.
+_BOUND_SERVER = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit("the process that started this server is gone")
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
 
 #: The beginning of each line of the server's log: the time and the system.
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\S+ \[[^]]*\] ")
@@ -131,6 +144,16 @@ class ServerProcess:
         return [f"worker{number}" for number in range(1, self.options.workers + 1)]
 
     @property
+    def pid(self) -> int | None:
+        """
+        Return the id of the process; None if it does not run.
+        """
+        if self._process is None or self._process.has_ended:
+            return None
+        pid: int | None = self._process.transport.pid  # type: ignore[union-attr]
+        return pid
+
+    @property
     def running(self) -> bool:
         """
         Return whether the process runs.
@@ -150,7 +173,8 @@ class ServerProcess:
             self._process,
             sys.executable,
             [
-                *(sys.executable, "-m", "kiroworkers", "serve"),
+                *(sys.executable, "-I", "-S", "-c", _BOUND_SERVER, str(os.getpid())),
+                *("-m", "kiroworkers", "serve"),
                 *self.options.arguments(self._setup),
             ],
             env=dict(self._setup.environment),

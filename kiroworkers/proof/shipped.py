@@ -24,7 +24,11 @@ Source: TypeAlias = Literal["package", "state-dir", "built-in"]
 SHIPPED = Path(__file__).with_name("reports")
 
 #: A version number with everything that belongs to it, such as ``0.62.0-preview.1``.
-_VERSION_NUMBER = re.compile(r"(?<![\w.])v?(\d+(?:\.\d+)+(?:[.+-]?\w+)*)")
+_VERSION_NUMBER = re.compile(r"(?<![\w.])v?(\d+(?:\.\d+)+(?:[.+~-]?\w+)*)")
+
+
+#: The maximum number of failed checks that are named, and the maximum length of a name.
+_MAX_FAILED, _MAX_NAME = 40, 60
 
 
 @frozen
@@ -69,7 +73,7 @@ def version_number(line: str) -> str:
 
 
 def find_proof(
-    agent: str, dialect: str, version_line: str, own: Path | None, shipped: Path = SHIPPED
+    agent: str, dialect: str, version_line: str, own: Path | None, shipped: Path | None = SHIPPED
 ) -> tuple[Proof, tuple[str, ...]]:
     """
     Return what was proven about a version of an agent.  Blocks: it reads files.
@@ -83,7 +87,7 @@ def find_proof(
         dialect: The name of the dialect that the agent is driven with.
         version_line: The line in which the program says its version; empty if it says none.
         own: The folder of the operator's reports, which need not exist; None for none.
-        shipped: The folder of the package's reports.
+        shipped: The folder of the package's reports; None for a dialect of the operator's.
 
     Returns:
         What was proven, and one line about each file that is not a report.
@@ -107,7 +111,7 @@ def find_proof(
 
 def _reports_in(folder: Path | None, problems: list[str]) -> Iterator[Report]:
     """
-    Yield the reports in `folder`, and add a line to `problems` for each file that is none.
+    Yield the reports in `folder`, and add a line to `problems` for each other file.
     """
     if folder is None:
         return
@@ -126,8 +130,12 @@ def _reports_in(folder: Path | None, problems: list[str]) -> Iterator[Report]:
 
 
 def _failed(report: Report) -> tuple[str, ...]:
-    return tuple(
-        check.name
+    """
+    Return the names of the checks that failed, of which the log and ``/health`` show a few.
+    """
+    names = [
+        check.name[:_MAX_NAME]
         for check in report.checks
         if check.outcome is Outcome.FAILED and check.level is not None
-    )
+    ]
+    return tuple(names[:_MAX_FAILED])

@@ -97,7 +97,10 @@ class SessionIds:
             if match is None:
                 damaged = True
             else:
-                known.setdefault(match[1], {})[match[2]] = None
+                digests = known.setdefault(match[1], {})
+                # As the last one: it may have been forgotten, and have come back.
+                digests.pop(match[2], None)
+                digests[match[2]] = None
         for agent in list(known)[-_MAX_AGENTS:]:
             self._agents[agent] = self._new_agent(agent, known[agent])
         self._line_count = len(lines)
@@ -118,14 +121,21 @@ class SessionIds:
 
     def close(self) -> Deferred[None]:
         """
+        Write what could not be written before, once more.
+
         Return a Deferred that fires when everything is written, or cannot be.
         """
+        if self._writing is None and self._failing and self._file is not None:
+            self._write(self._file)
+        return self._finish()
+
+    def _finish(self) -> Deferred[None]:
         if self._writing is None:
             return succeed(None)
         closed: Deferred[None] = Deferred()
 
         def go_on(_: None) -> None:
-            self.close().chainDeferred(closed)
+            self._finish().chainDeferred(closed)
 
         self._writing.addCallback(go_on)
         return closed

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 
 from attrs import evolve
@@ -22,7 +23,7 @@ from kiroworkers.agents import (
     validate_agents,
 )
 from kiroworkers.conversations import LinePrompt, load_dialect
-from kiroworkers.errors import CannotStart, InvalidSetting
+from kiroworkers.errors import CannotStart, InvalidSetting, VersionUnknown
 from tests.programs import install_fake_kiro
 
 
@@ -68,6 +69,47 @@ class ChooseTests(SynchronousTestCase):
             self.assertEqual(agent.name, previous)
         with self.assertRaises(CannotStart):
             choose_agent(AgentSpec(), {"PATH": "/nowhere"}, lambda *_: "", "kiro")
+
+    def test_version_needed(self) -> None:
+        """
+        If the version was known before, no dialect is chosen without it.
+        """
+
+        def get_output(command: list[str], environment: Mapping[str, str]) -> str:
+            # The help of a program that offers none of Kiro's interfaces.
+            return "" if command[1:] == ["--version"] else "[possible values: none]"
+
+        environment = {"PATH": self.path}
+        with self.assertRaises(VersionUnknown) as caught:
+            choose_agent(AgentSpec("kiro"), environment, get_output, needs_version=True)
+        self.assertIn("kiro-cli does not say its version", str(caught.exception))
+
+        def get_no_help(command: list[str], environment: Mapping[str, str]) -> str:
+            return "kiro-cli 2.28.0" if command[1:] == ["--version"] else ""
+
+        for name in ("kiro", "kiro-acp"):
+            with self.assertRaises(VersionUnknown) as caught:
+                choose_agent(AgentSpec(name), environment, get_no_help, needs_version=True)
+            self.assertIn("kiro-cli does not print its help", str(caught.exception))
+        offline = AgentSpec("offline")
+        agent = choose_agent(offline, environment, lambda *_: "", needs_version=True)
+        self.assertEqual(agent.version, "")
+
+    def test_built_in(self) -> None:
+        """
+        The package's dialects are told from a dialect file of the same name.
+        """
+        for name in ("auto", "kiro", "kiro-acp", "kiro-tui"):
+            self.assertTrue(self.choose(name, self.path).is_built_in, name)
+        builtin = files("kiroworkers.conversations.dialects") / "kiro-classic.toml"
+        own = Path(self.mktemp())
+        own = own.with_name("kiro.toml")
+        own.write_text(builtin.read_text().replace('label = "Kiro CLI', 'label = "My Kiro CLI'))
+        agent = self.choose(str(own.absolute()), self.path)
+        self.assertEqual((agent.name, agent.dialect.name), ("kiro", "kiro"))
+        self.assertFalse(agent.is_built_in)
+        command = AgentSpec(command="kiro-cli chat")
+        self.assertFalse(choose_agent(command, {"PATH": self.path}, lambda *_: "").is_built_in)
 
     def test_offline_with_kiro(self) -> None:
         """

@@ -7,7 +7,9 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -42,6 +44,28 @@ class ProgramTests(SynchronousTestCase):
             ended = os.pidfd_open(int(line.split()[-1]))
             self.addCleanup(os.close, ended)
             self.assertEqual(select.select([ended], [], [], 30)[0], [ended])
+
+    def test_ended_by_another_thread(self) -> None:
+        """
+        A program that takes long can be ended by another thread.
+        """
+        started = self.mktemp()
+        os.mkfifo(started)
+        script = (
+            "import time\n"
+            "print('tool 1.2.3', flush=True)\n"
+            f"open({os.path.abspath(started)!r}, 'w').close()\n"
+            "time.sleep(1000)"
+        )
+        running: set[subprocess.Popen[bytes]] = set()
+        with ThreadPoolExecutor(1) as executor:
+            output = executor.submit(read_output, [sys.executable, "-c", script], {}, 1000, running)
+            with open(started):
+                pass
+            [process] = running
+            process.kill()
+            self.assertEqual(output.result(30), "tool 1.2.3\n")
+        self.assertEqual(running, set())
 
     def test_version_line(self) -> None:
         """

@@ -50,6 +50,25 @@ class CheckTests(SynchronousTestCase):
         self.assertIn("kiro: Kiro CLI, classic interface", printed)
         self.assertIn("kiro-cli chat --legacy-ui", printed)
 
+    def test_tools(self) -> None:
+        """
+        A dialect whose words for tools have no effect is shown with a remark that says why.
+        """
+        mine = self.folder / "mine.toml"
+        used = "[tools]\nused = 'Ran (?P<title>.*)'\n"
+        for name, more, has_effect in (
+            ("codex", used, False),
+            ("q", used + "[answer]\n", False),
+            ("q", used + "done = 'Done'\n[answer]\n", True),
+            ("q", used, True),
+            ("llm", used + "done = 'Done'\n[answer]\n", False),
+            ("llm", used + "[answer]\nprefix = '> '\n", True),
+        ):
+            mine.write_text(f'extends = "{name}"\n{more}')
+            status, printed, _ = run("check", str(mine))
+            self.assertEqual(status, 0)
+            self.assertEqual("[tools] used has no effect" not in printed, has_effect, (name, more))
+
     def test_wrong(self) -> None:
         """
         The error for an invalid dialect or recording says what is wrong.

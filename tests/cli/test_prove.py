@@ -11,9 +11,24 @@ from pathlib import Path
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.cli.prove import installed_agents, main, report_name, result_line, summary
+from kiroworkers.cli.prove import (
+    has_succeeded,
+    installed_agents,
+    main,
+    report_name,
+    result_line,
+    summary,
+)
 from kiroworkers.proof.checks.catalogue import ALL_CHECKS, UnknownCheck, select
-from kiroworkers.proof.report import CheckResult, Level, Outcome, Report
+from kiroworkers.proof.report import (
+    ESSENTIAL,
+    MEMORY_CHECK,
+    TOOL_CHECKS,
+    CheckResult,
+    Level,
+    Outcome,
+    Report,
+)
 
 REPORT = Report(
     agent="gemini-acp",
@@ -23,7 +38,10 @@ REPORT = Report(
     model="loopback",
     date="2026-11-29",
     platform="Linux",
-    checks=(CheckResult("exact", Outcome.PASSED, "67 of 67 texts are equal", Level.LOSSY),),
+    checks=tuple(
+        CheckResult(name, Outcome.PASSED, "It was seen", Level.LOSSY)
+        for name in (*ESSENTIAL, *TOOL_CHECKS, MEMORY_CHECK)
+    ),
 )
 
 
@@ -38,6 +56,13 @@ class OutputTests(SynchronousTestCase):
         """
         self.assertEqual(report_name(REPORT), "gemini-acp-0.61.0-preview.1.json")
         self.assertEqual(report_name(evolve(REPORT, agent_version="")), "gemini-acp-unknown.json")
+
+    def test_partial_report_name(self) -> None:
+        """
+        A report that proves nothing does not replace one that does.
+        """
+        partial = evolve(REPORT, checks=REPORT.checks[:3])
+        self.assertEqual(report_name(partial), "gemini-acp-0.61.0-preview.1-partial.json")
 
     def test_result_line(self) -> None:
         """
@@ -59,13 +84,36 @@ class OutputTests(SynchronousTestCase):
                 REPORT,
                 evolve(REPORT, checks=(failed,)),
                 evolve(REPORT, checks=(unready,)),
+                evolve(REPORT, checks=REPORT.checks[:-3]),
                 ("q", "q is not on PATH"),
             ]
         )
         self.assertEqual(
             [line.split("  ")[-1].strip() for line in lines[1:]],
-            ["exact", "lossy", "not proven", "not proven: q is not on PATH"],
+            [
+                "exact",
+                "lossy",
+                "not proven",
+                "not proven: nothing failed, but not everything was checked (tools, fresh)",
+                "not proven: q is not on PATH",
+            ],
         )
+
+    def test_succeeded(self) -> None:
+        """
+        A proof succeeds if the agent is exact, or if only some checks were chosen and they
+        succeeded; one that was chosen and skipped has not.
+        """
+        partial = evolve(REPORT, checks=REPORT.checks[:3])
+        skipped = CheckResult("clear", Outcome.SKIPPED, "", Level.LEAKS)
+        failed = CheckResult("exact", Outcome.FAILED, "", Level.LOSSY)
+        some = select(["exact"], [])
+        self.assertTrue(has_succeeded(REPORT, ALL_CHECKS))
+        self.assertTrue(has_succeeded(partial, some))
+        self.assertFalse(has_succeeded(partial, ALL_CHECKS))
+        self.assertFalse(has_succeeded(evolve(REPORT, checks=(*REPORT.checks, failed)), some))
+        both = evolve(REPORT, checks=(*partial.checks, skipped))
+        self.assertFalse(has_succeeded(both, select(["exact", "clear"], [])))
 
 
 class SelectTests(SynchronousTestCase):
@@ -117,7 +165,9 @@ class CommandLineTests(SynchronousTestCase):
         file = Path(self.mktemp())
         file.write_text("")
         for arguments, reason in (
-            (["nobody"], "must be auto"),
+            (["nobody"], "error: nobody is neither a dialect file (.toml) nor one of kiro"),
+            (["auto"], "auto is neither"),
+            (["no.toml"], "error: no.toml: No such file or directory"),
             (["llm", "--checks", "quick"], "no check 'quick'"),
             (["llm", "--turns", "0"], "--turns"),
             (["llm", "--spend", "3"], "--spend"),

@@ -12,9 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.threads import deferToThread
 
-from kiroworkers.proof.report import CheckResult, Level, Outcome, Report, write_report
-from tests.servers import ServerTestCase
+from kiroworkers.proof.report import (
+    ESSENTIAL,
+    MEMORY_CHECK,
+    TOOL_CHECKS,
+    CheckResult,
+    Level,
+    Outcome,
+    Report,
+    write_report,
+)
+from tests.servers import ServerTestCase, real
 
 #: Shows its version, and then never a prompt.
 _MUTE = '#!/bin/sh\n[ "$1" = --version ] && echo kiro-cli {version} && exit\nexec sleep 1000\n'
@@ -237,6 +247,55 @@ class CanaryTests(VersionTestCase):
         self.assertEqual((await self.story("served"))[0].code, 200)
 
 
+class UnknownVersionTests(VersionTestCase):
+    """
+    Tests for a program that does not say its version in time.
+    """
+
+    async def test_unchanged(self) -> None:
+        """
+        A running server goes on with the version that it knows.
+        """
+        silent, broken = self.folder / "silent", self.folder / "broken"
+        script = self.program.read_text().replace(
+            "export",
+            f'[ "$1" = --version ] && [ -e {silent} ] && exit\n[ -e {broken} ] && exit 1\nexport',
+            1,
+        )
+        self.program.write_text(script)
+        await self.start("--restart-delay", "0.2", workers=1)
+        silent.touch()
+        broken.touch()
+        os.kill((await self.pids())[0], signal.SIGTERM)
+        await self.server.says("does not say its version; its file has not changed")
+        broken.unlink()
+        await self.server.says("(worker1: ready[\\s\\S]*){2}")
+        self.assertEqual((await self.story("served"))[0].code, 200)
+        self.assertIn("2.11.0", (await self.health())["agentDetail"])
+
+    async def test_stop(self) -> None:
+        """
+        A server that stops does not wait until the program has said its version.
+        """
+        hangs, asked = self.folder / "hangs", self.folder / "asked"
+        os.mkfifo(asked)
+        script = self.program.read_text().replace(
+            "export",
+            f'[ -e {hangs} ] && [ "$1" = --version ] && echo > {asked} && exec sleep 1000\n'
+            f"[ -e {hangs} ] && exit 1\nexport",
+            1,
+        )
+        self.program.write_text(script)
+        await self.start("--restart-delay", "0.2", workers=1)
+        hangs.touch()
+        os.kill((await self.pids())[0], signal.SIGTERM)
+        await deferToThread(asked.read_text)
+        began = real.seconds()
+        await self.stop()
+        # The program would have 30 seconds.
+        self.assertLess(real.seconds() - began, 20)
+
+
 class ProofTests(VersionTestCase):
     """
     Tests for what a server says about the version of its agent.
@@ -246,7 +305,10 @@ class ProofTests(VersionTestCase):
         """
         Write a report about version 2.11.0, which fails a check with `level`.
         """
-        checks = [CheckResult("ready", Outcome.PASSED, "It was ready.", Level.LOSSY)]
+        checks = [
+            CheckResult(name, Outcome.PASSED, "It was seen.", Level.LOSSY)
+            for name in (*ESSENTIAL, *TOOL_CHECKS, MEMORY_CHECK)
+        ]
         if level is not None:
             checks.append(CheckResult("emoji", Outcome.FAILED, "It lost one.", level))
         report = Report(
@@ -275,7 +337,7 @@ class ProofTests(VersionTestCase):
         self.write_report(Level.LOSSY)
         Path(self.state, "proofs", "broken.json").write_text("{")
         await self.start("--state-dir", str(self.state), workers=1)
-        warning = "kiro: version 2.11.0 is lossy: it failed emoji"
+        warning = "kiro: version 2.11.0 has the level lossy; failed: emoji"
         self.assertEqual(self.server.output.count(warning), 1)
         self.assertEqual(self.server.output.count("broken.json"), 1)
         expected = {
@@ -299,6 +361,27 @@ class ProofTests(VersionTestCase):
         await self.start_with_canary(workers=1)
         self.assertIn("may serve: its report proves it exact", self.server.output)
         self.assertEqual((await self.canary())["turns"], 0)
+        self.assertEqual((await self.proof())["level"], "exact")
+
+    async def test_report_later(self) -> None:
+        """
+        A report that is added while a version is refused counts at the next attempt, which is at
+        once if the file is touched.
+        """
+        self.install("2.11.0", "mute")
+        self.server = self.run_twistd(
+            *("--port", "0", "--workers", "1", "--canary", "--state-dir", str(self.state)),
+            *("--check-interval", "0.2", "--startup-timeout", "1"),
+        )
+        self.addCleanup(self.stop)
+        port = await self.server.says(r"listening on .*port=(\d+)")
+        self.base = f"http://127.0.0.1:{port[1]}"
+        await self.server.says("is refused: its session ended: no prompt")
+        self.assertEqual((await self.proof())["level"], "unproven")
+        self.write_report(None)
+        self.program.touch()
+        await self.server.says("may serve: its report proves it exact")
+        await self.server.says("worker1: session ended: no prompt")
         self.assertEqual((await self.proof())["level"], "exact")
 
     async def test_offline(self) -> None:

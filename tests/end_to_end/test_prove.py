@@ -116,7 +116,7 @@ class ProveTestCase(TestCase):
         self.output = prove.output
         [path] = output.iterdir()
         report = read_report(path)
-        self.assertEqual(status, 0 if report.level is Level.EXACT else 1, prove.output)
+        self.assertEqual(status, 0 if report.level in (None, Level.EXACT) else 1, prove.output)
         return report
 
     async def _stop(self, prove: Program) -> None:
@@ -154,15 +154,14 @@ class ProveTestCase(TestCase):
         self.assertIn(words, last.evidence)
         return last
 
-    async def assert_exact(self, kind: str, habits: str, checks: str, *options: str) -> Report:
+    async def assert_passes(self, kind: str, habits: str, checks: str) -> None:
         """
-        Prove a stand-in that passes all checks, and return the report.
+        Prove a stand-in that passes some checks, which do not prove everything.
         """
-        report = await self.prove(kind, habits, checks, *options)
+        report = await self.prove(kind, habits, checks)
         for check in report.checks:
             self.assertEqual(check.outcome, Outcome.PASSED, self.output)
-        self.assertIs(report.level, Level.EXACT)
-        return report
+        self.assertIsNone(report.level)
 
 
 class GoodTests(ProveTestCase):
@@ -174,29 +173,30 @@ class GoodTests(ProveTestCase):
         """
         An agent without bad habits passes every check, over ACP.
         """
-        skip = "--skip=fresh: memory"  # It has none.
-        report = await self.assert_exact("acp", "", "", "--turns", "10", skip)
-        self.assertGreater(len(report.checks), 15)
+        report = await self.prove("acp", "", "", "--turns", "10")
+        self.assertIs(report.level, Level.EXACT, self.output)
+        others = [check.name for check in report.checks if check.outcome is not Outcome.PASSED]
+        self.assertEqual(others, ["fresh: memory"])  # It has none.
 
     async def test_screen(self) -> None:
         """
         A full-screen agent whose answers are in its journal passes, too.
         """
         checks = "exact,fresh: next request,clear,cancel,tools,long prompts: 8 KB"
-        await self.assert_exact("tui", "journal", checks)
+        await self.assert_passes("tui", "journal", checks)
 
     async def test_line(self) -> None:
         """
         A program that answers line by line passes, too.
         """
         checks = "exact: careless model,clear,tools: command,long prompts: 8 KB"
-        await self.assert_exact("line", "", checks)
+        await self.assert_passes("line", "", checks)
 
     async def test_title(self) -> None:
         """
         Asking the model for titles in the background is no leak.
         """
-        await self.assert_exact("acp", "title", "clear,fresh: whole proof")
+        await self.assert_passes("acp", "title", "clear,fresh: whole proof")
 
 
 class LeakTests(ProveTestCase):
@@ -226,6 +226,20 @@ class LeakTests(ProveTestCase):
         """
         for kind in ("acp", "tui"):
             await self.assert_caught(kind, "memory=ask", "fresh: next request", Level.LEAKS)
+
+    async def test_memory_of_the_next_session(self) -> None:
+        """
+        A file that is read when a session begins is found, although the next session had begun
+        before the file was written.
+        """
+        await self.assert_caught("acp", "memory=session", "fresh: next request", Level.LEAKS)
+
+    async def test_summary(self) -> None:
+        """
+        One that has its model sum up the last conversation sends that client's text once more.
+        """
+        words = "once more, outside of any turn"
+        await self.assert_caught("acp", "summary", "clear", Level.LEAKS, words)
 
     async def test_memory_of_the_next_process(self) -> None:
         """
@@ -309,7 +323,7 @@ class LossTests(ProveTestCase):
         """
         An agent that loses the first Enter gives no answer, or the server presses it again.
         """
-        await self.assert_exact("tui", "lostenter", "fresh: next request")
+        await self.assert_passes("tui", "lostenter", "fresh: next request")
         checks = "fresh: next request"
         limit = ("--timeout", "5")
         await self.assert_caught("line", "lostenter", checks, Level.LOSSY, "no answer", *limit)
@@ -325,7 +339,7 @@ class LossTests(ProveTestCase):
         """
         An agent that looks idle while it clears loses nothing, because the server waits.
         """
-        await self.assert_exact("tui", "slowclear", "clear")
+        await self.assert_passes("tui", "slowclear", "clear")
 
     async def test_width(self) -> None:
         """
@@ -351,4 +365,4 @@ class GrowthTests(ProveTestCase):
         self.assertGreater(result.details["memory"]["ratio"], 1.5)
         self.assertGreaterEqual(result.details["bytesPerTurn"], 3 * 1024**2)
         self.assertEqual(result.details["files"][0]["path"], "home/.badhabits/log.jsonl")
-        self.assertIs(report.level, Level.EXACT)
+        self.assertIsNone(report.level)

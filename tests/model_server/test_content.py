@@ -114,7 +114,7 @@ class TextTests(SynchronousTestCase):
 
     def test_marks(self) -> None:
         """
-        What describes a message or a part is no part of its text; the same keys elsewhere are.
+        The keys that describe a message or a part are not in its text; the same keys elsewhere are.
         """
         part = {"type": "text", "id": "1", "text": "a", "cache_control": {"type": "ephemeral"}}
         message = {"role": "user", "content": [part, {"type": "tool_use", "input": {"id": "b"}}]}

@@ -67,7 +67,7 @@ class AcceptedVersionsTests(SynchronousTestCase):
 
     def test_one_write_at_a_time(self) -> None:
         """
-        What is added during a write is written after it.
+        A version that is added during a write is written after it.
         """
         second = evolve(_VERSION, agent="q")
         self.versions.add(_VERSION)
@@ -94,7 +94,8 @@ class AcceptedVersionsTests(SynchronousTestCase):
         """
         A file that cannot be used leaves one line in the log, and is replaced.
         """
-        for text in ("{", "[]", '{"form": 2}', '{"form": 1, "versions": [{}]}', "[" * 100_000):
+        lists = [f'{{"form": 1, "versions": {value}}}' for value in ("[{}]", "null", "1", '"a"')]
+        for text in ("{", "[]", '{"form": 2}', *lists, "[" * 100_000):
             self.file.write_text(text)
             with capturedLogs() as logs:
                 versions = self.open()

@@ -10,11 +10,12 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
 from kiroworkers.conversations import load_dialect
-from kiroworkers.errors import CannotStart
+from kiroworkers.errors import CannotStart, VersionUnknown
 from kiroworkers.pool.agent_source import AgentChanged, AgentSource
 
 
@@ -160,6 +161,44 @@ class AgentSourceTests(SynchronousTestCase):
         self.assertEqual(self.source.problem, "kiro is not on PATH")
         checked = self.check()
         self.chosen[1].callback(self.agent)
+        self.successResultOf(checked)
+        self.assertIsNone(self.source.problem)
+
+    def test_version_unknown(self) -> None:
+        """
+        If the program does not say its version, what was known of its file stays; it is asked
+        again after the next session that never became ready.
+        """
+        events = self.enterContext(capturedLogs())
+        for number in range(2):
+            self.source.record_failed_start()
+            checked = self.check()
+            self.chosen[number].errback(VersionUnknown("kiro does not say its version"))
+            self.successResultOf(checked)
+            self.assertIsNone(self.source.problem)
+            self.assertIsNone(self.source.check())
+        self.assertEqual((self.source.agent, self.changes), (self.agent, []))
+        warnings = [formatEvent(event) for event in events if event["log_level"] is LogLevel.warn]
+        self.assertEqual(len(warnings), 2)
+        self.assertIn("kiro does not say its version; its file has not changed", warnings[0])
+
+    def test_version_of_new_file_unknown(self) -> None:
+        """
+        Nothing is known of another file, so no session starts with it until it says its version
+        or the earlier file is back.
+        """
+        earlier = self.folder / "earlier"
+        earlier.hardlink_to(self.program)
+        self.write("2")
+        unknown = VersionUnknown("kiro does not say its version")
+        for number in range(2):
+            checked = self.check()
+            self.chosen[number].errback(unknown)
+            self.failureResultOf(checked, OSError)
+            self.assertEqual(self.source.problem, "kiro does not say its version")
+        earlier.replace(self.program)
+        checked = self.check()
+        self.chosen[2].errback(unknown)
         self.successResultOf(checked)
         self.assertIsNone(self.source.problem)
 

@@ -54,6 +54,7 @@ class CanaryTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.file = Path(self.mktemp())
+        self.changes_itself = False
         self.install("1 good")
         self.reactor = MemoryReactor(self.new_program)
         self.chosen: list[Agent] = []
@@ -85,6 +86,8 @@ class CanaryTestCase(SynchronousTestCase):
             if prompt.strip() != _CANARY:
                 return None
             self.canaries.append(program)
+            if self.changes_itself:
+                self.install(f"2 {behaviour} {len(self.canaries)}")
             match behaviour:
                 case "silent":
                     return None
@@ -304,6 +307,9 @@ class FirstVersionTests(CanaryTestCase):
         self.update("2 refuses")
         self.assertEqual(self.version().state, "refused")
         self.assertIn("no dialect can drive it", self.version().detail)
+        # The version that serves is another one.
+        self.assertEqual(self.version().version, "")
+        self.assertIn("kiro (version unknown) is not accepted", self.canary.problem or "")
         self.assertEqual((self.states(), len(self.canaries)), (["idle", "idle"], 1))
 
     def test_cannot_be_spawned(self) -> None:
@@ -394,7 +400,7 @@ class NewVersionTests(CanaryTestCase):
 
     def test_refused(self) -> None:
         """
-        The sessions of the earlier version stay, however old they are and whoever wants another.
+        The sessions of the earlier version stay, whatever would replace them otherwise.
         """
         self.update("2 bad")
         self.assertEqual((self.version().state, self.version().version), ("refused", "2"))
@@ -469,6 +475,92 @@ class NewVersionTests(CanaryTestCase):
         self.assertEqual((self.version().state, self.version().version), ("refused", "3"))
         self.assertEqual(self.version().turns, 3)
 
+    def test_operator_during_trial(self) -> None:
+        """
+        What an operator wants during a trial happens when the version is accepted.
+        """
+        self.update("2 silent")
+        self.dispatcher.restart_workers("SIGHUP")
+        self.dispatcher.set_workers(3)
+        first = self.worker_pool.workers[0]
+        self.dispatcher.drain_worker(first)
+        self.pump(6)
+        self.dispatcher.restart_worker(first, "operator")
+        self.assertEqual(self.states(), ["held", "idle"])
+        self.assertEqual(self.pids(), [None, self.old[1]])
+        self.canaries[-1].say("tweet")
+        for _ in range(4):
+            self.pump(6)
+        self.assertEqual(self.states(), ["idle"] * 3)
+        self.assertEqual({*self.pids()} & {*self.old}, set())
+        self.assertEqual(self.version().turns, 2)
+
+    def test_stop_during_trial(self) -> None:
+        """
+        A server that stops finishes its requests, then ends the sessions of both versions.
+        """
+        self.update("2 silent")
+        results = self.ask()
+        drained = self.dispatcher.drain(60)
+        self.assertNoResult(drained)
+        self.answer()
+        self.successResultOf(drained)
+        self.assertEqual(results[0].reply.text.strip(), "answer")
+        stopped = self.dispatcher.stopService()
+        self.dispatcher.stop_now()
+        for _ in range(4):
+            self.pump(6)
+        self.successResultOf(stopped)
+        self.assertEqual((self.reactor.running, self.reactor.getDelayedCalls()), (set(), []))
+
+    def test_changes_in_each_trial(self) -> None:
+        """
+        A program whose file changes whenever it runs costs a few turns, not one after the other.
+        """
+        self.changes_itself = True
+        self.update("2 good")
+        self.assertEqual((self.version().state, self.version().turns), ("inconclusive", 3))
+        self.assertIn("its file changed during its canary again", self.version().detail)
+        self.assertEqual(self.version().retry_after, 300)
+        for _ in range(3):
+            self.worker_pool.shrink()
+            self.pump()
+        self.assertEqual((self.version().turns, self.pids()), (3, self.old))
+        self.pump(300)
+        self.assertEqual((self.version().turns, self.version().retry_after), (4, 600))
+        self.changes_itself = False
+        self.pump(600)
+        self.assertEqual((self.version().state, self.version().turns), ("accepted", 5))
+
+    def test_changes_before_each_trial(self) -> None:
+        """
+        Nor does one whose file changes before it is asked keep the machine busy.
+        """
+        numbers: list[int] = []
+
+        def change(agent: Agent) -> None:
+            numbers.append(len(numbers))
+            self.install(f"2 bad {numbers}")
+
+        self.reason = change
+        self.update("2 bad")
+        self.assertEqual((self.version().state, len(numbers)), ("inconclusive", 2))
+        self.assertEqual((self.version().turns, self.version().retry_after), (1, 30))
+
+    def test_moved(self) -> None:
+        """
+        A bad version in another folder is tried once.
+        """
+        elsewhere = self.file.with_suffix(".elsewhere")
+        choose = self.source._choose
+        self.source._choose = lambda: evolve(choose(), version="2", executable=str(elsewhere))
+        elsewhere.write_text("2 bad")
+        self.update("2 bad")
+        for _ in range(3):
+            self.worker_pool.shrink()
+            self.pump()
+        self.assertEqual((self.version().state, self.version().turns), ("refused", 2))
+
     def test_throttled(self) -> None:
         """
         A failure of the account says nothing; the sessions of the earlier version serve on.
@@ -534,6 +626,46 @@ class OutageTests(CanaryTestCase):
         self.assertEqual(results[0].reply.text.strip(), "answer")
         self.pump()
         self.assertEqual((self.dispatcher.state().name, self.states()), ("serving", ["idle"] * 2))
+
+    def test_refused_by_probe(self) -> None:
+        """
+        If the canary that probes the account is refused, requests are told about the version.
+        """
+        self.install("1 throttled")
+        self.start()
+        self.install("1 bad")
+        self.pump(31)
+        self.assertEqual((self.version().state, len(self.canaries)), ("refused", 2))
+        [error] = self.ask()
+        self.assertIsInstance(error, NoSessionStarts)
+        self.assertIn("it cannot sing", str(error))
+        self.assertEqual(self.dispatcher.state().name, "failed")
+        self.update("1 good")
+        results = self.ask()
+        self.answer()
+        self.assertEqual(results[0].reply.text.strip(), "answer")
+        self.pump()
+        self.assertEqual((self.dispatcher.state().name, self.states()), ("serving", ["idle"] * 2))
+
+    def test_probe_with_sessions(self) -> None:
+        """
+        While the circuit is open because of a session's turn, a trial neither closes nor blocks it.
+        """
+        self.start()
+        results = self.ask()
+        [program] = [each for each in self.reactor.programs[1:] if each.answering]
+        program.print(f"{classic.SPINNER_GONE}{_THROTTLED}\n\n")
+        program.show_prompt()
+        self.pump(1)
+        self.assertEqual([type(error) for error in results], [AgentUnavailable])
+        self.update("2 bad")
+        self.assertEqual(self.version().state, "refused")
+        self.assertEqual(self.dispatcher.state().name, "throttled")
+        self.pump(31)
+        results = self.ask()
+        self.answer()
+        self.assertEqual(results[0].reply.text.strip(), "answer")
+        self.assertEqual(self.dispatcher.state().name, "serving")
 
     def test_waiting(self) -> None:
         """

@@ -1,23 +1,26 @@
 """
-A server in memory, and the base class of tests with a `Proof` of it.
+A server in memory whose agent can be a function, and proofs of it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from kiroworkers.model_server.reply import ModelReply
 from kiroworkers.model_server.request import Message, ModelRequest
 from kiroworkers.proof.case import Case
 from kiroworkers.proof.http import Response
 from kiroworkers.proof.program_log import ProgramLog
-from kiroworkers.proof.proof import Proof, ProofOptions
 from kiroworkers.proof.report import Model
+from kiroworkers.proof.run import ProofOptions, ProofRun
 from kiroworkers.proof.scripted_model import ScriptedModel
 from kiroworkers.proof.server_process import NotReady, ServerOptions, ServerProcess
 from kiroworkers.proof.setup import Setup
@@ -29,6 +32,38 @@ def model_request(*texts: str, tools: Iterable[str] = ()) -> ModelRequest:
     """
     messages = tuple(Message("user", text) for text in texts)
     return ModelRequest("/v1/chat/completions", messages, tuple(tools))
+
+
+@frozen
+class Turn:
+    """
+    Offer to an agent what it needs for one turn.
+
+    Attributes:
+        body: The body of the client's request.
+        proof: The proof.
+    """
+
+    body: Mapping[str, str]
+    proof: ProofRun
+
+    def ask_model(self, *tools: str, text: str | None = None) -> ModelReply:
+        """
+        Send the prompt to the model, or `text` in its place.
+        """
+        prompt = json.dumps(self.body) if text is None else text
+        return self.proof.model.reply_to(model_request(prompt, tools=tools))
+
+
+#: Answers one request: returns the text of the answer, or a whole response.
+AgentFunction: TypeAlias = Callable[[Turn], str | Response]
+
+
+def error(status: int, code: str) -> Response:
+    """
+    Return the response with an error.
+    """
+    return Response(status, {}, {"error": "the reason", "code": code}, 0.1)
 
 
 class MemoryServer:
@@ -48,6 +83,9 @@ class MemoryServer:
         headers: Returns more headers of the response to a case.
         late_code: The status of the response at the deadline.
         refusals: The headers of the responses with 503 that the next requests get.
+        asks: Whether the agent asks the model.
+        answered: The worker of each answer so far.
+        agent: Takes the place of all that and answers a body by itself; None for none.
     """
 
     def __init__(self, clock: Clock, model: ScriptedModel) -> None:
@@ -63,6 +101,9 @@ class MemoryServer:
         self.headers: Callable[[Case], Mapping[str, str]] = lambda case: {}
         self.late_code = 504
         self.refusals: list[Mapping[str, str]] = []
+        self.asks = True
+        self.answered: list[str] = []
+        self.agent: Callable[[Mapping[str, str]], str | Response] | None = None
         self._clock = clock
         self._model = model
         self._turns = 0
@@ -102,6 +143,12 @@ class MemoryServer:
         self, path: str, body: Any, headers: Mapping[str, str] | None = None
     ) -> Response:
         self.calls.append(path)
+        if self.agent is not None:
+            said = self.agent(body)
+            if isinstance(said, Response):
+                return said
+            text = said.rpartition("```json\n")[2].partition("\n```")[0]
+            return Response(200, {}, json.loads(text), 0.1)
         case = Case(body["case"], body["text"])
         limit = float((headers or {}).get("X-Request-Timeout", "120"))
         if self.refusals:
@@ -109,12 +156,13 @@ class MemoryServer:
         if next(self.deaf, False):
             return Response(504, {}, {"code": "timed_out"}, limit)
         request = model_request(*self.history, case.id)
-        if self._model.reply_to(request).endless:
+        if self.asks and self._model.reply_to(request).endless:
             return await self._wait(request, limit)
         code, answer = self.answer(case)
         idle = [name for name, state in self.states.items() if state == "idle"]
         self._turns += 1
         worker = idle[self._turns % len(idle)]
+        self.answered.append(worker)
         headers = {"x-kiroworkers-worker": worker, **self.headers(case)}
         return Response(code, headers, answer, 0.5)
 
@@ -137,6 +185,30 @@ class MemoryServer:
         return Response(self.late_code, {}, {"code": "timed_out"}, limit)
 
 
+def fake_proof(
+    agent: AgentFunction, root: Path, *, turns: int = 100, clock: Any = None
+) -> ProofRun:
+    """
+    Return a proof of `agent`, with its folders below `root`.
+    """
+    home, folder = root / "home", root / "folder"
+    home.mkdir(parents=True)
+    folder.mkdir()
+    clock = Clock() if clock is None else clock
+    model = ScriptedModel(clock.seconds)
+    server = MemoryServer(clock, model)
+    proof = ProofRun(
+        clock,
+        "loopback",
+        Setup(root, home, folder, root / "state", root / "tasks", {}),
+        cast(ServerProcess, server),
+        model,
+        ProofOptions(turns=turns),
+    )
+    server.agent = lambda body: agent(Turn(body, proof))
+    return proof
+
+
 class ProofTestCase(SynchronousTestCase):
     """
     Make checks with a server in memory.
@@ -152,12 +224,12 @@ class ProofTestCase(SynchronousTestCase):
         self.model = ScriptedModel(self.clock.seconds)
         self.server = MemoryServer(self.clock, self.model)
 
-    def new_proof(self, kind: Model = "loopback", options: ProofOptions | None = None) -> Proof:
+    def new_proof(self, kind: Model = "loopback", options: ProofOptions | None = None) -> ProofRun:
         """
         Return a proof with answers of that kind of model.
         """
         root = Path("/proof")
-        return Proof(
+        return ProofRun(
             self.clock,
             kind,
             Setup(root, root, root, root, root, {}),

@@ -40,7 +40,7 @@ class ProgramLogTests(SynchronousTestCase):
 
     def test_end(self) -> None:
         """
-        What is awaited when the program ends never comes; what was cancelled is forgotten.
+        A wait fails when the program ends; one that was cancelled is forgotten.
         """
         waiting, cancelled = self.log.wait("ready", 0), self.log.wait("ready", 0)
         cancelled.cancel()
@@ -50,7 +50,7 @@ class ProgramLogTests(SynchronousTestCase):
 
     def test_cancels_another(self) -> None:
         """
-        What fires or fails may cancel what else is awaited, on the same line or at the end.
+        A wait that fires or fails may cancel another, on the same line or at the end.
         """
         one, two = self.log.wait("ready", 0), self.log.wait("ready", 0)
         one.addCallback(lambda _: two.cancel())

@@ -5,6 +5,7 @@ Tests for `kiroworkers.proof.prover`: how checks become results.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from attrs import evolve
@@ -14,16 +15,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from kiroworkers.conversations import load_dialect
 from kiroworkers.conversations.dialects.dialect import ModelServerSettings
 from kiroworkers.proof.checks.check import Check, CheckFailed, Finding, failed, passed
-from kiroworkers.proof.proof import Proof, ProofOptions, TurnsSpent
-from kiroworkers.proof.prover import CannotProve, Target, make_checks
+from kiroworkers.proof.prover import CannotProve, Target, hidden, make_checks
 from kiroworkers.proof.report import CheckResult, Level, Model, Outcome
+from kiroworkers.proof.run import ProofOptions, ProofRun, TurnsSpent
 from kiroworkers.proof.server_process import NotReady
 from tests.proof.memory import ProofTestCase
 
 
 def check(
     name: str,
-    finding: Finding | Exception | Callable[[Proof], Awaitable[Finding]],
+    finding: Finding | Exception | Callable[[ProofRun], Awaitable[Finding]],
     level: Level | None = Level.LOSSY,
     **options: Any,
 ) -> Check:
@@ -31,7 +32,7 @@ def check(
     Return a check that finds `finding`, raises it or calls it.
     """
 
-    async def run(proof: Proof) -> Finding:
+    async def run(proof: ProofRun) -> Finding:
         if isinstance(finding, Exception):
             raise finding
         return finding if isinstance(finding, Finding) else await finding(proof)
@@ -61,7 +62,7 @@ class MakeChecksTests(ProofTestCase):
         level of its own, and the log of the server goes with it.
         """
 
-        async def find(proof: Proof) -> Finding:
+        async def find(proof: ProofRun) -> Finding:
             self.server.log.feed(b"worker1: session ended\n")
             self.clock.advance(2)
             return failed("it leaked", level=Level.LEAKS, which=1)
@@ -110,7 +111,7 @@ class MakeChecksTests(ProofTestCase):
         """
         cancelled: list[Deferred[None]] = []
 
-        async def wait(proof: Proof) -> Finding:
+        async def wait(proof: ProofRun) -> Finding:
             await Deferred[None](cancelled.append)
             return passed("never")
 
@@ -128,7 +129,7 @@ class MakeChecksTests(ProofTestCase):
         A cancelled proof ends with the check that runs.
         """
 
-        async def wait(proof: Proof) -> Finding:
+        async def wait(proof: ProofRun) -> Finding:
             await Deferred()
             return passed("never")
 
@@ -173,9 +174,41 @@ class MakeChecksTests(ProofTestCase):
             self.assertEqual([r.outcome for r in results], [Outcome.SKIPPED, Outcome.PASSED])
 
 
+class HiddenTests(SynchronousTestCase):
+    """
+    Tests for `hidden`, which keeps what belongs to the machine out of reports.
+    """
+
+    def test_hidden(self) -> None:
+        """
+        The folders of the machine, and the values of variables that look like secrets, are
+        replaced wherever they are.
+        """
+        variables = {"HOME": "/home/ann", "MY_TOKEN": "s3cret-value", "KEY": "x", "LANG": "C.UTF-8"}
+        result = CheckResult(
+            "exact",
+            Outcome.FAILED,
+            "no answer: cannot read /home/ann/.agent",
+            Level.LOSSY,
+            {"log": ["/tmp/proof-1/home/x: s3cret-value", "C.UTF-8 x"], "count": 1},
+        )
+        shown = hidden(result, Path("/tmp/proof-1"), variables)
+        self.assertEqual(shown.evidence, "no answer: cannot read $HOME/.agent")
+        self.assertEqual(
+            shown.details, {"log": ["$proof/home/x: $MY_TOKEN", "C.UTF-8 x"], "count": 1}
+        )
+
+    def test_short(self) -> None:
+        """
+        A home directory that is the root of the file system is no secret.
+        """
+        result = CheckResult("exact", Outcome.FAILED, "see /etc/hosts")
+        self.assertEqual(hidden(result, Path("/tmp/p"), {"HOME": "/"}), result)
+
+
 class ProofTests(ProofTestCase):
     """
-    Tests for `Proof`.
+    Tests for `ProofRun`.
     """
 
     def test_cases(self) -> None:

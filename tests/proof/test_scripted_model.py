@@ -87,7 +87,7 @@ class ScriptedModelTests(SynchronousTestCase):
 
     def test_unknown_identifier(self) -> None:
         """
-        What only looks like an identifier, such as that of another proof, is no leak.
+        Text that only looks like an identifier, such as that of another proof, is no leak.
         """
         self.model.reply_to(request(f"case-ffffffffffffffff {ONE.id}"))
         self.assertEqual(self.model.leaks_since(0), [])
@@ -108,6 +108,58 @@ class ScriptedModelTests(SynchronousTestCase):
         """
         reply = self.model.reply_to(request("Each task has a concise title.", ONE.id))
         self.assertEqual(reply.text, ONE.model_text(""))
+
+    def test_tools_that_mention_titles(self) -> None:
+        """
+        So is one without callable tools whose descriptions or results mention titles.
+        """
+        messages = (
+            Message("tools", "Generate a title"),
+            Message("user", ONE.id),
+            Message("tool", "You are a title generator"),
+        )
+        reply = self.model.reply_to(ModelRequest("/v1/messages", messages))
+        self.assertEqual(reply.text, ONE.model_text(""))
+
+    def test_summary_of_another_conversation(self) -> None:
+        """
+        A request to sum up the conversation of a case that was answered leaks its text.
+        """
+        self.model.close(ONE)
+        prompt = f"Summarize this conversation:\n{ONE.id}\nSummary (max 80 chars):"
+        self.assertEqual(self.model.reply_to(request(prompt, tools=())).text, "A few words")
+        (leak,) = self.model.leaks_since(0)
+        self.assertEqual((leak.case_id, leak.foreign, leak.is_repeat), (None, (ONE.id,), True))
+        self.assertIn("Summarize this", leak.excerpt)
+
+    def test_summary_of_its_own_conversation(self) -> None:
+        """
+        While the case runs, such a request is about the agent's own conversation; so is a title.
+        """
+        prompt = f"Summarize this conversation:\n{ONE.id}\nSummary (max 80 chars):"
+        self.model.reply_to(request(prompt, tools=()))
+        self.model.close(ONE)
+        self.model.reply_to(request("Generate a title for: ", ONE.id, tools=()))
+        self.assertEqual(self.model.leaks_since(0), [])
+
+    def test_sent_again_later(self) -> None:
+        """
+        A request about a case that was answered several cases ago leaks its text, whatever it asks
+        for; a moment after the answer it may belong to the turn.
+        """
+        self.model.close(ONE)
+        self.model.reply_to(request(ONE.id))
+        self.model.reply_to(request("Extract facts from:", ONE.id, tools=()))
+        self.assertEqual(self.model.leaks_since(0), [])
+        for number in range(4):
+            later = Case(f"case-000000000000001{number}", "later")
+            self.model.add(later)
+            self.model.close(later)
+        self.model.reply_to(request("Extract facts from:", ONE.id, tools=()))
+        self.model.reply_to(request("Generate a title for: ", ONE.id, tools=()))
+        leaks = self.model.leaks_since(0)
+        self.assertEqual([leak.foreign for leak in leaks], [(ONE.id,)] * 2)
+        self.assertTrue(all(leak.is_repeat for leak in leaks))
 
     def test_noted_once(self) -> None:
         """

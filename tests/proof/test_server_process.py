@@ -4,17 +4,20 @@ Tests for `kiroworkers.proof.server_process`, with real servers.
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kiroworkers.proof.server_process import NotReady, ServerOptions, ServerProcess
 from kiroworkers.proof.setup import Setup, own_setup
-from tests.programs import environment, folder_outside
+from tests.programs import ROOT, Program, environment, exits, folder_outside
 
 real: Any = reactor
 
@@ -25,6 +28,24 @@ label = "a program that ends"
 [start]
 program = "sh"
 arguments = ["-c", "echo no model is configured; exit 3"]
+"""
+
+
+#: Starts a server of the offline agent in the folder of its argument, and prints its process.
+PROVER = """
+import sys
+from pathlib import Path
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from kiroworkers.proof.server_process import ServerOptions, ServerProcess
+from kiroworkers.proof.setup import own_setup
+async def run():
+    setup = own_setup(Path(sys.argv[1]), {"PATH": "/usr/bin:/bin"})
+    server = ServerProcess(reactor, setup, ServerOptions("offline"))
+    await server.start()
+    print("server", server.pid, flush=True)
+reactor.callWhenRunning(lambda: Deferred.fromCoroutine(run()))
+reactor.run()
 """
 
 
@@ -127,3 +148,23 @@ class ServerProcessTests(TestCase):
         """
         reason = await self.failure(self.server("offline", "--max-requests", "none"))
         self.assertIn("--max-requests", reason)
+
+    async def test_killed_prover(self) -> None:
+        """
+        If the process that started the server is killed, the server ends as well.
+        """
+        prover = Program()
+        prover.start(real, ["-c", PROVER, str(self.folder)], environment(), ROOT)
+        pid = int((await prover.says(r"server (\d+)"))[1])
+        ended = exits(real, pid)
+        await prover.signal("KILL")
+        ended.addTimeout(30, real)
+        try:
+            await ended
+        except TimeoutError:
+            os.kill(pid, signal.SIGTERM)
+            raise
+
+    test_killed_prover.skip = (  # type: ignore[attr-defined]
+        None if sys.platform == "linux" else "only Linux reports the death of a parent"
+    )

@@ -4,20 +4,36 @@ Tests for `kiroworkers.proof.shipped`.
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.proof.report import CheckResult, Level, Outcome, Report, write_report
+from kiroworkers.proof.report import (
+    ESSENTIAL,
+    MEMORY_CHECK,
+    TOOL_CHECKS,
+    CheckResult,
+    Level,
+    Outcome,
+    Report,
+    read_report,
+    write_report,
+)
 from kiroworkers.proof.shipped import SHIPPED, UNPROVEN, Proof, find_proof, version_number
 
-_READY = CheckResult("ready", Outcome.PASSED, "It was ready.", Level.LOSSY)
+_CHECKS = tuple(
+    CheckResult(name, Outcome.PASSED, "It was seen.", Level.LOSSY)
+    for name in (*ESSENTIAL, *TOOL_CHECKS, MEMORY_CHECK)
+)
 _EMOJI = CheckResult("emoji", Outcome.FAILED, "It lost one.", Level.LOSSY)
 _MEMORY = CheckResult("memory", Outcome.FAILED, "It grew.")
 
 _REPORT = Report(
-    "llm", "llm", "llm, version 0.36", "1.0", "loopback", "2026-11-29", "Linux", (_READY,)
+    "llm", "llm", "llm, version 0.36", "1.0", "loopback", "2026-11-29", "Linux", _CHECKS
 )
 
 
@@ -36,6 +52,9 @@ class VersionNumberTests(SynchronousTestCase):
             "2.1.39 (Claude Code)": "2.1.39",
             "v0.61.0": "0.61.0",
             "0.62.0-preview.1": "0.62.0-preview.1",
+            "codex-cli 0.169.0-beta.1": "0.169.0-beta.1",
+            "GitHub Copilot CLI 1.0.102.": "1.0.102",
+            "agent 1.2.3~rc1": "1.2.3~rc1",
             "agent 1.2.3+build.5.": "1.2.3+build.5",
             "python 3": "",
             "": "",
@@ -92,7 +111,7 @@ class FindProofTests(SynchronousTestCase):
         """
         The failed checks that make up the level are named; those that only measure are not.
         """
-        self.write(self.own, "a", evolve(_REPORT, checks=(_READY, _EMOJI, _MEMORY)))
+        self.write(self.own, "a", evolve(_REPORT, checks=(*_CHECKS, _EMOJI, _MEMORY)))
         proof = self.find()
         self.assertEqual(proof, Proof(Level.LOSSY, "2026-11-29", "state-dir", ("emoji",)))
         self.assertTrue(proof.is_bad)
@@ -112,10 +131,9 @@ class FindProofTests(SynchronousTestCase):
 
     def test_without_result(self) -> None:
         """
-        A report of a proof in which nothing could be checked proves nothing.
+        A report of a proof in which not everything was checked proves nothing.
         """
-        skipped = evolve(_READY, outcome=Outcome.SKIPPED)
-        self.write(self.own, "a", evolve(_REPORT, checks=(skipped,)))
+        self.write(self.own, "a", evolve(_REPORT, checks=_CHECKS[:3]))
         self.assertEqual(self.find(), UNPROVEN)
 
     def test_broken(self) -> None:
@@ -146,9 +164,122 @@ class FindProofTests(SynchronousTestCase):
 
     def test_package(self) -> None:
         """
-        Every report of the package can be read, and its file is named after the version.
+        Every report of the package can be read, proves something, and its file is named after the
+        version.
         """
         _, problems = find_proof("", "", "", None)
         self.assertEqual(problems, ())
         for path in SHIPPED.glob("*"):
+            self.assertIsNotNone(read_report(path).level, path.name)
             self.assertRegex(path.name, r"^[a-z0-9-]+-\d[\w.+-]*\.json$")
+
+
+class BadFileTests(SynchronousTestCase):
+    """
+    Tests for files in the operator's folder that are not what ``kiroworkers prove`` writes.
+    """
+
+    def setUp(self) -> None:
+        self.own = Path(self.mktemp())
+        self.own.mkdir()
+        self.file = self.own / "a.json"
+        self.data: dict[str, Any] = json.loads(write_report(_REPORT))
+
+    def find(self) -> tuple[Proof, str]:
+        """
+        Return what was proven, and what is wrong with the file.
+        """
+        proof, problems = find_proof("llm", "llm", "llm 0.36", self.own, None)
+        return proof, "".join(problems).removeprefix(f"{self.file}: ")
+
+    def find_changed(self, **changes: Any) -> tuple[Proof, str]:
+        self.file.write_text(json.dumps({**self.data, **changes}))
+        return self.find()
+
+    def test_good(self) -> None:
+        """
+        A report counts, also behind a link, and with more than a server knows.
+        """
+        proof = Proof(Level.EXACT, "2026-11-29", "state-dir")
+        self.assertEqual(self.find_changed(later=1), (proof, ""))
+        self.file.rename(self.own / "b")
+        self.file.symlink_to("b")
+        self.assertEqual(self.find(), (proof, ""))
+
+    def test_not_regular(self) -> None:
+        """
+        The server waits for no pipe, and reads no device.
+        """
+        os.mkfifo(self.file)
+        self.assertEqual(self.find(), (UNPROVEN, "it is not a regular file"))
+        self.file.unlink()
+        self.file.symlink_to("/dev/zero")
+        self.assertEqual(self.find(), (UNPROVEN, "it is not a regular file"))
+        self.file.unlink()
+        self.file.symlink_to(self.file.name)
+        self.assertIn("symbolic links", self.find()[1])
+
+    def test_large(self) -> None:
+        """
+        A file that no proof can have written is not read.
+        """
+        self.file.touch()
+        os.truncate(self.file, 1024**3)
+        self.assertEqual(self.find(), (UNPROVEN, "it has more than 4 MiB"))
+
+    def test_contradiction(self) -> None:
+        """
+        A level that the checks do not show does not count.
+        """
+        self.assertEqual(
+            self.find_changed(level="unsafe"),
+            (UNPROVEN, "level is 'unsafe', but its checks show 'exact'"),
+        )
+        self.data["checks"][1]["outcome"] = "failed"
+        self.assertEqual(
+            self.find_changed(), (UNPROVEN, "level is 'exact', but its checks show 'lossy'")
+        )
+        del self.data["level"]
+        self.assertIs(self.find_changed()[0].level, Level.LOSSY)
+
+    def test_date(self) -> None:
+        """
+        A date that is none would make a report the newest for ever.
+        """
+        for date in ("", "z", "2026-11-29\n", "99999-01-01", "2026-11-29T10:00"):
+            proof, problem = self.find_changed(date=date)
+            self.assertIs(proof, UNPROVEN)
+            self.assertEqual(problem, "date must be a day such as 2026-11-29")
+
+    def test_long_texts(self) -> None:
+        """
+        The log and ``/health`` show only a short part of a file.
+        """
+        del self.data["level"]
+        failed = {"outcome": "failed", "evidence": "", "level": "lossy"}
+        checks = [{"name": f"{number} {'x' * 9999}", **failed} for number in range(99)]
+        proof, _ = self.find_changed(checks=checks)
+        self.assertLess(sum(map(len, proof.failed)), 2500)
+        proof, problem = self.find_changed(form="x" * 9999, checks="y" * 9999)
+        self.assertLess(len(problem), 500)
+        proof, problem = self.find_changed(model="z" * 9999)
+        self.assertIs(proof, UNPROVEN)
+        self.assertLess(len(problem), 500)
+
+    def test_damaged(self) -> None:
+        """
+        A damaged file leaves one line.
+        """
+        for text in (
+            "[" * 100_000,
+            "{",
+            "NaN",
+            '{"form": NaN}',
+            "\ud800",
+            '{"form": 1' + "0" * 5000,
+        ):
+            self.file.write_bytes(text.encode("utf-8", "surrogatepass"))
+            proof, problem = self.find()
+            self.assertIs(proof, UNPROVEN)
+            self.assertTrue(0 < len(problem) < 500, problem)
+            self.assertNotIn("\n", problem)

@@ -149,6 +149,19 @@ class SessionIdsTests(SynchronousTestCase):
         self.assertEqual([known.add("s490"), known.add("s499")], [False, False])
         self.assertTrue(known.add("s480"))
 
+    def test_comes_back(self) -> None:
+        """
+        An identifier that comes back after it was forgotten is one of the last again, also for the
+        next server.
+        """
+        known = self.server(limit=10).of("acp")
+        for id in ("s0", *(f"s{number}" for number in range(1, 15)), "s0"):
+            self.assertTrue(known.add(id))
+            self.disk.run()
+        self.assertEqual(len(self.lines()), 16)
+        self.assertEqual([*self.server(limit=10).of("acp")], [*known])
+        self.assertFalse(self.server(limit=10).of("acp").add("s0"))
+
     def test_number_of_agents(self) -> None:
         """
         The file does not grow with agents that are no longer used.
@@ -225,6 +238,20 @@ class SessionIdsTests(SynchronousTestCase):
         known.add("s4")
         self.disk.run()
         self.assertEqual(len(self.server().of("acp")), 5)
+
+    def test_full_until_closed(self) -> None:
+        """
+        What could not be written is tried once more when the server stops.
+        """
+        ids = self.server()
+        self.disk.problem = OSError(errno.ENOSPC, "No space left on device")
+        ids.of("acp").add("s1")
+        self.disk.run()
+        self.disk.problem = None
+        closed = ids.close()
+        self.assertEqual(self.disk.run(), 1)
+        self.successResultOf(closed)
+        self.assertEqual(self.lines(), [f"acp {digest_of('s1')}"])
 
     def test_close(self) -> None:
         """

@@ -71,7 +71,7 @@ class KnownSessions:
         return not known
 
     def _keep(self, digest: str) -> None:
-        # As the last one, also if it is known: the agent may give the same one again and again.
+        # It becomes the last one even if it is known: the agent may repeat it many times.
         self._digests.pop(digest, None)
         self._digests[digest] = None
         if len(self._digests) > self._limit:

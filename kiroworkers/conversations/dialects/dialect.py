@@ -442,7 +442,8 @@ class ToolWords:
         used: The pattern for what is printed about a tool that has run.  Its group
             ``title`` is the tool with its command or file.  If one of the groups ``read``,
             ``write``, ``execute`` and ``network`` takes part in the match, it says what the
-            tool does.
+            tool does.  It has no effect with `Dialect.signs`: nothing proves on a screen that
+            the words are not a quotation.
         command: The pattern for the tool and its command above the question for an
             approval.  If it has the groups ``tool`` and ``command``, these are shown.
         done: The pattern for the line that is printed when a tool has finished.  If a turn ends
@@ -491,8 +492,8 @@ class StateDir:
     """
     Represent a directory in which the agent keeps state.
 
-    Sessions that run at the same time would get in each other's way there, or would find what
-    an earlier one has left, so each session gets a directory of its own.
+    Sessions that run at the same time would overwrite each other's files there, and a later one
+    would find what an earlier one has left.  So each session gets a directory of its own.
 
     Attributes:
         variable: The environment variable that names the directory.

@@ -83,7 +83,8 @@ def read_dialect(path: Path) -> Dialect:
     try:
         return parse_dialect(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BadDialect(f"{path}: {_printable(str(error))[:_MAX_REASON_LENGTH]}") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise BadDialect(f"{path}: {_printable(reason)[:_MAX_REASON_LENGTH]}") from None
 
 
 def parse_dialect(text: str) -> Dialect:

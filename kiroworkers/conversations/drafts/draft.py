@@ -59,8 +59,8 @@ class Draft:
     Attributes:
         text: The text of the file.
         dialect: The dialect in it.
-        questions: How many questions the recording has that were to be answered.
-        answers: How many answers the dialect finds in the recording.
+        questions: The number of questions in the recording whose turn was not stopped.
+        answers: The number of answers that the dialect finds in the recording.
     """
 
     text: str
@@ -86,7 +86,7 @@ def draft_dialect(chunks: Sequence[Chunk], window: Window, command: str) -> Draf
     """
     session = sort_inputs(observe(chunks, window))
     if not session.questions:
-        raise CannotDraft("nobody asked a question at the program's prompt: type at least two")
+        raise CannotDraft("no question was typed at the program's prompt: type at least two")
     best: tuple[int, Draft] | None = None
     for readiness in _candidates(session):
         text = "\n\n".join(map(str, _tables(session, readiness, window, command))) + "\n"
@@ -100,7 +100,7 @@ def draft_dialect(chunks: Sequence[Chunk], window: Window, command: str) -> Draf
         if not missed:
             break
     if best is None:
-        raise CannotDraft("the screen had nothing in common each time before a question was typed")
+        raise CannotDraft("the screen showed nothing that was the same before each question")
     return best[1]
 
 
@@ -121,7 +121,7 @@ def _candidates(session: Session) -> Iterator[list[Table]]:
 
 def _try(dialect: Dialect, chunks: Sequence[Chunk], session: Session) -> tuple[int, int]:
     """
-    Return how many events are missing or wrong, and how many answers there are.
+    Return the number of missing or wrong events, and the number of answers.
     """
     events = [event for _, event in events_in(dialect, chunks)]
     answers = sum(isinstance(event, Answered) and bool(event.text.strip()) for event in events)
@@ -171,7 +171,7 @@ def _names(words: Sequence[str]) -> Table:
     program = _program_name(words)
     name = re.sub("[^a-z0-9]+", "-", program.lower()).strip("-")[:64] or "program"
     table.add("name", name, f"{GUESS}the names that /health and the log show.")
-    table.add("label", program)
+    table.add("label", program or name)
     return table
 
 
@@ -193,7 +193,7 @@ def _program_name(words: Sequence[str]) -> str:
 
 def _start(words: Sequence[str]) -> Table:
     table = Table("[start]")
-    if words:
+    if words and words[0]:
         table.add("program", words[0], "The command that was recorded.")
         table.add("arguments", list(words[1:]))
     else:

@@ -1,5 +1,5 @@
 """
-Find out what a program's terminal showed each time something was typed, and in between.
+Find what a program's terminal showed each time something was typed, and in between.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ class Input:
         seen: What the terminal showed before its first key.
         before: What the program had printed since the previous line.
         pause: The seconds between the last output and the first key.
-        typed_until: The time of its last key.
         after: What the program printed from the last key on, up to the next line.
         frames: What the terminal showed after each piece of that output.
         at_keys: What it showed at each piece of the line's own input.
@@ -63,7 +62,6 @@ class Input:
     seen: Frame
     before: bytes
     pause: float
-    typed_until: float = 0.0
     after: bytes = b""
     frames: list[Frame] = field(factory=list)
     at_keys: list[tuple[bytes, Frame]] = field(factory=list)
@@ -112,7 +110,6 @@ def observe(chunks: Sequence[Chunk], window: Window) -> list[Input]:
                 current.at_keys.append((keys, frame))
             if line.last > index:
                 break
-            current.typed_until = chunk.seconds
             output.clear()
             current, line = None, next(waiting, None)
     return inputs

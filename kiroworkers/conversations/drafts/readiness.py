@@ -1,5 +1,5 @@
 """
-Find out how a program showed that it waited, in the ways in which a dialect can say it.
+Find how a program showed that it waited, in each form that a dialect has for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kiroworkers.conversations.terminal.patience import ends_with
 #: The rows at the bottom in which status markers are looked for.
 _STATUS_ROWS = 4
 
-#: Moves of the cursor that programs make which draw on a screen.
+#: Sequences by which programs draw on the whole screen.
 _DRAWS = re.compile(rb"\x1b\[(?:[0-9]*A|[0-9]+;[0-9]+H|\?2026h|\?1049h)")
 
 #: What a row may begin with: a spinner, a bullet, a frame.
@@ -243,7 +243,7 @@ def _last_rows(frame: Frame) -> list[str]:
 
 def _idle_rows(questions: Sequence[Input]) -> list[str]:
     """
-    Return the rows near the bottom that are the same each time, the last one first.
+    Return the rows near the bottom that were the same each time, the last one first.
     """
     if not questions:
         return []
@@ -256,7 +256,7 @@ def _busy_row(turns: Sequence[Sequence[Frame]], waiting: set[str]) -> tuple[str,
     """
     Return a pattern for a row that every turn showed, and that was never there while it waited.
 
-    Return as well in how many of the last rows it was; an empty pattern if there is no such row.
+    Return also the number of last rows to search for it.  The pattern is empty if there is none.
     """
     for depth in range(1, _STATUS_ROWS + 1):
         shown = [

@@ -1,5 +1,5 @@
 """
-Tell what each line that was typed in a recording was for.
+Sort the lines that were typed in a recording by their purpose.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NO = re.compile(r"n(?:o)?", re.IGNORECASE)
 @frozen
 class Session:
     """
-    Hold the lines of a recording, by what they were for.
+    Hold the lines of a recording, sorted by their purpose.
 
     Attributes:
         prompt: The pattern for the text before the cursor when most lines were typed; empty if
@@ -89,7 +89,7 @@ def matches(pattern: str, text: str) -> bool:
 
 def sort_inputs(inputs: Sequence[Input]) -> Session:
     """
-    Return the lines that were typed, sorted by what they were for.
+    Return the lines that were typed, sorted by their purpose.
     """
     session = Session(_find_prompt(inputs))
     clearing = False

@@ -3,8 +3,7 @@ Emulate the terminal of a full-screen program, and read its screen as text.
 
 pyte does the drawing, behind a filter.  The filter removes what pyte would print or fail
 on (private and coloured sequences, queries, device strings) and handles what pyte does
-not (titles, the agent's own state, synchronized updates, the alternate screen).  Colours
-are not kept at all.
+not (titles, the agent's own state, synchronized updates, the alternate screen, colours).
 
 Every row has a number that never changes.  The first row drawn is 0, and a row keeps its
 number when it scrolls up, so a row can be remembered and read later, or found to be
@@ -29,8 +28,15 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 import pyte
+from attrs import frozen
 
-from kiroworkers.conversations.terminal.grid import CONTINUED, UNCERTAIN, Grid, row_to_text
+from kiroworkers.conversations.terminal.grid import (
+    CONTINUED,
+    UNCERTAIN,
+    Grid,
+    row_renditions,
+    row_to_text,
+)
 from kiroworkers.conversations.terminal.queries import TerminalQueries
 
 #: Control sequences, control strings, two-character escapes; C1 controls, which no
@@ -74,6 +80,24 @@ _SYNCHRONIZED_UPDATE_MODE = "2026"
 Inspect: TypeAlias = Callable[[bool], None]
 
 
+@frozen
+class _Row:
+    """
+    Hold a row that has scrolled off.
+
+    Attributes:
+        text: Its text.
+        continued: Whether the next row continues its line.
+        uncertain: Whether its text may be misplaced.
+        renditions: Where renditions begin in it; see `row_renditions`.
+    """
+
+    text: str
+    continued: bool
+    uncertain: bool
+    renditions: tuple[tuple[int, str], ...]
+
+
 class Emulator:
     """
     Hold what a program has drawn on a terminal, and part of what has scrolled off it.
@@ -95,8 +119,7 @@ class Emulator:
         self._queries = queries or TerminalQueries()
         self.title = ""
         self.state = ""
-        # The text of each row, whether the next row continues it, and whether it is uncertain.
-        self._history: deque[tuple[str, bool, bool]] = deque()
+        self._history: deque[_Row] = deque()
         self._history_size = 0
         self._max_history_size = history
         self._top_row = 0
@@ -184,6 +207,25 @@ class Emulator:
         rows = self._rows_from(start)
         return "".join(row + ("" if continued else "\n") for row, continued, _ in rows).rstrip("\n")
 
+    def restyled_from(self, start: int) -> list[int]:
+        """
+        Return the offsets in `text_from` at which the rendition changes.
+        """
+        history = islice(self._history, max(0, start - self.first_row), None)
+        renditions = [row.renditions for row in history]
+        renditions += map(
+            self._grid.row_renditions, range(max(0, start - self._top_row), self._grid.lines)
+        )
+        offsets: list[int] = []
+        offset, current = 0, ""
+        for (text, continued, _), begins in zip(self._rows_from(start), renditions, strict=True):
+            for place, rendition in begins:
+                if rendition != current:
+                    offsets.append(offset + place)
+                    current = rendition
+            offset += len(text) + (not continued)
+        return offsets
+
     def uncertain_from(self, start: int) -> bool:
         """
         Return whether text from row number `start` on may be misplaced.
@@ -197,7 +239,8 @@ class Emulator:
         return [row for row, _, _ in self._rows_from(start)]
 
     def _rows_from(self, start: int) -> list[tuple[str, bool, bool]]:
-        history = islice(self._history, max(0, start - self.first_row), None)
+        kept = islice(self._history, max(0, start - self.first_row), None)
+        history = ((row.text, row.continued, row.uncertain) for row in kept)
         buffer, empty = self._grid.buffer, dict[int, Any]()
         cells = [buffer.get(row, empty) for row in range(self._grid.lines)]
         marks = [(CONTINUED in row, UNCERTAIN in row) for row in cells]
@@ -247,8 +290,11 @@ class Emulator:
         """
         text = "".join(self._undrawn)
         self._undrawn.clear()
-        if text:
+        if not text.isprintable():
             self._stream.feed(text)
+        elif text:
+            # There is nothing in it for pyte's parser.
+            self._grid.draw(text)
 
     def _queue(self, text: str) -> None:
         self._undrawn.append(text)
@@ -273,6 +319,10 @@ class Emulator:
                 self._set_mode(mode, final == "h", inspect)
         elif match[0] in _EQUIVALENTS:
             self._queue(_EQUIVALENTS[match[0]])
+        elif final == "m":
+            if not private and not match["intermediate"]:
+                self._draw()
+                self._grid.set_rendition(parameters)
         elif not private and final in _SCROLL_FINALS:
             # Rows are moved away without a call that reports them.
             self._draw()
@@ -334,10 +384,11 @@ class Emulator:
         if self._main_screen is not None:
             return
         text = row_to_text(row)
-        self._history.append((text, CONTINUED in row, UNCERTAIN in row))
+        renditions = row_renditions(row, text)
+        self._history.append(_Row(text, CONTINUED in row, UNCERTAIN in row, renditions))
         self._history_size += len(text) + 1
         while self._history_size > self._max_history_size:
-            self._history_size -= len(self._history.popleft()[0]) + 1
+            self._history_size -= len(self._history.popleft().text) + 1
 
     def _renumber(self) -> None:
         """

@@ -1,5 +1,5 @@
 """
-Keep the cells of a screen as text without colours.
+Keep the cells of a screen: their text, and where their rendition changes.
 
 `Grid` is pyte's screen plus what a reader of the text needs to know: which rows were cut at
 the terminal's edge, which have scrolled off, and when everything was erased.
@@ -20,6 +20,8 @@ from pyte import modes
 from pyte.screens import Char
 from wcwidth import iter_graphemes, wcswidth, wcwidth
 
+from kiroworkers.conversations.terminal.rendition import PLAIN, next_rendition
+
 #: A column that a row has if the next row continues its line, which was cut at the edge.
 CONTINUED = -1
 
@@ -30,14 +32,24 @@ UNCERTAIN = -2
 #: A column with the first column at which there may be a cluster whose width is not known.
 _FIRST_CLUSTER = -3
 
+#: A column that a row has if some of it may have a rendition.
+_RENDERED = -4
+
 
 class _Cells(dict[str, Char]):
     """
     Cache one cell for each character, so that each is made only once.
+
+    Args:
+        rendition: The rendition of the cells, which they have as their foreground colour.
     """
 
+    def __init__(self, rendition: str = PLAIN) -> None:
+        super().__init__()
+        self._rendition = rendition
+
     def __missing__(self, character: str) -> Char:
-        cell = self[character] = Char(character)
+        cell = self[character] = Char(character, self._rendition)
         return cell
 
 
@@ -45,6 +57,9 @@ _CELLS = _Cells()
 _BLANK = _CELLS[" "]
 _SECOND_HALF = _CELLS[""]
 _character = itemgetter(0)
+
+#: The number of renditions of which the cells are cached.
+_MAX_RENDITIONS = 64
 
 #: The maximum number of characters in one cell; no script combines more.
 _MAX_CELL_LENGTH = 64
@@ -138,7 +153,35 @@ class Grid(pyte.Screen):
         self._adds_up: bool | None = None
         self._last_cluster: _Cluster | None = None
         self._uncertain_row: int | None = None
+        self._cells = {PLAIN: _CELLS}
         super().__init__(columns, rows)
+
+    def set_rendition(self, parameters: str) -> None:
+        """
+        Set the rendition of the characters that are drawn next.
+
+        Args:
+            parameters: The parameters of the sequence that sets it.
+        """
+        # It is part of the cursor, because it is saved and restored with the cursor.
+        rendition = next_rendition(self.cursor.attrs.fg, parameters)
+        if rendition not in self._cells:
+            if len(self._cells) >= _MAX_RENDITIONS:
+                self._cells = {PLAIN: _CELLS}
+            self._cells[rendition] = _Cells(rendition)
+        self.cursor.attrs = self._cells[rendition][" "]
+
+    @property
+    def _drawn(self) -> _Cells:
+        """
+        Return the cells for characters in the current rendition.
+        """
+        rendition = self.cursor.attrs.fg
+        cells = self._cells.get(rendition)
+        if cells is None:
+            # The cursor was restored.
+            cells = self._cells[rendition] = _Cells(rendition)
+        return cells
 
     def draw(self, data: str) -> None:
         """
@@ -158,6 +201,7 @@ class Grid(pyte.Screen):
 
     def _draw_narrow(self, data: str) -> None:
         self._last_cluster = None
+        drawn = self._drawn
         while data:
             self._make_room(1)
             cursor = self.cursor
@@ -165,9 +209,11 @@ class Grid(pyte.Screen):
             if modes.IRM in self.mode:
                 self.insert_characters(len(part))
             end = cursor.x + len(part)
-            cells = map(_CELLS.__getitem__, part)
+            cells = map(drawn.__getitem__, part)
             line = self.buffer[cursor.y]
             self._split_wide(line, cursor.x, end)
+            if drawn is not _CELLS:
+                line[_RENDERED] = _SECOND_HALF
             line.update(zip(range(cursor.x, end), cells, strict=True))
             self.dirty.add(cursor.y)
             cursor.x = end
@@ -187,7 +233,10 @@ class Grid(pyte.Screen):
             self.insert_characters(width)
         line = self.buffer[cursor.y]
         self._split_wide(line, cursor.x, cursor.x + width)
-        line[cursor.x] = _CELLS[character]
+        drawn = self._drawn
+        line[cursor.x] = drawn[character]
+        if drawn is not _CELLS:
+            line[_RENDERED] = _SECOND_HALF
         if width == 2:
             line[cursor.x + 1] = _SECOND_HALF
         self.dirty.add(cursor.y)
@@ -239,7 +288,7 @@ class Grid(pyte.Screen):
         if len(cell.data) >= _MAX_CELL_LENGTH:
             return
         text = cell.data + character
-        self.buffer[row][column] = Char(text)
+        self.buffer[row][column] = Char(text, cell.fg)
         self.dirty.add(row)
         if row == self.cursor.y:
             if _is_ambiguous(text):
@@ -407,6 +456,12 @@ class Grid(pyte.Screen):
         self._take_in_changes()
         return self._text(row)
 
+    def row_renditions(self, row: int) -> tuple[tuple[int, str], ...]:
+        """
+        Return where renditions begin in `row`, counted from the top; see `row_renditions`.
+        """
+        return row_renditions(self.buffer[row], self.row_text(row)) if row in self.buffer else ()
+
     def texts_upwards(self) -> Iterator[str]:
         """
         Yield the texts of the rows that are drawn, from the bottom up.
@@ -517,3 +572,26 @@ def row_to_text(row: Any) -> str:
     last = max(row, default=-1)
     text = "".join(map(_character, map(row.get, range(last + 1), repeat(_BLANK))))
     return text if CONTINUED in row else text.rstrip()
+
+
+def row_renditions(row: Any, text: str) -> tuple[tuple[int, str], ...]:
+    """
+    Return the offsets in a row's text at which a rendition begins, each with the rendition.
+
+    Blanks without a rendition, and those that indent the row, have that of what is before them.
+
+    Args:
+        row: The row's cells.
+        text: The row's text.
+    """
+    if _RENDERED not in row:
+        return ((len(text) - len(text.lstrip(" ")), PLAIN),) if text else ()
+    renditions: list[tuple[int, str]] = []
+    offset, current = 0, ""
+    for cell in map(row.get, range(max(row) + 1), repeat(_BLANK)):
+        shown = cell is not _BLANK and cell is not _SECOND_HALF and (current or cell.data != " ")
+        if shown and cell.fg != current:
+            current = cell.fg
+            renditions.append((offset, current))
+        offset += len(cell.data)
+    return tuple(renditions)

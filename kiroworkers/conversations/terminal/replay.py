@@ -63,7 +63,7 @@ def _replay(conversation: Conversation, dialect: Dialect, line: TypedLine) -> bo
     """
     Call the method of `conversation` that makes the server type `line`.
 
-    Return False if none does, or not yet.
+    Return False if no method does, or if it is too early.
     """
     keys, clear, approval = dialect.keys, dialect.clear, dialect.approval
     submitted = conversation.at_prompt and line.end == "submitted"
@@ -76,7 +76,7 @@ def _replay(conversation: Conversation, dialect: Dialect, line: TypedLine) -> bo
     elif approval is not None and line.data in {menu.keys for menu in approval.allow_menus}:
         conversation.allow()
     elif submitted:
-        # It does not know the agent's own commands.
+        # A person may also have typed a command of the agent, which the conversation refuses.
         with suppress(UnsafePrompt, LineTooLong):
             conversation.ask(line.text)
     elif line.data == keys.interrupt and not conversation.at_prompt:

@@ -33,6 +33,7 @@ from kiroworkers.conversations.events import (
 from kiroworkers.conversations.failures import find_failure
 from kiroworkers.conversations.terminal.conversation import Expecting, TerminalConversation
 from kiroworkers.conversations.terminal.emulator import Emulator
+from kiroworkers.conversations.terminal.highlighting import without_highlighting
 from kiroworkers.conversations.terminal.patience import (
     CLEAR_UNCONFIRMED_AFTER,
     ENTER_LOST_AFTER,
@@ -291,7 +292,8 @@ class ScreenConversation(TerminalConversation):
         """
         if self._expecting is not Expecting.ANSWER:
             return self._handle_prompt("")
-        event = self._handle_prompt(self._turn_text())
+        text = self._turn_text()
+        event = self._handle_prompt(text, self._styled(text))
         match event:
             case AgentFailure(kind=FailureKind.UNREADABLE) if self._uncertain:
                 return evolve(event, detail=_UNCERTAIN)
@@ -360,17 +362,30 @@ class ScreenConversation(TerminalConversation):
         top, rows, before = self._emulator.top_row, self._emulator.rows(), self._rows_before
         # If everything was erased since, the rows have new numbers, but the same positions.
         shift = top - self._top_before if self._erased else 0
-        for position in range(len(rows) - 1, -1, -1):
+
+        def is_new(position: int) -> bool:
             # A row that has not changed belongs to an earlier turn.
-            unchanged = rows[position] == before.get(top + position - shift)
+            return rows[position] != before.get(top + position - shift)
+
+        for position in range(len(rows) - 1, -1, -1):
             if not self._markers.output.search(rows[position]):
                 continue
             self._output_is_possible = True
-            if not unchanged:
+            if is_new(position):
                 # So does one above the echo, such as a spinner that was left there.
-                above_echo = any(map(self._is_echo, rows[position + 1 :]))
-                return None if above_echo else top + position
+                if any(map(self._is_echo, rows[position + 1 :])):
+                    return None
+                # The output may begin with several such rows.
+                while position and self._is_output(rows[position - 1]) and is_new(position - 1):
+                    position -= 1
+                return top + position
         return None
+
+    def _is_output(self, row: str) -> bool:
+        """
+        Return whether `row` may be the first of the output, and is no echo.
+        """
+        return bool(self._markers.output.search(row)) and not self._is_echo(row)
 
     @property
     def _erased(self) -> bool:
@@ -443,6 +458,14 @@ class ScreenConversation(TerminalConversation):
         if self._uncertain:
             return None
         return self._emulator.text_from(self._output_row)
+
+    def _styled(self, text: str | None) -> tuple[int, ...]:
+        """
+        Return the offsets in the turn's text at which the agent has rendered Markdown.
+        """
+        if text is None or self._output_row is None:
+            return ()
+        return without_highlighting(text, self._emulator.restyled_from(self._output_row))
 
     def _text_before_answer(self) -> str:
         text = (self._turn_text() or "") if self._started else self._text_since_input()

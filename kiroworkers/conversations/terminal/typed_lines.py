@@ -1,7 +1,7 @@
 r"""
 Find the lines that somebody typed in a recording.
 
-A terminal types as well: it answers the program's queries, and reports the mouse, the focus,
+A terminal sends input too: it answers the program's queries, and reports the mouse, the focus,
 its size and released keys.  Such replies are not part of a line, even if the recording has cut
 them or joined them to typed text::
 
@@ -109,7 +109,7 @@ class _Line:
 
     def finish(self, end: End) -> TypedLine:
         """
-        Return the line, which ended in this way.
+        Return the line, given how it ended.
         """
         text = self.text.decode("utf-8", "replace")
         return TypedLine(self.first, self.last, bytes(self.data), text, end)
@@ -117,7 +117,7 @@ class _Line:
 
 def without_replies(data: bytes) -> bytes:
     """
-    Return what keys sent in `data`, which has whole replies of the terminal.
+    Return `data` without the terminal's replies, which must be complete.
     """
     matches = _INPUT.finditer(data)
     return b"".join(match[0] for match in matches if match["reply"] is None)

@@ -1,5 +1,5 @@
 """
-Ask cases and judge what came, for the checks.
+Ask cases and judge the answers, for the checks.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from twisted.internet.defer import Deferred, gatherResults
 from kiroworkers.proof.case import Case
 from kiroworkers.proof.checks.check import CheckFailed, Finding, failed, passed
 from kiroworkers.proof.http import Response
-from kiroworkers.proof.proof import Proof, worker_of
 from kiroworkers.proof.report import Level
+from kiroworkers.proof.run import ProofRun, worker_of
 from kiroworkers.proof.scripted_model import SeenRequest, evidence_of
 
 #: How many cases are asked for each worker until a certain one must have answered.
 _ATTEMPTS = 4
+
+#: How many requests a worker must answer.  The server opens the next conversation of a session
+#: during a turn, so the first one may come from a conversation that was opened before.
+_PROBES = 2
 
 #: What an agent that keeps memories is likely to keep.
 _MEMORABLE = (
@@ -45,7 +49,7 @@ async def all_of(coroutines: Iterable[Any]) -> list[Any]:
     return results
 
 
-async def plant(proof: Proof) -> tuple[int, str]:
+async def plant(proof: ProofRun) -> tuple[int, str]:
     """
     Ask a case with a text that asks to be remembered.
 
@@ -64,28 +68,33 @@ async def plant(proof: Proof) -> tuple[int, str]:
     return mark, worker
 
 
-async def probe(proof: Proof, worker: str) -> None:
+async def probe(proof: ProofRun, worker: str) -> None:
     """
-    Ask ordinary cases until `worker` answers one.
+    Ask ordinary cases until `worker` has answered two.
 
-    Workers take turns, so it is the second case at the latest if both are idle.
+    Workers take turns, so it is the fourth case at the latest if both are idle.
 
     Raises:
-        CheckFailed: If an answer is wrong, or `worker` answers none.
+        CheckFailed: If an answer is wrong, or `worker` does not answer two.
     """
-    mark, limit = proof.server.log.count, _ATTEMPTS * proof.server.options.workers
+    mark, limit = proof.server.log.count, _PROBES * _ATTEMPTS * proof.server.options.workers
+    answered = 0
     for _ in range(limit):
         case = proof.new_case("What is the name of my project?")
         response = await proof.ask(case)
         require_right(proof, case, response)
         if worker_of(response) == worker:
-            return
+            answered += 1
+            if answered == _PROBES:
+                return
         if (await proof.server.health())["workers"][worker]["state"] == "starting":
             await proof.server.wait_ready([worker], mark)
-    raise CheckFailed(failed(f"{worker} answered none of {limit} requests", level=Level.LOSSY))
+            mark = proof.server.log.count
+    answers = f"{answered} of the {_PROBES} requests that it had to"
+    raise CheckFailed(failed(f"{worker} answered {answers}; {limit} were sent", level=Level.LOSSY))
 
 
-def judge(proof: Proof, mark: int, what: str) -> Finding:
+def judge(proof: ProofRun, mark: int, what: str) -> Finding:
     """
     Return the finding about the model's requests since `mark`.
 
@@ -105,13 +114,18 @@ def judge(proof: Proof, mark: int, what: str) -> Finding:
 
 def _sentence(leaks: list[SeenRequest]) -> str:
     first = leaks[0]
+    if first.is_repeat:
+        return (
+            f"{len(leaks)} model requests held texts of earlier cases; one sent "
+            f"{', '.join(first.foreign[:3])} once more, outside of any turn, after its answer"
+        )
     return (
         f"{len(leaks)} model requests held texts of earlier cases; the one about "
         f"{first.case_id} held {', '.join(first.foreign[:3])}"
     )
 
 
-def require_right(proof: Proof, case: Case, response: Response) -> None:
+def require_right(proof: ProofRun, case: Case, response: Response) -> None:
     """
     Check that `response` is the right answer to `case`.
 

@@ -1,10 +1,10 @@
 """
 Define a check of an agent and what it finds.
 
-A check is an ``async`` function that gets the `Proof`, asks the server through it and returns
+A check is an ``async`` function that gets the `ProofRun`, asks the server through it and returns
 a `Finding`::
 
-    async def next_answer_is_right(proof: Proof) -> Finding:
+    async def next_answer_is_right(proof: ProofRun) -> Finding:
         case = proof.new_case("a text to copy")
         require_right(proof, case, await proof.ask(case))
         return passed("the copy was equal to the text")
@@ -25,7 +25,7 @@ from attrs import field, frozen
 from kiroworkers.proof.report import Level, Outcome
 
 if TYPE_CHECKING:
-    from kiroworkers.proof.proof import Proof
+    from kiroworkers.proof.run import ProofRun
 
 
 @frozen
@@ -78,7 +78,7 @@ class CheckFailed(Exception):
 
 
 #: Runs a check.
-Run: TypeAlias = "Callable[[Proof], Awaitable[Finding]]"
+Run: TypeAlias = "Callable[[ProofRun], Awaitable[Finding]]"
 
 
 @frozen

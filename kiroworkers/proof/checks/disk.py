@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from kiroworkers.proof.case import CASE_ID
 from kiroworkers.proof.checks.check import Check, Finding, passed
-from kiroworkers.proof.proof import Proof
+from kiroworkers.proof.run import ProofRun
 
 #: The beginning of every identifier of a case, as bytes.
 _MARK = b"case-"
@@ -79,7 +79,7 @@ def _end(path: str) -> str:
     return path if len(path) <= _NAME_LENGTH else "…" + path[1 - _NAME_LENGTH :]
 
 
-async def kept_on_disk(proof: Proof) -> Finding:
+async def kept_on_disk(proof: ProofRun) -> Finding:
     """
     Search the agent's home, the folder of the sessions and their own folders.
     """

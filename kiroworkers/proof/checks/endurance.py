@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThreadPool
 from kiroworkers.process.memory import memory_by_tree
 from kiroworkers.proof.checks.asking import all_of, require_right
 from kiroworkers.proof.checks.check import Check, Finding, failed, passed
-from kiroworkers.proof.proof import Proof
+from kiroworkers.proof.run import ProofRun
 
 #: How many turns are timed.
 _TIMED = 10
@@ -37,7 +37,7 @@ _MIB = 1024**2
 _Result = TypeVar("_Result")
 
 
-async def turnaround(proof: Proof) -> Finding:
+async def turnaround(proof: ProofRun) -> Finding:
     """
     Time turns as a client sees them, one at a time.
     """
@@ -69,7 +69,7 @@ class Sample:
     memory: Mapping[int, int]
 
 
-async def endurance(proof: Proof) -> Finding:
+async def endurance(proof: ProofRun) -> Finding:
     """
     Take many turns, and compare the memory and the files before and after.
     """
@@ -138,7 +138,7 @@ def growth(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int
     return {path: bytes_ for path, bytes_ in grown.items() if bytes_ > 0}
 
 
-async def _ask_all(proof: Proof, numbers: Iterator[int]) -> None:
+async def _ask_all(proof: ProofRun, numbers: Iterator[int]) -> None:
     """
     Ask a case for each of `numbers`, which may be shared.
     """
@@ -147,7 +147,7 @@ async def _ask_all(proof: Proof, numbers: Iterator[int]) -> None:
         require_right(proof, case, await proof.ask(case))
 
 
-async def _sample(proof: Proof, turns: int) -> Sample:
+async def _sample(proof: ProofRun, turns: int) -> Sample:
     workers = (await proof.server.health())["workers"].values()
     pids = [worker["pid"] for worker in workers if worker["pid"] is not None]
     measured = await _in_thread(proof, memory_by_tree, pids)
@@ -155,7 +155,7 @@ async def _sample(proof: Proof, turns: int) -> Sample:
     return Sample(turns, {pid: size for pid, size in measured.items() if size})
 
 
-async def _files(proof: Proof) -> dict[str, int]:
+async def _files(proof: ProofRun) -> dict[str, int]:
     """
     Return the sizes of the files in the agent's home and in the folder of the sessions.
     """
@@ -181,7 +181,7 @@ def sizes(root: Path, folders: Iterable[Path]) -> dict[str, int]:
     return found
 
 
-async def _in_thread(proof: Proof, function: Callable[..., _Result], *arguments: Any) -> _Result:
+async def _in_thread(proof: ProofRun, function: Callable[..., _Result], *arguments: Any) -> _Result:
     pool = proof.reactor.getThreadPool()
     result: _Result = await deferToThreadPool(proof.reactor, pool, function, *arguments)
     return result

@@ -4,38 +4,73 @@ Check that answers arrive as the model wrote them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
 
+from kiroworkers.errors import ErrorCode, FailureKind
 from kiroworkers.proof.case import Case, Form, Problem
 from kiroworkers.proof.checks.asking import all_of
 from kiroworkers.proof.checks.check import Check, Finding, failed, passed, skipped
-from kiroworkers.proof.hard_strings import CARELESS, HARD_STRINGS
-from kiroworkers.proof.proof import Proof, TurnsSpent, turns_of
+from kiroworkers.proof.hard_strings import CARELESS, GROUPS, HARD_STRINGS, all_texts
 from kiroworkers.proof.report import Level
+from kiroworkers.proof.run import ProofRun, TurnsSpent, turns_of
+
+#: The codes of the errors that refuse an answer because it may have been altered.  Any other error
+#: says that there was none.
+_REFUSALS = (ErrorCode.ANSWER_UNFIT, FailureKind.UNREADABLE)
 
 #: How many wrong answers the details show.
 _SHOWN = 10
 
 
-async def exact(proof: Proof) -> Finding:
+async def exact(proof: ProofRun) -> Finding:
     """
-    Ask for a copy of each of the hard strings, from a model that does as it is asked.
+    Ask for copies of the hard strings, from a model that does as it is asked.
+
+    Several of them are in one text.  If its copy is wrong, they are asked for one by one, so that
+    the finding names those that are altered.
     """
-    cases = {name: proof.new_case(text) for name, text in HARD_STRINGS.items()}
-    asked = await _ask_all(proof, cases)
+    asked = await _ask_all(proof, _cases(proof, all_texts()))
     if not asked.names:
         return skipped("no turns of --spend were left")
+    suspects = [name for group in asked.problems for name in GROUPS.get(group, ())]
+    if suspects:
+        alone = await _ask_all(proof, _cases(proof, {n: HARD_STRINGS[n] for n in suspects}))
+        return _failure(_narrowed(asked.problems, alone.problems), asked)
     if asked.problems:
         return _failure(asked.problems, asked)
-    count = len(asked.names)
-    return passed(f"{count} of {len(cases)} texts are equal{asked.remark}", **asked.details)
+    words = f"{asked.count} of {len(HARD_STRINGS)} texts are equal{asked.remark}"
+    return passed(words, **asked.details)
 
 
-async def careless(proof: Proof) -> Finding:
+def _cases(proof: ProofRun, texts: Mapping[str, str]) -> dict[str, Case]:
+    return {name: proof.new_case(text) for name, text in texts.items()}
+
+
+def _narrowed(problems: dict[str, Problem], alone: dict[str, Problem]) -> dict[str, Problem]:
     """
-    Ask for copies from a model that forgets the fence and the escapes.
+    Return `problems`, those of the classes in place of their group's.
+
+    A group keeps its problem if no class shows it alone, or none is as bad.
+
+    Args:
+        problems: The problems of groups and of single classes.
+        alone: The problems of the classes of these groups, which were asked for one by one.
+    """
+    narrowed = {}
+    for name, problem in problems.items():
+        classes = {each: alone[each] for each in GROUPS.get(name, ()) if each in alone}
+        narrowed.update(classes)
+        if all(each.level < problem.level for each in classes.values()):
+            narrowed[name] = problem
+    return narrowed
+
+
+async def careless(proof: ProofRun) -> Finding:
+    """
+    Ask for copies from a model that leaves out the fence and the escapes.
 
     The agent or the server may refuse such an answer, but must not alter it.
     """
@@ -44,9 +79,7 @@ async def careless(proof: Proof) -> Finding:
     cases = {name: proof.new_case(HARD_STRINGS[name], form=Form.CARELESS) for name in CARELESS}
     asked = await _ask_all(proof, cases)
     altered = {
-        name: problem
-        for name, problem in asked.problems.items()
-        if problem.details["received"]["status"] == 200 or problem.level is not Level.LOSSY
+        name: problem for name, problem in asked.problems.items() if not _is_refusal(problem)
     }
     if altered:
         return _failure(altered, asked)
@@ -56,13 +89,22 @@ async def careless(proof: Proof) -> Finding:
     return passed(f"{equal} of {count} texts are equal{words}", **asked.details, refused=refused)
 
 
+def _is_refusal(problem: Problem) -> bool:
+    """
+    Return whether the server refused the answer because it may have been altered.
+    """
+    body = problem.details["received"].get("body")
+    code = body.get("code") if isinstance(body, dict) else None
+    return problem.level is Level.LOSSY and code in _REFUSALS
+
+
 @frozen
 class _Asked:
     """
-    Hold what became of cases.
+    Hold the results of cases.
 
     Attributes:
-        names: The names of the cases that were asked.
+        names: The names of the cases that were asked: groups or classes.
         problems: The problems by the name of their case.
         repaired: The names of those whose answer was right only after another turn.
     """
@@ -70,6 +112,13 @@ class _Asked:
     names: list[str]
     problems: dict[str, Problem]
     repaired: list[str]
+
+    @property
+    def count(self) -> int:
+        """
+        Return how many classes of texts were asked for.
+        """
+        return sum(len(GROUPS.get(name, (name,))) for name in self.names)
 
     @property
     def remark(self) -> str:
@@ -85,10 +134,10 @@ class _Asked:
         """
         Return the details of a finding.
         """
-        return {"answered": len(self.names), "repaired": self.repaired}
+        return {"answered": self.count, "repaired": self.repaired}
 
 
-async def _ask_all(proof: Proof, cases: dict[str, Case]) -> _Asked:
+async def _ask_all(proof: ProofRun, cases: dict[str, Case]) -> _Asked:
     """
     Ask `cases`, as many at a time as there are workers.
     """
@@ -124,7 +173,7 @@ def _failure(problems: dict[str, Problem], asked: _Asked) -> Finding:
     name, first = next(iter(problems.items()))
     worst = max(problem.level for problem in problems.values())
     return failed(
-        f"{len(problems)} of {len(asked.names)} texts are not equal; {name}: {first.sentence}",
+        f"{len(problems)} of {asked.count} texts are not equal; {name}: {first.sentence}",
         level=worst,
         **asked.details,
         wrong={name: problem.details for name, problem in [*problems.items()][:_SHOWN]},

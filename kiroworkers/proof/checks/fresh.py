@@ -15,14 +15,14 @@ from attrs import evolve
 
 from kiroworkers.proof.checks.asking import judge, plant, probe
 from kiroworkers.proof.checks.check import Check, Finding, passed
-from kiroworkers.proof.proof import Proof
 from kiroworkers.proof.report import Level
+from kiroworkers.proof.run import ProofRun
 
 #: How many requests are asked in a row of one worker.
 _ROW = 4
 
 
-async def next_request(proof: Proof) -> Finding:
+async def next_request(proof: ProofRun) -> Finding:
     """
     Ask the worker that got the planted text again.
     """
@@ -31,7 +31,7 @@ async def next_request(proof: Proof) -> Finding:
     return judge(proof, mark, f"the next request to {worker}")
 
 
-async def other_worker(proof: Proof) -> Finding:
+async def other_worker(proof: ProofRun) -> Finding:
     """
     Ask another worker.
     """
@@ -42,7 +42,7 @@ async def other_worker(proof: Proof) -> Finding:
     return judge(proof, mark, f"a request to {', '.join(others)}")
 
 
-async def next_process(proof: Proof) -> Finding:
+async def next_process(proof: ProofRun) -> Finding:
     """
     Ask the worker again after its process was replaced.
     """
@@ -52,7 +52,7 @@ async def next_process(proof: Proof) -> Finding:
     return judge(proof, mark, f"a request to a new process of {worker}")
 
 
-async def next_server(proof: Proof) -> Finding:
+async def next_server(proof: ProofRun) -> Finding:
     """
     Ask all workers after the server was stopped and started again.
     """
@@ -64,7 +64,7 @@ async def next_server(proof: Proof) -> Finding:
     return judge(proof, mark, "requests to a new server")
 
 
-async def killed_server(proof: Proof) -> Finding:
+async def killed_server(proof: ProofRun) -> Finding:
     """
     Ask all workers after the server was killed and started again.
     """
@@ -76,7 +76,7 @@ async def killed_server(proof: Proof) -> Finding:
     return judge(proof, mark, "requests to the server after a killed one")
 
 
-async def row(proof: Proof) -> Finding:
+async def row(proof: ProofRun) -> Finding:
     """
     Ask one worker several times in a row, and see whether it keeps its process.
     """
@@ -92,7 +92,7 @@ async def row(proof: Proof) -> Finding:
     return passed(f"{finding.evidence}; {how}", **finding.details, processes=len(pids))
 
 
-async def whole_proof(proof: Proof) -> Finding:
+async def whole_proof(proof: ProofRun) -> Finding:
     """
     Look at all requests of the proof, whatever they were for.
     """
@@ -107,7 +107,7 @@ async def whole_proof(proof: Proof) -> Finding:
     return finding
 
 
-async def _pid(proof: Proof, worker: str) -> int | None:
+async def _pid(proof: ProofRun, worker: str) -> int | None:
     pid: int | None = (await proof.server.health())["workers"][worker]["pid"]
     return pid
 

@@ -20,8 +20,8 @@ from kiroworkers.proof.case import Case
 from kiroworkers.proof.checks.asking import judge, probe, require_right
 from kiroworkers.proof.checks.check import Check, CheckFailed, Finding, failed, passed, skipped
 from kiroworkers.proof.http import Response
-from kiroworkers.proof.proof import Proof
 from kiroworkers.proof.report import Level, Outcome
+from kiroworkers.proof.run import ProofRun
 
 #: The beginning of an answer that does not go on.
 _BEGINNING = "I will copy the text. "
@@ -53,7 +53,7 @@ class _TooEarly(CheckFailed):
         self.response = response
 
 
-async def cancel(proof: Proof) -> Finding:
+async def cancel(proof: ProofRun) -> Finding:
     """
     Hang up in the middle of an answer.
     """
@@ -70,7 +70,7 @@ async def cancel(proof: Proof) -> Finding:
     )
 
 
-async def timeout(proof: Proof) -> Finding:
+async def timeout(proof: ProofRun) -> Finding:
     """
     Let the deadline of a request pass.
     """
@@ -99,7 +99,7 @@ async def timeout(proof: Proof) -> Finding:
     return await _goes_on(proof, mark, worker, f"504 after {late.seconds:.1f} s", late.seconds)
 
 
-async def kill(proof: Proof) -> Finding:
+async def kill(proof: ProofRun) -> Finding:
     """
     Kill the agent in the middle of an answer.
 
@@ -126,7 +126,7 @@ async def kill(proof: Proof) -> Finding:
 
 
 async def _begin(
-    proof: Proof, limit: float | None = None, endless_requests: int | None = None
+    proof: ProofRun, limit: float | None = None, endless_requests: int | None = None
 ) -> tuple[Case, Deferred[Response], str]:
     """
     Ask a case whose answer begins and does not end.
@@ -173,7 +173,7 @@ async def _begin(
     return case, answer, await proof.running_worker()
 
 
-async def _hung_up(proof: Proof, case: Case) -> None:
+async def _hung_up(proof: ProofRun, case: Case) -> None:
     """
     Wait until the agent has left the model.
 
@@ -189,7 +189,7 @@ async def _hung_up(proof: Proof, case: Case) -> None:
         raise CheckFailed(failed(reason)) from None
 
 
-async def _goes_on(proof: Proof, mark: int, worker: str, what: str, seconds: float) -> Finding:
+async def _goes_on(proof: ProofRun, mark: int, worker: str, what: str, seconds: float) -> Finding:
     """
     Check that the next answers, of `worker` and of another one, are right and fresh.
     """

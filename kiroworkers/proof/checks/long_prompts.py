@@ -23,8 +23,9 @@ from kiroworkers.model_server.reply import ModelReply
 from kiroworkers.model_server.request import ModelRequest
 from kiroworkers.proof.case import Case
 from kiroworkers.proof.checks.check import Check, Finding, failed, passed, skipped
-from kiroworkers.proof.proof import Proof
+from kiroworkers.proof.difference import first_difference
 from kiroworkers.proof.report import Level
+from kiroworkers.proof.run import ProofRun
 
 #: The sizes of the texts, in characters.
 SIZES = (8_000, 60_000, 500_000)
@@ -56,7 +57,7 @@ def digest(text: str) -> str:
     return f"{len(text)} characters, SHA-256 {sha256(text.encode()).hexdigest()}"
 
 
-async def long_prompt(proof: Proof, size: int) -> Finding:
+async def long_prompt(proof: ProofRun, size: int) -> Finding:
     """
     Ask a case with a text of `size` characters.
     """
@@ -104,14 +105,7 @@ async def long_prompt(proof: Proof, size: int) -> Finding:
 def _difference(expected: str, arrived: str) -> str:
     if not arrived:
         return "its marks were missing"
-    same = next(
-        (
-            index
-            for index, pair in enumerate(zip(expected, arrived, strict=False))
-            if pair[0] != pair[1]
-        ),
-        min(len(expected), len(arrived)),
-    )
+    same = first_difference(expected, arrived)
     excerpt = json.dumps(arrived[max(0, same - 20) : same + 40])
     return f"{len(arrived)} characters, different from character {same} on: {excerpt}"
 

@@ -13,10 +13,10 @@ from typing import Any, TypeAlias
 
 from kiroworkers.model_server.reply import ModelReply, ToolCall
 from kiroworkers.model_server.request import ModelRequest
-from kiroworkers.proof.checks.asking import judge, probe
+from kiroworkers.proof.checks.asking import judge, probe, require_right
 from kiroworkers.proof.checks.check import Check, Finding, skipped
-from kiroworkers.proof.proof import Proof, worker_of
 from kiroworkers.proof.report import Level
+from kiroworkers.proof.run import ProofRun, worker_of
 
 #: Returns the arguments of a tool, given the text to remember.
 _Remember: TypeAlias = Callable[[str], Mapping[str, Any]]
@@ -71,7 +71,7 @@ def memory_call(request: ModelRequest, root: str, text: str) -> ToolCall | None:
     return None
 
 
-async def saved_memory(proof: Proof) -> Finding:
+async def saved_memory(proof: ProofRun) -> Finding:
     """
     Let the model save the text of a case, then ask other cases.
     """
@@ -88,6 +88,7 @@ async def saved_memory(proof: Proof) -> Finding:
     case = proof.new_case("Remember: the name of my project is {}.".format, save_first)
     response = await proof.ask(case)
     if not called:
+        require_right(proof, case, response)
         return skipped("the agent offers its model no memory")
     # The tool may have been denied; then there may be no answer.
     worker = worker_of(response) or proof.server.workers[0]

@@ -6,15 +6,15 @@ from __future__ import annotations
 
 from kiroworkers.proof.case import level_without_answer
 from kiroworkers.proof.checks.check import Check, Finding, failed, passed
-from kiroworkers.proof.proof import Proof
 from kiroworkers.proof.report import Level
+from kiroworkers.proof.run import ProofRun
 from kiroworkers.proof.server_process import NotReady
 
 #: The name of this check.  Without it no other can run.
 READY = "ready"
 
 
-async def ready(proof: Proof) -> Finding:
+async def ready(proof: ProofRun) -> Finding:
     """
     Start the server, and wait until all its workers are ready.
     """

@@ -79,8 +79,8 @@ def _template() -> Template:
     """
     Return the template of the page.
 
-    It is not compiled before the page is rendered, in a thread: that takes 40 ms, and most
-    servers are never asked for the page.
+    It is compiled when the page is first rendered, in a thread, because most servers are never
+    asked for the page.
     """
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["prose"] = render_prose

@@ -4,7 +4,7 @@ Tests for `kiroworkers.conversations.drafts`.
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -250,6 +250,8 @@ class AnyRecordingTests(SynchronousTestCase):
 
     @settings(max_examples=60, deadline=None)
     @given(TEXT, TEXT, TEXT, TEXT, TEXT)
+    @example(": ", "", "0", "", "/")
+    @example(": ", "", "0", "", "''")
     def test_valid(self, prompt: str, title: str, text: str, answer: str, command: str) -> None:
         """
         A draft is a valid dialect, whatever was printed, typed and started.

@@ -186,6 +186,60 @@ CLUSTERS = (
 )
 
 
+class RenditionTests(SynchronousTestCase):
+    """
+    Tests for `Emulator.restyled_from`.
+    """
+
+    def restyled(self, data: str, rows: int = 4) -> list[tuple[str, str]]:
+        """
+        Return the text before and after each change of style that `data` draws.
+        """
+        emulator = Emulator(rows=rows, columns=8, history=1000)
+        emulator.feed(data.encode(), lambda complete: None)
+        text = emulator.text_from(emulator.first_row)
+        return [(text[:at], text[at:]) for at in emulator.restyled_from(emulator.first_row)]
+
+    def test_rows(self) -> None:
+        """
+        Offsets are those in the text, also behind rows that are cut or have scrolled off.
+        """
+        red, off = "\x1b[31m", "\x1b[m"
+        drawn = f"ab{red}c大defghi{off}j\r\n\r\n  {red}k\r\n  l{off}m"
+        for rows in (2, 6):
+            self.assertEqual(
+                self.restyled(drawn, rows),
+                [
+                    ("", "abc大defghij\n\n  k\n  lm"),
+                    ("ab", "c大defghij\n\n  k\n  lm"),
+                    ("abc大defghi", "j\n\n  k\n  lm"),
+                    ("abc大defghij\n\n  ", "k\n  lm"),
+                    ("abc大defghij\n\n  k\n  l", "m"),
+                ],
+            )
+
+    def test_cursor(self) -> None:
+        """
+        The style is saved and restored with the cursor, and drawn over like text.
+        """
+        self.assertEqual(self.restyled("a\x1b[31m\x1b7\x1b[0mb\x1b8c"), [("", "ac"), ("a", "c")])
+        self.assertEqual(self.restyled("a\x1b[31mb\x1b[0m\rabc"), [("", "abc")])
+        self.assertEqual(self.restyled("a\x1b[31m\x1bcbc"), [("", "bc")])
+
+    def test_many(self) -> None:
+        """
+        More styles than are cached are still told apart.
+        """
+        drawn = "".join(f"\x1b[38;5;{number}mx" for number in range(200))
+        self.assertEqual(len(self.restyled(drawn, rows=30)), 200)
+
+    def test_other_sequences(self) -> None:
+        """
+        Sequences that only look like those for styles change none.
+        """
+        self.assertEqual(self.restyled("a\x1b[>4;2mb\x1b[?4mc\x1b[1 md"), [("", "abcd")])
+
+
 class ClusterTests(SynchronousTestCase):
     """
     Tests for clusters of characters, on which programs do not agree how wide they are.

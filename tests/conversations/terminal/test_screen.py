@@ -397,6 +397,104 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(driver.on_quiet(), [PromptLost()])
 
 
+class RenderedTests(SynchronousTestCase):
+    """
+    Tests for `Answered.styled`, with rows drawn as the real programs draw them.
+    """
+
+    PUNCTUATION, KEY, STRING, ESCAPE = (
+        f"\x1b[38;2;{colour};49m"
+        for colour in ("147;153;178", "137;180;250", "166;227;161", "245;194;231")
+    )
+    #: What Codex makes of ``**bold**``, ``[b](c)`` and a code span.
+    BOLD = "\x1b[1m\x1b[38;5;211;49mbold\x1b[22m\x1b[39;49m"
+    LINK = "b (\x1b[4m\x1b[38;5;111;49m\x1b]8;;c\x07c\x1b]8;;\x07\x1b[24m\x1b[39;49m)"
+    CODE = "\x1b[38;2;166;227;161;49mls -l\x1b[39;49m"
+
+    def answered(self, *rows: str) -> tuple[str, bool]:
+        """
+        Return the object in an answer, and whether it was rendered.
+        """
+        driver = Driver().start_turn()
+        driver.conversation.feed(drawn(*ECHO, *rows, "\x1b[0m", *IDLE))
+        [event] = driver.on_quiet()
+        assert isinstance(event, Answered)
+        start, end = event.text.index("{"), event.text.index("}") + 1
+        return event.text[start:end], any(start < offset < end for offset in event.styled)
+
+    def test_markdown(self) -> None:
+        """
+        A change of style inside an object that is not in a code block is reported.
+        """
+        for piece, shown in ((self.BOLD, "bold"), (self.LINK, "b (c)"), (self.CODE, "ls -l")):
+            for row in (f'{{"a": "x {piece} y"}}', f'{{"a": "{piece}"}}'):
+                answer = row.replace(piece, shown)
+                self.assertEqual(self.answered(f"\x1b[2m• \x1b[22m{row}"), (answer, True))
+
+    def test_highlighted(self) -> None:
+        """
+        The colours of an object in a code block are not, also if it takes several rows.
+        """
+        key = f'{self.PUNCTUATION}"{self.KEY}a{self.PUNCTUATION}":\x1b[39m '
+        value = f'{self.STRING}"**b**{self.ESCAPE}\\n{self.STRING}x"{self.PUNCTUATION}'
+        self.assertEqual(
+            self.answered(f"\x1b[2m• \x1b[22m{self.PUNCTUATION}{{{key}{value}}}"),
+            (r'{"a": "**b**\nx"}', False),
+        )
+        rows = (f"\x1b[2m• \x1b[22m{self.PUNCTUATION}{{", f"    {key}{value}", "  }")
+        self.assertEqual(self.answered(*rows), ('{\n    "a": "**b**\\nx"\n  }', False))
+
+    def test_plain(self) -> None:
+        """
+        Style before and after an object, and one that is set again, are none of its own.
+        """
+        white = "\x1b[38;2;255;255;255m"
+        row = f'{white}{{"a": "\x1b[39m{white}__\x1b[39m{white}init"}}\x1b[39m'
+        self.assertEqual(self.answered(f"Model:  {row} {self.BOLD}"), ('{"a": "__init"}', False))
+
+    def test_scrolled_off(self) -> None:
+        """
+        A change of style is also reported if its row has scrolled off the screen.
+        """
+        driver = Driver().start_turn()
+        rows = [f'{{"a": "{self.BOLD}"}}', *[f"line {number}" for number in range(100)]]
+        text = "\r\n".join(f"\x1b[2K{row}" for row in [*ECHO, *rows, "", *IDLE])
+        driver.conversation.feed(f"\x1b[?2026h\x1b[1;1H{text}\x1b[?2026l".encode())
+        [event] = driver.on_quiet()
+        assert isinstance(event, Answered)
+        self.assertEqual(event.styled[:3], (0, 7, 11))
+
+
+class GeminiTests(SynchronousTestCase):
+    """
+    Tests for Gemini, whose output is inserted above the lower rows of its screen.
+    """
+
+    NOTICE = 'You are currently in screen reader-friendly view. To switch out, open "x".'
+    BLOCK = ("workspace (/directory)", "/folder", "/model", ">    Type your message")
+
+    def test_notice(self) -> None:
+        """
+        The answer is complete with and without the notice of a first start, in each turn.
+        """
+        for block in (self.BLOCK, (self.NOTICE, *self.BLOCK)):
+            conversation = new_conversation(load_dialect("gemini"), 100_000)
+            up = f"\x1b[2K{chr(27)}[1A" * (len(block) - 1) + "\x1b[2K\x1b[G"
+            rows = "\r\n".join(block)
+            conversation.feed(f"{rows}\x1b]0;◇  Ready\x07".encode())
+            self.assertEqual(conversation.on_quiet(), [Ready()])
+            for number in range(2):
+                conversation.ask(f"this is question {number}")
+                conversation.feed(f"{up}User:  this is question {number}\r\n{rows}".encode())
+                conversation.on_quiet()
+                conversation.feed("\x1b]0;✦  Working\x07".encode())
+                conversation.feed(f'{up}Model:  {{"a": {number}}}\r\n{rows}'.encode())
+                conversation.feed("\x1b]0;◇  Ready\x07".encode())
+                [event] = conversation.on_quiet()
+                assert isinstance(event, Answered)
+                self.assertTrue(event.text.startswith(f'Model:  {{"a": {number}}}\n'))
+
+
 class CancelTests(SynchronousTestCase):
     """
     Tests for `interrupt` and `empty_composer`.

@@ -57,7 +57,7 @@ class AskingTests(ProofTestCase):
         mark, worker = self.result(plant(self.proof))
         self.result(probe(self.proof, worker))
         finding = judge(self.proof, mark, "the next request")
-        self.assertEqual((finding.outcome, finding.details), (Outcome.PASSED, {"requests": 3}))
+        self.assertEqual((finding.outcome, finding.details), (Outcome.PASSED, {"requests": 5}))
 
     def test_leak(self) -> None:
         """
@@ -111,6 +111,14 @@ class AskingTests(ProofTestCase):
         case = self.proof.new_case("a text")
         require_right(self.proof, case, self.result(self.proof.ask(case)))
 
+    def test_probe_twice(self) -> None:
+        """
+        A worker is asked twice, because its conversation for the first of the requests may have
+        been opened before the text was planted.
+        """
+        self.result(probe(self.proof, "worker1"))
+        self.assertEqual(self.server.answered.count("worker1"), 2)
+
     def test_probe_waits(self) -> None:
         """
         A worker that starts is waited for.
@@ -125,7 +133,7 @@ class AskingTests(ProofTestCase):
         """
         self.server.states["worker2"] = "clearing"
         self.assertIn(
-            "worker2 answered none", self.failure(probe(self.proof, "worker2")).finding.evidence
+            "worker2 answered 0 of", self.failure(probe(self.proof, "worker2")).finding.evidence
         )
 
     def test_steps(self) -> None:

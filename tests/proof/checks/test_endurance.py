@@ -18,7 +18,7 @@ from kiroworkers.proof.checks.endurance import (
     turnaround,
 )
 from kiroworkers.proof.report import Outcome
-from tests.proof.checks.fake_proof import error, fake_proof
+from tests.proof.memory import error, fake_proof
 
 
 class MemoryTests(SynchronousTestCase):

@@ -12,8 +12,8 @@ from kiroworkers.proof.case import Case
 from kiroworkers.proof.checks.check import Finding
 from kiroworkers.proof.checks.exact import careless, exact
 from kiroworkers.proof.hard_strings import CARELESS, HARD_STRINGS
-from kiroworkers.proof.proof import Proof, ProofOptions
 from kiroworkers.proof.report import Level, Outcome
+from kiroworkers.proof.run import ProofOptions, ProofRun
 from tests.proof.memory import ProofTestCase
 
 REFUSAL = (502, {"code": "unreadable", "error": "It was rendered"})
@@ -24,7 +24,7 @@ class ExactTests(ProofTestCase):
     Tests for the checks.
     """
 
-    def find(self, check: Any, proof: Proof) -> Finding:
+    def find(self, check: Any, proof: ProofRun) -> Finding:
         """
         Return what `check` finds.
         """
@@ -33,11 +33,24 @@ class ExactTests(ProofTestCase):
 
     def test_equal(self) -> None:
         """
-        Each hard string is asked for once.
+        Every hard string is asked for, several of them in one text.
         """
-        finding = self.find(exact, self.new_proof())
+        proof = self.new_proof()
+        finding = self.find(exact, proof)
         self.assertIs(finding.outcome, Outcome.PASSED)
-        self.assertEqual(len(self.server.calls), len(HARD_STRINGS))
+        self.assertIn("67 of 67 texts are equal", finding.evidence)
+        self.assertLess(len(self.server.calls), 30)
+        texts = [case.text for case in proof.cases]
+        for text in HARD_STRINGS.values():
+            self.assertTrue(any(text in each for each in texts), text)
+
+    def test_no_loop(self) -> None:
+        """
+        No long word repeats itself for more than a line: agents stop a model that runs in a loop.
+        """
+        word = HARD_STRINGS["long word 1100"].partition(" ")[0]
+        pieces = [word[place : place + 20] for place in range(len(word) - 19)]
+        self.assertEqual(len(set(pieces)), len(pieces))
 
     def test_repaired(self) -> None:
         """
@@ -49,8 +62,8 @@ class ExactTests(ProofTestCase):
             else {"x-kiroworkers-attempts": "1"}
         )
         finding = self.find(exact, self.new_proof())
-        self.assertEqual(finding.details["repaired"], ["bold", "rule"])
-        self.assertIn("67 of 67 texts are equal, 2 after another turn (bold", finding.evidence)
+        self.assertEqual(finding.details["repaired"], ["Markdown in lines", "Markdown in blocks"])
+        self.assertIn("67 of 67 texts are equal, 2 after another turn (Mark", finding.evidence)
 
     def test_altered(self) -> None:
         """
@@ -65,6 +78,41 @@ class ExactTests(ProofTestCase):
         self.assertEqual((finding.outcome, finding.level), (Outcome.FAILED, Level.LOSSY))
         self.assertEqual(finding.details["classes"], ["bold", "rule"])
         self.assertIn("2 of 67 texts are not equal; bold: expected", finding.evidence)
+
+    def test_altered_together(self) -> None:
+        """
+        Texts that are altered only together fail under the name of their group.
+        """
+        self.server.answer = lambda case: (
+            200,
+            {
+                **case.answer,
+                "copy": case.text.replace("**", "") if len(case.text) > 200 else case.text,
+            },
+        )
+        finding = self.find(exact, self.new_proof())
+        self.assertIs(finding.outcome, Outcome.FAILED)
+        self.assertEqual(finding.details["classes"], ["Markdown in lines", "Markdown in blocks"])
+
+    def test_leak_in_a_group(self) -> None:
+        """
+        A leak that only the text of a group has shown stays a leak.
+        """
+        self.server.answer = lambda case: (
+            200,
+            {**case.answer, "copy": "case-" + "0" * 16 if len(case.text) > 200 else "wrong"},
+        )
+        self.assertIs(self.find(exact, self.new_proof()).level, Level.LEAKS)
+
+    def test_not_asked(self) -> None:
+        """
+        An agent that copies by itself, without its model, proves nothing.
+        """
+        self.server.asks = False
+        for check in (exact, careless):
+            finding = self.find(check, self.new_proof())
+            self.assertIs(finding.level, Level.LOSSY)
+            self.assertIn("its model was not asked", finding.evidence)
 
     def test_leak(self) -> None:
         """
@@ -84,8 +132,9 @@ class ExactTests(ProofTestCase):
         With the agent's own service only so many texts are asked for; without turns, none.
         """
         finding = self.find(exact, self.new_proof("service", ProofOptions(spend=8)))
-        self.assertEqual((finding.outcome, finding.details["answered"]), (Outcome.PASSED, 5))
-        self.assertIn("5 of 67", finding.evidence)
+        self.assertIs(finding.outcome, Outcome.PASSED)
+        self.assertEqual(len(self.server.calls), 5)
+        self.assertLess(finding.details["answered"], len(HARD_STRINGS))
         finding = self.find(exact, self.new_proof("service"))
         self.assertIs(finding.outcome, Outcome.SKIPPED)
 
@@ -97,6 +146,18 @@ class ExactTests(ProofTestCase):
         finding = self.find(careless, self.new_proof())
         self.assertIs(finding.outcome, Outcome.PASSED)
         self.assertIn(f"12 of {len(CARELESS)} texts are equal, 1 refused (bold)", finding.evidence)
+
+    def test_careless_crashed(self) -> None:
+        """
+        An agent that ends, or is too late, has refused nothing.
+        """
+        for code, name in ((502, "session_lost"), (502, "agent_error"), (504, "timed_out")):
+            self.server.answer = lambda case, code=code, name=name: (  # type: ignore[misc]
+                code,
+                {"code": name, "error": "It ended"},
+            )
+            finding = self.find(careless, self.new_proof())
+            self.assertEqual((finding.outcome, finding.level), (Outcome.FAILED, Level.LOSSY))
 
     def test_careless_altered(self) -> None:
         """

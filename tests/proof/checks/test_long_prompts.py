@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kiroworkers.proof.checks.check import Finding
 from kiroworkers.proof.checks.long_prompts import SIZES, USUAL_SIZE, long_prompt, long_text
 from kiroworkers.proof.report import Level, Outcome
-from tests.proof.checks.fake_proof import AgentFunction, Turn, error, fake_proof
+from tests.proof.memory import AgentFunction, Turn, error, fake_proof
 
 
 class LongPromptTests(SynchronousTestCase):

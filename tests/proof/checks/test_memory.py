@@ -4,10 +4,14 @@ Tests for `kiroworkers.proof.checks.memory`.
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.model_server.request import Message, ModelRequest
-from kiroworkers.proof.checks.memory import memory_call
+from kiroworkers.proof.checks.check import CheckFailed
+from kiroworkers.proof.checks.memory import memory_call, saved_memory
+from kiroworkers.proof.report import Outcome
+from tests.proof.memory import ProofTestCase
 
 
 def request(text: str, *tools: str) -> ModelRequest:
@@ -49,3 +53,20 @@ class MemoryCallTests(SynchronousTestCase):
             memory_call(request("in-memory /proof/memoryless", "Write"), "/proof", "")
         )
         self.assertIsNone(memory_call(request("/proof/memory", "bash"), "/proof", ""))
+
+
+class SavedMemoryTests(ProofTestCase):
+    """
+    Tests for `saved_memory`.
+    """
+
+    def test_no_answer(self) -> None:
+        """
+        An agent that offers no memory must still answer.
+        """
+        finding = self.successResultOf(Deferred.fromCoroutine(saved_memory(self.new_proof())))
+        self.assertIs(finding.outcome, Outcome.SKIPPED)
+        self.server.answer = lambda case: (502, {"code": "session_lost", "error": "It ended"})
+        asking = Deferred.fromCoroutine(saved_memory(self.new_proof()))
+        failure = self.failureResultOf(asking, CheckFailed)
+        self.assertIs(failure.value.finding.outcome, Outcome.FAILED)

@@ -49,9 +49,9 @@ class ProofOptions:
     spend: int = 0
 
 
-class Proof:
+class ProofRun:
     """
-    Offer to the checks what they need.
+    Give the checks what they need.
 
     Args:
         reactor: Runs everything.
@@ -177,6 +177,9 @@ class Proof:
         Return what is wrong with the response to `case`; None if it is right.
         """
         problem = problem_with(case, response.code, response.body)
+        if problem is None and self.model_kind == "loopback" and not self.model.was_asked(case):
+            sentence = f"the answer to {case.id} is right, but its model was not asked"
+            return Problem(sentence, Level.LOSSY, {"received": {"status": response.code}})
         if problem is not None and self.model_kind == "mock":
             # After a retry the agent takes the answer to the next case: that is no leak.
             return evolve(problem, level=Level.LOSSY)
