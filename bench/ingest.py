@@ -16,9 +16,9 @@ import pyte
 
 from bench.figures import median
 from bench.report import Figure, Limit
+from kiroworkers.classic import drawing as classic
+from kiroworkers.classic.editor import LineEditor
 from kiroworkers.conversations import Conversation, load_dialect, new_conversation
-from kiroworkers.offline import classic
-from kiroworkers.offline.editor import LineEditor
 from kiroworkers.tasks import find_answer
 
 QUESTION = "what does reading a terminal cost?"

@@ -18,7 +18,7 @@ from bench.figures import median
 from bench.report import Figure
 from bench.server import UNRENEWED, Agent, agent, serving
 from bench.terminals import on_pty
-from kiroworkers.offline import classic
+from kiroworkers.classic import drawing as classic
 
 QUESTION = "what is a warm session worth?"
 

@@ -14,7 +14,8 @@ A request goes through these packages, each of which knows only those after it::
 `workspaces` prepares the folders that sessions run in, and `process` starts the agents
 and ends them.  `tap` reads the command line, `server` and `assembly` put everything
 together, and `settings` defines the options.  `client` and `cli` are for the other side
-of the connection, and `offline` is an agent of its own, for machines without Kiro.
+of the connection.  `offline` is an agent of its own, for machines without Kiro, with Kiro's
+interface from `classic`.
 """
 
 __version__ = "0.1.0"

@@ -126,6 +126,7 @@ class Result:
         repairs: How often this worker was asked to correct its answer.
         seconds: The duration of the last attempt.
         credits: The credits that all turns of the request used; None if the agent does not say.
+        sample: Whether the agent says that its answer is only a sample.
     """
 
     answer: ParsedAnswer
@@ -135,6 +136,7 @@ class Result:
     repairs: int
     seconds: float
     credits: float | None = None
+    sample: bool = False
 
 
 async def accept(
@@ -219,11 +221,12 @@ async def execute(
     Raises:
         WorkError: There is no answer, or none that matches the schema.
     """
-    layout = group.agent.dialect.answer.layout
+    layout, sample = group.agent.dialect.answer.layout, group.agent.dialect.answer.sample
     dispatcher = group.dispatcher
     request = dispatcher.submit(task.prompt(payload, layout), options, on_progress)
     try:
-        return await _Execution(dispatcher, request, task, payload, layout, offload).run()
+        result = await _Execution(dispatcher, request, task, payload, layout, offload).run()
+        return evolve(result, sample=sample is not None and bool(sample.search(result.reply.text)))
     except (AnswerSchemaMismatch, AnswerUnreadable) as problem:
         if problem.evidence is not None:
             _log.warn(

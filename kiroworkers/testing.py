@@ -34,8 +34,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kiroworkers.offline import classic
-from kiroworkers.offline.editor import LineEditor, Signal
+from kiroworkers.classic import drawing as classic
+from kiroworkers.classic.editor import LineEditor, Signal
 
 #: The process id of the first program; later ones count up from it.
 _FIRST_PID = 1000

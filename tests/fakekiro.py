@@ -61,9 +61,9 @@ from random import Random
 from types import MappingProxyType
 from typing import Any
 
-from kiroworkers.offline import classic
-from kiroworkers.offline.console import Console
-from kiroworkers.offline.editor import Signal
+from kiroworkers.classic import drawing as classic
+from kiroworkers.classic.console import Console
+from kiroworkers.classic.editor import Signal
 
 _FAULTS = re.compile(r"\[\[([^\]]*)\]\]")
 _COLOURS = re.compile(rb"\x1b\[[0-9;]*m")
@@ -280,7 +280,9 @@ class FakeKiro(Console):
 
     def allowed(self, action: str) -> bool:
         if not self._is_q:
-            return super().allowed(action)
+            self.write(f"I will run the following command: {action} (using tool: shell)\n\n")
+            self.write(classic.APPROVAL_QUESTION)
+            return self.read_line(self.prompt()) in ("y", "Y", "t", "T", "")
         question = classic.APPROVAL_QUESTION.replace("38;5;244", "38;5;8")
         self.write(_Q_TOOL.format(tool="execute_bash", trusted="", command=action))
         self.write("\x1b[?25h" + question.replace("38;5;13", "38;5;10") + "\x1b[0m")

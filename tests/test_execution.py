@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from kiroworkers.classic import drawing as classic
 from kiroworkers.errors import (
     AgentRefused,
     AgentUnavailable,
@@ -24,7 +25,6 @@ from kiroworkers.errors import (
     WorkError,
 )
 from kiroworkers.execution import Result, execute, within_deadline
-from kiroworkers.offline import classic
 from kiroworkers.offload.call import Call
 from kiroworkers.pool.dispatcher import Dispatcher, RequestOptions
 from kiroworkers.pool.progress import PartialText, Progress, Retrying, Started

@@ -45,8 +45,9 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
     "strict_json": set(),
     "telemetry": {"clean_text", "request_record"},
     "settings": {"errors", "option_types"},
-    "offline": set(),
-    "testing": {"offline"},
+    "classic": set(),
+    "offline": {"classic"},
+    "testing": {"classic"},
     "tasks": {"errors", "json_schema", "strict_json"},
     "chat": {"errors", "json_schema", "tasks"},
     # Its queue is fair in the way that the agents' queues are.

@@ -1,6 +1,7 @@
 """
-Answer by fixed rules where no agent is installed.
+Answer by a few rules where no agent is installed.
 
-`rules.RULES` holds pure functions from a request to an answer; `__main__` is the
-interactive program around them.  Nothing in this package knows the server.
+`replies` turns a prompt into an answer in the words of the request, or into a sample that fits
+the schema; `__main__` is the interactive program around it.  Nothing in this package knows the
+server, and nothing in it pretends to understand a text.
 """

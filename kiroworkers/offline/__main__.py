@@ -1,30 +1,21 @@
 """
 Run the built-in offline agent: ``python -m kiroworkers.offline``.
 
-The agent is an interactive program with Kiro's classic interface.  It answers by fixed
+The agent is an interactive program with Kiro's classic interface.  It answers by a few
 rules, without a network and without a model.  Type an idea to get a user story, or paste
-the prompt of one of the server's tasks (a line ``Task: NAME`` and a line ``Request: {…}``)
-to get the task's answer.  The agent has no tools: a line ``Tool: NAME`` only demonstrates
-how it asks for approval.
+the prompt of one of the server's tasks (a line ``Task: NAME`` and a line ``Request: {…}``).
+Tasks that it has no rules for get a sample that fits their schema.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import sys
 import time
-from typing import Any
 
-from kiroworkers.offline import classic
-from kiroworkers.offline.chat import CHAT
-from kiroworkers.offline.console import Console
-from kiroworkers.offline.rules import RULES
-
-_TASK = re.compile(r"^Task: *([\w-]+)", re.MULTILINE)
-_REQUEST = re.compile(r"^Request: *(\{.*\})$", re.MULTILINE)
-_TOOL = re.compile(r"^Tool: *(.+)", re.MULTILINE)
+from kiroworkers.classic import drawing as classic
+from kiroworkers.classic.console import Console
+from kiroworkers.offline.replies import reply
 
 _BANNER = """\
 \x1b[1mkiroworkers offline agent\x1b[0m
@@ -40,6 +31,7 @@ A task of the server, pasted whole (Task: …, Request: {…}), gives its answer
   generate-story   an idea as a user story
   generate-test    a story's acceptance test
   analyze-invest   a story reviewed by the INVEST criteria
+  any other        a sample that fits the task's schema
 /clear forgets the conversation, /quit leaves, Ctrl-C cancels a turn.
 
 """
@@ -78,55 +70,13 @@ class OfflineAgent(Console):
     def turn(self, text: str) -> None:
         """
         Print the answer to `text`.
-
-        If `text` has a line ``Tool: NAME``, ask for approval of that tool instead.
         """
         started_at = time.monotonic()
         self.write(classic.SUBMITTED)
-        tool = _TOOL.search(text)
-        answer = self._ask_for(tool[1]) if tool is not None else reply(text)
+        answer = reply(text)
         self.think(self._delay)
         self.write(classic.answer(answer))
         self.write(classic.footer(time.monotonic() - started_at))
-
-    def _ask_for(self, tool: str) -> str:
-        self.write(classic.SPINNER_GONE)
-        name = "".join(character for character in tool if character.isprintable())[:80]
-        if self.allowed(name):
-            return "You allowed it, but this agent has no tools: nothing was run."
-        return "You denied it. Nothing was run."
-
-
-def reply(text: str) -> str:
-    """
-    Return the answer of the rules to `text`, as JSON in a code fence.
-
-    Args:
-        text: The prompt of a task, or an idea in plain words, which gets a user story.
-
-    Returns:
-        The answer, or a sentence that says why the task or its request is not understood.
-    """
-    task, request = _TASK.search(text), _REQUEST.search(text)
-    if task is None:
-        return _fenced(RULES["generate-story"]({"idea": text.strip()}))
-    rule = RULES.get(task[1]) or CHAT.get(task[1])
-    if rule is None:
-        return f"I know no rules for the task {task[1]}; I know {', '.join(RULES)}."
-    try:
-        payload = json.loads(request[1]) if request is not None else None
-    except ValueError:
-        payload = None
-    if payload is None:
-        return f"The task {task[1]} needs a line that says Request: and a JSON object."
-    return _fenced(rule(payload))
-
-
-def _fenced(answer: dict[str, Any]) -> str:
-    text = json.dumps(answer, ensure_ascii=False, separators=(",", ":"))
-    # The interface decodes entities inside a fence, and backticks end it.
-    text = text.replace("&", "\\u0026").replace("`", "\\u0060")
-    return f"By rules, offline:\n\n```json\n{text}\n```"
 
 
 def main() -> int:

@@ -45,6 +45,7 @@ ANSWER_HEADERS = tuple(
         b"Repairs",
         b"Completion",
         b"Source",
+        b"Sample",
         b"Rejoined",
         b"Normalised",
         b"Tools-Denied",
@@ -106,8 +107,8 @@ def answer_headers(result: Result, model: str = "") -> dict[str, str]:
     They name the worker, the number of attempts, how the end of the turn was detected
     and where the text was read.  If there were any, they also give the number of
     repairs, of tool requests that were denied or allowed and of tools that were used without
-    asking, whether lines that the terminal had cut were joined again, and the fields that
-    were normalized.  Where the agent reports them, they give the credits that the request
+    asking, whether the answer is only a sample, whether lines that the terminal had cut were
+    joined again, and the fields that were normalized.  Where the agent reports them, they give the credits that the request
     used and the share of the context that is filled.
 
     Args:
@@ -121,6 +122,8 @@ def answer_headers(result: Result, model: str = "") -> dict[str, str]:
         "Completion": reply.completion,
         "Source": reply.source,
     }
+    if result.sample:
+        headers["Sample"] = "1"
     if result.repairs:
         headers["Repairs"] = str(result.repairs)
     for name, tools in (

@@ -15,9 +15,9 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
 
+from kiroworkers.classic import drawing as classic
+from kiroworkers.classic.editor import LineEditor
 from kiroworkers.cli.dialect import main
-from kiroworkers.offline import classic
-from kiroworkers.offline.editor import LineEditor
 from tests.programs import ROOT, Program, environment
 
 real: Any = reactor

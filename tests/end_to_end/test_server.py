@@ -21,6 +21,31 @@ from zope.interface import implementer
 from tests.programs import exits, install_fake_kiro
 from tests.servers import SOON, ServerTestCase, real
 
+_RELEASE_NOTE = """
+name = "release-note"
+title = "Write a release note"
+description = "Turns a change into a note."
+prompt = '''
+Task: release-note
+Request: {{ request }}
+Answer with one JSON object that fits this JSON Schema: {{ schema }}
+An example of the format: {{ example }}
+Give the JSON {{ layout }}.
+'''
+[input]
+type = "object"
+required = ["change"]
+properties.change = { type = "string" }
+[answer]
+type = "object"
+required = ["headline", "level"]
+properties.headline = { type = "string", maxLength = 20 }
+properties.level = { enum = [1, 2] }
+[example]
+input = { change = "It starts in half the time" }
+answer = { headline = "Faster", level = 1 }
+"""
+
 
 class OfflineTests(ServerTestCase):
     """
@@ -78,6 +103,36 @@ class OfflineTests(ServerTestCase):
         body = {"idea": "Export a report", "components": ["Report_Export", "Login"]}
         _, story = await self.ask("generate-story", body)
         self.assertLessEqual(set(story["components"]), set(body["components"]))
+
+    async def test_sample(self) -> None:
+        """
+        A task of the user's own and a chat with a schema get samples that fit, marked as such;
+        a built-in task does not.
+        """
+        tasks = self.folder / "tasks"
+        tasks.mkdir()
+        (tasks / "release-note.toml").write_text(_RELEASE_NOTE)
+        self.path = os.environ.get("PATH", os.defpath)
+        await self.start("--agent", "offline", "--tasks", "tasks", workers=1)
+        response, note = await self.ask("release-note", {"change": "A header row"})
+        self.assertEqual((response.code, note), (200, {"headline": "Faster (sample)", "level": 2}))
+        self.assertEqual(self.header(response, "x-kiroworkers-sample"), "1")
+        schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 7}}}
+        response, chat = await self.fetch(
+            "POST",
+            "/v1/chat/completions",
+            json={
+                "model": "offline",
+                "messages": [{"role": "user", "content": "Hello"}],
+                "response_format": {
+                    "type": "json_schema", "json_schema": {"name": "n", "schema": schema},
+                },
+            },
+        )  # fmt: skip
+        self.assertEqual(chat["choices"][0]["message"]["content"], '{"n": 7}')
+        self.assertEqual(self.header(response, "x-kiroworkers-sample"), "1")
+        response, _ = await self.story("Export the list")
+        self.assertIs(response.headers.getRawHeaders("x-kiroworkers-sample"), None)
 
 
 class DialectTests(ServerTestCase):

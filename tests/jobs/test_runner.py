@@ -14,6 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
+from kiroworkers.classic import drawing as classic
 from kiroworkers.conversations import AgentFailure, load_dialect
 from kiroworkers.errors import (
     DeadlineUnachievable,
@@ -25,7 +26,6 @@ from kiroworkers.errors import (
 )
 from kiroworkers.jobs.job import Job, JobAnswer, JobFailure
 from kiroworkers.jobs.runner import JobRunner
-from kiroworkers.offline import classic
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.testing import MemoryKiro, MemoryReactor

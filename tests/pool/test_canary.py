@@ -13,9 +13,9 @@ from twisted.internet.defer import fail, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
+from kiroworkers.classic import drawing as classic
 from kiroworkers.conversations import Answered, Cleared, LateOutput, Ready, load_dialect
 from kiroworkers.errors import AgentUnavailable, CannotStart, NoSessionStarts
-from kiroworkers.offline import classic
 from kiroworkers.pool.accepted_versions import AcceptedVersions
 from kiroworkers.pool.agent_source import AgentSource
 from kiroworkers.pool.canary import Canary

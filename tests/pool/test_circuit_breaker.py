@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kiroworkers.classic import drawing as classic
 from kiroworkers.errors import AgentPerhapsUnavailable, AgentUnavailable, FailureKind, WorkError
-from kiroworkers.offline import classic
 from kiroworkers.pool.dispatcher import Dispatcher
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests.test_execution import ExecutionTestCase

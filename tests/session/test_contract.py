@@ -822,7 +822,7 @@ class BareLineTests(LineTests):
     faults = "bare"
 
 
-class OfflineTests(RealProgramContract, TestCase):
+class OfflineTests(RealSessionStarter, Contract, TestCase):
     """
     Tests for the offline agent.
     """
@@ -831,7 +831,6 @@ class OfflineTests(RealProgramContract, TestCase):
     arguments = ("-m", "kiroworkers.offline")
     delay = "2"
     endless = "An idea that takes a while"
-    with_tool = "Tool: a hammer"
 
     def expected_title(self, idea: str) -> str | None:
         return None

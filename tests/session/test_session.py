@@ -13,6 +13,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from kiroworkers.classic import drawing as classic
+from kiroworkers.classic.editor import LineEditor
 from kiroworkers.conversations import Cleared, TextChunk
 from kiroworkers.errors import (
     AgentRefused,
@@ -21,8 +23,6 @@ from kiroworkers.errors import (
     PromptTooLarge,
     SessionLost,
 )
-from kiroworkers.offline import classic
-from kiroworkers.offline.editor import LineEditor
 from kiroworkers.process.agent_process import AgentProcess
 from kiroworkers.session.session import (
     TABLE,

@@ -28,9 +28,9 @@ from twisted.web.client import ResponseFailed
 from twisted.web.iweb import IRequest
 
 from kiroworkers.agents import Agent
+from kiroworkers.classic import drawing as classic
 from kiroworkers.conversations import load_dialect
 from kiroworkers.errors import CATALOGUE, ErrorCode, FailureCode, FailureKind, RequestTimedOut
-from kiroworkers.offline import classic
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.pool.approvals import Approvals
 from kiroworkers.tasks import builtin_tasks

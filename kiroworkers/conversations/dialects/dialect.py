@@ -475,6 +475,8 @@ class AnswerFormat:
         failure: The pattern for the header that the agent prints above a failure, in the
             terminal's raw output, with the style of the header.  The text after it is a
             failure even if an answer came before it.  None if there is no header.
+        sample: The pattern by which the agent says that its answer is only a sample; None if
+            it always means its answers.
         layout: The form of JSON that survives the agent's interface.
         journal: The directory, relative to the user's home, in which the agent keeps a
             journal of each session; None if it keeps none.
@@ -483,6 +485,7 @@ class AnswerFormat:
     prefix: re.Pattern[bytes] | None = None
     suffix: re.Pattern[str] | None = None
     failure: re.Pattern[bytes] | None = None
+    sample: re.Pattern[str] | None = None
     layout: Layout = "compact"
     journal: Text | None = None
 

@@ -29,6 +29,8 @@ _ANSWER_HEADER_DESCRIPTIONS = {
     "Repairs": "Number of times the agent was told to correct its answer. Absent if 0.",
     "Completion": "How the server knew that the answer was complete: `prompt`, `idle-sign`, "
     "`response` or `quiet`.",
+    "Sample": "`1` if the agent says that its answer is only a sample, as the offline agent does "
+    "for tasks that it has no rules for. Absent otherwise.",
     "Source": "Where the server read the answer: `terminal`, `protocol` or `journal`.",
     "Rejoined": "1 if lines that the terminal had cut were joined. Absent otherwise.",
     "Normalised": "Fields whose values were converted to fit the schema, separated by commas. "

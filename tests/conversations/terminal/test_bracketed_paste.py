@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from kiroworkers.classic import drawing as classic
+from kiroworkers.classic.editor import LineEditor
 from kiroworkers.conversations import (
     AgentFailure,
     Answered,
@@ -35,8 +37,6 @@ from kiroworkers.conversations import (
 )
 from kiroworkers.conversations.terminal.patience import CLEAR_UNCONFIRMED_AFTER, ENTER_LOST_AFTER
 from kiroworkers.errors import FailureKind
-from kiroworkers.offline import classic
-from kiroworkers.offline.editor import LineEditor
 
 KIRO = load_dialect("kiro-classic")
 HEADER = "Kiro is having trouble responding right now"

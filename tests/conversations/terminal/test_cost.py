@@ -8,9 +8,9 @@ from time import thread_time
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from kiroworkers.classic import drawing as classic
+from kiroworkers.classic.editor import LineEditor
 from kiroworkers.conversations import Conversation, load_dialect, new_conversation
-from kiroworkers.offline import classic
-from kiroworkers.offline.editor import LineEditor
 from tests.servers import COVERAGE_FACTOR
 
 #: The most bytes that one read of a PTY returns on Linux, nearly.

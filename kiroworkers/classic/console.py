@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from kiroworkers.offline import classic
-from kiroworkers.offline.editor import LineEditor, Signal
+from kiroworkers.classic import drawing as classic
+from kiroworkers.classic.editor import LineEditor, Signal
 
 _READ_SIZE = 65536
 
@@ -140,14 +140,6 @@ class Console(ABC):
             self.write(classic.CLEAR_DONE)
         else:
             self.write("\n")
-
-    def allowed(self, action: str) -> bool:
-        """
-        Ask the user for approval of `action` and return whether they gave it.
-        """
-        self.write(f"I will run the following command: {action} (using tool: shell)\n\n")
-        self.write(classic.APPROVAL_QUESTION)
-        return self.read_line(self.prompt()) in ("y", "Y", "t", "T", "")
 
     def think(self, seconds: float) -> None:
         """

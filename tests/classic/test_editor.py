@@ -1,5 +1,5 @@
 """
-Tests for `kiroworkers.offline.editor`.
+Tests for `kiroworkers.classic.editor`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.offline.editor import LineEditor, Signal
+from kiroworkers.classic.editor import LineEditor, Signal
 
 
 class EditorTests(SynchronousTestCase):

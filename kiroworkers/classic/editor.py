@@ -17,7 +17,7 @@ import re
 from codecs import getincrementaldecoder
 from enum import Enum, auto
 
-from kiroworkers.offline.classic import width
+from kiroworkers.classic.drawing import width
 
 _PASTE_START = b"\x1b[200~"
 _PASTE_END = b"\x1b[201~"

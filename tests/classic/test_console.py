@@ -1,5 +1,5 @@
 """
-Tests for `kiroworkers.offline.console`.
+Tests for `kiroworkers.classic.console`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.offline import classic
-from kiroworkers.offline.console import Console
-from kiroworkers.offline.editor import Signal
+from kiroworkers.classic import drawing as classic
+from kiroworkers.classic.console import Console
+from kiroworkers.classic.editor import Signal
 
 
 class ScriptedConsole(Console):
