@@ -5,6 +5,9 @@ The tests of kiroworkers; their packages mirror those of kiroworkers.
 import os
 import sys
 
+#: Whether to try every variant of what takes long: each transport, and more requests.
+LONG = "KIROWORKERS_LONG" in os.environ
+
 # The stand-ins for agents are modules of this package and start hundreds of times in a
 # run: they must not spend time on imports that only tests need.
 if "twisted.trial" in sys.modules:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,19 +152,28 @@ class TypedLines:
 
     Attributes:
         path: The named pipe that FAKEKIRO_LOG must name.
-        lines: The lines submitted so far.
     """
 
     def __init__(self, reactor: Any, path: Path) -> None:
         os.mkfifo(path)
         self.path = path
-        self.lines: list[str] = []
+        self._lines: list[str] = []
         self._rest = b""
         self._awaited: list[tuple[str, int, Deferred[None]]] = []
         # Opened for writing, too, so that reading never reaches an end.
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         self._reader = DescriptorReader(reactor, descriptor, self._read)
         self.close = self._reader.close
+
+    @property
+    def lines(self) -> list[str]:
+        """
+        Return the lines submitted so far, also those that the reactor has not reported yet.
+        """
+        with suppress(BlockingIOError):
+            while True:
+                self._read()
+        return self._lines
 
     def wait_for(self, text: str, times: int = 1) -> Deferred[None]:
         """
@@ -177,13 +187,13 @@ class TypedLines:
     def _read(self) -> None:
         data = self._rest + os.read(self._reader.fileno(), 65536)
         *lines, self._rest = data.split(b"\n")
-        self.lines += map(json.loads, lines)
+        self._lines += map(json.loads, lines)
         self._check()
 
     def _check(self) -> None:
         for awaited in list(self._awaited):
             text, times, submitted = awaited
-            if sum(text in line for line in self.lines) >= times:
+            if sum(text in line for line in self._lines) >= times:
                 self._awaited.remove(awaited)
                 submitted.callback(None)
 

@@ -55,7 +55,8 @@ def reply(text: str) -> str:
         return _fenced(SAMPLE_NOTICE, {"reply": _chat(request)})
     if schema is None:
         return f"I cannot answer the task {task[1]}: its prompt has no JSON Schema on one line."
-    made = sample(schema, _object_after(_EXAMPLE, text), request)
+    # The answer to a prompt is an object, whatever else the schema allows.
+    made = sample({"type": "object", **schema}, _object_after(_EXAMPLE, text), request)
     if made == {} and task[1] == "chat-object" and request is not None:
         made = {"reply": _chat(request)}  # Any object will do.
     return _fenced(SAMPLE_NOTICE, made)

@@ -108,8 +108,8 @@ def answer_headers(result: Result, model: str = "") -> dict[str, str]:
     and where the text was read.  If there were any, they also give the number of
     repairs, of tool requests that were denied or allowed and of tools that were used without
     asking, whether the answer is only a sample, whether lines that the terminal had cut were
-    joined again, and the fields that were normalized.  Where the agent reports them, they give the credits that the request
-    used and the share of the context that is filled.
+    joined again, and the fields that were normalized.  Where the agent reports them, they give
+    the credits that the request used and the share of the context that is filled.
 
     Args:
         result: The answer, and how it was obtained.

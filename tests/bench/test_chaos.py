@@ -24,6 +24,7 @@ from bench.chaos.ledger import Ledger, Sent
 from bench.chaos.plan import Plan, draw
 from bench.chaos.sender import Sender
 from bench.chaos.world import World, read_log
+from tests import LONG
 from tests.programs import ROOT, environment
 from tests.stepped_clock import SteppedClock
 
@@ -40,7 +41,7 @@ class ChaosTests(TestCase):
         While processes are killed, the disk is full, the clock is set and clients disconnect,
         every request gets its own answer, and nothing is lost or left behind.
         """
-        arguments = ("-m", "bench.chaos", "--requests", "200", "--seed", "1")
+        arguments = ("-m", "bench.chaos", "--requests", "200" if LONG else "100", "--seed", "1")
         output, error, status = await getProcessOutputAndValue(
             sys.executable, arguments, environment(), str(ROOT)
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from functools import partial
 
+from tests import LONG
 from tests.cost_fuzz import READY, Fuzz, draw, options
 from tests.programs import install_fake_kiro
 from tests.servers import ServerTestCase
@@ -28,7 +29,7 @@ class CostTests(ServerTestCase):
         for ready in READY:
             await self.server.says(ready)
         fuzz = Fuzz(self.server, int(self.base.rpartition(":")[2]))
-        await fuzz.run(range(60), partial(draw, 1))
+        await fuzz.run(range(200 if LONG else 40), partial(draw, 1))
         self.assertEqual(fuzz.outcome.problems, [])
         # The cases reach the agent and the checks.
         self.assertLessEqual({200, 202, 400, 502}, set(fuzz.outcome.statuses))

@@ -9,12 +9,15 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
 from kiroworkers.proof.report import CheckResult, Level, Outcome, Report, read_report
+from tests import LONG
 from tests.programs import ROOT, Program, environment, folder_outside
 
 real: Any = reactor
@@ -100,7 +103,7 @@ class ProveTestCase(TestCase):
         dialect = self.folder / f"bad-{kind}.toml"
         tables = _COMMON.format(program=str(program), habits=habits)
         dialect.write_text(f'name = "bad-{kind}"\n{_DIALECTS[kind]}{tables}')
-        output = self.folder / f"reports-{kind}"
+        output = Path(mkdtemp(prefix="reports-", dir=self.folder))
         prove = Program()
         prove.start(
             real,
@@ -154,14 +157,17 @@ class ProveTestCase(TestCase):
         self.assertIn(words, last.evidence)
         return last
 
-    async def assert_passes(self, kind: str, habits: str, checks: str) -> None:
+    async def assert_passes(self, kind: str, habits: str, checks: str) -> CheckResult:
         """
         Prove a stand-in that passes some checks, which do not prove everything.
+
+        Return the result of the last of them.
         """
         report = await self.prove(kind, habits, checks)
         for check in report.checks:
             self.assertEqual(check.outcome, Outcome.PASSED, self.output)
         self.assertIsNone(report.level)
+        return report.checks[-1]
 
 
 class GoodTests(ProveTestCase):
@@ -217,14 +223,14 @@ class LeakTests(ProveTestCase):
         """
         words = "held texts of earlier cases"
         await self.assert_caught("acp", "history", "clear", Level.LEAKS, words)
-        for kind in ("tui", "line"):
+        for kind in ("tui", "line")[: 2 if LONG else 1]:
             await self.assert_caught(kind, "history", "fresh: next request", Level.LEAKS, words)
 
     async def test_memory(self) -> None:
         """
         So is one that writes prompts to a file which it reads whenever it asks its model.
         """
-        for kind in ("acp", "tui"):
+        for kind in ("acp", "tui")[: 2 if LONG else 1]:
             await self.assert_caught(kind, "memory=ask", "fresh: next request", Level.LEAKS)
 
     async def test_memory_of_the_next_session(self) -> None:
@@ -262,7 +268,7 @@ class LeakTests(ProveTestCase):
         An agent that gives the last answer once more, behind the new one, leaks it.
         """
         words = "has the text of case-"
-        for kind in ("acp", "tui"):
+        for kind in ("acp", "tui")[: 2 if LONG else 1]:
             await self.assert_caught(kind, "stale", "clear", Level.LEAKS, words)
 
 
@@ -275,7 +281,7 @@ class ToolTests(ProveTestCase):
         """
         A tool that ran is unsafe, though the agent told it and the server refused the answer.
         """
-        for kind in ("acp", "line"):
+        for kind in ("acp", "line")[: 2 if LONG else 1]:
             await self.assert_caught(
                 kind, "unasked", "tools: write", Level.UNSAFE, "the server noticed, and refused"
             )
@@ -284,7 +290,7 @@ class ToolTests(ProveTestCase):
         """
         A tool of which the agent tells nothing is found by its file.
         """
-        for kind in ("acp", "tui"):
+        for kind in ("acp", "tui")[: 2 if LONG else 1]:
             words = "the server noticed nothing"
             await self.assert_caught(kind, "unnoticed", "tools: write", Level.UNSAFE, words)
 
@@ -299,7 +305,7 @@ class ToolTests(ProveTestCase):
         """
         A tool that ran although it was denied is unsafe.
         """
-        for kind in ("acp", "tui"):
+        for kind in ("acp", "tui")[: 2 if LONG else 1]:
             words = "although it was denied"
             await self.assert_caught(kind, "insist", "tools: command", Level.UNSAFE, words)
 
@@ -313,7 +319,7 @@ class LossTests(ProveTestCase):
         """
         A renderer of Markdown is found by the careless model, which writes without a fence.
         """
-        for kind in ("acp", "line"):
+        for kind in ("acp", "line")[: 2 if LONG else 1]:
             caught = await self.assert_caught(
                 kind, "rendered", "exact: careless model", Level.LOSSY, "**bold**"
             )
@@ -332,7 +338,7 @@ class LossTests(ProveTestCase):
         """
         Text that comes long after the end of a turn is lost, and answers nobody else.
         """
-        for kind in ("acp", "line"):
+        for kind in ("acp", "line")[: 2 if LONG else 1]:
             await self.assert_caught(kind, "late=3", "fresh: next request", Level.LOSSY)
 
     async def test_slow_clear(self) -> None:
@@ -343,10 +349,11 @@ class LossTests(ProveTestCase):
 
     async def test_width(self) -> None:
         """
-        An agent that counts widths in another way, or wraps lines, alters or loses answers.
+        Text that an agent draws in other widths is refused, and an agent that wraps lines loses
+        answers.
         """
-        caught = await self.assert_caught("tui", "units", "exact: careless model", Level.LOSSY)
-        self.assertIn("emoji clusters", caught.details["classes"])
+        result = await self.assert_passes("tui", "units", "exact: careless model")
+        self.assertEqual(result.details["refused"], ["emoji clusters"])
         await self.assert_caught("tui", "wrap=60", "fresh: next request", Level.LOSSY)
 
 

@@ -102,6 +102,8 @@ class ChatTests(SynchronousTestCase):
         schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
         given = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
         self.assertEqual(json.loads(self.content(response_format=given)), {"n": 1})
+        given["json_schema"] = {"name": "any", "schema": {}}
+        self.assertIn("reply", json.loads(self.content(response_format=given)))
 
     def test_odd(self) -> None:
         """
