@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -170,9 +169,8 @@ class TypedLines:
         """
         Return the lines submitted so far, also those that the reactor has not reported yet.
         """
-        with suppress(BlockingIOError):
-            while True:
-                self._read()
+        while self._read():
+            pass
         return self._lines
 
     def wait_for(self, text: str, times: int = 1) -> Deferred[None]:
@@ -184,11 +182,18 @@ class TypedLines:
         self._check()
         return submitted
 
-    def _read(self) -> None:
-        data = self._rest + os.read(self._reader.fileno(), 65536)
+    def _read(self) -> bool:
+        """
+        Read what there is, and return whether there was anything.
+        """
+        try:
+            data = self._rest + os.read(self._reader.fileno(), 65536)
+        except BlockingIOError:
+            return False
         *lines, self._rest = data.split(b"\n")
         self._lines += map(json.loads, lines)
         self._check()
+        return True
 
     def _check(self) -> None:
         for awaited in list(self._awaited):
@@ -204,7 +209,7 @@ class DescriptorReader:
     Call `read` whenever `descriptor` is readable, until it is closed.
     """
 
-    def __init__(self, reactor: Any, descriptor: int, read: Callable[[], None]) -> None:
+    def __init__(self, reactor: Any, descriptor: int, read: Callable[[], object]) -> None:
         self._reactor = reactor
         self._descriptor = descriptor
         self._read = read
