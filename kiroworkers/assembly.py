@@ -4,7 +4,6 @@ Assemble the agents, their pools of workers and their sessions from the settings
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from kiroworkers.agents import Agent, AgentSpec, choose_agent, isolate_env, read_output
+from kiroworkers.agents.program import RunningCommands
 from kiroworkers.conversations import AgentFailure, new_conversation
 from kiroworkers.errors import CannotStart, FailureKind
 from kiroworkers.pool.accepted_versions import AcceptedVersions
@@ -87,8 +87,7 @@ class Assembly:
         self._accepted_versions = AcceptedVersions(self._in_thread)
         self._reported: set[str] = set()
         # The programs that are asked for their version at the moment.
-        self._asked: set[subprocess.Popen[bytes]] = set()
-        self._stopped = False
+        self._asked = RunningCommands()
         # The names of the agents that have said their version since the server started.
         self._says_version: set[str] = set()
         self.approvals = Approvals(reactor, partial(token_hex, 8))
@@ -148,15 +147,15 @@ class Assembly:
         """
         Run `command` and return what it prints; nothing while the server is stopping.  Blocks.
         """
-        return "" if self._stopped else read_output(command, environment, running=self._asked)
+        if self._asked.stopped:
+            return ""
+        return read_output(command, environment, running=self._asked)
 
     def stop(self) -> None:
         """
         End the programs that are asked for their version: the process waits for its threads.
         """
-        self._stopped = True
-        for process in list(self._asked):
-            process.kill()
+        self._asked.stop()
 
     def _note_version(self, agent: Agent) -> None:
         if agent.version:

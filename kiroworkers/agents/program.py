@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from tempfile import TemporaryFile
+from threading import Lock
 
 from kiroworkers.conversations.dialects.dialect import version_in
 
@@ -60,11 +61,50 @@ def version_line(output: str, program: str) -> str:
     return (with_version[-1:] or lines or [""])[0]
 
 
+class RunningCommands:
+    """
+    Hold the commands that run in threads, so that another thread can end them.
+
+    Attributes:
+        stopped: Whether they were ended; commands that start later end at once.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._lock = Lock()
+
+    def add(self, process: subprocess.Popen[bytes]) -> None:
+        """
+        Add a command that has just been started.
+        """
+        with self._lock:
+            self._processes.add(process)
+            if self.stopped:
+                process.kill()
+
+    def discard(self, process: subprocess.Popen[bytes]) -> None:
+        """
+        Remove a command that has ended.
+        """
+        with self._lock:
+            self._processes.discard(process)
+
+    def stop(self) -> None:
+        """
+        End all commands, also those that are just being started.
+        """
+        with self._lock:
+            self.stopped = True
+            for process in self._processes:
+                process.kill()
+
+
 def read_output(
     command: list[str],
     environment: Mapping[str, str],
     timeout: float = _COMMAND_TIMEOUT,
-    running: set[subprocess.Popen[bytes]] | None = None,
+    running: RunningCommands | None = None,
 ) -> str:
     """
     Run `command` and return what it prints.  Blocks for up to `timeout` seconds.
@@ -73,7 +113,7 @@ def read_output(
         command: The program and its arguments.
         environment: Its whole environment.
         timeout: How long it may take.
-        running: Contains the process while it runs; another thread may end it.
+        running: Gets the process while it runs; another thread may end it.
 
     Returns:
         The first 64 KiB, or an empty string if the command cannot be started, prints nothing

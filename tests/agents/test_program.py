@@ -7,13 +7,13 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import read_output, version_line
+from kiroworkers.agents.program import RunningCommands
 
 
 class ProgramTests(SynchronousTestCase):
@@ -47,7 +47,8 @@ class ProgramTests(SynchronousTestCase):
 
     def test_ended_by_another_thread(self) -> None:
         """
-        A program that takes long can be ended by another thread.
+        A program that takes long can be ended by another thread, and so can one that starts
+        just then.
         """
         started = self.mktemp()
         os.mkfifo(started)
@@ -57,15 +58,15 @@ class ProgramTests(SynchronousTestCase):
             f"open({os.path.abspath(started)!r}, 'w').close()\n"
             "time.sleep(1000)"
         )
-        running: set[subprocess.Popen[bytes]] = set()
+        running = RunningCommands()
         with ThreadPoolExecutor(1) as executor:
             output = executor.submit(read_output, [sys.executable, "-c", script], {}, 1000, running)
             with open(started):
                 pass
-            [process] = running
-            process.kill()
+            running.stop()
             self.assertEqual(output.result(30), "tool 1.2.3\n")
-        self.assertEqual(running, set())
+        self.assertTrue(running.stopped)
+        self.assertEqual(read_output(["sleep", "1000"], {**os.environ}, 1000, running), "")
 
     def test_version_line(self) -> None:
         """
