@@ -51,7 +51,7 @@ from kiroworkers.workspaces.workspaces import Workspaces
 
 _T = TypeVar("_T")
 
-#: What was proven, and one line about each file that is not a report.
+#: The reports, and one line about each file that is not a report.
 FoundProof: TypeAlias = tuple[Proof, tuple[str, ...]]
 
 

@@ -90,7 +90,7 @@ def find_proof(
         shipped: The folder of the package's reports; None for a dialect of the operator's.
 
     Returns:
-        What was proven, and one line about each file that is not a report.
+        The reports, and one line about each file that is not a report.
     """
     number = version_number(version_line)
     problems: list[str] = []

@@ -98,7 +98,7 @@ class ReviewTests(SynchronousTestCase):
 
     def test_own_stories(self) -> None:
         """
-        What a generated story only fills in counts as missing.
+        The review treats the placeholders of a generated story as missing parts.
         """
         for idea, missing in [
             ("Add a label to the form", {"valuable", "testable"}),

@@ -45,7 +45,7 @@ class StoryTests(SynchronousTestCase):
 
     def test_not_stated(self) -> None:
         """
-        What the idea does not state is marked as such, and the words stay its own.
+        A story marks the parts that its idea does not state, and keeps the words of the idea.
         """
         for idea in ("CSV export", "Passwort zurücksetzen", "在庫の一覧", "🚀 Экспорт"):
             story = story_of(idea)

@@ -477,7 +477,8 @@ class NewVersionTests(CanaryTestCase):
 
     def test_operator_during_trial(self) -> None:
         """
-        What an operator wants during a trial happens when the version is accepted.
+        Restarts and scaling that an operator asks for during a trial begin when the version is
+        accepted.
         """
         self.update("2 silent")
         self.dispatcher.restart_workers("SIGHUP")

@@ -241,7 +241,7 @@ class SessionIdsTests(SynchronousTestCase):
 
     def test_full_until_closed(self) -> None:
         """
-        What could not be written is tried once more when the server stops.
+        Identifiers that could not be written are written once more when the server stops.
         """
         ids = self.server()
         self.disk.problem = OSError(errno.ENOSPC, "No space left on device")
