@@ -245,11 +245,12 @@ class Grid(pyte.Screen):
     @staticmethod
     def _split_wide(line: Any, start: int, end: int) -> None:
         """
-        Blank what is left of wide characters that are drawn over from `start` to `end`.
+        Blank what is left of wide characters of which columns from `start` to `end` are lost.
         """
         if line.get(start) is _SECOND_HALF:
             column = start
-            while line.get(column) is _SECOND_HALF:
+            # The columns below 0 are marks, not cells.
+            while column > 0 and line.get(column) is _SECOND_HALF:
                 line[column] = _BLANK
                 column -= 1
             line[column] = _BLANK
@@ -506,10 +507,32 @@ class Grid(pyte.Screen):
         """
         Delete characters from the cursor on, and move up those behind them.
         """
+        cursor = self.cursor
+        line: Any = self.buffer[cursor.y]
+        self._split_wide(line, cursor.x, cursor.x + (count or 1))
         super().delete_characters(count)
-        line: Any = self.buffer[self.cursor.y]
         if _FIRST_CLUSTER in line:
             line[_FIRST_CLUSTER] = 0
+
+    def insert_characters(self, count: int | None = None) -> None:
+        """
+        Insert blanks at the cursor, and move what is there to the right.
+        """
+        cursor = self.cursor
+        line = self.buffer[cursor.y]
+        self._split_wide(line, cursor.x, cursor.x)
+        self._split_wide(line, max(cursor.x, self.columns - (count or 1)), self.columns)
+        super().insert_characters(count)
+        # pyte moves one character to a column that the screen does not have.
+        line.pop(self.columns, None)
+
+    def erase_characters(self, count: int | None = None) -> None:
+        """
+        Erase characters from the cursor on, and leave those behind them where they are.
+        """
+        cursor = self.cursor
+        self._split_wide(self.buffer[cursor.y], cursor.x, cursor.x + (count or 1))
+        super().erase_characters(count)
 
     def delete_lines(self, count: int | None = None) -> None:
         """
@@ -534,6 +557,7 @@ class Grid(pyte.Screen):
             line.pop(UNCERTAIN, None)
         start = cursor.x if how == 0 else 0
         end = cursor.x + 1 if how == 1 else self.columns
+        self._split_wide(line, start, end)
         for column in [column for column in line if start <= column < end]:
             del line[column]
         self.dirty.add(cursor.y)

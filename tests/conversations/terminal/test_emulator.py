@@ -474,6 +474,33 @@ class MalformedTests(SynchronousTestCase):
         self.assertEqual(seen(chunks), seen([data]))
 
 
+    def test_half_of_a_wide_character(self) -> None:
+        """
+        A wide character that loses a column is blank, and says nothing about other rows.
+        """
+        changes = {
+            b"\x1b[P": " x",
+            b"\x1b[X": "  x",
+            b"\x1b[2G\x1b[K": "",
+            b"\x1b[2G\x1b[@": "   x",
+            b"\x1b[2G\x1b[X": "  x",
+        }
+        for change, row in changes.items():
+            emulator = drawn("大x".encode() + b"\r" + change)
+            self.assertEqual((change, emulator.rows()[0]), (change, row))
+            emulator.feed(b"\ra", lambda complete: None)
+            self.assertEqual((change, emulator.rows()[0]), (change, ("a" + row[1:])))
+
+    def test_pushed_off_the_edge(self) -> None:
+        """
+        What an insertion pushes over the right edge is lost, a wide character as a whole.
+        """
+        emulator = drawn("x".encode() * 18 + "大\r\x1b[@".encode())
+        self.assertEqual(emulator.rows()[0], " " + "x" * 18)
+        emulator = drawn(b"x" * 20 + b"\r\x1b[@")
+        self.assertEqual(emulator.rows()[0], " " + "x" * 19)
+
+
 class CutTests(SynchronousTestCase):
     """
     Tests for output that is cut anywhere.
