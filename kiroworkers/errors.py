@@ -25,6 +25,9 @@ _AGENT_RETRY_AFTER = 60
 #: Longest name that an error quotes, in characters.
 _MAX_QUOTED_NAME = 100
 
+#: How many characters of an option's value a message quotes.
+_MAX_QUOTED_VALUE = 200
+
 
 class FailureCode(StrEnum):
     """
@@ -357,8 +360,7 @@ class InvalidSetting(Exception):
     Raised when an option has a value that it does not accept.
 
     Attributes:
-        name: The option, as the user wrote it: a flag, an environment variable or
-            a key of a file.
+        name: The option, as the user wrote it: a flag or an environment variable.
         value: The rejected value.
         reason: Why it is rejected.
     """
@@ -368,7 +370,13 @@ class InvalidSetting(Exception):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.value!r}: {self.reason}"
+        # As the user wrote it: --port 0, or PORT=0.
+        equals = " " if self.name.startswith("--") else "="
+        plain = self.value.isprintable() and not {*self.value} & {*" '\"\\"} and self.value
+        value = self.value if plain else repr(self.value)
+        if len(value) > _MAX_QUOTED_VALUE:
+            value = f"{value[:_MAX_QUOTED_VALUE]}…"
+        return f"{self.name}{equals}{value}: {self.reason}"
 
 
 class WorkError(Exception):

@@ -15,7 +15,8 @@ import sys
 #: The server stopped before it finished every accepted request.
 UNFINISHED_REQUESTS = 1
 
-#: An option or a variable is unknown or has an invalid value (``EX_USAGE``).
+#: An option is unknown, an option or a variable has an invalid value, or the configuration
+#: file cannot be used (``EX_USAGE``).
 INVALID_OPTION = 64
 
 #: Something that the server needs is missing or cannot be used: an agent, a file, a folder,

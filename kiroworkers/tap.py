@@ -8,8 +8,9 @@ in the background) between making the service and starting it.
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -26,16 +27,13 @@ from kiroworkers.errors import InvalidSetting
 from kiroworkers.exit_status import CANNOT_START, INVALID_OPTION
 from kiroworkers.process.container_init import run_below_init
 from kiroworkers.server import Server
-from kiroworkers.settings import Option, Settings, options
+from kiroworkers.settings import GROUPS, EffectiveSettings, Settings, options
+from kiroworkers.settings.help_text import help_text
+from kiroworkers.settings.options import did_you_mean
 from kiroworkers.telemetry.log_observer import log_observer
 from kiroworkers.telemetry.log_writer import LogWriter
 from kiroworkers.web.listener import require_loopback
 from kiroworkers.web.tokens import read_tokens
-
-
-def _help(option: Option) -> str:
-    default = f" [default: {option.default_text}]" if option.default_text else ""
-    return option.help_text + default
 
 
 class Options(UsageOptions):
@@ -43,30 +41,36 @@ class Options(UsageOptions):
     Read the command line of ``twistd kiroworkers``, as the table of options defines it.
 
     Attributes:
-        settings: The settings, once `parseOptions` has returned.
+        effective: The settings and their origins, once `parseOptions` has returned.
     """
 
     synopsis = "[options]"
-    longdesc = (
-        "Keeps sessions of a terminal AI agent warm and serves them over HTTP as typed JSON: "
-        "GET /health, /ready and /kiro, POST /kiro/generate-story, /kiro/generate-test and "
-        "/kiro/analyze-invest; GET /docs describes them all. Every option is also an environment "
-        "variable, KIROWORKERS_<NAME>; PORT and REPO_PATH work too. A flag takes precedence over "
-        "a variable. Durations are in seconds, or have the unit s, m or h; sizes are in bytes, "
-        "or have the unit k, m or g."
-    )
     optFlags: ClassVar = [
-        [option.flag.removeprefix("--"), None, option.help_text]
+        [flag.removeprefix("--"), None, option.summary]
         for option in options()
         if option.is_boolean
+        for flag in (option.flag, option.opposite)
     ]
     optParameters: ClassVar = [
-        [option.flag.removeprefix("--"), None, None, _help(option)]
+        [option.key, None, None, option.summary]
         for option in options()
         if not (option.is_boolean or option.is_repeatable)
     ]
 
-    settings: Settings
+    effective: EffectiveSettings
+
+    @property
+    def settings(self) -> Settings:
+        """
+        Return the settings, once `parseOptions` has returned.
+        """
+        return self.effective.settings
+
+    def getUsage(self, width: int | None = None) -> str:
+        """
+        Return the help text without the line that ``--help`` begins with.
+        """
+        return f"\n{help_text(options(), GROUPS, width)}"
 
     def opt_agent(self, text: str) -> None:
         """
@@ -83,10 +87,8 @@ class Options(UsageOptions):
     def _append(self, name: str, text: str) -> None:
         self[name] = f"{self[name]},{text}" if name in self else text
 
-    # The docstring of such a method is the help text of its option.
-    opt_agent.__doc__, opt_trusted_proxy.__doc__ = (
-        _help(option) for option in options() if option.is_repeatable
-    )
+    # Most programs have this spelling as well.
+    opt_h = UsageOptions.opt_help
 
     def opt_version(self) -> None:
         """
@@ -112,12 +114,24 @@ class Options(UsageOptions):
         try:
             super().parseOptions(options)
         except UsageError as error:
+            reason = explain(str(error), self.parent)
             if self.parent is None:
-                raise
-            usage = f"{self.getSynopsis()} (see --help)"
-            _exit(f"{usage}\nkiroworkers: {error}", INVALID_OPTION)
+                raise UsageError(reason) from None
+            # A runner of the server other than twistd says what it is called.
+            program = getattr(self.parent, "program", "twistd kiroworkers")
+            _exit(f"kiroworkers: {reason} (see {program} --help)", INVALID_OPTION)
         if self.parent is not None and not self.parent["chroot"]:
             _check_pidfile(self.parent["pidfile"])
+
+    def parseArgs(self, *arguments: str) -> None:
+        """
+        Refuse arguments, because the server has only options.
+
+        Raises:
+            UsageError: If there is an argument.
+        """
+        if arguments:
+            raise UsageError(f"{_quoted(arguments[0])}: unexpected argument")
 
     def postOptions(self) -> None:
         """
@@ -126,19 +140,98 @@ class Options(UsageOptions):
         Raises:
             UsageError: If an option has an invalid value.
         """
-        flags = {
-            name: ("yes" if value else None) if isinstance(value, int) else value
-            for name, value in self.items()
-        }
         try:
-            self.settings = Settings.read(flags)
-            validate_agents(agent_specs(self.settings))
-            if self.settings.token_file is not None:
-                read_tokens(self.settings.token_file)
-            if not (self.settings.listen or self.settings.open_to_others):
-                require_loopback("--interface", self.settings.interface)
+            self.effective = EffectiveSettings.read(dict(self._texts()))
         except InvalidSetting as error:
             raise UsageError(str(error)) from None
+        try:
+            self._check()
+        except InvalidSetting as error:
+            raise UsageError(str(self.effective.explain(error))) from None
+
+    def _texts(self) -> Iterator[tuple[str, str | None]]:
+        """
+        Yield the name and the text of each option; None for one that was not given.
+
+        Raises:
+            UsageError: If a flag and its opposite are given.
+        """
+        for option in options():
+            if not option.is_boolean:
+                yield option.key, self.get(option.key)
+                continue
+            is_on, is_off = self[option.key], self[option.opposite.removeprefix("--")]
+            if is_on and is_off:
+                raise UsageError(f"{option.flag}: contradicts {option.opposite}")
+            yield option.key, "yes" if is_on else "no" if is_off else None
+
+    def _check(self) -> None:
+        """
+        Check what depends on more than one option, and the file of tokens.
+
+        Raises:
+            InvalidSetting: If an option has an invalid value.
+        """
+        validate_agents(agent_specs(self.settings))
+        if self.settings.token_file is not None:
+            read_tokens(self.settings.token_file)
+        if not (self.settings.listen or self.settings.open_to_others):
+            require_loopback("--interface", self.settings.interface)
+
+
+def explain(message: str, twistd: UsageOptions | None = None) -> str:
+    """
+    Return a message of Python's getopt as a sentence that begins with the flag.
+
+    An unknown flag is followed by the one that is most like it.
+
+        >>> explain("option --prot not recognized")
+        '--prot: unknown option; did you mean --port?'
+
+    Args:
+        message: The message; one that is not of getopt is returned as it is.
+        twistd: The options of twistd.
+    """
+    match = re.fullmatch(r"option (-\S.*?) (not .+|requires argument|must not .+)", message, re.S)
+    if match is None:
+        return message
+    flag, problem = match.groups()
+    match problem:
+        case "not recognized" if twistd is not None and _has_flag(twistd, flag):
+            return f"{flag}: is an option of twistd; those come first, as in twistd -n kiroworkers"
+        case "not recognized":
+            known = {name.removeprefix("--"): name for name in _flags()}
+            return f"{_quoted(flag)}: unknown option{did_you_mean(flag.strip('-'), known)}"
+        case "not a unique prefix":
+            names = [name for name in _flags() if name.startswith(flag)]
+            return f"{flag}: ambiguous option, can be {' or '.join(names)}"
+        case "requires argument":
+            return f"{flag}: needs a value"
+    return f"{flag}: takes no value"
+
+
+def _has_flag(options: UsageOptions, flag: str) -> bool:
+    """
+    Return whether `options` have a flag, such as ``-n`` or ``--logfile``.
+    """
+    if flag.startswith("--"):
+        return flag.removeprefix("--") in {name.rstrip("=") for name in options.longOpt}
+    return flag.removeprefix("-") in options.shortOpt.replace(":", "")
+
+
+def _flags() -> Iterator[str]:
+    """
+    Yield every flag of the server.
+    """
+    for option in options():
+        yield option.flag
+        if option.is_boolean:
+            yield option.opposite
+    yield from ("--help", "--version")
+
+
+def _quoted(text: str) -> str:
+    return text if text.isprintable() else repr(text)
 
 
 def _check_folder() -> None:

@@ -15,15 +15,13 @@ from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import CannotStart
-from kiroworkers.option_types import AgentCount
-from kiroworkers.pool.agent_groups import AgentGroups
 from kiroworkers.server import Server, check_tasks
 from kiroworkers.settings import Settings
+from kiroworkers.settings.option_types import AgentCount
 from kiroworkers.tap import Options
 from kiroworkers.tasks import BadTask, builtin_tasks
 from kiroworkers.tasks.task import TaskLimits
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.pool.test_agent_groups import group_in
 
 
 class OptionsTests(SynchronousTestCase):
@@ -68,10 +66,12 @@ class OptionsTests(SynchronousTestCase):
         options.parent = ServerOptions()
         options.parent.subCommand = "kiroworkers"
         options.parent.update(twistd)
-        errors = StringIO()
+        errors, output = StringIO(), StringIO()
         self.patch(sys, "stderr", errors)
+        self.patch(sys, "stdout", output)
         with self.assertRaises(SystemExit) as raised:
             options.parseOptions(arguments)
+        self.assertEqual(output.getvalue(), "")
         assert isinstance(raised.exception.code, int)
         return raised.exception.code, errors.getvalue().splitlines()
 
@@ -99,17 +99,66 @@ class OptionsTests(SynchronousTestCase):
 
     def test_usage_errors(self) -> None:
         """
-        Below twistd, an invalid option ends the process with the usage line and the
-        reason, not with the whole help text.
+        Below twistd, an invalid option ends the process with one line on standard error, which
+        names the option that was probably meant.
         """
         for arguments, reason in [
-            (["--workers", "0"], "--workers: '0': must be at least 1 and at most 512"),
-            (["--wrokers", "2"], "option --wrokers not recognized"),
+            (["--workers", "0"], "--workers 0: must be at least 1 and at most 512"),
+            (["--wrokers", "2"], "--wrokers: unknown option; did you mean --workers?"),
+            (["--max_age=2"], "--max_age: unknown option; did you mean --max-age?"),
+            (["--\x1b[0m"], r"'--\x1b[0m': unknown option"),
+            (["-x"], "-x: unknown option"),
+            (["-n"], "-n: is an option of twistd; those come first, as in twistd -n kiroworkers"),
+            (
+                ["--logfile", "x"],
+                "--logfile: is an option of twistd; those come first, as in twistd -n kiroworkers",
+            ),
+            (["--wor", "2"], "--wor: ambiguous option, can be --workdir or --workers"),
+            (["--port"], "--port: needs a value"),
+            (["--canary=no"], "--canary: takes no value"),
+            (["--canary", "--no-canary"], "--canary: contradicts --no-canary"),
+            (["start"], "start: unexpected argument"),
+            (["--config", "/nowhere"], "--config /nowhere: does not exist"),
         ]:
-            status, [usage, error] = self.exit(arguments)
+            status, errors = self.exit(arguments)
             self.assertEqual(status, 64)
-            self.assertEqual(usage, "Usage: twistd [options] kiroworkers [options] (see --help)")
-            self.assertEqual(error, f"kiroworkers: {reason}")
+            self.assertEqual(errors, [f"kiroworkers: {reason} (see twistd kiroworkers --help)"])
+
+    def test_origin_of_errors(self) -> None:
+        """
+        An error that depends on more than one option says where the value is set.
+        """
+        config = Path(self.mktemp()).absolute()
+        config.write_text('[agents]\nagent = ["q", "q=1"]\n')
+        with self.assertRaises(UsageError) as raised:
+            Options().parseOptions(["--config", str(config)])
+        self.assertEqual(
+            str(raised.exception),
+            f"--agent q: there is another agent named q (--agent is set by {config} line 2)",
+        )
+
+    def test_negation(self) -> None:
+        """
+        Each flag without a value has an opposite.
+        """
+        options = Options()
+        options.parseOptions(["--no-canary", "--strict-input"])
+        self.assertFalse(options.settings.canary)
+        self.assertTrue(options.settings.strict_input)
+        self.assertEqual({*options.effective.given}, {"canary", "strict_input"})
+
+    def test_help(self) -> None:
+        """
+        --help prints the usage line and the options by group.
+        """
+        for flag in ("--help", "-h"):
+            output = StringIO()
+            self.patch(sys, "stdout", output)
+            with self.assertRaises(SystemExit) as raised:
+                Options().parseOptions([flag])
+            self.assertEqual(raised.exception.code, 0)
+            self.assertIn("[options]\n\nKeep sessions", output.getvalue())
+            self.assertIn("\nServer [server]:\n  --config FILE ", output.getvalue())
 
 
 class ServerTests(SynchronousTestCase):
@@ -156,14 +205,14 @@ class TaskTests(SynchronousTestCase):
         A task for an agent that the server does not run, or with more time than any
         request has, is refused by its file.
         """
-        groups = AgentGroups([group_in("kiro"), group_in("offline")])
+        agents = ("kiro", "offline")
         story = evolve(builtin_tasks()["generate-story"], source="mine.toml")
         good = evolve(story, agent="offline", limits=TaskLimits(timeout=120))
-        check_tasks({"a": story, "b": good}, groups, 120)
+        check_tasks({"a": story, "b": good}, agents, 120)
         for wrong, reason in [
             (evolve(story, agent="q"), "agent: this server does not run 'q', only kiro, offline;"),
             (evolve(story, limits=TaskLimits(timeout=121)), "limits.timeout: is above"),
         ]:
             with self.assertRaises(BadTask) as raised:
-                check_tasks({"a": wrong}, groups, 120)
+                check_tasks({"a": wrong}, agents, 120)
             self.assertIn(f"mine.toml: {reason}", str(raised.exception))

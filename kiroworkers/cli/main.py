@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 from kiroworkers import __version__
@@ -17,13 +18,20 @@ _SUBCOMMANDS = {
     "serve": "run the server in the foreground",
     "ask": "send a request to a server and print the answer",
     "check": "check that a server works, with real requests",
+    "doctor": "check that this machine can run a server, and say what to do",
+    "config": "show the effective settings and where each comes from",
     "prove": "check that agents give exact answers from fresh conversations",
-    "task": "check a task file and try it",
+    "task": "write a task file, check it and try it",
     "dialect": "draft or check a dialect file, or record a terminal session",
 }
 
+_NAMES = ", ".join(_SUBCOMMANDS)
+
 #: The exit status for a command line that cannot be understood, as of Python's argparse.
 _USAGE_ERROR = 2
+
+#: The exit status after Ctrl-C, as of shells.
+_INTERRUPTED = 130
 
 _USAGE = "usage: kiroworkers COMMAND [arguments]"
 
@@ -50,13 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"kiroworkers {__version__}")
             return 0
         case [name, *others] if name in _SUBCOMMANDS:
-            status: int | None = import_module(f"kiroworkers.cli.{name}").main(others)
+            try:
+                status: int | None = import_module(f"kiroworkers.cli.{name}").main(others)
+            except KeyboardInterrupt:
+                # Before the command handles Ctrl-C itself, which takes a second to import.
+                return _INTERRUPTED
             return status or 0
         case [name, *_]:
             kind = "option" if name.startswith("-") else "command"
-            error = f"unknown {kind} {name!r}; commands are {', '.join(_SUBCOMMANDS)}"
+            similar = get_close_matches(name, _SUBCOMMANDS, 1)
+            hint = f"did you mean {similar[0]}?" if similar else ""
+            error = f"unknown {kind} {name!r}; {hint or f'commands are {_NAMES}'}"
         case _:
-            error = f"missing command: {', '.join(_SUBCOMMANDS)}"
+            error = f"missing command: {_NAMES}"
     print(f"{_USAGE}\nkiroworkers: error: {error}", file=sys.stderr)
     return _USAGE_ERROR
 

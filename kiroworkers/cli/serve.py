@@ -29,6 +29,9 @@ class _TwistdOptions(ServerOptions):
 
     synopsis = "Usage: kiroworkers"
 
+    #: What messages call this program.
+    program = "kiroworkers serve"
+
     @property
     def subCommands(self) -> Iterator[tuple[str, None, Any, str]]:
         """

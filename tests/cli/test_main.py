@@ -7,12 +7,15 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.util import find_spec
+from typing import NoReturn
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers import __version__
+from kiroworkers.cli import config
 from kiroworkers.cli.main import _SUBCOMMANDS, main
 from tests.programs import environment
 
@@ -56,7 +59,8 @@ class MainTests(SynchronousTestCase):
         """
         for arguments, reason in [
             ((), "missing command: serve, ask"),
-            (("srve",), "unknown command 'srve'; commands are serve, ask"),
+            (("srve",), "unknown command 'srve'; did you mean serve?"),
+            (("zzz",), "unknown command 'zzz'; commands are serve, ask"),
             (("--verbose", "serve"), "unknown option '--verbose'"),
         ]:
             status, out, err = run(*arguments)
@@ -84,6 +88,17 @@ class MainTests(SynchronousTestCase):
         self.assertEqual((status, out), (1, ""))
         self.assertIn("kirro is neither a built-in dialect", err)
         self.assertEqual(run("check", "nowhere")[0], 2)
+
+    def test_interrupted(self) -> None:
+        """
+        Ctrl-C before a command handles it itself ends the process without a traceback.
+        """
+
+        def interrupt(arguments: Sequence[str]) -> NoReturn:
+            raise KeyboardInterrupt
+
+        self.patch(config, "main", interrupt)
+        self.assertEqual(run("config", "show"), (130, "", ""))
 
     def test_light_import(self) -> None:
         """

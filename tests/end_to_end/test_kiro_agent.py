@@ -116,7 +116,7 @@ class OptionTests(ServerTestCase):
         """
         self.server = self.run_twistd("--agent", "llm", "--model", "m")
         self.assertEqual(await self.server.ended, 64)
-        self.assertIn("--model: 'm': the agent llm does not support it", self.server.output)
+        self.assertIn("--model m: the agent llm does not support it", self.server.output)
 
 
 class LoginTests(ServerTestCase):

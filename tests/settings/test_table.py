@@ -5,14 +5,23 @@ Tests for `kiroworkers.settings`.
 from __future__ import annotations
 
 import re
+import runpy
+from itertools import groupby
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 import kiroworkers
 from kiroworkers.errors import InvalidSetting
-from kiroworkers.option_types import AgentCount
-from kiroworkers.settings import Settings, options, unknown_variables
+from kiroworkers.settings import (
+    GROUPS,
+    EffectiveSettings,
+    Settings,
+    options,
+    unknown_variables,
+)
+from kiroworkers.settings.option_types import AgentCount
+from tests.programs import ROOT
 
 
 class ReadTests(SynchronousTestCase):
@@ -105,12 +114,16 @@ class ReadTests(SynchronousTestCase):
             ("workdir", "tmp", "shared, per-worker or git-worktree"),
             ("state-dir", "/no/such/folder", "parent folder does not exist"),
             ("state-dir", __file__, "not a folder"),
-            ("token-file", "/no/such/file", "not a file"),
+            ("token-file", "/no/such/file", "does not exist"),
+            ("token-file", "/tmp", "is not a file"),
+            ("repo-path", "/no/such/folder", "does not exist"),
+            ("repo-path", __file__, "is not a folder"),
+            ("token-file", f"{__file__}/x", "cannot be used: Not a directory"),
             ("max-jobs", "-1", "at least 0"),
             ("max-job-bytes", "0", "bytes"),
             ("max-job-bytes-per-client", "much", "bytes"),
             ("job-ttl", "0", "more than 0"),
-            ("callback-secret-file", "/no/such/file", "not a file"),
+            ("callback-secret-file", "/no/such/file", "does not exist"),
             ("callback-hosts", "https://a.example/", "hosts or patterns"),
         ]:
             with self.assertRaises(InvalidSetting) as raised:
@@ -118,13 +131,41 @@ class ReadTests(SynchronousTestCase):
             self.assertEqual(raised.exception.name, f"--{flag}")
             self.assertIn(reason, str(raised.exception))
 
+    def test_quoted_values(self) -> None:
+        """
+        The error quotes a value with spaces or control characters, and cuts a long one.
+        """
+        for value, shown in [
+            ("two words", "'two words'"),
+            ("", "''"),
+            ("\x1b[31m", r"'\x1b[31m'"),
+            ("ä" * 300, "ä" * 200 + "…"),
+        ]:
+            with self.assertRaises(InvalidSetting) as raised:
+                Settings.read({"port": value}, {})
+            self.assertEqual(str(raised.exception), f"--port {shown}: must be a whole number")
+
+    def test_paths(self) -> None:
+        """
+        A path of a user who does not exist, a path that is too long and one below a file are
+        errors like any other.
+        """
+        for flag in ("repo-path", "token-file", "state-dir"):
+            for path in ("~no-such-user/x/y", "/" + "x" * 5000 + "/y", f"{__file__}/x/y"):
+                with self.assertRaises(InvalidSetting) as raised:
+                    Settings.read({flag: path}, {})
+                self.assertEqual(raised.exception.name, f"--{flag}")
+
     def test_errors_name_the_variable(self) -> None:
         """
         The error for an invalid value from the environment names the variable.
         """
         with self.assertRaises(InvalidSetting) as raised:
             Settings.read({}, {"KIROWORKERS_BACKLOG": "-1"})
-        self.assertTrue(str(raised.exception).startswith("KIROWORKERS_BACKLOG: '-1':"))
+        self.assertEqual(
+            str(raised.exception),
+            "KIROWORKERS_BACKLOG=-1: must be at least 0 and at most 1000000",
+        )
 
     def test_agents(self) -> None:
         """
@@ -240,6 +281,142 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(Settings.read({}, {}).cors_origin, ())
 
 
+class ConfigTests(SynchronousTestCase):
+    """
+    Tests for settings from a configuration file; `tests.settings.test_config_file` has those for
+    what such a file may contain.
+    """
+
+    def write(self, text: str) -> str:
+        """
+        Write a configuration file and return its path.
+        """
+        path = Path(self.mktemp()).absolute()
+        path.write_text(text)
+        return str(path)
+
+    def test_precedence(self) -> None:
+        """
+        A flag takes precedence over a variable, a variable over the file, and the file over
+        the default.
+        """
+        config = self.write("[pool]\nworkers = 4\n")
+        flags: dict[str, str | None] = {"config": config}
+        for more_flags, environ, workers, origin in [
+            ({}, {}, 4, f"{config} line 2"),
+            ({}, {"KIROWORKERS_WORKERS": "5"}, 5, "environment variable KIROWORKERS_WORKERS"),
+            ({"workers": "6"}, {"KIROWORKERS_WORKERS": "5"}, 6, "flag --workers"),
+        ]:
+            effective = EffectiveSettings.read({**flags, **more_flags}, environ)
+            self.assertEqual(effective.settings.workers, workers)
+            self.assertEqual(effective.given["workers"].origin, origin)
+            self.assertEqual({*effective.given}, {"config", "workers"})
+
+    def test_variable(self) -> None:
+        """
+        KIROWORKERS_CONFIG names the file as well; PORT takes precedence over it.
+        """
+        environ = {"KIROWORKERS_CONFIG": self.write("[server]\nport = 4\n[pool]\nworkers = 3\n")}
+        settings = Settings.read({}, {**environ, "PORT": "5"})
+        self.assertEqual((settings.port, settings.workers), (5, 3))
+        self.assertEqual(str(settings.config), environ["KIROWORKERS_CONFIG"])
+
+    def test_task_defaults(self) -> None:
+        """
+        The default values for the fields of tasks are kept as they are in the file.
+        """
+        config = self.write('[tasks.generate-story]\ncomponents = ["Web"]\n')
+        settings = Settings.read({"config": config}, {})
+        self.assertEqual(settings.task_defaults, {"generate-story": {"components": ["Web"]}})
+        self.assertEqual(Settings.read({}, {}).task_defaults, {})
+
+    def test_errors(self) -> None:
+        """
+        An error in the file is one of the flag or the variable that names it.
+        """
+        config = self.write("[pool]\nworkers = 0\n")
+        reason = "line 2: [pool] workers = 0: must be at least 1 and at most 512"
+        for flags, environ, name in [
+            ({"config": config}, {}, "--config "),
+            ({}, {"KIROWORKERS_CONFIG": config}, "KIROWORKERS_CONFIG="),
+        ]:
+            with self.assertRaises(InvalidSetting) as raised:
+                Settings.read(flags, environ)
+            self.assertEqual(str(raised.exception), f"{name}{config}: {reason}")
+
+    def test_overridden_errors(self) -> None:
+        """
+        An invalid value in the file is an error even if a flag takes precedence over it.
+        """
+        config = self.write("[pool]\nworkers = 0\n")
+        with self.assertRaises(InvalidSetting):
+            Settings.read({"config": config, "workers": "1"}, {})
+
+    def test_unreadable(self) -> None:
+        """
+        A file that does not exist, or is a folder, is an error of the flag.
+        """
+        for path, reason in [("/no/such/file", "does not exist"), ("/tmp", "is not a file")]:
+            with self.assertRaises(InvalidSetting) as raised:
+                Settings.read({"config": path}, {})
+            self.assertEqual(str(raised.exception), f"--config {path}: {reason}")
+
+    def test_contradictions(self) -> None:
+        """
+        Settings that contradict each other name the flag, and say where its value is set if
+        that is elsewhere.
+        """
+        config = self.write("[pool]\nmax-workers = 1\n[tools]\ntools = 'ask'\n")
+        with self.assertRaises(InvalidSetting) as raised:
+            Settings.read({"config": config}, {})
+        self.assertEqual(
+            str(raised.exception),
+            f"--max-workers 1: is below --workers, 2 (--max-workers is set by {config} line 2)",
+        )
+        with self.assertRaises(InvalidSetting) as raised:
+            Settings.read({"config": config, "allow-tools": "yes"}, {})
+        self.assertEqual(
+            str(raised.exception),
+            f"--tools ask: contradicts --allow-tools (--tools is set by {config} line 4)",
+        )
+        config = self.write("[tools]\nallow-tools = true\n")
+        with self.assertRaises(InvalidSetting) as raised:
+            Settings.read({"config": config, "tools": "deny"}, {})
+        self.assertEqual(
+            str(raised.exception),
+            f"--tools deny: contradicts --allow-tools (--allow-tools is set by {config} line 2)",
+        )
+        with self.assertRaises(InvalidSetting) as raised:
+            Settings.read({"max-workers": "1"}, {})
+        self.assertEqual(str(raised.exception), "--max-workers 1: is below --workers, 2")
+
+    def test_off(self) -> None:
+        """
+        A flag turns off what the file turns on.
+        """
+        config = self.write("[tools]\nallow-tools = true\n")
+        self.assertEqual(Settings.read({"config": config}, {}).tool_policy, "allow")
+        off: dict[str, str | None] = {"config": config, "allow-tools": "no"}
+        effective = EffectiveSettings.read(off, {})
+        self.assertEqual(effective.settings.tool_policy, "deny")
+        self.assertEqual(effective.given["allow_tools"].origin, "flag --no-allow-tools")
+
+    def test_off_in_vain(self) -> None:
+        """
+        The flag --no-allow-tools contradicts --tools allow, wherever that is given; the same in
+        one file is what ``kiroworkers config show`` prints.
+        """
+        with self.assertRaises(InvalidSetting) as raised:
+            Settings.read({"allow-tools": "no"}, {"KIROWORKERS_TOOLS": "allow"})
+        self.assertEqual(
+            str(raised.exception),
+            "--tools allow: contradicts --no-allow-tools (--tools is set by environment variable "
+            "KIROWORKERS_TOOLS)",
+        )
+        config = self.write("[tools]\ntools = 'allow'\nallow-tools = false\n")
+        self.assertEqual(Settings.read({"config": config}, {}).tool_policy, "allow")
+
+
 class EnvironmentTests(SynchronousTestCase):
     """
     Tests for which modules read the environment.
@@ -257,7 +434,7 @@ class EnvironmentTests(SynchronousTestCase):
         }
         other_processes = {Path("process/supervisor.py"), Path("workspaces/git_checkout.py")}
         others = {path for path in readers if path.parts[0] not in ("cli", "offline")}
-        self.assertEqual(others - other_processes, {Path("settings.py")})
+        self.assertEqual(others - other_processes, {Path("settings/table.py")})
 
     def test_unknown_variables(self) -> None:
         """
@@ -276,6 +453,28 @@ class EnvironmentTests(SynchronousTestCase):
             [("KIROWORKERS_QXZ", None), ("KIROWORKERS_WROKERS", "KIROWORKERS_WORKERS")],
         )
 
+    def test_known_variables(self) -> None:
+        """
+        A server does not warn of the variables that the commands, the clients, the offline agent
+        and the tests read.
+        """
+        read = re.compile(
+            r"""(?:os\.environ|environment\(\))(?:\.get\(|\[)["'](KIROWORKERS_[A-Z_]+)"""
+            r"""|["'](KIROWORKERS_[A-Z_]+)["'] in os\.environ"""
+        )
+        folders = ("kiroworkers", "clients", "tests", "bench", "docs")
+        paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+        names = {
+            name
+            for path in [*paths, ROOT / "noxfile.py"]
+            for pair in read.findall(path.read_text(encoding="utf-8"))
+            for name in pair
+            if name
+        }
+        self.assertIn("KIROWORKERS_URL", names)
+        self.assertIn("KIROWORKERS_LONG", names)
+        self.assertEqual([*unknown_variables(names)], [])
+
 
 class OptionTests(SynchronousTestCase):
     """
@@ -293,21 +492,38 @@ class OptionTests(SynchronousTestCase):
                     option.read(option.default_text), getattr(default, option.name), option.name
                 )
 
-    def test_readme_lists_every_option(self) -> None:
+    def test_groups(self) -> None:
         """
-        README.rst lists every flag with its default and help text.
+        Each option is in a group that is shown, and those of a group follow each other.
         """
-        readme = Path(__file__).parents[1] / "README.rst"
-        text = " ".join(readme.read_text(encoding="utf-8").split())
+        groups = [group for group, _ in groupby(option.group for option in options())]
+        self.assertEqual(groups, [*GROUPS])
+
+    def test_page(self) -> None:
+        """
+        docs/settings.rst is what docs/settings.py makes of the options:
+        ``python docs/settings.py > docs/settings.rst``.
+        """
+        docs = ROOT / "docs"
+        page = runpy.run_path(str(docs / "settings.py"))["page"]()
+        self.assertEqual((docs / "settings.rst").read_text(encoding="utf-8"), page)
+
+    def test_summaries(self) -> None:
+        """
+        The summary of an option is its first sentence, and short enough for --help.
+        """
+        by_name = {option.name: option for option in options()}
+        summary = "Folder of task files (.toml)"
+        self.assertEqual(by_name["tasks"].summary, summary)
         for option in options():
-            row = f"``{option.flag}`` - {option.default_text or '-'} - {option.help_text}"
-            self.assertTrue(" ".join(row.split()) in text, row)
+            self.assertTrue(option.help_text.startswith(f"{option.summary}."), option.name)
+            self.assertLessEqual(len(option.summary), 60, option.name)
 
     def test_limits(self) -> None:
         """
         The table of limits in docs/security.rst has options that exist, with their defaults.
         """
-        page = Path(__file__).parents[1] / "docs" / "security.rst"
+        page = ROOT / "docs" / "security.rst"
         text = page.read_text(encoding="utf-8")
         rows = re.findall(r"^     - ``(--.+)``\n     - (.+)$", text, re.M)
         defaults = {option.flag: option.default_text for option in options()}

@@ -11,22 +11,26 @@ the option's name and that text::
     Traceback (most recent call last):
     ValueError: must be at least 1 and at most 512
 
-`option` ties a reader to a field of `kiroworkers.settings.Settings`.
+Each reader is part of an `OptionType`, which also says what ``--help`` and the reference call
+such a value, and which values it may have in a TOML file.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
+import stat
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
-from attrs import field, frozen
+from attrs import frozen
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _SECONDS_PER_UNIT = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES_PER_UNIT = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
@@ -45,40 +49,84 @@ _HOST_PATTERN = re.compile(r"[A-Za-z0-9.:*?_-]+")
 _VARIABLE_PATTERN = re.compile(r"([a-z0-9][a-z0-9-]*:)?[A-Za-z0-9_*?\[\]!-]+")
 
 
-def option(
-    default: T,
-    default_text: str,
-    read: Callable[[str], T],
-    help_text: str,
-    *,
-    is_boolean: bool = False,
-    is_repeatable: bool = False,
-) -> T:
+@frozen
+class OptionType(Generic[T_co]):
     """
-    Return a field of `Settings`.
+    Hold what is known about one kind of value.
 
-    Args:
-        default: The value if the operator gives none.
-        default_text: The default as the operator would write it; empty to show none.
-        read: The reader of the option's text.
-        help_text: What the option does, in sentences for the operator.
-        is_boolean: Whether the flag stands alone, without a value.
-        is_repeatable: Whether the flag may be given more than once.
+    Attributes:
+        read: Returns the value of a text, or raises `ValueError`.
+        value_name: What ``--help`` calls the value, such as `SECONDS`.
+        description: What the value is, such as `whole number, at least 1`.
+        natives: The types that a value in a TOML file may have besides `str`.
+        anchor: Takes a text and a folder; returns the text with absolute paths, where
+            relative ones begin at the folder.
     """
-    metadata = {
-        "default_text": default_text,
-        "read": read,
-        "help_text": help_text,
-        "is_boolean": is_boolean,
-        "is_repeatable": is_repeatable,
-    }
-    # attrs' own convention: a field is typed as the value that it will hold.
-    return field(default=default, metadata=metadata)
+
+    read: Callable[[str], T_co]
+    value_name: str
+    description: str
+    natives: tuple[type, ...] = ()
+    anchor: Callable[[str, Path], str] = lambda text, folder: text
+
+    def __call__(self, text: str) -> T_co:
+        """
+        Return the value of `text`.
+
+        Raises:
+            ValueError: If `text` is not valid.
+        """
+        return self.read(text)
 
 
-def int_range(least: int, most: int | None = None) -> Callable[[str], int]:
+def _type(
+    value_name: str, description: str, *natives: type
+) -> Callable[[Callable[[str], T]], OptionType[T]]:
     """
-    Return a reader of whole numbers from `least` to `most`, or without an upper limit.
+    Return a decorator that makes an `OptionType` from a reader.
+    """
+
+    def decorate(read: Callable[[str], T]) -> OptionType[T]:
+        return OptionType(read, value_name, description, natives)
+
+    return decorate
+
+
+def _path_type(
+    value_name: str, description: str
+) -> Callable[[Callable[[Path], Path]], OptionType[Path]]:
+    """
+    Return a decorator that makes an `OptionType` from a function that checks a path.
+    """
+
+    def decorate(check: Callable[[Path], Path]) -> OptionType[Path]:
+        def read(text: str) -> Path:
+            return check(_absolute(text, Path()))
+
+        return OptionType(
+            read, value_name, description, anchor=lambda text, base: str(_absolute(text, base))
+        )
+
+    return decorate
+
+
+def _absolute(text: str, base: Path) -> Path:
+    """
+    Return a path; a relative one begins at `base`.
+    """
+    try:
+        return (base / Path(text).expanduser()).absolute()
+    except RuntimeError:
+        raise ValueError("names a user that does not exist") from None
+
+
+#: Text that is not checked here.
+any_text = OptionType(str, "TEXT", "text")
+
+
+def int_range(least: int, most: int | None = None) -> OptionType[int]:
+    """
+    Return the type of whole numbers from `least` to `most`, or without an upper limit.
     """
 
     def read(text: str) -> int:
@@ -90,9 +138,11 @@ def int_range(least: int, most: int | None = None) -> Callable[[str], int]:
             raise ValueError(f"must be at least {least}{upper}")
         return number
 
-    return read
+    limits = f"at least {least}" if most is None else f"{least} to {most}"
+    return OptionType(read, "N", f"whole number, {limits}", (int,))
 
 
+@_type("SECONDS", "seconds, or a number with the unit ``s``, ``m`` or ``h``", int, float)
 def seconds(text: str) -> float:
     """
     Read a duration, in seconds or with the unit `s`, `m` or `h`.
@@ -106,9 +156,9 @@ def seconds(text: str) -> float:
     return number
 
 
-def choice(*words: str) -> Callable[[str], str]:
+def choice(*words: str) -> OptionType[str]:
     """
-    Return a reader that accepts one of `words`.
+    Return the type of a text that is one of `words`.
     """
 
     def read(text: str) -> str:
@@ -116,9 +166,11 @@ def choice(*words: str) -> Callable[[str], str]:
             raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
         return text
 
-    return read
+    names = [f"``{word}``" for word in words]
+    return OptionType(read, "|".join(words), f"{', '.join(names[:-1])} or {names[-1]}")
 
 
+@_type("SIZE", "bytes, or a number with the unit ``k``, ``m`` or ``g``", int)
 def byte_size(text: str) -> int:
     """
     Read a size, in bytes or with the unit `k`, `m` or `g` (powers of 1024).
@@ -129,38 +181,55 @@ def byte_size(text: str) -> int:
     return int(match[1]) * _BYTES_PER_UNIT[match[2]]
 
 
-def folder(text: str) -> Path:
+@_path_type("DIR", "path of a folder")
+def folder(path: Path) -> Path:
     """
-    Read the path of a folder that exists.
+    Check that `path` is a folder.
     """
-    path = Path(text).expanduser().absolute()
-    if not path.is_dir():
+    if not stat.S_ISDIR(_mode(path)):
         raise ValueError("is not a folder")
     return path
 
 
-def new_folder(text: str) -> Path:
+def _mode(path: Path) -> int:
     """
-    Read the path of a folder that exists, or that can be created in one that exists.
+    Return the mode of a file or folder, which has its type.
+
+    Raises:
+        ValueError: If it does not exist or cannot be reached.
     """
-    path = Path(text).expanduser().absolute()
-    if not path.parent.is_dir():
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        raise ValueError("does not exist") from None
+    except OSError as error:
+        raise ValueError(f"cannot be used: {error.strerror}") from None
+
+
+@_path_type("DIR", "path of a folder, created if it does not exist")
+def new_folder(path: Path) -> Path:
+    """
+    Check that `path` is a folder, or can be created in one that exists.
+    """
+    # Unlike `Path.is_dir`, this returns False below a folder that cannot be searched.
+    if not os.path.isdir(path.parent):
         raise ValueError("its parent folder does not exist")
-    if path.exists() and not path.is_dir():
+    if os.path.exists(path) and not os.path.isdir(path):
         raise ValueError("is not a folder")
     return path
 
 
-def file(text: str) -> Path:
+@_path_type("FILE", "path of a file")
+def file(path: Path) -> Path:
     """
-    Read the path of a file that exists.
+    Check that `path` is a file.
     """
-    path = Path(text).expanduser().absolute()
-    if not path.is_file():
+    if not stat.S_ISREG(_mode(path)):
         raise ValueError("is not a file")
     return path
 
 
+@_type("ADDRESS", "IP address")
 def address(text: str) -> str:
     """
     Read an IP address.
@@ -172,6 +241,7 @@ def address(text: str) -> str:
     return text
 
 
+@_type("YES|NO", "yes or no", bool)
 def boolean(text: str) -> bool:
     """
     Read yes or no; `true`, `on` and `1`, or `false`, `off`, `0` and nothing, mean the same.
@@ -181,6 +251,7 @@ def boolean(text: str) -> bool:
     return _BOOLEANS[text.lower()]
 
 
+@_type("ORIGIN,...", "``none``, ``loopback``, ``*`` or a list of origins", list)
 def origins(text: str) -> tuple[str, ...]:
     """
     Read the origins whose pages may call the server from a browser.
@@ -188,7 +259,7 @@ def origins(text: str) -> tuple[str, ...]:
     The text is `none`, `loopback`, `*`, or a list such as
     `https://a.example,https://b.example:8443`.
     """
-    names = _comma_separated(text)
+    names = comma_separated(text)
     if names == ("none",):
         return ()
     for name in names:
@@ -197,13 +268,14 @@ def origins(text: str) -> tuple[str, ...]:
     return names
 
 
+@_type("HOST,...", "list of host names and addresses", list)
 def hosts(text: str) -> tuple[str, ...]:
     """
     Read a list of host names and addresses, such as `kiro.example,10.0.0.5`.
 
     A port after one of them is ignored.
     """
-    return tuple(_host(part) for part in _comma_separated(text))
+    return tuple(_host(part) for part in comma_separated(text))
 
 
 def _host(text: str) -> str:
@@ -221,11 +293,12 @@ def _host(text: str) -> str:
     return name.removesuffix(".")
 
 
+@_type("ADDRESS,...", "list of addresses, networks and ``unix``", list)
 def proxies(text: str) -> tuple[str, ...]:
     """
     Read a list of addresses, networks and `unix`, such as `127.0.0.1,10.0.0.0/8`.
     """
-    return tuple(map(_proxy, _comma_separated(text)))
+    return tuple(map(_proxy, comma_separated(text)))
 
 
 def _proxy(text: str) -> str:
@@ -242,16 +315,18 @@ def _proxy(text: str) -> str:
     return str(network)
 
 
+@_type("HOST,...", "list of host names, addresses and patterns", list)
 def host_patterns(text: str) -> tuple[str, ...]:
     """
     Read a list of host names, addresses or shell patterns of them.
     """
-    patterns = _comma_separated(text)
+    patterns = comma_separated(text)
     if not all(map(_HOST_PATTERN.fullmatch, patterns)):
         raise ValueError("must be hosts or patterns such as hooks.example.com,*.example.org")
     return patterns
 
 
+@_type("NAME", "one word")
 def word(text: str) -> str:
     """
     Read a name that an agent defines, such as that of a model.
@@ -261,16 +336,18 @@ def word(text: str) -> str:
     return text
 
 
+@_type("NAME,...", "list of names and patterns", list)
 def model_patterns(text: str) -> tuple[str, ...]:
     """
     Read a list of names, or shell patterns of names, of models.
     """
-    patterns = _comma_separated(text)
+    patterns = comma_separated(text)
     if not all(re.fullmatch(_WORD, pattern) for pattern in patterns):
         raise ValueError("must be names or patterns such as claude-sonnet-4.5,gpt-*")
     return patterns
 
 
+@_type("NAME,...", "list of names and patterns", list)
 def variables(text: str) -> tuple[str, ...]:
     """
     Read a list of names, or shell patterns of names, of environment variables.
@@ -278,7 +355,7 @@ def variables(text: str) -> tuple[str, ...]:
     One with a prefix, such as `kiro:GITHUB_TOKEN`, is for the agent of that name;
     the others are for all agents.
     """
-    patterns = _comma_separated(text)
+    patterns = comma_separated(text)
     for pattern in patterns:
         if not _VARIABLE_PATTERN.fullmatch(pattern):
             raise ValueError("must be names or patterns such as GITHUB_TOKEN, NPM_* or kiro:TOKEN")
@@ -305,36 +382,59 @@ class AgentCount:
     workers: int = 0
 
 
-def agent_counts(text: str) -> tuple[AgentCount, ...]:
-    """
-    Read a list of agents, each with or without its number of workers: `kiro=2,q`.
-    """
-    agents = tuple(_agent_count(part) for part in _comma_separated(text))
+def _agent_counts(text: str) -> tuple[AgentCount, ...]:
+    agents = tuple(_agent_count(part) for part in comma_separated(text))
     if not agents:
         raise ValueError("must name an agent")
     return agents
 
 
 def _agent_count(text: str) -> AgentCount:
-    agent, equals, count = text.rpartition("=")
-    if not equals or text.endswith(".toml"):
-        return AgentCount(_with_absolute_path(text))
+    agent, count = _split_count(text)
+    if count is None:
+        return AgentCount(_with_absolute_path(agent, Path()))
     if not agent:
         raise ValueError(f"{text}: must name an agent")
     try:
-        return AgentCount(_with_absolute_path(agent), worker_count(count))
+        return AgentCount(_with_absolute_path(agent, Path()), worker_count(count))
     except ValueError as error:
         raise ValueError(f"{text}: the number of workers {error}") from None
 
 
-def _with_absolute_path(agent: str) -> str:
+def _split_count(text: str) -> tuple[str, str | None]:
+    """
+    Return an agent and the text of its number of workers, None if there is none.
+    """
+    agent, equals, count = text.rpartition("=")
+    return (text, None) if not equals or text.endswith(".toml") else (agent, count)
+
+
+def _anchor_agents(text: str, folder: Path) -> str:
+    anchored = []
+    for part in comma_separated(text):
+        agent, count = _split_count(part)
+        agent = _with_absolute_path(agent, folder)
+        anchored.append(agent if count is None else f"{agent}={count}")
+    return ",".join(anchored)
+
+
+def _with_absolute_path(agent: str, folder: Path) -> str:
     """
     Return `agent`, with an absolute path if it is a dialect file.
 
     A server that runs in the background may run in another folder.
     """
-    return str(Path(agent).expanduser().absolute()) if agent.endswith(".toml") else agent
+    return str(_absolute(agent, folder)) if agent.endswith(".toml") else agent
 
 
-def _comma_separated(text: str) -> tuple[str, ...]:
+#: A list of agents, each with or without its number of workers: `kiro=2,q`.
+agent_counts = OptionType(
+    _agent_counts, "NAME[=COUNT]", "list of agents", (list,), anchor=_anchor_agents
+)
+
+
+def comma_separated(text: str) -> tuple[str, ...]:
+    """
+    Return the parts of a list, without the spaces around them.
+    """
     return tuple(part.strip() for part in text.split(",") if part.strip())
