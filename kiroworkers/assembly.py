@@ -51,6 +51,9 @@ from kiroworkers.workspaces.workspaces import Workspaces
 
 _T = TypeVar("_T")
 
+#: What runs a command in an environment and returns its output.
+GetOutput: TypeAlias = Callable[[list[str], Mapping[str, str]], str]
+
 #: The reports, and one line about each file that is not a report.
 FoundProof: TypeAlias = tuple[Proof, tuple[str, ...]]
 
@@ -65,6 +68,7 @@ class Assembly:
         workspaces: Prepares the folders that sessions run in.
         folder: The folder of --repo-path.
         session_ids: The identifiers of the agents' earlier sessions.
+        get_output: Runs a command that prints an agent's version or help; see `choose_agent`.
     """
 
     _log = Logger()
@@ -76,8 +80,10 @@ class Assembly:
         workspaces: Workspaces,
         folder: Path,
         session_ids: SessionIds,
+        get_output: GetOutput = read_output,
     ) -> None:
         self._reactor = reactor
+        self._get_output = get_output
         self._settings = settings
         self._workspaces = workspaces
         self._folder = folder
@@ -101,7 +107,7 @@ class Assembly:
         """
         settings = self._settings
         for number, spec in enumerate(isolate_env(agent_specs(settings))):
-            agent = choose_agent(spec, inherited_environment(), read_output)
+            agent = choose_agent(spec, inherited_environment(), self._get_output)
             self._note_version(agent)
             replace = partial(self._replace_agent, number)
             source = AgentSource(

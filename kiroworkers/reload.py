@@ -30,6 +30,7 @@ class Reloader(Generic[T]):
         in_thread: Runs a function outside the event loop; fires with what it returns.
         read: Reads the files, in a thread; it must not change what the event loop uses.
         apply: Puts what was read into use, in the event loop.
+        report: Called with True when a reload begins, and with False when it has ended.
     """
 
     _log = Logger()
@@ -40,11 +41,13 @@ class Reloader(Generic[T]):
         in_thread: Callable[[Callable[[], T]], Deferred[T]],
         read: Callable[[], T],
         apply: Callable[[T], None],
+        report: Callable[[bool], None] = lambda reloading: None,
     ) -> None:
         self._clock = clock
         self._in_thread = in_thread
         self._read = read
         self._apply = apply
+        self._report = report
         self._busy = False
         self._requested = False
         self._began = 0.0
@@ -62,6 +65,7 @@ class Reloader(Generic[T]):
     def _reload(self) -> None:
         self._requested = False
         self._began = self._clock.seconds()
+        self._report(True)
         reading = self._in_thread(self._read)
         reading.addCallback(self._apply).addErrback(self._log_failure).addBoth(self._on_done)
 
@@ -69,6 +73,7 @@ class Reloader(Generic[T]):
         self._log.failure("nothing was reloaded: internal error", failure)
 
     def _on_done(self, result: Any) -> None:
+        self._report(False)
         # Busy until the interval is over: a request in it must wait for its end.
         self._clock.callLater(
             max(0.0, self._began + _INTERVAL - self._clock.seconds()), self._on_interval_over

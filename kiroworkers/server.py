@@ -9,8 +9,8 @@ import os
 import pwd
 import stat
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,7 +28,9 @@ from kiroworkers.exit_status import CANNOT_START, UNFINISHED_REQUESTS, ExitStatu
 from kiroworkers.jobs.service import JobService
 from kiroworkers.offload.process_pool import ProcessPool
 from kiroworkers.pool.agent_groups import AgentGroups
+from kiroworkers.process.systemd import ServiceManager
 from kiroworkers.reload import Reloader
+from kiroworkers.service_state import service_state
 from kiroworkers.settings import Settings, inherited_environment, unknown_variables
 from kiroworkers.signals import Signals
 from kiroworkers.tasks import BadTask, Catalogue, ReadTasks, Task
@@ -171,6 +173,7 @@ class RunningServer(MultiService):
         self._exit_status = exit_status
         self._user = user
         self._folder = settings.repo_path or Path.cwd()
+        self._config_version = _version(settings.config)
         self._workspaces = new_workspaces(reactor, settings, self._folder)
         self._session_ids = SessionIds(
             lambda write: deferToThreadPool(reactor, reactor.getThreadPool(), write)
@@ -178,8 +181,8 @@ class RunningServer(MultiService):
         assembly = Assembly(reactor, settings, self._workspaces, self._folder, self._session_ids)
         self._assembly = assembly
         self._groups = groups = AgentGroups(assembly.groups())
-        check = partial(check_tasks, groups=groups, longest=settings.request_timeout)
-        self._tasks = Catalogue(settings.tasks, check)
+        check = partial(check_tasks, agents=groups.names, longest=settings.request_timeout)
+        self._tasks = Catalogue(settings.tasks, check, settings.task_defaults, settings.config)
         self._authorizer = Authorizer(
             rate_limiter=new_rate_limiter(reactor, settings),
             anonymous_limiter=new_anonymous_limiter(reactor, settings),
@@ -189,11 +192,15 @@ class RunningServer(MultiService):
         except BadTask as error:
             raise CannotStart(f"kiroworkers: {error}") from None
         self._use_tokens(self._read_tokens())
+        self._service_manager = ServiceManager(
+            reactor, inherited_environment(), os.getpid(), partial(service_state, groups)
+        )
         self._reloader = Reloader(
             reactor,
             lambda read: deferToThreadPool(reactor, reactor.getThreadPool(), read),
             self._read_files,
             self._use_files,
+            self._service_manager.set_reloading,
         )
         process_pool = ProcessPool(reactor)
         self._job_service = JobService(
@@ -208,6 +215,7 @@ class RunningServer(MultiService):
             run_in_thread=lambda build: deferToThreadPool(reactor, reactor.getThreadPool(), build),
             offload=process_pool.run,
             approvals=assembly.approvals,
+            strict_input=settings.strict_input,
         )
         limits = request_limits(settings)
         self._access_log = AccessLog(reactor)
@@ -265,6 +273,8 @@ class RunningServer(MultiService):
         self._warn_of_unknown_agents()
         if self._settings.callback_secret_file is not None:
             self._warn_if_readable("--callback-secret-file", self._settings.callback_secret_file)
+        if self._settings.config is not None:
+            self._warn_if_writable(self._settings.config)
         for name, nearest in unknown_variables(inherited_environment()):
             hint = f"; did you mean {nearest}?" if nearest else ""
             self._log.warn("the variable {name} is unknown{hint}", name=name, hint=hint)
@@ -274,6 +284,9 @@ class RunningServer(MultiService):
         Start the sessions.
         """
         super().startService()
+        for group in self._groups:
+            group.dispatcher.worker_pool.on_change = self._service_manager.changed
+        self._service_manager.start()
         gc.set_threshold(*_GC_THRESHOLDS)
         # What exists by now stays, so that a collection need not scan it: that is 40 ms.
         gc.collect()
@@ -286,6 +299,7 @@ class RunningServer(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        self._service_manager.stopping()
         self._job_service.runner.stop_dispatch()
         unfinished = self._count_requests()
         if unfinished:
@@ -304,6 +318,7 @@ class RunningServer(MultiService):
         await self._session_ids.close()
         await self._job_service.close()
         await self._workspaces.close()
+        self._service_manager.stop()
 
     def _count_requests(self) -> int:
         """
@@ -366,6 +381,12 @@ class RunningServer(MultiService):
             self._log.error("the tasks were not reloaded: {error}", error=tasks)
         else:
             self._use_tasks(tasks)
+        if _version(self._settings.config) != self._config_version:
+            self._log.warn(
+                "--config {file} has changed, and is read at the start only: restart the server "
+                "to use it",
+                file=self._settings.config,
+            )
         self._groups.restart_workers("SIGHUP")
 
     def _read_tokens(self) -> list[ApiToken]:
@@ -383,6 +404,16 @@ class RunningServer(MultiService):
                 option=option,
                 file=file,
             )
+
+    def _warn_if_writable(self, config: Path) -> None:
+        # The file may be gone, or out of reach in a --chroot: it was read before.
+        with suppress(OSError):
+            if config.stat().st_mode & stat.S_IWOTH:
+                self._log.warn(
+                    "--config {file}: any user can write to it, and it may name programs that the "
+                    "server runs; change that with chmod o-w",
+                    file=config,
+                )
 
     def _use_tokens(self, tokens: list[ApiToken]) -> None:
         if self._settings.token_file is not None:
@@ -404,6 +435,17 @@ class RunningServer(MultiService):
             self._log.warn(
                 "--pass-env names the agent {name}, which this server does not run", name=name
             )
+
+
+def _version(file: Path | None) -> tuple[int, ...]:
+    """
+    Return numbers that change when `file` does; none if there is no file.
+    """
+    try:
+        state = os.stat(file or "")
+    except OSError:
+        return ()
+    return (state.st_mtime_ns, state.st_size, state.st_ino)
 
 
 def new_workspaces(reactor: Any, settings: Settings, folder: Path) -> Workspaces:
@@ -456,13 +498,13 @@ def new_anonymous_limiter(clock: IReactorTime, settings: Settings) -> RateLimite
     return RateLimiter(clock, rate, max(1, rate // 10)) if rate else None
 
 
-def check_tasks(tasks: Mapping[str, Task], groups: AgentGroups, longest: float) -> None:
+def check_tasks(tasks: Mapping[str, Task], agents: Sequence[str], longest: float) -> None:
     """
     Check that this server can serve `tasks`.
 
     Args:
         tasks: The tasks by name.
-        groups: The agents that the server runs.
+        agents: The names of the agents that the server runs.
         longest: The deadline of any request, in seconds.
 
     Raises:
@@ -470,10 +512,10 @@ def check_tasks(tasks: Mapping[str, Task], groups: AgentGroups, longest: float) 
             above `longest`.
     """
     for task in tasks.values():
-        if task.agent is not None and task.agent not in groups.names:
+        if task.agent is not None and task.agent not in agents:
             raise BadTask(
                 task.source,
-                f"agent: this server does not run {task.agent!r}, only {', '.join(groups.names)}; "
+                f"agent: this server does not run {task.agent!r}, only {', '.join(agents)}; "
                 "add it with --agent",
             )
         if task.limits.timeout is not None and task.limits.timeout > longest:

@@ -22,7 +22,6 @@ _BASE = {
     "clocks",
     "errors",
     "json_schema",
-    "option_types",
     "request_record",
     "settings",
     "signals",
@@ -38,13 +37,12 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
     "errors": set(),
     "exit_status": set(),
     "json_schema": set(),
-    "option_types": set(),
     "request_record": set(),
     "reload": set(),
     "signals": set(),
     "strict_json": set(),
     "telemetry": {"clean_text", "request_record"},
-    "settings": {"errors", "option_types"},
+    "settings": {"errors"},
     "classic": set(),
     "offline": {"classic"},
     "testing": {"classic"},
@@ -68,6 +66,7 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
         "session",
         "workspaces",
     },
+    "service_state": {"pool", "process"},
     "execution": {"errors", "offload", "pool", "session", "tasks"},
     "jobs": {*_BASE, "execution", "offload", "pool", "tasks", "workspaces"},
     "web": {
@@ -86,7 +85,17 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
     "model_server": set(),
     # It drives a server as a process, over HTTP.
     "proof": {"", "agents", "conversations", "errors", "model_server", "process", "tasks"},
-    "cli": {*_BASE, "agents", "client", "conversations", "proof", "tasks"},
+    "cli": {
+        *_BASE,
+        "agents",
+        "client",
+        "conversations",
+        "doctor",
+        "exit_status",
+        "proof",
+        "tap",
+        "tasks",
+    },
     "assembly": {
         *_BASE,
         "agents",
@@ -100,7 +109,7 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
 }
 
 #: What puts everything together, or leads to it.
-_ANYTHING = {"__main__", "ask", "check", "dialect", "server", "tap", "task"}
+_ANYTHING = {"__main__", "ask", "check", "dialect", "doctor", "server", "tap", "task"}
 
 
 def _modules() -> Iterator[tuple[str, Path]]:

@@ -23,7 +23,10 @@ class ReloaderTests(SynchronousTestCase):
         self.reads: list[tuple[Callable[[], int], Deferred[int]]] = []
         self.file = 0
         self.applied: list[int] = []
-        self.reloader = Reloader(self.clock, self.in_thread, self.read, self.applied.append)
+        self.reports: list[bool] = []
+        self.reloader = Reloader(
+            self.clock, self.in_thread, self.read, self.applied.append, self.reports.append
+        )
 
     def in_thread(self, read: Callable[[], int]) -> Deferred[int]:
         done: Deferred[int] = Deferred()
@@ -50,6 +53,21 @@ class ReloaderTests(SynchronousTestCase):
         self.assertEqual(self.applied, [])
         self.finish()
         self.assertEqual(self.applied, [1])
+
+    def test_report(self) -> None:
+        """
+        The beginning and the end of each reload are reported, also of one that fails.
+        """
+        self.reloader.request()
+        self.assertEqual(self.reports, [True])
+        self.finish()
+        self.assertEqual(self.reports, [True, False])
+        self.reloader.request()
+        self.clock.advance(1)
+        [(_, done)] = self.reads
+        done.errback(OSError("the disk has failed"))
+        self.assertEqual(self.reports, [True, False] * 2)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
 
     def test_merged(self) -> None:
         """

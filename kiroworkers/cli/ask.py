@@ -13,18 +13,16 @@ import difflib
 import json
 import math
 import os
-import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import react
 
 from kiroworkers.clean_text import clean_json, clean_text
+from kiroworkers.cli.cancellation import run_until_signal
 from kiroworkers.cli.token_file import read_token
 from kiroworkers.clocks import make_monotonic
 from kiroworkers.settings import inherited_environment
@@ -313,26 +311,8 @@ async def _run(reactor: Any, request: Coroutine[Any, Any, Answer[Any]], raw: boo
         SystemExit: If there is no answer, or it cannot be printed; with the exit status.
     """
     make_monotonic(reactor)
-    pending: Deferred[Answer[Any]] = Deferred.fromCoroutine(request)
-    received_signals: list[int] = []
-
-    def cancel(number: int, frame: FrameType | None) -> None:
-        received_signals.append(number)
-        # A handler runs between any two instructions: leave the rest to the reactor.
-        reactor.callFromThread(pending.cancel)
-
-    def install_handlers() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # Shells let programs that they start in the background ignore Ctrl-C.
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, cancel)
-
-    # Only once the reactor runs, because it installs its own handlers when it starts.
-    reactor.callWhenRunning(install_handlers)
     try:
-        answer = await pending
-    except CancelledError:
-        raise SystemExit(128 + received_signals[0]) from None
+        answer = await run_until_signal(reactor, request)
     except InvalidArguments as error:
         _print_error(str(error))
         raise SystemExit(_USAGE_ERROR) from None

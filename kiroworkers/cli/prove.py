@@ -13,16 +13,13 @@ import argparse
 import os
 import re
 import shutil
-import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import react
 
 from kiroworkers.agents.choice import choose_agent
@@ -30,6 +27,7 @@ from kiroworkers.agents.dialects import AGENT_DIALECTS, named_dialects
 from kiroworkers.agents.program import read_output
 from kiroworkers.agents.spec import AgentSpec
 from kiroworkers.clean_text import clean_text
+from kiroworkers.cli.cancellation import run_until_signal
 from kiroworkers.clocks import make_monotonic
 from kiroworkers.conversations import BadDialect
 from kiroworkers.errors import CannotStart
@@ -284,24 +282,8 @@ async def _run(
         SystemExit: With the exit status, unless that is 0.
     """
     make_monotonic(reactor)
-    pending = Deferred.fromCoroutine(prove_all(reactor, agents, checks, options, environment))
-    received: list[int] = []
-
-    def cancel(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) == 1:  # Another one would leave behind what the first one stops.
-            reactor.callFromThread(pending.cancel)
-
-    def install_handlers() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, cancel)
-
-    # Only once the reactor runs, because it installs its own handlers when it starts.
-    reactor.callWhenRunning(install_handlers)
-    try:
-        status = await pending
-    except CancelledError:
-        raise SystemExit(128 + received[0]) from None
+    work = prove_all(reactor, agents, checks, options, environment)
+    status = await run_until_signal(reactor, work)
     if status:
         raise SystemExit(status)
 

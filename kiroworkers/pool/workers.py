@@ -40,6 +40,7 @@ class WorkerPool:
     Attributes:
         autoscale_policy: The current limits of the number of workers.
         circuit_breaker: Opens when no session of the agent can answer.
+        on_change: Called when a session has become ready or has ended.
 
     Args:
         clock: The reactor's clock.
@@ -71,6 +72,7 @@ class WorkerPool:
     ) -> None:
         self.autoscale_policy = autoscale_policy
         self.circuit_breaker = CircuitBreaker(clock, login, self._start_probe, self._circuit_closed)
+        self.on_change: Callable[[], None] = lambda: None
         self._clock = clock
         self._new_worker = new_worker
         self._has_free_memory = has_free_memory
@@ -406,6 +408,7 @@ class WorkerPool:
         if self.failure() is not None:
             self._on_unavailable()
         self._check_gone()
+        self.on_change()
 
     # The `VersionOwner`, and what is known about versions.
 

@@ -68,8 +68,7 @@ class StateFolder:
                 configured.mkdir(mode=0o700, exist_ok=True)
                 self.path = configured.resolve()
                 _check_owner(configured, self.path.stat())
-                others = {entry.name for entry in self.path.iterdir()} - {PROOFS}
-                if not (self.path / _LOCK).exists() and others:
+                if is_foreign(self.path):
                     raise CannotStart(
                         f"kiroworkers: --state-dir {configured}: "
                         "the directory is not empty and was not created by kiroworkers"
@@ -148,13 +147,38 @@ def _check_owner(configured: Path, status: os.stat_result) -> None:
     Raises:
         CannotStart: If another user can.
     """
-    reason = None
-    if status.st_uid != os.geteuid():
-        reason = f"it belongs to the user {status.st_uid}, and the server runs as {os.geteuid()}"
-    elif status.st_mode & stat.S_IWOTH:
-        reason = "any user may write to it; change that with chmod o-w"
+    reason = owner_problem(status)
     if reason is not None:
         raise CannotStart(f"kiroworkers: --state-dir {configured}: {reason}")
+
+
+def owner_problem(status: os.stat_result) -> str | None:
+    """
+    Return how other users can put something into a directory; None if they cannot.
+    """
+    if status.st_uid != os.geteuid():
+        return f"it belongs to the user {status.st_uid}, and the server runs as {os.geteuid()}"
+    if status.st_mode & stat.S_IWOTH:
+        return "any user may write to it; change that with chmod o-w"
+    return None
+
+
+def is_foreign(path: Path) -> bool:
+    """
+    Return whether the directory `path` has files in it but was not created by a server.
+    """
+    others = {entry.name for entry in path.iterdir()} - {PROOFS}
+    return bool(others) and not (path / _LOCK).exists()
+
+
+def is_in_use(path: Path) -> bool:
+    """
+    Return whether a server uses the state directory `path`.
+    """
+    if not (path / _LOCK).exists():
+        return False
+    with lock_if_abandoned(path) as is_abandoned:
+        return not is_abandoned
 
 
 def remove_tree(path: Path) -> None:

@@ -36,6 +36,11 @@ BASELINE = (
 _TERMINAL_VARIABLES = {"COLUMNS", "LINES", "TMUX", "TMUX_PANE", "STY", "PWD", "OLDPWD"}
 _TERMINAL_VARIABLES |= {"TERM_PROGRAM", "TERM_PROGRAM_VERSION"}
 
+#: Variables with which systemd addresses the server itself.  An agent that had them could report
+#: that the server is ready or alive.
+_SERVICE_VARIABLES = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
+_SERVICE_VARIABLES |= {"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"}
+
 #: The server's own options, and those of them that its offline agent reads.
 _SERVER_PREFIX = "KIROWORKERS_"
 _OFFLINE_PREFIX = "KIROWORKERS_OFFLINE_"
@@ -54,7 +59,7 @@ def filter_environment(
     Return the variables of `inherited` that an agent may have.
 
     These are the variables of `BASELINE` and those that one of `patterns` matches.  The
-    server's own options match no pattern.
+    server's own options, and what systemd tells the server, match no pattern.
 
     Args:
         inherited: The server's environment.
@@ -69,7 +74,7 @@ def filter_environment(
 
 
 def _passes(name: str, patterns: Iterable[str], foreign_patterns: Iterable[str]) -> bool:
-    if name in _TERMINAL_VARIABLES:
+    if name in _TERMINAL_VARIABLES or name in _SERVICE_VARIABLES:
         return False
     if name.startswith(_SERVER_PREFIX):
         patterns = [pattern for pattern in patterns if pattern.startswith(_OFFLINE_PREFIX)]

@@ -56,6 +56,17 @@ class FilterEnvironmentTests(SynchronousTestCase):
         inherited = dict.fromkeys(("COLUMNS", "LINES", "TMUX", "PWD", "OTHER"), "x")
         self.assertEqual(set(filter_environment(inherited, ["*", "COLUMNS"])), {"OTHER"})
 
+    def test_service_variables(self) -> None:
+        """
+        No pattern passes on the variables with which systemd addresses the server: an agent
+        that had them could report that the server is alive.
+        """
+        inherited = dict.fromkeys(
+            ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "OTHER"), "x"
+        )
+        patterns = ["*", "NOTIFY_SOCKET", "WATCHDOG_*"]
+        self.assertEqual(set(filter_environment(inherited, patterns)), {"OTHER"})
+
     def test_servers_own(self) -> None:
         """
         No pattern passes on the server's own options, except that the offline agent's are

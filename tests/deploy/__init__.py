@@ -1,0 +1,3 @@
+"""
+Tests for the files in ``deploy/``.
+"""
