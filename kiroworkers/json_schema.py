@@ -68,17 +68,20 @@ class Validator:
 
     Nearly all values fit.  If the schema uses portable keywords only, jsonschema-rs
     confirms that in a microsecond; jsonschema explains the values that do not fit.
+
+    Attributes:
+        schema: The JSON Schema.
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
-        self._schema = schema
+        self.schema = schema
         self._validator = Draft202012Validator(schema)
         plain = _portable(schema)
         self._fast = None if plain is None else jsonschema_rs.Draft202012Validator(plain)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process makes its own validator.
-        return Validator, (self._schema,)
+        return Validator, (self.schema,)
 
     @property
     def is_linear(self) -> bool:
@@ -207,7 +210,7 @@ def _describe(error: ValidationError) -> Problem:
         # One error for each missing field: only its message tells which.
         missing = [name for name in expected if name not in value]
         path.append(next(name for name in missing if error.message.startswith(repr(name))))
-    field = _dotted(path)
+    field = dotted(path)
     name = field or "The value"
     match keyword:
         case "required":
@@ -239,14 +242,17 @@ def _shorten(sentence: str) -> str:
     return sentence[: _MAX_SENTENCE_LENGTH - 1] + "…"
 
 
-def _dotted(path: Iterable[str | int]) -> str:
-    dotted = ""
+def dotted(path: Iterable[str | int]) -> str:
+    """
+    Return the steps of `path` as clients read them, such as ``story.criteria[0]``.
+    """
+    text = ""
     for step in path:
         if isinstance(step, int):
-            dotted += f"[{step}]"
+            text += f"[{step}]"
         else:
-            dotted += f".{step}" if dotted else step
-    return dotted
+            text += f".{step}" if text else step
+    return text
 
 
 def _kinds(expected: str | list[str]) -> str:

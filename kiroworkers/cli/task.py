@@ -1,10 +1,5 @@
 """
-Check a task file, and try it: ``kiroworkers task check FILE``.
-
-It prints what is wrong with the file, or the prompt that the task makes from its example.
-With ``--ask URL`` it sends the request to a running server that has the task, and prints
-the answer; this is a turn of a real agent, and costs as much as one.  It exits with 0 on
-success, with 1 on any failure, and with 2 if the command line is invalid.
+Write a task file, check it, and try it: ``kiroworkers task``.
 """
 
 from __future__ import annotations
@@ -20,10 +15,13 @@ from jsonschema import Draft202012Validator
 
 from kiroworkers.clean_text import clean_json, clean_lines
 from kiroworkers.cli.check import CheckFailed, Client, base_url
+from kiroworkers.cli.task_new import CannotCreate, new
 from kiroworkers.cli.token_file import TOKEN_VARIABLE, InvalidTokenFile, read_token
 from kiroworkers.errors import InvalidInput
 from kiroworkers.json_schema import first_problem
 from kiroworkers.tasks import BadTask, Task, load_task
+
+_EXIT_STATUS = "Exit status: 0 for success, 1 for a failure, 2 for an invalid command line."
 
 
 def check(task: Task, request: Mapping[str, Any], report: Callable[[str], object]) -> None:
@@ -64,6 +62,8 @@ def ask(client: Client, task: Task, request: Mapping[str, Any]) -> None:
     _print_error(f"answered by {worker} in {reply.seconds * 1000:.0f} ms")
     if reply.headers.get("X-Kiroworkers-Normalised"):
         _print_error(f"normalised: {reply.headers['X-Kiroworkers-Normalised']}")
+    if reply.headers.get("X-Kiroworkers-Sample"):
+        _print_error("this is only a sample that fits the schema: the agent has no model")
 
 
 def _print_error(line: object) -> None:
@@ -80,10 +80,12 @@ def _read_request(source: str | None, task: Task) -> dict[str, Any]:
     """
     if source is None:
         return task.accept(task.example_input)
-    text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
     try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
         body = json.loads(text)
-    except ValueError as error:
+    except OSError as error:
+        raise CheckFailed(f"the input {source} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise CheckFailed(f"the input is not JSON: {error}") from None
     return task.accept(body)
 
@@ -95,9 +97,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The arguments; by default those of this process.
     """
-    parser = argparse.ArgumentParser("kiroworkers task", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "kiroworkers task",
+        description="Write a task file, check it, and try it.",
+        epilog=_EXIT_STATUS,
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("check", help="check a task file, show its prompt, and try it")
+    command = commands.add_parser(
+        "new",
+        help="write a first version of a task file",
+        description="Write a first version of a task file, with comments, and print the commands "
+        "to go on with. An existing file is never changed.",
+        epilog=_EXIT_STATUS,
+    )
+    command.add_argument("name", help="name of the task: 1 to 64 of the characters a-z, 0-9 and -")
+    command.add_argument(
+        "--output",
+        metavar="FOLDER",
+        default="tasks",
+        help="folder for the file, NAME.toml; created if it does not exist [default: tasks]",
+    )
+    command = commands.add_parser(
+        "check",
+        help="check a task file, show its prompt, and try it",
+        description="Print what is wrong with a task file, or the prompt that the task makes from "
+        "its example. With --ask, send the request to a running server that has the task, and "
+        "print the answer: a real agent takes a turn for it, which costs as much as any other.",
+        epilog=_EXIT_STATUS,
+    )
     command.add_argument("file", help="task file (.toml)")
     command.add_argument(
         "--input",
@@ -119,12 +146,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="longest wait for an answer (seconds) [default: 150]",
     )
     options = parser.parse_args(arguments)
+    if options.command == "new":
+        try:
+            new(options.name, options.output)
+        except CannotCreate as error:
+            _print_error(error)
+            return 1
+        return 0
     base = None if options.ask is None else base_url(options.ask)
     if options.ask is not None and base is None:
         parser.error(f"{options.ask} is not an address such as http://127.0.0.1:8080")
     try:
         task = load_task(Path(options.file))
         request = _read_request(options.input, task)
+        for unknown in task.unknown_fields(request):
+            _print_error(f"ignored: {unknown.sentence}")
         # If there will be an answer, standard output is for the answer alone.
         check(task, request, _print if base is None else _print_error)
         if base is not None:

@@ -7,7 +7,16 @@ is not its concern.
 """
 
 from kiroworkers.tasks.answer import AnswerSearch, ParsedAnswer, find_answer
-from kiroworkers.tasks.catalogue import BadTask, Catalogue, ReadTasks, builtin_tasks, load_task
+from kiroworkers.tasks.catalogue import (
+    BadTask,
+    Catalogue,
+    ReadTasks,
+    builtin_tasks,
+    load_task,
+    name_problem,
+)
+from kiroworkers.tasks.known_fields import UnknownField
+from kiroworkers.tasks.new_task import new_task
 from kiroworkers.tasks.task import Task
 
 __all__ = [
@@ -17,7 +26,10 @@ __all__ = [
     "ParsedAnswer",
     "ReadTasks",
     "Task",
+    "UnknownField",
     "builtin_tasks",
     "find_answer",
     "load_task",
+    "name_problem",
+    "new_task",
 ]

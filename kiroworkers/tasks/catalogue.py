@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -22,6 +23,7 @@ from referencing.jsonschema import DRAFT202012
 
 from kiroworkers.errors import InvalidInput
 from kiroworkers.json_schema import first_problem, kinds_of, panics_as_errors
+from kiroworkers.tasks.defaults import InvalidDefault, with_defaults
 from kiroworkers.tasks.task import Task, TaskLimits
 from kiroworkers.tasks.template import BadTemplate
 
@@ -39,7 +41,7 @@ _OPTIONAL = ("messages", "choices", "agent", "model", "limits")
 
 class BadTask(ValueError):
     """
-    Raised when a task file is invalid.
+    Raised when a task file, or a default value for a task, is invalid.
 
     The message names the file, the key and the reason, on one line.
     """
@@ -75,11 +77,21 @@ class Catalogue(Mapping[str, Task]):
     Args:
         folder: The folder of task files, or None for the built-in tasks only.
         check: Raises if the tasks cannot be served here.
+        defaults: Default values of input fields, by the names of tasks and fields.
+        defaults_source: The file that has `defaults`.
     """
 
-    def __init__(self, folder: Path | None, check: Callable[[Mapping[str, Task]], None]) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        check: Callable[[Mapping[str, Task]], None],
+        defaults: Mapping[str, Mapping[str, Any]] | None = None,
+        defaults_source: Path | None = None,
+    ) -> None:
         self._folder = folder
         self._check = check
+        self._defaults = defaults or {}
+        self._defaults_source = defaults_source
         self._tasks: Mapping[str, Task] = {}
 
     def __getitem__(self, name: str) -> Task:
@@ -98,13 +110,32 @@ class Catalogue(Mapping[str, Task]):
         This takes long, and changes nothing here: it may be called in any thread.
 
         Raises:
-            BadTask: A file is invalid.
+            BadTask: A file or a default value is invalid.
         """
         builtin = builtin_tasks()
         own = {} if self._folder is None else tasks_in(self._folder)
         tasks = {**builtin, **own}
+        for name, values in self._defaults.items():
+            tasks[name] = self._with_defaults(tasks, name, values)
         self._check(tasks)
         return ReadTasks(tasks, tuple(task for name, task in own.items() if name in builtin))
+
+    def _with_defaults(
+        self, tasks: Mapping[str, Task], name: str, values: Mapping[str, Any]
+    ) -> Task:
+        table = f"[tasks.{name}]"
+        if name not in tasks:
+            near = get_close_matches(name, tasks, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise BadTask(
+                self._defaults_source,
+                f"{table}: there is no such task{hint}; the tasks are {', '.join(tasks)}",
+            )
+        try:
+            return with_defaults(tasks[name], values)
+        except InvalidDefault as problem:
+            key = f" {problem.field}" if problem.field else ""
+            raise BadTask(self._defaults_source, f"{table}{key}: {problem.reason}") from None
 
     def replace(self, read: ReadTasks) -> None:
         """
@@ -189,6 +220,15 @@ def load_task(source: Traversable, *, is_checked: bool = False) -> Task:
     return task
 
 
+def name_problem(name: str) -> str | None:
+    """
+    Return why `name` cannot be the name of a task, or None if it can.
+    """
+    if _NAME.fullmatch(name):
+        return None
+    return "must be 1 to 64 of the characters a-z, 0-9 and -"
+
+
 def _read(source: Traversable) -> dict[str, Any]:
     """
     Return the tables in `source`, after checking that JSON can hold all values.
@@ -231,8 +271,9 @@ def _format_errors(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in _TEXTS:
         if not isinstance(data[key], str) or not data[key].strip():
             yield key, "must be a non-empty string"
-    if not _NAME.fullmatch(data["name"]):
-        yield "name", "must be 1 to 64 of the characters a-z, 0-9 and -"
+    problem = name_problem(data["name"])
+    if problem is not None:
+        yield "name", problem
     for key in (*_TABLES, "messages", "choices", "limits"):
         if not isinstance(data.get(key, {}), dict):
             yield key, "must be a table"

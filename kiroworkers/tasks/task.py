@@ -13,6 +13,7 @@ from attrs import Factory, field, frozen
 from kiroworkers.errors import InvalidInput
 from kiroworkers.json_schema import Validator
 from kiroworkers.tasks.answer import AnswerSearch
+from kiroworkers.tasks.known_fields import KnownFields, UnknownField
 from kiroworkers.tasks.template import Template, Value
 
 #: How an agent is to lay out its JSON; dialects use the same names.
@@ -24,6 +25,9 @@ ANSWER_LAYOUTS: Mapping[AnswerLayout, str] = {
 
 #: The schema keywords that a missing or blank value violates.
 _ABSENCE_KEYWORDS = {"required", "minLength", "pattern"}
+
+#: The most unknown fields of a request that are found.
+MAX_UNKNOWN_FIELDS = 20
 
 #: The longest list of a client from which an answer can choose at little cost.
 _MAX_CHEAP_CHOICES = 100
@@ -57,11 +61,13 @@ class InputCheck:
         body: The request's body, as parsed JSON.
         validator: A validator of the input schema.
         messages: See `Task`.
+        defaults: See `Task`.
     """
 
     body: Any
     validator: Validator
     messages: Mapping[str, str]
+    defaults: Mapping[str, Any] = Factory(dict)
 
     @property
     def is_cheap(self) -> bool:
@@ -82,13 +88,21 @@ class InputCheck:
             request = _without_nulls(self.body)
         except RecursionError:
             raise InvalidInput("", "The request is nested too deeply") from None
-        for problem in self.validator.problems(request)[:1]:
+        complete = {**self.defaults, **request} if isinstance(request, dict) else request
+        for problem in self.validator.problems(complete)[:1]:
             sentence = problem.sentence
             if problem.keyword in _ABSENCE_KEYWORDS:
                 sentence = self.messages.get(problem.field, sentence)
+            elif problem.keyword == "additionalProperties":
+                for unknown in self._unknown_fields():
+                    if unknown.parent == problem.field:
+                        raise InvalidInput(unknown.path, unknown.sentence)
             raise InvalidInput(problem.field, sentence)
         accepted: dict[str, Any] = request
         return accepted
+
+    def _unknown_fields(self) -> list[UnknownField]:
+        return KnownFields(self.validator.schema).unknown(self.body, MAX_UNKNOWN_FIELDS)
 
     def run(self) -> tuple[str, str] | None:
         """
@@ -133,6 +147,8 @@ class Task:
             input: if the client sends the latter, the answer must choose from it.
         agent: The agent that answers unless the client names one; None for the
             server's first agent.
+        defaults: The operator's values for fields that the client does not send; unlike a
+            ``default`` in the schema, they count as if the client had sent them.
         model: The model that answers unless the client names one, if `agent` answers; None
             for the agent's own.
         source: The file that the task was read from, for the operator.
@@ -151,8 +167,12 @@ class Task:
     agent: str | None = None
     model: str | None = None
     limits: TaskLimits = TaskLimits()
+    defaults: Mapping[str, Any] = Factory(dict)
     source: str = field(default="", eq=False)
     _template: Template = field(init=False, eq=False, repr=False)
+    _known_fields: KnownFields = field(init=False, eq=False, repr=False)
+    # The schema of answers to clients that offer no choices.
+    _usual_schema: Mapping[str, Any] = field(init=False, eq=False, repr=False)
     # Both are part of every prompt, so their literals are made only once.
     _schema_value: Value = field(init=False, eq=False, repr=False)
     _example_value: Value = field(init=False, eq=False, repr=False)
@@ -163,9 +183,17 @@ class Task:
     def _make_template(self) -> Template:
         return Template(self.prompt_template, self.input_schema)
 
+    @_known_fields.default
+    def _make_known_fields(self) -> KnownFields:
+        return KnownFields(self.input_schema)
+
+    @_usual_schema.default
+    def _make_usual_schema(self) -> Mapping[str, Any]:
+        return self._narrowed(self.defaults)
+
     @_schema_value.default
     def _make_schema_value(self) -> Value:
-        return Value(self.answer_schema)
+        return Value(self._usual_schema)
 
     @_example_value.default
     def _make_example_value(self) -> Value:
@@ -177,7 +205,7 @@ class Task:
 
     @_answer.default
     def _make_answer_validator(self) -> Validator:
-        return Validator(self.answer_schema)
+        return Validator(self._usual_schema)
 
     def accept(self, body: Any) -> dict[str, Any]:
         """
@@ -192,7 +220,13 @@ class Task:
         """
         Return the check that `accept` runs.
         """
-        return InputCheck(body, self._input, self.messages)
+        return InputCheck(body, self._input, self.messages, self.defaults)
+
+    def unknown_fields(self, body: Any) -> list[UnknownField]:
+        """
+        Return the first fields of `body` (parsed JSON) that the input schema does not know.
+        """
+        return self._known_fields.unknown(body, MAX_UNKNOWN_FIELDS)
 
     def prompt(self, request: Mapping[str, Any], layout: AnswerLayout = "compact") -> str:
         """
@@ -214,7 +248,7 @@ class Task:
         schema = self.answer_schema_for(request)
         return self._template.render(
             {**defaults, **request},
-            self._schema_value if schema is self.answer_schema else Value(schema),
+            self._schema_value if schema is self._usual_schema else Value(schema),
             self._example_value,
             ANSWER_LAYOUTS[layout],
             self.limits.prompt,
@@ -237,7 +271,7 @@ class Task:
             styled: Where the terminal has rendered the text; see `Answered.styled`.
         """
         schema = self.answer_schema_for(request)
-        if schema is self.answer_schema:
+        if schema is self._usual_schema:
             return AnswerSearch(
                 text, schema, self.example_answer, wrapped, self._answer, styled=styled
             )
@@ -248,7 +282,14 @@ class Task:
     def answer_schema_for(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """
         Return the answer schema, with `choices` narrowed to what `request` offers.
+
+        What it does not offer is taken from `defaults`.
         """
+        if not any(offered in request for offered in self.choices.values()):
+            return self._usual_schema
+        return self._narrowed({**self.defaults, **request})
+
+    def _narrowed(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         offers = {
             wanted: request[offered]
             for wanted, offered in self.choices.items()

@@ -23,6 +23,7 @@ from kiroworkers.clocks import Now, WallClock
 from kiroworkers.errors import (
     ErrorCode,
     Evidence,
+    InvalidInput,
     UnknownModel,
     UnknownTask,
     UnusableAnswer,
@@ -53,13 +54,20 @@ from kiroworkers.web.errors import (
     respond_to_error,
 )
 from kiroworkers.web.events import EventStream, wants_events
-from kiroworkers.web.headers import answer_headers, prefixed, set_agent_header
+from kiroworkers.web.headers import (
+    answer_headers,
+    ignored_header,
+    prefixed,
+    set_agent_header,
+    set_headers,
+)
 from kiroworkers.web.jobs import JobRoutes
 from kiroworkers.web.openai.routes import OpenAIRoutes
 from kiroworkers.web.openapi.responses import JOB_RESPONSE, TASK_RESPONSE, json_response
 from kiroworkers.web.openapi.schemas import STRING, TASK_INPUT, any_object, ref
 from kiroworkers.web.operator import OperatorRoutes
-from kiroworkers.web.pages import respond_asset
+from kiroworkers.web.pieces import send_in_pieces
+from kiroworkers.web.representation import Representation
 from kiroworkers.web.request_options import (
     check_model,
     model_names,
@@ -80,6 +88,7 @@ from kiroworkers.web.routing import (
     route,
     routes_of,
 )
+from kiroworkers.web.viewer import ViewerMissing, load_viewer
 from kiroworkers.web.views import (
     agents_json,
     milliseconds,
@@ -106,10 +115,12 @@ class Application:
         authorizer: Decides which requests are allowed.
         job_service: Stores and runs jobs.
         wall_clock: Returns the seconds since the epoch.
-        run_in_thread: Builds the documents without occupying the event loop.
+        run_in_thread: Builds the documents and reads the viewer's files without occupying the
+            event loop.
         offload: Runs checks of answers and of clients' schemas that may take long.
         approvals: The agents' requests to use a tool that operators must decide about; None for
             none.
+        strict_input: Whether requests are refused that have fields which the task does not know.
     """
 
     app = Klein()
@@ -126,8 +137,10 @@ class Application:
         run_in_thread: RunInThread = maybeDeferred,
         offload: Runner = run_here,
         approvals: Approvals | None = None,
+        strict_input: bool = False,
     ) -> None:
         self._clock = clock
+        self._strict_input = strict_input
         self._offload = offload
         self._wall_clock = wall_clock
         self._groups = groups
@@ -139,6 +152,7 @@ class Application:
             approvals = Approvals(clock, token_urlsafe)
         self._operator = OperatorRoutes(clock, groups, authorizer, wall_clock, approvals)
         self._routes = tuple(routes_of(self.app))
+        self._run_in_thread = run_in_thread
         self._documents = DocumentCache(self._describe, run_in_thread)
         self._openai = OpenAIRoutes(clock, groups, authorizer, wall_clock, offload)
 
@@ -267,8 +281,7 @@ class Application:
         set_agent_header(request, group.name)
         model = self._model_for(request, task, group)
         options = request_options(request, client, task.name, task.limits.timeout, model)
-        # The body is not kept: the payload is a copy of it.
-        payload, rest = await accept(task, json_body(request), options, self._offload, self._clock)
+        payload, ignored, rest = await self._accept(request, task, options)
         if wants_job(request):
             return await self._jobs.create(request, group.name, payload, options)
 
@@ -279,7 +292,7 @@ class Application:
             return self._jobs.run_once(request, payload, rest, run_task, on_progress)
 
         if wants_events(request):
-            await self._stream(request, run_once)
+            await self._stream(request, run_once, ignored)
             return b""
         response = await run_once()
         if raw and response.status == 200:
@@ -301,19 +314,24 @@ class Application:
         scope=None,
         tag="Documentation",
         responses={200: ResponseDoc("The page.", {"text/html": STRING})},
+        failures=(ErrorCode.NOT_FOUND,),
     )
     async def docs(self, request: IRequest) -> bytes:
         """
         Show the documentation of the API as an HTML page.
         """
-        return (await self._documents.current()).docs.respond(request)
+        return (await self._viewer())[""].respond(request)
 
     @route(app, "GET", "/docs/<name>", scope=None, failures=(ErrorCode.NOT_FOUND,))
-    def asset(self, request: IRequest, name: str) -> bytes:
+    async def asset(self, request: IRequest, name: str) -> bytes:
         """
         Return a file that the documentation page loads.
         """
-        return respond_asset(request, name)
+        file = (await self._viewer()).get(name)
+        if file is None:
+            raise HttpError(ErrorCode.NOT_FOUND, f"There is nothing at /docs/{name}")
+        await send_in_pieces(self._clock, request, file.respond(request))
+        return b""
 
     @route(
         app,
@@ -399,27 +417,68 @@ class Application:
         """
         return self._openai.app.resource()
 
+    async def _viewer(self) -> Mapping[str, Representation]:
+        """
+        Return the files of the documentation page.
+
+        Raises:
+            HttpError: The server was installed without them.
+        """
+        try:
+            return await self._run_in_thread(load_viewer)
+        except ViewerMissing as problem:
+            raise HttpError(ErrorCode.NOT_FOUND, str(problem)) from None
+
     def _describe(self) -> DescribedApi:
         return DescribedApi(
             self._routes,
             tuple(self._tasks.values()),
-            tuple((group.name, group.agent.dialect.label) for group in self._groups),
+            tuple(group.name for group in self._groups),
             needs_token=bool(self.authorizer.tokens),
             has_callbacks=self._job_service.callback_hosts is not None,
             models=model_names(self._groups),
         )
 
+    async def _accept(
+        self, request: IRequest, task: Task, options: RequestOptions
+    ) -> tuple[dict[str, Any], dict[str, str], RequestOptions]:
+        """
+        Return the input in the body of `request`, and the options for its execution.
+
+        The response gets a header that names the fields which the task does not know.
+
+        Returns:
+            The input, that header, and the options.
+
+        Raises:
+            InvalidInput: The body does not fit the input schema; names the field.
+        """
+        # The body is not kept: the payload is a copy of it.
+        body = json_body(request)
+        unknown = task.unknown_fields(body)
+        if unknown and self._strict_input:
+            raise InvalidInput(unknown[0].path, unknown[0].sentence)
+        ignored = ignored_header(unknown)
+        set_headers(request, ignored)
+        payload, rest = await accept(task, body, options, self._offload, self._clock)
+        return payload, ignored, rest
+
     async def _stream(
-        self, request: IRequest, run: Callable[[OnProgress], Awaitable[StoredResponse]]
+        self,
+        request: IRequest,
+        run: Callable[[OnProgress], Awaitable[StoredResponse]],
+        ignored: Mapping[str, str],
     ) -> None:
         """
         Call `run`, and stream its progress and finally the answer or the error.
+
+        The headers that the stream shows include `ignored`.
         """
         stream = EventStream(self._clock, request)
         try:
             response = await run(stream.on_progress)
             if response.status == 200:
-                stream.send_headers(prefixed(response.headers))
+                stream.send_headers(prefixed({**response.headers, **ignored}))
                 await stream.end("answer", response.body)
             else:
                 await stream.end("error", {"status": response.status, **response.body})

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from twisted.web.iweb import IRequest
 
 from kiroworkers.execution import Result
+from kiroworkers.tasks import UnknownField
 from kiroworkers.web.addresses import LOOPBACK, hostname_of
 
 #: Headers of every response.  They forbid browsers from guessing another content type,
@@ -29,11 +30,13 @@ _EXPOSED_HEADERS = (
     b"Location",
     b"Preference-Applied",
     b"Retry-After",
+    b"X-Kiroworkers-Ignored",
     b"X-Should-Retry",
 )
 
-#: The maximum number of fields that one header names.
+#: The maximum number of fields that one header names, and of characters of a client's field.
 _MAX_FIELDS = 20
+_MAX_FIELD_LENGTH = 100
 
 #: The names of all headers that describe an answer.
 ANSWER_HEADERS = tuple(
@@ -145,6 +148,26 @@ def answer_headers(result: Result, model: str = "") -> dict[str, str]:
         # A task file may give a field any name, with characters that no header can hold.
         headers["Normalised"] = ", ".join(map(quote, fields[:_MAX_FIELDS]))
     return headers
+
+
+def ignored_header(unknown: Sequence[UnknownField]) -> dict[str, str]:
+    """
+    Return the header that names the `unknown` fields of a request; empty if there are none.
+    """
+    value = ", ".join(_encode_field(field.path) for field in unknown)
+    return {"Ignored": value} if value else {}
+
+
+def _encode_field(path: str) -> str:
+    """
+    Return the start of a field's `path`, to which a client may have given any name.
+    """
+    text = ""
+    for character in path[:_MAX_FIELD_LENGTH]:
+        text += quote(character, "[]", errors="replace")
+        if len(text) > _MAX_FIELD_LENGTH:
+            break
+    return text or '""'
 
 
 def _decimal(number: float) -> str:

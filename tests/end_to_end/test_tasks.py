@@ -42,17 +42,23 @@ class ServedTests(ServerTestCase):
 
     async def test_hang_up_signal(self) -> None:
         """
-        SIGHUP reloads the folder; if a file is invalid, all tasks stay as they were,
-        and the log says why.
+        SIGHUP reloads the folder; if a file or a default value in the configuration file is
+        invalid, all tasks stay as they were, and the log says why.
         """
         self.write(ECHO.replace('"echo"', '"generate-test"'), "mine.toml")
-        await self.start("--tasks", "tasks", workers=1)
+        config = self.folder / "kiro.toml"
+        config.write_text('[tasks]\nstrict-input = true\n[tasks.echo]\nsaid = "configured"\n')
+        await self.start("--tasks", "tasks", "--config", str(config), workers=1)
         self.assertIn("mine.toml replaces the built-in task generate-test", self.server.output)
         self.assertIn(
             "tasks: analyze-invest, generate-story, generate-test, echo", self.server.output
         )
         response, body = await self.ask("echo", {"said": "y"})
         self.assertEqual((response.code, body), (200, {"said": "y"}))
+        response, body = await self.ask("echo", {})
+        self.assertEqual((response.code, body), (200, {"said": "configured"}))
+        response, body = await self.ask("generate-story", {"idea": "x", "component": []})
+        self.assertEqual((response.code, body["field"]), (400, "component"))
         self.write(ECHO.replace('"echo"', '"other"'))
         self.write("name = 3", "mine.toml")
         os.kill(self.server.pid, signal.SIGHUP)
@@ -61,8 +67,14 @@ class ServedTests(ServerTestCase):
         self.assertEqual((await self.ask("other", {"said": "y"}))[0].code, 404)
         (self.tasks / "mine.toml").unlink()
         os.kill(self.server.pid, signal.SIGHUP)
-        await self.server.says("tasks: analyze-invest, generate-story, generate-test, other")
-        self.assertEqual((await self.ask("echo", {"said": "y"}))[0].code, 404)
+        await self.server.says(
+            r"the tasks were not reloaded: .*kiro.toml: \[tasks.echo\]: there is"
+        )
+        self.assertEqual((await self.ask("echo", {"said": "y"}))[0].code, 200)
+        self.write(ECHO, "mine.toml")
+        os.kill(self.server.pid, signal.SIGHUP)
+        await self.server.says("tasks: analyze-invest, generate-story, generate-test, other, echo")
+        self.assertEqual((await self.ask("generate-test", {"said": "y"}))[0].code, 400)
         self.assertEqual((await self.ask("other", {"said": "y"}))[0].code, 200)
 
     async def test_no_start(self) -> None:
@@ -82,7 +94,7 @@ class ServedTests(ServerTestCase):
             self.assertNotIn("Traceback", program.output)
         program = self.run_twistd("--port", "0", "--tasks", "nowhere")
         self.assertEqual(await program.ended, 64, program.output)
-        self.assertIn("--tasks: 'nowhere': is not a folder", program.output)
+        self.assertIn("--tasks nowhere: does not exist", program.output)
 
     async def check(self, *arguments: str) -> tuple[int, str, str]:
         """
@@ -157,6 +169,17 @@ class CheckTests(SynchronousTestCase):
         source.write_text('{"said": "`"}')
         self.assertIn('Request: {"said":"\\u0060"}\n', self.check("--input", source)[1])
 
+    def test_unknown_field(self) -> None:
+        """
+        A field of the input that the task does not know is reported, with the nearest name.
+        """
+        self.file.write_text(ECHO.replace("[input]", "[input]\nproperties.said = {}"))
+        source = Path(self.mktemp())
+        source.write_text('{"sad": "x"}')
+        status, _, err = self.check("--input", source)
+        self.assertEqual(status, 0)
+        self.assertEqual(err, "ignored: sad is an unknown field; did you mean said?\n")
+
     def test_wrong(self) -> None:
         """
         An invalid file, input or token is reported in one line, and the status is 1.
@@ -165,9 +188,10 @@ class CheckTests(SynchronousTestCase):
         ask = ("--ask", "http://127.0.0.1:1", "--token-file", source)
         for text, arguments, reason in [
             ('{"said"', ("--input", source), "the input is not JSON: "),
+            ("[" * 100_000, ("--input", source), "the input is not JSON: "),
             ("[1]", ("--input", source), "must be an object"),
             ("two words", ask, "must hold one token and nothing else"),
-            ("", ("--input", "nowhere"), "No such file"),
+            ("", ("--input", "nowhere"), "the input nowhere cannot be read: No such file"),
         ]:
             source.write_text(text)
             status, _, err = self.check(*arguments)

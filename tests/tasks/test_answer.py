@@ -24,7 +24,7 @@ SCHEMA: dict[str, Any] = {
     "properties": {
         "title": {"type": "string"},
         "kind": {"enum": ["small", "large"]},
-        "kinds": {"type": "array", "items": {"enum": ["WorkModel", "Run_Verify"]}},
+        "kinds": {"type": "array", "items": {"enum": ["WebClient", "Print_Server"]}},
     },
 }
 
@@ -149,10 +149,10 @@ class FindTests(SynchronousTestCase):
         Words that the schema lists are taken in any letter case and given back
         as the schema spells them.
         """
-        text = '{"title": "x", "kind": "LARGE", "kinds": ["workmodel", "Run_Verify"]}'
+        text = '{"title": "x", "kind": "LARGE", "kinds": ["webclient", "Print_Server"]}'
         found = find_answer(text, SCHEMA).value
         self.assertEqual(found["kind"], "large")
-        self.assertEqual(found["kinds"], ["WorkModel", "Run_Verify"])
+        self.assertEqual(found["kinds"], ["WebClient", "Print_Server"])
 
     @given(st.dictionaries(st.text(), json_values), prose, prose)
     def test_any_object_in_any_prose(self, extra: dict[str, Any], before: str, after: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -225,3 +226,29 @@ class CatalogueTests(SynchronousTestCase):
             each.unlink()
         self.folder.rmdir()
         self.assert_refused("cannot be read: No such file")
+
+    def test_defaults(self) -> None:
+        """
+        Default values apply to built-in tasks and to those of the folder, each time they are
+        read; if a value does not fit any more, all tasks stay as they were.
+        """
+        defaults: dict[str, dict[str, Any]] = {
+            "generate-story": {"components": ["Web"]},
+            "echo": {"said": "x"},
+        }
+        config = Path("/etc/kiro.toml")
+        self.catalogue = Catalogue(self.folder, self.check, defaults, config)
+        self.assert_refused(
+            "kiro.toml: [tasks.echo]: there is no such task; the tasks are analyze-invest,"
+        )
+        self.write("a.toml", "echo")
+        self.reload()
+        self.assertEqual(self.catalogue["echo"].defaults, {"said": "x"})
+        schema = self.catalogue["generate-story"].input_schema
+        self.assertEqual(schema["properties"]["components"]["default"], ["Web"])
+        text = (self.folder / "a.toml").read_text()
+        other = "[input]\nproperties.count.type = 'integer'"
+        (self.folder / "a.toml").write_text(text.replace("[input]", other))
+        self.assert_refused("/etc/kiro.toml: [tasks.echo] said: said is an unknown field")
+        self.write("a.toml", "echoes")
+        self.assert_refused("did you mean echoes?")

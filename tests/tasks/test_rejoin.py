@@ -37,8 +37,8 @@ class RejoinTests(SynchronousTestCase):
         """
         An object that was cut is taken when one way to join it alone fits.
         """
-        text = '{"title": "a", "kinds": ["Run_\n  Verify", "WorkModel"]}'
-        expected = {"title": "a", "kinds": ["Run_Verify", "WorkModel"]}
+        text = '{"title": "a", "kinds": ["Print_\n  Server", "WebClient"]}'
+        expected = {"title": "a", "kinds": ["Print_Server", "WebClient"]}
         self.assertEqual(self.find(text), (expected, True))
 
     def test_two_readings_fit(self) -> None:

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import AnswerSchemaMismatch, InvalidInput
 from kiroworkers.tasks import Task, builtin_tasks, load_task
+from kiroworkers.tasks.defaults import with_defaults
 from kiroworkers.tasks.literal import UNPRINTABLE, json_literal
 
 STORY_ANSWER: dict[str, Any] = {
@@ -24,7 +25,7 @@ STORY_ANSWER: dict[str, Any] = {
     "iWant": "export stories",
     "soThat": "others see them",
     "storyPoint": 2,
-    "components": ["WorkModel"],
+    "components": ["Stories"],
     "acceptanceCriteria": ["A file is made"],
 }
 
@@ -244,15 +245,62 @@ class BuiltinTests(SynchronousTestCase):
         self.assertEqual(json.loads(line.removeprefix("Request: "))["idea"], idea)
         self.assertNotIn("`", prompt)
 
-    def test_known_components_are_only_a_hint(self) -> None:
+    def test_no_components(self) -> None:
         """
-        Without a list of components the product's own are offered, and others
-        are accepted.
+        Without a list of components none is offered, and an agent may still name some.
         """
-        self.assertIn("Traceability_Insight", self.story.prompt({"idea": "x"}))
-        answer = {**STORY_ANSWER, "components": ["Elsewhere"]}
+        self.assertIn('Request: {"components":[],"idea":"x"}\n', self.story.prompt({"idea": "x"}))
+        for components in ([], ["Elsewhere"]):
+            answer = {**STORY_ANSWER, "components": components}
+            search = self.story.answer_search({"idea": "x"}, json.dumps(answer))
+            self.assertEqual(search.find().value, answer)
+
+    def test_default_components(self) -> None:
+        """
+        With the operator's list the answer must choose from it, unless the client sends its
+        own list, even an empty one.
+        """
+        task = with_defaults(self.story, {"components": ["Web", "API"]})
+        cases: list[tuple[dict[str, Any], list[str], bool]] = [
+            ({}, ["web"], True),
+            ({}, ["Door"], False),
+            ({"components": ["Door"]}, ["Door"], True),
+            ({"components": ["Door"]}, ["Web"], False),
+            ({"components": []}, [], True),
+            ({"components": []}, ["Web"], False),
+        ]
+        for request, components, fits in cases:
+            accepted = task.accept({"idea": "x", **request})
+            self.assertEqual(accepted, {"idea": "x", **request})
+            offered = request.get("components", ["Web", "API"])
+            self.assertIn(f'"components":{json_literal(offered)}', task.prompt(accepted))
+            answer = json.dumps({**STORY_ANSWER, "components": components})
+            search = task.answer_search(accepted, answer)
+            if fits:
+                self.assertEqual(len(search.find().value["components"]), len(components))
+            else:
+                self.assertRaises(AnswerSchemaMismatch, search.find)
+
+    def test_pipeline(self) -> None:
+        """
+        The answer of generate-story is a story that the other tasks know, and may be the parent
+        of another one.
+        """
+        self.assertEqual(self.story.unknown_fields({"idea": "x", "parentStory": STORY_ANSWER}), [])
+        for name in ("generate-test", "analyze-invest"):
+            self.assertEqual(self.tasks[name].unknown_fields({"story": STORY_ANSWER}), [])
+
+    def test_forbidden_fields(self) -> None:
+        """
+        If the schema forbids other fields, the refusal names the field and the nearest one
+        that the task knows.
+        """
+        schema = {**self.story.input_schema, "additionalProperties": False}
+        strict = evolve(self.story, input_schema=schema)
+        refusal = self.refusal(strict, {"idea": "x", "Parent_Story": {"title": "y"}})
+        self.assertEqual(refusal.field, "Parent_Story")
         self.assertEqual(
-            self.story.answer_search({"idea": "x"}, json.dumps(answer)).find().value, answer
+            str(refusal), "Parent_Story is an unknown field; did you mean parentStory?"
         )
 
     def test_given_components_are_the_only_ones(self) -> None:
@@ -260,7 +308,7 @@ class BuiltinTests(SynchronousTestCase):
         With a list of components the answer must choose from it, in any case.
         """
         request = {"idea": "x", "components": ["Door", "Roof"]}
-        self.assertNotIn("WorkModel", self.story.prompt(request).partition("An example")[0])
+        self.assertIn('"components":["Door","Roof"]', self.story.prompt(request))
         with self.assertRaises(AnswerSchemaMismatch):
             self.story.answer_search(request, json.dumps(STORY_ANSWER)).find()
         answer = (
