@@ -13,13 +13,18 @@ from twisted.web.http import NOT_MODIFIED
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IRequest
 
+#: Tells browsers and proxies to keep a response for a year.
+_KEEP = b"public, max-age=31536000, immutable"
+
 _ENTITY_TAG = re.compile(rb'"[^"]*"')
 
 
 @frozen
 class Representation:
     """
-    Hold content that clients may store, if they ask each time whether it has changed.
+    Hold content that clients may store.
+
+    They must ask each time whether it has changed, unless they ask for one version of it.
 
     Attributes:
         content_type: Its media type.
@@ -37,14 +42,23 @@ class Representation:
     def _etag(self) -> bytes:
         return b'"%s"' % sha256(self.content).hexdigest()[:32].encode()
 
+    @property
+    def version(self) -> str:
+        """
+        Return the entity tag without its quotes, for the query of an address.
+        """
+        return self.etag[1:-1].decode()
+
     def respond(self, request: IRequest) -> bytes:
         """
         Set the headers of the response to a GET or HEAD `request`, and return its body.
 
-        A client that already has the content gets 304 without it.
+        A client that already has the content gets 304 without it.  If the query of the request
+        is the `version`, the client may keep the content for good.
         """
         request.setHeader(b"etag", self.etag)
-        request.setHeader(b"cache-control", b"no-cache")
+        named = request.uri.partition(b"?")[2] == self.version.encode()
+        request.setHeader(b"cache-control", _KEEP if named else b"no-cache")
         for name, value in self.headers.items():
             request.setHeader(name, value)
         if has_etag(request.requestHeaders, self.etag):

@@ -23,6 +23,7 @@ from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.tasks.task import TaskLimits
 from kiroworkers.testing import MemoryKiro, MemoryReactor
+from kiroworkers.web import app, viewer
 from kiroworkers.web.app import Application
 from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.routing import routes_of
@@ -69,9 +70,9 @@ class ApplicationTests(SynchronousTestCase):
         self.assertEqual(response.length, len(text.encode()))
         return response, json.loads(text)
 
-    def get_text(self, method: str, path: str, **kwargs: Any) -> tuple[Any, str]:
+    def get_text(self, method: str, path: str, text: bool = True, **kwargs: Any) -> tuple[Any, Any]:
         """
-        The response to a request, and its text.
+        The response to a request, and its text, or its bytes without `text`.
         """
         kwargs.setdefault("allow_redirects", False)
         pending = self.client.request(method, f"http://localhost{path}", **kwargs)
@@ -81,7 +82,7 @@ class ApplicationTests(SynchronousTestCase):
         response = self.successResultOf(pending)
         content = self.successResultOf(response.content())
         self.client.flush()
-        return response, content.decode()
+        return response, content.decode() if text else content
 
     def test_answer(self) -> None:
         """
@@ -186,9 +187,9 @@ class ApplicationTests(SynchronousTestCase):
         A client that has a document gets 304, until a task changes (RFC 9110, sections
         13.1.2 and 15.4.5).
         """
-        paths = ("/docs", "/openapi.json", "/kiro")
+        paths = ("/openapi.json", "/kiro")
         tags = {}
-        for path in (*paths, "/docs/style.css", "/docs/try.js"):
+        for path in (*paths, "/docs", "/docs/swagger-ui.css", "/docs/start.js"):
             response, _ = self.get_text("GET", path)
             [tags[path]] = response.headers.getRawHeaders("etag")
             headers = {"If-None-Match": tags[path]}
@@ -289,31 +290,38 @@ class ApplicationTests(SynchronousTestCase):
         self.assertEqual((response.code, body["code"]), (403, "wrong_scope"))
         self.assertEqual([program.typed for program in self.reactor.programs], [[], []])
 
-    def test_pages(self) -> None:
+    def test_viewer(self) -> None:
         """
-        The page of the API shows each path and who answers, loads nothing from
-        elsewhere, and may do no more than its policy says.
+        The page loads its own files only, and may do no more than its policy says; browsers keep
+        the files for good.
         """
         response, page = self.get_text("GET", "/docs")
-        self.assertIn("/kiro/generate-story", page)
-        self.assertIn("Agent <b>kiro</b>: Kiro CLI", page)
-        self.assertEqual(re.findall(r'(?:src|href)="(?:https?:)?//', page), [])
         policy = response.headers.getRawHeaders("content-security-policy")[-1]
         self.assertNotIn("unsafe", policy)
-        for name in re.findall(r'(?:src|href)="(docs/[^"]+)"', page):
-            self.assertEqual(self.get_text("GET", f"/{name}")[0].code, 200, name)
+        self.assertIn("script-src 'self'; connect-src 'self';", policy)
+        self.assertEqual(response.headers.getRawHeaders("cache-control"), ["no-cache"])
+        addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
+        self.assertEqual(len(addresses), 7)
+        for address in addresses:
+            response, content = self.get_text("GET", f"/{address}", text=False)
+            self.assertEqual(response.code, 200, address)
+            self.assertEqual(response.length, len(content), address)
+            if "?" in address:
+                [control] = response.headers.getRawHeaders("cache-control")
+                self.assertIn("immutable", control)
         self.assertEqual(self.get_text("GET", "/")[0].code, 302)
 
-    def test_page_of_hostile_task(self) -> None:
+    def test_no_viewer(self) -> None:
         """
-        What a task file says of itself is text on the page.
+        A server without the files of the page says so, and nothing else fails.
         """
-        hostile = "<script>alert(1)</script>"
-        task = evolve(self.tasks["generate-story"], title=hostile, example_input={"idea": hostile})
-        self.tasks["generate-story"] = task
-        _, page = self.get_text("GET", "/docs")
-        self.assertNotIn("<script>alert", page)
-        self.assertIn("&lt;script&gt;alert", page)
+        self.patch(viewer, "_PACKAGE", "not_installed")
+        self.patch(app, "load_viewer", viewer.load_viewer.__wrapped__)
+        for path in ("/docs", "/docs/start.js"):
+            response, body = self.request("GET", path)
+            self.assertEqual((response.code, body["code"]), (404, "not_found"))
+            self.assertIn("install kiroworkers again", body["error"])
+        self.assertEqual(self.request("GET", "/openapi.json")[0].code, 200)
 
     def test_normalised(self) -> None:
         """
@@ -492,7 +500,7 @@ class RouterTests(SynchronousTestCase):
         """
         HEAD gets the status and the headers of GET, and no content (RFC 9110, section 9.3.2).
         """
-        for declared in (*self.paths, "/nowhere", "/health/"):
+        for declared in (*self.paths, "/docs/start.js", "/nowhere", "/health/"):
             path = re.sub(r"{\w+}", "x", declared)
             got, head = (self.server.request(method, path) for method in ("GET", "HEAD"))
             self.assertEqual(head.status, got.status, path)

@@ -23,7 +23,7 @@ class CacheTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         routes, tasks = tuple(routes_of(Application.app)), tuple(builtin_tasks().values())
-        self.described = DescribedApi(routes, tasks, (("kiro", "Kiro"),), False, False)
+        self.described = DescribedApi(routes, tasks, ("kiro",), False, False)
         self.building: list[tuple[Callable[[], Documents], Deferred[Documents]]] = []
         self.cache = DocumentCache(lambda: self.described, self.run_in_thread)
 
@@ -64,14 +64,14 @@ class CacheTests(SynchronousTestCase):
         task = evolve(self.described.tasks[0], title="Another title")
         for described in (
             evolve(self.described, tasks=(task, *self.described.tasks[1:])),
-            evolve(self.described, agents=(("kiro", "Kiro 2"),)),
+            evolve(self.described, agents=("gemini",)),
             evolve(self.described, needs_token=True),
         ):
             self.described = described
             request = self.request()
             documents = self.build()
             self.assertIs(self.successResultOf(request), documents)
-            self.assertNotEqual(documents.docs.etag, last.docs.etag)
+            self.assertNotEqual(documents.openapi.etag, last.openapi.etag)
             last = documents
 
     def test_unchanged(self) -> None:

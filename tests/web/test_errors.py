@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import treq
 from attrs import frozen
+from jsonschema import Draft202012Validator
 from klein import Klein
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
@@ -40,6 +41,9 @@ from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.connection_limits import ConnectionLimiter
 from kiroworkers.web.errors import handle_failures
 from kiroworkers.web.limits import RequestLimits
+from kiroworkers.web.openai.errors import is_openai_path
+from kiroworkers.web.openapi.failures import schema_name
+from kiroworkers.web.openapi.schemas import ref
 from kiroworkers.web.rate_limiter import RateLimiter
 from kiroworkers.web.routing import routes_of
 from kiroworkers.web.site import ApiSite
@@ -206,6 +210,7 @@ class MemoryServer:
         connections: The most connections.
         flags: Settings of the jobs.
         models: Patterns of the models that clients may choose.
+        strict_input: Whether requests with unknown fields are refused.
         **dispatcher: Options of `dispatcher_in`.
     """
 
@@ -218,6 +223,7 @@ class MemoryServer:
         connections: int = 100,
         flags: Mapping[str, Any] | None = None,
         models: tuple[str, ...] = (),
+        strict_input: bool = False,
         **dispatcher: Any,
     ) -> None:
         self.reactor = MemoryReactor(program)
@@ -239,7 +245,13 @@ class MemoryServer:
             self.reactor, groups, self.tasks, executor=self.executor, **(flags or {})
         )
         application = Application(
-            self.reactor, groups, self.tasks, authorizer, jobs, approvals=approvals
+            self.reactor,
+            groups,
+            self.tasks,
+            authorizer,
+            jobs,
+            approvals=approvals,
+            strict_input=strict_input,
         )
         limits = RequestLimits(MAX_BODY, RECEIVE_TIMEOUT)
         site = ApiSite(self.reactor, application.resource(), limits)
@@ -664,12 +676,13 @@ def _() -> Response:
 
 def documented_codes(document: Any, prefix: str) -> set[tuple[int, str]]:
     """
-    Return the statuses and the codes of the responses whose names begin with `prefix`.
+    Return the statuses and the codes of the responses whose names are `prefix` and a status.
     """
+    names = re.compile(rf"{prefix}(\d+)-\d+")
     return {
-        (int(name.removeprefix(prefix)), code)
+        (int(match[1]), code)
         for name, response in document["components"]["responses"].items()
-        if name.removeprefix(prefix).isdigit()
+        if (match := names.fullmatch(name)) is not None
         for code in re.findall(r"`(\w+)`: ", response["description"])
     }
 
@@ -692,7 +705,7 @@ class CatalogueTests(SynchronousTestCase):
     def test_provoked(self) -> None:
         """
         Each failure has its status and its code, and `Retry-After` if asking again helps;
-        the route declares it.
+        the route declares it, and it fits its schema.
         """
         for code in CATALOGUE:
             response = PROVOCATIONS[code]()
@@ -706,14 +719,32 @@ class CatalogueTests(SynchronousTestCase):
             if isinstance(code.retry_after, int):
                 self.assertEqual(seconds, code.retry_after, code)
             self.assert_route_declares(response, code)
+            self.assert_fits(response, code)
 
     def test_documented(self) -> None:
         """
-        The document has the codes of the catalogue under their statuses, and no others.
+        The document has the codes that routes declare under their statuses, and no others.
         """
-        expected = {(code.status, str(code)) for code in CATALOGUE}
         for prefix in ("", "openai-"):
+            expected = {
+                (code.status, str(code))
+                for declared in routes_of(Application.app)
+                if declared.tag is not None and is_openai_path(declared.path) == bool(prefix)
+                for code in declared.failures
+                if code.status not in declared.responses
+            }
             self.assertEqual(documented_codes(self.document, prefix), expected)
+
+    def assert_fits(self, response: Response, code: FailureCode) -> None:
+        """
+        Assert that the body of the failure `code` has the fields that the document describes.
+        """
+        schemas = self.document["components"]["schemas"]
+        name = "OpenAIError" if is_openai_path(response.request[1]) else schema_name(code)
+        body = {"error": response.error} if name == "OpenAIError" else response.error
+        Draft202012Validator({**self.document, **ref(name)}).validate(body)
+        if name != "OpenAIError":
+            self.assertLessEqual({*body}, {*schemas[name]["properties"]}, code)
 
     def assert_route_declares(self, response: Response, code: FailureCode) -> None:
         """

@@ -13,9 +13,12 @@ from attrs import evolve
 from jsonschema import Draft202012Validator
 from twisted.trial.unittest import SynchronousTestCase
 
+from kiroworkers.errors import CATALOGUE
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.web.app import Application
 from kiroworkers.web.openapi.document import build_document
+from kiroworkers.web.openapi.failures import schema_name
+from kiroworkers.web.openapi.schemas import ref
 from kiroworkers.web.openapi.task_schemas import with_nulls
 from kiroworkers.web.routing import routes_of
 
@@ -201,7 +204,7 @@ class DocumentTests(SynchronousTestCase):
 
     def test_names(self) -> None:
         """
-        No two operations have the same name.
+        No two operations have the same name, and the names stay.
         """
         names = [
             operation["operationId"]
@@ -209,6 +212,16 @@ class DocumentTests(SynchronousTestCase):
             for operation in operations.values()
         ]
         self.assertEqual(len(names), len({*names}))
+        tasks = {f"ask-{name}" for name in builtin_tasks()}
+        # Generated clients name their functions after these.
+        self.assertEqual(
+            {*names} - tasks,
+            {
+                *("catalogue", "jobs", "job", "cancel", "models", "model", "complete"),
+                *("health", "ready", "queue", "approvals", "decide", "pause", "resume", "renew"),
+                *("set_workers", "drain", "restart", "docs", "openapi"),
+            },
+        )
 
     def test_schemas(self) -> None:
         """
@@ -223,6 +236,92 @@ class DocumentTests(SynchronousTestCase):
                 for content in operation.get("requestBody", {}).get("content", {}).values():
                     whole = {**document, **content["schema"]}
                     Draft202012Validator(whole).validate(content["example"])
+
+    def test_response_examples(self) -> None:
+        """
+        Every JSON response has an example, and each fits its schema.
+        """
+        document = document_of(**EVERYTHING)
+        without = []
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                for status, response in operation["responses"].items():
+                    resolved = at(document, response["$ref"]) if "$ref" in response else response
+                    content = resolved.get("content", {}).get("application/json")
+                    if content is None:
+                        continue
+                    validator = Draft202012Validator({**document, **content["schema"]})
+                    named = content.get("examples", {}).values()
+                    examples = [example["value"] for example in named]
+                    examples += [content["example"]] if "example" in content else []
+                    for example in examples:
+                        validator.validate(example)
+                    if not examples:
+                        without.append(f"{method} {path} {status}")
+        self.assertEqual(without, ["get /openapi.json 200"])
+
+    def test_failures(self) -> None:
+        """
+        Every failure that an operation may meet has a schema of its own, which its code selects.
+        """
+        document = document_of(**EVERYTHING)
+        mapping: dict[str, str] = {}
+        for response in document["components"]["responses"].values():
+            schema = response["content"]["application/json"]["schema"]
+            if "oneOf" in schema:
+                self.assertEqual(schema["discriminator"]["propertyName"], "code")
+                mapping |= schema["discriminator"]["mapping"]
+                self.assertEqual(len(schema["oneOf"]), len(schema["discriminator"]["mapping"]))
+        for code, reference in mapping.items():
+            schema = at(document, reference)
+            self.assertEqual(schema["properties"]["code"]["const"], code)
+            self.assertLessEqual({"error", "code"}, {*schema["required"]})
+        schemas = document["components"]["schemas"]
+        codes = {code.value for code in CATALOGUE}
+        self.assertEqual({*schemas["ErrorCode"]["enum"]}, codes)
+        self.assertLessEqual({schema_name(code) for code in CATALOGUE}, {*schemas})
+
+    def test_failures_of_operation(self) -> None:
+        """
+        An operation lists the failures that it may meet, and not others of the same status.
+        """
+        document = document_of()
+        missing = {}
+        for path in ("/jobs/{id}", "/operator/workers/{name}/drain"):
+            [operation] = [*document["paths"][path].values()][:1]
+            response = at(document, operation["responses"]["404"]["$ref"])
+            missing[path] = [*response["content"]["application/json"]["examples"]]
+        self.assertEqual(
+            missing,
+            {
+                "/jobs/{id}": ["unknown_job"],
+                "/operator/workers/{name}/drain": ["unknown_worker"],
+            },
+        )
+
+    def test_failures_beside_responses(self) -> None:
+        """
+        A failure with the status of another response is described beside it.
+        """
+        response = document_of()["paths"]["/ready"]["get"]["responses"]["503"]
+        self.assertEqual(
+            response["content"]["application/json"]["schema"],
+            {"anyOf": [ref("Readiness"), ref("TooManyConnectionsFailure")]},
+        )
+        self.assertIn("`too_many_connections`: ", response["description"])
+
+    def test_events(self) -> None:
+        """
+        The stream of a task is described event by event, with a schema for the data of each.
+        """
+        document = document_of()
+        operation = document["paths"]["/kiro/generate-story"]["post"]
+        text = operation["responses"]["200"]["content"]["text/event-stream"]["schema"][
+            "description"
+        ]
+        for name, schema in document["components"]["schemas"]["TaskEvents"]["properties"].items():
+            self.assertIn(f"- `{name}`", text)
+            self.assertIn(schema["description"], text)
 
     def test_own_references(self) -> None:
         """
@@ -248,7 +347,8 @@ class DocumentTests(SynchronousTestCase):
         health = with_tokens["paths"]["/health"]["get"]
         self.assertEqual(health["security"], [{"token": ["watch"]}, {"token": ["operate"]}])
         self.assertIn("401", health["responses"])
-        self.assertNotIn("security", with_tokens["paths"]["/ready"]["get"])
+        self.assertEqual(with_tokens["paths"]["/ready"]["get"]["security"], [])
+        self.assertNotIn("security", without_tokens["paths"]["/health"]["get"])
         self.assertNotIn("securitySchemes", without_tokens["components"])
         self.assertNotIn("401", without_tokens["paths"]["/health"]["get"]["responses"])
 

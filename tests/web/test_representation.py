@@ -36,14 +36,14 @@ class RepresentationTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.content = Representation(b"text/plain", b"some text", {b"x-more": b"1"})
 
-    def fetch(self, *tags: str, method: str = "GET") -> tuple[Any, bytes]:
+    def fetch(self, *tags: str, method: str = "GET", query: str = "") -> tuple[Any, bytes]:
         """
         Return the response to a request with `tags` in ``If-None-Match``, and its body.
         """
         client: Any = StubTreq(Content(self.content))
         headers = {"If-None-Match": [*tags]} if tags else {}
         response = self.successResultOf(
-            client.request(method, "http://localhost/", headers=headers)
+            client.request(method, f"http://localhost/{query}", headers=headers)
         )
         return response, self.successResultOf(response.content())
 
@@ -64,6 +64,14 @@ class RepresentationTests(SynchronousTestCase):
         self.assertRegex(self.header(response, "etag") or "", r'^"[0-9a-f]{32}"$')
         # A client may store it, but has to ask (RFC 9111, section 5.2.2.4).
         self.assertEqual(self.header(response, "cache-control"), "no-cache")
+
+    def test_version(self) -> None:
+        """
+        A client that asks for the present version may keep it, and no other.
+        """
+        for query, keep in ((f"?{self.content.version}", True), ("?other", False), ("?", False)):
+            control = self.header(self.fetch(query=query)[0], "cache-control") or ""
+            self.assertEqual("immutable" in control, keep, query)
 
     def test_head(self) -> None:
         """

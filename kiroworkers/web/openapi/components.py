@@ -26,15 +26,22 @@ _ANSWER_HEADER_DESCRIPTIONS = {
     "Agent": "Name of the agent that answered.",
     "Worker": "Name of the worker that answered.",
     "Attempts": "Number of attempts: 2 if the first worker failed or gave no valid answer.",
-    "Repairs": "Number of times the agent was told to correct its answer. Absent if 0.",
-    "Completion": "How the server knew that the answer was complete: `prompt`, `idle-sign`, "
-    "`response` or `quiet`.",
+    "Repairs": "Number of times the agent was told, in the same conversation, to correct an answer "
+    "that did not fit. Absent if 0.",
+    "Completion": "How the server knew that the answer was complete. `prompt`: the agent's line "
+    "editor reads again, which is exact to the byte. `response`: the agent's protocol says so, "
+    "which is as exact. `idle-sign`: the agent shows that it is idle, and draws nothing more. "
+    "`quiet`: the output looks like a prompt and then stops; only for programs without a dialect "
+    "of their own.",
     "Sample": "`1` if the agent says that its answer is only a sample, as the offline agent does "
     "for tasks that it has no rules for. Absent otherwise.",
-    "Source": "Where the server read the answer: `terminal`, `protocol` or `journal`.",
-    "Rejoined": "1 if lines that the terminal had cut were joined. Absent otherwise.",
-    "Normalised": "Fields whose values were converted to fit the schema, separated by commas. "
-    "Absent if there are none.",
+    "Source": "Where the server read the answer: `terminal`, `protocol`, or the agent's own "
+    "`journal`.",
+    "Rejoined": "`1` if the terminal had cut lines of the answer, and only one way to join them "
+    "fits the schema. Absent otherwise.",
+    "Normalised": "Fields whose values were converted, because they had one possible meaning: "
+    "another letter case, a number in a string, or a string in place of a list of strings. They "
+    "are percent-encoded and separated by commas, at most 20. Absent if there are none.",
     "Tools-Denied": "Number of tool uses that were denied. Absent if 0.",
     "Tools-Allowed": "Number of tool uses that were allowed. Absent if 0.",
     "Tools-Unasked": "Number of tools that the agent used without asking. Absent if 0.",
@@ -60,6 +67,11 @@ HEADERS: Mapping[str, Any] = {
         "description": "`true` if the response repeats that of an earlier request with the same "
         "`Idempotency-Key`. Absent otherwise.",
         "schema": {"const": "true"},
+    },
+    "X-Kiroworkers-Ignored": {
+        "description": "Fields of the input that the task does not know, percent-encoded and "
+        "separated by commas; at most 20. They are not checked. Absent if there are none.",
+        "schema": STRING,
     },
     "Location": {"description": "Path of the job.", "schema": STRING},
     "Preference-Applied": {
@@ -120,11 +132,8 @@ PARAMETERS: Mapping[str, dict[str, Any]] = {
         "Prefer",
         "`respond-async` to get a job at once instead of waiting for the answer (tasks only), or "
         "`wait=N` to wait at most N seconds for it. See RFC 7240.",
-        STRING,
-        examples={
-            "later": {"summary": "Get a job.", "value": "respond-async"},
-            "deadline": {"summary": "Wait at most 30 seconds.", "value": "wait=30"},
-        },
+        # Swagger UI would send an example of the parameter itself unless the reader deletes it.
+        {**STRING, "examples": ["respond-async", "wait=30"]},
     ),
     "IdempotencyKey": _header(
         "Idempotency-Key",

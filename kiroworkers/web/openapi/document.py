@@ -8,11 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kiroworkers import __version__
+from kiroworkers.errors import CATALOGUE, FailureCode
 from kiroworkers.tasks import Task
 from kiroworkers.web.openai.errors import is_openai_path
 from kiroworkers.web.openai.routes import DEFAULT_MODELS
 from kiroworkers.web.openapi.components import HEADERS, PARAMETERS, TAGS
-from kiroworkers.web.openapi.failures import codes_by_status, describe
+from kiroworkers.web.openapi.examples import EXAMPLES
+from kiroworkers.web.openapi.failures import (
+    FailureResponses,
+    describe,
+    failure_schemas,
+    schema_name,
+)
 from kiroworkers.web.openapi.responses import JSON
 from kiroworkers.web.openapi.schemas import (
     CHAT,
@@ -26,6 +33,7 @@ from kiroworkers.web.openapi.schemas import (
     record,
     ref,
 )
+from kiroworkers.web.openapi.stream_events import events_schema
 from kiroworkers.web.openapi.task_schemas import schemas_of
 from kiroworkers.web.operator import MAX_WORKERS
 from kiroworkers.web.routing import ResponseDoc, Route
@@ -39,8 +47,6 @@ _DESCRIPTION = (
 
 #: The variable part of a path that stands for a task: each task has such a path.
 _TASK_VARIABLE = "{task_name}"
-
-_RETRY_HEADERS = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
 
 
 def build_document(
@@ -63,6 +69,7 @@ def build_document(
         models: The models that clients may choose, as ``AGENT/MODEL``.
     """
     paths: dict[str, dict[str, Any]] = {}
+    failures = FailureResponses()
     supported = {"Callback": has_callbacks, "AgentModel": bool(models)}
     unsupported = {name for name, is_supported in supported.items() if not is_supported}
     for route in routes:
@@ -70,7 +77,7 @@ def build_document(
             continue
         for task in tasks.values() if _TASK_VARIABLE in route.path else (None,):
             path = route.path if task is None else route.path.replace(_TASK_VARIABLE, task.name)
-            operation = _operation(route, task, needs_token, unsupported)
+            operation = _operation(route, task, needs_token, unsupported, failures)
             paths.setdefault(path, {})[route.method.lower()] = operation
     parameters = {
         name: parameter for name, parameter in PARAMETERS.items() if name not in unsupported
@@ -84,11 +91,13 @@ def build_document(
     components: dict[str, Any] = {
         "schemas": {
             **SCHEMAS,
+            **failure_schemas(),
+            "TaskEvents": events_schema(),
             "Workers": _workers(agents),
             "Chat": _chat(agents, models),
             **schemas_of(tasks),
         },
-        "responses": {**_failures("", "Error"), **_failures("openai-", "OpenAIError")},
+        "responses": failures.components,
         "parameters": parameters,
         "headers": HEADERS,
     }
@@ -117,7 +126,11 @@ def build_document(
 
 
 def _operation(
-    route: Route, task: Task | None, needs_token: bool, unsupported: set[str]
+    route: Route,
+    task: Task | None,
+    needs_token: bool,
+    unsupported: set[str],
+    failures: FailureResponses,
 ) -> dict[str, Any]:
     """
     Return the operation object of `route`, or of `task` if `route` is that of tasks.
@@ -139,10 +152,15 @@ def _operation(
         ],
         "responses": {
             **{
-                str(status): _response(response, task)
+                str(status): _response(response, task, _failures_of(route, status))
                 for status, response in route.responses.items()
             },
-            **_failure_references(route, needs_token),
+            **{
+                str(status): reference
+                for status, reference in failures.by_status(
+                    _documented_failures(route, needs_token), is_openai_path(route.path)
+                ).items()
+            },
         },
     }
     if route.body is not None:
@@ -151,13 +169,36 @@ def _operation(
             "required": True,
             "content": {JSON: _content(route.body.schema, task, route.body.example)},
         }
-    if needs_token and route.scope is not None:
-        operation["security"] = [{"token": [scope]} for scope in GRANTED_BY[route.scope]]
+    if needs_token:
+        scopes = () if route.scope is None else GRANTED_BY[route.scope]
+        operation["security"] = [{"token": [scope]} for scope in scopes]
     return operation
 
 
-def _response(response: ResponseDoc, task: Task | None) -> dict[str, Any]:
+def _failures_of(route: Route, status: int) -> list[FailureCode]:
+    """
+    Return the failures of `route` with `status`.
+    """
+    return [code for code in CATALOGUE if code in route.failures and code.status == status]
+
+
+def _documented_failures(route: Route, needs_token: bool) -> list[FailureCode]:
+    """
+    Return the failures of `route` that have no response of their own.
+    """
+    own = {*route.responses} if needs_token else {*route.responses, 401}
+    return [code for code in route.failures if code.status not in own]
+
+
+def _response(
+    response: ResponseDoc, task: Task | None, failures: Sequence[FailureCode]
+) -> dict[str, Any]:
+    """
+    Return the response object of `response`, or of one of the `failures` with its status.
+    """
     documented: dict[str, Any] = {"description": response.description}
+    if failures:
+        documented["description"] += f"\n\n{describe(failures)}"
     if response.headers:
         documented["headers"] = {
             name: {"$ref": f"#/components/headers/{name}"} for name in response.headers
@@ -166,6 +207,9 @@ def _response(response: ResponseDoc, task: Task | None) -> dict[str, Any]:
         documented["content"] = {
             media_type: _content(schema, task) for media_type, schema in response.content.items()
         }
+    for code in failures:
+        content = documented["content"][JSON]
+        content["schema"] = {"anyOf": [content["schema"], ref(schema_name(code))]}
     if response.links:
         documented["links"] = response.links
     return documented
@@ -179,39 +223,13 @@ def _content(
 
     If `schema` stands for a schema of `task`, that one is used, with the task's example.
     """
+    if example is None:
+        example = EXAMPLES.get(str(schema.get("$ref", "")).rpartition("/")[2])
     if task is not None and schema is TASK_INPUT:
         schema, example = ref(f"{task.name}.input"), task.example_input
     elif task is not None and schema is TASK_ANSWER:
         schema, example = ref(f"{task.name}.answer"), task.example_answer
     return {"schema": schema, **({} if example is None else {"example": example})}
-
-
-def _failure_references(route: Route, needs_token: bool) -> dict[str, Any]:
-    statuses = {failure.status for failure in route.failures} - {*route.responses}
-    prefix = "openai-" if is_openai_path(route.path) else ""
-    return {
-        str(status): {"$ref": f"#/components/responses/{prefix}{status}"}
-        for status in sorted(statuses)
-        if needs_token or status != 401
-    }
-
-
-def _failures(prefix: str, schema: str) -> dict[str, Any]:
-    """
-    Return a response component for every status of a failure.
-
-    Args:
-        prefix: What the names of the components begin with.
-        schema: Name of the schema component of the body.
-    """
-    return {
-        f"{prefix}{status}": {
-            "description": describe(codes),
-            "content": {JSON: {"schema": ref(schema)}},
-            **({"headers": _RETRY_HEADERS} if any(code.retryable for code in codes) else {}),
-        }
-        for status, codes in codes_by_status().items()
-    }
 
 
 def _chat(agents: Sequence[str], models: Sequence[str]) -> dict[str, Any]:

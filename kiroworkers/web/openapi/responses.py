@@ -8,6 +8,7 @@ from typing import Any
 
 from kiroworkers.web.headers import ANSWER_HEADERS
 from kiroworkers.web.openapi.schemas import TASK_ANSWER, Schema, ref, string
+from kiroworkers.web.openapi.stream_events import describe_events
 from kiroworkers.web.routing import ResponseDoc
 
 JSON = "application/json"
@@ -44,19 +45,13 @@ TASK_RESPONSE = ResponseDoc(
     {
         JSON: TASK_ANSWER,
         "text/plain": string("The agent's own words, if the request has `raw=1`."),
-        # Without a type: tools would take it for the schema of the whole stream.
         EVENT_STREAM: {
-            "description": "Server-sent events, if the request has `Accept: "
-            "text/event-stream`. The data of each event is one JSON object: `queued` "
-            "(`position`, and `estimate` in seconds), `started` (`worker`, `attempt`), `text` "
-            "(`text`, a piece of the agent's words), `notice` (`kind`: `compaction`, `retry`, "
-            "`stall` or `model_fallback`, and `detail`, a sentence; the turn goes on), `retry` "
-            "(`reason`, and `where`: `same_turn`, `same_conversation` or `new_conversation`; "
-            "discard the text so far), and at the end either `headers` (the headers that describe "
-            "the answer) and `answer` (the answer), or `error` (the error with its `status`).",
+            "type": "string",
+            "description": "Server-sent events, if the request has `Accept: text/event-stream`. "
+            "The data of each is one JSON object, see `TaskEvents`:\n\n" + describe_events(),
         },
     },
-    (*_ANSWER_HEADERS, "Idempotency-Replayed", "Preference-Applied"),
+    (*_ANSWER_HEADERS, "X-Kiroworkers-Ignored", "Idempotency-Replayed", "Preference-Applied"),
 )
 
 #: The response to a request that has become a job.
@@ -67,6 +62,7 @@ JOB_RESPONSE = json_response(
     "Preference-Applied",
     "Retry-After",
     "Idempotency-Replayed",
+    "X-Kiroworkers-Ignored",
     job=_job_link("job", "Retrieve the job."),
     cancel=_job_link("cancel", "Cancel the job."),
 )
@@ -77,8 +73,9 @@ CHAT_RESPONSE = ResponseDoc(
     {
         JSON: ref("ChatCompletion"),
         EVENT_STREAM: {
+            "type": "string",
             "description": "Server-sent events, if `stream` is true: chunks as in OpenAI's API, "
-            "then `[DONE]`."
+            "then `[DONE]`.",
         },
     },
     (*_ANSWER_HEADERS, "X-Kiroworkers-Usage"),

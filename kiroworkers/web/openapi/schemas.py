@@ -19,6 +19,9 @@ Schema: TypeAlias = Mapping[str, Any]
 STRING: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 
+#: Keywords that restrict nothing: a schema with these alone accepts null anyway.
+_ANNOTATIONS = {"title", "description", "default", "examples"}
+
 #: Keywords beside which adding "null" to `type` would not be enough to allow null.
 _RESTRICTING = {"enum", "const", "not", "allOf", "anyOf", "oneOf"}
 
@@ -155,6 +158,8 @@ def or_null(schema: Schema) -> dict[str, Any]:
     """
     Return a schema that accepts null in addition to what `schema` accepts.
     """
+    if schema.keys() <= _ANNOTATIONS:
+        return {**schema}
     kind = schema.get("type")
     if kind is None or _RESTRICTING & schema.keys():
         branch = {key: value for key, value in schema.items() if key != "description"}
@@ -336,7 +341,7 @@ _ERROR = record(
     "Why a request failed.",
     ("field", *_ERROR_DETAILS, "text", "status"),
     error=string("One sentence for people. Its wording may change."),
-    code=string("One word for programs. It does not change."),
+    code=ref("ErrorCode", "One word for programs. It does not change."),
     field=string("Dotted path of the invalid field, or name of the invalid header or parameter."),
     **_ERROR_DETAILS,
     text=string("The agent's own words. Only for operators who ask with `raw=1`."),

@@ -1,0 +1,158 @@
+"""
+Give examples of the JSON that the server sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_NOW = 1_795_990_777_169
+
+_JOB_ID = "aU85oSNZMiIuZRsGCP8KLA"
+_APPROVAL_ID = "pZ4n0Vd3GmYt"
+
+_QUEUE = {"length": 0, "limit": 32}
+_POOL = {"state": "serving", "detail": None, "workers": 2, "maxWorkers": 2}
+_STORAGE = {"state": "ok", "reason": None, "since": None}
+
+_AGENT: dict[str, Any] = {
+    "agentDetail": "Kiro CLI (found kiro-cli)",
+    "transport": "acp",
+    "proof": {"level": "exact", "date": "2026-11-29", "source": "package", "failed": []},
+    "canary": None,
+    "pool": _POOL,
+    "queue": _QUEUE,
+}
+_AGENTS = {"agent": "kiro", **_AGENT, "agents": {"kiro": _AGENT}}
+
+_WORKER: dict[str, Any] = {
+    "agent": "kiro",
+    "pid": 4711,
+    "busy": False,
+    "status": "idle",
+    "state": "idle",
+    "healthy": True,
+    "lastActivity": _NOW - 64_243,
+    "idleTime": 64_243,
+    "age": 88_974,
+    "answered": 1,
+    "starts": 1,
+    "consecutiveFailures": 0,
+    "lastError": None,
+    "lastScreen": None,
+    "nextStart": None,
+}
+
+_JOB: dict[str, Any] = {
+    "id": _JOB_ID,
+    "task": "generate-story",
+    "agent": "kiro",
+    "state": "done",
+    "location": f"/jobs/{_JOB_ID}",
+    "created": _NOW - 9_000,
+    "ended": _NOW - 2_000,
+    "attempts": 1,
+    "model": None,
+}
+
+_MODEL = {"id": "default", "object": "model", "created": 1_795_990_688, "owned_by": "kiroworkers"}
+
+#: An example of each schema that is the body of a response, by the name of the schema.
+EXAMPLES: Mapping[str, Any] = {
+    "Health": {
+        "status": "running",
+        "timestamp": _NOW,
+        "version": "1.0.0",
+        **_AGENTS,
+        "storage": _STORAGE,
+        "workers": {"worker1": _WORKER},
+    },
+    "Readiness": {
+        "ready": True,
+        "workers": ["worker1", "worker2"],
+        "agents": {"kiro": {"ready": True, "workers": ["worker1", "worker2"]}},
+        "storage": _STORAGE,
+    },
+    "Catalogue": {
+        "tasks": [
+            {
+                "name": "summarize",
+                "title": "Summarize a text",
+                "description": "Summarizes a text in one sentence.",
+                "method": "POST",
+                "path": "/kiro/summarize",
+                "agent": None,
+                "model": None,
+                "limits": {"timeout": None, "prompt": None},
+                "input": {"type": "object", "properties": {"text": {"type": "string"}}},
+                "answer": {"type": "object", "properties": {"summary": {"type": "string"}}},
+                "example": {
+                    "input": {"text": "It rained. The match was cancelled."},
+                    "answer": {"summary": "The match was cancelled because of rain."},
+                },
+            }
+        ],
+        "agents": ["kiro"],
+    },
+    "Accepted": {"id": _JOB_ID, "state": "queued", "location": f"/jobs/{_JOB_ID}"},
+    "Job": {**_JOB, "result": {"title": "Export filtered stories to CSV"}},
+    "Jobs": {"jobs": [{**_JOB, "client": "frontend"}], "next": f"/jobs?before={_JOB_ID}"},
+    "Agents": _AGENTS,
+    "Requests": {
+        **_AGENTS,
+        "requests": [
+            {
+                "id": 42,
+                "agent": "kiro",
+                "task": "generate-story",
+                "client": "frontend",
+                "priority": 5,
+                "state": "running",
+                "worker": "worker1",
+                "attempts": 1,
+                "age": 1_500,
+                "timeLeft": 118_500,
+                "model": None,
+                "approval": None,
+            }
+        ],
+    },
+    "Approvals": {
+        "approvals": [
+            {
+                "id": _APPROVAL_ID,
+                "agent": "kiro",
+                "worker": "worker1",
+                "request": 42,
+                "question": "Run the shell command: ls",
+                "age": 1_500,
+                "timeLeft": 118_500,
+            }
+        ]
+    },
+    "Decided": {"id": _APPROVAL_ID, "decision": "deny"},
+    "WorkerAction": {"worker": {"name": "worker1", **_WORKER, "state": "drained"}},
+    "Model": _MODEL,
+    "Models": {"object": "list", "data": [_MODEL]},
+    "ChatCompletion": {
+        "id": "chatcmpl-1a229647102-1",
+        "object": "chat.completion",
+        "created": 1_795_990_778,
+        "model": "default",
+        "system_fingerprint": "kiroworkers-1.0.0, usage estimated",
+        "choices": [
+            {
+                "index": 0,
+                "message": {
+                    "role": "assistant",
+                    "content": "I can answer questions and write code.",
+                    "refusal": None,
+                },
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 4, "completion_tokens": 10, "total_tokens": 14},
+    },
+}
