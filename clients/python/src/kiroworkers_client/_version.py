@@ -1,0 +1,5 @@
+"""
+Define the version of this package.
+"""
+
+__version__ = "0.1.0"
