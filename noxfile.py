@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
+import time
+import urllib.request
 from pathlib import Path
 
 import nox
@@ -22,13 +25,17 @@ ROOT = Path(__file__).parent
 #: use what differs between Pythons: classes, types, threads, SQLite and coroutines.  `agents` runs
 #: whole servers on it.  The offline agent and the reading of terminals are plain text in, text out.
 ON_OLDEST = [
-    *(f"tests.{name}" for name in ("agents", "jobs", "pool", "session.test_session", "workspaces")),
+    *(
+        f"tests.{name}"
+        for name in ("agents", "jobs", "pool", "session.test_session", "settings", "workspaces")
+    ),
     "tests.conversations.dialects",
     *sorted(
         f"tests.{path.stem}"
         for path in ROOT.glob("tests/test_*.py")
-        # These read the sources, which are the same.
-        if path.stem not in ("test_layers", "test_diagrams")
+        # These read the sources, which are the same; `agents` starts servers.
+        if path.stem.removeprefix("test_")
+        not in ("diagrams", "documentation", "fork_server", "layers", "snippets")
     ),
 ]
 LOGS = ROOT / ".nox" / "logs"
@@ -82,8 +89,12 @@ def install_shared(session: nox.Session, *packages: str) -> Path:
     programs = SHARED_VENV / "bin"
     if not (programs / "pip").exists():
         session.run(OLDEST, "-m", "venv", str(SHARED_VENV), external=True)
+    install = (str(programs / "pip"), "install", "-q")
+    if not _installed:
+        # Otherwise pip installs it again, elsewhere, each time that it installs the checkout.
+        session.run(*install, "setuptools>=77", external=True)
     if packages not in _installed:
-        session.run(str(programs / "pip"), "install", "-q", *packages, external=True)
+        session.run(*install, "--no-build-isolation", *packages, external=True)
         _installed.add(packages)
     return programs
 
@@ -121,6 +132,18 @@ def run_trial(session: nox.Session, *command: str, **env: str) -> str:
     return "\n".join(lines)
 
 
+def with_python3(interpreter: str) -> Path:
+    """
+    Return a folder in which ``python3`` is `interpreter`.
+    """
+    folder = ROOT / ".nox" / ("newest" if interpreter == NEWEST else "oldest")
+    folder.mkdir(parents=True, exist_ok=True)
+    python = folder / "python3"
+    python.write_text(f'#!/bin/sh\nexec "{interpreter}" "$@"\n')
+    python.chmod(0o755)
+    return folder
+
+
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """
@@ -133,13 +156,7 @@ def tests(session: nox.Session) -> None:
     )
     if command is None:
         session.error("README.rst has no command that runs the tests")
-    # Make the command's python3 the newest one.
-    folder = ROOT / ".nox" / "newest"
-    folder.mkdir(parents=True, exist_ok=True)
-    python = folder / "python3"
-    python.write_text(f'#!/bin/sh\nexec "{NEWEST}" "$@"\n')
-    python.chmod(0o755)
-    path = os.pathsep.join([str(folder), os.environ["PATH"]])
+    path = path_to(with_python3(NEWEST))
     measured = MEASURED if "measured" in session.posargs else {}
     output = run_trial(session, "bash", "-ec", command[1], PATH=path, **measured)
     if "KIROWORKERS_RECORDINGS" in os.environ and "there are no recordings" in output:
@@ -221,8 +238,43 @@ def agents(session: nox.Session) -> None:
 
     Run `npm` first.  Nothing else should run meanwhile: terminals are read against the clock.
     """
-    names = ("openai", "openapi", "docs", "line_editors")
+    names = ("openai", "openapi", "line_editors", "snippets.SnippetTests.test_clients")
     run_agents_tests(session, *(f"tests.end_to_end.test_{name}" for name in names))
+
+
+@nox.session(venv_backend="none")
+def typescript(session: nox.Session) -> None:
+    """
+    Make the TypeScript client from a server's OpenAPI document, compile it and use it.
+    """
+    client = ROOT / "clients" / "typescript"
+    session.run("npm", "install", "--prefix", str(client), external=True, silent=True)
+    trial = install_shared(session, "-e", ".[test,dev]") / "trial"
+    output = run_trial(session, str(trial), "tests.end_to_end.test_typescript")
+    if "skips=" in output.splitlines()[-1]:
+        session.error("tests were skipped")
+
+
+@nox.session(venv_backend="none")
+def client(session: nox.Session) -> None:
+    """
+    Check the types of the Python client, run its tests, and run the snippets of its pages.
+    """
+    folder = ROOT / "clients" / "python"
+    install_shared(session, "-e", ".[test,dev]")
+    # A plain install, so that what is missing in the distribution is missing here.
+    frameworks = ("django>=5.2", "fastapi", "flask>=3.1", "uvicorn")
+    programs = install_shared(session, str(folder), *frameworks)
+    with session.chdir(folder):
+        session.run(str(programs / "mypy"), external=True)
+        test = ("unittest", "discover", "--start-directory", "tests", "--top-level-directory", ".")
+        session.run(str(programs / "python"), "-m", *test, external=True)
+    guides = (f"docs/how-to/{name}.rst" for name in ("django", "fastapi", "flask"))
+    pages = " ".join(["clients/python/README.rst", "docs/python-client.rst", *guides])
+    name = "tests.end_to_end.test_snippets.SnippetTests.test_snippets"
+    output = run_trial(session, str(programs / "trial"), name, KIROWORKERS_PAGES=pages)
+    if "is not installed" in output:
+        session.error("snippets were skipped")
 
 
 @nox.session(venv_backend="none")
@@ -270,23 +322,62 @@ def lint(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
     """
-    Check that the pages of the documentation parse.
+    Build the documentation; a warning, such as a dangling link, is an error.
+
+    Pages that are also shown where nothing knows Sphinx must parse without it.
     """
-    # Pygments highlights the code in them.
-    python = str(install_shared(session, "docutils>=0.20", "pygments") / "python")
-    for page in sorted([*ROOT.glob("*.rst"), *ROOT.glob("docs/*.rst")]):
-        command = (python, "-m", "docutils", "--writer=null", "--halt=warning", str(page))
-        session.run(*command, external=True, silent=True)
+    programs = install_shared(session, "-e", ".[docs]")
+    command = [str(programs / "sphinx-build"), "-q", "-W", "--keep-going", "-c", "docs", "."]
+    output = LOGS.parent / "html"
+    session.run(*command, str(output), external=True)
+    print(f"see {output}/docs/index.html", flush=True)
+    for page in sorted([*ROOT.glob("*.rst"), *ROOT.glob("clients/*/*.rst")]):
+        parse = (str(programs / "python"), "-m", "docutils", "--writer=null", "--halt=warning")
+        session.run(*parse, str(page), external=True, silent=True)
 
 
-@nox.session(python=OLDEST)
+@nox.session(venv_backend="none")
 def install(session: nox.Session) -> None:
     """
-    Use a plain install from another folder.
+    Run README's command in a new clone on the oldest Python, until its server wrote a story.
+
+    Then use the plain install from another folder.
     """
-    session.install(".")
+    folder = LOGS.parent / "clone"
+    shutil.rmtree(folder, ignore_errors=True)
+    began = time.monotonic()
+    session.run("git", "clone", "-q", str(ROOT), str(folder), external=True)
+    text = (folder / "README.rst").read_text()
+    found = re.search(r"^ *(python3 -m venv .*/twistd .* --port) 8080$", text, re.M)
+    if found is None:
+        session.error("README.rst has no command that runs the server")
+    env = {**os.environ, "PATH": path_to(with_python3(OLDEST))}
+    # Another server may use the port.
+    command = ["bash", "-ec", f"{found[1]} 0"]
+    with subprocess.Popen(
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as server:
+        assert server.stdout is not None
+        port = None
+        for line in server.stdout:
+            if (listening := re.search(r"listening on .*port=(\d+)", line)) is not None:
+                port = listening[1]
+            if "worker2: ready" in line:
+                break
+        if port is None:
+            session.error("the server did not start")
+        story = urllib.request.Request(
+            f"http://127.0.0.1:{port}/kiro/generate-story",
+            b'{"idea": "Print labels"}',
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(story, timeout=60) as response:
+            print(response.read().decode())
+        print(f"{time.monotonic() - began:.0f} s from git clone to the first story", flush=True)
+        os.killpg(server.pid, signal.SIGINT)
+        server.stdout.read()
+    programs = folder / ".venv" / "bin"
     session.chdir("/")
-    session.run("twistd", "kiroworkers", "--help", silent=True)
-    session.run("python", "-m", "kiroworkers.check", "--help", silent=True)
-    if (Path(session.bin) / "kiroworkers").exists():
-        session.run("kiroworkers", "--version")
+    session.run(str(programs / "twistd"), "kiroworkers", "--help", silent=True, external=True)
+    session.run(str(programs / "kiroworkers"), "check", "--help", silent=True, external=True)
+    session.run(str(programs / "kiroworkers"), "--version", external=True)

@@ -9,6 +9,7 @@ I/O: `tests.cost_fuzz` sends the cases.
 from __future__ import annotations
 
 import json
+from bisect import bisect
 from collections.abc import Callable, Mapping
 from functools import cache
 from random import Random
@@ -135,10 +136,14 @@ def longest_json(kind: str) -> int:
     """
     Return about the most characters of JSON of that kind that a body may hold.
     """
-    length = MAX_BODY - 300
-    while has_more_values(JSON_KINDS[kind](length), MAX_VALUES - 10):
-        length = length * 49 // 50
-    return length
+    lengths = [MAX_BODY - 300]
+    while lengths[-1]:
+        lengths.append(lengths[-1] * 49 // 50)
+
+    def fits(length: int) -> bool:
+        return not has_more_values(JSON_KINDS[kind](length), MAX_VALUES - 10)
+
+    return lengths[bisect(lengths, False, key=fits)]
 
 
 def _body(rng: Random) -> Case:

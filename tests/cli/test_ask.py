@@ -23,7 +23,7 @@ from kiroworkers.clean_text import clean_lines
 from kiroworkers.cli.ask import InvalidArguments, ProgressReporter, build_input
 from kiroworkers.client import Noticed, Queued, Retrying, Said, Started
 from tests.programs import DescriptorReader, environment
-from tests.servers import ServerTestCase, real
+from tests.servers import ServerTestCase, real, start_python
 
 TOKEN = "a-token-of-the-tests"
 
@@ -56,6 +56,10 @@ class Command(ProcessProtocol):
         self.out, self.err = b"", b""
         self._awaited: list[tuple[bytes, Deferred[None]]] = []
         self.ended: Deferred[int] = Deferred()
+        command = ["-m", "kiroworkers.ask", *arguments]
+        if not (terminal or closed or full):
+            start_python(self, command, environment(**env), folder)
+            return
         descriptors: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
         for descriptor in closed:
             del descriptors[descriptor]
@@ -68,7 +72,7 @@ class Command(ProcessProtocol):
         real.spawnProcess(
             self,
             sys.executable,
-            [sys.executable, "-m", "kiroworkers.ask", *arguments],
+            [sys.executable, *command],
             env=environment(**env),
             path=str(folder),
             childFDs=descriptors,

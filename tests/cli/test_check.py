@@ -16,7 +16,7 @@ from twisted.web.server import Site
 from kiroworkers.cli.check import Client, check
 from kiroworkers.tasks import builtin_tasks
 from tests.programs import Program, environment
-from tests.servers import ServerTestCase, real
+from tests.servers import ServerTestCase, real, start_python
 
 Answer = tuple[int, dict[str, str], Any]
 
@@ -32,7 +32,7 @@ class RealServerTests(ServerTestCase):
         """
         program = Program()
         arguments = ["-m", "kiroworkers.check", self.base]
-        program.start(real, arguments, environment(), self.folder)
+        start_python(program, arguments, environment(), self.folder)
         return await program.ended, program.output
 
     async def test_waiting(self) -> None:

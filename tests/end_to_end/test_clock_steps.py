@@ -51,6 +51,8 @@ class ClockTests(ServerTestCase):
     Tests for servers whose wall clock is set: no duration is longer or shorter for it.
     """
 
+    forked = False
+
     def setUp(self) -> None:
         super().setUp()
         self.clock = SteppedClock(self.folder)

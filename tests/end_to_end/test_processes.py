@@ -28,6 +28,8 @@ class LitterTests(ServerTestCase):
     ignore SIGTERM.
     """
 
+    forked = False
+
     def setUp(self) -> None:
         super().setUp()
         self.holders = Holders(self)
@@ -99,6 +101,8 @@ class FirstProcessTests(ServerTestCase):
     """
     Tests for a server that is the first process of a container.
     """
+
+    forked = False
 
     def run_twistd(self, *options: str, background: bool = False, **env: Any) -> Program:
         """

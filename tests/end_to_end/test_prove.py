@@ -11,16 +11,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
 
-from twisted.internet import reactor
 from twisted.trial.unittest import TestCase
 
 from kiroworkers.proof.report import CheckResult, Level, Outcome, Report, read_report
 from tests import LONG
 from tests.programs import ROOT, Program, environment, folder_outside
-
-real: Any = reactor
+from tests.servers import start_python
 
 #: The dialect files of the stand-ins, without their beginning.
 _DIALECTS: Mapping[str, str] = {
@@ -105,8 +102,8 @@ class ProveTestCase(TestCase):
         dialect.write_text(f'name = "bad-{kind}"\n{_DIALECTS[kind]}{tables}')
         output = Path(mkdtemp(prefix="reports-", dir=self.folder))
         prove = Program()
-        prove.start(
-            real,
+        start_python(
+            prove,
             [
                 *("-m", "kiroworkers", "prove", str(dialect)),
                 *("--output", str(output), "--checks", checks, *options),

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import gatherResults
 
 from tests.programs import Program, environment
-from tests.servers import ServerTestCase, real
+from tests.servers import ServerTestCase, start_python
 
 
 class MixedTests(ServerTestCase):
@@ -153,7 +153,7 @@ class MixedTests(ServerTestCase):
         ]:
             program = Program()
             arguments = ["-m", "kiroworkers.check", self.base, *options]
-            program.start(real, arguments, environment(), self.folder)
+            start_python(program, arguments, environment(), self.folder)
             self.assertEqual(await program.ended, 0, program.output)
             self.assertIn("2 workers, all healthy; agent: kiro, offline", program.output)
             self.assertIn(f"1 requests: {worker} in", program.output, agent)

@@ -18,6 +18,8 @@ class StartupTestCase(ServerTestCase):
     A test of a server that cannot start.
     """
 
+    forked = False
+
     async def assert_refused(self, reason: str, *options: str) -> None:
         """
         Run a server that cannot start; it exits with status 78 before its port opens, and

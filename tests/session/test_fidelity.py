@@ -16,11 +16,14 @@ from twisted.trial.unittest import TestCase
 from kiroworkers.errors import AnswerUnreadable
 from kiroworkers.tasks.answer import find_answer
 from kiroworkers.tasks.literal import json_literal
+from tests import LONG
 from tests.session.test_contract import RealSessionStarter, tui_markers
 
 VALUES = 500
 #: The same for sessions in which two threads print at once; each of their turns takes longer.
 RACING_VALUES = int(os.environ.get("KIROWORKERS_RACING_VALUES", "60"))
+#: How many of the objects are too large for a screen many times over.
+LARGE = 3
 SCHEMA = {"type": "object", "required": ["value"]}
 
 #: What a terminal, a line editor, a renderer of markdown or a parser of JSON
@@ -71,9 +74,9 @@ def text(random: Random, pieces: int) -> str:
 
 def values(random: Random, number: int) -> list[dict[str, Any]]:
     """
-    Return `number` objects, from tiny ones to half a megabyte.
+    Return `number` objects, from tiny ones to half a megabyte, the `LARGE` ones last.
     """
-    objects: list[dict[str, Any]] = [{"value": value(random)} for _ in range(number - 5)]
+    objects: list[dict[str, Any]] = [{"value": value(random)} for _ in range(number - LARGE - 2)]
     objects += [{"value": text(random, 5000 * size)} for size in (1, 4, 10)]
     objects += [{"value": "x" * 500_000}, {"value": [value(random) for _ in range(3000)]}]
     return objects
@@ -86,6 +89,8 @@ class FidelityTests(RealSessionStarter):
 
     arguments = ("-m", "tests.fakekiro", "chat")
     number = VALUES
+    #: Whether to send the `LARGE` objects as well.
+    with_large = True
     #: How many answers may be refused because they cannot be read reliably.
     max_refused = 0
     assertEqual: Callable[..., None]
@@ -97,7 +102,8 @@ class FidelityTests(RealSessionStarter):
         """
         watched = await self.started()
         refused = 0
-        for sent in values(Random(3), self.number):
+        objects = values(Random(3), self.number)
+        for sent in objects if self.with_large else objects[:-LARGE]:
             prompt = f"Task: echo\nRequest: {json_literal(sent)}\nGive it back. [[think=0]]"
             try:
                 reply = await self.wait(watched.ask(prompt))
@@ -166,6 +172,8 @@ class UnwrappedTuiTests(TuiTests):
     Tests for the full-screen interface where only the terminal's edge cuts lines.
     """
 
+    # They take most of the time, and are read as in `TuiTests`.
+    with_large = LONG
     faults = "unwrapped"
     changes = tui_markers("quiet = 0.01\nwraps = false")
 
@@ -175,5 +183,6 @@ class JournalTuiTests(TuiTests):
     Tests for the full-screen interface with a journal.
     """
 
+    with_large = LONG
     faults = "journal"
     max_refused = 0

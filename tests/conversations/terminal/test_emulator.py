@@ -473,7 +473,6 @@ class MalformedTests(SynchronousTestCase):
         chunks = [data[start : start + size] for start in range(0, len(data), size)]
         self.assertEqual(seen(chunks), seen([data]))
 
-
     def test_half_of_a_wide_character(self) -> None:
         """
         A wide character that loses a column is blank, and says nothing about other rows.
@@ -495,7 +494,7 @@ class MalformedTests(SynchronousTestCase):
         """
         What an insertion pushes over the right edge is lost, a wide character as a whole.
         """
-        emulator = drawn("x".encode() * 18 + "大\r\x1b[@".encode())
+        emulator = drawn(b"x" * 18 + "大\r\x1b[@".encode())
         self.assertEqual(emulator.rows()[0], " " + "x" * 18)
         emulator = drawn(b"x" * 20 + b"\r\x1b[@")
         self.assertEqual(emulator.rows()[0], " " + "x" * 19)
