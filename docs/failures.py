@@ -20,12 +20,52 @@ A request that gets no answer gets an error::
 
    {"error": "All workers busy, try again", "code": "all_workers_busy", "retryAfter": 6, …}
 
-``error`` is a sentence for people, and ``code`` is a word for programs. `OpenAI's format
-<openai.rst>`_ has the same codes. If it helps to ask again, the response has ``Retry-After``, in
-seconds, and the body has the same number as ``retryAfter``. After any other failure, do not repeat
-the request as it is: where that could help, the server has already done so.
+``error`` is a message for people, and ``code`` is for programs. If one field of the input is wrong,
+``field`` names it. `OpenAI's format <openai.rst>`_ has the same codes. If it helps to send the
+request again, the response has ``Retry-After``, in seconds, and the body has the same number as
+``retryAfter``. After any other failure, do not repeat the same request: where a second attempt
+could help, the server has already made one.
+
+.. list-table::
+   :header-rows: 1
+   :widths: 16 84
+
+   * - Status
+     - When
+   * - 400
+     - The body is not JSON or does not fit the schema; the message names the field and the reason.
+       Or the model is not available. Or the request is not valid HTTP; the connection is then
+       closed.
+   * - 401, 403
+     - With ``--token-file``: the token is missing, or not valid for this request. Without it: an
+       operator's request does not come from this machine. Always: the ``Host`` is not a name of
+       this server, or the request comes from a page whose origin is not allowed.
+   * - 404, 405, 409, 415, 417
+     - There is no such path, task, job, worker, approval or model; the path does not support the
+       method; the ``Idempotency-Key`` was used for a different request; the body is not
+       ``Content-Type: application/json``, or is compressed; ``Expect`` is not ``100-continue``.
+   * - 408, 413, 414, 431
+     - The request exceeds a limit on its duration or its size (`security.rst <security.rst>`_), or
+       makes a longer line than the agent accepts.
+   * - 429
+     - The client sent too many requests: ``--rate``, or ``--anonymous-rate`` for those without a
+       valid token.
+   * - 502
+     - The answer did not fit the schema, even after a correction and a second attempt with another
+       session. Or the agent gave a reason for not answering, or printed more than ``--max-output``.
+       Or two sessions ended while they were answering. Or it is uncertain what text the screen
+       shows.
+   * - 503
+     - Nobody can answer now: all workers are busy, the deadline cannot be met, the agent is logged
+       out or throttled, none of its sessions starts, jobs cannot be stored, or the server is
+       stopping. If a queue was full or slow, the body has ``queue`` (``length``, ``limit``).
+   * - 504
+     - There was no answer within ``--request-timeout`` or the client's own deadline.
 
 ``docs/failures.py`` makes this page from the catalogue in ``kiroworkers/errors.py``.
+
+Codes
+-----
 
 """
 

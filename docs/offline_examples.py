@@ -19,13 +19,40 @@ from kiroworkers.offline.story import generate_story
 PAGE = Path(__file__).with_name("offline-agent.rst")
 
 _HEAD = """\
-What the offline agent makes of 60 ideas
-========================================
+The offline agent
+=================
 
-The offline agent answers by a few rules, and does not understand what it reads (see "The offline
-agent" in the `README <../README.rst>`_). These 60 ideas were written for this page: complete
-stories, one-liners, technical tasks, lists, mails and notes, epics, and other languages. Each
-result was judged by hand:
+The offline agent is a built-in interactive program with the interface of Kiro's classic terminal.
+It answers by a few rules, at once, without a network or a model, and it does not understand what it
+reads. Use it to develop and test a client.
+
+A story keeps the idea's own words, in whole sentences and in any language. Who wants it and why
+are filled in only where the idea states them in a fixed form, such as "As a …, I want to … so that
+…"; otherwise the story says ``(actor not stated)`` and ``(benefit not stated)``. The acceptance
+criteria are the conditions that the idea states: items of lists, and sentences with "must", "only"
+or a number. The INVEST review looks for what a story lacks and for fixed phrases, and quotes what
+it found. It gives no score to text that it cannot read as English.
+
+To any other task, and to any ``response_format``, the agent answers with a sample that fits the
+schema. Such a response has the header ``X-Kiroworkers-Sample: 1``.
+
+The server runs it on a terminal through the same code as Kiro. You can also use it by hand;
+``/help`` explains how:
+
+.. test: skip (needs a person at a terminal)
+
+.. code-block:: sh
+
+   .venv/bin/python -m kiroworkers.offline
+
+With ``KIROWORKERS_OFFLINE_DELAY=3`` it waits 3 s before each answer, to test clients with a slow
+agent.
+
+What it makes of 60 ideas
+-------------------------
+
+These 60 ideas were written for this page: complete stories, one-liners, technical tasks, lists,
+mails and notes, epics, and other languages. Each result was judged by hand:
 
 - *good*: a person who may only use the idea's own words would write the same;
 - *fair*: everything is right, but a person would see more;

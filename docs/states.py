@@ -259,27 +259,28 @@ _HEAD = """\
 States
 ======
 
-``GET /health`` describes everything, ``GET /ready`` tells load balancers whether to send requests,
-and the error of a request tells its client why there is no answer. All of them give the same
-reason. The reason never quotes a client: what a session printed in a turn is only in ``lastError``,
-in the log, and in the error of that turn's own client.
+``GET /health`` describes the whole server, ``GET /ready`` tells load balancers whether to send
+requests, and the error of a request says why there is no answer. All three give the same reason. It
+never contains a client's text: what a session printed in a turn is only in ``lastError``, in the
+log, and in the error that the client of that turn gets.
 
-``pool.state`` is the state of a pool, and ``workers.NAME.state`` that of each worker.
+The second column has ``pool.state`` of ``/health``, the state of the agent's pool, and then
+``workers.NAME.state``, the state of each worker.
 
 """
 
 _TAIL = """
 A request that *waits* does so until a worker is free, for at most ``--queue-timeout`` and its own
 deadline. Then it gets 503 ``all_workers_busy`` or 504, with the pool's ``detail`` as the reason.
-Every other response comes at once. When a pool enters a state in which requests are refused, the
+All other responses are immediate. When a pool enters a state in which requests are refused, the
 waiting requests are refused as well.
 
 ``Retry-After`` is the time until the next attempt, if one is scheduled. While a session is starting
 or a request probes the agent, it is an estimate from earlier starts and turns. For a paused pool,
-it is the estimate for a pool that is resumed now.
+the estimate assumes that it is resumed now.
 
 After an outage, ``pool.state`` is ``trying`` until one request has shown whether the agent answers
-again. ``/ready`` is 200, and the requests that come during that one's turn are refused.
+again. Until then ``/ready`` is 200, and other requests are refused.
 
 `operating.rst <operating.rst>`_ describes a server that cannot start, and the exit statuses.
 
