@@ -38,7 +38,7 @@ Requests and answers are JSON. A failure is JSON, too: ``{"error": "one sentence
 "one_word"}``, with more fields for some codes (`Failures <failures.rst>`_). Below ``/v1`` failures
 have `OpenAI's format <openai.rst>`_. With ``--token-file`` a request needs ``Authorization: Bearer
 TOKEN``, and the token one of the scopes that the route names. Without it, routes for ``operate``
-serve clients on the same machine only, and all others serve everybody. ``GET`` includes ``HEAD``.
+serve clients on the same machine only, and all others need no token. ``GET`` includes ``HEAD``.
 
 """
 

@@ -44,7 +44,7 @@ _EPILOG = """\
 levels:
   exact   answers arrive as the model wrote them, each from a fresh conversation
   lossy   some answers are altered or lost
-  leaks   a conversation knows, or an answer contains, what belongs to another request
+  leaks   a conversation or an answer contains text of another request
   unsafe  the agent runs tools that were denied, or runs tools unnoticed
 
 exit status:

@@ -144,7 +144,7 @@ async def check_logged_in(reactor: Any, agent: Agent, user: str) -> Finding:
     """
     name, start = f"login {agent.name}", agent.dialect.start
     if not start.login_arguments:
-        return skipped(name, "this agent has no command that tells")
+        return skipped(name, "this agent has no command that checks the login")
     command = [agent.executable, *start.login_arguments]
     program = Path(agent.executable).name
     shown = shlex.join([program, *start.login_arguments])

@@ -117,7 +117,7 @@ class Examination:
         if unknown:
             detail = f"unknown variables: {', '.join(unknown)}"
             return warning("options", detail, "Correct or unset them")
-        return ok("options", f"each has a possible value; {source}")
+        return ok("options", f"all values are valid; {source}")
 
     def _machine_checks(self) -> Mapping[str, Callable[[], Finding]]:
         environ = self._environ

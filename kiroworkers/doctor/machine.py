@@ -68,7 +68,7 @@ def check_user(uid: int, name: str) -> Finding:
     if uid == 0:
         return warning(
             "user",
-            "you are root, and so would be the agents and their tools",
+            "you are root, so agents and their tools would run as root",
             "Run the server, and this command, as a user without privileges",
         )
     return ok("user", f"{name} (uid {uid})")

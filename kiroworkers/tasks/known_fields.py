@@ -53,13 +53,20 @@ class UnknownField:
     unused: tuple[str, ...]
 
     @property
+    def nearest(self) -> str:
+        """
+        Return the name that the client probably meant, empty if there is none.
+        """
+        names = {_plain(name): name for name in self.unused}
+        near = get_close_matches(_plain(self.name), names, 1)
+        return names[near[0]] if near else ""
+
+    @property
     def sentence(self) -> str:
         """
         Return a sentence for the client, with the nearest name that the task knows.
         """
-        names = {_plain(name): name for name in self.unused}
-        near = get_close_matches(_plain(self.name), names, 1)
-        hint = f"; did you mean {names[near[0]]}?" if near else ""
+        hint = f"; did you mean {self.nearest}?" if self.nearest else ""
         path = self.path or '""'
         return f"{path} is an unknown field{hint}"
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from attrs import Factory, field, frozen
 
 from kiroworkers.errors import InvalidInput
-from kiroworkers.json_schema import Validator
+from kiroworkers.json_schema import Validator, dotted
 from kiroworkers.tasks.answer import AnswerSearch
 from kiroworkers.tasks.known_fields import KnownFields, UnknownField
 from kiroworkers.tasks.template import Template, Value
@@ -93,6 +93,9 @@ class InputCheck:
             sentence = problem.sentence
             if problem.keyword in _ABSENCE_KEYWORDS:
                 sentence = self.messages.get(problem.field, sentence)
+                for unknown in self._unknown_fields():
+                    if dotted([*filter(None, [unknown.parent]), unknown.nearest]) == problem.field:
+                        raise InvalidInput(problem.field, f"{sentence}; {unknown.sentence}")
             elif problem.keyword == "additionalProperties":
                 for unknown in self._unknown_fields():
                     if unknown.parent == problem.field:

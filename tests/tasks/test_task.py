@@ -132,6 +132,20 @@ class BuiltinTests(SynchronousTestCase):
             refusal = self.refusal(self.story, body)
             self.assertEqual((refusal.field, str(refusal)), ("idea", "Idea is required"))
 
+    def test_misspelt_field(self) -> None:
+        """
+        A missing field for which there is an unknown one with a similar name says so.
+        """
+        hint = "ideas is an unknown field; did you mean idea?"
+        refusal = self.refusal(self.story, {"ideas": "x", "colour": "red"})
+        self.assertEqual((refusal.field, str(refusal)), ("idea", f"Idea is required; {hint}"))
+        test = self.tasks["generate-test"]
+        refusal = self.refusal(test, {"story": {"titel": "x"}})
+        self.assertEqual(refusal.field, "story.title")
+        self.assertIn("story.titel is an unknown field; did you mean title?", str(refusal))
+        refusal = self.refusal(self.story, {"colour": "red"})
+        self.assertEqual(str(refusal), "Idea is required")
+
     def test_refusals_name_the_field(self) -> None:
         """
         Whatever does not fit is refused by its path, with what it must be.

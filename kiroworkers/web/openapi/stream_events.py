@@ -40,7 +40,7 @@ TASK_EVENTS: Mapping[str, Schema] = {
         detail=string("The same in a sentence."),
     ),
     "retry": record(
-        "The request is answered anew: discard the text so far.",
+        "The request is tried again: discard the text so far.",
         reason=string("Why."),
         where=choice("Where it is answered.", "same_turn", "same_conversation", "new_conversation"),
     ),
