@@ -293,7 +293,7 @@ class ForkedProcess(Process):
 
     def reapProcess(self) -> None:
         """
-        Do nothing, since the fork server reaps it.
+        Leave the process to the fork server, which reaps it.
         """
 
     def childDataReceived(self, name: int, data: bytes) -> None:

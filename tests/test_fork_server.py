@@ -159,7 +159,7 @@ class ForkServerTests(TestCase):
 
     def test_matches(self) -> None:
         """
-        What Python reads at its start must be the same, and so must Python.
+        The interpreter must be the same, and so must the variables that it reads at its start.
         """
         env, command = environment(), ["-c", "pass"]
         self.assertTrue(fork_server().matches(command, {**env, "PATH": "/bin", "HOME": "/"}))

@@ -146,7 +146,7 @@ class ServiceManagerTests(SynchronousTestCase):
 
     def test_full(self) -> None:
         """
-        What the service manager has no room for is sent later, in order; only a beat is not.
+        Messages that do not fit into the manager's socket are sent later, in order; beats are not.
         """
         self.state = _SERVING
         manager = self.manager(self.listen(), WATCHDOG_USEC="10000000")

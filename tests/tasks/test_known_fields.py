@@ -74,7 +74,7 @@ class KnownFieldsTests(SynchronousTestCase):
 
     def test_known_fields_of_open_objects(self) -> None:
         """
-        What an open object is known to have is looked at.
+        The fields of an open object that the schema lists are checked.
         """
         schema = {"properties": {"story": TITLE}, "additionalProperties": True}
         self.assertEqual(unknown(schema, {"more": {"x": 1}, "story": {"x": 1}}), ["story.x"])

@@ -64,7 +64,7 @@ class UnknownFieldsTests(SynchronousTestCase):
 
     def test_hostile(self) -> None:
         """
-        Whatever the names are, the header is one short line of harmless characters.
+        The header is one short line of harmless characters, for any names.
         """
         names = ["ä\r\nSet-Cookie: x", "\ud800", "", "a, b", "é" * 60, "x" * 1000]
         body = {"idea": "x", **dict.fromkeys(names, 1)}

@@ -191,7 +191,7 @@ class AskTests(TestCase):
 
     def test_no_headers(self) -> None:
         """
-        What the headers do not say, or not as numbers, is unknown.
+        Values that the headers lack, or that are not numbers, are unknown.
         """
         headers = {"x-kiroworkers-attempts": "many", "x-kiroworkers-credits": "nan"}
         player = Player(json_response(200, ANSWER, headers))

@@ -110,7 +110,7 @@ class QuickServerTests(IsolatedAsyncioTestCase):
 
     async def test_errors(self) -> None:
         """
-        What the server rejects is raised as the class of its code.
+        A request that the server rejects raises the class of its code.
         """
         async with AsyncKiro(self.server.base) as kiro:
             with self.assertRaises(errors.InvalidInputError) as invalid:

@@ -492,7 +492,7 @@ class MalformedTests(SynchronousTestCase):
 
     def test_pushed_off_the_edge(self) -> None:
         """
-        What an insertion pushes over the right edge is lost, a wide character as a whole.
+        An insertion loses the characters that it pushes over the right edge, a wide one as a whole.
         """
         emulator = drawn(b"x" * 18 + "大\r\x1b[@".encode())
         self.assertEqual(emulator.rows()[0], " " + "x" * 18)
