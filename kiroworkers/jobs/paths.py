@@ -44,4 +44,6 @@ def default_state_dir(environ: Mapping[str, str], endpoint: str, port: int) -> P
     base = Path(state_home) if state_home.startswith("/") else Path(home, ".local", "state")
     if port == 0 or not base.is_absolute():
         return None
-    return base / "kiroworkers" / re.sub(r"[^A-Za-z0-9.=_-]+", "-", endpoint)
+    # A server with another --max-connections is the same server.
+    address = re.sub(r":backlog=\d+", "", endpoint)
+    return base / "kiroworkers" / re.sub(r"[^A-Za-z0-9.=_-]+", "-", address)

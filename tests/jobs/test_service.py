@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kiroworkers.errors import InvalidSetting
 from kiroworkers.jobs.paths import default_state_dir, jobs_file
 from kiroworkers.jobs.service import read_secret
+from kiroworkers.settings import Settings
 from kiroworkers.workspaces.state_folder import StateFolder
 
 
@@ -39,6 +40,18 @@ class PathTests(SynchronousTestCase):
         self.assertEqual(
             default_state_dir({"HOME": "/h"}, "unix:/run/../k.sock", -1),
             Path("/h/.local/state/kiroworkers/unix-run-..-k.sock"),
+        )
+
+    def test_more_connections(self) -> None:
+        """
+        A server keeps its folder when its --max-connections changes.
+        """
+        folders = {
+            default_state_dir({"HOME": "/h"}, Settings.read(flags, {}).endpoint, 8080)
+            for flags in ({}, {"max-connections": "5"}, {"interface": "127.0.0.1"})
+        }
+        self.assertEqual(
+            folders, {Path("/h/.local/state/kiroworkers/tcp-8080-interface=127.0.0.1")}
         )
 
     def test_survives_clearing(self) -> None:
