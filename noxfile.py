@@ -24,11 +24,13 @@ ROOT = Path(__file__).parent
 #: The packages whose tests run on the oldest Python as well.  They start no programs, or few, and
 #: use what differs between Pythons: classes, types, threads, SQLite and coroutines.  `agents` runs
 #: whole servers on it.  The offline agent and the reading of terminals are plain text in, text out.
+#: Only this session has the linters of the files for containers.
 ON_OLDEST = [
     *(
         f"tests.{name}"
         for name in ("agents", "jobs", "pool", "session.test_session", "settings", "workspaces")
     ),
+    "tests.deploy.test_files",
     "tests.conversations.dialects",
     *sorted(
         f"tests.{path.stem}"
