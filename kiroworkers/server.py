@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from attrs import frozen
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
@@ -142,6 +143,22 @@ class Server(MultiService):
             failure = CannotStart(reason)
             failure.code = CANNOT_START
             raise failure from None
+
+
+@frozen
+class _ReadFiles:
+    """
+    Hold the files that were read again; an error stands for those that cannot be used.
+
+    Attributes:
+        tokens: The tokens.
+        tasks: The tasks.
+        config_changed: Whether the configuration file is another one than at the start.
+    """
+
+    tokens: list[ApiToken] | InvalidSetting
+    tasks: ReadTasks | BadTask
+    config_changed: bool
 
 
 class RunningServer(MultiService):
@@ -348,7 +365,7 @@ class RunningServer(MultiService):
         self._job_service.open(None if state_dir is None else self._workspaces.path)
         self._session_ids.open(self._job_service.state)
 
-    def _read_files(self) -> tuple[list[ApiToken] | InvalidSetting, ReadTasks | BadTask]:
+    def _read_files(self) -> _ReadFiles:
         """
         Read the tokens and the tasks; an error stands for those that cannot be used.
         """
@@ -362,17 +379,16 @@ class RunningServer(MultiService):
             tasks = self._tasks.read()
         except BadTask as error:
             tasks = error
-        return tokens, tasks
+        config_changed = _version(self._settings.config) != self._config_version
+        return _ReadFiles(tokens, tasks, config_changed)
 
-    def _use_files(
-        self, files: tuple[list[ApiToken] | InvalidSetting, ReadTasks | BadTask]
-    ) -> None:
+    def _use_files(self, files: _ReadFiles) -> None:
         """
         Use the tokens and the tasks that were read, and replace every session, one at a time.
         """
-        tokens, tasks = files
         if not self.running:
             return
+        tokens, tasks = files.tokens, files.tasks
         if isinstance(tokens, InvalidSetting):
             self._log.error("the tokens were not reloaded: {error}", error=tokens)
         else:
@@ -381,7 +397,7 @@ class RunningServer(MultiService):
             self._log.error("the tasks were not reloaded: {error}", error=tasks)
         else:
             self._use_tasks(tasks)
-        if _version(self._settings.config) != self._config_version:
+        if files.config_changed:
             self._log.warn(
                 "--config {file} has changed, and is read at the start only: restart the server "
                 "to use it",
