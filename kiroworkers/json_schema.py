@@ -96,11 +96,11 @@ class Validator:
         """
         Return the problems of `value`, as `problems_of` does.
         """
-        return [] if self._fits(value) else problems_of(self._validator, value)
+        return [] if self.confirms(value) else problems_of(self._validator, value)
 
-    def _fits(self, value: Any) -> bool:
+    def confirms(self, value: Any) -> bool:
         """
-        Return whether `value` is certain to fit.
+        Return whether `value` is certain to fit, at little cost.
         """
         try:
             return self._fast is not None and self._fast.is_valid(value)

@@ -26,7 +26,7 @@ async def run_until_signal(reactor: Any, work: Coroutine[Deferred[Any], Any, _T]
         work: What the command does; it cleans up when it is cancelled.
 
     Returns:
-        What `work` returns.
+        The result of `work`.
 
     Raises:
         SystemExit: If `work` was cancelled, with the exit status that shells give for the signal.

@@ -32,7 +32,9 @@ MAX_UNKNOWN_FIELDS = 20
 #: The longest list of a client from which an answer can choose at little cost.
 _MAX_CHEAP_CHOICES = 100
 
-#: The most values of a body that can be compared with each other at little cost.
+#: The most values of a body of which it can be explained at little cost why they do not fit, and
+#: the most that can be compared with each other.
+_MAX_CHEAP_VALUES_TO_EXPLAIN = 1000
 _MAX_CHEAP_VALUES_TO_COMPARE = 100
 
 
@@ -74,10 +76,13 @@ class InputCheck:
         """
         Return whether the check is certain to take no more than a few milliseconds.
 
-        The number of values in a body is limited.
+        The number of values in a body is limited.  A body that fits is cheap in any number of
+        them, where the validator is linear; to explain why one does not fit costs more.
         """
-        return self.validator.is_linear or not _has_more_values(
-            self.body, _MAX_CHEAP_VALUES_TO_COMPARE
+        is_linear = self.validator.is_linear
+        limit = _MAX_CHEAP_VALUES_TO_EXPLAIN if is_linear else _MAX_CHEAP_VALUES_TO_COMPARE
+        return not _has_more_values(self.body, limit) or (
+            is_linear and self.validator.confirms(self.body)
         )
 
     def find(self) -> dict[str, Any]:
@@ -286,7 +291,7 @@ class Task:
         """
         Return the answer schema, with `choices` narrowed to what `request` offers.
 
-        What it does not offer is taken from `defaults`.
+        Fields that it lacks are taken from `defaults`.
         """
         if not any(offered in request for offered in self.choices.values()):
             return self._usual_schema

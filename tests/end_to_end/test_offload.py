@@ -74,12 +74,15 @@ class OffloadTests(ServerTestCase):
         self.assertEqual(code, 200, body)
         self.assertEqual(slow_callbacks(self.server.output), [])
 
-    async def test_long_answer(self) -> None:
+    async def test_long_texts(self) -> None:
         """
-        An answer behind megabytes of other objects is found, and nobody waits for it.
+        A large request that does not fit is refused, an answer behind megabytes of other objects
+        is found, and nobody waits for either.
         """
         self.path = install_fake_kiro(self.folder / "costly", "tests.costly_agent")
         await self.start("--agent", "kiro-acp", workers=1)
+        response, body = await self.ask("generate-story", {"components": ["c"] * 19_900})
+        self.assertEqual((response.code, body["error"]), (400, "Idea is required"))
         long = self.story(f"Long [[costly=objects,{2 * 2**20}]]")
         self.assertEqual((await self.health())["status"], "running")
         response, story = await long

@@ -198,8 +198,8 @@ class BuiltinTests(SynchronousTestCase):
 
     def test_cheap_checks(self) -> None:
         """
-        A check may take long only if the schema compares values with each other and there are
-        many; its outcome is the same in another process.
+        A check may take long only if there are many values, and the schema compares them with
+        each other or they do not fit; its outcome is the same in another process.
         """
         many = {"idea": "x", "more": [{"n": number} for number in range(500)]}
         unique = {**self.story.input_schema, "properties": {"more": {"uniqueItems": True}}}
@@ -207,6 +207,8 @@ class BuiltinTests(SynchronousTestCase):
         self.assertTrue(self.story.input_check(many).is_cheap)
         self.assertTrue(comparing.input_check({"idea": "x", "more": []}).is_cheap)
         self.assertFalse(comparing.input_check(many).is_cheap)
+        self.assertFalse(self.story.input_check({"components": ["c"] * 1000}).is_cheap)
+        self.assertTrue(self.story.input_check({"components": ["c"] * 900}).is_cheap)
         body: Any
         for body in (many, {**many, "x": None}, {**many, "more": [{}, {}]}, {}, []):
             check = comparing.input_check(body)
