@@ -15,6 +15,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from kiroworkers.clean_text import without_quotes
 from kiroworkers.errors import (
     AgentRefused,
     AnswerSchemaMismatch,
@@ -230,10 +231,12 @@ async def execute(
     except (AnswerSchemaMismatch, AnswerUnreadable) as problem:
         if problem.evidence is not None:
             _log.warn(
-                "{worker}: the answer to request {number} is unusable: {reason}",
+                "{worker}: the answer to request {number} is unusable: {reason}"
+                + (" (request {requestId})" if options.record.id else ""),
                 worker=problem.evidence.worker,
                 number=problem.evidence.request,
-                reason=problem.reason,
+                requestId=options.record.id,
+                reason=without_quotes(problem.reason),
             )
         raise
     finally:
@@ -274,7 +277,8 @@ class _Execution:
                 reply = await pending
             except SessionLost as problem:
                 lost = SessionLost(problem.reason, self.request.attempts)
-                pending = self._retry("the session ended", lost)
+                why = f"the session ended: {problem.cause or problem.reason}"
+                pending = self._retry(why, lost)
                 continue
             assert self.request.worker is not None, "it has answered"
             worker = self.request.worker.name
@@ -290,6 +294,8 @@ class _Execution:
             except AnswerSchemaMismatch as problem:
                 pending = self._after_mismatch(problem.reason, reply, evidence)
             else:
+                if self.repairs:
+                    record.report("repaired", repairs=self.repairs)
                 return Result(
                     answer,
                     reply,
@@ -383,12 +389,17 @@ class _Execution:
         return self.dispatcher.retry(self.request)
 
     def _report(self, retrying: Retrying) -> None:
+        record = self.request.options.record
         _log.info(
-            "request {number}: retrying in {where}: {reason}",
+            "request {number}: retrying in {where}: {reason}"
+            + (" (request {requestId})" if record.id else ""),
             number=self.request.number,
+            requestId=record.id,
+            worker=record.worker,
             where=_PLACES[retrying.where],
-            reason=retrying.reason,
+            reason=without_quotes(retrying.reason),
         )
+        record.report("retry", reason=retrying.reason, where=retrying.where)
         self.request.report(retrying)
 
 

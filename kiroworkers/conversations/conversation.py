@@ -88,6 +88,16 @@ class Conversation(ABC):
         """
 
     @property
+    def answer_started(self) -> bool:
+        """
+        Return whether the agent is known to have begun its answer to the last prompt.
+
+        Spinners, echo and thoughts do not count.  Where the beginning of an answer cannot be
+        told from other output, it is not known before the turn ends.
+        """
+        return False
+
+    @property
     def desynchronized(self) -> bool:
         """
         Return whether the agent printed so much that the session is no longer followed.

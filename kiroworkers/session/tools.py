@@ -16,6 +16,7 @@ from attrs import define, field
 from twisted.logger import Logger
 
 from kiroworkers.conversations import NeedsApproval, ToolUsed
+from kiroworkers.request_record import RequestRecord
 from kiroworkers.session.tool_policy import ToolPolicy
 
 #: The maximum number of denials in one turn.  An agent that asks once more would probably never
@@ -43,6 +44,7 @@ class TurnTools:
         allowed: The questions that were answered with yes.
         denied: The questions that were answered with no.
         unasked: The tools that the agent used without asking.
+        request: The record of the request that the turn belongs to.
     """
 
     _log = Logger()
@@ -55,6 +57,7 @@ class TurnTools:
     allowed: list[str] = field(factory=list)
     denied: list[str] = field(factory=list)
     unasked: list[str] = field(factory=list)
+    request: RequestRecord = field(factory=RequestRecord)
     _unanswered: deque[NeedsApproval] = field(factory=deque)
     _last: tuple[NeedsApproval, bool] | None = None
     _withdraw: Callable[[], None] | None = None
@@ -88,6 +91,7 @@ class TurnTools:
             self.withdraw()
             self.drop_unanswered()
         self._unanswered.append(question)
+        self.request.report("tool_asked", question=question.question)
         if len(self._unanswered) == 1:
             self._decide_next()
 
@@ -176,9 +180,12 @@ class TurnTools:
         self._last = question, allow
         (self.allowed if allow else self.denied).append(question.question)
         self._log.warn(
-            "{name}: tool use {decision}: {question}",
-            name=self.name,
+            "{worker}: tool use {decision}: {question}"
+            + (" (request {requestId})" if self.request.id else ""),
+            worker=self.name,
+            requestId=self.request.id,
             decision="allowed" if allow else "denied",
             question=question.question,
         )
+        self.request.report("tool_decided", allowed=allow)
         self.answer(allow)

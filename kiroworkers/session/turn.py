@@ -27,6 +27,7 @@ from kiroworkers.errors import (
     FailureKind,
     WorkError,
 )
+from kiroworkers.request_record import RequestRecord
 from kiroworkers.session.tools import TurnTools
 
 #: The events that the caller of a turn gets before its reply.
@@ -94,6 +95,11 @@ class Turn:
         prompt: What was submitted last.
         reply: What the agent answered to `prompt` so far; None if it has not answered.
         doubtful: Whether output of the turn may follow although the answer has ended.
+        awaits_output: Whether the agent has taken the prompt and is not known to have begun its
+            answer.
+        ended_at: When the caller ended the turn, in seconds on the reactor's clock; None before
+            that, and once the conversation was cleared.
+        record: The record of the request that the turn belongs to.
     """
 
     tools: TurnTools
@@ -104,6 +110,9 @@ class Turn:
     prompt: str = ""
     reply: Reply | None = None
     doubtful: bool = False
+    awaits_output: bool = False
+    ended_at: float | None = None
+    record: RequestRecord = field(factory=RequestRecord)
 
     @property
     def has_text(self) -> bool:
@@ -151,6 +160,32 @@ class Turn:
             # The agent gave up because of it.
             return AgentRefused(FailureKind.APPROVAL_DENIED, denied[-1])
         return AgentRefused(kind, failure.detail)
+
+    def report_submitted(self) -> None:
+        """
+        Report that the agent has taken the prompt.
+        """
+        self.awaits_output = True
+        self.record.report("submitted")
+
+    def report_first_output(self) -> None:
+        """
+        Report that the agent has begun its answer.
+        """
+        self.awaits_output = False
+        self.record.report("first_output")
+
+    def report_cleared(self, worker: str, now: float) -> None:
+        """
+        Report that the agent is ready for another turn, once after each turn.
+
+        Args:
+            worker: The name of the worker.
+            now: The current time on the reactor's clock.
+        """
+        if self.ended_at is not None:
+            self.record.report("cleared", worker=worker, seconds=round(now - self.ended_at, 6))
+            self.ended_at = None
 
     def report(self, event: TurnEvent) -> None:
         """

@@ -32,6 +32,7 @@ from kiroworkers.web.errors import HttpError, body_length, raw_error_response
 from kiroworkers.web.framing import framing_problem, header_list
 from kiroworkers.web.headers import cors_headers
 from kiroworkers.web.limits import RequestLimits
+from kiroworkers.web.recorded_request import RecordedRequest
 
 #: Bytes that are kept of the requests after the one in progress before the server stops to
 #: read from the connection.
@@ -71,14 +72,30 @@ class LimitedSite(Protocol):
     limits: RequestLimits
     timeOut: Any
 
-    def log_rejected(self, channel: Channel, code: ErrorCode, sent: int) -> None:
+    def incomplete_request(self, channel: Channel) -> RecordedRequest:
         """
-        Log that a request was rejected while `channel` received it, with `sent` bytes.
+        Return the request that `channel` receives; an empty one if there is only noise.
         """
 
-    def rejection_delay(self, channel: Channel) -> float:
+    def rejection_delay(self, request: RecordedRequest) -> float:
         """
-        Return the seconds after which the request that `channel` receives is to be rejected.
+        Return the seconds after which to reject `request`, which is incomplete.
+        """
+
+
+class Upgraded(Protocol):
+    """
+    Define what a connection belongs to after a request has changed its protocol.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        """
+        Read what the client sent.
+        """
+
+    def read_closed(self) -> None:
+        """
+        Take note that the client sends nothing more.
         """
 
 
@@ -100,6 +117,7 @@ class Channel(HTTPChannel):
     _rejection_sent = False
     _lost = False
     _half_closed = False
+    _upgraded: Upgraded | None = None
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -107,6 +125,9 @@ class Channel(HTTPChannel):
 
         While another request is in progress, keep the data for later.
         """
+        if self._upgraded is not None:
+            self._upgraded.data_received(data)
+            return
         if self._rejected:
             return
         if not self._handlingRequest:
@@ -301,7 +322,9 @@ class Channel(HTTPChannel):
             # has begun to close the connection.
             return
         self._half_closed = True
-        if self._rejected:
+        if self._upgraded is not None:
+            self._upgraded.read_closed()
+        elif self._rejected:
             if self._rejection_sent:
                 # The client has read the error, or does not want to.
                 assert self.transport is not None, "the channel is connected"
@@ -313,6 +336,39 @@ class Channel(HTTPChannel):
             self._start_pings()
         elif not self.paused:
             self._check_incomplete_request()
+
+    def upgrade(self, head: bytes, protocol: Upgraded) -> None:
+        """
+        Change the connection's protocol, as the request in progress has asked for.
+
+        That request stays in progress.  The connection is closed when it ends.
+
+        Args:
+            head: The head of the response, which is the last that is HTTP.
+            protocol: Gets all that the client sends after the request.
+        """
+        self._stop_pings()
+        self.persistent = False
+        self._upgraded = protocol
+        self.write(head)
+        data, self._buffer = self._buffer, b""
+        self.resume_reading()
+        if data:
+            protocol.data_received(data)
+        if self._half_closed:
+            protocol.read_closed()
+
+    def pause_reading(self) -> None:
+        """
+        Read no more from the client for now.
+        """
+        self._networkProducer.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """
+        Read from the client again.
+        """
+        self._networkProducer.resumeProducing()
 
     def writeConnectionLost(self) -> None:
         """
@@ -373,16 +429,20 @@ class Channel(HTTPChannel):
         self._stop_timer()
         self.setTimeout(None)
         assert self.transport is not None, "the channel is connected"
-        self._log.info(
-            "{client}: rejected an incomplete request: {code}",
-            client=host_of(self.transport.getPeer()),
-            code=error.code,
-        )
         headers = self.requests[-1].requestHeaders if self.requests else None
         origin = (headers.getRawHeaders(b"origin", [b""])[0] if headers else b"").decode("latin-1")
-        response = raw_error_response(error, cors_headers(origin, self.site.limits.cors_origins))
-        self.site.log_rejected(self, error.code, body_length(response))
-        delay = self.site.rejection_delay(self)
+        request = self.site.incomplete_request(self)
+        self._log.info(
+            "{client}: rejected an incomplete request: {code} (request {requestId})",
+            client=host_of(self.transport.getPeer()),
+            code=error.code,
+            requestId=request.record.id,
+        )
+        response = raw_error_response(
+            error, request.record.id, cors_headers(origin, self.site.limits.cors_origins)
+        )
+        request.log_rejected(error.code, body_length(response))
+        delay = self.site.rejection_delay(request)
         if delay:
             self._timer = self.callLater(delay, lambda: self._send_rejection(response))
         else:

@@ -23,6 +23,7 @@ from kiroworkers.errors import ErrorCode
 from kiroworkers.web.addresses import host_of, is_local, rate_key
 from kiroworkers.web.errors import HttpError, body_length, raw_error_response
 from kiroworkers.web.proxies import NO_PROXIES, TrustedProxies
+from kiroworkers.web.request_ids import new_request_id
 
 #: Seconds that clients have to read their last responses when the server stops.
 _CLOSE_TIMEOUT = 2.0
@@ -51,6 +52,9 @@ class ConnectionLimiter(WrappingFactory):
     """
     Pass connections on to a factory, up to a limit, and keep track of the open ones.
 
+    Attributes:
+        max_connections: The maximum number of open connections.
+
     Args:
         factory: Builds the protocol of each accepted connection.
         max_connections: The maximum number of open connections.
@@ -59,7 +63,8 @@ class ConnectionLimiter(WrappingFactory):
             machine, because one of them may be a proxy.
         trusted_proxies: Proxies, to which `max_per_address` does not apply either.
         on_rejected: Called with the address of each connection over a limit, the code of the
-            error that it is answered with, and the size of the body in bytes.
+            error that it is answered with, the size of the body in bytes, and the identifier
+            in the response.
     """
 
     noisy = False
@@ -71,10 +76,10 @@ class ConnectionLimiter(WrappingFactory):
         max_connections: int,
         max_per_address: int,
         trusted_proxies: TrustedProxies = NO_PROXIES,
-        on_rejected: Callable[[str, ErrorCode, int], None] | None = None,
+        on_rejected: Callable[[str, ErrorCode, int, str], None] | None = None,
     ) -> None:
         super().__init__(factory)
-        self._max_connections = max_connections
+        self.max_connections = max_connections
         self._max_per_address = max_per_address
         self._trusted_proxies = trusted_proxies
         self._on_rejected = on_rejected
@@ -90,9 +95,10 @@ class ConnectionLimiter(WrappingFactory):
         if message is None:
             return super().buildProtocol(addr)
         error = HttpError(ErrorCode.TOO_MANY_CONNECTIONS, message)
-        response = raw_error_response(error)
+        id = new_request_id()
+        response = raw_error_response(error, id)
         if self._on_rejected is not None:
-            self._on_rejected(host, error.code, body_length(response))
+            self._on_rejected(host, error.code, body_length(response), id)
         return _RejectedConnection(response)
 
     def registerProtocol(self, connection: ProtocolWrapper) -> None:
@@ -143,8 +149,8 @@ class ConnectionLimiter(WrappingFactory):
         Return which limit another connection from `host` would exceed, or None.
         """
         key = rate_key(host)
-        if len(self.protocols) >= self._max_connections:
-            return f"All {self._max_connections} connections are in use"
+        if len(self.protocols) >= self.max_connections:
+            return f"All {self.max_connections} connections are in use"
         is_limited = not (is_local(host) or host in self._trusted_proxies)
         if is_limited and 0 < self._max_per_address <= self._per_address[key]:
             return f"All {self._max_per_address} connections of {key} are in use"

@@ -27,7 +27,7 @@ from kiroworkers.jobs.stored_response import StoredResponse
 from kiroworkers.pool.dispatcher import QueueSnapshot
 from kiroworkers.web.headers import SECURITY_HEADERS, set_headers
 from kiroworkers.web.openai.errors import is_openai_request, openai_error, set_should_retry
-from kiroworkers.web.recorded_request import record_of
+from kiroworkers.web.recorded_request import REQUEST_ID, record_of
 from kiroworkers.web.views import queue_json
 
 #: The content type of JSON.
@@ -98,12 +98,15 @@ def _send_error(
     If part of another response has already been sent, abort the connection instead: the
     client would take the error for the rest of that response.
     """
-    record_of(request).code = body["code"]
+    record = record_of(request)
+    record.fail(body["code"], body["error"])
+    body = with_request_id(body, record.id)
     twisted_request: Any = request  # `IRequest` does not have all of this.
     if twisted_request.startedWriting:
         _log.error(
-            "{path!r} failed after its response had begun: {code}",
+            "{path!r} failed after its response had begun: {code} (request {requestId})",
             path=request.path,
+            requestId=record.id,
             code=body["code"],
         )
         twisted_request.transport.abortConnection()
@@ -116,21 +119,33 @@ def _send_error(
     return respond(request, status, body)
 
 
-def raw_error_response(error: HttpError, headers: Mapping[bytes, bytes] | None = None) -> bytes:
+def with_request_id(body: Mapping[str, Any], id: str) -> Mapping[str, Any]:
+    """
+    Return the `body` of an error with the identifier of the request, if there is one.
+    """
+    return {**body, "requestId": id} if id else body
+
+
+def raw_error_response(
+    error: HttpError, id: str, headers: Mapping[bytes, bytes] | None = None
+) -> bytes:
     """
     Return a complete HTTP response for a connection that has no request to answer.
 
     Args:
         error: The error to report.
+        id: The identifier of the request.
         headers: Headers to add to the usual ones.
     """
-    status, body = error_json(error)
+    status, error_body = error_json(error)
+    body = with_request_id(error_body, id)
     error_headers = _error_headers(body, error.headers)
     content = encode_json(body)
     lines = {
         **SECURITY_HEADERS,
         **{name.encode(): value.encode() for name, value in error_headers.items()},
         **(headers or {}),
+        REQUEST_ID: id.encode(),
         b"Date": datetimeToString(),
         b"Content-Type": JSON_TYPE,
         b"Content-Length": str(len(content)).encode(),
@@ -247,8 +262,9 @@ def log_internal_error(log: Logger, request: IRequest, failure: Failure) -> None
     Its message is left out, because it may quote what a client sent.
     """
     log.error(
-        "internal error while answering {path!r}: {kind}\n{traceback}",
+        "internal error while answering {path!r}: {kind} (request {requestId})\n{traceback}",
         path=request.path,
+        requestId=record_of(request).id,
         kind=failure.type,
         traceback="".join(format_tb(failure.getTracebackObject())),
     )

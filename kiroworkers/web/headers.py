@@ -12,6 +12,7 @@ from twisted.web.iweb import IRequest
 from kiroworkers.execution import Result
 from kiroworkers.tasks import UnknownField
 from kiroworkers.web.addresses import LOOPBACK, hostname_of
+from kiroworkers.web.recorded_request import REQUEST_ID
 
 #: Headers of every response.  They forbid browsers from guessing another content type,
 #: storing the response, loading anything from it and showing it in a frame, and they reveal
@@ -31,6 +32,7 @@ _EXPOSED_HEADERS = (
     b"Preference-Applied",
     b"Retry-After",
     b"X-Kiroworkers-Ignored",
+    REQUEST_ID,
     b"X-Should-Retry",
 )
 

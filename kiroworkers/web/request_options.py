@@ -16,6 +16,9 @@ from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.fair_queue import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY
 from kiroworkers.web.recorded_request import record_of
 
+#: The number of entries on a page: by default, and at most.
+DEFAULT_LIMIT, MAX_LIMIT = 50, 200
+
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.I)
 
 _MODEL = re.compile(r"[!-~]{1,200}")
@@ -58,7 +61,7 @@ def request_options(
     if max_timeout is not None:
         timeout = max_timeout if timeout is None else min(timeout, max_timeout)
     record = record_of(request)
-    record.task = label
+    record.task, record.model = label, model or None
     return RequestOptions(timeout, _priority(request), client, label, record, model)
 
 
@@ -183,3 +186,16 @@ def header(request: IRequest, name: str) -> str | None:
     """
     value = request.getHeader(name.encode())
     return None if value is None else value.decode("latin-1").strip()
+
+
+def page_limit(request: IRequest) -> int:
+    """
+    Return the number of entries that a page may have, from the parameter ``limit``.
+
+    Raises:
+        InvalidInput: It is not a number within the limits.
+    """
+    text = request.args.get(b"limit", [b"%d" % DEFAULT_LIMIT])[0]
+    if not re.fullmatch(rb"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_LIMIT:
+        raise InvalidInput("limit", f"limit must be a whole number from 1 to {MAX_LIMIT}")
+    return int(text)

@@ -22,9 +22,11 @@ from kiroworkers.errors import ErrorCode
 from kiroworkers.web.addresses import LOOPBACK, host_of, hostname_of
 from kiroworkers.web.channel import Channel
 from kiroworkers.web.errors import HttpError, respond_to_error
+from kiroworkers.web.frames import wants_websocket
 from kiroworkers.web.headers import SECURITY_HEADERS, allows_origin, cors_headers
 from kiroworkers.web.limits import RequestLimits
-from kiroworkers.web.recorded_request import AccessLog, RecordedRequest
+from kiroworkers.web.origins import comes_from_own_page
+from kiroworkers.web.recorded_request import AccessLog, RecordedRequest, text_of
 
 #: The beginning of a request target in absolute form: the scheme and the authority.
 _ABSOLUTE_FORM = re.compile(rb"https?://([^/?]*)", re.IGNORECASE)
@@ -74,6 +76,8 @@ class BoundedRequest(RecordedRequest):
         """
         Answer the request: at once, or later if it comes too soon.
         """
+        self.identify()
+        self.record.report("received", method=text_of(self.method), path=text_of(self.path))
         self._set_browser_headers()
         try:
             self._admit(self)
@@ -202,12 +206,15 @@ class BoundedRequest(RecordedRequest):
         Reject a request with which a page of another origin would change or spend something.
         """
         origin = self._origin()
-        if self.method in _SAFE_METHODS or not origin:
+        # Browsers let any page read what a WebSocket sends.
+        is_safe = self.method in _SAFE_METHODS and not wants_websocket(self.requestHeaders)
+        if is_safe or not origin:
             return
-        # This server's own pages are allowed; the Host header was checked before.
+        # This server's own pages are allowed; the Host header was checked before.  A proxy that is
+        # not trusted may have changed it, or the scheme.
         same_origin = origin.partition("://")[2] == (self.getHeader(b"host") or b"").decode(
             "latin-1"
-        )
+        ) or comes_from_own_page(self, self._limits.trusted_proxies)
         if not same_origin and not allows_origin(origin, self._limits.cors_origins):
             raise HttpError(
                 ErrorCode.WRONG_ORIGIN,
@@ -289,31 +296,27 @@ class ApiSite(Site):
         """
         request.log_finished()
 
-    def log_rejected(self, channel: Channel, code: ErrorCode, sent: int) -> None:
+    def rejection_delay(self, request: RecordedRequest) -> float:
         """
-        Write the access log line of a request that was rejected while it was received.
-        """
-        self._incomplete_request(channel).log_rejected(code, sent)
-
-    def rejection_delay(self, channel: Channel) -> float:
-        """
-        Return the seconds after which to reject the request that `channel` receives.
+        Return the seconds after which to reject `request`, which is incomplete.
 
         It counts like any other request towards what clients without a token may send.
         """
         try:
-            self.admit(self._incomplete_request(channel))
+            self.admit(request)
         except HttpError:
             return _ERROR_DELAY
         return 0.0
 
-    def _incomplete_request(self, channel: Channel) -> BoundedRequest:
+    def incomplete_request(self, channel: Channel) -> BoundedRequest:
         """
         Return the request that `channel` receives; an empty one if there is only noise.
         """
         request: BoundedRequest = (
             channel.requests[-1] if channel.requests else self.requestFactory(channel)
         )
+        if not request.record.id:
+            request.identify()
         return request
 
     def stopFactory(self) -> None:

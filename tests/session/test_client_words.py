@@ -12,7 +12,8 @@ from kiroworkers.conversations import AgentFailure, Cleared, load_dialect
 from kiroworkers.conversations.failures import find_failure
 from kiroworkers.errors import AgentPerhapsUnavailable, AgentUnavailable, FailureKind
 from kiroworkers.session.client_words import ClientWords
-from kiroworkers.session.session import Reset, SessionState
+from kiroworkers.session.session import Reset
+from kiroworkers.session.state import SessionState
 from tests.memory import results_of
 from tests.session.test_turn import ScriptedTestCase, answer
 

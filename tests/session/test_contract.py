@@ -33,12 +33,14 @@ from kiroworkers.conversations import (
 from kiroworkers.errors import AgentRefused, AgentUnavailable, PromptTooLarge, SessionLost
 from kiroworkers.process.agent_process import AgentProcess, Command, start
 from kiroworkers.session.journal import JournalFolder
-from kiroworkers.session.session import Session, SessionState, SessionTimeouts
+from kiroworkers.session.session import Session, SessionTimeouts
+from kiroworkers.session.state import SessionState
 from kiroworkers.session.tool_policy import ToolPolicy
 from kiroworkers.session.turn import Reply
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests import fakekiro
+from tests.memory import why
 from tests.programs import FAULTS, ROOT, alive, environment
 
 T = TypeVar("T")
@@ -191,7 +193,7 @@ class SessionStarter:
         return watched
 
     async def stop(self, watched: WatchedSession) -> None:
-        watched.session.stop("the test is over")
+        watched.session.stop(why("the test is over"))
         await self.wait(watched.gone)
 
 
@@ -333,7 +335,7 @@ class Contract(SessionStarter):
         submitted = watched.submitted()
         reply = watched.ask(self.endless)
         await self.wait(submitted)
-        watched.session.stop("the test is over")
+        watched.session.stop(why("the test is over"))
         with self.assertRaises(SessionLost):
             await self.wait(reply)
         await self.wait(watched.gone)

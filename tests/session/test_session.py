@@ -29,12 +29,12 @@ from kiroworkers.session.session import (
     CannotAskAgain,
     Reset,
     Session,
-    SessionState,
 )
+from kiroworkers.session.state import SessionState
 from kiroworkers.session.tool_policy import ToolPolicy
 from kiroworkers.session.turn import Reply, TurnEvent
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import MemoryAcp, MemoryJournal, MemoryLine, new_session_in, results_of
+from tests.memory import MemoryAcp, MemoryJournal, MemoryLine, new_session_in, results_of, why
 
 
 class SessionTestCase(SynchronousTestCase):
@@ -148,7 +148,7 @@ class StartTests(SessionTestCase):
         A session that is stopped before its process has started starts none.
         """
         _, session = self.launch_slowly()
-        session.stop("the test is over")
+        session.stop(why("the test is over"))
         self.assertIs(session.state, SessionState.GONE)
         self.assertEqual(self.gone, ["the test is over"])
         self.settle(100)
@@ -382,7 +382,8 @@ class TurnTests(SessionTestCase):
         self.kiro.show_prompt()
         with capturedLogs() as events:
             self.settle()
-        self.assertIn("worker1: turn failed: AgentFailure", str(formatEvent(events[0])))
+        line = str(formatEvent(events[0]))
+        self.assertIn("worker1: turn failed: throttled: Too many requests", line)
         [problem] = results
         self.assertIsInstance(problem, AgentUnavailable)
         self.assertEqual(astuple(problem), ("throttled", detail, 30))
@@ -390,8 +391,10 @@ class TurnTests(SessionTestCase):
 
     def test_failure_of_the_prompt(self) -> None:
         """
-        A conversation that is too large is the request's failure, not the agent's.
+        A conversation that is too large is the request's failure, not the agent's; the log has
+        only its kind, because the rest may quote the client.
         """
+        events = self.enterContext(capturedLogs())
         results = results_of(self.ask("x"))
         self.settle()
         detail = "Your conversation is too large to continue"
@@ -401,6 +404,9 @@ class TurnTests(SessionTestCase):
         [problem] = results
         self.assertIsInstance(problem, AgentRefused)
         self.assertEqual(astuple(problem), ("context_full", detail))
+        lines = [str(formatEvent(event)) for event in events]
+        self.assertIn("worker1: turn failed: context_full", lines)
+        self.assertNotIn("too large", "".join(lines))
 
     def test_failure_with_a_menu(self) -> None:
         """
@@ -616,7 +622,7 @@ class AskAgainTests(SessionTestCase):
         """
         self.begin()
         self.say("bad")
-        self.session.stop("because")
+        self.session.stop(why("because"))
         with self.assertRaises(CannotAskAgain):
             self.session.ask_again("again, please")
         self.session.end_turn()
@@ -850,8 +856,8 @@ class StopTests(SessionTestCase):
         A stopped session is terminated once, and is gone when it has exited.
         """
         self.settle()
-        self.session.stop("because")
-        self.session.stop("again")
+        self.session.stop(why("because"))
+        self.session.stop(why("again"))
         self.settle()
         self.assertEqual(self.gone, ["because"])
         self.assertEqual(self.signals(), ["TERM"])
@@ -866,7 +872,7 @@ class StopTests(SessionTestCase):
         self.settle()
         results = results_of(self.ask("hello"))
         self.settle()
-        self.session.stop("because")
+        self.session.stop(why("because"))
         self.settle()
         self.assertEqual(repr(results), repr([SessionLost("because")]))
 

@@ -23,7 +23,7 @@ from kiroworkers.conversations import (
     ToolUsed,
 )
 from kiroworkers.errors import AgentRefused, AgentUnavailable, FailureKind, OutputTooLong
-from kiroworkers.session.session import SessionState
+from kiroworkers.session.state import SessionState
 from kiroworkers.session.tool_policy import ToolPolicy
 from kiroworkers.session.tools import MAX_DENIALS, TurnTools
 from tests.memory import results_of

@@ -24,7 +24,8 @@ from kiroworkers.conversations import (
     Usage,
 )
 from kiroworkers.errors import AgentRefused, AgentUnavailable, FailureKind
-from kiroworkers.session.session import Reset, SessionState
+from kiroworkers.session.session import Reset
+from kiroworkers.session.state import SessionState
 from kiroworkers.session.turn import Reply, TurnEvent
 from tests.memory import MemoryJournal, results_of
 from tests.session.scripted import ScriptedSession

@@ -34,7 +34,7 @@ class LimitTests(SynchronousTestCase):
         if output:
             self.assertTrue(output.startswith(b"HTTP/1.1 503 Service Unavailable\r\n"))
             self.assertIn(b"\r\nRetry-After: 5\r\n", output)
-            self.assertIn(b'"code":"too_many_connections","retryAfter":5}', output)
+            self.assertIn(b'"code":"too_many_connections","retryAfter":5', output)
         return bool(output)
 
     def test_limit(self) -> None:
@@ -86,15 +86,18 @@ class LimitTests(SynchronousTestCase):
 
     def test_reported(self) -> None:
         """
-        Each connection that is refused is reported.
+        Each connection that is refused is reported, with the identifier in its response.
         """
-        reported: list[tuple[str, str]] = []
+        reported: list[tuple[str, str, str]] = []
         connections = ConnectionLimiter(
             Factory.forProtocol(Protocol),
             100,
             1,
-            on_rejected=lambda host, code, sent: reported.append((host, code.value)),
+            on_rejected=lambda host, code, sent, id: reported.append((host, code.value, id)),
         )
         for _ in range(2):
-            self.connect(connections, IPv4Address("TCP", "192.0.2.1", 1))
-        self.assertEqual(reported, [("192.0.2.1", "too_many_connections")])
+            _, transport = self.connect(connections, IPv4Address("TCP", "192.0.2.1", 1))
+        [(host, code, id)] = reported
+        self.assertEqual((host, code), ("192.0.2.1", "too_many_connections"))
+        self.assertIn(f"\r\nX-Request-ID: {id}\r\n".encode(), transport.value())
+        self.assertIn(f'"requestId":"{id}"'.encode(), transport.value())

@@ -268,8 +268,9 @@ class AccessLogTests(RecordTestCase):
         """
         log = AccessLog(Clock(), wall_clock=lambda: 1e9)
         log.write_rejected(
-            host_of(IPv4Address("TCP", "192.0.2.1", 1)), ErrorCode.TOO_MANY_CONNECTIONS, 9
+            host_of(IPv4Address("TCP", "192.0.2.1", 1)), ErrorCode.TOO_MANY_CONNECTIONS, 9, "7f"
         )
         [record] = self.records
         self.assertEqual((record.host, record.status, record.ended), ("192.0.2.1", 503, 1e9))
         self.assertEqual((record.code, record.sent), ("too_many_connections", 9))
+        self.assertEqual(record.id, "7f")

@@ -107,6 +107,7 @@ class UnknownFieldsTests(SynchronousTestCase):
                 self.assertEqual(response.status, 400)
                 self.assertNotIn(_HEADER, response.headers)
                 expected = {"error": sentence, "code": "invalid_input", "field": field}
+                expected["requestId"] = response.error["requestId"]
                 self.assertEqual(response.error, expected)
         self.assertEqual(len(self.server.reactor.programs[0].typed), turns)
         self.assertEqual(json.loads(self.server.request("GET", "/jobs").content)["jobs"], [])

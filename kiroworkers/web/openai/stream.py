@@ -16,6 +16,7 @@ from twisted.web.iweb import IRequest
 
 from kiroworkers.chat import ReplyReader
 from kiroworkers.pool.progress import PartialText, Progress, Retrying
+from kiroworkers.web.errors import with_request_id
 from kiroworkers.web.events import EventWriter, event, json_event
 from kiroworkers.web.openai.completion import Completion
 from kiroworkers.web.recorded_request import record_of
@@ -94,8 +95,9 @@ class ChunkStream:
         """
         Send the error `body` as the last event, and return when it is on its way.
         """
-        self._record.code = body["error"]["code"]
-        self._writer.write(json_event(body))
+        error = body["error"]
+        self._record.fail(error["code"], error["message"])
+        self._writer.write(json_event({"error": with_request_id(error, self._record.id)}))
         await self._writer.drained()
 
     def close(self) -> None:
