@@ -25,6 +25,7 @@ from kiroworkers.pool.progress import OnProgress
 from kiroworkers.pool.recycling import RecyclePolicy
 from kiroworkers.pool.worker import Supervisor, Worker
 from kiroworkers.process.agent_process import AgentProcess, Command, start
+from kiroworkers.session.end_cause import EndCause, EndReason
 from kiroworkers.session.session import Session, SessionTimeouts
 from kiroworkers.session.turn import Reply
 from kiroworkers.tasks import ParsedAnswer
@@ -182,6 +183,13 @@ def new_session_in(
     return new_session
 
 
+def why(sentence: str) -> EndReason:
+    """
+    Return a reason for the end of a session, with some cause.
+    """
+    return EndReason(EndCause.OPERATOR, sentence)
+
+
 @define
 class MemorySupervisor:
     """
@@ -194,6 +202,7 @@ class MemorySupervisor:
         has_memory: Whether there is memory for a second session.
         affects_all: Whether failures affect every session.
         may_start: Whether sessions may start.
+        ends: Why sessions have ended.
     """
 
     idle: list[str] = field(factory=list)
@@ -202,6 +211,7 @@ class MemorySupervisor:
     has_memory: bool = False
     affects_all: bool = False
     may_start: bool = True
+    ends: list[EndCause] = field(factory=list)
 
     def worker_idle(self, worker: Worker) -> None:
         self.idle.append(worker.name)
@@ -218,6 +228,17 @@ class MemorySupervisor:
 
     def has_memory_for_successor(self, worker: Worker) -> bool:
         return self.has_memory
+
+    def session_started(self, worker: Worker) -> None:
+        """
+        Ignore that a session starts.
+        """
+
+    def session_ended(self, worker: Worker, cause: EndCause) -> None:
+        """
+        Remember why a session has ended.
+        """
+        self.ends.append(cause)
 
     def sessions_changed(self, worker: Worker) -> None:
         pass

@@ -16,6 +16,7 @@ from kiroworkers.agents import Agent
 from kiroworkers.errors import InvalidInput
 from kiroworkers.pool.dispatcher import Dispatcher
 from kiroworkers.proof.shipped import UNPROVEN, Proof
+from kiroworkers.session.end_cause import EndReason
 
 
 @define
@@ -146,7 +147,7 @@ class AgentGroups:
         for group in self:
             group.dispatcher.stop_now()
 
-    def restart_workers(self, reason: str) -> None:
+    def restart_workers(self, reason: EndReason) -> None:
         """
         Give every worker a new session, one worker at a time in each group.
 

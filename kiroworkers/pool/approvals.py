@@ -45,6 +45,9 @@ class Approvals:
 
     Each session has at most one undecided question here.
 
+    Attributes:
+        on_change: Called when a question has come or is no longer undecided.
+
     Args:
         clock: The reactor's clock.
         new_id: Returns a new identifier, which nobody can guess.
@@ -55,6 +58,7 @@ class Approvals:
     def __init__(self, clock: IReactorTime, new_id: Callable[[], str]) -> None:
         self._clock = clock
         self._new_id = new_id
+        self.on_change: Callable[[], None] = lambda: None
         self._pending: dict[str, tuple[Approval, Callable[[bool], None]]] = {}
 
     def pending(self) -> list[Approval]:
@@ -97,8 +101,10 @@ class Approvals:
         )
 
         def withdraw() -> None:
-            self._pending.pop(id, None)
+            if self._pending.pop(id, None) is not None:
+                self.on_change()
 
+        self.on_change()
         return withdraw
 
     def decide(self, id: str, allow: bool) -> None:
@@ -113,3 +119,4 @@ class Approvals:
         except KeyError:
             raise UnknownApproval(id) from None
         on_decision(allow)
+        self.on_change()

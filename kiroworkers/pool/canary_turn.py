@@ -15,6 +15,7 @@ from kiroworkers.conversations import AgentFailure
 from kiroworkers.conversations.dialects.dialect import Layout
 from kiroworkers.errors import AgentUnavailable, FailureKind, WorkError
 from kiroworkers.pool.worker import SessionFactory
+from kiroworkers.session.end_cause import EndCause, EndReason
 from kiroworkers.session.session import Session
 from kiroworkers.session.turn import Reply
 
@@ -136,7 +137,7 @@ class CanaryTurn:
         if self._session.turns:
             # It has cleared its conversation.
             self._outcome = self._outcome or Passed()
-            self._session.quit("its canary has passed")
+            self._session.quit(EndReason(EndCause.DISMISSED, "its canary has passed"))
         else:
             self._ask()
 
@@ -186,7 +187,7 @@ class CanaryTurn:
         Keep the first outcome, and end the session.
         """
         self._outcome = self._outcome or outcome
-        self._session.stop("its canary is over")
+        self._session.stop(EndReason(EndCause.DISMISSED, "its canary is over"))
 
     def _on_gone(self, reason: str) -> None:
         self._cancel_timer()

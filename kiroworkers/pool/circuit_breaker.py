@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from kiroworkers.conversations import AgentFailure
 from kiroworkers.errors import AgentUnavailable, FailureKind
@@ -75,6 +76,7 @@ class CircuitBreaker:
         login: How to find out whether a user is logged in.
         on_half_open: Called when a session may be started as a probe.
         on_close: Called when the failure is over, with its kind.
+        agent: The name of the agent, for the log.
     """
 
     _log = Logger()
@@ -85,7 +87,9 @@ class CircuitBreaker:
         login: LoginPolicy,
         on_half_open: Callable[[], None],
         on_close: Callable[[str], None],
+        agent: str = "",
     ) -> None:
+        self._agent = agent
         self._clock = clock
         self._login = login
         self._on_half_open = on_half_open
@@ -165,6 +169,8 @@ class CircuitBreaker:
         """
         if self._stopped or failure.kind.probe_delays is None or failure.quoted:
             return
+        old, last = self._state(), self._failure
+        is_known = old == "open" and last is not None and last.kind is failure.kind
         waiting = self._failure is not None and not self.half_open
         openings = self._openings - 1 if waiting else self._openings
         delay = self._probe_delay(failure, openings, *failure.kind.probe_delays)
@@ -174,9 +180,14 @@ class CircuitBreaker:
             self._opened_at = self._clock.seconds()
         self._failure, self._failed_at_start = failure, at_start
         self._openings = openings + 1
-        self._log.warn(
+        # The login is checked again and again: only the first result is news.
+        level = LogLevel.debug if is_known else LogLevel.warn
+        self._report(
+            level,
             "circuit open: {kind}: {detail}; next attempt in {delay:g} s",
-            kind=failure.kind,
+            old,
+            "open",
+            failure,
             detail=failure.detail,
             delay=delay,
         )
@@ -209,8 +220,12 @@ class CircuitBreaker:
             self._pending_check = self._login.check()
             self._pending_check.addErrback(lambda _: False).addCallback(self._login_checked)
         else:
-            self._log.info(
-                "circuit half-open: {kind}; the next request is a probe", kind=self._failure.kind
+            self._report(
+                LogLevel.info,
+                "circuit half-open: {kind}; the next request is a probe",
+                "open",
+                "half-open",
+                self._failure,
             )
             self._on_half_open()
 
@@ -254,11 +269,53 @@ class CircuitBreaker:
             self.open(self._failure, self._failed_at_start)
 
     def _close(self) -> None:
+        old = self._state()
         self._cancel_timer()
         failure, self._failure = self._failure, None
         if failure is not None:
-            self._log.warn("circuit closed: {kind} is over", kind=failure.kind)
+            self._report(
+                LogLevel.warn,
+                "circuit closed: {kind} is over, after {seconds:.0f} s",
+                old,
+                "closed",
+                failure,
+                seconds=self._clock.seconds() - self._opened_at,
+            )
             self._on_close(failure.kind)
+
+    def _state(self) -> str:
+        """
+        Return the state of the circuit, for the log.
+
+        A failure that a login check watches is not probed, so the circuit is not half-open.
+        """
+        if self._failure is None:
+            return "closed"
+        is_watched = self._login.check is not None and self._failure.kind in _LOGIN_FAILURES
+        return "half-open" if self.half_open and not is_watched else "open"
+
+    def _report(
+        self,
+        level: Any,
+        format: str,
+        old: str,
+        new: str,
+        failure: AgentFailure,
+        **fields: str | float,
+    ) -> None:
+        """
+        Log a change of the circuit's state, with the agent that it concerns.
+        """
+        self._log.emit(
+            level,
+            f"{{prefix}}{format}",
+            prefix=f"{self._agent}: " if self._agent else "",
+            agent=self._agent,
+            old=old,
+            new=new,
+            kind=failure.kind,
+            **fields,
+        )
 
     def _cancel_timer(self) -> None:
         if self._delay_timer is not None and self._delay_timer.active():

@@ -54,6 +54,7 @@ from kiroworkers.pool.versions import VersionGate
 from kiroworkers.pool.worker import Worker, WorkerSnapshot
 from kiroworkers.pool.workers import WorkerFactory, WorkerPool
 from kiroworkers.request_record import RequestRecord
+from kiroworkers.session.end_cause import EndCause, EndReason
 from kiroworkers.session.session import CannotAskAgain, Session
 from kiroworkers.session.tools import AskOperator
 from kiroworkers.session.turn import Reply, TurnEvent
@@ -217,7 +218,9 @@ class Request:
             except Exception:
                 self._log.failure(
                     "request {number}: internal error in its progress callback",
+                    log_without_message=True,
                     number=self.number,
+                    requestId=self.options.record.id,
                 )
 
     def report_event(self, event: TurnEvent) -> None:
@@ -280,6 +283,7 @@ class Dispatcher(Service):
             name_prefix,
             agent_problem,
             versions,
+            agent,
         )
         self._clock = clock
         self._policy = policy
@@ -375,11 +379,19 @@ class Dispatcher(Service):
         """
         return QueueSnapshot(len(self._waiting), self._policy.backlog)
 
-    def requests(self) -> Iterator[RequestSnapshot]:
+    def requests(self, max_waiting: float = math.inf) -> Iterator[RequestSnapshot]:
         """
         Yield a snapshot of every unfinished request, in the order of their arrival.
+
+        Args:
+            max_waiting: The number of requests after which others that wait are left out.
         """
+        waiting = 0
         for request in self._requests:
+            if request.worker is None:
+                waiting += 1
+                if waiting > max_waiting:
+                    continue
             yield RequestSnapshot(
                 request.number,
                 request.options,
@@ -445,6 +457,12 @@ class Dispatcher(Service):
             ahead = self._waiting.turns_ahead(options.client, options.priority)
             estimate = self._estimate_wait(ahead)
             self._waiting.add(request, options.client, options.priority, request.arrived)
+            options.record.report(
+                "queued",
+                position=ahead + 1,
+                estimate=round(estimate, 3),
+                reason=self._wait_reason(),
+            )
             request.report(Queued(ahead + 1, estimate))
             if self._policy.queue_timeout < limit:
                 request.queue_timer = self._clock.callLater(
@@ -539,12 +557,20 @@ class Dispatcher(Service):
         Turns in progress continue, and new requests wait.  A dispatcher that is
         draining is not paused.
         """
-        self._paused = not self.draining
+        paused = not self.draining
+        if paused and not self._paused:
+            self._log.info("{agent}: paused; new requests wait", agent=self._agent)
+        self._paused = paused
 
     def resume(self) -> None:
         """
         Start turns again after `pause`.
         """
+        if self._paused:
+            waiting = len(self._waiting)
+            self._log.info(
+                "{agent}: resumed; {n} request(s) wait", agent=self._agent, n=waiting
+            )
         self._paused = False
         self._dispatch()
         self._grow()
@@ -561,13 +587,13 @@ class Dispatcher(Service):
         """
         return next((worker for worker in self.worker_pool.workers if worker.name == name), None)
 
-    def restart_worker(self, worker: Worker, reason: str) -> None:
+    def restart_worker(self, worker: Worker, reason: EndReason) -> None:
         """
         Give `worker` a new session after its turn; `reason` is for the log.
         """
         self.worker_pool.restart(worker, reason)
 
-    def restart_workers(self, reason: str) -> None:
+    def restart_workers(self, reason: EndReason) -> None:
         """
         Give every worker a new session, one at a time; `reason` is for the log.
         """
@@ -577,7 +603,7 @@ class Dispatcher(Service):
         """
         Take `worker` out of service after its turn.
         """
-        self.worker_pool.drain(worker)
+        self.worker_pool.drain(worker, EndReason(EndCause.DRAINED, "drained"))
 
     def drain(self, timeout: float) -> Deferred[bool]:
         """
@@ -646,7 +672,9 @@ class Dispatcher(Service):
         request.session = worker.session
         request.began = self._clock.seconds()
         record = request.options.record
+        record.agent = self._agent
         record.worker, record.attempts = worker.name, request.attempts
+        record.report("started", worker=worker.name, agent=self._agent, attempt=request.attempts)
         request.report(Started(worker.name, request.attempts))
         if request not in self._requests:
             return  # Its submitter has just cancelled it; the worker is still idle.
@@ -657,6 +685,7 @@ class Dispatcher(Service):
                 on_event,
                 request.options.model,
                 self._operator_question(request, worker),
+                request.options.record,
             )
         except Exception as problem:
             # Nothing was typed and the worker is still idle, so it is found again by
@@ -711,6 +740,12 @@ class Dispatcher(Service):
             record = request.options.record
             record.tools_denied = len(reply.denied) or None
             record.tools_unasked = len(reply.unasked) or None
+            record.report(
+                "answered",
+                characters=len(reply.text),
+                completion=reply.completion,
+                source=reply.source,
+            )
             request.reply.callback(reply)
 
         def failed(failure: Failure) -> None:

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from kiroworkers.pool.dispatcher import Dispatcher
 from kiroworkers.pool.worker import Worker, WorkerSnapshot
+from kiroworkers.session.end_cause import EndCause, EndReason
 
 
 @frozen
@@ -108,7 +109,7 @@ class HealthMonitor(Service):
                 self._check(worker, now, memory_use)
             except Exception:
                 # An exception that leaves this method would end the loop for good.
-                self._log.failure("{name}: the health check failed", name=worker.name)
+                self._log.failure("{worker}: the health check failed", worker=worker.name)
         try:
             self._worker_pool.shrink()
         except Exception:
@@ -127,17 +128,19 @@ class HealthMonitor(Service):
     def _check(self, worker: Worker, now: float, memory_use: Mapping[int, int]) -> None:
         snapshot = worker.snapshot()
         self._log.info(
-            "📊 {name}: {state}, last activity {ago:.0f}s ago",
-            name=snapshot.name,
+            "📊 {worker}: {state}, last activity {ago:.0f}s ago",
+            worker=snapshot.name,
             state=snapshot.state.upper(),
             ago=max(0.0, now - snapshot.last_activity),
         )
         if stuck(snapshot, now, self._limits):
-            worker.restart_now(f"stuck: {snapshot.state} for {now - snapshot.since:.0f} s")
+            sentence = f"stuck: {snapshot.state} for {now - snapshot.since:.0f} s"
+            worker.restart_now(EndReason(EndCause.STUCK, sentence))
             return
         memory = None if worker.pid is None else memory_use.get(worker.pid)
         reason = worker.recycle_reason(memory)
         if reason is None and stale(snapshot, now, self._limits):
-            reason = f"idle for {now - snapshot.last_activity:.0f} s"
+            sentence = f"idle for {now - snapshot.last_activity:.0f} s"
+            reason = EndReason(EndCause.IDLE, sentence)
         if reason is not None:
             self._worker_pool.restart(worker, reason)

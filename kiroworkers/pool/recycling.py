@@ -8,6 +8,8 @@ from random import Random
 
 from attrs import frozen
 
+from kiroworkers.session.end_cause import EndCause, EndReason
+
 
 @frozen
 class RecyclePolicy:
@@ -36,7 +38,7 @@ class RecyclePolicy:
         """
         return self.max_requests + rng.randint(0, self.jitter)
 
-    def reason(self, age: float, memory: int | None) -> str | None:
+    def reason(self, age: float, memory: int | None) -> EndReason | None:
         """
         Return why a session should be replaced, or None if it should not.
 
@@ -45,7 +47,7 @@ class RecyclePolicy:
             memory: The bytes that its processes use; None if that is unknown.
         """
         if age > self.max_age:
-            return f"{age:.0f} s old"
+            return EndReason(EndCause.MAX_AGE, f"{age:.0f} s old")
         if memory is not None and memory > self.memory_max:
-            return f"uses {memory / 1024**2:.0f} MiB"
+            return EndReason(EndCause.MEMORY, f"uses {memory / 1024**2:.0f} MiB")
         return None

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from twisted.logger import Logger
 
 from kiroworkers.pool.worker import Worker
+from kiroworkers.session.end_cause import EndReason
 
 
 class RollingRestart:
@@ -37,10 +38,10 @@ class RollingRestart:
         self._can_overlap = can_overlap
         self._can_be_spared = can_be_spared
         self._may_start = may_start
-        self._due: dict[Worker, str] = {}
+        self._due: dict[Worker, EndReason] = {}
         self._current: Worker | None = None
 
-    def add(self, worker: Worker, reason: str) -> None:
+    def add(self, worker: Worker, reason: EndReason) -> None:
         """
         Schedule a restart of `worker`; if one is scheduled already, keep its reason.
         """
@@ -50,9 +51,9 @@ class RollingRestart:
             self.advance()
             if is_new and worker in self._due and not self._may_start():
                 self._log.info(
-                    "{name}: its restart ({reason}) waits until a new version of the agent is "
+                    "{worker}: its restart ({reason}) waits until a new version of the agent is "
                     "accepted",
-                    name=worker.name,
+                    worker=worker.name,
                     reason=reason,
                 )
 

@@ -12,7 +12,7 @@ transitions.  ``docs/architecture.rst`` shows them as a diagram.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from random import Random
 from typing import Concatenate, ParamSpec, Protocol
@@ -21,12 +21,15 @@ from attrs import frozen
 from automat import TypeMachine, TypeMachineBuilder
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from kiroworkers.conversations import AgentFailure
 from kiroworkers.pool.backoff import Backoff, BackoffPolicy
 from kiroworkers.pool.recycling import RecyclePolicy
-from kiroworkers.session.session import CannotAskAgain, Session, SessionState
+from kiroworkers.request_record import RequestRecord
+from kiroworkers.session.end_cause import EndCause, EndReason
+from kiroworkers.session.session import CannotAskAgain, Session
+from kiroworkers.session.state import SessionState
 from kiroworkers.session.tools import AskOperator
 from kiroworkers.session.turn import OnEvent, Reply
 
@@ -69,7 +72,7 @@ class Supervisor(Protocol):
         Give a request to `worker`, which has become ready.
         """
 
-    def worker_due(self, worker: Worker, reason: str, /) -> None:
+    def worker_due(self, worker: Worker, reason: EndReason, /) -> None:
         """
         Give `worker` a new session at a suitable time.
         """
@@ -96,6 +99,16 @@ class Supervisor(Protocol):
     def has_memory_for_successor(self, worker: Worker, /) -> bool:
         """
         Return whether there is memory for a second session of `worker`.
+        """
+
+    def session_started(self, worker: Worker, /) -> None:
+        """
+        Take note that `worker` starts a session.
+        """
+
+    def session_ended(self, worker: Worker, cause: EndCause, /) -> None:
+        """
+        Take note that a session of `worker` has ended, and why.
         """
 
     def sessions_changed(self, worker: Worker, /) -> None:
@@ -145,6 +158,10 @@ class WorkerState(Enum):
     DRAINED = "drained"
     ENDED = "ended"
 
+
+#: Why a session ends that is to answer one request only, and why another is started before.
+_LAST_TURN = EndReason(EndCause.SINGLE_USE, "its last turn is over")
+_ONLY_TURN = EndReason(EndCause.SINGLE_USE, "the session answers one request only")
 
 #: The states in which a session accepts requests, one after another.
 _ACCEPTING = (WorkerState.SERVING, WorkerState.REPLACING)
@@ -202,15 +219,15 @@ class _Inputs(Protocol):
 
     # What the pool wants.
     def start(self) -> None: ...
-    def restart(self, reason: str) -> None: ...
-    def abort(self, reason: str) -> None: ...
-    def drain(self) -> None: ...
+    def restart(self, reason: EndReason) -> None: ...
+    def abort(self, reason: EndReason) -> None: ...
+    def drain(self, reason: EndReason) -> None: ...
     def stop(self, now: bool) -> None: ...
 
     # What becomes of the sessions; `successor_ready` only while no turn is in progress.
     def session_ready(self) -> None: ...
     def session_gone(self) -> None: ...
-    def start_successor(self) -> None: ...
+    def start_successor(self, reason: EndReason) -> None: ...
     def successor_ready(self) -> None: ...
     def successor_gone(self) -> None: ...
 
@@ -255,7 +272,12 @@ class Worker:
         self._recycle_policy = recycle_policy
         self._supervisor = supervisor
         self._machine = MACHINE(self)
-        self._state = WorkerState.UNSTARTED
+        self._state = self._reported_state = WorkerState.UNSTARTED
+        # Why the last session ended, until that is reported.
+        self._end_reason: str = ""
+        self._end_level = LogLevel.info
+        # Why the session is to end after its turn.
+        self._planned_end = _LAST_TURN
         self._postponed: list[Callable[[], None]] = []
         self._session: Session | None = None
         self._successor: Session | None = None
@@ -381,6 +403,7 @@ class Worker:
         on_event: OnEvent | None = None,
         model: str = "",
         ask_operator: AskOperator | None = None,
+        record: RequestRecord | None = None,
     ) -> Deferred[Reply]:
         """
         Send `prompt` to the worker's session, which must be idle; see `Session.ask`.
@@ -392,6 +415,7 @@ class Worker:
             on_event: Called with each piece of the answer, and what else happens in the turn.
             model: The model that is to answer; empty for the agent's own.
             ask_operator: Asks an operator whether the agent may use a tool.
+            record: The record of the request, if there is one.
 
         Returns:
             A Deferred that fires with the reply or fails with a `WorkError`.
@@ -399,14 +423,15 @@ class Worker:
         """
         session = self._session
         assert session is not None and self.idle, "the worker must be idle"
-        reply = session.ask(prompt, on_event, model, ask_operator)
+        reply = session.ask(prompt, on_event, model, ask_operator, record)
         if (
             session.single_use
             and self._supervisor.has_memory_for_successor(self)
             and self._supervisor.may_start_session(self)
         ):
             # It ends after this turn; the next request need not wait for a start.
-            self._apply(self._machine.start_successor)
+            self._planned_end = _LAST_TURN
+            self._apply(self._machine.start_successor, _ONLY_TURN)
         return reply
 
     @property
@@ -459,9 +484,10 @@ class Worker:
             and self._answers_left <= 0
             and not session.single_use
         ):
-            self._supervisor.worker_due(self, f"gave {session.answers} answers")
+            sentence = f"gave {session.answers} answers"
+            self._supervisor.worker_due(self, EndReason(EndCause.MAX_REQUESTS, sentence))
 
-    def restart(self, reason: str, overlap: bool) -> None:
+    def restart(self, reason: EndReason, overlap: bool) -> None:
         """
         Replace the session between two turns.
 
@@ -470,8 +496,8 @@ class Worker:
             overlap: Whether the successor starts before the old session ends.
         """
         if overlap and self._state is WorkerState.SERVING:
-            self._log_restart(reason)
-            self._apply(self._machine.start_successor)
+            self._planned_end = reason
+            self._apply(self._machine.start_successor, reason)
         elif (
             self._state in (WorkerState.STARTING, WorkerState.RENEWING)
             and self._session is not None
@@ -483,18 +509,21 @@ class Worker:
         else:
             self._apply(self._machine.restart, reason)
 
-    def restart_now(self, reason: str) -> None:
+    def restart_now(self, reason: EndReason) -> None:
         """
         Stop the session even in the middle of a turn, and start another without delay.
         """
         if self._session is not None:
             self._apply(self._machine.abort, reason)
 
-    def drain(self) -> None:
+    def drain(self, reason: EndReason) -> None:
         """
         Take the worker out of service after its turn, until `start` is called.
+
+        Args:
+            reason: Why, for the log.
         """
-        self._apply(self._machine.drain)
+        self._apply(self._machine.drain, reason)
 
     def stop(self, now: bool = False) -> None:
         """
@@ -506,7 +535,7 @@ class Worker:
         """
         self._apply(self._machine.stop, now)
 
-    def recycle_reason(self, memory: int | None) -> str | None:
+    def recycle_reason(self, memory: int | None) -> EndReason | None:
         """
         Return why the session should be replaced by a new one, or None.
 
@@ -572,6 +601,7 @@ class Worker:
         return True
 
     def _session_gone(self, session: Session, reason: str) -> None:
+        self._supervisor.session_ended(self, session.end_cause)
         if session in self._ending:
             self._ending.discard(session)
         elif session is self._successor:
@@ -585,11 +615,12 @@ class Worker:
                 and self._supervisor.may_start_session(self)
             ):
                 # It was not what was to be started.
-                self._apply(self._machine.start_successor)
+                self._apply(self._machine.start_successor, self._planned_end)
             self._report_failure(session)
         elif session is self._session:
             self._session = None
             self._ended_at = self._clock.seconds()
+            self._end_reason = EndReason(session.end_cause, session.cause or reason)
             self._apply(self._machine.session_gone)
             if self._state is WorkerState.UNDECIDED:
                 self._decide(session, reason)
@@ -617,7 +648,8 @@ class Worker:
         delay = self._backoff.delay_after(lifetime, session.answers)
         if self._backoff.failed:
             # A successor would end in the same way.
-            self._dismiss_successor("its predecessors failed")
+            sentence = "its predecessors failed"
+            self._dismiss_successor(EndReason(EndCause.DISMISSED, sentence))
             self._apply(machine.fail, delay)
         elif self._successor is not None:
             self._apply(machine.start)
@@ -633,9 +665,45 @@ class Worker:
     def _record_error(self, session: Session, reason: str) -> None:
         self._last_error, self._last_cause = reason, session.cause or reason
         self._last_screen = session.last_screen
-        self._log.warn("{name}: session ended: {reason}", name=self.name, reason=reason)
+        # The cause: the reason may quote what the agent printed in a turn.
+        self._end_reason = EndReason(session.end_cause, f"session ended: {self._last_cause}")
+        self._end_level = LogLevel.warn
 
     # What the transitions do.
+
+    def _enter_state(self, state: WorkerState, inputs: Sequence[object], *, ready: bool) -> None:
+        """
+        Enter `state`, and log that unless another state follows at once.
+
+        Args:
+            state: The next state.
+            inputs: The arguments of the input, which may have a reason and a delay.
+            ready: Whether a session became ready.
+        """
+        self._state = state
+        old = self._reported_state
+        if state in (old, WorkerState.UNDECIDED):
+            return
+        self._reported_state = state
+        reason = next((value for value in inputs if isinstance(value, str)), self._end_reason)
+        delay = next((value for value in inputs if isinstance(value, float)), None)
+        level, self._end_level = self._end_level, LogLevel.info
+        self._end_reason = ""
+        format = "{worker}: ready ({old} -> {new})" if ready else "{worker}: {old} -> {new}"
+        if reason:
+            format += ": {reason}"
+        if delay is not None:
+            format += "; the next session starts in {delay:.3g} s"
+        self._log.emit(
+            LogLevel.warn if state is WorkerState.ABORTING else level,
+            format,
+            worker=self.name,
+            old=old.value,
+            new=state.value,
+            reason=reason,
+            cause=reason.cause.value if isinstance(reason, EndReason) else None,
+            delay=delay,
+        )
 
     def _apply(self, input: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) -> None:
         """
@@ -665,24 +733,16 @@ class Worker:
         if successor is not None and successor.state is SessionState.IDLE:
             self._machine.session_ready()
 
-    def _start_again(self, reason: str) -> None:
-        self._log_restart(reason)
+    def _start_again(self, reason: EndReason) -> None:
         self._start()
 
     def _back_off(self, delay: float) -> None:
         self._backoff_timer = self._clock.callLater(delay, self.start)
-        self._log.warn(
-            "{name}: {state}; the next session starts in {delay:.3g} s",
-            name=self.name,
-            state=self._state.value,
-            delay=delay,
-        )
 
     def _announce(self) -> None:
         """
-        Log that a new session is ready, and notify the supervisor.
+        Notify the supervisor that a new session is ready.
         """
-        self._log.info("{name}: ready", name=self.name)
         self._last_screen = ""
         self._postponed += [lambda: self._supervisor.sessions_changed(self), self._offer]
 
@@ -693,23 +753,23 @@ class Worker:
         if self.idle:
             self._supervisor.worker_idle(self)
 
-    def _finish(self, reason: str) -> None:
-        self._log_restart(reason)
+    def _finish(self, reason: EndReason) -> None:
+        self._planned_end = reason
         self._end_when_idle(reason)
 
     def _quit(self) -> None:
-        self._end_when_idle("its last turn is over")
+        self._end_when_idle(EndReason(self._planned_end.cause, _LAST_TURN))
 
-    def _start_successor(self) -> None:
+    def _start_successor(self, reason: EndReason) -> None:
         self._successor = self._make_session()
 
-    def _replace_successor(self, reason: str) -> None:
+    def _replace_successor(self, reason: EndReason) -> None:
         """
         Replace a successor that was started for the next turn, before there was a reason.
         """
         if self._session is not None and self._session.single_use:
             self._dismiss_successor(reason)
-            self._start_successor()
+            self._start_successor(reason)
 
     def _switch(self) -> None:
         """
@@ -720,26 +780,31 @@ class Worker:
         self._successor = None
         self._use(new)
         self._ending.add(old)
-        old.quit("its successor is ready")
+        old.quit(EndReason(self._planned_end.cause, "its successor is ready"))
         self._announce()
 
-    def _abort(self, reason: str) -> None:
+    def _abort(self, reason: EndReason) -> None:
         assert self._session is not None, "there is a session to end"
-        self._log.warn("{name}: restarting now: {reason}", name=self.name, reason=reason)
         self._session.stop(reason)
 
-    def _drain(self) -> None:
+    def _abort_planned_end(self, reason: EndReason) -> None:
+        self._log.warn("{worker}: session ends now: {reason}", worker=self.name, reason=reason)
+        self._abort(reason)
+
+    def _drain(self, reason: EndReason) -> None:
         self._cancel_backoff()
-        self._dismiss_successor("drained")
-        self._end_when_idle("drained")
+        self._dismiss_successor(reason)
+        self._planned_end = reason
+        self._end_when_idle(reason)
 
     def _stop(self, now: bool) -> None:
         self._cancel_backoff()
+        reason = EndReason(EndCause.SHUTDOWN, "the server is stopping")
         for session in self._sessions():
             if now:
-                session.stop("the server is stopping")
+                session.stop(reason)
             else:
-                session.quit("the server is stopping")
+                session.quit(reason)
         if self._successor is not None:
             self._ending.add(self._successor)
             self._successor = None
@@ -758,6 +823,7 @@ class Worker:
         return session
 
     def _launch(self, session: Session) -> None:
+        self._supervisor.session_started(self)
         try:
             session.start()
         except OSError as problem:
@@ -770,7 +836,7 @@ class Worker:
         self._session = session
         self._answers_left = self._recycle_policy.draw_max_answers(self._rng)
 
-    def _end_when_idle(self, reason: str) -> None:
+    def _end_when_idle(self, reason: EndReason) -> None:
         """
         End the session, if there is one, unless it is in a turn or clears its conversation.
         """
@@ -780,7 +846,7 @@ class Worker:
         elif session is not None and session.state is SessionState.IDLE:
             session.quit(reason)
 
-    def _dismiss_successor(self, reason: str) -> None:
+    def _dismiss_successor(self, reason: EndReason) -> None:
         if self._successor is not None:
             successor, self._successor = self._successor, None
             self._ending.add(successor)
@@ -795,13 +861,6 @@ class Worker:
     def _sessions(self) -> list[Session]:
         sessions = (self._session, self._successor, *self._ending)
         return [session for session in sessions if session is not None]
-
-    def _log_drained(self) -> None:
-        self._log.info("{name}: drained", name=self.name)
-
-    def _log_restart(self, reason: str) -> None:
-        self._log.info("{name}: restarting: {reason}", name=self.name, reason=reason)
-
 
 def _build_machine() -> TypeMachine[_Inputs, Worker]:
     """
@@ -849,7 +908,7 @@ def _build_machine() -> TypeMachine[_Inputs, Worker]:
     on(inputs.restart, *starting, *restarting, state.DRAINING, *stopped)
 
     on(inputs.abort, *starting, *_ACCEPTING, to=state.ABORTING, do=Worker._abort)
-    on(inputs.abort, *restarting, state.DRAINING, do=Worker._abort)
+    on(inputs.abort, *restarting, state.DRAINING, do=Worker._abort_planned_end)
     on(inputs.abort, state.STOPPING)
 
     on(inputs.drain, *starting, *_ACCEPTING, *restarting, to=state.DRAINING, do=Worker._drain)
@@ -866,7 +925,7 @@ def _build_machine() -> TypeMachine[_Inputs, Worker]:
 
     on(inputs.session_gone, *starting, *_ACCEPTING, to=state.UNDECIDED)
     on(inputs.session_gone, *restarting, to=state.RENEWING, do=Worker._start)
-    on(inputs.session_gone, state.DRAINING, to=state.DRAINED, do=Worker._log_drained)
+    on(inputs.session_gone, state.DRAINING, to=state.DRAINED)
     on(inputs.session_gone, state.STOPPING, to=state.ENDED)
 
     on(inputs.start_successor, state.SERVING, to=state.REPLACING, do=Worker._start_successor)
@@ -891,7 +950,7 @@ def _entering(
     """
 
     def enter(_: _Inputs, worker: Worker, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        worker._state = state
+        worker._enter_state(state, args, ready=do in (Worker._announce, Worker._switch))
         if do is not None:
             do(worker, *args, **kwargs)
 

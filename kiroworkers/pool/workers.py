@@ -5,6 +5,7 @@ Manage the workers of a pool: their number, their rotation and their restarts.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count
 
@@ -21,7 +22,9 @@ from kiroworkers.pool.latency import LatencyTracker
 from kiroworkers.pool.rolling_restart import RollingRestart
 from kiroworkers.pool.versions import AnyVersion, VersionGate, VersionSnapshot
 from kiroworkers.pool.worker import Supervisor, Worker, WorkerSnapshot
-from kiroworkers.session.session import Session, SessionState
+from kiroworkers.session.end_cause import EndCause, EndReason
+from kiroworkers.session.session import Session
+from kiroworkers.session.state import SessionState
 
 #: The memory that a session is assumed to use, in bytes, before any was measured.
 _DEFAULT_SESSION_SIZE = 256 * 1024**2
@@ -40,7 +43,10 @@ class WorkerPool:
     Attributes:
         autoscale_policy: The current limits of the number of workers.
         circuit_breaker: Opens when no session of the agent can answer.
-        on_change: Called when a session has become ready or has ended.
+        session_starts: The number of sessions that were started so far.
+        session_ends: The number of sessions that have ended so far, by cause.
+        on_change: Called when a session has become ready or has ended, and when the circuit breaker
+            changes.
 
     Args:
         clock: The reactor's clock.
@@ -53,6 +59,7 @@ class WorkerPool:
         name_prefix: The part of a worker's name before its number.
         agent_problem: Returns why the agent's program cannot be run, or None if it can.
         versions: Decides which versions of the agent may serve; None if all may.
+        agent: The name of the agent, for the log.
     """
 
     _log = Logger()
@@ -69,9 +76,14 @@ class WorkerPool:
         name_prefix: str = "worker",
         agent_problem: Callable[[], str | None] = lambda: None,
         versions: VersionGate | None = None,
+        agent: str = "",
     ) -> None:
         self.autoscale_policy = autoscale_policy
-        self.circuit_breaker = CircuitBreaker(clock, login, self._start_probe, self._circuit_closed)
+        self.session_starts = 0
+        self.session_ends: Counter[EndCause] = Counter()
+        self.circuit_breaker = CircuitBreaker(
+            clock, login, self._start_probe, self._circuit_closed, agent
+        )
         self.on_change: Callable[[], None] = lambda: None
         self._clock = clock
         self._new_worker = new_worker
@@ -266,7 +278,9 @@ class WorkerPool:
                 return
             worker = self._new_worker(self._unused_name(), self)
             self._workers.append(worker)
-            self._log.info("{name}: added, pool size {n}", name=worker.name, n=len(self._workers))
+            self._log.info(
+                "{worker}: added, pool size {size}", worker=worker.name, size=len(self._workers)
+            )
             worker.start()
 
     def shrink(self) -> None:
@@ -293,7 +307,7 @@ class WorkerPool:
         self.grow(0)
         self._retire(len(self._workers) - max_workers)
 
-    def restart(self, worker: Worker, reason: str) -> None:
+    def restart(self, worker: Worker, reason: EndReason) -> None:
         """
         Schedule a new session for `worker`, or put it back to work if it was drained.
 
@@ -306,14 +320,18 @@ class WorkerPool:
         else:
             self._rolling_restart.add(worker, reason)
 
-    def drain(self, worker: Worker) -> None:
+    def drain(self, worker: Worker, reason: EndReason) -> None:
         """
         Take `worker` out of service after its turn.
+
+        Args:
+            worker: The worker to drain.
+            reason: Why, for the log.
         """
         self._rolling_restart.discard(worker)
-        worker.drain()
+        worker.drain(reason)
 
-    def restart_all(self, reason: str) -> None:
+    def restart_all(self, reason: EndReason) -> None:
         """
         Schedule a new session for every worker that is not drained.
 
@@ -350,6 +368,7 @@ class WorkerPool:
         self.circuit_breaker.open(failure, at_start)
         if self.circuit_breaker.is_open and not self.circuit_breaker.half_open:
             self._on_unavailable()
+        self.on_change()
         return True
 
     # The workers' `Supervisor`.
@@ -361,7 +380,7 @@ class WorkerPool:
         self._on_idle()
         self._rolling_restart.advance()
 
-    def worker_due(self, worker: Worker, reason: str) -> None:
+    def worker_due(self, worker: Worker, reason: EndReason) -> None:
         """
         Schedule the restart of `worker`; part of `Supervisor`.
         """
@@ -384,6 +403,18 @@ class WorkerPool:
         Return whether there is memory for a second session; part of `Supervisor`.
         """
         return self._has_free_memory(self._session_size)
+
+    def session_started(self, worker: Worker) -> None:
+        """
+        Count a session of `worker` that starts; part of `Supervisor`.
+        """
+        self.session_starts += 1
+
+    def session_ended(self, worker: Worker, cause: EndCause) -> None:
+        """
+        Count a session of `worker` that has ended; part of `Supervisor`.
+        """
+        self.session_ends[cause] += 1
 
     def sessions_changed(self, worker: Worker) -> None:
         """
@@ -459,6 +490,7 @@ class WorkerPool:
         self._probe = next((worker for worker in self._workers if worker.awaiting_recovery), None)
         if self._probe is not None:
             self._probe.start()
+        self.on_change()
 
     def _circuit_closed(self, kind: str) -> None:
         self._versions.retry()
@@ -466,9 +498,11 @@ class WorkerPool:
             for worker in self._workers:
                 if not (worker.awaiting_recovery or worker.drained):
                     # Its session may still use the login that it started with.
-                    self._rolling_restart.add(worker, "a user logged in")
+                    reason = EndReason(EndCause.LOGIN, "a user logged in")
+                    self._rolling_restart.add(worker, reason)
         self._start_waiting_workers()
         self.grow(0)
+        self.on_change()
 
     def _start_waiting_workers(self) -> None:
         for worker in list(self._workers):
@@ -506,8 +540,10 @@ class WorkerPool:
         candidates.sort(key=lambda worker: (worker.pid is not None, not worker.idle))
         for worker in candidates[: max(0, number)]:
             self._workers.remove(worker)
-            self._log.info("{name}: retired, pool size {n}", name=worker.name, n=len(self._workers))
-            self.drain(worker)
+            self._log.info(
+                "{worker}: retired, pool size {size}", worker=worker.name, size=len(self._workers)
+            )
+            self.drain(worker, EndReason(EndCause.SCALED_DOWN, "not needed any more"))
             if not worker.gone:
                 self._retiring.append(worker)
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 import psutil
 
-from kiroworkers.process.supervisor import descendants
+from kiroworkers.process.usage import usage_by_tree
 
 #: Fraction of the machine's memory that must stay free after an allocation.
 _RESERVE = 0.05
@@ -20,14 +20,7 @@ def memory_by_tree(roots: Collection[int]) -> dict[int, int]:
 
     Pages that processes share count once for each process.
     """
-    return {root: sum(map(_resident_memory, descendants(root))) for root in roots}
-
-
-def _resident_memory(pid: int) -> int:
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0  # It has just ended.
+    return {root: usage.memory for root, usage in usage_by_tree(roots).items()}
 
 
 def has_free_memory(size: int) -> bool:

@@ -78,7 +78,7 @@ def _children(pid: int) -> list[int]:
         return []  # It has ended.
     for thread in threads:
         try:
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
                 children += map(int, file.read().split())
         except OSError:
             continue  # The thread has ended.

@@ -61,33 +61,19 @@ from kiroworkers.errors import (
     WorkError,
 )
 from kiroworkers.process.agent_process import AgentProcess
+from kiroworkers.request_record import RequestRecord
 from kiroworkers.session.client_words import ClientWords
+from kiroworkers.session.end_cause import EndCause, EndReason
 from kiroworkers.session.journal import Journal
 from kiroworkers.session.last_output import LastOutput, last_line, quoted
+from kiroworkers.session.observer import SessionObserver
+from kiroworkers.session.state import SessionState
 from kiroworkers.session.tool_policy import ToolPolicy
 from kiroworkers.session.tools import AskOperator, TurnTools
 from kiroworkers.session.turn import OnEvent, Reply, Turn
 
 #: The longest reason for the end of a session, in characters.
 _MAX_REASON = 2000
-
-
-class SessionState(Enum):
-    """
-    Represent the state of a session; `/health` shows the values.
-
-    In `BUSY`, a caller waits for the agent; in `ANSWERED`, the agent waits for the caller.
-    """
-
-    STARTING = "starting"
-    IDLE = "idle"
-    BUSY = "busy"
-    ANSWERED = "answered"
-    CLEARING = "clearing"
-    INTERRUPTING = "interrupting"
-    SETTLING = "settling"
-    STOPPING = "stopping"
-    GONE = "gone"
 
 
 class Input(Enum):
@@ -173,6 +159,7 @@ class Session:
         tools: Who decides when the agent asks to use a tool.
         journal: Where to read the text of answers; None to read the agent's output.
         reset: What happens between two turns.
+        observer: What observes the session, if anything.
 
     Attributes:
         name: Name of the worker.
@@ -186,6 +173,7 @@ class Session:
         turns: How many turns were started.
         answers: How many turns ended with an answer.
         cause: Why the session ended, without what may quote a client; empty while it runs.
+        end_cause: The same in one word.
     """
 
     _log = Logger()
@@ -202,7 +190,9 @@ class Session:
         tools: ToolPolicy = ToolPolicy.DENY,
         journal: Journal | None = None,
         reset: Reset = Reset.CLEAR,
+        observer: SessionObserver | None = None,
     ) -> None:
+        self._observer = observer
         self.name = name
         self.state = SessionState.STARTING
         self.started_at = self.since = self.last_activity = clock.seconds()
@@ -228,6 +218,7 @@ class Session:
         self.launch_failure: AgentFailure | None = None
         self.turns = self.answers = 0
         self.cause = ""
+        self.end_cause = EndCause.EXITED
         self._timer: IDelayedCall | None = None
         self._settle_timer: IDelayedCall | None = None
         # How often the conversation was cleared since the session was idle.
@@ -235,7 +226,8 @@ class Session:
         self._quiet_timer: IDelayedCall | None = None
         self._turn = Turn(TurnTools(name, tools, self._answer_approval))
         self._client_words = ClientWords()
-        self._stop_reason: str | None = None
+        self._stop_reason: EndReason | None = None
+        self._state_before_end = SessionState.STARTING
         self._was_ready = False
         self._launching: Deferred[None] | None = None
         self._last_output = LastOutput()
@@ -299,6 +291,14 @@ class Session:
         return self._conversation.models
 
     @property
+    def context_percent(self) -> float | None:
+        """
+        Return how much of the context the last answer left filled, in percent; None if unknown.
+        """
+        reply = self._turn.reply
+        return None if reply is None else reply.usage.context_percent
+
+    @property
     def failure(self) -> AgentFailure | None:
         """
         Return the failure that the agent reported, or None if it has since resumed.
@@ -328,8 +328,10 @@ class Session:
         """
         try:
             launching = self._launch(self._process)
-        except OSError:
+        except OSError as problem:
+            self.end_cause = EndCause.NOT_STARTED
             self._handle(Input.NOT_STARTED)
+            self._notify(SessionState.STARTING, f"could not start: {problem}")
             raise
         self._enter_state(SessionState.STARTING)
         if launching is None:
@@ -340,11 +342,13 @@ class Session:
 
     def _launched(self, _: None) -> None:
         self._launching = None
-        self._log.info("{name}: started, pid {pid}", name=self.name, pid=self.pid)
+        self._log.info("{worker}: started, pid {pid}", worker=self.name, pid=self.pid)
         self._write(self._conversation.data_to_send())
 
     def _not_launched(self, failure: Failure) -> None:
         self._launching = None
+        if self.end_cause is EndCause.EXITED:
+            self.end_cause = EndCause.NOT_STARTED
         self._handle(Input.EXITED, f"could not start: {failure.getErrorMessage()}")
 
     def ask(
@@ -353,6 +357,7 @@ class Session:
         on_event: OnEvent | None = None,
         model: str = "",
         ask_operator: AskOperator | None = None,
+        record: RequestRecord | None = None,
     ) -> Deferred[Reply]:
         """
         Submit `prompt`.  The session must be idle.
@@ -366,6 +371,7 @@ class Session:
             model: The model that is to answer; empty for the session's own.
             ask_operator: Asks an operator whether the agent may use a tool, if the session's
                 `ToolPolicy` is `ASK`.
+            record: The record of the request that the turn belongs to, if any.
 
         Returns:
             A Deferred that fires with the reply or fails with a `WorkError`.  Cancelling
@@ -380,8 +386,12 @@ class Session:
             # Another version of the agent offered the model, and has been replaced since.
             raise AgentUnavailable(FailureKind.MODEL_GONE, f"The agent cannot use model {model!r}")
         queues = self._conversation.source == "protocol"
-        tools = TurnTools(self.name, self._tools, self._answer_approval, ask_operator, queues)
-        self._turn = Turn(tools, on_event, model, self._turn.context_percent)
+        record = record or RequestRecord()
+        tools = TurnTools(
+            self.name, self._tools, self._answer_approval, ask_operator, queues, request=record
+        )
+        context = self._turn.context_percent
+        self._turn = Turn(tools, on_event, model, context, record=record)
         try:
             data = self._encode_prompt(prompt)
         except LineTooLong as error:
@@ -428,6 +438,7 @@ class Session:
         """
         if self.answered:
             self.answers += 1
+            self._turn.ended_at = self._clock.seconds()
             self._handle(Input.END_TURN)
 
     def _await_reply(self, trigger: Input, data: bytes = b"") -> Deferred[Reply]:
@@ -438,6 +449,7 @@ class Session:
 
     def _cancel_turn(self) -> None:
         self._turn.pending = None
+        self._turn.ended_at = self._clock.seconds()
         if self.state is SessionState.BUSY:
             self._handle(Input.CANCEL)
 
@@ -452,22 +464,25 @@ class Session:
         self._client_words.add(prompt, self._turn.model)
         self.last_activity = self._clock.seconds()
         self._last_output.clear()
+        if self._observer is not None:
+            self._observer.asked(self._turn.record, prompt)
         return data
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: EndReason) -> None:
         """
         Terminate the process, whatever it is doing.
         """
         if self.state is not SessionState.GONE:
             self._handle(Input.STOP, reason)
 
-    def quit(self, reason: str) -> None:
+    def quit(self, reason: EndReason) -> None:
         """
         Ask an idle agent to quit, and terminate it if it does not; stop a busy one at once.
         """
         keys = self._conversation.quit() if self.state is SessionState.IDLE else b""
         if keys:
             self._stop_reason = reason
+            self.end_cause = reason.cause
             self._handle(Input.QUIT, keys)
         else:
             self.stop(reason)
@@ -475,14 +490,20 @@ class Session:
     # Called by the process and the timers.
 
     def _feed_stderr(self, data: bytes) -> None:
+        if self._observer is not None:
+            self._observer.stderr(data)
         self._last_output.add(data)
         self._conversation.feed_stderr(data)
 
     def _feed_output(self, data: bytes) -> None:
         self.last_activity = self._clock.seconds()
+        if self._observer is not None:
+            self._observer.output(data)
         if self._conversation.source != "protocol":
             self._last_output.add(data)
         self._process_events(lambda: self._conversation.feed(data))
+        if self._turn.awaits_output and self._conversation.answer_started:
+            self._turn.report_first_output()
 
     def _on_quiet(self) -> None:
         self._quiet_timer = None
@@ -495,8 +516,14 @@ class Session:
             self._write(self._conversation.data_to_send())
         except Exception:
             # After an internal error the state of the session is unknown: end it.
-            self._log.failure("{name}: internal error while reading its output", name=self.name)
-            self.stop("internal error while reading its output")
+            self._log.failure(
+                "{worker}: internal error while reading its output (request {requestId})",
+                log_without_message=True,
+                worker=self.name,
+                requestId=self._turn.record.id or "-",
+            )
+            sentence = "internal error while reading its output"
+            self.stop(EndReason(EndCause.INTERNAL_ERROR, sentence))
             self._restart_quiet_timer()
 
     def _restart_quiet_timer(self) -> None:
@@ -512,9 +539,14 @@ class Session:
 
     def _write(self, data: bytes) -> None:
         if data:
-            self._process.write(data)
+            self._type(data)
         # Even if nothing is written, because a prepared clear needs no output of the agent.
         self._restart_quiet_timer()
+
+    def _type(self, data: bytes) -> None:
+        if self._observer is not None:
+            self._observer.typed(data)
+        self._process.write(data)
 
     def _handle_event(self, event: Event) -> None:
         tools = self._turn.tools
@@ -553,7 +585,12 @@ class Session:
                 self._handle(Input.RECORDED, Answered(text, completion, usage=usage))
 
         def on_failure(failure: Failure) -> None:
-            self._log.failure("{name}: cannot read the journal", failure, name=self.name)
+            self._log.failure(
+                "{worker}: cannot read the journal (request {requestId})",
+                failure,
+                worker=self.name,
+                requestId=turn.record.id or "-",
+            )
             on_found(None)
 
         journal.find_answer(turn.prompt).addCallbacks(on_found, on_failure)
@@ -576,7 +613,8 @@ class Session:
                     action(self, payload)
                 return
         if self.state not in (SessionState.STOPPING, SessionState.GONE):
-            self.stop(f"unexpected event while {self.state.value}: {payload or trigger}")
+            sentence = f"unexpected event while {self.state.value}: {payload or trigger}"
+            self.stop(EndReason(EndCause.UNEXPECTED_EVENT, sentence))
 
     def _enter_state(self, state: SessionState) -> None:
         """
@@ -589,20 +627,34 @@ class Session:
             self._turn.tools.withdraw()
         if state in (SessionState.IDLE, SessionState.INTERRUPTING):
             self._was_ready = True
-        self.state = state
+        old, self.state = self.state, state
+        if state in (SessionState.STOPPING, SessionState.GONE):
+            self._state_before_end = old  # `_notify` follows when the reason is known.
+        elif state is not old:
+            self._notify(old)
+        if old is SessionState.BUSY and state is not SessionState.ANSWERED:
+            self._turn.awaits_output = False
+            if state in (SessionState.INTERRUPTING, SessionState.SETTLING):
+                self._turn.record.report("interrupted", worker=self.name)
         timeouts = self._timeouts
         match state:
             case SessionState.STARTING:
-                self._limit_state(timeouts.startup, "no prompt")
+                self._limit_state(timeouts.startup, EndCause.START_TIMEOUT, "no prompt")
             case SessionState.CLEARING:
                 slow = self._conversation.slow_clear
                 timeout = timeouts.startup if slow else timeouts.cancel
-                self._limit_state(timeout, "the clear was not confirmed")
+                problem = "the clear was not confirmed"
+                self._limit_state(timeout, EndCause.CLEAR_TIMEOUT, problem)
             case SessionState.INTERRUPTING:
-                self._limit_state(timeouts.cancel, "the prompt did not come back")
+                problem = "the prompt did not come back"
+                self._limit_state(timeouts.cancel, EndCause.INTERRUPT_TIMEOUT, problem)
 
-    def _limit_state(self, timeout: float, problem: str) -> None:
-        reason = f"{problem} within {timeout:g} s"
+    def _notify(self, old: SessionState, reason: str = "") -> None:
+        if self._observer is not None:
+            self._observer.state_changed(old, self.state, reason)
+
+    def _limit_state(self, timeout: float, cause: EndCause, problem: str) -> None:
+        reason = EndReason(cause, f"{problem} within {timeout:g} s")
         self._timer = self._clock.callLater(timeout, self.stop, reason)
 
     def _cancel_timers(self) -> None:
@@ -627,12 +679,19 @@ class Session:
         if self._clears:
             self._client_words.forget()
         self._clears = 0
+        self._turn.report_cleared(self.name, self._clock.seconds())
         self._on_idle()
 
     def _submit(self, data: bytes) -> None:
         self._write(data)
 
+    def _report_submitted(self, _: object) -> None:
+        self._turn.report_submitted()
+
     def _keep_answer(self, event: Answered) -> None:
+        if self._turn.awaits_output:
+            # Only its end was recognized.
+            self._turn.report_first_output()
         self._turn.tools.drop_unanswered()
         self._turn.reply = Reply(
             event.text,
@@ -667,6 +726,8 @@ class Session:
         """
         reply, pending = self._turn.current_reply(), self._turn.take_pending()
         if pending is not None:
+            if self._observer is not None:
+                self._observer.replied(reply.text)
             pending.callback(reply)
 
     def _await_late_output(self, _: object) -> None:
@@ -675,30 +736,42 @@ class Session:
     def _warn_of_late_output(self, event: LateOutput) -> None:
         # Without a clear, the output of the next turn could not be told apart from this.
         self._turn.doubtful = True
-        self._log.warn(
-            "{name}: output arrived after the end of its turn, clearing the conversation",
-            name=self.name,
+        self._log_turn(
+            LogLevel.warn, "output arrived after the end of its turn, clearing the conversation"
         )
 
     def _report(self, event: TextChunk | TextDiscarded) -> None:
+        if self._turn.awaits_output:
+            self._turn.report_first_output()
+        if isinstance(event, TextDiscarded):
+            reason = "the agent's service restarted its answer"
+            self._turn.record.report("retry", reason=reason, where="same_turn")
         self._turn.report(event)
 
     def _report_notice(self, event: Notice) -> None:
         self._log_notice(event)
+        self._turn.record.report("notice", kind=event.kind, detail=event.detail)
         self._turn.report(event)
 
     def _log_notice(self, event: Notice) -> None:
-        self._log.info(
-            "{name}: {kind}: {detail}", name=self.name, kind=event.kind, detail=event.detail
-        )
+        self._log_turn(LogLevel.info, "{kind}: {detail}", kind=event.kind, detail=event.detail)
 
     def _fail_turn(self, failure: AgentFailure) -> None:
         failure = self._client_words.judge(failure)
-        self._log.warn("{name}: turn failed: {failure}", name=self.name, failure=failure)
+        if failure.kind.probe_delays is None or failure.quoted:
+            # It concerns this request only, and may quote it.
+            self._log_turn(LogLevel.warn, "turn failed: {kind}", kind=failure.kind)
+        else:
+            self._log_turn(
+                LogLevel.warn,
+                "turn failed: {kind}: {detail}",
+                kind=failure.kind,
+                detail=failure.detail,
+            )
         self._fail_pending(self._turn.error(failure))
 
     def _fail_denied_turn(self, event: NeedsApproval) -> None:
-        self._log.warn("{name}: turn ended: the agent asked for too many tools", name=self.name)
+        self._log_turn(LogLevel.warn, "turn ended: the agent asked for too many tools")
         self._fail_pending(AgentRefused(FailureKind.APPROVAL_DENIED, event.question))
 
     def _fail_overflowed_turn(self, event: Overflowed) -> None:
@@ -707,27 +780,44 @@ class Session:
     def _fail_pending(self, problem: WorkError) -> None:
         pending = self._turn.take_pending()
         if pending is not None:
+            self._turn.ended_at = self._clock.seconds()
             pending.errback(problem)
 
     def _choose_from_menu(self, event: NeedsChoice) -> None:
-        self._log.info(
-            "{name}: answering menu: {question}", name=self.name, question=event.question
-        )
+        self._log_turn(LogLevel.info, "answering menu: {question}", question=event.question)
         self._write(event.keys)
 
     def _log_tool_use(self, event: Working) -> None:
-        self._log.info("{name}: using tool: {tool}", name=self.name, tool=event.what)
+        self._log_turn(LogLevel.info, "using tool: {tool}", tool=event.what)
 
     def _record_tool_use(self, event: ToolUsed) -> None:
         self._turn.tools.record(event)
+        self._turn.record.report(
+            "tool_used", title=event.title, access=event.access, asked=event.asked
+        )
         known = event.asked or (event.access == "read" and event.inside)
-        self._log.emit(
+        self._log_turn(
             LogLevel.info if known else LogLevel.warn,
-            "{name}: tool used{unasked}: {title} ({access})",
-            name=self.name,
-            unasked="" if event.asked else " without asking",
+            "tool used: {title} ({access})"
+            if event.asked
+            else "tool used without asking: {title} ({access})",
             title=event.title,
             access=event.access,
+        )
+
+    def _log_turn(self, level: Any, text: str, **facts: object) -> None:
+        """
+        Log what happens in a turn, with the request that the turn belongs to.
+
+        Args:
+            level: The level of the event.
+            text: Its format.
+            **facts: Its fields.
+        """
+        request = self._turn.record.id
+        about = " (request {requestId})" if request else ""
+        self._log.emit(
+            level, f"{{worker}}: {text}{about}", worker=self.name, requestId=request, **facts
         )
 
     def _decide_approval(self, event: NeedsApproval) -> None:
@@ -762,31 +852,38 @@ class Session:
 
     def _exhaust(self, _: object) -> None:
         self.exhausted = True
-        self._terminate("a single-use session has served its request")
+        self._end(EndCause.SINGLE_USE, "a single-use session has served its request")
 
     def _renew(self, _: object) -> None:
         self.exhausted = True
-        self._terminate("clearing the conversation does not empty the model's context")
+        sentence = "clearing the conversation does not empty the model's context"
+        self._end(EndCause.CONTEXT_FULL, sentence)
 
     def _abort_tainted(self, event: ToolUsed) -> None:
-        self._terminate(f"the agent used a tool without asking: {event.title}")
+        sentence = f"the agent used a tool without asking: {event.title}"
+        self._end(EndCause.TOOL_NOT_PERMITTED, sentence)
         detail = f"it used a tool without asking: {event.title}"
         self._fail_pending(AgentRefused(FailureKind.TOOL_NOT_PERMITTED, detail))
 
     def _abort_start(self, failure: AgentFailure) -> None:
-        self._terminate("the agent cannot start")
+        self._end(EndCause.ACCOUNT, "the agent cannot start")
 
     def _abort_failed(self, failure: AgentFailure) -> None:
-        self._terminate("the agent's account cannot answer")
+        self._end(EndCause.ACCOUNT, "the agent's account cannot answer")
 
     def _abort_unfollowed(self, event: Overflowed) -> None:
-        self._terminate("too much output to follow")
+        self._end(EndCause.OUTPUT_OVERFLOW, "too much output to follow")
 
     def _abort_overflow(self, event: Overflowed) -> None:
-        self._terminate("too much output after an interrupt")
+        self._end(EndCause.OUTPUT_OVERFLOW, "too much output after an interrupt")
 
-    def _terminate(self, reason: str) -> None:
+    def _end(self, cause: EndCause, sentence: str) -> None:
+        self._terminate(EndReason(cause, sentence))
+
+    def _terminate(self, reason: EndReason) -> None:
         self._stop_reason = reason
+        self.end_cause = reason.cause
+        self._notify(self._state_before_end, reason)
         if self._launching is None:
             self._process.terminate()
         else:
@@ -800,7 +897,8 @@ class Session:
 
     def _quit(self, keys: bytes) -> None:
         self._timer = self._clock.callLater(self._timeouts.stop, self._process.terminate)
-        self._process.write(keys)
+        self._notify(self._state_before_end, self._stop_reason or "")
+        self._type(keys)
 
     def _report_exit(self, description: str) -> None:
         self._restart_quiet_timer()
@@ -811,10 +909,14 @@ class Session:
             reason = reason[: _MAX_REASON - len(output)] + output
         else:
             reason = f"{failure.kind}: {failure.detail} ({reason})"[:_MAX_REASON]
+            if self._stop_reason is None:
+                self.end_cause = EndCause.ACCOUNT
         self.cause = reason
         if self._was_ready:
             self.cause = self._stop_reason or (description if failure is None else failure.kind)
-        self._fail_pending(SessionLost(reason) if failure is None else self._turn.error(failure))
+        self._notify(self._state_before_end, self.cause)
+        lost = SessionLost(reason, cause=self.cause)
+        self._fail_pending(lost if failure is None else self._turn.error(failure))
         self._on_gone(reason)
 
     def _describe_last_output(self) -> str:
@@ -1000,7 +1102,7 @@ TABLE: Mapping[SessionState, Mapping[Trigger, tuple[Transition, ...]]] = {
         **ENDS,
     },
     SessionState.BUSY: {
-        Submitted: (_stay(),),
+        Submitted: (_stay(Session._report_submitted),),
         TextChunk: (_stay(Session._report),),
         TextDiscarded: (_stay(Session._report),),
         Notice: (_stay(Session._report_notice),),

@@ -38,6 +38,7 @@ from tests.memory import (
     dispatcher_in,
     group_of,
     results_of,
+    why,
 )
 
 _ANSWER = re.compile(r"answer to (question \d+\.)")
@@ -266,7 +267,7 @@ class DispatcherMachine(RuleBasedStateMachine):
             case "resume":
                 self.dispatcher.resume()
             case "restart all":
-                worker_pool.restart_all("an operator asked for it")
+                worker_pool.restart_all(why("an operator asked for it"))
             case "workers":
                 worker_pool.set_workers(data.draw(st.integers(1, 4)))
             case "shrink":
@@ -274,9 +275,9 @@ class DispatcherMachine(RuleBasedStateMachine):
             case _:
                 worker = data.draw(st.sampled_from(list(worker_pool.workers)))
                 if command == "drain":
-                    worker_pool.drain(worker)
+                    worker_pool.drain(worker, why("drained"))
                 else:
-                    worker_pool.restart(worker, "an operator asked for it")
+                    worker_pool.restart(worker, why("an operator asked for it"))
 
     @rule(data=st.data(), allow=st.booleans())
     def decide(self, data: st.DataObject, allow: bool) -> None:

@@ -14,7 +14,7 @@ from kiroworkers.conversations import load_dialect
 from kiroworkers.errors import InvalidInput
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import dispatcher_in, results_of, submit_to
+from tests.memory import dispatcher_in, results_of, submit_to, why
 
 
 def group_in(name: str, reactor: MemoryReactor | None = None, **changes: Any) -> AgentGroup:
@@ -109,6 +109,6 @@ class AgentGroupsTests(SynchronousTestCase):
         Every worker of every group gets a new session.
         """
         pids = set(self.reactor.running)
-        self.groups.restart_workers("an operator asked for it")
+        self.groups.restart_workers(why("an operator asked for it"))
         self.reactor.pump([0] * 5)
         self.assertEqual((len(self.reactor.running), self.reactor.running & pids), (2, set()))

@@ -23,7 +23,7 @@ from kiroworkers.pool.canary_turn import CanaryTurn, Passed, Refused
 from kiroworkers.pool.versions import VersionSnapshot
 from kiroworkers.session.session import Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import dispatcher_in, new_session_in, results_of, submit_to
+from tests.memory import dispatcher_in, new_session_in, results_of, submit_to, why
 from tests.session.scripted import Keyboard, ScriptedConversation
 
 _CANARY = "sing"
@@ -381,7 +381,7 @@ class FirstVersionTests(CanaryTestCase):
         self.start(workers=1)
         [worker] = self.worker_pool.workers
         self.dispatcher.drain_worker(worker)
-        self.dispatcher.restart_worker(worker, "operator")
+        self.dispatcher.restart_worker(worker, why("operator"))
         self.assertEqual(self.states(), ["held"])
         self.canaries[0].say("tweet")
         self.pump()
@@ -404,9 +404,9 @@ class NewVersionTests(CanaryTestCase):
         """
         self.update("2 bad")
         self.assertEqual((self.version().state, self.version().version), ("refused", "2"))
-        self.dispatcher.restart_workers("SIGHUP")
+        self.dispatcher.restart_workers(why("SIGHUP"))
         for worker in self.worker_pool.workers:
-            self.worker_pool.worker_due(worker, "3601 s old")
+            self.worker_pool.worker_due(worker, why("3601 s old"))
         self.pump(10)
         self.assertEqual((self.pids(), self.states()), (self.old, ["idle", "idle"]))
         results = self.ask()
@@ -420,7 +420,7 @@ class NewVersionTests(CanaryTestCase):
         Restarts that were due happen when a good version is installed.
         """
         self.update("2 bad")
-        self.dispatcher.restart_workers("SIGHUP")
+        self.dispatcher.restart_workers(why("SIGHUP"))
         self.update("3 good")
         for _ in range(4):
             self.pump(6)
@@ -481,12 +481,12 @@ class NewVersionTests(CanaryTestCase):
         accepted.
         """
         self.update("2 silent")
-        self.dispatcher.restart_workers("SIGHUP")
+        self.dispatcher.restart_workers(why("SIGHUP"))
         self.dispatcher.set_workers(3)
         first = self.worker_pool.workers[0]
         self.dispatcher.drain_worker(first)
         self.pump(6)
-        self.dispatcher.restart_worker(first, "operator")
+        self.dispatcher.restart_worker(first, why("operator"))
         self.assertEqual(self.states(), ["held", "idle"])
         self.assertEqual(self.pids(), [None, self.old[1]])
         self.canaries[-1].say("tweet")

@@ -10,6 +10,7 @@ from typing import Any
 
 from hypothesis import settings
 from twisted.internet.defer import CancelledError
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import (
@@ -323,6 +324,28 @@ class RecordTests(DispatcherTestCase):
         request.reply.addErrback(lambda _: None)
         request.reply.cancel()
         self.assertEqual(self.facts(record), (None, None, 3.0, None))
+
+
+    def test_queued(self) -> None:
+        """
+        A request that must wait is told its place, and why it waits.
+        """
+        events: list[tuple[str, Any]] = []
+
+        def note(_: RequestRecord, name: str, data: Any) -> None:
+            events.append((name, data.get("reason")))
+
+        for prompt in "bc":
+            self.ask(prompt)
+        for _ in range(2):
+            record = RequestRecord(on_event=note)
+            self.dispatcher.submit("a", RequestOptions(record=record)).reply.addErrback(
+                lambda _: None
+            )
+            self.dispatcher.pause()
+        self.assertEqual(
+            events, [("queued", "All workers busy"), ("queued", "An operator paused the pool")]
+        )
 
 
 class RoutingTests(DispatcherTestCase):
@@ -860,6 +883,19 @@ class PauseTests(DispatcherTestCase):
         self.dispatcher.resume()
         self.reactor.advance(0)
         self.assertEqual(self.prompts(1), ["b"])
+
+    def test_log(self) -> None:
+        """
+        The log says once that requests wait because of an operator, and once that they do not.
+        """
+        dispatcher = self.start(agent="kiro")
+        with capturedLogs() as logs:
+            for change in (dispatcher.pause, dispatcher.pause, dispatcher.resume, dispatcher.resume):
+                change()
+        self.assertEqual(
+            [formatEvent(event) for event in logs],
+            ["kiro: paused; new requests wait", "kiro: resumed; 0 request(s) wait"],
+        )
 
     def test_queue_timeout_while_paused(self) -> None:
         """

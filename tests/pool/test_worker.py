@@ -26,6 +26,7 @@ from tests.memory import (
     new_session_in,
     new_worker_in,
     results_of,
+    why,
 )
 
 
@@ -160,8 +161,8 @@ class WorkerTests(WorkerTestCase):
         A restarted worker starts exactly one session, however many restarts were
         requested.
         """
-        self.worker.restart("tired", overlap=False)
-        self.worker.restart("very tired", overlap=False)
+        self.worker.restart(why("tired"), overlap=False)
+        self.worker.restart(why("very tired"), overlap=False)
         self.assertTrue(self.worker.snapshot().healthy)
         self.reactor.advance(0)
         self.assertEqual(len(self.reactor.programs), 2)
@@ -173,7 +174,7 @@ class WorkerTests(WorkerTestCase):
         """
         An idle agent is asked to quit before it gets a signal.
         """
-        self.worker.restart("tired", overlap=False)
+        self.worker.restart(why("tired"), overlap=False)
         self.reactor.advance(0)
         first = self.reactor.programs[0]
         self.assertEqual((first.typed, first.process.signals), (["/quit"], []))
@@ -184,7 +185,7 @@ class WorkerTests(WorkerTestCase):
         """
         self.reactor.programs[0].obeys_sigterm = False
         self.patch(self.reactor.programs[0], "receive", lambda data: None)
-        self.worker.restart("tired", overlap=False)
+        self.worker.restart(why("tired"), overlap=False)
         self.reactor.advance(5)
         self.assertEqual(self.reactor.programs[0].process.signals, ["TERM"])
         self.reactor.advance(5)
@@ -196,7 +197,7 @@ class WorkerTests(WorkerTestCase):
         """
         self.reactor.programs[0].interruptible = True
         results = self.ask("hello")
-        self.worker.restart("tired", overlap=False)
+        self.worker.restart(why("tired"), overlap=False)
         self.assertTrue(self.worker.restarting)
         self.reactor.advance(0)
         self.assertIn("hello", results[0].text)
@@ -216,7 +217,7 @@ class WorkerTests(WorkerTestCase):
             program.mute, program.obeys_sigterm = True, False
             reactor.advance(60)
             self.assertEqual(worker.snapshot().state, "stopping")
-            worker.restart("tired", overlap)
+            worker.restart(why("tired"), overlap)
             reactor.advance(5)
             reactor.advance(0)
             self.assertEqual((worker.snapshot().state, len(reactor.programs)), ("idle", 2))
@@ -225,7 +226,7 @@ class WorkerTests(WorkerTestCase):
         """
         With memory for two, the old session takes requests until the new one is ready.
         """
-        self.worker.restart("tired", overlap=True)
+        self.worker.restart(why("tired"), overlap=True)
         self.assertTrue(self.worker.idle)
         self.assertEqual(self.reactor.running, {1000, 1001})
         results = self.ask("hello")
@@ -241,7 +242,7 @@ class WorkerTests(WorkerTestCase):
         The old session stays if its successor fails to start.
         """
         self.patch(self.reactor, "_make", silent)
-        self.worker.restart("tired", overlap=True)
+        self.worker.restart(why("tired"), overlap=True)
         self.die()
         self.assertEqual(self.reactor.running, {1000})
         self.assertEqual((self.worker.idle, self.worker.restarting), (True, False))
@@ -254,7 +255,7 @@ class WorkerTests(WorkerTestCase):
         """
         If the old session ends while its successor starts, no third one is started.
         """
-        self.worker.restart("tired", overlap=True)
+        self.worker.restart(why("tired"), overlap=True)
         self.reactor.programs[0].process.end(signal=9)
         self.reactor.advance(0)
         self.assertEqual(self.reactor.running, {1001})
@@ -264,7 +265,7 @@ class WorkerTests(WorkerTestCase):
         """
         A session that ends while it is restarted has exactly one successor.
         """
-        self.worker.restart("tired", overlap=False)
+        self.worker.restart(why("tired"), overlap=False)
         self.reactor.programs[0].process.end(signal=9)
         self.reactor.advance(60)
         self.assertEqual(len(self.reactor.programs), 2)
@@ -277,7 +278,7 @@ class WorkerTests(WorkerTestCase):
         """
         self.reactor.programs[0].obeys_sigterm = False
         self.ask("hello")
-        self.worker.restart_now("stuck")
+        self.worker.restart_now(why("stuck"))
         self.reactor.advance(5)
         self.assertEqual(self.reactor.running, {1001})
         self.assertEqual(self.worker.snapshot().consecutive_failures, 0)
@@ -289,10 +290,10 @@ class WorkerTests(WorkerTestCase):
         self.patch(self.reactor, "_make", silent)
         self.reactor.programs[0].obeys_sigterm = False
         self.ask("hello")
-        self.worker.restart("tired", overlap=True)
-        self.worker.restart_now("stuck")
+        self.worker.restart(why("tired"), overlap=True)
+        self.worker.restart_now(why("stuck"))
         self.assertFalse(self.worker.healthy)
-        self.worker.restart("very tired", overlap=False)
+        self.worker.restart(why("very tired"), overlap=False)
         self.reactor.advance(5)
         self.assertEqual(self.reactor.running, {1001})
         self.assertEqual((self.state(), self.worker.healthy), ("starting", True))
@@ -307,8 +308,8 @@ class WorkerTests(WorkerTestCase):
         """
         self.patch(self.reactor, "_make", silent)
         self.reactor.programs[0].obeys_sigterm = False
-        self.worker.restart("tired", overlap=True)
-        self.worker.restart_now("stuck")
+        self.worker.restart(why("tired"), overlap=True)
+        self.worker.restart_now(why("stuck"))
         self.die()
         self.assertEqual(self.reactor.running, {1000})
         self.reactor.advance(5)
@@ -324,7 +325,7 @@ class WorkerTests(WorkerTestCase):
         self.assertEqual((worker.snapshot().state, worker.healthy), ("starting", False))
         self.reactor.advance(0)
         self.patch(self.reactor, "_make", silent)
-        worker.restart("tired", overlap=False)
+        worker.restart(why("tired"), overlap=False)
         self.reactor.advance(0)
         self.assertEqual((worker.snapshot().state, worker.healthy), ("starting", True))
         self.die()
@@ -353,7 +354,7 @@ class WorkerTests(WorkerTestCase):
         A session that could not be started is followed by another after the delay.
         """
         self.reactor.refuse = OSError("no more processes")
-        self.worker.restart("tired", overlap=False)
+        self.worker.restart(why("tired"), overlap=False)
         self.reactor.advance(0)
         self.assertEqual(self.worker.snapshot().last_error, "could not start: no more processes")
         self.reactor.refuse = None
@@ -380,13 +381,13 @@ class WorkerTests(WorkerTestCase):
         is restarted.
         """
         results = self.ask("hello")
-        self.worker.drain()
+        self.worker.drain(why("drained"))
         self.assertFalse(self.worker.idle)
         self.reactor.advance(0)
         self.assertIn("hello", results[0].text)
         self.reactor.advance(60)
         self.assertEqual((self.state(), self.reactor.running), ("drained", set()))
-        self.worker.restart("go on", overlap=False)
+        self.worker.restart(why("go on"), overlap=False)
         self.reactor.advance(0)
         self.assertTrue(self.worker.idle)
 
@@ -396,7 +397,7 @@ class WorkerTests(WorkerTestCase):
         was told to, and starts another at once.
         """
         results = self.ask("hello")
-        self.worker.drain()
+        self.worker.drain(why("drained"))
         self.assertTrue(self.worker.drained)
         self.worker.start()
         self.assertFalse(self.worker.drained)
@@ -411,7 +412,7 @@ class WorkerTests(WorkerTestCase):
         A worker without a session is drained at once.
         """
         self.die()
-        self.worker.drain()
+        self.worker.drain(why("drained"))
         self.assertTrue(self.worker.gone)
         self.reactor.advance(60)
         self.assertEqual(self.state(), "drained")
@@ -420,8 +421,8 @@ class WorkerTests(WorkerTestCase):
         """
         A worker that is being restarted drains both of its sessions.
         """
-        self.worker.restart("tired", overlap=True)
-        self.worker.drain()
+        self.worker.restart(why("tired"), overlap=True)
+        self.worker.drain(why("drained"))
         self.reactor.advance(0)
         self.assertEqual((self.worker.gone, self.reactor.running), (True, set()))
 
@@ -462,7 +463,7 @@ class WorkerTests(WorkerTestCase):
         """
         A worker that is being restarted stops both of its sessions.
         """
-        self.worker.restart("tired", overlap=True)
+        self.worker.restart(why("tired"), overlap=True)
         self.worker.stop()
         self.reactor.advance(0)
         self.assertEqual((self.worker.gone, self.reactor.running), (True, set()))
@@ -485,7 +486,7 @@ class FailureTests(WorkerTestCase):
     def fail_to_start(self, affects_all: bool) -> None:
         self.supervisor.affects_all = affects_all
         self.patch(self.reactor, "_make", silent)
-        self.worker.restart_now("to start another")
+        self.worker.restart_now(why("to start another"))
         self.reactor.advance(0)
         self.die("You are not logged in, please log in with kiro-cli login\n")
 
@@ -556,7 +557,7 @@ class MachineTests(WorkerTestCase):
         class RestartingSupervisor(MemorySupervisor):
             def worker_idle(self, worker: Worker) -> None:
                 if not restarting:
-                    worker.restart("because", overlap=True)
+                    worker.restart(why("because"), overlap=True)
                     restarting.append(worker.restarting)
 
         worker = new_worker_in(self.reactor)("worker2", RestartingSupervisor())
@@ -620,7 +621,7 @@ class ReplacedAgentTests(SynchronousTestCase):
         """
         self.launches[-1].callback(None)
         self.reactor.advance(0)
-        self.worker.restart("tired", overlap=True)
+        self.worker.restart(why("tired"), overlap=True)
         self.replace_agent()
         self.assertTrue(self.worker.idle)
         self.launches[-1].callback(None)
@@ -638,7 +639,7 @@ class ReplacedAgentTests(SynchronousTestCase):
         snapshot = self.worker.snapshot()
         self.assertEqual((len(self.launches), snapshot.state), (1, "held"))
         self.assertEqual((snapshot.consecutive_failures, snapshot.last_error), (0, None))
-        self.worker.restart("tired", overlap=False)
+        self.worker.restart(why("tired"), overlap=False)
         self.worker.start()
         self.assertEqual((len(self.launches), self.worker.awaiting_recovery), (1, True))
         self.supervisor.may_start = True
@@ -653,7 +654,7 @@ class ReplacedAgentTests(SynchronousTestCase):
         """
         self.launches[-1].callback(None)
         self.reactor.advance(0)
-        self.worker.restart("tired", overlap=True)
+        self.worker.restart(why("tired"), overlap=True)
         self.supervisor.may_start = False
         self.replace_agent()
         self.assertEqual((len(self.launches), self.worker.idle), (2, True))
@@ -664,8 +665,8 @@ class ReplacedAgentTests(SynchronousTestCase):
         """
         self.supervisor.may_start = True
         for restart in (
-            lambda: self.worker.restart("tired", overlap=False),
-            lambda: self.worker.restart_now("stuck"),
+            lambda: self.worker.restart(why("tired"), overlap=False),
+            lambda: self.worker.restart_now(why("stuck")),
         ):
             self.launches[-1].callback(None)
             self.reactor.advance(0)

@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.conversations import AgentFailure
@@ -17,7 +18,7 @@ from kiroworkers.pool.circuit_breaker import LoginPolicy
 from kiroworkers.pool.dispatcher import Dispatcher
 from kiroworkers.session.session import Reset
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import RECYCLING, LoggedOut, dispatcher_in, results_of, submit_to
+from tests.memory import RECYCLING, LoggedOut, dispatcher_in, results_of, submit_to, why
 
 
 class WorkerPoolTestCase(SynchronousTestCase):
@@ -161,7 +162,7 @@ class ScalingTests(WorkerPoolTestCase):
         """
         self.start(workers=3)
         self.ask("a")
-        self.worker_pool.drain(self.worker_pool.workers[1])
+        self.worker_pool.drain(self.worker_pool.workers[1], why("drained"))
         self.reactor.advance(0)
         for number, left in ((2, ["worker1", "worker3"]), (1, ["worker1"])):
             self.worker_pool.set_workers(number)
@@ -186,7 +187,7 @@ class RollingRestartTests(WorkerPoolTestCase):
             return make()
 
         self.patch(self.reactor, "_make", count_missing)
-        self.worker_pool.restart_all("because")
+        self.worker_pool.restart_all(why("because"))
         self.reactor.advance(0)
         self.assertEqual(self.reactor.running, {1004, 1005, 1006, 1007})
         self.assertEqual(missing, [1, 1, 1, 1])
@@ -209,7 +210,7 @@ class RollingRestartTests(WorkerPoolTestCase):
         The only worker of a pool is restarted even without memory for a second session.
         """
         self.start(workers=1, has_free_memory=lambda size: False)
-        self.worker_pool.restart_all("because")
+        self.worker_pool.restart_all(why("because"))
         self.reactor.advance(0)
         self.assertEqual(self.reactor.running, {1001})
 
@@ -219,10 +220,10 @@ class RollingRestartTests(WorkerPoolTestCase):
         """
         self.start(has_free_memory=lambda size: False)
         for worker in self.worker_pool.workers:
-            self.worker_pool.drain(worker)
+            self.worker_pool.drain(worker, why("drained"))
         self.reactor.advance(0)
         for worker in self.worker_pool.workers:
-            self.worker_pool.restart(worker, "go on")
+            self.worker_pool.restart(worker, why("go on"))
         self.reactor.advance(0)
         self.assertEqual(self.states(), ["idle", "idle"])
 
@@ -231,10 +232,10 @@ class RollingRestartTests(WorkerPoolTestCase):
         A worker that is drained while its restart is scheduled stays drained.
         """
         self.start(has_free_memory=lambda size: False)
-        self.worker_pool.restart_all("because")
-        self.worker_pool.drain(self.worker_pool.workers[1])
+        self.worker_pool.restart_all(why("because"))
+        self.worker_pool.drain(self.worker_pool.workers[1], why("drained"))
         self.reactor.advance(0)
-        self.worker_pool.restart_all("again")
+        self.worker_pool.restart_all(why("again"))
         self.reactor.advance(0)
         self.assertEqual(self.states(), ["idle", "drained"])
 
@@ -245,8 +246,8 @@ class RollingRestartTests(WorkerPoolTestCase):
         self.start()
         self.ask("a")
         worker = self.worker_pool.workers[0]
-        self.worker_pool.drain(worker)
-        self.worker_pool.restart(worker, "after all")
+        self.worker_pool.drain(worker, why("drained"))
+        self.worker_pool.restart(worker, why("after all"))
         self.answer()
         self.assertEqual(self.states(), ["idle", "idle"])
 
@@ -257,7 +258,7 @@ class RollingRestartTests(WorkerPoolTestCase):
         self.start(workers=1, session={"reset": Reset.RECYCLE})
         self.ask("a")
         self.assertEqual(self.reactor.running, {1000, 1001})
-        self.worker_pool.restart_all("because")
+        self.worker_pool.restart_all(why("because"))
         self.reactor.advance(0)
         self.answer()
         self.assertEqual(self.reactor.running, {1002})
@@ -292,6 +293,25 @@ class CircuitBreakerTests(WorkerPoolTestCase):
         self.assertEqual(self.states(), ["idle", "idle"])
         self.assertFalse(self.worker_pool.circuit_breaker.is_open)
 
+    def test_logged_once(self) -> None:
+        """
+        Each change of the circuit's state is logged with its reason, and a check that finds
+        nobody logged in is not news.
+        """
+        events = self.enterContext(capturedLogs())
+        self.log_out(login=LoginPolicy(lambda: succeed(self.logged_in), 60.0))
+        self.reactor.pump([60.0] * 5)
+        self.logged_in = True
+        self.reactor.advance(60)
+        changes = [event for event in events if "circuit" in event["log_format"]]
+        shown = [event for event in changes if event["log_level"] is not LogLevel.debug]
+        self.assertEqual(
+            [(event["old"], event["new"], event["kind"].value) for event in shown],
+            [("closed", "open", "login_required"), ("open", "closed", "login_required")],
+        )
+        self.assertIn("is over, after 36", formatEvent(shown[1]))
+        self.assertGreater(len(changes), len(shown))
+
     def test_probe(self) -> None:
         """
         Without a login check, one session is started as a probe from time to time, and
@@ -314,7 +334,8 @@ class CircuitBreakerTests(WorkerPoolTestCase):
         """
         self.log_out()
         self.logged_in = True
-        self.reactor.callLater(60, lambda: self.worker_pool.drain(self.worker_pool.workers[0]))
+        first = self.worker_pool.workers[0]
+        self.reactor.callLater(60, lambda: self.worker_pool.drain(first, why("drained")))
         self.reactor.advance(60)
         self.reactor.advance(0)
         self.assertEqual(self.states(), ["drained", "idle"])
@@ -327,7 +348,7 @@ class CircuitBreakerTests(WorkerPoolTestCase):
         self.log_out()
         self.logged_in = True
         self.reactor.advance(1)
-        self.worker_pool.restart(self.worker_pool.workers[1], "a user logged in")
+        self.worker_pool.restart(self.worker_pool.workers[1], why("a user logged in"))
         self.reactor.advance(0)
         self.assertEqual(self.states(), ["idle", "idle"])
         self.assertFalse(self.worker_pool.circuit_breaker.is_open)
@@ -337,7 +358,7 @@ class CircuitBreakerTests(WorkerPoolTestCase):
         Running sessions are replaced after a login; drained workers stay drained.
         """
         self.start(workers=3, login=LoginPolicy(lambda: succeed(True), 60.0))
-        self.worker_pool.drain(self.worker_pool.workers[2])
+        self.worker_pool.drain(self.worker_pool.workers[2], why("drained"))
         self.worker_pool.record_failure(AgentFailure(FailureKind.LOGIN_EXPIRED, "it ended"))
         self.reactor.advance(60)
         self.assertEqual(self.states(), ["idle", "idle", "drained"])
