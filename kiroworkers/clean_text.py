@@ -21,6 +21,11 @@ _UNSAFE = re.compile(
 #: The same characters, except the tab and the line feed.
 _UNSAFE_IN_LINES = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 
+#: A string literal of Python.  An apostrophe within a word begins none.
+_QUOTED = re.compile(
+    r"""(?<!\w)(?:'(?:[^'\\]|\\.)*+(?:'|\\?$)|"(?:[^"\\]|\\.)*+(?:"|\\?$))""", re.DOTALL
+)
+
 
 def clean_text(text: str) -> str:
     """
@@ -45,6 +50,18 @@ def clean_json(text: str) -> str:
     Tabs and the ends of lines stay, and so does the value that it encodes.
     """
     return _UNSAFE_IN_LINES.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def without_quotes(text: str) -> str:
+    """
+    Return `text` with an ellipsis in place of each literal that it quotes.
+
+    A sentence about an answer quotes it as `repr` does, and may be cut within the quote::
+
+        >>> without_quotes("title: 'My idea' does not match '^x$', and 'My ot…")
+        "title: '…' does not match '…', and '…'"
+    """
+    return _QUOTED.sub("'…'", text)
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -27,7 +27,13 @@ from kiroworkers.errors import InvalidSetting
 from kiroworkers.exit_status import CANNOT_START, INVALID_OPTION
 from kiroworkers.process.container_init import run_below_init
 from kiroworkers.server import Server
-from kiroworkers.settings import GROUPS, EffectiveSettings, Settings, options
+from kiroworkers.settings import (
+    GROUPS,
+    EffectiveSettings,
+    Settings,
+    inherited_environment,
+    options,
+)
 from kiroworkers.settings.help_text import help_text
 from kiroworkers.settings.options import did_you_mean
 from kiroworkers.telemetry.log_observer import log_observer
@@ -298,7 +304,13 @@ def makeService(options: Options) -> IService:
     log_writer = LogWriter()
     try:
         observer = log_observer(
-            log_writer, log_file, twistd["prefix"] if with_syslog else None, foreground=foreground
+            log_writer,
+            log_file,
+            twistd["prefix"] if with_syslog else None,
+            foreground=foreground,
+            format=options.settings.log_format,
+            level=options.settings.log_level,
+            environment=inherited_environment(),
         )
     except (OSError, ValueError) as error:
         _exit(f"kiroworkers: --logfile: {error}", CANNOT_START)

@@ -9,7 +9,7 @@ import unicodedata
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.clean_text import clean_json, clean_lines, clean_text
+from kiroworkers.clean_text import clean_json, clean_lines, clean_text, without_quotes
 
 
 class CleanTextTests(SynchronousTestCase):
@@ -61,3 +61,39 @@ class CleanTextTests(SynchronousTestCase):
         self.assertEqual(json.loads(text), value)
         self.assertEqual(text, clean_lines(text))
         self.assertIn("ü", text)
+
+
+class QuoteTests(SynchronousTestCase):
+    """
+    Tests for `without_quotes`.
+    """
+
+    def test_literals(self) -> None:
+        """
+        However a text is quoted, nothing of it is left, and the rest of the sentence is.
+        """
+        secrets = [
+            "secret",
+            "it's secret",
+            'a "secret"',
+            "'secret",
+            "\"'secret\\",
+            "secret\\",
+            "\nsecret",
+        ]
+        for secret in secrets:
+            for value in (secret, [secret, 5], {secret: {"a": secret}}):
+                sentence = f"The value doesn't fit: {value!r} is too long"
+                cleaned = without_quotes(sentence)
+                self.assertNotIn("secret", cleaned)
+                self.assertTrue(cleaned.startswith("The value doesn't fit: "), cleaned)
+                self.assertTrue(cleaned.endswith(" is too long"), cleaned)
+                for end in range(len(sentence)):
+                    self.assertNotIn("secret", without_quotes(sentence[:end] + "…"))
+
+    def test_nothing_quoted(self) -> None:
+        """
+        A sentence without quotes stays as it is.
+        """
+        sentence = "storyPoint must be at most 8; the server can't know"
+        self.assertEqual(without_quotes(sentence), sentence)

@@ -69,6 +69,7 @@ GROUPS: Mapping[str, str] = {
     "tools": "Tools of agents",
     "limits": "Limits for clients",
     "access": "Access",
+    "observability": "Observability",
 }
 
 #: Variables of the commands and of the tests, which a server may inherit.
@@ -78,6 +79,7 @@ _FOREIGN_VARIABLES = (
     "KIROWORKERS_NODE_MODULES",
     "KIROWORKERS_NPM",
     "KIROWORKERS_PAGES",
+    "KIROWORKERS_PROMTOOL",
     "KIROWORKERS_RACING_VALUES",
     "KIROWORKERS_RECORDINGS",
     "KIROWORKERS_TOKEN",
@@ -527,8 +529,8 @@ class Settings:
         int_range(0, 1_000_000),
         "Requests per minute without a token; 0: no limit. Used with --token-file. Requests "
         "without a valid token are counted for each address (IPv6: per /64 network), and a "
-        "tenth of them may come at once; more get 429 with Retry-After, after a second. /ready "
-        "is delayed but never refused.",
+        "tenth of them may come at once; more get 429 with Retry-After, after a second. A file of "
+        "the page at / counts as a tenth of a request. /ready is delayed but never refused.",
         group="limits",
     )
     max_connections: int = option(
@@ -585,12 +587,90 @@ class Settings:
         (),
         "",
         proxies,
-        "Proxies whose headers name the client. The headers are X-Forwarded-For and Forwarded. "
-        "Proxies are addresses or networks, and unix stands for those that connect to a UNIX "
-        "domain socket. Repeat the option or separate them with commas. Without it, these "
-        "headers are not read, and all clients of a proxy count as one.",
+        "Proxies whose headers name the client. The headers are X-Forwarded-For and Forwarded; "
+        "X-Forwarded-Proto and X-Forwarded-Host name the address that browsers show. Proxies are "
+        "addresses or networks, and unix stands for those that connect to a UNIX domain socket. "
+        "Repeat the option or separate them with commas. Without it, these headers are not read, "
+        "and all clients of a proxy count as one.",
         group="access",
         is_repeatable=True,
+    )
+    log_format: str = option(
+        "text",
+        "text",
+        choice("text", "json"),
+        "Format of the log. JSON has one object per line.",
+        group="observability",
+    )
+    log_level: str = option(
+        "info",
+        "info",
+        choice("debug", "info", "warn", "error"),
+        "Least severe level that is logged.",
+        group="observability",
+    )
+    log_prompts: bool = option(
+        False,
+        "no",
+        boolean,
+        "Log prompts and answers. Without it, neither is in the log.",
+        group="observability",
+        is_boolean=True,
+    )
+    slow_request: float = option(
+        0.0,
+        "",
+        seconds,
+        "Duration of a request from which it is in the slow log. The entry has its phases and "
+        "what the agent last showed. Without it, there is no slow log.",
+        group="observability",
+    )
+    history: int = option(
+        1000,
+        "1000",
+        int_range(0, 100_000),
+        "Number of requests that GET /requests lists.",
+        group="observability",
+    )
+    history_age: float = option(
+        86400.0,
+        "86400",
+        seconds,
+        "Retention of the history of requests.",
+        group="observability",
+    )
+    record: bool = option(
+        False,
+        "no",
+        boolean,
+        "Record the terminals and messages of all sessions. The recordings are in --state-dir; "
+        "they contain prompts and answers.",
+        group="observability",
+        is_boolean=True,
+    )
+    record_max: int = option(
+        256 * 1024 * 1024,
+        "256MiB",
+        byte_size,
+        "Size of all recordings. The oldest are deleted first. Used with --record.",
+        group="observability",
+    )
+    otlp_endpoint: str = option(
+        "",
+        "",
+        any_text,
+        "URL of an OpenTelemetry collector that gets traces. An example is "
+        "http://127.0.0.1:4318 (OTLP over HTTP). Needs kiroworkers[otel].",
+        group="observability",
+        value_name="URL",
+    )
+    trace_content: bool = option(
+        False,
+        "no",
+        boolean,
+        "Put prompts and answers into traces. Used with --otlp-endpoint.",
+        group="observability",
+        is_boolean=True,
     )
     #: Default values of input fields by task, from [tasks.NAME] of the configuration file.
     task_defaults: Mapping[str, Mapping[str, Any]] = field(factory=dict)

@@ -1,8 +1,8 @@
 """
-Log where twistd would, through a `LogWriter`.
+Log where twistd would, through a `LogWriter`, as text or as JSON.
 
-The text of the log is twistd's own.  Only the thread that writes it differs, and control
-characters are escaped, so no line can control the terminal of its reader.
+The text is twistd's own, except that nothing in it can control the terminal of its reader.
+Where standard output is the journal of systemd, lines have priorities instead of times.
 """
 
 from __future__ import annotations
@@ -13,23 +13,30 @@ import signal
 import sys
 import syslog
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Protocol
 
-from twisted.logger import (
-    ILogObserver,
-    LegacyLogObserverWrapper,
-    LogEvent,
-    LogLevel,
-    formatEvent,
-    formatEventAsClassicLogText,
-)
+from twisted.logger import ILogObserver, LogEvent, LogLevel
 from twisted.python.logfile import LogFile
-from twisted.python.syslog import SyslogObserver
+from twisted.python.syslog import DEFAULT_FACILITY, DEFAULT_OPTIONS
 from zope.interface import implementer
 
-from kiroworkers.clean_text import clean_lines, clean_text
+from kiroworkers.request_record import RequestRecord
+from kiroworkers.telemetry.access_log import line_size
+from kiroworkers.telemetry.log_format import (
+    PRIORITIES,
+    Format,
+    journal_json_line,
+    journal_lines,
+    json_line,
+    level_of,
+    levels_from,
+    syslog_lines,
+    text_lines,
+)
 from kiroworkers.telemetry.log_writer import LogWriter, Write
 
 
@@ -95,42 +102,105 @@ class _RotatedFile:
 
 
 @implementer(ILogObserver)
-class _TextObserver:
+class _Observer:
     """
-    Format events as twistd does, and submit them to a writer.
+    Format the events of some levels, and submit their lines to a writer.
+
+    Args:
+        writer: Writes the lines.
+        levels: The levels that are logged.
+        format: Formats an event.
     """
 
-    def __init__(self, writer: LogWriter, output: _Output, encoding: str) -> None:
+    def __init__(self, writer: LogWriter, levels: frozenset[str], format: Format) -> None:
         self._writer = writer
-        self._output = output
-        self._encoding = encoding
+        self._levels = levels
+        self._format = format
         writer.dropped_notice = self._dropped_notice
 
     def __call__(self, event: LogEvent) -> None:
         """
-        Submit the line of `event`.
-        """
-        data = self._format(event)
-        if data:
-            self._writer.submit(partial(self._output.write, data), len(data))
+        Submit the lines of `event`, if its level is logged.
 
-    def _format(self, event: LogEvent) -> bytes:
-        text = formatEventAsClassicLogText(_on_one_line(event)) or ""
-        return clean_lines(text).encode(self._encoding, "backslashreplace")
+        Its facts may change, so they are formatted now, except for a request that has ended: most
+        lines are about those, and the thread formats many of them in less time.
+        """
+        if level_of(event) in self._levels:
+            record = event.get("record")
+            if isinstance(record, RequestRecord):
+                self._writer.submit(partial(self._write_event, event), line_size(record))
+                return
+            text = self._format(event)
+            if text:
+                write, size = self._write_of(event, text)
+                self._writer.submit(write, size)
+
+    def _write_event(self, event: LogEvent) -> None:
+        self._write_of(event, self._format(event))[0]()
 
     def _dropped_notice(self, lines: int) -> Write:
-        event = {
+        event: LogEvent = {
             "log_format": "{text}",
             "log_level": LogLevel.warn,
             "log_namespace": "kiroworkers.log",
             "log_time": time.time(),
             "text": dropped_text(lines),
+            "dropped": lines,
         }
-        return partial(self._output.write, self._format(event))
+        return self._write_of(event, self._format(event))[0]
+
+    def _write_of(self, event: LogEvent, text: str) -> tuple[Write, int]:
+        """
+        Return the function that writes `text`, and its size in bytes.
+        """
+        raise NotImplementedError
+
+
+class _OutputObserver(_Observer):
+    """
+    Write to a file, a terminal or a pipe.
+    """
+
+    def __init__(
+        self,
+        writer: LogWriter,
+        levels: frozenset[str],
+        format: Format,
+        output: _Output,
+        encoding: str,
+    ) -> None:
+        super().__init__(writer, levels, format)
+        self._output = output
+        self._encoding = encoding
+
+    def _write_of(self, event: LogEvent, text: str) -> tuple[Write, int]:
+        data = text.encode(self._encoding, "backslashreplace")
+        return partial(self._output.write, data), len(data)
+
+
+class _SyslogObserver(_Observer):
+    """
+    Write to syslog, each line with the priority of its event.
+    """
+
+    def _write_of(self, event: LogEvent, text: str) -> tuple[Write, int]:
+        return partial(_send, PRIORITIES[level_of(event)], text.splitlines()), len(text)
+
+
+def _send(priority: int, lines: list[str]) -> None:
+    for line in lines:
+        syslog.syslog(priority, line)
 
 
 def log_observer(
-    writer: LogWriter, log_file: str, syslog_prefix: str | None, *, foreground: bool
+    writer: LogWriter,
+    log_file: str,
+    syslog_prefix: str | None,
+    *,
+    foreground: bool,
+    format: str = "text",
+    level: str = "info",
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> ILogObserver:
     """
     Return an observer that logs to the output that twistd would use, through `writer`.
@@ -140,62 +210,48 @@ def log_observer(
         log_file: twistd's --logfile; empty if it was not given.
         syslog_prefix: The prefix of twistd's --syslog; None without it.
         foreground: Whether the server runs in the foreground.
+        format: The format of the lines: ``text`` or ``json``.
+        level: The name of the least severe level that is logged.
+        environment: The environment of the server, which tells whether standard output is the
+            journal.
 
     Raises:
         OSError: The log file cannot be opened.
         ValueError: A server in the background is to log to standard output.
     """
+    with_json = format == "json"
+    levels = levels_from(level)
     if syslog_prefix is not None:
-        return _syslog_observer(writer, syslog_prefix)
+        syslog.openlog(syslog_prefix, DEFAULT_OPTIONS, DEFAULT_FACILITY)
+        return _SyslogObserver(writer, levels, json_line if with_json else syslog_lines)
     if log_file == "-" and not foreground:
         raise ValueError("a server in the background cannot log to standard output")
     if log_file == "-" or (foreground and not log_file):
-        return _TextObserver(writer, _Descriptor(sys.stdout.fileno()), sys.stdout.encoding)
+        descriptor = sys.stdout.fileno()
+        if is_journal(descriptor, environment):
+            write: Format = journal_json_line if with_json else journal_lines
+        else:
+            write = json_line if with_json else text_lines
+        # RFC 8259: JSON is in UTF-8, whatever the locale.
+        encoding = "utf-8" if with_json else sys.stdout.encoding
+        return _OutputObserver(writer, levels, write, _Descriptor(descriptor), encoding)
     file = _RotatedFile(log_file or "twistd.log")
     if not signal.getsignal(signal.SIGUSR1):
         signal.signal(signal.SIGUSR1, lambda number, frame: writer.submit(file.rotate, 0))
-    return _TextObserver(writer, file, "utf-8")
+    return _OutputObserver(writer, levels, json_line if with_json else text_lines, file, "utf-8")
 
 
-def _syslog_observer(writer: LogWriter, prefix: str) -> ILogObserver:
-    observer = SyslogObserver(prefix)
-
-    def line_writer(priority: int, line: str) -> Write:
-        return partial(syslog.syslog, priority, clean_lines(line))
-
-    observer.syslog = lambda priority, line: writer.submit(line_writer(priority, line), len(line))
-    writer.dropped_notice = lambda lines: line_writer(syslog.LOG_WARNING, dropped_text(lines))
-    # The wrapper's annotation asks for the interface that it provides.
-    emit: Any = observer.emit
-    return _OneLineObserver(LegacyLogObserverWrapper(emit))
-
-
-@implementer(ILogObserver)
-class _OneLineObserver:
+def is_journal(descriptor: int, environment: Mapping[str, str]) -> bool:
     """
-    Pass events on to another observer, with their messages on one line.
+    Return whether `descriptor` leads to the journal, as systemd.exec(5) describes.
+
+    The variable JOURNAL_STREAM alone does not tell: programs inherit it with other outputs.
     """
-
-    def __init__(self, observer: ILogObserver) -> None:
-        self._observer = observer
-
-    def __call__(self, event: LogEvent) -> None:
-        """
-        Pass on `event`.
-        """
-        self._observer(_on_one_line(event))
-
-
-def _on_one_line(event: LogEvent) -> LogEvent:
-    """
-    Return `event` with a message that has no line breaks, except for those of a traceback.
-
-    A line break in a client's or an agent's text could pass for the beginning of another
-    event.
-    """
-    message = formatEvent(event)
-    clean = clean_lines if "traceback" in event else clean_text
-    return {**event, "log_format": "{log_message}", "log_message": clean(message)}
+    device, _, inode = environment.get("JOURNAL_STREAM", "").partition(":")
+    with suppress(OSError, ValueError):
+        state = os.fstat(descriptor)
+        return (int(device), int(inode)) == (state.st_dev, state.st_ino)
+    return False
 
 
 def dropped_text(lines: int) -> str:

@@ -19,7 +19,7 @@ from attrs import frozen
 _MAX_QUEUED = 2 * 1024**2
 
 #: Seconds for which lines are gathered after others were written.
-_GATHER_TIME = 0.02
+_GATHER_TIME = 0.1
 
 #: Seconds after which a write that failed, such as one to a full disk, is tried again.
 _RETRY_DELAY = 1.0
@@ -61,6 +61,7 @@ class LogWriter:
     Attributes:
         dropped_notice: Takes a number of dropped lines, and returns the function that writes
             the notice about them.
+        dropped_total: The number of lines that were dropped so far.
     """
 
     def __init__(self, max_queued: int = _MAX_QUEUED, retry_delay: float = _RETRY_DELAY) -> None:
@@ -74,6 +75,7 @@ class LogWriter:
         self._bytes_submitted = 0
         self._bytes_written = 0
         self._dropped = 0
+        self.dropped_total = 0
         self._closing = Event()
         self._thread: Thread | None = None
 
@@ -100,12 +102,12 @@ class LogWriter:
             try:
                 write()
             except Exception:
-                self._dropped += 1
+                self._drop()
             return
         with self._lock:
             queued = self._bytes_submitted - self._bytes_written
             if queued and queued + size > self._max_queued:
-                self._dropped += 1
+                self._drop()
                 return
             self._bytes_submitted += size
             notice = self._notice()
@@ -124,6 +126,10 @@ class LogWriter:
             self._closing.set()
             self._queue.put(None)
             self._thread.join(timeout)
+
+    def _drop(self) -> None:
+        self._dropped += 1
+        self.dropped_total += 1
 
     def _notice(self) -> _Entry | None:
         """

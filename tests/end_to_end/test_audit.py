@@ -52,8 +52,9 @@ class AuditTests(ServerTestCase):
         self.assertRegex(
             line.string[: line.end()].splitlines()[-1],
             r'"127\.0\.0\.1" - backend \[[^]]+\] "POST /kiro/generate-story HTTP/1\.1" 200 \d+ '
-            r'"-" "[^"]*" task=generate-story agent=kiro worker=worker1 attempts=1 repairs=0 '
-            r"wait=\d\.\d{3} turn=\d\.\d{3} credits=0\.050 total=\d\.\d{3}$",
+            r'"-" "[^"]*" id=[0-9a-f]{32} task=generate-story agent=kiro worker=worker1 attempts=1 '
+            r"repairs=0 wait=\d\.\d{3} first=\d\.\d{3} turn=\d\.\d{3} credits=0\.050 "
+            r"total=\d\.\d{3} outcome=answered$",
         )
 
     async def test_hung_up(self) -> None:
@@ -76,7 +77,7 @@ class AuditTests(ServerTestCase):
         client.transport.loseConnection()
         await self.server.says(
             r'" - backend \[[^]]+\] "POST /kiro/generate-story HTTP/1\.1" 499 - .* worker=worker1 '
-            r"attempts=1 repairs=0 wait=\S+ turn=\S+ total=\S+ aborted=yes"
+            r"attempts=1 repairs=0 wait=\S+ .*turn=\S+ total=\S+ aborted=yes outcome=cancelled"
         )
 
     async def test_streamed(self) -> None:

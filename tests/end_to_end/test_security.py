@@ -218,14 +218,15 @@ class LogTests(RawHttpTestCase):
 
     async def test_secrets(self) -> None:
         """
-        Neither a token nor anything that a client sent appears in the server's output,
-        whatever goes wrong.
+        Neither a token nor anything that a client sent appears in the server's output or in the
+        logs of its workers, whatever goes wrong.
         """
         tokens = self.folder / "tokens"
         tokens.write_text(f"me ask,watch,operate {_SECRET}\n")
         options = ("--token-file", str(tokens), "--max-body", "2000", "--receive-timeout", "2")
         limits = ("--cancel-timeout", "1", "--restart-delay", "0.1")
-        await self.start(*options, *limits, "--max-output", "100k")
+        state = self.folder / "state"
+        await self.start(*options, *limits, "--max-output", "100k", "--state-dir", str(state))
         authorization = {"Authorization": f"Bearer {_SECRET}"}
         codes = set()
         for fault in ("", "silent", "prose", "die", "flood=2000000", "hang", "approve",
@@ -270,3 +271,7 @@ class LogTests(RawHttpTestCase):
         await self.stop()
         self.assertIn("rejected an incomplete request: too_slow", self.server.output)
         self.assertNotIn(_SECRET, self.server.output)
+        logs = sorted((state / "logs").iterdir())
+        self.assertEqual([file.name for file in logs], ["worker1.log", "worker2.log"])
+        for file in logs:
+            self.assertNotIn(_SECRET, file.read_text())

@@ -51,6 +51,12 @@ VALUES = {
     "reset": "none",
     "canary": "on",
     "insecure": "1",
+    "log-format": "json",
+    "log-level": "debug",
+    "log-prompts": "yes",
+    "record": "yes",
+    "trace-content": "yes",
+    "otlp-endpoint": "http://127.0.0.1:4318",
 }
 
 #: A value of an option of each type that has no value above.

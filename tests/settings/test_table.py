@@ -432,7 +432,11 @@ class EnvironmentTests(SynchronousTestCase):
             for path in root.rglob("*.py")
             if "os.environ" in path.read_text(encoding="utf-8")
         }
-        other_processes = {Path("process/supervisor.py"), Path("workspaces/git_checkout.py")}
+        other_processes = {
+            Path("process/supervisor.py"),
+            Path("web/dashboard/xterm.py"),
+            Path("workspaces/git_checkout.py"),
+        }
         others = {path for path in readers if path.parts[0] not in ("cli", "offline")}
         self.assertEqual(others - other_processes, {Path("settings/table.py")})
 

@@ -5,8 +5,10 @@ Tests for `kiroworkers.telemetry.log_observer`.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
+import sys
 import syslog
 from functools import partial
 from io import StringIO
@@ -14,8 +16,9 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from twisted.logger import ILogObserver, LogLevel, textFileLogObserver
+from twisted.logger import ILogObserver, LogLevel, LogPublisher, textFileLogObserver
 from twisted.python.failure import Failure
+from twisted.python.log import LogPublisher as LegacyPublisher
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -120,6 +123,91 @@ class FileTests(SynchronousTestCase):
             log_observer(self.writer, "-", None, foreground=False)
 
 
+class StandardOutputTests(SynchronousTestCase):
+    """
+    Tests for a log that goes to standard output.
+    """
+
+    def setUp(self) -> None:
+        self.file = self.enterContext(Path(self.mktemp()).open("w+", encoding="ascii"))
+        self.patch(sys, "stdout", self.file)
+        state = os.fstat(self.file.fileno())
+        self.stream = f"{state.st_dev}:{state.st_ino}"
+
+    def written(self, stream: str, **options: str) -> str:
+        """
+        Return what is written for an event if JOURNAL_STREAM is `stream`.
+        """
+        observer = log_observer(
+            LogWriter(),
+            "",
+            None,
+            foreground=True,
+            environment={"JOURNAL_STREAM": stream},
+            **options,
+        )
+        observer(event("é"))
+        self.file.seek(0)
+        return Path(self.file.name).read_text("utf-8")
+
+    def test_journal(self) -> None:
+        """
+        If standard output is the journal, lines have a priority and no time.
+        """
+        self.assertEqual(self.written(self.stream), "<6>[tests#info] \\xe9\n")
+
+    def test_inherited_journal(self) -> None:
+        """
+        A variable of the journal that another program has set means nothing.
+        """
+        for stream in ("1:2", "", "x", "1:", "1:x"):
+            self.file.truncate(0)
+            self.assertRegex(self.written(stream), r"^\d{4}-\S+ \[tests#info\]")
+
+    def test_json(self) -> None:
+        """
+        JSON is in UTF-8, whatever the locale.
+        """
+        self.assertIn('"message":"é"', self.written("", format="json"))
+
+    def test_journal_json(self) -> None:
+        """
+        JSON has a priority for the journal, which removes it.
+        """
+        line = self.written(self.stream, format="json")
+        self.assertEqual(json.loads(line.removeprefix("<6>"))["message"], "é")
+
+
+class LevelTests(SynchronousTestCase):
+    """
+    Tests for --log-level.
+    """
+
+    def test_filter(self) -> None:
+        """
+        Events below the level are not even formatted, and those of other libraries count too.
+        """
+        path = Path(self.mktemp())
+        observer = log_observer(LogWriter(), str(path), None, foreground=True, level="warn")
+        formatted: list[str] = []
+
+        class Field:
+            def __str__(self) -> str:
+                formatted.append("now")
+                return "text"
+
+        observer({**event("x"), "text": Field()})
+        publisher = LogPublisher(observer)
+        legacy = LegacyPublisher(observerPublisher=publisher, publishPublisher=publisher)
+        legacy.msg("not shown")
+        legacy.msg("shown", isError=True)
+        observer({**event("x"), "text": Field(), "log_level": LogLevel.warn})
+        self.assertEqual(formatted, ["now"])
+        [first, second] = path.read_text().splitlines()
+        self.assertIn("shown", first)
+        self.assertIn("[tests#warn] text", second)
+
+
 class DescriptorTests(SynchronousTestCase):
     """
     Tests for a log that goes to a pipe.
@@ -167,8 +255,25 @@ class SyslogTests(SynchronousTestCase):
         self.assertEqual(
             sent,
             [
-                (syslog.LOG_INFO, r"[-] one\x1b\ntwo"),
+                (syslog.LOG_INFO, r"[tests#info] one\x1b\ntwo"),
             ],
         )
         writer.dropped_notice(2)()
-        self.assertEqual(sent[-1], (syslog.LOG_WARNING, dropped_text(2)))
+        self.assertEqual(
+            sent[-1], (syslog.LOG_WARNING, f"[kiroworkers.log#warn] {dropped_text(2)}")
+        )
+
+    def test_priorities(self) -> None:
+        """
+        Each line of a failure has the priority of its event; JSON is one line.
+        """
+        sent: list[tuple[int, str]] = []
+        self.patch(syslog, "syslog", lambda priority, line: sent.append((priority, line)))
+        failed = {**event("x"), "log_level": LogLevel.error, "traceback": "one\ntwo"}
+        log_observer(LogWriter(), "", "prefix", foreground=False)(failed)
+        error = syslog.LOG_ERR
+        self.assertEqual(sent, [(error, "[tests#error] x"), (error, "\tone"), (error, "\ttwo")])
+        sent.clear()
+        log_observer(LogWriter(), "", "prefix", foreground=False, format="json")(failed)
+        [(priority, line)] = sent
+        self.assertEqual((priority, json.loads(line)["traceback"]), (error, "one\ntwo"))
