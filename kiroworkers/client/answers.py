@@ -31,6 +31,7 @@ class Answer(Generic[T]):
         credits: The credits that the request used, as the agent reported them.
         context_percent: How much of the model's context the conversation filled after the
             answer, from 0 to 100, as the agent reported it.
+        request_id: The identifier of the request, by which to find it in the server's log.
     """
 
     value: T
@@ -43,6 +44,7 @@ class Answer(Generic[T]):
     model: str | None = None
     credits: float | None = None
     context_percent: float | None = None
+    request_id: str | None = None
 
 
 class Story(TypedDict):

@@ -36,6 +36,14 @@ class KiroError(Exception):
     def __str__(self) -> str:
         return self.sentence
 
+    @property
+    def request_id(self) -> str | None:
+        """
+        Return the identifier of the request, by which to find it in the server's log; or None.
+        """
+        id = self.body.get("requestId")
+        return id if isinstance(id, str) else None
+
 
 class BadRequest(KiroError):
     """

@@ -246,7 +246,9 @@ class Kiro:
             raise failure("cut_off", f"{self._base} ended the stream without an answer")
         if stream.headers:
             described = _answer_without_value(partial(_text, stream.headers))
-            return evolve(described, value=stream.answer, agent=answer.agent)
+            return evolve(
+                described, value=stream.answer, agent=answer.agent, request_id=answer.request_id
+            )
         return evolve(answer, value=stream.answer, worker=stream.worker, attempts=stream.attempts)
 
     async def _request(
@@ -366,6 +368,7 @@ def _answer_without_value(header: Callable[[str], str | None]) -> Answer[dict[st
         model=header("X-Kiroworkers-Model"),
         credits=_float_or_none(header("X-Kiroworkers-Credits")),
         context_percent=_float_or_none(header("X-Kiroworkers-Context")),
+        request_id=header("X-Request-ID"),
     )
 
 

@@ -121,6 +121,7 @@ class CommitQueue:
         check_file: Callable[[], None] = lambda: None,
     ) -> None:
         self.status = StorageStatus()
+        self._failing_since = 0.0
         self._clock = clock
         self._wall_clock = wall_clock
         self._executor = executor
@@ -347,6 +348,7 @@ class CommitQueue:
     def _set_failing(self, reason: str) -> None:
         if self.status.reason is None:
             self.status = StorageStatus(reason, self._wall_clock())
+            self._failing_since = self._clock.seconds()
             self._log.error(
                 "storage: {reason}; requests for jobs are refused until it works again",
                 reason=reason,
@@ -377,7 +379,6 @@ class CommitQueue:
         self._run(batch, _run_each)
 
     def _on_recovered(self) -> None:
-        since = self.status.since
         self.status = StorageStatus()
         self._delay = _FIRST_DELAY
         if self._retry is not None:
@@ -385,9 +386,8 @@ class CommitQueue:
             self._retry = None
         self._waiting.extendleft(reversed(self._kept))
         self._kept.clear()
-        assert since is not None, "it is known while the storage fails"
-        seconds = max(0.0, self._wall_clock() - since)
-        self._log.info("storage works again, after {seconds:.0f} s", seconds=seconds)
+        seconds = self._clock.seconds() - self._failing_since
+        self._log.info("storage works again, after {seconds:.1f} s", seconds=seconds)
 
     def _on_closed(self, result: object) -> None:
         if isinstance(result, Failure):

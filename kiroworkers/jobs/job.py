@@ -107,6 +107,9 @@ class Job:
         result: The answer, or the failure; None until the job is done or has failed.
         callback: The webhook to call when the job has ended, if any.
         model: The model that the client or the task chose; empty for the agent's own.
+        request_id: The identifier of the request that created the job; empty for a job that a
+            server stored which did not record it.
+        traceparent: The trace that this request belongs to, as its header says; empty for none.
         number: The job's place in the order of arrival, which the store assigns.
         position: The place of a queued job among its agent's queued jobs, by arrival; None if
             it is not known.
@@ -126,6 +129,8 @@ class Job:
     result: JobAnswer | JobFailure | None = None
     callback: Webhook | None = None
     model: str = ""
+    request_id: str = ""
+    traceparent: str = ""
     number: int = 0
     position: int | None = None
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from secrets import token_urlsafe
 from typing import TypeVar
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -38,6 +38,7 @@ from kiroworkers.errors import (
 )
 from kiroworkers.execution import accept, execute
 from kiroworkers.jobs.job import Job, JobAnswer, JobFailure, JobState
+from kiroworkers.jobs.job_events import JobEvents
 from kiroworkers.jobs.store import JobLimits, JobStore
 from kiroworkers.jobs.stored_response import IdempotencyKey
 from kiroworkers.offload.call import Runner, run_here
@@ -45,9 +46,10 @@ from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.fair_queue import FairQueue
 from kiroworkers.pool.progress import Progress, Started
-from kiroworkers.request_record import RequestRecord
+from kiroworkers.request_record import CLIENT_CLOSED_REQUEST, OnRequestEvent, RequestRecord
 from kiroworkers.tasks import Task
-from kiroworkers.telemetry.access_log import CLIENT_CLOSED_REQUEST, write_record
+from kiroworkers.telemetry.access_log import write_record
+from kiroworkers.trace_context import parse_traceparent
 
 #: Seconds of earlier arrival that one step of priority is worth.
 _HEAD_START = 60.0
@@ -70,6 +72,22 @@ _BATCH_SIZE = 200
 T = TypeVar("T")
 
 
+@frozen
+class JobCounts:
+    """
+    Hold how many jobs are unfinished at one moment.
+
+    Attributes:
+        queued: The number of jobs that wait.
+        running: The number of jobs that a worker has.
+        oldest: The age of the oldest job that waits, in seconds; 0 if none does.
+    """
+
+    queued: int
+    running: int
+    oldest: float
+
+
 @define(eq=False)
 class _UnfinishedJob:
     """
@@ -79,6 +97,7 @@ class _UnfinishedJob:
         id: The job's id.
         client: The client that owns it.
         priority: From 0 (least urgent) to 9.
+        arrived: When it was created, in seconds since the epoch.
         running: Whether a worker has it.
         attempts: The number of times that a worker was asked.
         failures: How often its turn failed in a way that may be its own fault.
@@ -89,6 +108,7 @@ class _UnfinishedJob:
     id: str
     client: str
     priority: int
+    arrived: float
     running: bool = False
     attempts: int = 0
     failures: int = 0
@@ -143,6 +163,9 @@ class JobRunner(Service):
         limits: What may be stored.
         on_ended: Called with each job that has ended.
         offload: Runs searches for answers that may take long.
+        events: Told what happens to the jobs, for those who listen; None if nobody does.
+        on_event: Called with the events of each execution of a job, as if it were a request;
+            None if nobody observes them.
     """
 
     _log = Logger()
@@ -157,8 +180,12 @@ class JobRunner(Service):
         limits: JobLimits,
         on_ended: Callable[[Job], None],
         offload: Runner = run_here,
+        events: JobEvents | None = None,
+        on_event: OnRequestEvent | None = None,
     ) -> None:
         self._clock = clock
+        self._events = JobEvents(clock) if events is None else events
+        self._on_event = on_event
         self._offload = offload
         self._wall_clock = wall_clock
         self._tasks = tasks
@@ -199,7 +226,23 @@ class JobRunner(Service):
             # Otherwise it was accepted meanwhile.
             if job.state == "running":
                 self._store.requeue(job.id).addErrback(self._ignore_unavailable)
+            self._events.resume(job)
             self._enqueue(job)
+
+    def counts(self) -> JobCounts:
+        """
+        Return how many jobs are unfinished.
+        """
+        queued = running = 0
+        oldest = now = self._wall_clock()
+        for queue in self._queues.values():
+            for job in queue.jobs.values():
+                if job.running:
+                    running += 1
+                else:
+                    queued += 1
+                    oldest = min(oldest, job.arrived)
+        return JobCounts(queued, running, now - oldest)
 
     def stop_dispatch(self) -> None:
         """
@@ -285,7 +328,7 @@ class JobRunner(Service):
         def on_cancelled(cancelled: Job | None) -> Job | None:
             if cancelled is not None:
                 self._forget(cancelled)
-                self._on_ended(cancelled)
+                self._report_end(cancelled)
             return cancelled
 
         return shielded(self._store.cancel(job.id, self._wall_clock()).addCallback(on_cancelled))
@@ -306,10 +349,12 @@ class JobRunner(Service):
 
     def _enqueue(self, job: Job) -> _UnfinishedJob:
         queue = self._queues[job.agent]
-        unfinished = _UnfinishedJob(job.id, job.client, job.priority, attempts=job.attempts)
-        queue.jobs[job.id] = unfinished
         # A job that seems to come from the future must not wait until then.
         arrived = min(job.created, self._wall_clock())
+        unfinished = _UnfinishedJob(
+            job.id, job.client, job.priority, arrived, attempts=job.attempts
+        )
+        queue.jobs[job.id] = unfinished
         queue.waiting.add(unfinished, job.client, job.priority, arrived)
         return unfinished
 
@@ -387,21 +432,30 @@ class JobRunner(Service):
             path=f"/jobs/{unfinished.id}",
             protocol="-",
             agent=group.name,
+            job=unfinished.id,
+            client=unfinished.client,
+            on_event=self._on_event,
         )
         began = self._clock.seconds()
         ended = await self._execute(group, unfinished, job, record)
+        record.total = self._clock.seconds() - began
         if isinstance(ended, tuple) or record.worker is not None:
-            record.total = self._clock.seconds() - began
             write_record(record, self._wall_clock())
+        if record.task is not None:
+            record.report("ended", status=record.status, total=record.total)
         if ended is None:
             return None
         if isinstance(ended, float):
+            if record.worker is not None and not (self._stopping or unfinished.cancelled):
+                why = "it was interrupted" if record.code is None else f"it failed ({record.code})"
+                self._events.retry(unfinished.id, f"{why}, and is run again later")
+                self._events.queue_again(unfinished.id)
             await self._store.requeue(unfinished.id)
             return ended
         state, result = ended
         stored = await self._store.mark_ended(unfinished.id, state, result, self._wall_clock())
         if stored is not None:
-            self._on_ended(stored)
+            self._report_end(stored)
         return None
 
     async def _execute(
@@ -431,6 +485,7 @@ class JobRunner(Service):
                 unfinished.attempts += 1
                 started = self._store.mark_started(unfinished.id, unfinished.attempts)
                 started.addErrback(self._ignore_unavailable)
+            self._events.report(unfinished.id, progress)
 
         try:
             if job is None:
@@ -440,7 +495,9 @@ class JobRunner(Service):
                 job = await self._store.get(unfinished.id)
                 if job is None or not job.unfinished:
                     return None
-            record.task = job.task
+            record.task, record.model = job.task, job.model or None
+            record.id, record.trace = job.request_id, parse_traceparent(job.traceparent)
+            record.report("received", method="JOB", path=record.path)
             options = RequestOptions(
                 job.timeout, job.priority, job.client, job.task, record, job.model
             )
@@ -455,21 +512,30 @@ class JobRunner(Service):
             result = await execute(group, task, payload, options, on_progress, self._offload)
         except CancelledError:
             record.status, record.aborted = CLIENT_CLOSED_REQUEST, True
+            record.report("cancelled")
             return 0.0
         except StorageUnavailable:
             return _STORAGE_PAUSE
         except WorkError as error:
             assert job is not None, "it was read"
-            record.status, record.code = error.code.status, error.code.value
+            record.status = error.code.status
+            record.fail(error.code.value, str(error))
             delay = _retry_delay(error, job)
             if unfinished.running and _may_repeat(error):
                 unfinished.failures += 1
                 delay = None if unfinished.failures >= _MAX_ATTEMPTS else delay
             return ("failed", _failure(error)) if delay is None else delay
         except Exception:
-            self._log.failure("job {id}: internal error", id=unfinished.id)
-            record.status, record.code = ErrorCode.FAULT.status, ErrorCode.FAULT.value
-            return "failed", JobFailure(ErrorCode.FAULT, "Internal server error")
+            self._log.failure(
+                "job {id}: internal error (request {requestId})",
+                log_without_message=True,
+                id=unfinished.id,
+                requestId=record.id,
+            )
+            failure = JobFailure(ErrorCode.FAULT, "Internal server error")
+            record.status = ErrorCode.FAULT.status
+            record.fail(ErrorCode.FAULT.value, str(failure))
+            return "failed", failure
         record.status = 200
         answer = JobAnswer(
             result.answer.value,
@@ -482,12 +548,19 @@ class JobRunner(Service):
         )
         return "done", answer
 
+    def _report_end(self, job: Job) -> None:
+        """
+        Report a job that has ended, whose end is stored.
+        """
+        self._events.end(job)
+        self._on_ended(job)
+
     def _fail(self, id: str, error: WorkError) -> None:
         """
         Record that a job that is in no queue has failed.
         """
         ended = self._store.mark_ended(id, "failed", _failure(error), self._wall_clock())
-        ended.addCallback(lambda job: None if job is None else self._on_ended(job))
+        ended.addCallback(lambda job: None if job is None else self._report_end(job))
         ended.addErrback(self._ignore_unavailable)
 
     def _ignore_unavailable(self, failure: Failure) -> None:

@@ -92,6 +92,20 @@ _MIGRATIONS: Sequence[str] = (
     END;
     """,
     "ALTER TABLE jobs ADD COLUMN model TEXT NOT NULL DEFAULT ''",
+    # `server` has one row: how many servers have opened the database, and whether the last one
+    # may have ended without saving the history of its requests, with the time until which it did.
+    """
+    ALTER TABLE jobs ADD COLUMN request_id TEXT NOT NULL DEFAULT '';
+    ALTER TABLE jobs ADD COLUMN traceparent TEXT NOT NULL DEFAULT '';
+    CREATE TABLE server (starts INTEGER NOT NULL, unsaved INTEGER NOT NULL, saved_at REAL);
+    INSERT INTO server VALUES (0, 0, NULL);
+    CREATE TABLE history (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        ended REAL NOT NULL,
+        content TEXT NOT NULL
+    );
+    CREATE TABLE history_gaps (reason TEXT NOT NULL, begins REAL, ends REAL NOT NULL);
+    """,
 )
 
 #: The value of SQLite's ``auto_vacuum`` with which a file shrinks only when it is told to.
@@ -133,9 +147,18 @@ def open_database(
         database.execute("UPDATE keys SET kept = ?1 WHERE kept > ?1", (now,))
         if not keep_webhooks:
             database.execute("UPDATE jobs SET due = NULL WHERE due IS NOT NULL")
+        database.execute("UPDATE server SET starts = starts + 1")
         return database
     except (sqlite3.Error, OSError, ValueError) as error:
         raise CannotStart(f"kiroworkers: cannot open the jobs in {file}: {error}") from None
+
+
+def server_number(database: sqlite3.Connection) -> int:
+    """
+    Return the number of servers that have opened the database, this one included.
+    """
+    [number] = database.execute("SELECT starts FROM server").fetchone()
+    return int(number)
 
 
 def check_locks(folder: Path, lock: Callable[[int, int], None] = fcntl.lockf) -> None:

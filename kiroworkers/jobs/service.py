@@ -12,12 +12,14 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from kiroworkers.clocks import WallClock
 from kiroworkers.errors import CannotStart, InvalidSetting
 from kiroworkers.jobs.executor import Executor, ThreadExecutor
 from kiroworkers.jobs.idempotency import IdempotencyCache
 from kiroworkers.jobs.job import Job
+from kiroworkers.jobs.job_events import JobEvents
 from kiroworkers.jobs.paths import default_state_dir, jobs_file
 from kiroworkers.jobs.retention import Retention
 from kiroworkers.jobs.runner import JobRunner
@@ -28,8 +30,10 @@ from kiroworkers.jobs.webhook_sender import WebhookSender
 from kiroworkers.jobs.webhooks import Webhooks
 from kiroworkers.offload.call import Runner, run_here
 from kiroworkers.pool.agent_groups import AgentGroups
+from kiroworkers.request_record import OnRequestEvent
 from kiroworkers.settings import Settings, inherited_environment
 from kiroworkers.tasks import Task
+from kiroworkers.telemetry.request_history import RequestHistory
 from kiroworkers.workspaces.state_folder import StateFolder
 
 #: Characters; a shorter secret could be guessed.
@@ -45,8 +49,11 @@ class JobService(MultiService):
         store: Holds jobs and responses.
         idempotency: Executes requests once per idempotency key.
         runner: Accepts and runs jobs.
+        events: Keeps the events of jobs for those who listen.
+        history: Keeps the history of requests; it is saved if there is a state folder.
         state: The folder that is kept for the next server; None before `open`, and if there
             is none.
+        ended: The number of jobs that have ended so far, by state.
 
     Args:
         reactor: Schedules and connects.
@@ -57,6 +64,7 @@ class JobService(MultiService):
         wall_clock: Returns the time in seconds since the epoch.
         executor: Runs everything that waits for the disk; None for a thread of its own.
         offload: Runs searches for answers that may take long.
+        on_event: Called with the events of each execution of a job; None if nobody observes them.
 
     Raises:
         InvalidSetting: The secret for webhooks cannot be read or is too short.
@@ -74,15 +82,19 @@ class JobService(MultiService):
         wall_clock: WallClock = time.time,
         executor: Executor | None = None,
         offload: Runner = run_here,
+        on_event: OnRequestEvent | None = None,
     ) -> None:
         super().__init__()
         self._settings = settings
         self._folder: StateFolder | None = None
         self.state: Path | None = None
+        self.ended: dict[str, int] = dict.fromkeys(("done", "failed", "cancelled"), 0)
         self._webhooks: Webhooks | None = None
         self.callback_hosts: CallbackHosts | None = None
         self._sqlite = SqliteStore(reactor, wall_clock, executor or ThreadExecutor(reactor))
         self.store: JobStore = self._sqlite
+        self.events = JobEvents(reactor)
+        self.history = RequestHistory(reactor, wall_clock, settings.history, settings.history_age)
         self.idempotency = IdempotencyCache(
             reactor, wall_clock, self.store, settings.request_timeout
         )
@@ -104,8 +116,10 @@ class JobService(MultiService):
             tasks,
             self.store,
             limits,
-            self._schedule_webhook,
+            self._on_ended,
             offload,
+            self.events,
+            on_event,
         )
         self.runner.setServiceParent(self)
         retention = Retention(reactor, wall_clock, self.store, settings.job_ttl)
@@ -129,7 +143,19 @@ class JobService(MultiService):
             file = None if state is None else jobs_file(state)
         except OSError as error:
             raise CannotStart(f"kiroworkers: --state-dir: {error}") from None
-        self._sqlite.open(file, keep_webhooks=self._webhooks is not None)
+        settings = self._settings
+        self._sqlite.open(file, self._webhooks is not None, settings.history, settings.history_age)
+        self.events.server = self._sqlite.server
+        if file is not None and settings.history:
+            self.history.open(self._sqlite.history_storage(), self._sqlite.history)
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop all services, and end all streams of jobs.
+        """
+        stopped: Deferred[None] = super().stopService()
+        self.events.close()
+        return stopped
 
     def close(self) -> Deferred[None]:
         """
@@ -140,7 +166,11 @@ class JobService(MultiService):
             if self._folder is not None:
                 self._folder.release()
 
-        return self._sqlite.close().addCallback(release)
+        def on_failure(failure: Failure) -> None:
+            self._log.failure("cannot save the request history", failure)
+
+        saved = self.history.close().addErrback(on_failure)
+        return saved.addCallback(lambda _: self._sqlite.close()).addCallback(release)
 
     def _open_default_state(self) -> Path | None:
         """
@@ -164,7 +194,15 @@ class JobService(MultiService):
             return None
         return self._folder.path
 
-    def _schedule_webhook(self, job: Job) -> None:
+    @property
+    def webhooks(self) -> Webhooks | None:
+        """
+        Return what calls webhooks; None if they are disabled.
+        """
+        return self._webhooks
+
+    def _on_ended(self, job: Job) -> None:
+        self.ended[job.state] += 1
         if self._webhooks is not None:
             self._webhooks.schedule(job)
 

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from kiroworkers.clocks import WallClock
 from kiroworkers.errors import (
     CATALOGUE,
+    CannotStart,
     ErrorCode,
     FailureCode,
     IdempotencyKeyMismatch,
@@ -26,13 +27,15 @@ from kiroworkers.errors import (
 from kiroworkers.jobs.commit_queue import CommitQueue
 from kiroworkers.jobs.executor import Executor
 from kiroworkers.jobs.job import Job, JobAnswer, JobFailure, JobState, Webhook
-from kiroworkers.jobs.schema import file_check, open_database, to_json
+from kiroworkers.jobs.schema import file_check, open_database, server_number, to_json
+from kiroworkers.jobs.sqlite_history import SqliteHistory, read_history
 from kiroworkers.jobs.store import JobLimits, StorageStatus
 from kiroworkers.jobs.stored_response import IdempotencyKey, IdempotencyRecord, StoredResponse
+from kiroworkers.telemetry.request_history import SavedHistory
 
 _COLUMNS = (
     "id, client, agent, task, asked, created, priority, timeout, state, attempts, ended, "
-    "result, callback, tries, due, model, number"
+    "result, callback, tries, due, model, request_id, traceparent, number"
 )
 _WITHOUT_RESULT = _COLUMNS.replace("asked", "'{}'").replace("result", "NULL")
 _EXPIRABLE = "ended IS NOT NULL AND due IS NULL"
@@ -47,6 +50,10 @@ class SqliteStore:
     Store jobs, and the responses and jobs of idempotency keys; this is a `JobStore`.
 
     Call `open` before anything else.
+
+    Attributes:
+        server: The number of servers that have opened the database, this one included.
+        history: The history of requests that earlier servers have saved.
 
     Args:
         clock: Schedules repetitions of what could not be stored.
@@ -67,19 +74,36 @@ class SqliteStore:
         self._executor = executor
         self._factory = factory
         self._commits: CommitQueue | None = None
+        self.server = 0
+        self.history = SavedHistory()
 
-    def open(self, file: Path | None, keep_webhooks: bool = True) -> None:
+    def open(
+        self,
+        file: Path | None,
+        keep_webhooks: bool = True,
+        history_limit: int = 0,
+        history_age: float = 0.0,
+    ) -> None:
         """
         Open the database, and create or migrate its tables.  This blocks.
 
         Args:
             file: The path of the database; None keeps it in memory.
             keep_webhooks: Whether webhooks of ended jobs are still to be called.
+            history_limit: The number of requests whose history is kept.
+            history_age: The age up to which it is kept, in seconds.
 
         Raises:
             CannotStart: The database cannot be used.
         """
-        database = open_database(file, self._wall_clock(), keep_webhooks, self._factory)
+        now = self._wall_clock()
+        database = open_database(file, now, keep_webhooks, self._factory)
+        try:
+            self.server = server_number(database)
+            self.history = read_history(database, now, history_limit, now - history_age)
+        except sqlite3.Error as error:
+            database.close()
+            raise CannotStart(f"kiroworkers: cannot open the jobs in {file}: {error}") from None
         check_file = (lambda: None) if file is None else file_check(file)
         self._commits = CommitQueue(
             self._clock, self._wall_clock, self._executor, database, check_file
@@ -104,6 +128,12 @@ class SqliteStore:
         """
         if self.status.reason is not None:
             raise self._queue.unavailable()
+
+    def history_storage(self) -> SqliteHistory:
+        """
+        Return what saves the history of requests in the database.
+        """
+        return SqliteHistory(self._queue, self._wall_clock)
 
     # Jobs.
 
@@ -141,6 +171,8 @@ class SqliteStore:
                 "attempts": job.attempts,
                 "callback": None if job.callback is None else job.callback.url,
                 "model": job.model,
+                "request_id": job.request_id,
+                "traceparent": job.traceparent,
                 "size": len(payload),
             }
             marks = ", ".join("?" for _ in row)

@@ -50,6 +50,10 @@ class Webhooks(Service):
     A call that gets no 2xx response is repeated with a growing delay, up to ten times.
     `WebhookQueue` decides which of the calls that are due is made next.
 
+    Attributes:
+        calls: The number of calls that were made so far, by their result: ``delivered``,
+            ``failed`` (it is repeated) or ``abandoned``.
+
     Args:
         clock: Schedules calls.
         wall_clock: Returns the time in seconds since the epoch.
@@ -77,11 +81,19 @@ class Webhooks(Service):
         self._job_json = job_json
         self._secret = secret
         self._queue = WebhookQueue(_MAX_CONCURRENT)
+        self.calls = dict.fromkeys(("delivered", "failed", "abandoned"), 0)
         # The jobs whose webhook has been scheduled and not been called yet.
         self._scheduled: set[str] = set()
         self._timers: dict[str, IDelayedCall] = {}
         self._retry_timer: IDelayedCall | None = None
         self._tasks: set[Deferred[None]] = set()
+
+    @property
+    def pending(self) -> int:
+        """
+        Return how many webhooks are still to be called.
+        """
+        return len(self._scheduled)
 
     def startService(self) -> None:
         """
@@ -199,6 +211,8 @@ class Webhooks(Service):
         headers = {
             "Content-Type": "application/json",
             "X-Kiroworkers-Signature": signature(self._secret, body),
+            **({"X-Request-ID": job.request_id} if job.request_id else {}),
+            **({"traceparent": job.traceparent} if job.traceparent else {}),
         }
         return maybeDeferred(self._post, url, headers, body, tries)
 
@@ -213,17 +227,33 @@ class Webhooks(Service):
         if not self.running:
             return
         due = None
-        if not (isinstance(result, int) and 200 <= result < 300):
+        give_up = failed = False
+        if isinstance(result, int) and 200 <= result < 300:
+            self.calls["delivered"] += 1
+        else:
+            failed = True
             give_up = result == _GONE or call.tries + 1 >= _MAX_TRIES
+            self.calls["abandoned" if give_up else "failed"] += 1
             if not give_up:
                 due = self._wall_clock() + _delay_after(call.tries + 1)
-            self._log.warn(
-                "job {id}: callback failed ({result}){consequence}",
-                id=call.id,
-                result=result,
-                consequence=", giving up" if give_up else "",
-            )
-        job = await self._store.record_webhook_attempt(call.id, due)
+        job = None
+        try:
+            job = await self._store.record_webhook_attempt(call.id, due)
+        finally:
+            if failed:
+                tries = call.tries + 1
+                delay = None if due is None else _delay_after(tries)
+                self._log.warn(
+                    "job {id}: callback to {host} failed ({result}); attempt {tries} of {limit}, "
+                    + ("giving up" if delay is None else "the next one in {delay:.0f} s"),
+                    id=call.id,
+                    host=call.host,
+                    requestId="" if job is None else job.request_id,
+                    result=result,
+                    tries=tries,
+                    limit=_MAX_TRIES,
+                    delay=delay,
+                )
         self._scheduled.discard(call.id)
         if job is not None:
             self.schedule(job)

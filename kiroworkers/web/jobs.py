@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IRequest
 
 from kiroworkers.errors import ErrorCode, InvalidInput
@@ -21,10 +22,12 @@ from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.progress import OnProgress
 from kiroworkers.web.addresses import rate_key
 from kiroworkers.web.auth import Authorizer
-from kiroworkers.web.errors import HttpError, error_json, respond
+from kiroworkers.web.errors import HttpError, error_json, respond, with_request_id
+from kiroworkers.web.job_stream import JobStream
 from kiroworkers.web.recorded_request import record_of
 from kiroworkers.web.request_options import (
     header,
+    page_limit,
     requested_agent,
     requested_model,
     wants_job,
@@ -38,9 +41,6 @@ _KEY = "Idempotency-Key"
 #: What an idempotency key consists of.
 KEY_PATTERN = r"[!#-\[\]-~]{1,255}"
 
-#: The number of jobs on a page: by default, and at most.
-DEFAULT_LIMIT, MAX_LIMIT = 50, 200
-
 #: The longest time for which clients are advised to wait before they poll again, in seconds.
 _MAX_RETRY_AFTER = 30
 
@@ -50,9 +50,12 @@ class JobRoutes:
     Handle requests for jobs: a client sees its own, and an operator sees all.
     """
 
-    def __init__(self, job_service: JobService, authorizer: Authorizer) -> None:
+    def __init__(
+        self, clock: IReactorTime, job_service: JobService, authorizer: Authorizer
+    ) -> None:
         self._job_service = job_service
         self._authorizer = authorizer
+        self._stream = JobStream(clock, job_service.store, job_service.events)
 
     async def create(
         self, request: IRequest, agent: str, payload: Mapping[str, Any], options: RequestOptions
@@ -81,6 +84,7 @@ class JobRoutes:
         fingerprint = _fingerprint(request, payload, url)
         if key is not None:
             self._job_service.idempotency.check_fingerprint(key, fingerprint)
+        record = record_of(request)
         new_job = Job(
             id="",
             client=options.client,
@@ -92,16 +96,24 @@ class JobRoutes:
             timeout=options.timeout,
             callback=None if url is None else Webhook(url),
             model=options.model,
+            request_id=record.id,
+            traceparent="" if record.trace is None else record.trace.traceparent,
         )
         job, is_new = await self._job_service.runner.accept(new_job, key, fingerprint)
         if not is_new:
             request.setHeader(b"idempotency-replayed", b"true")
-        record_of(request).job = job.id
+        record.job = job.id
         location = _location(job)
         request.setHeader(b"location", location.encode())
         request.setHeader(b"preference-applied", b"respond-async")
         _set_retry_after(request, job)
-        return respond(request, 202, {"id": job.id, "state": job.state, "location": location})
+        body = {
+            "id": job.id,
+            "state": job.state,
+            "location": location,
+            "requestId": job.request_id or None,
+        }
+        return respond(request, 202, body)
 
     async def run_once(
         self,
@@ -149,7 +161,7 @@ class JobRoutes:
 
         The field ``next`` of the response is the path of the next page, or null.
         """
-        limit = _limit(request)
+        limit = page_limit(request)
         before = request.args.get(b"before")
         number = None
         if before is not None:
@@ -173,6 +185,14 @@ class JobRoutes:
             body["position"] = job.position
         _set_retry_after(request, job)
         return respond(request, 200, body)
+
+    async def stream(self, request: IRequest, client: str, id: str) -> bytes:
+        """
+        Respond with the events of the job `id`.
+        """
+        job = await self._find(request, client, id)
+        record_of(request).job = job.id
+        return await self._stream.respond(request, job)
 
     async def cancel_or_delete(self, request: IRequest, client: str, id: str) -> bytes:
         """
@@ -232,6 +252,7 @@ def job_json(job: Job) -> dict[str, Any]:
         "ended": None if job.ended is None else milliseconds(job.ended),
         "attempts": job.attempts,
         "model": job.model or None,
+        "requestId": job.request_id or None,
     }
     match job.result:
         case JobAnswer(value=value, credits=credits, context_percent=context_percent):
@@ -240,7 +261,7 @@ def job_json(job: Job) -> dict[str, Any]:
                 body["usage"] = {"credits": credits, "contextPercent": context_percent}
         case JobFailure() as failure:
             status, error = error_json(failure)
-            body["error"] = {"status": status, **error}
+            body["error"] = {"status": status, **with_request_id(error, job.request_id)}
     return body
 
 
@@ -284,10 +305,3 @@ def _fingerprint(request: IRequest, payload: Mapping[str, Any], callback: str | 
     if model is not None:
         parts.append({"model": model})
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _limit(request: IRequest) -> int:
-    text = request.args.get(b"limit", [b"%d" % DEFAULT_LIMIT])[0]
-    if not re.fullmatch(rb"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_LIMIT:
-        raise InvalidInput("limit", f"limit must be a whole number from 1 to {MAX_LIMIT}")
-    return int(text)

@@ -185,6 +185,7 @@ class RealServerTests(ServerTestCase):
                 self.assertIsInstance(error, BadRequest)
                 self.assertEqual((error.status, error.code), (status, code), error)
                 self.assertEqual(error.body["error"], str(error))
+                self.assertRegex(error.request_id or "", "^[0-9a-f]{32}$")
 
     async def test_failures(self) -> None:
         """

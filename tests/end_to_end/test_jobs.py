@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 import resource
 from hashlib import sha256
+from random import Random
 from time import time
 from typing import Any
 
 import treq
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
-from twisted.web.client import ResponseNeverReceived
+from twisted.web.client import ResponseFailed, ResponseNeverReceived
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
@@ -59,6 +64,82 @@ class Listening(Resource):
         awaited: Deferred[None] = Deferred()
         self._awaited.append((number, awaited))
         return awaited
+
+
+class Cutting(Protocol):
+    """
+    Send a request, and cut the connection after some bytes of the response's body.
+
+    Attributes:
+        ended: Fires with these bytes.
+    """
+
+    def __init__(self, request: bytes, size: int) -> None:
+        self.ended: Deferred[bytes] = Deferred()
+        self._request, self._size, self._response = request, size, b""
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(self._request)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._response += data
+        if len(self._body) == self._size:
+            transport: Any = self.transport
+            transport.abortConnection()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.ended.callback(self._body)
+
+    @property
+    def _body(self) -> bytes:
+        return self._response.partition(b"\r\n\r\n")[2][: self._size]
+
+
+def identified(response: bytes) -> list[tuple[str, str]]:
+    """
+    Return the identifier and the text of each complete event in a response.
+    """
+    text = response.decode("utf-8", "ignore")
+    return re.findall(r"id: (\S+)\n(event: \w+\ndata: .*)\n\n", text)
+
+
+class JobEvents:
+    """
+    Collect the events of a job as they arrive.
+
+    Attributes:
+        names: Their names.
+        last_id: The identifier of the last one.
+    """
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.last_id = ""
+        self._data = b""
+        self._awaited: dict[str, Deferred[None]] = {}
+
+    def feed(self, data: bytes) -> None:
+        """
+        Read a piece of the stream.
+        """
+        *blocks, self._data = (self._data + data).split(b"\n\n")
+        for block in blocks:
+            fields = dict(line.split(": ", 1) for line in block.decode().splitlines())
+            if "event" in fields:
+                self.names.append(fields["event"])
+                self.last_id = fields["id"]
+                awaited = self._awaited.pop(fields["event"], None)
+                if awaited is not None:
+                    awaited.callback(None)
+
+    def has(self, name: str) -> Deferred[None]:
+        """
+        Return a Deferred that fires when the event `name` has come.
+        """
+        if name in self.names:
+            return succeed(None)
+        return self._awaited.setdefault(name, Deferred())
 
 
 class Tarpit(Factory):
@@ -153,19 +234,39 @@ class RestartTests(JobTestCase):
         response, first = await self.order("the first [[think=30]]", **headers)
         self.assertEqual(response.code, 202, first)
         _, second = await self.order("the second", **headers)
+        stream = JobEvents()
+        listening_to = await treq.get(f"{self.base}/jobs/{first['id']}/events", persistent=False)
+        cut = listening_to.collect(stream.feed)
         await self.typed.wait_for("the first")
+        await stream.has("started")
         self.assertEqual((await self.job(first["id"]))["state"], "running")
         waiting = await self.job(second["id"])
         self.assertEqual((waiting["state"], waiting["position"]), ("queued", 1))
         await self.server.signal("KILL")
+        await self.assertFailure(cut, PotentialDataLoss, ResponseFailed)
         self.typed.lines.clear()
         await self.start_jobs(*self.callbacks())
         await self.typed.wait_for("the first")
+        response = await treq.get(
+            f"{self.base}/jobs/{first['id']}/events",
+            headers=Headers({"Last-Event-ID": [stream.last_id]}),
+            persistent=False,
+        )
+        stream = JobEvents()
+        ended = response.collect(stream.feed)
+        await stream.has("started")
         running = await self.job(first["id"])
         self.assertEqual((running["state"], running["attempts"]), ("running", 2))
         _, cancelled = await self.fetch("DELETE", f"/jobs/{first['id']}")
         self.assertEqual(cancelled["state"], "cancelled")
+        await ended
+        # It also waits for a session, if that is not ready.
+        names = [name for name in stream.names if name != "queued"]
+        self.assertEqual(names, ["gap", "started", "cancelled"])
         await told
+        _, history = await self.fetch("GET", "/requests")
+        [gap] = history["gaps"]
+        self.assertEqual(gap["reason"], "The server ended without saving what had happened last")
         done = await self.job(second["id"])
         self.assertEqual((done["state"], done["result"]["title"]), ("done", "the second"))
         bodies = {json.loads(body)["id"]: (signed, body) for signed, body in listening.calls}
@@ -173,6 +274,33 @@ class RestartTests(JobTestCase):
         expected = hmac.new(SECRET.encode(), body, sha256).hexdigest()
         self.assertEqual(signed, f"sha256={expected}")
         self.assertEqual(json.loads(body), done)
+
+    async def test_cut(self) -> None:
+        """
+        A client whose connection to a job's events is cut ten times at random bytes gets each
+        event once, and the job goes on meanwhile.
+        """
+        random = Random(1)
+        await self.start_jobs()
+        _, job = await self.order("An idea [[pretty split]]")
+        path = f"/jobs/{job['id']}/events"
+        uncut = treq.get(self.base + path, persistent=False).addCallback(treq.content)
+        seen: list[tuple[str, str]] = []
+        cuts = 0
+        while not (seen and seen[-1][0] == "end"):
+            last = f"Last-Event-ID: {seen[-1][0]}\r\n" if seen else ""
+            request = f"GET {path} HTTP/1.0\r\n{last}\r\n".encode()
+            # Less than the events with the text and the answer.
+            size = random.randint(1, 120) if cuts < 10 else 10**9
+            cuts += 1
+            cutting = Cutting(request, size)
+            endpoint = TCP4ClientEndpoint(real, "127.0.0.1", int(self.base.rpartition(":")[2]))
+            await connectProtocol(endpoint, cutting)
+            seen += identified(await cutting.ended)
+        self.assertEqual(cuts, 11)
+        self.assertEqual(seen, identified(await uncut))
+        self.assertIn('"title":"An idea', seen[-1][1])
+        self.assertEqual((await self.job(job["id"]))["attempts"], 1)
 
     async def test_older_server(self) -> None:
         """
@@ -197,7 +325,7 @@ class RestartTests(JobTestCase):
         await self.start_jobs(*self.callbacks())
         _, job = await self.order("an idea", **{"X-Callback": url})
         await told
-        await self.server.says("callback failed \\(302\\)")
+        await self.server.says(r"callback to \S+ failed \(302\)")
         await self.server.signal("KILL")
         told = listening.hears(2)
         await self.start_jobs(*self.callbacks())
@@ -230,13 +358,29 @@ class RestartTests(JobTestCase):
         in time are asked by the next one, and the exit status is 0.
         """
         await self.start_jobs()
-        _, job = await self.order("an idea [[think=30]]")
+        _, job = await self.order("an idea [[think=30]]", **{"X-Request-ID": "request-1"})
+        self.assertEqual(job["requestId"], "request-1")
         await self.typed.wait_for("an idea")
         self.assertEqual(await self.server.signal("TERM"), 0, self.server.output)
         self.typed.lines.clear()
         await self.start_jobs()
         await self.typed.wait_for("an idea")
         self.assertEqual((await self.job(job["id"]))["state"], "running")
+        _, history = await self.fetch("GET", "/requests")
+        self.assertEqual(
+            [(entry["id"], entry["job"], entry["outcome"]) for entry in history["requests"]],
+            [("request-1", job["id"], outcome) for outcome in (None, "cancelled", "answered")],
+        )
+        self.assertEqual(history["gaps"], [])
+        path, events = "/requests/request-1", []
+        while path:
+            _, entry = await self.fetch("GET", path)
+            events.append([event["name"] for event in entry["events"]])
+            path = entry["older"]
+        self.assertEqual(events[0][0], "received")
+        self.assertIn("started", events[0])
+        self.assertEqual(events[1][-1], "ended")
+        self.assertEqual(events[2], ["received", "ended"])
 
 
 class CallbackTests(JobTestCase):

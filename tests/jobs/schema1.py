@@ -151,6 +151,7 @@ def write_database(file: Path, client: str, agent: str, now: float = 1000.25) ->
             "ended": int(now * 1000),
             "attempts": 1,
             "model": None,
+            "requestId": None,
         }
         if response is not None:
             stored = json.loads(response)

@@ -328,6 +328,7 @@ class JobMachine(RuleBasedStateMachine):
         assert self.store.status.reason is None
         for queue in self.runner._queues.values():
             assert not queue.jobs, "a job is stuck"
+        assert not self.runner._events._unfinished, "the events of a job are kept"
         assert self.result_of(self.store.unfinished()) == [], "a job would run after a restart"
         for accepted in self.accepted:
             job = self.result_of(self.store.get(accepted.id))

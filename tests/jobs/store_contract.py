@@ -65,6 +65,8 @@ class StoreContract(TestCase):
             timeout=1.5,
             callback=Webhook("http://x/"),
             model="gpt-5",
+            request_id="request-1",
+            traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         )
         stored, is_new = await self.store.add(job, UNLIMITED, KEY, "print")
         self.assertEqual((stored, is_new), (evolve(job, number=1, position=1), True))

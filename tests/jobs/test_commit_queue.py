@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import StorageUnavailable
@@ -179,6 +180,22 @@ class QueueTests(SynchronousTestCase):
                 self.failureResultOf(reading, StorageUnavailable)
             else:
                 self.assertEqual(self.successResultOf(reading), (1,))
+
+    def test_outage(self) -> None:
+        """
+        The log says for how long the storage failed, even if the wall clock is set meanwhile.
+        """
+        wall = [1e9]
+        queue = self.queue = CommitQueue(self.clock, lambda: wall[0], self.executor, self.database)
+        self.faults.fault = "full"
+        self.insert(1).addErrback(lambda _: None)
+        self.run_all()
+        wall[0] += 3600
+        self.faults.fault = None
+        with capturedLogs() as logs:
+            self.advance(2)
+        self.assertEqual(queue.status, StorageStatus())
+        self.assertEqual([formatEvent(event) for event in logs], ["storage works again, after 0.5 s"])
 
     def test_heals(self) -> None:
         """

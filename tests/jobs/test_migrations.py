@@ -192,7 +192,7 @@ class MigrationTests(SynchronousTestCase):
         self.opened().close()
         db = sqlite3.connect(self.file)
         [version] = db.execute("PRAGMA user_version").fetchone()
-        self.assertEqual(version, 4)
+        self.assertEqual(version, 5)
         db.execute(f"PRAGMA user_version = {version + 1}")
         db.close()
         with self.assertRaises(CannotStart) as raised:
@@ -200,7 +200,7 @@ class MigrationTests(SynchronousTestCase):
         self.assertEqual(
             str(raised.exception),
             f"kiroworkers: cannot open the jobs in {self.file}: "
-            "they were written by a newer server (schema version 5)",
+            "they were written by a newer server (schema version 6)",
         )
         self.file.write_text("This is no database, however long it may be." * 100)
         with self.assertRaises(CannotStart):

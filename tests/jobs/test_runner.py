@@ -25,8 +25,10 @@ from kiroworkers.errors import (
     TooManyJobs,
 )
 from kiroworkers.jobs.job import Job, JobAnswer, JobFailure
+from kiroworkers.jobs.job_events import JobEvent, JobEvents
 from kiroworkers.jobs.runner import JobRunner
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
+from kiroworkers.request_record import EventData, EventName, RequestRecord
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from tests import fakekiro
@@ -46,6 +48,7 @@ class RunnerTests(SynchronousTestCase):
         self.reply: Callable[[str], str | None] = fakekiro.answer_text
         self.file = Path(self.mktemp())
         self.ended: list[Job] = []
+        self.happened: list[tuple[RequestRecord, EventName, EventData]] = []
         self.begin()
 
     def begin(self) -> None:
@@ -58,6 +61,8 @@ class RunnerTests(SynchronousTestCase):
         self.faults = Faults()
         self.store = memory_store(self.reactor, file=self.file, factory=self.faults.connection)
         self.addCleanup(self.store.close)
+        self.events = JobEvents(self.reactor)
+        self.events.server = self.store.server
         self.runner = JobRunner(
             self.reactor,
             self.reactor.seconds,
@@ -66,11 +71,16 @@ class RunnerTests(SynchronousTestCase):
             self.store,
             evolve(UNLIMITED, unfinished=3),
             self.ended.append,
+            events=self.events,
+            on_event=self.on_event,
         )
         self.dispatcher.startService()
         self.reactor.advance(0)
         self.runner.startService()
         self.reactor.advance(0)
+
+    def on_event(self, record: RequestRecord, name: EventName, data: EventData) -> None:
+        self.happened.append((record, name, data))
 
     def accept(self, idea: str, **fields: Any) -> str:
         """
@@ -257,6 +267,65 @@ class RunnerTests(SynchronousTestCase):
             [("worker1", 0, 0.0, 0.0), ("worker1", 2, 0.0, 0.0), ("worker1", 0, 4.0, 4.0)],
         )
         self.assertEqual({record.task for record in records}, {"generate-story"})
+
+    def test_observed(self) -> None:
+        """
+        Each execution of a job is observed as a request, with the identifier and the trace of the
+        request that created the job, and its line in the log has them.
+        """
+        records = logged_records(self)
+        trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        self.accept("An idea", request_id="request-1", traceparent=trace)
+        [record] = records
+        assert record.trace is not None
+        self.assertEqual((record.id, record.trace.traceparent), ("request-1", trace))
+        self.assertEqual({happened[0] for happened in self.happened}, {record})
+        names = [name for _, name, _ in self.happened]
+        self.assertEqual((names[0], names.count("received"), names.count("ended")),
+                         ("received", 1, 1))  # fmt: skip
+        self.assertLess(names.index("started"), names.index("answered"))
+        data = dict(self.happened[0][2])
+        self.assertEqual(data, {"method": "JOB", "path": record.path})
+
+    def test_listened_to(self) -> None:
+        """
+        Whoever listens to a job learns that it waits, starts, is run again, and starts again.
+        """
+        self.busy()
+        id = self.accept("What does ThrottlingException mean?")
+        events: list[JobEvent] = []
+        ended = self.events.listen(self.job(id), None, events.append)
+        [program] = self.reactor.programs
+        program.print(f"{classic.SPINNER_GONE}ThrottlingException\n\n")
+        program.show_prompt()
+        self.reactor.advance(0)
+        self.reactor.pump([1] * 60)
+        program.say(fakekiro.answer_text(program.typed[-1]) or "")
+        self.reactor.pump([1] * 5)
+        self.assertEqual(self.successResultOf(ended), self.job(id))
+        self.assertEqual(
+            [event.name for event in events if event.name != "text"],
+            ["queued", "started", "retry", "queued", "started"],
+        )
+        reasons = [event.data["reason"] for event in events if event.name == "retry"]
+        self.assertEqual(reasons, ["it failed (throttled), and is run again later"])
+
+    def test_listened_to_after_a_restart(self) -> None:
+        """
+        Whoever listens to a job that an earlier server has begun learns that events are missing.
+        """
+        self.busy()
+        id = self.accept("An idea")
+        before: list[JobEvent] = []
+        self.events.listen(self.job(id), None, before.append)
+        self.runner.stopService()
+        self.reactor.advance(0)
+        self.begin()
+        self.reactor.advance(0)
+        after: list[JobEvent] = []
+        self.events.listen(self.job(id), str(before[-1].id), after.append)
+        self.assertEqual([event.name for event in after], ["gap", "queued", "started"])
+        self.assertEqual([event.id.server for event in (before[0], after[0])], [1, 2])
 
     def test_in_turn(self) -> None:
         """

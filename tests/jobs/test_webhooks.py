@@ -11,6 +11,7 @@ from typing import TypeVar
 from attrs import frozen
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock, deferLater
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import StorageUnavailable
@@ -95,11 +96,13 @@ class WebhooksTests(SynchronousTestCase):
         callbacks.startService()
         return callbacks
 
-    def store_ended(self, id: str, host: str = "x.example", client: str = "ann") -> Job:
+    def store_ended(
+        self, id: str, host: str = "x.example", client: str = "ann", **fields: str
+    ) -> Job:
         """
         Store a job that has ended, and return it.
         """
-        job = new_job(id, client=client, callback=Webhook(f"http://{host}/"))
+        job = new_job(id, client=client, callback=Webhook(f"http://{host}/"), **fields)
         self.stored(self.store.add(job, LIMITS))
         ended = self.stored(self.store.cancel(id, self.now()))
         assert ended is not None
@@ -146,6 +149,36 @@ class WebhooksTests(SynchronousTestCase):
         self.assertEqual(self.pending(), [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_request(self) -> None:
+        """
+        A call has the identifier and the trace of the request that created the job; without
+        them, it has no such headers.
+        """
+        trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        self.callbacks.schedule(self.store_ended("a", request_id="request-1", traceparent=trace))
+        self.clock.advance(0)
+        self.end("b")
+        first, second = self.posted
+        self.assertEqual(
+            [first.headers.get(name) for name in ("X-Request-ID", "traceparent")],
+            ["request-1", trace],
+        )
+        self.assertEqual({*first.headers} - {*second.headers}, {"X-Request-ID", "traceparent"})
+
+    def test_counts(self) -> None:
+        """
+        Calls are counted by their result, and webhooks are pending until they are delivered or
+        abandoned.
+        """
+        for id in ("a", "b", "c"):
+            self.end(id, host=f"{id}.example")
+        self.assertEqual(self.callbacks.pending, 3)
+        self.respond(0, 204)
+        self.respond(1, 500)
+        self.respond(2, 410)
+        self.assertEqual(self.callbacks.calls, {"delivered": 1, "failed": 1, "abandoned": 1})
+        self.assertEqual(self.callbacks.pending, 1)
+
     def test_retried(self) -> None:
         """
         A call that fails, by its status, a redirect or an error, is made again, each time
@@ -162,6 +195,23 @@ class WebhooksTests(SynchronousTestCase):
             delay *= 2
         self.assertEqual(len(self.posted), 10)
         self.assertEqual(self.pending(), [])
+
+    def test_log(self) -> None:
+        """
+        Each failed call is logged with its receiver, and with what comes next.
+        """
+        self.end("a")
+        with capturedLogs() as logs:
+            self.respond(-1, 500)
+            self.clock.advance(2)
+            self.respond(-1, 410)
+        self.assertEqual(
+            [formatEvent(event).partition(" to ")[2] for event in logs],
+            [
+                "x.example:80 failed (500); attempt 1 of 10, the next one in 2 s",
+                "x.example:80 failed (410); attempt 2 of 10, giving up",
+            ],
+        )
 
     def test_gone(self) -> None:
         """

@@ -136,7 +136,7 @@ class JobsTests(SynchronousTestCase):
         self.reply = lambda prompt: None
         response, body = self.order()
         self.assertEqual((response.code, body["state"]), (202, "running"))
-        self.assertEqual(set(body), {"id", "state", "location"})
+        self.assertEqual(set(body), {"id", "state", "location", "requestId"})
         self.assertEqual(body["location"], f"/jobs/{body['id']}")
         for name, value in [
             ("location", body["location"]),

@@ -63,6 +63,18 @@ def stream_response(*events: tuple[str, Any], end: Failure | None = None) -> Res
     return Response(200, pieces, {"content-type": "text/event-stream"})
 
 
+def job_stream(*events: tuple[str, str, Any], end: Failure | None = None) -> Response:
+    """
+    Return the events of a job with their identifiers, as `stream_response` does.
+    """
+    texts = (
+        f"id: {id}\nevent: {name}\ndata: {json.dumps(data)}\n\n".encode()
+        for id, name, data in events
+    )
+    pieces = (b": kiroworkers\n\n", *texts, *(() if end is None else (end,)))
+    return Response(200, pieces, {"content-type": "text/event-stream"})
+
+
 class Player:
     """
     Perform scripts with responses that are given, on a clock that only sleeping and waiting move.

@@ -14,6 +14,8 @@ from kiroworkers_client import (
     Answer,
     Answered,
     JobPage,
+    KiroError,
+    Missed,
     Noticed,
     Postponed,
     Queued,
@@ -23,11 +25,19 @@ from kiroworkers_client import (
     Said,
     Started,
     Story,
+    Waiting,
     errors,
 )
 from kiroworkers_client.sending import checked_address
 from kiroworkers_client.steps import Lost, NotSent, Silent, Undecodable
-from tests.scripts import Player, Response, failure_response, json_response, stream_response
+from tests.scripts import (
+    Player,
+    Response,
+    failure_response,
+    job_stream,
+    json_response,
+    stream_response,
+)
 
 ANSWER = {"title": "Print labels"}
 JOB = {
@@ -659,6 +669,102 @@ class JobTests(TestCase):
         with self.assertRaisesRegex(errors.TimedOutError, "within 5 seconds"):
             player.play(player.calls.wait("j1", timeout=5))
         self.assertEqual(player.slept, [3.0, 2.0])
+
+    def test_follow(self) -> None:
+        """
+        The events of a job continue after the last one when the connection is lost, and nothing
+        is announced about that.
+        """
+        player = Player(
+            job_stream(
+                ("1-1", "queued", {"position": 2, "estimate": None}),
+                ("1-2", "started", {"worker": "worker1", "attempt": 1}),
+                ("1-3", "text", {"text": "a"}),
+                end=Lost("reset"),
+            ),
+            NotSent("refused"),
+            # The server stops, and so the stream ends.
+            job_stream(("1-4", "text", {"text": "b"})),
+            job_stream(
+                ("2-0", "gap", {"reason": "The server was restarted"}),
+                ("2-1", "queued", {"position": None, "estimate": None}),
+                ("2-2", "later", {}),
+                end=Lost("reset"),
+            ),
+            job_stream(("end", "answer", ANSWER)),
+        )
+        player.play(player.calls.follow("j1"))
+        *progress, answered = player.events
+        self.assertEqual(
+            progress,
+            [
+                Waiting(2), Started("worker1", 1), Said("a"), Said("b"),
+                Missed("The server was restarted"), Waiting(None),
+            ],
+        )  # fmt: skip
+        assert isinstance(answered, Answered)
+        self.assertEqual(answered.answer.value, ANSWER)
+        self.assertEqual({sent.path for sent in player.sent}, {"/jobs/j1/events"})
+        self.assertEqual(
+            [sent.headers.get("Last-Event-ID") for sent in player.sent],
+            [None, "1-3", "1-3", "1-4", "2-2"],
+        )
+        self.assertEqual(player.slept, [0.5, 1.0, 0.5, 0.5])
+
+    def test_follow_to_an_error(self) -> None:
+        """
+        The end of a job without an answer is raised, and not tried again, also if another request
+        might succeed.
+        """
+        busy = {"status": 503, "error": "Busy", "code": "all_workers_busy", "retryAfter": 3}
+        for event, kind in (
+            (("end", "error", {**busy, "requestId": "r1"}), errors.AllWorkersBusyError),
+            (("end", "cancelled", {}), errors.JobCancelledError),
+        ):
+            player = Player(job_stream(event))
+            with self.subTest(kind=kind), self.assertRaises(kind):
+                player.play(player.calls.follow("j1"))
+        player = Player(failure_response(404, "unknown_job"))
+        with self.assertRaises(errors.UnknownJobError):
+            player.play(player.calls.follow("j1"))
+
+    def test_follow_restarts(self) -> None:
+        """
+        A server may take most of a minute to restart each time, but is not tried for ever.
+        """
+        refused = [NotSent("refused")] * 20
+        cut = job_stream(end=Lost("reset"))
+        player = Player(cut, *refused, cut, *refused, job_stream(("end", "answer", ANSWER)))
+        player.play(player.calls.follow("j1"))
+        player = Player(cut, *[NotSent("refused")] * 60)
+        with self.assertRaises(errors.UnreachableError):
+            player.play(player.calls.follow("j1"))
+        self.assertLess(sum(player.slept), 60)
+        player = Player(cut, retry=None)
+        with self.assertRaises(errors.CutOffError):
+            player.play(player.calls.follow("j1"))
+
+    def test_request_id(self) -> None:
+        """
+        What the server says about a request has the request's identifier.
+        """
+        accepted = {"id": "j1", "state": "queued", "location": "/jobs/j1", "requestId": "r1"}
+        error = {"error": "No", "code": "refusal", "requestId": "r3"}
+        player = Player(
+            json_response(202, accepted),
+            json_response(200, {**JOB, "requestId": "r1"}),
+            json_response(200, ANSWER, {"x-request-id": "r2"}),
+            json_response(502, error, {"x-request-id": "r3"}),
+            Response(502, (b"Bad gateway",), {"x-request-id": "r4"}),
+            retry=None,
+        )
+        self.assertEqual(player.play(player.calls.submit("t", {})).request_id, "r1")
+        self.assertEqual(player.play(player.calls.job("j1")).request_id, "r1")
+        self.assertEqual(player.play(player.calls.ask("t", {})).request_id, "r2")
+        for id in ("r3", "r4"):
+            with self.assertRaises(KiroError) as caught:
+                player.play(player.calls.ask("t", {}))
+            self.assertEqual(caught.exception.request_id, id)
 
     def test_failed(self) -> None:
         """

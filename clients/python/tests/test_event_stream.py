@@ -23,8 +23,8 @@ STREAM = (
 EVENTS = [
     ServerSentEvent("queued", "{}"),
     ServerSentEvent("message", "one\ntwo"),
-    ServerSentEvent("text", "„ü“"),
-    ServerSentEvent("message", ""),
+    ServerSentEvent("text", "„ü“", "7"),
+    ServerSentEvent("message", "", "7"),
 ]
 
 

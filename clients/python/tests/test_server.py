@@ -26,6 +26,7 @@ from kiroworkers_client import (
     JobPage,
     JobReceipt,
     Kiro,
+    Missed,
     Postponed,
     Readiness,
     RetryPolicy,
@@ -34,6 +35,7 @@ from kiroworkers_client import (
     Started,
     Story,
     Test,
+    Waiting,
     errors,
     verify_callback,
 )
@@ -276,7 +278,8 @@ class BusyServerTests(IsolatedAsyncioTestCase):
 
     def test_restart(self) -> None:
         """
-        A request whose server dies during its turn is answered by the next server.
+        A request whose server dies during its turn is answered by the next server, and the events
+        of a job go on.
 
         All its attempts have one key, so a server that has stored the answer repeats it.
         """
@@ -290,13 +293,22 @@ class BusyServerTests(IsolatedAsyncioTestCase):
             httpx.Client(event_hooks={"request": [note]}) as http,
             Kiro(self.server.base, retry=retry, http_client=http) as kiro,
             kiro.stream("generate-story", {"idea": IDEA}) as events,
+            Kiro(self.server.base) as other,
         ):
             next(event for event in events if isinstance(event, Started))
-            self.server.kill()
-            # The connection is lost, and then nothing listens.
-            postponed = [next(events), next(events)]
-            self.server.start()
-            answer = events.answer()
+            job = other.submit("generate-story", {"idea": "Log in"})
+            with other.follow(job.id) as job_events:
+                self.assertIsInstance(next(job_events), Waiting)
+                self.server.kill()
+                # The connection is lost, and then nothing listens.
+                postponed = [next(events), next(events)]
+                self.server.start()
+                answer = events.answer()
+                after = [*job_events]
+        self.assertEqual((type(after[0]), type(after[-1])), (Missed, Answered))
+        answered = after[-1]
+        assert isinstance(answered, Answered)
+        self.assertEqual(answered.answer.value["title"], "Log in")
         self.assertEqual([type(event) for event in postponed], [Postponed, Postponed])
         self.assertEqual(answer.value["asA"], "clerk")
         self.assertEqual(len({*keys}), 1)

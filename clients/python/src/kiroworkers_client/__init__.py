@@ -29,12 +29,14 @@ from kiroworkers_client.callbacks import InvalidSignature, verify_callback
 from kiroworkers_client.events import (
     Answered,
     Event,
+    Missed,
     Noticed,
     Postponed,
     Queued,
     Retrying,
     Said,
     Started,
+    Waiting,
 )
 from kiroworkers_client.jobs import Job, JobPage, JobReceipt
 from kiroworkers_client.options import JobOptions, Options
@@ -58,6 +60,7 @@ __all__ = [
     "JobReceipt",
     "Kiro",
     "KiroError",
+    "Missed",
     "Noticed",
     "Options",
     "Postponed",
@@ -74,6 +77,7 @@ __all__ = [
     "TimedOut",
     "Unavailable",
     "UnknownError",
+    "Waiting",
     "__version__",
     "errors",
     "verify_callback",

@@ -44,6 +44,7 @@ class Answer(Generic[T]):
         tools_allowed: How often it asked and was allowed.
         tools_unasked: How many tools it used without asking.
         replayed: Whether an earlier request with the same idempotency key got this answer.
+        request_id: The identifier of the request, by which to find it in the server's log.
         headers: All headers of the response, with names in lower case.
     """
 
@@ -65,6 +66,7 @@ class Answer(Generic[T]):
     tools_allowed: int = 0
     tools_unasked: int = 0
     replayed: bool = False
+    request_id: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -108,6 +110,7 @@ def answer_from_headers(value: T, headers: Mapping[str, str]) -> Answer[T]:
         tools_allowed=integer("tools-allowed"),
         tools_unasked=integer("tools-unasked"),
         replayed=headers.get("idempotency-replayed") == "true",
+        request_id=headers.get("x-request-id"),
         headers=headers,
     )
 

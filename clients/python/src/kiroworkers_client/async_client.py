@@ -221,6 +221,7 @@ class AsyncKiro:
     job = _awaited(Calls.job)
     jobs = _awaited(Calls.jobs)
     wait = _awaited(Calls.wait)
+    follow = _streamed(Calls.follow)
     cancel = _awaited(Calls.cancel)
     health = _awaited(Calls.health)
     ready = _awaited(Calls.ready)

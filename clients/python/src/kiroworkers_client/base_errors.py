@@ -22,6 +22,8 @@ class KiroError(Exception):
         message: The reason as a sentence.
         retry_after: Seconds after which it may help to send the request again, or None.
         body: The JSON object that the server sent with the error; empty if there was none.
+        request_id: The identifier of the request, by which to find it in the server's log and in
+            its history; None if the server did not send one.
     """
 
     status: int | None = None
@@ -35,6 +37,7 @@ class KiroError(Exception):
         code: str | None = None,
         retry_after: float | None = None,
         body: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -44,6 +47,7 @@ class KiroError(Exception):
             self.code = code
         self.retry_after = retry_after
         self.body: Mapping[str, Any] = {} if body is None else body
+        self.request_id = self._text("requestId") or request_id
 
     def _text(self, name: str) -> str | None:
         value = self.body.get(name)
@@ -154,7 +158,7 @@ class InvalidResponseError(Failed):
 
 class JobCancelledError(KiroError):
     """
-    Raised by `Job.result` if the job was cancelled.
+    Raised by `Job.result`, and by the stream of a job's events, if the job was cancelled.
     """
 
     code = "job_cancelled"

@@ -184,7 +184,15 @@ class Calls:
         answer = answer_from_headers(None, reply.headers)
         match reply.value:
             case {"id": str(id), "state": str(state), "location": str(location)}:
-                return JobReceipt(id, state, location, answer.replayed, answer.ignored)
+                request_id = reply.value.get("requestId")
+                return JobReceipt(
+                    id,
+                    state,
+                    location,
+                    answer.replayed,
+                    answer.ignored,
+                    request_id if isinstance(request_id, str) else None,
+                )
         raise InvalidResponseError(
             f"{self._sender.base} did not describe the job", status=reply.status
         )
@@ -255,6 +263,30 @@ class Calls:
             delay = float(suggested) if re.fullmatch("[0-9]{1,5}", suggested) else _POLL_DELAY
             delay = max(delay, _POLL_DELAY)
             yield Sleep(delay if left is None else min(delay, left))
+
+    def follow(self, id: str, timeout: float | None = None) -> Script[None]:
+        """
+        Iterate over the events of a job from its acceptance; the last one is `Answered`.
+
+        Use it in a ``with`` statement.  Leaving it does not cancel the job.  If the connection is
+        lost or the server restarts, which may take a minute, the events continue where they ended.
+        Events that the server no longer has are reported as `Missed`.  An error is raised where the
+        next event would be.
+
+        Args:
+            id: The identifier of the job.
+            timeout: Seconds after which not to wait any longer; None for no limit.
+
+        Raises:
+            JobCancelledError: The job was cancelled.
+            TimedOutError: The job has not ended in time.  It goes on.
+            UnknownJobError: There is no such job, or it is another client's.
+            KiroError: The job failed, or the server could not be asked.
+        """
+        deadline = self._sender.deadline(timeout_from({}, timeout))
+        request = Request("GET", f"{_job_path(id)}/events", {})
+        reply = yield from self._sender.follow(request, deadline)
+        yield Answered(answer_from_headers(reply.value, reply.headers))
 
     def cancel(self, id: str) -> Script[Job | None]:
         """

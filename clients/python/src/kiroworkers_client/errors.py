@@ -67,6 +67,7 @@ __all__ = [
     "PathTooLongError",
     "PromptTooLongError",
     "RateLimitedError",
+    "RecordingInUseError",
     "RefusalError",
     "SessionLostError",
     "ShuttingDownError",
@@ -88,11 +89,14 @@ __all__ = [
     "UnknownError",
     "UnknownJobError",
     "UnknownModelError",
+    "UnknownRecordingError",
+    "UnknownRequestError",
     "UnknownTaskError",
     "UnknownWorkerError",
     "UnreachableError",
     "UnreadableError",
     "UnsupportedEncodingError",
+    "UpgradeRequiredError",
     "WrongHostError",
     "WrongMethodError",
     "WrongOriginError",
@@ -250,6 +254,15 @@ class UnknownJobError(BadRequest):
     status: int | None = 404
 
 
+class UnknownRequestError(BadRequest):
+    """
+    The request is not in the history (any more), or it is another client's.
+    """
+
+    code = "unknown_request"
+    status: int | None = 404
+
+
 class UnknownWorkerError(BadRequest):
     """
     The worker does not exist.
@@ -265,6 +278,15 @@ class UnknownApprovalError(BadRequest):
     """
 
     code = "unknown_approval"
+    status: int | None = 404
+
+
+class UnknownRecordingError(BadRequest):
+    """
+    The recording does not exist.
+    """
+
+    code = "unknown_recording"
     status: int | None = 404
 
 
@@ -301,6 +323,15 @@ class IdempotencyMismatchError(BadRequest):
     """
 
     code = "idempotency_mismatch"
+    status: int | None = 409
+
+
+class RecordingInUseError(BadRequest):
+    """
+    The recording is being written, so it cannot be deleted.
+    """
+
+    code = "recording_in_use"
     status: int | None = 409
 
 
@@ -356,6 +387,15 @@ class ExpectationFailedError(BadRequest):
 
     code = "expectation_failed"
     status: int | None = 417
+
+
+class UpgradeRequiredError(BadRequest):
+    """
+    The path needs a WebSocket, and the request does not ask for one of version 13.
+    """
+
+    code = "upgrade_required"
+    status: int | None = 426
 
 
 class RateLimitedError(Unavailable):
@@ -955,18 +995,22 @@ BY_CODE: Mapping[str, type[KiroError]] = MappingProxyType(
         "not_found": NotFoundError,
         "unknown_task": UnknownTaskError,
         "unknown_job": UnknownJobError,
+        "unknown_request": UnknownRequestError,
         "unknown_worker": UnknownWorkerError,
         "unknown_approval": UnknownApprovalError,
+        "unknown_recording": UnknownRecordingError,
         "model_not_found": ModelNotFoundError,
         "wrong_method": WrongMethodError,
         "too_slow": TooSlowError,
         "idempotency_mismatch": IdempotencyMismatchError,
+        "recording_in_use": RecordingInUseError,
         "too_large": TooLargeError,
         "prompt_too_long": PromptTooLongError,
         "path_too_long": PathTooLongError,
         "not_json": NotJsonError,
         "unsupported_encoding": UnsupportedEncodingError,
         "expectation_failed": ExpectationFailedError,
+        "upgrade_required": UpgradeRequiredError,
         "rate_limited": RateLimitedError,
         "headers_too_large": HeadersTooLargeError,
         "fault": FaultError,

@@ -4,12 +4,11 @@ Read a stream of server-sent events.
 Feed an `EventReader` bytes, cut anywhere, and it returns the events that they complete::
 
     >>> EventReader().feed(b": hello\nevent: queued\ndata: {}\n\n")
-    [ServerSentEvent(name='queued', data='{}')]
+    [ServerSentEvent(name='queued', data='{}', id='')]
 
 Each byte is looked at once, however the stream is cut.
 
-Source: WHATWG HTML, "Server-sent events".  The fields for reconnecting, ``id`` and
-``retry``, are ignored.
+Source: WHATWG HTML, "Server-sent events".  The field ``retry`` is ignored.
 """
 
 from __future__ import annotations
@@ -36,10 +35,12 @@ class ServerSentEvent:
     Attributes:
         name: The type of the event; ``message`` where the stream names none.
         data: Its data, lines joined by newlines.
+        id: The last identifier in the stream so far; empty for none.
     """
 
     name: str
     data: str
+    id: str = ""
 
 
 class EventReader:
@@ -55,6 +56,7 @@ class EventReader:
         self._partial_line = bytearray()
         self._after_cr = False
         self._at_start = True
+        self._id = ""
         self._reset()
 
     def feed(self, data: bytes) -> list[ServerSentEvent]:
@@ -95,12 +97,14 @@ class EventReader:
             case "data":
                 self._data.append(value)
                 self._size += len(line)
+            case "id" if "\0" not in value:
+                self._id = value
         return None
 
     def _dispatch(self) -> ServerSentEvent | None:
         event = None
         if self._data:
-            event = ServerSentEvent(self._name or "message", "\n".join(self._data))
+            event = ServerSentEvent(self._name or "message", "\n".join(self._data), self._id)
         self._reset()
         return event
 

@@ -97,6 +97,30 @@ class Postponed:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """
+    Report that a job is waiting to be run, for the first time or again.
+
+    Attributes:
+        position: Its place among the jobs for its agent, by arrival; None if that is not known.
+    """
+
+    position: int | None
+
+
+@dataclass(frozen=True)
+class Missed:
+    """
+    Report that the server no longer has some of a job's events; discard all previous text.
+
+    Attributes:
+        reason: Why.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Answered:
     """
     Report the answer.  No event follows it.
@@ -108,7 +132,7 @@ class Answered:
     answer: Answer[dict[str, Any]]
 
 
-Progress: TypeAlias = Queued | Started | Said | Noticed | Retrying | Postponed
+Progress: TypeAlias = Queued | Started | Said | Noticed | Retrying | Postponed | Waiting | Missed
 Event: TypeAlias = Progress | Answered
 
 
@@ -125,6 +149,10 @@ def progress_from(name: str, payload: Mapping[str, Any]) -> Progress | None:
     match name, payload:
         case "queued", {"position": int(position), "estimate": int() | float() as seconds}:
             return Queued(position, seconds)
+        case "queued", {"position": int() | None as place}:
+            return Waiting(place)
+        case "gap", {"reason": str(reason)}:
+            return Missed(reason)
         case "started", {"worker": str(worker), "attempt": int(attempt)}:
             return Started(worker, attempt)
         case "text", {"text": str(text)}:

@@ -27,6 +27,8 @@ class JobReceipt:
         location: Its path.
         replayed: Whether an earlier request with the same idempotency key made the job.
         ignored: The fields of the input that the task does not have.
+        request_id: The identifier of the request that made the job; None if the server does not
+            say.
     """
 
     id: str
@@ -34,6 +36,7 @@ class JobReceipt:
     location: str
     replayed: bool = False
     ignored: tuple[str, ...] = ()
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,8 @@ class Job:
         error: Why a job failed.  A list of jobs leaves it out.
         credits: The credits that the job used, as the agent reported them.
         context_percent: How much of the model's context was filled in the end, from 0 to 100.
+        request_id: The identifier of the request that made the job; None if the server does not
+            say.
     """
 
     id: str
@@ -70,6 +75,7 @@ class Job:
     error: KiroError | None = None
     credits: float | None = None
     context_percent: float | None = None
+    request_id: str | None = None
 
     @property
     def finished(self) -> bool:
@@ -139,7 +145,7 @@ def _job_from(body: Mapping[str, Any]) -> Job | None:
             error = body.get("error")
             model, position = body.get("model"), body.get("position")
             ended, value = body.get("ended"), body.get("result")
-            attempts = body.get("attempts")
+            attempts, request_id = body.get("attempts"), body.get("requestId")
             return Job(
                 id=id,
                 task=task,
@@ -154,6 +160,7 @@ def _job_from(body: Mapping[str, Any]) -> Job | None:
                 error=error_within(error) if isinstance(error, dict) else None,
                 credits=_number(usage.get("credits")),
                 context_percent=_number(usage.get("contextPercent")),
+                request_id=request_id if isinstance(request_id, str) else None,
             )
     return None
 

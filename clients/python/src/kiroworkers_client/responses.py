@@ -17,6 +17,9 @@ from kiroworkers_client.base_errors import (
 from kiroworkers_client.errors import BY_CODE
 from kiroworkers_client.steps import Head
 
+#: The header with the identifier of a request, in lower case.
+REQUEST_ID = "x-request-id"
+
 #: The number of bytes of an unexpected response that an error quotes.
 _MAX_QUOTED = 80
 
@@ -51,7 +54,14 @@ def error_from(
         message = f"The server answered {status}"
     retry_after = retry_after_of(body, (headers or {}).get("retry-after"))
     kind = BY_CODE.get(code) or unknown_error_class(status)
-    return kind(message, status=status, code=code, retry_after=retry_after, body=body)
+    return kind(
+        message,
+        status=status,
+        code=code,
+        retry_after=retry_after,
+        body=body,
+        request_id=(headers or {}).get(REQUEST_ID),
+    )
 
 
 def error_within(body: Mapping[str, Any]) -> KiroError:

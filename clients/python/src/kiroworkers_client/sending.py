@@ -15,6 +15,7 @@ from kiroworkers_client._version import __version__
 from kiroworkers_client.base_errors import (
     CutOffError,
     InvalidResponseError,
+    JobCancelledError,
     KiroError,
     UnreachableError,
 )
@@ -51,6 +52,10 @@ _CONNECT_TIMEOUT = 5.0
 
 #: Seconds for the next bytes of a stream.  The server sends a comment every 15 seconds.
 _STREAM_READ_TIMEOUT = 60.0
+
+#: Seconds for which to try to connect again to a stream of a job's events: the server may be
+#: restarted meanwhile.
+_RESTART_TIMEOUT = 60.0
 
 #: The maximum size of a response, or of one event of a stream, in bytes.
 _MAX_RESPONSE_BYTES = 32 * 1024 * 1024
@@ -161,6 +166,22 @@ class Reply:
     status: int
 
 
+@dataclass
+class Place:
+    """
+    Remember how far the events of a job were read.
+
+    Attributes:
+        last_id: The identifier of the last one; empty for none.
+        ended: Whether that was the last one of the job.
+        was_connected: Whether the server has sent the events since the last attempt to connect.
+    """
+
+    last_id: str = ""
+    ended: bool = False
+    was_connected: bool = False
+
+
 class Sender:
     """
     Send requests to one server.
@@ -245,9 +266,59 @@ class Sender:
             yield Postponed(str(failure), delay)
             yield Sleep(delay)
 
-    def send_once(self, request: Request, deadline: Deadline) -> Script[Reply]:
+    def follow(self, request: Request, deadline: Deadline) -> Script[Reply]:
+        """
+        Yield the events of a job until it has an answer, which is returned.
+
+        If the connection is lost, the events continue after the last one that was read.
+
+        Raises:
+            KiroError: The job has no answer, or its events cannot be read.
+        """
+        place = Place()
+        retries = 0
+        patience = self.deadline(_RESTART_TIMEOUT)
+        while True:
+            place.was_connected = False
+            headers = {**request.headers, "Accept": EVENT_STREAM}
+            if place.last_id:
+                headers["Last-Event-ID"] = place.last_id
+            try:
+                return (
+                    yield from self.send_once(replace(request, headers=headers), deadline, place)
+                )
+            except KiroError as error:
+                failure = error
+            if place.ended or self._retry is None:
+                raise failure
+            if place.was_connected:
+                retries = 0
+                patience = self.deadline(_RESTART_TIMEOUT)
+            left = [left for limit in (deadline, patience) if (left := limit.left()) is not None]
+            most = self._retry.max_retries
+            delay = self._retry.delay(
+                failure,
+                retries=min(retries, most - 1) if most else retries,
+                repeatable=True,
+                left=min(left),
+                random=self._random,
+            )
+            if delay is None:
+                raise failure
+            retries += 1
+            _log.info("%s: again in %.1f s: %s", request.path, delay, failure)
+            yield Sleep(delay)
+
+    def send_once(
+        self, request: Request, deadline: Deadline, place: Place | None = None
+    ) -> Script[Reply]:
         """
         Return the reply to a request, which is sent once.
+
+        Args:
+            request: The request.
+            deadline: Until when it may take.
+            place: Is told how far the events of a job were read.
 
         Raises:
             KiroError: There is no reply, or it is an error.
@@ -259,7 +330,7 @@ class Sender:
             head: Head = yield self._open(request, deadline.announced, left)
             is_stream = head.headers.get("content-type", "").startswith(EVENT_STREAM)
             if is_stream and head.status == 200:
-                return (yield from self._read_events(head, deadline))
+                return (yield from self._read_events(head, deadline, place or Place()))
             content = yield from self._read_body(deadline)
         except NotSent as error:
             raise UnreachableError(f"cannot reach {self.base}: {error}") from error
@@ -304,13 +375,14 @@ class Sender:
             pieces.append(data)
         return b"".join(pieces)
 
-    def _read_events(self, head: Head, deadline: Deadline) -> Script[Reply]:
+    def _read_events(self, head: Head, deadline: Deadline, place: Place) -> Script[Reply]:
         """
         Yield the events of a stream, and return the answer at its end.
 
         Raises:
             KiroError: The stream reports an error, or ends without an answer.
         """
+        place.was_connected = True
         reader = EventReader(_MAX_RESPONSE_BYTES)
         headers = dict(head.headers)
         while data := (yield from self._read(deadline)):
@@ -318,6 +390,8 @@ class Sender:
                 payload = json_object(event.data)
                 if payload is None:
                     continue
+                place.last_id = event.id
+                place.ended = event.name in ("answer", "error", "cancelled")
                 match event.name:
                     case "headers":
                         # Those of the response were sent before the work began.
@@ -326,6 +400,8 @@ class Sender:
                         return Reply(payload, headers, 200)
                     case "error":
                         raise error_within(payload)
+                    case "cancelled":
+                        raise JobCancelledError("the job was cancelled")
                     case name:
                         progress = progress_from(name, payload)
                         if progress is not None:

@@ -218,6 +218,7 @@ class Kiro:
     job = _performed(Calls.job)
     jobs = _performed(Calls.jobs)
     wait = _performed(Calls.wait)
+    follow = _streamed(Calls.follow)
     cancel = _performed(Calls.cancel)
     health = _performed(Calls.health)
     ready = _performed(Calls.ready)
