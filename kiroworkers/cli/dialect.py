@@ -33,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     checking.add_argument("dialect", help="dialect file (.toml), or name of a built-in dialect")
     checking.add_argument(
-        "recording", nargs="?", help="recording (.cast) made by `record`, or a file of raw output"
+        "recording",
+        nargs="?",
+        help="recording (.cast, .jsonl) made by `record` or by a server with --record, or a file "
+        "of raw output",
     )
     recording = commands.add_parser("record", help="run a program and record its terminal")
     recording.add_argument(

@@ -6,12 +6,10 @@ from __future__ import annotations
 
 import shlex
 
-from attrs import evolve
-
 from kiroworkers.cli.dialect_files import load, load_recording, print_clean
-from kiroworkers.conversations import BadDialect, Dialect
-from kiroworkers.conversations.dialects.dialect import Screen
-from kiroworkers.conversations.terminal.replay import events_in
+from kiroworkers.conversations import Dialect
+from kiroworkers.conversations.request_mark import ASKED
+from kiroworkers.conversations.terminal.recording import BadRecording
 
 #: The maximum number of characters of an event that are shown.
 _MAX_SHOWN = 500
@@ -29,8 +27,8 @@ def check(file: str, recording_file: str | None) -> None:
 
     Args:
         file: The path of a dialect file, or the name of a built-in dialect.
-        recording_file: The path of a recording made by `record`, or of a file with raw output;
-            None for none.
+        recording_file: The path of a recording made by `record` or by a server, or of a file with
+            raw output; None for none.
 
     Raises:
         BadDialect: If there is no such dialect, or if it is invalid.
@@ -45,16 +43,21 @@ def check(file: str, recording_file: str | None) -> None:
         print_clean(_UNUSED)
     if recording_file is None:
         return
-    if dialect.window is None:
-        raise BadDialect(f"{dialect.name} has no terminal, so it cannot have a recording")
     recording = load_recording(recording_file)
-    if recording.size is not None:
-        dialect = evolve(dialect, screen=Screen(*recording.size))
-    for seconds, event in events_in(dialect, recording.chunks):
-        text = str(event)
+    # A marker stands before the events of its moment, unless it says how they ended.
+    lines = [
+        (seconds, 0 if mark.kind == ASKED else 2, f"-- {mark.label()}")
+        for seconds, mark in recording.marks
+    ]
+    try:
+        lines += [(seconds, 1, str(event)) for seconds, event in recording.events(dialect)]
+    except BadRecording as problem:
+        print_clean(f"the events cannot be found: {problem}")
+    for seconds, _, text in sorted(lines, key=lambda line: line[:2]):
+        shown = text
         if len(text) > _MAX_SHOWN:
-            text = f"{text[:_MAX_SHOWN]}… ({len(text)} characters)"
-        print_clean(f"{seconds:10.3f} s  {text}")
+            shown = f"{text[:_MAX_SHOWN]}… ({len(text)} characters)"
+        print_clean(f"{seconds:10.3f} s  {shown}")
 
 
 def _describe_terminal(dialect: Dialect) -> str:

@@ -28,13 +28,16 @@ from kiroworkers.agents.program import read_output
 from kiroworkers.agents.spec import AgentSpec
 from kiroworkers.clean_text import clean_text
 from kiroworkers.cli.cancellation import run_until_signal
+from kiroworkers.cli.dialect_files import load, load_recording
 from kiroworkers.clocks import make_monotonic
 from kiroworkers.conversations import BadDialect
+from kiroworkers.conversations.terminal.recording import BadRecording
 from kiroworkers.errors import CannotStart
 from kiroworkers.proof.checks.catalogue import UnknownCheck, select
 from kiroworkers.proof.checks.check import Check
 from kiroworkers.proof.checks.ready import READY
 from kiroworkers.proof.prover import CannotProve, Target, prove
+from kiroworkers.proof.recorded import check_answers
 from kiroworkers.proof.report import CheckResult, Level, Model, Outcome, Report, write_report
 from kiroworkers.proof.run import MAX_TURNS, ProofOptions
 from kiroworkers.proof.shipped import version_number
@@ -250,6 +253,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.from_recording is not None:
+        if len(options.agents) != 1:
+            parser.error("--from-recording takes one AGENT, the name or the file of a dialect")
+        try:
+            status = check_recording(options.agents[0], options.from_recording)
+        except (BadDialect, BadRecording, OSError) as error:
+            parser.error(f"--from-recording: {clean_text(str(error))}")
+        raise SystemExit(status)
     environment = inherited_environment()
     try:
         checks = select(_names(options.checks), _names(options.skip))
@@ -266,6 +277,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not agents:
         parser.error("no agent is installed; name a dialect file")
     react(_run, (agents, checks, options, environment))
+
+
+def check_recording(dialect: str, file: str) -> int:
+    """
+    Check that a dialect finds the answers of a recording as the server did that made it.
+
+    Prints a line for each answer, and returns the exit status.
+
+    Args:
+        dialect: The name or the file of a dialect.
+        file: The recording.
+
+    Raises:
+        BadDialect: If there is no such dialect, or if it does not fit the recording.
+        BadRecording: If the recording cannot be read or followed.
+        OSError: If a file cannot be read.
+    """
+    recording = load_recording(file)
+    results = check_answers(recording.events(load(dialect)), recording.marks)
+    for result in results:
+        name = clean_text(result.request or "(no request)")
+        print(f"  {name:36}  {_WORDS[result.outcome]:7}  {result.evidence}")
+    failed = sum(result.outcome is Outcome.FAILED for result in results)
+    passed = sum(result.outcome is Outcome.PASSED for result in results)
+    print(f"{passed} of {len(results)} answers are the same, {failed} differ")
+    return _NOT_EXACT if failed or not passed else 0
 
 
 async def _run(
@@ -362,6 +399,12 @@ def _parser() -> argparse.ArgumentParser:
         default=100,
         metavar="N",
         help="turns over which memory and files are measured [default: 100]",
+    )
+    parser.add_argument(
+        "--from-recording",
+        metavar="FILE",
+        help="start nothing: check that the dialect AGENT finds the answers in a recording of a "
+        "server (--record) as the server did",
     )
     parser.add_argument(
         "--timeout",

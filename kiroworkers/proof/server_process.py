@@ -202,8 +202,8 @@ class ServerProcess:
             CancelledError: If this is cancelled.
         """
         for worker in workers:
-            ready = self.log.wait(f"{worker}: ready$", since)
-            given_up = self.log.wait(rf"{worker}: (failed; )|circuit open: (.*)", since)
+            ready = self.log.wait(rf"{worker}: ready \(", since)
+            given_up = self.log.wait(rf"{worker}: \w+ -> (failed): |circuit open: (.*)", since)
             try:
                 _, index = await DeferredList(
                     [ready, given_up], fireOnOneCallback=True, fireOnOneErrback=True

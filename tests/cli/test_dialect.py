@@ -97,6 +97,28 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual(status, 0)
         self.assertIn("Ready()", printed)
 
+    def test_requests(self) -> None:
+        """
+        The markers of a server's recording are shown at their places between the events.
+        """
+        cast = self.folder / "server.cast"
+        header = {"version": 3, "term": {"cols": 80, "rows": 24}}
+        events = [
+            (1, "o", "> "),
+            (1, "m", "asked request=r-1 task=story"),
+            (0, "i", "first\r"),
+            (1, "o", "\r\nanswer\r\n> "),
+            (5, "m", "answered request=r-1"),
+        ]
+        cast.write_text("".join(json.dumps(line) + "\n" for line in [header, *events]))
+        status, printed, _ = run("check", "generic", str(cast))
+        self.assertEqual(status, 0)
+        shown = [line.split(" s  ", 1)[1] for line in printed.splitlines()[2:]]
+        self.assertEqual(shown[0], "Ready()")
+        self.assertEqual(shown[1], "-- asked request=r-1 task=story")
+        self.assertTrue(shown[-2].startswith(r"Answered(text='\nanswer"), shown)
+        self.assertEqual(shown[-1], "-- answered request=r-1")
+
     def test_like_the_clear(self) -> None:
         """
         A request may begin like the command that clears the conversation.
@@ -191,6 +213,34 @@ class AcpTests(SynchronousTestCase):
         self.assertEqual(status, 1)
         self.assertIn("gemini-acp has no terminal", errors)
 
+    def test_messages(self) -> None:
+        """
+        A recording of messages shows its events; one that begins later, only its markers.
+        """
+        frames = Path(self.mktemp()).with_suffix(".jsonl")
+        header = {"format": "kiroworkers-frames", "version": 1}
+        mark = {"t": 3, "dir": "mark", "data": {"mark": "asked", "request": "r-1"}}
+        start = [
+            {"id": 1, "method": "initialize", "params": {}},
+            {"id": 1, "result": {"protocolVersion": 1}},
+            {"id": 2, "method": "session/new", "params": {"cwd": "/"}},
+            {"id": 2, "result": {"sessionId": "s"}},
+        ]
+        lines: list[Any] = [
+            {"t": 1, "dir": "out" if "method" in message else "in", "frame": message}
+            for message in start
+        ]
+        for events, found in ((lines, "Ready()"), ([], "the events cannot be found")):
+            text = "".join(json.dumps(line) + "\n" for line in [header, *events, mark])
+            frames.write_text(text)
+            status, printed, _ = run("check", "acp", str(frames))
+            self.assertEqual(status, 0)
+            self.assertIn(found, printed)
+            self.assertIn("3.000 s  -- asked request=r-1", printed)
+        status, _, errors = run("check", "q", str(frames))
+        self.assertEqual(status, 1)
+        self.assertIn("q speaks no protocol", errors)
+
 
 class RecordTests(TestCase):
     """
@@ -214,6 +264,7 @@ class RecordTests(TestCase):
             program.type(typed)
         self.assertEqual(await program.ended, 0)
         self.assertEqual(cast.stat().st_mode & 0o777, 0o600)
+        self.assertEqual(json.loads(cast.read_text().partition("\n")[0])["version"], 3)
         status, printed, _ = run("check", "kiro-classic", str(cast))
         self.assertEqual(status, 0)
         names = [line.split()[2].partition("(")[0] for line in printed.splitlines()[2:]]

@@ -5,7 +5,9 @@ Tests for the parts of `kiroworkers.cli.prove` that need no agent.
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stderr
+import json
+from contextlib import redirect_stderr, redirect_stdout
+from hashlib import sha256
 from pathlib import Path
 
 from attrs import evolve
@@ -173,12 +175,38 @@ class CommandLineTests(SynchronousTestCase):
             (["llm", "--spend", "3"], "--spend"),
             (["llm", "--timeout", "soon"], "--timeout"),
             (["llm", "--output", str(file / "reports")], "--output"),
+            (["--from-recording", str(file)], "takes one AGENT"),
+            (["llm", "--from-recording", str(file.with_suffix(".cast"))], "No such file"),
+            (["gemini-acp", "--from-recording", str(file)], "gemini-acp has no terminal"),
         ):
             errors = io.StringIO()
             with redirect_stderr(errors):
                 ended = self.assertRaises(SystemExit, main, arguments)
             self.assertEqual(ended.code, 2)
             self.assertIn(reason, errors.getvalue())
+
+    def test_recording(self) -> None:
+        """
+        A recording shows whether a dialect finds the answers that the server found.
+        """
+        cast = Path(self.mktemp()).with_suffix(".cast")
+        header = {"version": 3, "term": {"cols": 80, "rows": 24}}
+        for text, status, outcome in (("answer", 0, "ok"), ("another", 1, "FAILED")):
+            digest = sha256(f"\n{text}\n".encode()).hexdigest()[:16]
+            events = [
+                (1, "o", "> "),
+                (1, "m", "asked request=r-1"),
+                (0, "i", "first\r"),
+                (1, "o", "\r\nanswer\r\n> "),
+                (5, "m", f"answered request=r-1 characters=8 sha256={digest}"),
+            ]
+            cast.write_text("".join(json.dumps(line) + "\n" for line in [header, *events]))
+            with redirect_stdout(io.StringIO()) as printed:
+                ended = self.assertRaises(
+                    SystemExit, main, ["generic", "--from-recording", str(cast)]
+                )
+            self.assertEqual(ended.code, status)
+            self.assertRegex(printed.getvalue(), rf"r-1 +{outcome}")
 
     def test_installed(self) -> None:
         """
