@@ -285,8 +285,10 @@ def plain_text(data: bytes | bytearray) -> str:
         data: The output of a terminal, complete or cut anywhere.
     """
     if len(data) <= _BLOCK_SIZE:
-        lines = _without_escapes(data).split(b"\n")
-        return b"\n".join(map(_last_version, lines)).decode("utf-8", "replace")
+        text = _without_escapes(data).replace(b"\r\n", b"\n")
+        if b"\r" in text:
+            text = b"\n".join(map(_last_version, text.split(b"\n")))
+        return text.decode("utf-8", "replace")
     transcript = Transcript()
     return transcript.feed(bytes(data)) + transcript.rest()
 

@@ -9,7 +9,6 @@ the text that was streamed is taken back.
 from __future__ import annotations
 
 import re
-from itertools import chain
 
 from kiroworkers.conversations.dialects.dialect import Dialect
 from kiroworkers.conversations.events import (
@@ -70,6 +69,13 @@ class BufferedConversation(TerminalConversation):
         return plain_text(bytes(self._output[-RECENT_OUTPUT_SIZE:])).strip()
 
     @property
+    def answer_started(self) -> bool:
+        """
+        Return whether the text that precedes an answer was printed since the last prompt.
+        """
+        return self._answer_started
+
+    @property
     def failure(self) -> AgentFailure | None:
         """
         Return the failure that the output shows; None once an answer has begun.
@@ -93,6 +99,8 @@ class BufferedConversation(TerminalConversation):
 
         Report the complete lines of an answer, if anybody wants them.
         """
+        if not output:
+            return
         start = len(self._output)
         self._output += output
         for mark in self._marks():
@@ -123,10 +131,14 @@ class BufferedConversation(TerminalConversation):
         """
         Return where an answer or a failure begins in the output that was not searched yet.
         """
-        answer = self._dialect.answer
-        patterns = (pattern for pattern in (answer.prefix, answer.failure) if pattern is not None)
-        marks = (pattern.finditer(self._output, self._searched) for pattern in patterns)
-        return sorted(chain.from_iterable(marks), key=lambda mark: mark.start())
+        patterns = (self._dialect.answer.prefix, self._dialect.answer.failure)
+        marks = [
+            mark
+            for pattern in patterns
+            if pattern is not None
+            for mark in pattern.finditer(self._output, self._searched)
+        ]
+        return sorted(marks, key=re.Match.start)
 
     def _begin_answer(self, events: list[Event]) -> None:
         """

@@ -38,6 +38,7 @@ from kiroworkers.conversations.terminal.grid import (
     row_to_text,
 )
 from kiroworkers.conversations.terminal.queries import TerminalQueries
+from kiroworkers.conversations.terminal.redrawing import draw_cells, place_cursor, set_modes
 
 #: Control sequences, control strings, two-character escapes; C1 controls, which no
 #: program sends as such today.
@@ -75,6 +76,10 @@ _CONTROLS = dict.fromkeys([*range(8), 14, 15, *range(16, 32), 127])
 _PYTE_MODES = frozenset({"7"})
 _ALTERNATE_SCREEN_MODES = frozenset({"47", "1047", "1049"})
 _SYNCHRONIZED_UPDATE_MODE = "2026"
+_CURSOR_MODE = "25"
+
+#: The longest title that is drawn again, in characters.
+_MAX_TITLE_LENGTH = 200
 
 #: Called when the screen can be inspected, with whether it is completely drawn.
 Inspect: TypeAlias = Callable[[bool], None]
@@ -131,6 +136,7 @@ class Emulator:
         self._incomplete = ""
         self._undrawn: list[str] = []
         self._updating = False
+        self._cursor_hidden = False
 
     @property
     def wrap_count(self) -> int:
@@ -247,6 +253,31 @@ class Emulator:
         rows = zip(self.rows(), *zip(*marks, strict=True), strict=True)
         return [*history, *islice(rows, max(0, start - self._top_row), None)]
 
+    def redraw(self) -> str:
+        """
+        Return output that draws the screen on another terminal of the same size.
+
+        It begins with a reset of that terminal.  After it, the program's further output has the
+        same effect on both, also if the program's last sequence is still incomplete.  What has
+        scrolled off is left out.
+        """
+        grid = self._grid
+        parts = ["\x1bc"]
+        if self.title:
+            parts.append(f"\x1b]2;{self.title[:_MAX_TITLE_LENGTH]}\x07")
+        if self._main_screen is not None:
+            buffer, cursor = self._main_screen
+            parts.append(draw_cells(buffer, grid.columns))
+            parts += (place_cursor(buffer, grid.columns, cursor), "\x1b[?1049h")
+        parts.append(draw_cells(grid.buffer, grid.columns))
+        parts += set_modes(grid)
+        parts.append(place_cursor(grid.buffer, grid.columns, grid.cursor))
+        if self._cursor_hidden:
+            parts.append("\x1b[?25l")
+        if self._updating:
+            parts.append("\x1b[?2026h")
+        return "".join((*parts, self._incomplete))
+
     def feed(self, data: bytes, inspect: Inspect) -> None:
         """
         Draw `data`, and call `inspect` at each moment when the screen can be inspected.
@@ -279,6 +310,7 @@ class Emulator:
                 self._draw()
                 self._renumber()
                 self._grid.reset()
+                self._cursor_hidden = False
             elif match[0] in _EQUIVALENTS or match["escape"] in _ESCAPES:
                 self._queue(_EQUIVALENTS.get(match[0], match[0]))
         self._feed_text(text[position:], inspect)
@@ -348,6 +380,8 @@ class Emulator:
         elif mode in _ALTERNATE_SCREEN_MODES:
             self._draw()
             self._switch_screen(on)
+        elif mode == _CURSOR_MODE:
+            self._cursor_hidden = not on
         elif mode in _PYTE_MODES:
             self._queue(f"\x1b[?{mode}{'h' if on else 'l'}")
 
