@@ -248,11 +248,15 @@ def agents(session: nox.Session) -> None:
 def typescript(session: nox.Session) -> None:
     """
     Make the TypeScript client from a server's OpenAPI document, compile it and use it.
+
+    The packages include axe-core, which looks for faults of accessibility in the server's page.
     """
     client = ROOT / "clients" / "typescript"
     session.run("npm", "install", "--prefix", str(client), external=True, silent=True)
     trial = install_shared(session, "-e", ".[test,dev]") / "trial"
-    output = run_trial(session, str(trial), "tests.end_to_end.test_typescript")
+    page = "test_dashboard.DashboardTests.test_accessibility"
+    names = [f"tests.end_to_end.{name}" for name in ("test_typescript", page)]
+    output = run_trial(session, str(trial), *names)
     if "skips=" in output.splitlines()[-1]:
         session.error("tests were skipped")
 

@@ -4,12 +4,59 @@ Define the package's metadata, dependencies and entry points.
 The build system and the settings of development tools are in `pyproject.toml`.
 """
 
+import sys
 from pathlib import Path
 from runpy import run_path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 FOLDER = Path(__file__).parent
+
+
+def fetch_xterm():
+    """
+    Put xterm.js, which the page at / shows terminals with, where the package expects it.
+
+    A build without it succeeds: the page then says how to get it.
+    """
+    module = run_path(str(FOLDER / "kiroworkers" / "web" / "dashboard" / "xterm.py"))
+    try:
+        module["fetch"]()
+    except module["CannotFetch"] as problem:
+        print(
+            f"warning: xterm.js cannot be fetched: {problem}. Everything else works; the page at / "
+            "will show no terminals until you run python -m kiroworkers.web.dashboard.xterm",
+            file=sys.stderr,
+        )
+
+
+class BuildWithXterm(build_py):
+    """
+    Build the package, or prepare an editable installation, with xterm.js.
+    """
+
+    def run(self):
+        """
+        Fetch xterm.js, and build.
+        """
+        fetch_xterm()
+        super().run()
+
+
+class SdistWithXterm(sdist):
+    """
+    Build the archive of the sources with xterm.js, so that a build from it needs no index.
+    """
+
+    def run(self):
+        """
+        Fetch xterm.js, and build.
+        """
+        fetch_xterm()
+        super().run()
+
 
 setup(
     name="kiroworkers",
@@ -24,6 +71,7 @@ setup(
     # An editable install finds twisted/plugins only when the root is named.
     package_dir={"": "."},
     packages=[*find_packages(include=["kiroworkers", "kiroworkers.*"]), "twisted.plugins"],
+    cmdclass={"build_py": BuildWithXterm, "sdist": SdistWithXterm},
     package_data={
         "kiroworkers": [
             "py.typed",
@@ -32,6 +80,8 @@ setup(
             "proof/*.toml",
             "proof/reports/*.json",
             "conversations/dialects/*.toml",
+            "web/dashboard/static/*",
+            "web/dashboard/vendor/*",
             "web/viewer/*.css",
             "web/viewer/*.html",
             "web/viewer/*.js",
@@ -53,6 +103,8 @@ setup(
         # invalid, takes seventy, which is a tenth of the cost of an instant turn.
         "jsonschema-rs>=0.60",
         "klein>=24.8",
+        # Writes the metrics in the formats of Prometheus.
+        "prometheus-client>=0.22",
         "psutil>=6.0",
         "pyte>=0.8.2",
         # Resolves references for jsonschema; those in clients' schemas are checked first.
@@ -62,10 +114,14 @@ setup(
         # Splits text into grapheme clusters and knows their widths; our own rules missed flags and
         # Indic scripts.
         "wcwidth>=0.9",
+        # Reads and writes the frames of WebSockets, without any I/O of its own.
+        "wsproto>=1.2",
     ],
     extras_require={
         # For `kiroworkers.client` (treq) and `kiroworkers ask` (rich); a server needs neither.
         "client": ["rich>=13.7", "treq>=24.9", "twisted[tls]>=25.5"],
+        # Exports traces; see docs/tracing.rst.
+        "otel": ["opentelemetry-exporter-otlp-proto-http>=1.30", "opentelemetry-sdk>=1.30"],
         # An alternative that `python -m bench` compares the server with.
         "bench": ["pexpect>=4.9"],
         # A real agent, and the line editors of others.  The tests drive them if they are installed.
@@ -78,6 +134,8 @@ setup(
             "langchain-openai>=0.3",
             "openai>=1.60",
             "schemathesis>=4.32",
+            # For the documentation's example of a tool that watches a terminal.
+            "websockets>=14",
             # Compresses and decompresses where Python is older than 3.14.
             "zstandard>=0.25",
         ],
@@ -91,6 +149,9 @@ setup(
             # For the documentation's examples in Python.
             "httpx>=0.27",
             "hypothesis>=6.100",
+            # For the tests of traces.
+            "opentelemetry-exporter-otlp-proto-http>=1.30",
+            "opentelemetry-sdk>=1.30",
             "rich>=13.7",
             "treq>=24.9",
         ],

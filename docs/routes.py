@@ -19,7 +19,7 @@ from kiroworkers.web.app import Application
 from kiroworkers.web.headers import ANSWER_HEADERS
 from kiroworkers.web.openapi.components import HEADERS, PARAMETERS, TAGS
 from kiroworkers.web.openapi.schemas import Schema
-from kiroworkers.web.openapi.stream_events import TASK_EVENTS
+from kiroworkers.web.openapi.stream_events import JOB_EVENTS, TASK_EVENTS, WATCH_EVENTS
 from kiroworkers.web.routing import AGENT_FAILURES, Route, routes_of
 from kiroworkers.web.tokens import GRANTED_BY
 
@@ -60,6 +60,18 @@ request that fails before the stream begins gets its status and JSON as usual. C
 
 """
 
+_WATCH_EVENTS = """\
+The page at ``/`` follows ``GET /watch``, whose stream has these events (`The page <page.rst>`_):
+
+"""
+
+_JOB_EVENTS = """\
+The events of a job, ``GET /jobs/{id}/events``, have an ``id`` each. A client that has lost its
+connection sends the last one as ``Last-Event-ID``, and gets exactly what followed. One that
+disconnects does not cancel the job.
+
+"""
+
 #: The headers that tables name together.
 _ANSWER_HEADERS = {name.decode() for name in ANSWER_HEADERS} - {"X-Kiroworkers-Usage"}
 
@@ -76,7 +88,9 @@ def page() -> str:
         for route in routes:
             if route.tag == tag:
                 parts += _route(route, groups)
-    parts += [*_failures(groups), _RESPONSE_HEADERS, _headers(), _EVENTS, _events()]
+    parts += [*_failures(groups), _RESPONSE_HEADERS, _headers()]
+    parts += [_EVENTS, _events(TASK_EVENTS), _JOB_EVENTS, _events(JOB_EVENTS)]
+    parts += [_WATCH_EVENTS, _events(WATCH_EVENTS)]
     return "".join(parts)
 
 
@@ -164,7 +178,7 @@ def _headers() -> str:
     )
 
 
-def _events() -> str:
+def _events(events: Mapping[str, Schema]) -> str:
     return _table(
         ("Event", "Meaning", "Data"),
         (
@@ -173,7 +187,7 @@ def _events() -> str:
                 _text(schema["description"]),
                 " ".join(starmap(_field, schema.get("properties", {}).items())) or "JSON",
             )
-            for name, schema in TASK_EVENTS.items()
+            for name, schema in events.items()
         ),
     )
 

@@ -41,7 +41,9 @@ from kiroworkers.process.memory import has_free_memory, memory_by_tree
 from kiroworkers.proof.canary import CanaryQuestion
 from kiroworkers.proof.report import Level
 from kiroworkers.proof.shipped import BUILT_IN, SHIPPED, Proof, find_proof, version_number
+from kiroworkers.session.end_cause import EndCause
 from kiroworkers.session.journal import JournalFolder
+from kiroworkers.session.observer import SessionInfo, SessionObserver
 from kiroworkers.session.session import Reset, Session, SessionTimeouts
 from kiroworkers.session.tool_policy import ToolPolicy
 from kiroworkers.settings import Settings, inherited_environment
@@ -69,6 +71,7 @@ class Assembly:
         folder: The folder of --repo-path.
         session_ids: The identifiers of the agents' earlier sessions.
         get_output: Runs a command that prints an agent's version or help; see `choose_agent`.
+        observe_session: Returns what observes a session, if anything.
     """
 
     _log = Logger()
@@ -81,9 +84,11 @@ class Assembly:
         folder: Path,
         session_ids: SessionIds,
         get_output: GetOutput = read_output,
+        observe_session: Callable[[SessionInfo], SessionObserver | None] = lambda info: None,
     ) -> None:
         self._reactor = reactor
         self._get_output = get_output
+        self._observe_session = observe_session
         self._settings = settings
         self._workspaces = workspaces
         self._folder = folder
@@ -386,6 +391,8 @@ class Assembly:
             def discard(failure: Failure) -> Failure:
                 # The worker makes another session at once.
                 session.exhausted = failure.check(AgentChanged) is not None
+                if session.exhausted:
+                    session.end_cause = EndCause.VERSION_CHANGED
                 if failure.check(NotLoggedIn):
                     session.launch_failure = not_logged_in(agent)
                 return failure
@@ -418,6 +425,14 @@ class Assembly:
                 ToolPolicy(settings.tool_policy),
                 self._journal(agent, workspace.command),
                 Reset(settings.reset),
+                self._observe_session(
+                    SessionInfo(
+                        name,
+                        agent.name,
+                        agent.dialect.window,
+                        tuple(workspace.command.environment.items()),
+                    )
+                ),
             )
             return session
 

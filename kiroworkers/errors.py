@@ -115,12 +115,18 @@ class ErrorCode(FailureCode):
     NOT_FOUND = "not_found", 404, "The path does not exist."
     UNKNOWN_TASK = "unknown_task", 404, "The task does not exist."
     UNKNOWN_JOB = "unknown_job", 404, "The job does not exist, or it is another client's."
+    UNKNOWN_REQUEST = (
+        "unknown_request",
+        404,
+        "The request is not in the history (any more), or it is another client's.",
+    )
     UNKNOWN_WORKER = "unknown_worker", 404, "The worker does not exist."
     UNKNOWN_APPROVAL = (
         "unknown_approval",
         404,
         "The approval does not exist, was decided already, or its turn is over.",
     )
+    UNKNOWN_RECORDING = "unknown_recording", 404, "The recording does not exist."
     MODEL_NOT_FOUND = "model_not_found", 404, "The model does not exist."
     WRONG_METHOD = (
         "wrong_method",
@@ -132,6 +138,11 @@ class ErrorCode(FailureCode):
         "idempotency_mismatch",
         409,
         "The `Idempotency-Key` was used for a different request.",
+    )
+    RECORDING_IN_USE = (
+        "recording_in_use",
+        409,
+        "The recording is being written, so it cannot be deleted.",
     )
     TOO_LARGE = "too_large", 413, "The body is too large, or has too many JSON values."
     PROMPT_TOO_LONG = (
@@ -152,6 +163,11 @@ class ErrorCode(FailureCode):
         "The `Expect` header asks for something other than `100-continue`.",
     )
     RATE_LIMITED = "rate_limited", 429, "The client has sent too many requests.", "own"
+    UPGRADE_REQUIRED = (
+        "upgrade_required",
+        426,
+        "The path needs a WebSocket, and the request does not ask for one of version 13.",
+    )
     HEADERS_TOO_LARGE = (
         "headers_too_large",
         431,
@@ -700,12 +716,14 @@ class SessionLost(WorkError):
     Attributes:
         reason: What is known about how the last session ended.
         attempts: The number of sessions that were tried.
+        cause: The same without what the agent wrote.
     """
 
     code = ErrorCode.SESSION_LOST
 
     reason: str
     attempts: int = 1
+    cause: str = ""
 
     def __str__(self) -> str:
         times = "1 attempt" if self.attempts == 1 else f"{self.attempts} attempts"

@@ -9,6 +9,7 @@ import os
 import pwd
 import stat
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -23,23 +24,36 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.util import runAsEffectiveUser
 
+from kiroworkers import __version__
 from kiroworkers.assembly import Assembly
 from kiroworkers.errors import CannotStart, InvalidSetting
 from kiroworkers.exit_status import CANNOT_START, UNFINISHED_REQUESTS, ExitStatus
 from kiroworkers.jobs.service import JobService
 from kiroworkers.offload.process_pool import ProcessPool
 from kiroworkers.pool.agent_groups import AgentGroups
+from kiroworkers.pool.usage import UsageMonitor
 from kiroworkers.process.systemd import ServiceManager
+from kiroworkers.process.usage import usage_by_tree
 from kiroworkers.reload import Reloader
 from kiroworkers.service_state import service_state
+from kiroworkers.session.end_cause import EndCause, EndReason
 from kiroworkers.settings import Settings, inherited_environment, unknown_variables
 from kiroworkers.signals import Signals
 from kiroworkers.tasks import BadTask, Catalogue, ReadTasks, Task
 from kiroworkers.telemetry.log_writer import LogWriter
 from kiroworkers.telemetry.loop_monitor import LoopMonitor
+from kiroworkers.telemetry.metrics import Metrics
+from kiroworkers.telemetry.observers import ObserveSession, RequestObservers, observe_all
+from kiroworkers.telemetry.recordings import Recordings
+from kiroworkers.telemetry.request_metrics import RequestMetrics
+from kiroworkers.telemetry.server_logs import LogOptions, ServerLogs
+from kiroworkers.telemetry.session_metrics import SessionMetrics
+from kiroworkers.telemetry.tracing import Tracing
+from kiroworkers.web import metrics as web_metrics
 from kiroworkers.web.app import Application
 from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.connection_limits import ConnectionLimiter
+from kiroworkers.web.dashboard.feed import Feed, FeedSources
 from kiroworkers.web.jobs import job_json
 from kiroworkers.web.limits import RequestLimits
 from kiroworkers.web.listener import Listener
@@ -47,6 +61,7 @@ from kiroworkers.web.proxies import TrustedProxies
 from kiroworkers.web.rate_limiter import RateLimiter
 from kiroworkers.web.recorded_request import AccessLog
 from kiroworkers.web.site import ApiSite
+from kiroworkers.web.terminals import TerminalHandler, new_live_terminals
 from kiroworkers.web.tokens import ApiToken, read_tokens
 from kiroworkers.workspaces.session_ids import SessionIds
 from kiroworkers.workspaces.workspaces import Workdir, Workspaces, runner
@@ -110,7 +125,9 @@ class Server(MultiService):
         with self._reporting_failure():
             # Here, not in `__init__`: the current folder, the environment and PATH
             # are those of the process that will run.
-            running = RunningServer(self._reactor, self._settings, self._exit_status, self._user)
+            running = RunningServer(
+                self._reactor, self._settings, self._exit_status, self._user, self._log_writer
+            )
             running.privilegedStartService()
             # Not before: twistd stops what has a parent, also if it did not start.
             running.setServiceParent(self)
@@ -173,6 +190,7 @@ class RunningServer(MultiService):
         settings: The settings of the server.
         exit_status: Set when requests are left unfinished.
         user: The user and the group that the server will run as.
+        log_writer: Writes the log.
 
     Raises:
         CannotStart: If an agent or a task file cannot be used.
@@ -182,7 +200,12 @@ class RunningServer(MultiService):
     _log = Logger()
 
     def __init__(
-        self, reactor: Any, settings: Settings, exit_status: ExitStatus, user: User = (None, None)
+        self,
+        reactor: Any,
+        settings: Settings,
+        exit_status: ExitStatus,
+        user: User = (None, None),
+        log_writer: LogWriter | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor
@@ -195,14 +218,55 @@ class RunningServer(MultiService):
         self._session_ids = SessionIds(
             lambda write: deferToThreadPool(reactor, reactor.getThreadPool(), write)
         )
-        assembly = Assembly(reactor, settings, self._workspaces, self._folder, self._session_ids)
+        self._request_observers = RequestObservers(reactor)
+        request_metrics, session_metrics = RequestMetrics(), SessionMetrics()
+        self._request_observers.observers.append(request_metrics)
+        session_observers: list[ObserveSession] = [session_metrics.observe]
+        tracing = new_tracing(reactor, settings)
+        if tracing is not None:
+            self._request_observers.observers.append(tracing)
+            session_observers.append(tracing.observe)
+        self._recordings = Recordings(
+            reactor,
+            settings.record_max,
+            enabled=settings.record,
+            pass_env=settings.pass_env,
+        )
+        if settings.record:
+            session_observers.append(self._recordings.observe_session)
+            self._request_observers.observers.append(self._recordings)
+        assembly = Assembly(
+            reactor,
+            settings,
+            self._workspaces,
+            self._folder,
+            self._session_ids,
+            observe_session=observe_all(session_observers),
+        )
         self._assembly = assembly
         self._groups = groups = AgentGroups(assembly.groups())
+        live_terminals = new_live_terminals(reactor)
+        session_observers.append(live_terminals.observe)
+        self._logs = ServerLogs(
+            reactor,
+            LogOptions(
+                settings.log_format,
+                settings.log_level,
+                settings.log_prompts,
+                settings.slow_request,
+                in_folder=settings.state_dir is not None,
+            ),
+            live_terminals.last_screen,
+        )
+        session_observers += self._logs.session_observers
+        self._request_observers.observers += self._logs.request_observers
+        self._terminals = TerminalHandler(reactor, groups, live_terminals)
         check = partial(check_tasks, agents=groups.names, longest=settings.request_timeout)
         self._tasks = Catalogue(settings.tasks, check, settings.task_defaults, settings.config)
         self._authorizer = Authorizer(
             rate_limiter=new_rate_limiter(reactor, settings),
             anonymous_limiter=new_anonymous_limiter(reactor, settings),
+            proxies=TrustedProxies(settings.trusted_proxy),
         )
         try:
             self._use_tasks(self._tasks.read())
@@ -221,7 +285,38 @@ class RunningServer(MultiService):
         )
         process_pool = ProcessPool(reactor)
         self._job_service = JobService(
-            reactor, settings, groups, self._tasks, job_json, offload=process_pool.run
+            reactor,
+            settings,
+            groups,
+            self._tasks,
+            job_json,
+            offload=process_pool.run,
+            on_event=self._request_observers,
+        )
+        self._request_observers.observers.append(self._job_service.history)
+        sources = FeedSources(
+            groups,
+            assembly.approvals,
+            self._job_service.history,
+            lambda pids: deferToThreadPool(reactor, reactor.getThreadPool(), usage_by_tree, pids),
+        )
+        self._feed = Feed(reactor, time.time, self._authorizer, sources)
+        self._request_observers.observers.append(self._feed)
+        usage = UsageMonitor(
+            reactor,
+            groups,
+            usage_by_tree,
+            lambda measure: deferToThreadPool(reactor, reactor.getThreadPool(), measure),
+        )
+        metrics = Metrics(
+            [
+                request_metrics.collect,
+                session_metrics.collect,
+                web_metrics.pools(groups),
+                web_metrics.usage(groups, usage),
+                web_metrics.jobs(self._job_service),
+                web_metrics.build,
+            ]
         )
         application = Application(
             reactor,
@@ -233,9 +328,17 @@ class RunningServer(MultiService):
             offload=process_pool.run,
             approvals=assembly.approvals,
             strict_input=settings.strict_input,
+            feed=self._feed,
+            terminals=self._terminals,
+            recordings=self._recordings,
+            metrics=web_metrics.MetricsPage(
+                metrics,
+                lambda render: deferToThreadPool(reactor, reactor.getThreadPool(), render),
+                usage.refresh,
+            ),
         )
         limits = request_limits(settings)
-        self._access_log = AccessLog(reactor)
+        self._access_log = AccessLog(reactor, on_event=self._request_observers)
         site = ApiSite(
             reactor,
             application.resource(),
@@ -254,9 +357,18 @@ class RunningServer(MultiService):
         dispatchers = [group.dispatcher for group in groups]
         monitors = map(assembly.new_monitor, dispatchers)
         loop_monitor = LoopMonitor(reactor)
+        metrics.sources += [
+            web_metrics.event_loop(loop_monitor),
+            web_metrics.connections(self._connections),
+        ]
+        writers = [writer for writer in (log_writer, self._logs.writer) if writer is not None]
+        metrics.sources.append(web_metrics.log(*writers))
         services = (loop_monitor, process_pool, listener, *dispatchers, *monitors)
         for service in (*services, self._job_service):
             service.setServiceParent(self)
+        if tracing is not None:
+            metrics.sources.append(tracing.collect)
+            tracing.setServiceParent(self)
 
     def privilegedStartService(self) -> None:
         """
@@ -300,10 +412,17 @@ class RunningServer(MultiService):
         """
         Start the sessions.
         """
+        self._logs.start()
         super().startService()
         for group in self._groups:
-            group.dispatcher.worker_pool.on_change = self._service_manager.changed
+            group.dispatcher.worker_pool.on_change = self._pool_changed
         self._service_manager.start()
+        self._log.info(
+            "kiroworkers {version}: started, pid {pid}, agents {agents}",
+            version=__version__,
+            pid=os.getpid(),
+            agents=", ".join(self._groups.names),
+        )
         gc.set_threshold(*_GC_THRESHOLDS)
         # What exists by now stays, so that a collection need not scan it: that is 40 ms.
         gc.collect()
@@ -320,22 +439,35 @@ class RunningServer(MultiService):
         self._job_service.runner.stop_dispatch()
         unfinished = self._count_requests()
         if unfinished:
-            self._log.info("stopping: {n} request(s) to finish", n=unfinished)
-        await self._groups.drain(self._settings.graceful_timeout)
+            self._log.info("stopping: {requests} request(s) to finish", requests=unfinished)
+        drained = self._groups.drain(self._settings.graceful_timeout)
+        self._feed.changed()
+        await drained
         self._job_service.runner.requeue_running()
         # Only requests whose clients wait are left: the next server runs the jobs.
         if self._count_requests():
             self._exit_status.value = UNFINISHED_REQUESTS
             self._log.warn("stopping: unfinished requests are refused")
         self._assembly.stop()
+        self._feed.stop()
         stopped = maybeDeferred(super().stopService)
+        self._terminals.stop()
         await self._connections.close(self._reactor)
         self._access_log.flush()
         await stopped
         await self._session_ids.close()
+        await self._recordings.close()
         await self._job_service.close()
+        # Before the state folder is released to the next server.
+        self._log.info("stopped")
+        self._logs.stop()
+        await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._logs.close)
         await self._workspaces.close()
         self._service_manager.stop()
+
+    def _pool_changed(self) -> None:
+        self._service_manager.changed()
+        self._feed.pool_changed()
 
     def _count_requests(self) -> int:
         """
@@ -362,8 +494,13 @@ class RunningServer(MultiService):
         shared = self._workspaces.workdir is Workdir.SHARED
         if needed or not shared or state_dir is not None:
             self._workspaces.open(state_dir)
+        if state_dir is not None and self._workspaces.path is not None:
+            self._logs.open(self._workspaces.path)
         self._job_service.open(None if state_dir is None else self._workspaces.path)
         self._session_ids.open(self._job_service.state)
+        if self._settings.record and self._job_service.state is None:
+            raise CannotStart("kiroworkers: --record needs a folder for recordings: --state-dir")
+        self._recordings.open(self._job_service.state)
 
     def _read_files(self) -> _ReadFiles:
         """
@@ -388,6 +525,7 @@ class RunningServer(MultiService):
         """
         if not self.running:
             return
+        self._log.info("SIGHUP: the tokens and the tasks were read again; sessions are replaced")
         tokens, tasks = files.tokens, files.tasks
         if isinstance(tokens, InvalidSetting):
             self._log.error("the tokens were not reloaded: {error}", error=tokens)
@@ -403,7 +541,7 @@ class RunningServer(MultiService):
                 "to use it",
                 file=self._settings.config,
             )
-        self._groups.restart_workers("SIGHUP")
+        self._groups.restart_workers(EndReason(EndCause.RELOAD, "SIGHUP"))
 
     def _read_tokens(self) -> list[ApiToken]:
         file = self._settings.token_file
@@ -462,6 +600,36 @@ def _version(file: Path | None) -> tuple[int, ...]:
     except OSError:
         return ()
     return (state.st_mtime_ns, state.st_size, state.st_ino)
+
+
+def new_tracing(reactor: Any, settings: Settings) -> Tracing | None:
+    """
+    Return what exports traces, or None if `settings` name no collector.
+
+    Raises:
+        CannotStart: If OpenTelemetry is not installed.
+        InvalidSetting: If the collector's URL is none.
+    """
+    endpoint = settings.otlp_endpoint
+    if not endpoint:
+        return None
+    if not endpoint.startswith(("http://", "https://")):
+        problem = "must begin with http:// or https://"
+        raise InvalidSetting("--otlp-endpoint", endpoint, problem)
+    try:
+        # An extra of the package, and a fifth of a second.
+        from kiroworkers.telemetry.otlp import OtlpExporter
+    except ImportError as error:
+        raise CannotStart(
+            f"kiroworkers: --otlp-endpoint needs OpenTelemetry ({error}): "
+            "pip install 'kiroworkers[otel]'"
+        ) from None
+    return Tracing(
+        reactor,
+        OtlpExporter(reactor, endpoint, inherited_environment()),
+        lambda call: deferToThreadPool(reactor, reactor.getThreadPool(), call),
+        with_content=settings.trace_content,
+    )
 
 
 def new_workspaces(reactor: Any, settings: Settings, folder: Path) -> Workspaces:

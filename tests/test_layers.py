@@ -27,6 +27,7 @@ _BASE = {
     "signals",
     "strict_json",
     "telemetry",
+    "trace_context",
 }
 
 #: For each package or top-level module, what it may import besides itself.
@@ -37,11 +38,15 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
     "errors": set(),
     "exit_status": set(),
     "json_schema": set(),
-    "request_record": set(),
+    "request_record": {"trace_context"},
     "reload": set(),
     "signals": set(),
     "strict_json": set(),
-    "telemetry": {"clean_text", "request_record"},
+    # Observers of requests and sessions.
+    # Views of terminals and of protocols.
+    # The version is in traces.
+    "telemetry": {"", "clean_text", "clocks", "conversations", "request_record", "session"},
+    "trace_context": set(),
     "settings": {"errors"},
     "classic": set(),
     "offline": {"classic"},
@@ -55,7 +60,7 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
     "process": {"errors"},
     "agents": {"conversations", "errors"},
     "workspaces": {"conversations", "errors", "process"},
-    "session": {"conversations", "errors", "process"},
+    "session": {"conversations", "errors", "process", "request_record"},
     # A group of workers knows what was proven about its agent.
     "pool": {
         "agents",
@@ -67,7 +72,7 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
         "workspaces",
     },
     "service_state": {"pool", "process"},
-    "execution": {"errors", "offload", "pool", "session", "tasks"},
+    "execution": {"clean_text", "errors", "offload", "pool", "session", "tasks"},
     "jobs": {*_BASE, "execution", "offload", "pool", "tasks", "workspaces"},
     "web": {
         *_BASE,
@@ -78,6 +83,8 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
         "offload",
         "pool",
         "proof",
+        # Why sessions end, and their states.
+        "session",
         "tasks",
     },
     # A client is used where no server is.

@@ -38,8 +38,18 @@ from kiroworkers.pool.approvals import Approvals
 from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.progress import OnProgress
 from kiroworkers.tasks import Task
+from kiroworkers.telemetry.metrics import Metrics
+from kiroworkers.telemetry.recordings import Recordings
 from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.body import json_body
+from kiroworkers.web.dashboard.assets import (
+    XTERM_FILES,
+    XTERM_MISSING,
+    load_assets,
+    wants_page,
+)
+from kiroworkers.web.dashboard.feed import Feed, FeedSources
+from kiroworkers.web.dashboard.session import SessionHandler
 from kiroworkers.web.documents import DescribedApi, DocumentCache, RunInThread
 from kiroworkers.web.errors import (
     INTERNAL_ERROR,
@@ -61,12 +71,21 @@ from kiroworkers.web.headers import (
     set_agent_header,
     set_headers,
 )
+from kiroworkers.web.history import HistoryRoutes
 from kiroworkers.web.jobs import JobRoutes
+from kiroworkers.web.metrics import MetricsPage, jobs, pools
 from kiroworkers.web.openai.routes import OpenAIRoutes
-from kiroworkers.web.openapi.responses import JOB_RESPONSE, TASK_RESPONSE, json_response
+from kiroworkers.web.openapi.responses import (
+    JOB_EVENTS_RESPONSE,
+    JOB_RESPONSE,
+    TASK_RESPONSE,
+    WATCH_RESPONSE,
+    json_response,
+)
 from kiroworkers.web.openapi.schemas import STRING, TASK_INPUT, any_object, ref
 from kiroworkers.web.operator import OperatorRoutes
 from kiroworkers.web.pieces import send_in_pieces
+from kiroworkers.web.recordings import ASCIICAST, JSON_LINES, RecordingHandler
 from kiroworkers.web.representation import Representation
 from kiroworkers.web.request_options import (
     check_model,
@@ -88,6 +107,7 @@ from kiroworkers.web.routing import (
     route,
     routes_of,
 )
+from kiroworkers.web.terminals import TerminalHandler, new_live_terminals
 from kiroworkers.web.viewer import ViewerMissing, load_viewer
 from kiroworkers.web.views import (
     agents_json,
@@ -107,6 +127,7 @@ class Application:
 
     Attributes:
         authorizer: Decides which requests are allowed.
+        feed: Tells what changes to those who watch.
 
     Args:
         clock: Tells the time.
@@ -121,6 +142,9 @@ class Application:
         approvals: The agents' requests to use a tool that operators must decide about; None for
             none.
         strict_input: Whether requests are refused that have fields which the task does not know.
+        feed: Tells what changes to those who watch; None for one that observes no requests.
+        recordings: Has the recordings of sessions; None for none.
+        metrics: The page of metrics; None for one that counts no requests.
     """
 
     app = Klein()
@@ -138,6 +162,10 @@ class Application:
         offload: Runner = run_here,
         approvals: Approvals | None = None,
         strict_input: bool = False,
+        feed: Feed | None = None,
+        terminals: TerminalHandler | None = None,
+        recordings: Recordings | None = None,
+        metrics: MetricsPage | None = None,
     ) -> None:
         self._clock = clock
         self._strict_input = strict_input
@@ -147,14 +175,31 @@ class Application:
         self._tasks = tasks
         self.authorizer = authorizer
         self._job_service = job_service
-        self._jobs = JobRoutes(job_service, authorizer)
+        if recordings is None:
+            recordings = Recordings(clock, 0, enabled=False)
+        self._recordings = RecordingHandler(clock, recordings, run_in_thread)
+        self._jobs = JobRoutes(clock, job_service, authorizer)
+        self._history = HistoryRoutes(job_service.history, authorizer)
         if approvals is None:
             approvals = Approvals(clock, token_urlsafe)
-        self._operator = OperatorRoutes(clock, groups, authorizer, wall_clock, approvals)
+        if feed is None:
+            sources = FeedSources(groups, approvals, job_service.history)
+            feed = Feed(clock, wall_clock, authorizer, sources)
+        self.feed = feed
+        if terminals is None:
+            terminals = TerminalHandler(clock, groups, new_live_terminals(clock))
+        self._terminals = terminals
+        if metrics is None:
+            metrics = MetricsPage(Metrics([pools(groups), jobs(job_service)]), run_in_thread)
+        self._metrics = metrics
+        self._operator = OperatorRoutes(
+            clock, groups, authorizer, wall_clock, approvals, feed.pool_changed
+        )
         self._routes = tuple(routes_of(self.app))
         self._run_in_thread = run_in_thread
         self._documents = DocumentCache(self._describe, run_in_thread)
         self._openai = OpenAIRoutes(clock, groups, authorizer, wall_clock, offload)
+        self._session = SessionHandler(authorizer)
 
     def resource(self) -> Resource:
         """
@@ -178,6 +223,7 @@ class Application:
         of the default agent.
         """
         now = Now(self._clock.seconds(), self._wall_clock())
+        operator = self.authorizer.is_operator(request)
         return respond(
             request,
             200,
@@ -188,7 +234,7 @@ class Application:
                 **agents_json(self._groups),
                 "storage": storage_json(self._job_service.store.status),
                 "workers": {
-                    worker.name: worker_json(worker, group.name, now)
+                    worker.name: worker_json(worker, group.name, now, operator=operator)
                     for group in self._groups
                     for worker in group.dispatcher.workers()
                 },
@@ -224,6 +270,22 @@ class Application:
         storage = storage_json(self._job_service.store.status)
         body = {**decisive[0], "workers": workers, "agents": agents, "storage": storage}
         return respond(request, 200 if body["ready"] else 503, body)
+
+    @route(
+        app,
+        "GET",
+        "/metrics",
+        scope="watch",
+        tag="Monitoring",
+        responses={200: ResponseDoc("The metrics.", {"text/plain": STRING})},
+    )
+    async def metrics(self, request: IRequest, client: str) -> bytes:
+        """
+        Report metrics in the text format of Prometheus.
+
+        A client that accepts OpenMetrics gets that.
+        """
+        return await self._metrics.respond(request)
 
     @route(
         app,
@@ -300,11 +362,118 @@ class Application:
         return respond_stored(request, response)
 
     @route(app, "GET", "/", scope=None)
-    def start(self, request: IRequest) -> bytes:
+    async def start(self, request: IRequest) -> bytes:
         """
-        Redirect to the documentation of the API.
+        Show the page to browsers; redirect other clients to the documentation of the API.
         """
+        request.responseHeaders.addRawHeader(b"vary", b"Accept")
+        if wants_page(request):
+            return (await self._run_in_thread(load_assets))[""].respond(request)
         request.redirect(b"docs")
+        return b""
+
+    @route(app, "GET", "/assets/<name>", scope=None, failures=(ErrorCode.NOT_FOUND,))
+    async def page_asset(self, request: IRequest, name: str) -> bytes:
+        """
+        Return a file that the page loads.
+        """
+        file = (await self._run_in_thread(load_assets)).get(name)
+        if file is None:
+            reason = f"There is nothing at /assets/{name}"
+            raise HttpError(ErrorCode.NOT_FOUND, XTERM_MISSING if name in XTERM_FILES else reason)
+        await send_in_pieces(self._clock, request, file.respond(request))
+        return b""
+
+    @route(
+        app,
+        "GET",
+        "/session",
+        scope=None,
+        tag="Page",
+        responses={200: json_response("The rights.", ref("Session"))},
+    )
+    def session(self, request: IRequest) -> bytes:
+        """
+        Report the rights of the request, and whether a token is needed.
+        """
+        return self._session.show(request)
+
+    @route(
+        app,
+        "POST",
+        "/session",
+        scope=None,
+        tag="Page",
+        body=RequestBody(ref("SignIn"), {"token": "9c1e07b5d2f84a63"}),
+        responses={200: json_response("The rights.", ref("Session"), "Set-Cookie")},
+        failures=(ErrorCode.WRONG_TOKEN,),
+    )
+    def sign_in(self, request: IRequest) -> bytes:
+        """
+        Exchange a token for a session's cookie, which allows what the token allows.
+
+        Pages cannot read the cookie.  The session ends after 12 hours, with ``DELETE /session``,
+        when the token is gone from the file or has changed, and when the server stops.  A request
+        with the cookie that may change something must come from a page of this server.
+        """
+        return self._session.sign_in(request)
+
+    @route(
+        app,
+        "DELETE",
+        "/session",
+        scope=None,
+        tag="Page",
+        responses={204: ResponseDoc("There is no session any more.")},
+    )
+    def sign_out(self, request: IRequest) -> bytes:
+        """
+        End the session, and remove its cookie.
+        """
+        return self._session.sign_out(request)
+
+    @route(
+        app,
+        "GET",
+        "/watch",
+        scope="watch",
+        tag="Page",
+        responses={200: WATCH_RESPONSE},
+    )
+    async def watch(self, request: IRequest, client: str) -> bytes:
+        """
+        Stream the state of the server, and what happens to requests, as server-sent events.
+
+        Everything is sent at once, and then whatever changes, at most four times a second.  A
+        client that reads slowly gets the newest state and not those before it.  Whoever is not an
+        operator does not see the identifiers, the clients and the texts of requests of others.
+        """
+        await self.feed.watch(request, client)
+        return b""
+
+    @route(
+        app,
+        "GET",
+        "/terminal",
+        scope="operate",
+        tag="Page",
+        parameters=("WorkerQuery",),
+        responses={
+            101: ResponseDoc("The connection is a WebSocket, whose messages are JSON texts.")
+        },
+        failures=(ErrorCode.UNKNOWN_WORKER, ErrorCode.UPGRADE_REQUIRED),
+    )
+    async def terminal(self, request: IRequest, client: str) -> bytes:
+        """
+        Follow what a worker shows, over a WebSocket.
+
+        ``screen`` has output that draws the whole screen on an empty terminal of ``columns`` and
+        ``rows``; it comes first, and after output was left out because the client did not read.
+        ``output`` has what the agent printed since the message before, ``message`` what was said
+        if the agent has no terminal, and ``session`` whether a session has ``started`` or
+        ``ended``.  Each message names its ``worker``.  What the client sends has no effect.
+        """
+        await self._terminals.follow(request, self.authorizer)
         return b""
 
     @route(
@@ -402,6 +571,118 @@ class Application:
         Cancel an unfinished job, or delete one that has ended.
         """
         return await self._jobs.cancel_or_delete(request, client, id)
+
+    @route(
+        app,
+        "GET",
+        "/jobs/<id>/events",
+        scope="jobs",
+        tag="Jobs",
+        parameters=("Id", "LastEventId", "After"),
+        responses={
+            200: JOB_EVENTS_RESPONSE,
+            204: ResponseDoc("The job has ended, and the client has seen its last event."),
+        },
+        failures=(ErrorCode.UNKNOWN_JOB, ErrorCode.STORAGE_UNAVAILABLE),
+    )
+    async def job_events(self, request: IRequest, client: str, id: str) -> bytes:
+        """
+        Stream the events of a job until it has ended.
+
+        A client that has lost its connection sends the ``id`` of the last event that it has seen,
+        and gets exactly those that followed. Disconnecting does not cancel the job.
+        """
+        return await self._jobs.stream(request, client, id)
+
+    @route(
+        app,
+        "GET",
+        "/requests",
+        scope="jobs",
+        tag="Monitoring",
+        parameters=("Limit", "BeforeRequest", "LastWorkerQuery", "TaskQuery", "OutcomeQuery"),
+        responses={200: json_response("A page of requests.", ref("RequestPage"))},
+    )
+    def requests(self, request: IRequest, client: str) -> bytes:
+        """
+        List the last requests that asked an agent, newest first.
+
+        A client sees its own requests, and an operator those of all clients. Each execution of a
+        job is an entry of its own. Retrieve a request to read what happened to it.
+        """
+        return self._history.list_page(request, client)
+
+    @route(
+        app,
+        "GET",
+        "/requests/<id>",
+        scope="jobs",
+        tag="Monitoring",
+        parameters=("RequestId", "BeforeRequest"),
+        responses={200: json_response("The request.", ref("RequestHistory"))},
+        failures=(ErrorCode.UNKNOWN_REQUEST,),
+    )
+    def request_history(self, request: IRequest, client: str, id: str) -> bytes:
+        """
+        Retrieve what happened to a request.
+
+        If several requests have the same identifier, this is the newest one, and ``older`` is the
+        path of the next.
+        """
+        return self._history.retrieve(request, client, id)
+
+    @route(
+        app,
+        "GET",
+        "/recordings",
+        scope="operate",
+        tag="Recordings",
+        responses={200: json_response("The recordings.", ref("Recordings"))},
+    )
+    async def recordings(self, request: IRequest, client: str) -> bytes:
+        """
+        List the recordings of sessions, newest first.
+
+        The server records sessions with ``--record``.
+        """
+        return await self._recordings.list_all(request)
+
+    @route(
+        app,
+        "GET",
+        "/recordings/<name>",
+        scope="operate",
+        tag="Recordings",
+        parameters=("RecordingName",),
+        responses={
+            200: ResponseDoc("The recording.", {ASCIICAST: STRING, JSON_LINES: STRING}),
+        },
+        failures=(ErrorCode.UNKNOWN_RECORDING,),
+    )
+    async def recording(self, request: IRequest, client: str, name: str) -> bytes:
+        """
+        Download a recording.
+
+        A recording that is still being written is sent as far as it is written.
+        """
+        return await self._recordings.download(request, name)
+
+    @route(
+        app,
+        "DELETE",
+        "/recordings/<name>",
+        scope="operate",
+        tag="Recordings",
+        parameters=("RecordingName",),
+        responses={204: ResponseDoc("The recording has been deleted.")},
+        failures=(ErrorCode.UNKNOWN_RECORDING, ErrorCode.RECORDING_IN_USE),
+    )
+    async def delete_recording(self, request: IRequest, client: str, name: str) -> bytes:
+        """
+        Delete a recording of a session that has ended.
+        """
+        self._log.warn("operator {client}: delete recording {name}", client=client, name=name)
+        return await self._recordings.delete(request, name)
 
     @branch(app, "/operator", OperatorRoutes.app)
     def operator(self, request: IRequest) -> Resource:

@@ -7,23 +7,35 @@ operate it, a request must also come directly from this machine: to one of the m
 own names, not from a page of another origin, and not through a proxy that identifies itself
 as one.  A proxy that does not cannot be told apart from a local client, so a server behind
 a proxy needs tokens.
+
+A browser that has exchanged a token for a session (see `browser_sessions`) sends a cookie instead.
+Browsers also add it to requests that other pages make, so a request that may change something, and
+one that opens a WebSocket, must then come from one of this server's own pages.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from twisted.web.iweb import IRequest
 
 from kiroworkers.errors import ErrorCode
 from kiroworkers.web.addresses import LOOPBACK, host_of, hostname_of, is_local, rate_key
+from kiroworkers.web.browser_sessions import BrowserSessions, session_id
 from kiroworkers.web.errors import HttpError
+from kiroworkers.web.origins import comes_from_own_page
+from kiroworkers.web.proxies import NO_PROXIES, TrustedProxies
 from kiroworkers.web.rate_limiter import RateLimiter
 from kiroworkers.web.recorded_request import record_of
 from kiroworkers.web.tokens import GRANTED_BY, ApiToken, Scope, find_token
 
 #: Headers that proxies add.
 _PROXY_HEADERS = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
+
+#: The files of the page, and the part of a request that each counts as: a browser asks for dozens
+#: at once, and none costs more than the bytes that are sent.
+_ASSETS, _ASSET_WEIGHT = b"/assets/", 0.1
 
 #: Methods that only read.
 _READ_METHODS = (b"GET", b"HEAD")
@@ -35,6 +47,8 @@ class Authorizer:
 
     Attributes:
         tokens: The tokens that are accepted.  If empty, no request needs a token.
+        sessions: The browsers that are signed in.
+        proxies: The proxies that are believed about the address that a browser shows.
 
     Args:
         rate_limiter: Limits how often each client may send requests, and how often an
@@ -43,6 +57,8 @@ class Authorizer:
             polls it.
         anonymous_limiter: Limits how often each address may send requests without a valid
             token, if the server has tokens.  None for no limit.
+        sessions: As above.
+        proxies: As above.
     """
 
     def __init__(
@@ -50,8 +66,12 @@ class Authorizer:
         tokens: Sequence[ApiToken] = (),
         rate_limiter: RateLimiter | None = None,
         anonymous_limiter: RateLimiter | None = None,
+        sessions: BrowserSessions | None = None,
+        proxies: TrustedProxies = NO_PROXIES,
     ) -> None:
         self.tokens = tuple(tokens)
+        self.sessions = sessions or BrowserSessions(time.monotonic)
+        self.proxies = proxies
         self._rate_limiter = rate_limiter
         self._anonymous_limiter = anonymous_limiter
 
@@ -66,11 +86,77 @@ class Authorizer:
         """
         if not self.tokens:
             return
-        token = _token(request, self.tokens)
+        token = self.token_of(request)
         if token is not None:
             record_of(request).user = token.name
-        elif self._anonymous_limiter is not None:
-            _take(self._anonymous_limiter, rate_key(host_of(request.getClientAddress())))
+        else:
+            self._count_anonymous(request)
+
+    def token_of(self, request: IRequest) -> ApiToken | None:
+        """
+        Return the token that `request` carries or has a session of, or None.
+
+        A token in the request decides, also if it is wrong.
+        """
+        text = _bearer(request)
+        if text is not None:
+            return find_token(text, self.tokens)
+        id = session_id(request) if self.tokens else None
+        return None if id is None else self.sessions.find(id, self.tokens)
+
+    def allows(self, request: IRequest, scope: Scope) -> bool:
+        """
+        Return whether a `request` that was authorized before may still do what `scope` allows.
+
+        It does not count towards a rate.
+        """
+        if not self.tokens:
+            return scope != "operate" or self.is_operator(request)
+        token = self.token_of(request)
+        return token is not None and token.allows(scope)
+
+    def sign_in(self, request: IRequest, text: str) -> str:
+        """
+        Begin a session of the browser that has sent the token `text`, and return its identifier.
+
+        The session that it had is ended.
+
+        Raises:
+            HttpError: The token is unknown, or was sent by another page; or the client sends too
+                many wrong ones.
+        """
+        self.require_own_page(request)
+        token = find_token(text, self.tokens)
+        if token is None:
+            signed_in = self.token_of(request) is not None
+            self._count(rate_key(host_of(request.getClientAddress())))
+            if signed_in:
+                # Otherwise it was counted when it arrived.
+                self._count_anonymous(request)
+            raise HttpError(ErrorCode.WRONG_TOKEN, "Unknown token")
+        self.end_session(request)
+        record_of(request).user = token.name
+        return self.sessions.begin(token)
+
+    def end_session(self, request: IRequest) -> None:
+        """
+        End the session that `request` has the cookie of, if it has one.
+        """
+        id = session_id(request)
+        if id is not None:
+            self.sessions.end(id)
+
+    def require_own_page(self, request: IRequest) -> None:
+        """
+        Check that `request` does not come from a page of another origin.
+
+        Raises:
+            HttpError: It does.
+        """
+        headers = request.requestHeaders
+        said = headers.hasHeader(b"origin") or headers.hasHeader(b"sec-fetch-site")
+        if said and not comes_from_own_page(request, self.proxies):
+            raise _wrong_origin()
 
     def authorize(self, request: IRequest, scope: Scope) -> str:
         """
@@ -98,6 +184,7 @@ class Authorizer:
             if scope == "operate":
                 _require_direct_local(request, host)
             client = key = rate_key(host)
+        record_of(request).client = client
         if scope != "watch" and request.method not in _READ_METHODS:
             self._count(key)
         return client
@@ -126,24 +213,39 @@ class Authorizer:
         else:
             _require_direct_local(request, host_of(request.getClientAddress()))
 
+    def _count_anonymous(self, request: IRequest) -> None:
+        if self._anonymous_limiter is not None:
+            # A request that is rejected while it is received has no path yet.
+            weight = _ASSET_WEIGHT if (request.path or b"").startswith(_ASSETS) else 1.0
+            key = rate_key(host_of(request.getClientAddress()))
+            _take(self._anonymous_limiter, key, weight)
+
     def _count(self, key: str) -> None:
         if self._rate_limiter is not None:
             _take(self._rate_limiter, key)
 
     def _authenticate(self, request: IRequest, scope: Scope) -> ApiToken:
-        if _bearer(request) is None:
+        token = self.token_of(request)
+        if token is None and _bearer(request) is None:
             raise HttpError(
                 ErrorCode.NO_TOKEN,
-                "Send a token in the header Authorization: Bearer …",
+                "Send a token in the header Authorization: Bearer …"
+                if session_id(request) is None
+                else "The session has ended: sign in again at /",
                 {"WWW-Authenticate": "Bearer"},
             )
-        token = _token(request, self.tokens)
         if token is None:
             raise HttpError(
                 ErrorCode.WRONG_TOKEN,
                 "Unknown token",
                 {"WWW-Authenticate": 'Bearer error="invalid_token"'},
             )
+        if (
+            _bearer(request) is None
+            and _may_change_something(request)
+            and not comes_from_own_page(request, self.proxies)
+        ):
+            raise _wrong_origin()
         if not token.allows(scope):
             names = " or ".join(map(repr, GRANTED_BY[scope]))
             raise HttpError(
@@ -162,22 +264,31 @@ def _bearer(request: IRequest) -> str | None:
     return text.strip().decode("utf-8", "surrogateescape")
 
 
-def _token(request: IRequest, tokens: Sequence[ApiToken]) -> ApiToken | None:
+def _may_change_something(request: IRequest) -> bool:
     """
-    Return the entry of `tokens` for the token that `request` carries, or None.
+    Return whether a page of another origin must not send `request` in a user's name.
+
+    A WebSocket begins with a GET, and any page can read what comes through it.
     """
-    text = _bearer(request)
-    return None if text is None else find_token(text, tokens)
+    return request.method not in _READ_METHODS or request.requestHeaders.hasHeader(b"upgrade")
 
 
-def _take(limiter: RateLimiter, key: str) -> None:
+def _wrong_origin() -> HttpError:
+    return HttpError(
+        ErrorCode.WRONG_ORIGIN,
+        "A request with a session's cookie must come from a page of this server, with its scheme, "
+        "host and port (behind a proxy, name the proxy with --trusted-proxy)",
+    )
+
+
+def _take(limiter: RateLimiter, key: str, weight: float = 1.0) -> None:
     """
-    Count a request under `key`.
+    Count a request under `key`, as this part of a usual one.
 
     Raises:
         HttpError: There were too many.
     """
-    wait = limiter.take(key)
+    wait = limiter.take(key, weight)
     if wait:
         raise HttpError(
             ErrorCode.RATE_LIMITED,

@@ -31,6 +31,7 @@ from kiroworkers.pool.progress import (
     Started,
 )
 from kiroworkers.web.addresses import host_of
+from kiroworkers.web.errors import with_request_id
 from kiroworkers.web.recorded_request import record_of
 
 #: Seconds for which pieces of text are collected into one event.
@@ -149,6 +150,13 @@ class EventWriter:
         """
         self._add([text[start : start + _PIECE_SIZE] for start in _starts(text)])
 
+    @property
+    def lagging(self) -> bool:
+        """
+        Return whether something waits because the client does not read as fast as it comes.
+        """
+        return bool(self._unsent)
+
     def write_comment(self, text: str) -> None:
         """
         Write a comment, which clients ignore.
@@ -265,10 +273,11 @@ class EventWriter:
             self._check_timer = self._clock.callLater(_CHECK_INTERVAL, self._check)
 
     def _drop(self, seconds: float) -> None:
-        record_of(self._request).code = _NOT_READ
+        record_of(self._request).fail(_NOT_READ, "The client does not read its stream")
         self._log.warn(
             "{client}: dropped a stream of {path!r}: {size} bytes wait, and the client has read "
-            "less than {piece} in {seconds:g} seconds",
+            "less than {piece} in {seconds:g} seconds (request {requestId})",
+            requestId=record_of(self._request).id,
             client=host_of(self._request.getClientAddress()),
             path=self._request.path,
             size=self._unsent_size,
@@ -351,7 +360,8 @@ class EventStream:
             A Deferred that fires with None when everything is on its way to the client.
         """
         if name == "error":
-            self._record.code = data["code"]
+            self._record.fail(data["code"], data["error"])
+            data = with_request_id(data, self._record.id)
         self._send(name, data)
         return self._writer.drained()
 

@@ -88,7 +88,13 @@ class Listener(Service):
 
     def _on_listening(self, port: IListeningPort) -> None:
         self._port = port
-        self._log.info("listening on {address}", address=port.getHost())
+        address = port.getHost()
+        self._log.info(
+            "listening on {address}",
+            address=address,
+            host=getattr(address, "host", None),
+            port=getattr(address, "port", None),
+        )
 
 
 def with_socket_mode(endpoint: str) -> str:

@@ -17,11 +17,13 @@ from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.pool.approvals import Approvals
 from kiroworkers.pool.dispatcher import Dispatcher
 from kiroworkers.pool.worker import Worker
+from kiroworkers.session.end_cause import EndCause, EndReason
 from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.body import json_body
 from kiroworkers.web.errors import HttpError, handle_failures, respond
 from kiroworkers.web.openapi.responses import json_response
 from kiroworkers.web.openapi.schemas import ref
+from kiroworkers.web.recorded_request import record_of
 from kiroworkers.web.request_options import queried_agent
 from kiroworkers.web.routing import RequestBody, route
 from kiroworkers.web.views import agents_json, approval_json, request_json, worker_json
@@ -33,7 +35,7 @@ MAX_WORKERS = 512
 DECISIONS = ("allow", "deny")
 
 #: The reason for restarts, as the log gives it.
-_RESTART_REASON = "requested by an operator"
+_RESTART_REASON = EndReason(EndCause.OPERATOR, "requested by an operator")
 
 _POOLS = json_response("The agents and their pools.", ref("Agents"))
 
@@ -48,6 +50,14 @@ class OperatorRoutes:
 
     Attributes:
         authorizer: Decides which requests are allowed.
+
+    Args:
+        clock: Tells the time.
+        groups: The agents and their pools.
+        authorizer: As above.
+        wall_clock: Returns the seconds since the epoch.
+        approvals: What operators decide about.
+        on_change: Called when an operator has changed a pool.
     """
 
     app = Klein()
@@ -60,11 +70,13 @@ class OperatorRoutes:
         authorizer: Authorizer,
         wall_clock: WallClock,
         approvals: Approvals,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._clock = clock
         self._wall_clock = wall_clock
         self._groups = groups
         self._approvals = approvals
+        self._on_change = on_change
         self.authorizer = authorizer
 
     @route(
@@ -144,9 +156,7 @@ class OperatorRoutes:
         if decision not in DECISIONS:
             raise InvalidInput("decision", f"decision must be {' or '.join(DECISIONS)}")
         self._approvals.decide(id, allow=decision == "allow")
-        self._log.warn(
-            "operator {client}: {decision} approval {id}", client=client, decision=decision, id=id
-        )
+        self._log_action(request, client, f"{decision} approval", id)
         return respond(request, 200, {"id": id, "decision": decision})
 
     @route(
@@ -229,13 +239,9 @@ class OperatorRoutes:
             raise InvalidInput("agent", "agent must be the same in the body and in the query")
         agent = queried if agent is None else agent
         group = self._groups.default if agent is None else self._groups.find(agent)
-        self._log.warn(
-            "operator {client}: set {name} to {number} worker(s)",
-            client=client,
-            number=number,
-            name=group.name,
-        )
+        self._log_action(request, client, "scale", f"{group.name} to {number} worker(s)")
         group.dispatcher.set_workers(number)
+        self._on_change()
         return respond(request, 202, agents_json([group]))
 
     @route(
@@ -284,9 +290,10 @@ class OperatorRoutes:
         """
         groups = self._groups.select(queried_agent(request))
         names = ", ".join(group.name for group in groups)
-        self._log.warn("operator {client}: {verb} {names}", client=client, verb=verb, names=names)
+        self._log_action(request, client, verb, names)
         for group in groups:
             action(group.dispatcher)
+        self._on_change()
         return respond(request, 200, agents_json(groups))
 
     def _apply_to_worker(
@@ -301,11 +308,34 @@ class OperatorRoutes:
         Apply `action` to the worker called `name`, and respond with the worker's state.
         """
         group, worker = self._find(name, self._groups.select(queried_agent(request)))
-        self._log.warn("operator {client}: {verb} {name}", client=client, verb=verb, name=name)
+        self._log_action(request, client, verb, name, worker=name)
         action(group.dispatcher, worker)
+        self._on_change()
         now = Now(self._clock.seconds(), self._wall_clock())
-        state = worker_json(worker.snapshot(), group.name, now)
+        state = worker_json(worker.snapshot(), group.name, now, operator=True)
         return respond(request, 202, {"worker": {"name": name, **state}})
+
+    def _log_action(
+        self, request: IRequest, client: str, action: str, target: str, **fields: str
+    ) -> None:
+        """
+        Log what an operator does.
+
+        Args:
+            request: The operator's request.
+            client: The name of the operator's token, or the address.
+            action: What is done.
+            target: What it is done to.
+            **fields: Further facts.
+        """
+        self._log.warn(
+            "operator {operator}: {action} {target} (request {requestId})",
+            operator=client,
+            action=action,
+            target=target,
+            requestId=record_of(request).id,
+            **fields,
+        )
 
     def _find(self, name: str, groups: Iterable[AgentGroup]) -> tuple[AgentGroup, Worker]:
         for group in groups:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
-from kiroworkers.web.addresses import unmapped
+from kiroworkers.web.addresses import hostname_of, unmapped
 
 _Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -90,6 +90,37 @@ class TrustedProxies:
         return client
 
 
+def forwarded_origin(
+    protocols: Sequence[str], hosts: Sequence[str], forwarded: Sequence[str]
+) -> tuple[str | None, str | None]:
+    """
+    Return the scheme and the host that the nearest proxy was asked for; None for what is not said.
+
+    Both are unknown if the request has ``Forwarded`` and the older headers, for the reason that
+    `TrustedProxies.client_of` gives.
+
+    Args:
+        protocols: The values of all ``X-Forwarded-Proto`` headers, in order.
+        hosts: The values of all ``X-Forwarded-Host`` headers, in order.
+        forwarded: The values of all ``Forwarded`` headers, in order.
+    """
+    if forwarded and (protocols or hosts):
+        return None, None
+    if forwarded:
+        elements = _elements(forwarded[-1]) or [{}]
+        scheme, host = elements[-1].get("proto", ""), elements[-1].get("host", "")
+    else:
+        scheme, host = (
+            values[-1].rpartition(",")[2].strip(" \t") if values else ""
+            for values in (protocols, hosts)
+        )
+    scheme = scheme.lower()
+    return (
+        scheme if scheme in ("http", "https") else None,
+        host if host.isascii() and hostname_of(host) is not None else None,
+    )
+
+
 #: No proxy is believed.
 NO_PROXIES = TrustedProxies()
 
@@ -112,41 +143,42 @@ def _forwarded_hops(values: Sequence[str]) -> Iterator[str | None]:
     One that is malformed or hidden is None, and so is a whole header that is malformed.
     """
     for value in reversed(values):
-        nodes = _nodes(value)
-        if nodes is None:
+        elements = _elements(value)
+        if elements is None:
             yield None
         else:
-            for node in reversed(nodes):
+            for element in reversed(elements):
+                node = element.get("for")
                 yield None if node is None else _address(node, brackets=True)
 
 
-def _nodes(value: str) -> list[str | None] | None:
+def _elements(value: str) -> list[dict[str, str]] | None:
     """
-    Return the ``for`` parameter of each element of a ``Forwarded`` header.
+    Return the parameters of each element of a ``Forwarded`` header, by their names in lower case.
 
     Returns:
-        The parameters, without quotes, and None for an element without one; or None if the
-        header does not match the grammar of RFC 7239, section 4.
+        The parameters, without quotes; or None if the header does not match the grammar of
+        RFC 7239, section 4, or has a parameter of an element twice.
     """
-    nodes: list[str | None] = []
-    node: str | None = None
+    elements: list[dict[str, str]] = []
+    element: dict[str, str] = {}
     position = 0
     while True:
         pair = _PAIR.match(value, position)
         if pair is not None:
             position = pair.end()
-            if pair[1].lower() == "for":
-                if node is not None:
-                    return None
-                node = _unquoted(pair[2])
+            name = pair[1].lower()
+            if name in element:
+                return None
+            element[name] = _unquoted(pair[2])
         separator = _SEPARATORS.match(value, position)
         assert separator is not None, "it matches the empty text"
         position = separator.end()
         if separator[1] != ";":
-            nodes.append(node)
-            node = None
+            elements.append(element)
+            element = {}
         if not separator[1]:
-            return nodes if position == len(value) else None
+            return elements if position == len(value) else None
 
 
 def _unquoted(text: str) -> str:

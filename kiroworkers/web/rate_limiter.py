@@ -36,9 +36,13 @@ class RateLimiter:
         self._max_clients = max_clients
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
-    def take(self, client: str) -> int:
+    def take(self, client: str, weight: float = 1.0) -> int:
         """
-        Take one request from the bucket of `client`.
+        Take a request from the bucket of `client`.
+
+        Args:
+            client: The client.
+            weight: The part of a usual request that it counts as.
 
         Returns:
             0 if the request is allowed, or else the whole seconds until one will be.
@@ -47,7 +51,7 @@ class RateLimiter:
         self._forget_full(now)
         # Bounded by one whole bucket, in case the clock was set back.
         full_at = min(max(now, self._full_at.get(client, now)), now + self._depth)
-        after = full_at + self._interval
+        after = full_at + self._interval * weight
         wait = after - now - self._depth
         # A rounding error of a fractional interval is not worth a wait.
         if wait > 1e-6:

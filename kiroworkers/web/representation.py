@@ -30,12 +30,14 @@ class Representation:
         content_type: Its media type.
         content: Its bytes.
         headers: Further headers of a response with it.
+        common_version: The version of the files that it belongs to, if they have one in common.
         etag: Its strong entity tag (RFC 9110, section 8.8.3).
     """
 
     content_type: bytes
     content: bytes = field(repr=False)
     headers: Mapping[bytes, bytes] = Factory(dict)
+    common_version: str | None = None
     etag: bytes = field(init=False)
 
     @etag.default
@@ -45,9 +47,11 @@ class Representation:
     @property
     def version(self) -> str:
         """
-        Return the entity tag without its quotes, for the query of an address.
+        Return what to put into the query of an address.
+
+        It is the entity tag without its quotes, unless several files have a version in common.
         """
-        return self.etag[1:-1].decode()
+        return self.common_version or self.etag[1:-1].decode()
 
     def respond(self, request: IRequest) -> bytes:
         """

@@ -96,6 +96,9 @@ def find_token(token: str, tokens: Sequence[ApiToken]) -> ApiToken | None:
 
     The comparison takes the same time for every token, so that timing reveals nothing.
     """
+    if not token.isascii():
+        # As all tokens are; and what is not may not even have an encoding.
+        return None
     digest = _digest(token)
     matches = [known for known in tokens if hmac.compare_digest(known.digest, digest)]
     return matches[0] if matches else None
@@ -121,4 +124,4 @@ def _problem(words: Sequence[str], previous: Sequence[ApiToken]) -> str | None:
 
 
 def _digest(token: str) -> bytes:
-    return sha256(token.encode("utf-8", "surrogateescape")).digest()
+    return sha256(token.encode("ascii")).digest()

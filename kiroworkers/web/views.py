@@ -105,7 +105,7 @@ def agents_json(groups: Iterable[AgentGroup]) -> dict[str, Any]:
     return {"agent": first, **agents[first], "agents": agents}
 
 
-def worker_json(worker: WorkerSnapshot, agent: str, now: Now) -> dict[str, Any]:
+def worker_json(worker: WorkerSnapshot, agent: str, now: Now, *, operator: bool) -> dict[str, Any]:
     """
     Return the state of a worker; the names of the fields are part of the public API.
 
@@ -113,6 +113,7 @@ def worker_json(worker: WorkerSnapshot, agent: str, now: Now) -> dict[str, Any]:
         worker: The worker's snapshot.
         agent: The name of the worker's agent.
         now: The current time.
+        operator: Whether an operator sees it; the last error may quote a client.
     """
     return {
         "agent": agent,
@@ -127,7 +128,7 @@ def worker_json(worker: WorkerSnapshot, agent: str, now: Now) -> dict[str, Any]:
         "answered": worker.answered,
         "starts": worker.starts,
         "consecutiveFailures": worker.consecutive_failures,
-        "lastError": worker.last_error,
+        "lastError": worker.last_error if operator else worker.last_cause,
         "lastScreen": worker.last_screen or None,
         "nextStart": None
         if worker.next_start is None

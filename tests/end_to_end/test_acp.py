@@ -261,7 +261,7 @@ class FailureTests(AcpServerTestCase):
             ("version=2", "protocol: the agent speaks ACP version 2, not 1"),
         ):
             await self.start_unready(FAKEKIRO=faults)
-            await self.server.says("worker1: session ended")
+            await self.server.says("worker1: .*: session ended")
             worker = (await self.health())["workers"]["worker1"]
             self.assertIn(reason, worker["lastError"])
             await self.stop()

@@ -124,9 +124,10 @@ class StreamTests(ServerTestCase):
         """
         await self.start(workers=2)
         mismatch = "the answer does not match the schema: storyPoint must be at most 8"
+        killed = "the session ended: killed by SIGKILL"
         for idea, retries, last in [
             ("An idea [[mend lame]]", [(mismatch, "same_conversation")], "answer"),
-            ("An idea [[killed=once]]", [("the session ended", "new_conversation")], "answer"),
+            ("An idea [[killed=once]]", [(killed, "new_conversation")], "answer"),
             (
                 "An idea [[lame]]",
                 [

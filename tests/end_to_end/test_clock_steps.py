@@ -119,7 +119,7 @@ class ClockTests(ServerTestCase):
                 response, _ = await request
                 self.assertEqual(response.code, status)
             killed = self.story(f"Killed {number} [[killed=k{number}]]")
-            await self.server.says(rf"(?:worker1: session ended[\s\S]*){{{number}}}")
+            await self.server.says(rf"(?:worker1: .*: session ended[\s\S]*){{{number}}}")
             await self.step(seconds)
             response, _ = await killed
             self.assertEqual(response.code, 200)

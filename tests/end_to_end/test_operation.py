@@ -181,8 +181,8 @@ class RestartTests(ServerTestCase):
             response, _ = await self.story("x")
             codes.append(response.code)
         self.assertEqual(set(codes), {200})
-        await self.server.says(r"(restarting: SIGHUP[\s\S]*: ready[\s\S]*){2}")
-        self.assertEqual(self.server.output.count("restarting: SIGHUP"), 2)
+        await self.server.says(r"(-> finishing: SIGHUP[\s\S]*: ready[\s\S]*){2}")
+        self.assertEqual(self.server.output.count("-> finishing: SIGHUP"), 2)
 
     async def test_max_requests(self) -> None:
         """
@@ -280,7 +280,7 @@ class OperatorTests(ServerTestCase):
         [first, _] = await self.pids()
         await self.operate("workers/worker1/drain")
         await exits(real, first)
-        await self.server.says("worker1: drained")
+        await self.server.says("worker1: .* -> drained")
         self.assertEqual((await self.health())["workers"]["worker1"]["state"], "drained")
         response, _ = await self.story("x")
         self.assertEqual(self.header(response, "x-kiroworkers-worker"), "worker2")
@@ -355,7 +355,7 @@ class OperatorTests(ServerTestCase):
             self.assertEqual(response.code, code)
         self.write_tokens(tokens, ask="b" * 20)
         os.kill(self.server.pid, signal.SIGHUP)
-        await self.server.says("restarting: SIGHUP")
+        await self.server.says("-> (finishing|replacing): SIGHUP")
         for token, code in [("a" * 20, 401), ("b" * 20, 200)]:
             response, _ = await self.story("x", headers=self.authorization(token))
             self.assertEqual(response.code, code)

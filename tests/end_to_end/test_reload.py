@@ -35,5 +35,5 @@ class ReloadTests(ServerTestCase):
         # One was the start, and one a second can have begun since.  The machine may be slow.
         reloads = 2 + real.seconds() - began
         self.assertLess(self.server.output.count("tasks: "), reloads)
-        self.assertLess(self.server.output.count("restarting: SIGHUP"), 2 * reloads)
+        self.assertLess(self.server.output.count("-> finishing: SIGHUP"), 2 * reloads)
         self.assertEqual(slow_callbacks(self.server.output), [])

@@ -227,7 +227,7 @@ class StateTests(ServerTestCase):
         await self.server.says("storage works again")
 
         await self.operate("workers/worker1/drain")
-        await self.server.says("worker1: drained")
+        await self.server.says("worker1: .* -> drained")
         await self.assert_reported("drained")
         os.write(opened, b"\n")
         await self.restarted()
@@ -294,7 +294,7 @@ class StateTests(ServerTestCase):
         await self.start("--restart-delay", "300", workers=1)
         self.program.chmod(0o644)
         await self.lose_session()
-        await self.server.says("worker1: waiting")
+        await self.server.says("worker1: .* -> waiting")
         await self.operate("workers/worker1/restart")
         await self.server.says("session ended: could not start")
         await self.assert_reported("agent gone")

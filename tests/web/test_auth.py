@@ -156,6 +156,14 @@ class AnonymousTests(AuthorizerTestCase):
         self.clock.advance(0.25)
         self.assertEqual(self.status(), 200)
 
+    def test_assets(self) -> None:
+        """
+        A file of the page counts as a tenth of a request: a browser asks for dozens at once.
+        """
+        self.assertEqual([self.get("/assets/a.js") for _ in range(20)], [200] * 20)
+        self.assertEqual(self.get("/assets/a.js"), 0)
+        self.assertEqual(self.get("/assets"), 0)
+
     def test_hung_up(self) -> None:
         """
         A client that hangs up is not answered any more.

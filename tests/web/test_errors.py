@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 from klein import Klein
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -35,6 +35,9 @@ from kiroworkers.errors import CATALOGUE, ErrorCode, FailureCode, FailureKind, R
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.pool.approvals import Approvals
 from kiroworkers.tasks import builtin_tasks
+from kiroworkers.telemetry.observers import RequestObserver, RequestObservers
+from kiroworkers.telemetry.recording_folder import RecordingInUse
+from kiroworkers.telemetry.recordings import Recordings
 from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.app import Application
 from kiroworkers.web.auth import Authorizer
@@ -45,6 +48,7 @@ from kiroworkers.web.openai.errors import is_openai_path
 from kiroworkers.web.openapi.failures import schema_name
 from kiroworkers.web.openapi.schemas import ref
 from kiroworkers.web.rate_limiter import RateLimiter
+from kiroworkers.web.recorded_request import AccessLog
 from kiroworkers.web.routing import routes_of
 from kiroworkers.web.site import ApiSite
 from kiroworkers.web.tokens import read_tokens
@@ -61,6 +65,18 @@ TOKEN = "a-token-of-the-tests"
 
 MAX_BODY = 20_000
 RECEIVE_TIMEOUT = 10
+
+
+class BusyRecordings(Recordings):
+    """
+    Recordings that are all being written.
+    """
+
+    def delete(self, name: str) -> Deferred[bool]:
+        """
+        Refuse to delete a recording.
+        """
+        return fail(RecordingInUse(name))
 
 
 class ScriptedAcp(MemoryAcp):
@@ -181,12 +197,14 @@ class Response:
         status: The status.
         headers: The headers, by their names in lower case.
         content: The body as it was sent.
+        cookie: The header Set-Cookie as it was sent; None without one.
     """
 
     request: tuple[str, str]
     status: int
     headers: Mapping[str, str]
     content: bytes
+    cookie: str | None = None
 
     @property
     def error(self) -> Any:
@@ -211,6 +229,8 @@ class MemoryServer:
         flags: Settings of the jobs.
         models: Patterns of the models that clients may choose.
         strict_input: Whether requests with unknown fields are refused.
+        observers: Observers of the requests.
+        recordings: The recordings of sessions.
         **dispatcher: Options of `dispatcher_in`.
     """
 
@@ -224,6 +244,8 @@ class MemoryServer:
         flags: Mapping[str, Any] | None = None,
         models: tuple[str, ...] = (),
         strict_input: bool = False,
+        observers: Sequence[RequestObserver] = (),
+        recordings: Recordings | None = None,
         **dispatcher: Any,
     ) -> None:
         self.reactor = MemoryReactor(program)
@@ -235,16 +257,17 @@ class MemoryServer:
         agent = Agent(load_dialect(dialect), "chosen", "/bin/kiro", (), {})
         group = AgentGroup(agent, self.dispatcher, models)
         groups, self.tasks = AgentGroups([group]), {**builtin_tasks()}
-        authorizer = Authorizer(rate_limiter=RateLimiter(self.reactor, 1, 1) if rate else None)
+        limiter = RateLimiter(self.reactor, 1, 1) if rate else None
+        self.authorizer = authorizer = Authorizer(rate_limiter=limiter)
         if scopes:
             file = Path("tokens")
             file.write_text(f"ann {scopes} {TOKEN}\n")
             authorizer.tokens = tuple(read_tokens(file))
         self.executor = InlineExecutor()
-        jobs = job_service_in(
+        self.job_service = jobs = job_service_in(
             self.reactor, groups, self.tasks, executor=self.executor, **(flags or {})
         )
-        application = Application(
+        self.application = application = Application(
             self.reactor,
             groups,
             self.tasks,
@@ -252,9 +275,14 @@ class MemoryServer:
             jobs,
             approvals=approvals,
             strict_input=strict_input,
+            recordings=recordings,
         )
         limits = RequestLimits(MAX_BODY, RECEIVE_TIMEOUT)
-        site = ApiSite(self.reactor, application.resource(), limits)
+        self.observers = RequestObservers(self.reactor, observers)
+        access_log = AccessLog(self.reactor, on_event=self.observers)
+        self.site = site = ApiSite(
+            self.reactor, application.resource(), limits, access_log=access_log
+        )
         self._connections: Any = ConnectionLimiter(site, connections, 0)
         self.dispatcher.startService()
         self.settle()
@@ -281,7 +309,10 @@ class MemoryServer:
             head, _, content = transport.value().partition(b"\r\n\r\n")
             status_line, *lines = head.decode("latin-1").split("\r\n")
             headers = dict(line.lower().split(": ", 1) for line in lines)
-            return Response((method, path), int(status_line.split()[1]), headers, content)
+            # Its value is not the same in lower case.
+            given = dict(line.split(": ", 1) for line in lines)
+            status, cookie = int(status_line.split()[1]), given.get("Set-Cookie")
+            return Response((method, path), status, headers, content, cookie)
 
         return response
 
@@ -420,9 +451,30 @@ def _() -> Response:
     return MemoryServer().request("GET", "/jobs/1")
 
 
+@provokes(ErrorCode.UNKNOWN_REQUEST)
+def _() -> Response:
+    return MemoryServer().request("GET", "/requests/1")
+
+
+@provokes(ErrorCode.UPGRADE_REQUIRED)
+def _() -> Response:
+    return MemoryServer().request("GET", "/terminal?worker=worker1")
+
+
 @provokes(ErrorCode.UNKNOWN_APPROVAL)
 def _() -> Response:
     return MemoryServer().request("POST", "/operator/approvals/x", {"decision": "deny"})
+
+
+@provokes(ErrorCode.UNKNOWN_RECORDING)
+def _() -> Response:
+    return MemoryServer().request("GET", "/recordings/20260115T093012Z-worker1-1.cast")
+
+
+@provokes(ErrorCode.RECORDING_IN_USE)
+def _() -> Response:
+    recordings = BusyRecordings(Clock(), 0, enabled=False)
+    return MemoryServer(recordings=recordings).request("DELETE", "/recordings/1.cast")
 
 
 @provokes(ErrorCode.UNKNOWN_MODEL)

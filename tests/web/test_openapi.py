@@ -178,7 +178,7 @@ class DocumentTests(SynchronousTestCase):
         The document has every route but those of the page, and a path for each task.
         """
         tasks = {f"/kiro/{name}" for name in builtin_tasks()}
-        undocumented = {"/", "/docs/{name}", "/kiro/{task_name}"}
+        undocumented = {"/", "/assets/{name}", "/docs/{name}", "/kiro/{task_name}"}
         paths = {route.path for route in routes_of(Application.app)} - undocumented | tasks
         self.assertEqual({*document_of()["paths"]}, paths)
 
@@ -218,8 +218,13 @@ class DocumentTests(SynchronousTestCase):
             {*names} - tasks,
             {
                 *("catalogue", "jobs", "job", "cancel", "models", "model", "complete"),
-                *("health", "ready", "queue", "approvals", "decide", "pause", "resume", "renew"),
+                *("health", "metrics", "ready", "queue", "approvals", "decide"),
+                *("pause", "resume", "renew"),
                 *("set_workers", "drain", "restart", "docs", "openapi"),
+                *("session", "sign_in", "sign_out", "watch"),
+                *("job_events", "requests", "request_history"),
+                *("recordings", "recording", "delete_recording"),
+                *("terminal",),
             },
         )
 

@@ -126,6 +126,8 @@ class ApprovalsTests(SynchronousTestCase):
         self.assertTrue(
             any("operator 127.0.0.1: allow approval approval1" in line for line in lines), lines
         )
+        [action] = [event for event in events if "operator" in event]
+        self.assertEqual(action["requestId"], response.headers["x-request-id"])
         story = self.story()
         self.assertEqual((story.status, story.headers["x-kiroworkers-tools-allowed"]), (200, "1"))
         self.assertEqual(self.get("/operator/approvals"), {"approvals": []})

@@ -35,7 +35,7 @@ class TokenTests(SynchronousTestCase):
         self.assertEqual([me.allows(scope) for scope in SCOPES], [True, True, False])
         self.assertEqual([you.allows(scope) for scope in SCOPES], [False, True, True])
         self.assertIs(find_token(TOKEN, [me, you]), me)
-        for wrong in ("", TOKEN[:-1], TOKEN + "3", "\udcff"):
+        for wrong in ("", TOKEN[:-1], TOKEN + "3", "\udcff", "\ud800", "ä"):
             self.assertIs(find_token(wrong, [me, you]), None)
 
     def test_wrong(self) -> None:

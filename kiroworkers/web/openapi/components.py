@@ -4,21 +4,28 @@ Define the shared parts of the OpenAPI document: its groups, headers and paramet
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from kiroworkers.jobs.job_events import EVENT_ID_PATTERN
 from kiroworkers.pool.fair_queue import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY
+from kiroworkers.telemetry.request_history import OUTCOMES
 from kiroworkers.web.headers import ANSWER_HEADERS
-from kiroworkers.web.jobs import DEFAULT_LIMIT, KEY_PATTERN, MAX_LIMIT
+from kiroworkers.web.history import MAX_BEFORE
+from kiroworkers.web.jobs import KEY_PATTERN
 from kiroworkers.web.openapi.schemas import COUNT, STRING, Schema
+from kiroworkers.web.request_ids import REQUEST_ID_PATTERN
+from kiroworkers.web.request_options import DEFAULT_LIMIT, MAX_LIMIT
 
 #: Groups of operations, in the order in which the API page shows them.
 TAGS: Mapping[str, str] = {
     "Tasks": "Send a request to a task and get an answer that fits the task's schema.",
     "Jobs": "Manage asynchronous requests, whose results are fetched later.",
     "OpenAI": "Use clients of OpenAI's API. Each call is one turn in a fresh conversation.",
-    "Monitoring": "Check the health and the readiness of the server.",
+    "Monitoring": "Check the health and the readiness of the server, and follow requests.",
+    "Recordings": "Read what sessions showed and what was typed into them.",
     "Operator": "Manage pools and workers while the server runs.",
+    "Page": "Sign in to the page at `/`, and feed it.",
     "Documentation": "Read this documentation.",
 }
 
@@ -78,11 +85,31 @@ HEADERS: Mapping[str, Any] = {
         "description": "The part of the request's `Prefer` header that was honoured.",
         "schema": STRING,
     },
+    "Set-Cookie": {
+        "description": "The cookie `kiroworkers_session`, which only browsers need.",
+        "schema": STRING,
+    },
     "Retry-After": {
         "description": "Seconds to wait before the next request.",
         "schema": COUNT,
     },
+    "X-Request-ID": {
+        "description": "Identifier of the request: the client's own `X-Request-ID` (1 to 128 "
+        "letters, digits, dots, underscores and hyphens), else the trace of its `traceparent`, "
+        "else a new one. The log and the history of requests name it.",
+        "schema": {"type": "string", "pattern": f"^{REQUEST_ID_PATTERN}$"},
+    },
 }
+
+#: An identifier of a request, for examples.
+EXAMPLE_REQUEST_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def header_references(names: Iterable[str]) -> dict[str, Any]:
+    """
+    Return references to the header components `names`, and to the one of every response.
+    """
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in (*names, "X-Request-ID")}
 
 
 def _header(name: str, description: str, schema: Schema, **more: Any) -> dict[str, Any]:
@@ -103,6 +130,8 @@ def _path(name: str, description: str, **more: Any) -> dict[str, Any]:
         **more,
     }
 
+
+_EVENT_ID = {"type": "string", "pattern": f"^{EVENT_ID_PATTERN}$"}
 
 #: Parameter components by name.  `build_document` adds to ``Agent`` and ``AgentQuery``
 #: the names of the server's agents.
@@ -154,17 +183,38 @@ PARAMETERS: Mapping[str, dict[str, Any]] = {
         {"type": "string", "enum": ["0", "1"]},
     ),
     "AgentQuery": _query("agent", "Name of an agent, to restrict the request to it.", STRING),
+    "WorkerQuery": {**_query("worker", "Name of a worker.", STRING), "required": True},
     "Limit": _query(
         "limit",
-        "Maximum number of jobs on the page.",
+        "Maximum number of entries on the page.",
         {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
     ),
     "Before": _query(
         "before", "Identifier of a job. The page starts with the next older one.", STRING
     ),
     "Id": _path("id", "Identifier of the job."),
+    "LastEventId": _header(
+        "Last-Event-ID",
+        "The `id` of the last event that the client has seen. The stream continues after it.",
+        _EVENT_ID,
+    ),
+    "After": _query("after", "The same as the header `Last-Event-ID`, which prevails.", _EVENT_ID),
+    "RequestId": _path("id", "Identifier of the request: its `X-Request-ID`."),
+    "BeforeRequest": _query(
+        "before",
+        "Number from the path in `next` or `older`. Only older requests are considered.",
+        {**COUNT, "maximum": MAX_BEFORE},
+    ),
+    "LastWorkerQuery": _query("worker", "Only requests that this worker was asked last.", STRING),
+    "TaskQuery": _query("task", "Only requests to this task, or `chat`.", STRING),
+    "OutcomeQuery": _query(
+        "outcome", "Only requests that ended in this way.", {"type": "string", "enum": [*OUTCOMES]}
+    ),
     "ApprovalId": _path("id", "Identifier of the approval."),
     "Worker": _path("name", "Name of the worker.", example="worker1"),
+    "RecordingName": _path(
+        "name", "Name of the recording.", example="20260115T093012Z-worker1-1.cast"
+    ),
     "Model": _path(
         "name",
         "Name of the model: an agent's name, `default`, or `AGENT/MODEL`. A slash may be encoded.",

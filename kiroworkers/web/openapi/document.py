@@ -12,7 +12,7 @@ from kiroworkers.errors import CATALOGUE, FailureCode
 from kiroworkers.tasks import Task
 from kiroworkers.web.openai.errors import is_openai_path
 from kiroworkers.web.openai.routes import DEFAULT_MODELS
-from kiroworkers.web.openapi.components import HEADERS, PARAMETERS, TAGS
+from kiroworkers.web.openapi.components import HEADERS, PARAMETERS, TAGS, header_references
 from kiroworkers.web.openapi.examples import EXAMPLES
 from kiroworkers.web.openapi.failures import (
     FailureResponses,
@@ -33,7 +33,12 @@ from kiroworkers.web.openapi.schemas import (
     record,
     ref,
 )
-from kiroworkers.web.openapi.stream_events import events_schema
+from kiroworkers.web.openapi.stream_events import (
+    JOB_EVENTS,
+    TASK_EVENTS,
+    WATCH_EVENTS,
+    events_schema,
+)
 from kiroworkers.web.openapi.task_schemas import schemas_of
 from kiroworkers.web.operator import MAX_WORKERS
 from kiroworkers.web.routing import ResponseDoc, Route
@@ -92,7 +97,9 @@ def build_document(
         "schemas": {
             **SCHEMAS,
             **failure_schemas(),
-            "TaskEvents": events_schema(),
+            "TaskEvents": events_schema("a task", TASK_EVENTS),
+            "JobEvents": events_schema("a job", JOB_EVENTS),
+            "WatchEvents": events_schema("the stream of the page", WATCH_EVENTS),
             "Workers": _workers(agents),
             "Chat": _chat(agents, models),
             **schemas_of(tasks),
@@ -199,10 +206,7 @@ def _response(
     documented: dict[str, Any] = {"description": response.description}
     if failures:
         documented["description"] += f"\n\n{describe(failures)}"
-    if response.headers:
-        documented["headers"] = {
-            name: {"$ref": f"#/components/headers/{name}"} for name in response.headers
-        }
+    documented["headers"] = header_references(response.headers)
     if response.content:
         documented["content"] = {
             media_type: _content(schema, task) for media_type, schema in response.content.items()

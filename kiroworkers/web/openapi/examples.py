@@ -9,6 +9,7 @@ from typing import Any
 
 _NOW = 1_795_990_777_169
 
+_REQUEST_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 _JOB_ID = "aU85oSNZMiIuZRsGCP8KLA"
 _APPROVAL_ID = "pZ4n0Vd3GmYt"
 
@@ -54,6 +55,28 @@ _JOB: dict[str, Any] = {
     "ended": _NOW - 2_000,
     "attempts": 1,
     "model": None,
+    "requestId": _REQUEST_ID,
+}
+
+_HISTORY_ENTRY: dict[str, Any] = {
+    "id": _REQUEST_ID,
+    "client": "frontend",
+    "task": "generate-story",
+    "agent": "kiro",
+    "worker": "worker1",
+    "job": None,
+    "state": "ended",
+    "outcome": "answered",
+    "status": 200,
+    "code": None,
+    "received": _NOW - 9_000,
+    "ended": _NOW - 2_000,
+    "wait": 0.0,
+    "turn": 6.9,
+    "firstOutput": 1.2,
+    "total": 7.0,
+    "attempts": 1,
+    "repairs": 0,
 }
 
 _MODEL = {"id": "default", "object": "model", "created": 1_795_990_688, "owned_by": "kiroworkers"}
@@ -73,6 +96,13 @@ EXAMPLES: Mapping[str, Any] = {
         "workers": ["worker1", "worker2"],
         "agents": {"kiro": {"ready": True, "workers": ["worker1", "worker2"]}},
         "storage": _STORAGE,
+    },
+    "Session": {
+        "needsToken": True,
+        "signedIn": True,
+        "name": "admin",
+        "scopes": ["ask", "operate"],
+        "operator": True,
     },
     "Catalogue": {
         "tasks": [
@@ -95,7 +125,25 @@ EXAMPLES: Mapping[str, Any] = {
         ],
         "agents": ["kiro"],
     },
-    "Accepted": {"id": _JOB_ID, "state": "queued", "location": f"/jobs/{_JOB_ID}"},
+    "Accepted": {
+        "id": _JOB_ID,
+        "state": "queued",
+        "location": f"/jobs/{_JOB_ID}",
+        "requestId": _REQUEST_ID,
+    },
+    "RequestPage": {"requests": [_HISTORY_ENTRY], "next": None, "dropped": 0, "gaps": []},
+    "RequestHistory": {
+        **_HISTORY_ENTRY,
+        "events": [
+            {"name": "received", "at": 0.0, "method": "POST", "path": "/kiro/generate-story"},
+            {"name": "started", "at": 0.001, "worker": "worker1", "agent": "kiro", "attempt": 1},
+            {"name": "submitted", "at": 0.01},
+            {"name": "first_output", "at": 1.2},
+            {"name": "ended", "at": 7.0, "status": 200, "total": 7.0},
+        ],
+        "gaps": [],
+        "older": None,
+    },
     "Job": {**_JOB, "result": {"title": "Export filtered stories to CSV"}},
     "Jobs": {"jobs": [{**_JOB, "client": "frontend"}], "next": f"/jobs?before={_JOB_ID}"},
     "Agents": _AGENTS,
@@ -132,6 +180,20 @@ EXAMPLES: Mapping[str, Any] = {
         ]
     },
     "Decided": {"id": _APPROVAL_ID, "decision": "deny"},
+    "Recordings": {
+        "recordings": [
+            {
+                "name": "20260115T093012Z-worker1-1.cast",
+                "worker": "worker1",
+                "agent": "kiro",
+                "format": "asciicast",
+                "started": _NOW - 60_000,
+                "ended": None,
+                "bytes": 48_213,
+                "requests": [_REQUEST_ID],
+            }
+        ]
+    },
     "WorkerAction": {"worker": {"name": "worker1", **_WORKER, "state": "drained"}},
     "Model": _MODEL,
     "Models": {"object": "list", "data": [_MODEL]},

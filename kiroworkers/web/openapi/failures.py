@@ -13,6 +13,7 @@ from typing import Any
 
 from kiroworkers.errors import CATALOGUE, ErrorCode, FailureCode, FailureKind
 from kiroworkers.web.openai.errors import openai_error
+from kiroworkers.web.openapi.components import EXAMPLE_REQUEST_ID, header_references
 from kiroworkers.web.openapi.schemas import SCHEMAS, Schema, choice, constant, record, ref
 
 #: The fields of a failure besides `error`, `code` and `retryAfter`.  None is always there.
@@ -98,8 +99,8 @@ def _response(codes: Sequence[FailureCode], is_openai: bool) -> dict[str, Any]:
             }
         },
     }
-    if any(code.retryable for code in codes):
-        response["headers"] = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
+    names = ["Retry-After"] if any(code.retryable for code in codes) else []
+    response["headers"] = header_references(names)
     return response
 
 
@@ -138,13 +139,15 @@ def _schema(code: FailureCode) -> Schema:
         error=fields["error"],
         code=constant(f"Always `{code}`.", code.value),
         **details,
+        requestId=fields["requestId"],
     )
 
 
 def _example(code: FailureCode) -> dict[str, Any]:
     names = (*_DETAILS.get(code, ()), *_retry(code))
     details = {name: _SAMPLES[name] for name in names if name in _SAMPLES}
-    return {"error": code.meaning.replace("`", ""), "code": code.value, **details}
+    body = {"error": code.meaning.replace("`", ""), "code": code.value, **details}
+    return {**body, "requestId": EXAMPLE_REQUEST_ID}
 
 
 def _retry(code: FailureCode) -> tuple[str, ...]:

@@ -8,7 +8,12 @@ from typing import Any
 
 from kiroworkers.web.headers import ANSWER_HEADERS
 from kiroworkers.web.openapi.schemas import TASK_ANSWER, Schema, ref, string
-from kiroworkers.web.openapi.stream_events import describe_events
+from kiroworkers.web.openapi.stream_events import (
+    JOB_EVENTS,
+    TASK_EVENTS,
+    WATCH_EVENTS,
+    describe_events,
+)
 from kiroworkers.web.routing import ResponseDoc
 
 JSON = "application/json"
@@ -48,7 +53,8 @@ TASK_RESPONSE = ResponseDoc(
         EVENT_STREAM: {
             "type": "string",
             "description": "Server-sent events, if the request has `Accept: text/event-stream`. "
-            "The data of each is one JSON object, see `TaskEvents`:\n\n" + describe_events(),
+            "The data of each is one JSON object, see `TaskEvents`:\n\n"
+            + describe_events(TASK_EVENTS),
         },
     },
     (*_ANSWER_HEADERS, "X-Kiroworkers-Ignored", "Idempotency-Replayed", "Preference-Applied"),
@@ -65,6 +71,30 @@ JOB_RESPONSE = json_response(
     "X-Kiroworkers-Ignored",
     job=_job_link("job", "Retrieve the job."),
     cancel=_job_link("cancel", "Cancel the job."),
+)
+
+#: The events of a job.
+JOB_EVENTS_RESPONSE = ResponseDoc(
+    "The events.",
+    {
+        EVENT_STREAM: {
+            # Tools differ in what a schema of events describes: one, or all of them.
+            "description": "Server-sent events. Each has an `id`, and its data is one JSON object, "
+            "see `JobEvents`:\n\n" + describe_events(JOB_EVENTS),
+        },
+    },
+)
+
+#: What the page follows.
+WATCH_RESPONSE = ResponseDoc(
+    "The stream, which does not end.",
+    {
+        EVENT_STREAM: {
+            "type": "string",
+            "description": "Server-sent events. The data of each is one JSON object, see "
+            "`WatchEvents`:\n\n" + describe_events(WATCH_EVENTS),
+        },
+    },
 )
 
 #: A chat completion in each of its formats.

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from kiroworkers.chat.request import MAX_STOPS
 from kiroworkers.chat.response_schema import MAX_LENGTH
+from kiroworkers.telemetry.request_history import OUTCOMES
 
 Schema: TypeAlias = Mapping[str, Any]
 
@@ -279,6 +280,12 @@ _AGENTS = {
     "agents": mapping("The agents by name.", ref("Agent")),
 }
 
+_OUTAGE = {
+    "kind": string("Kind of the outage, such as `login_required`, `throttled` or `failed`."),
+    "detail": or_null(string("Why, in the agent's words or the server's.")),
+    "since": timestamp("When it began"),
+}
+
 _WORKER = {
     "agent": string("Name of the agent that the worker runs."),
     "pid": or_null(integer("ID of the root of the session's processes; null while there is none.")),
@@ -303,7 +310,10 @@ _WORKER = {
         "Number of sessions in a row that ended by themselves soon after they started."
     ),
     "lastError": or_null(
-        string("Why a session most recently ended unexpectedly; null if none has.")
+        string(
+            "Why a session most recently ended unexpectedly; null if none has.  Only operators "
+            "see what the agent printed during a turn."
+        )
     ),
     "lastScreen": or_null(
         string(
@@ -335,6 +345,9 @@ _ERROR_DETAILS = {
         "Name of the worker that gave the last unusable answer, as in the server's log."
     ),
     "request": count("Number of the request in the server's log, if its answer was unusable."),
+    "requestId": string(
+        "Identifier of the request, as in the header `X-Request-ID`. Absent only in jobs."
+    ),
 }
 
 _ERROR = record(
@@ -360,7 +373,59 @@ _JOB = {
     "ended": timestamp("When the job ended", null="while it is unfinished"),
     "attempts": count("Number of times the job was given to an agent."),
     "model": or_null(string("The model that the request or its task chose; null if neither did.")),
+    "requestId": or_null(
+        string(
+            "Identifier of the request that created the job; null for a job that an earlier "
+            "version of the server accepted."
+        )
+    ),
 }
+
+
+def _seconds(description: str) -> dict[str, Any]:
+    return or_null(number(f"{description}, in seconds; null if it is not known."))
+
+
+_HISTORY_ENTRY = {
+    "id": string("Identifier of the request; an execution of a job has that of its request."),
+    "client": or_null(
+        string(
+            "Name of the client's token, or the client's address if there are no tokens; null if "
+            "it was not authorized."
+        )
+    ),
+    "task": or_null(string("Name of the task, or `chat`; null if it is not known.")),
+    "agent": or_null(string("Name of the agent; null if none was chosen.")),
+    "worker": or_null(string("Name of the last worker that was asked; null for none.")),
+    "job": or_null(string("Identifier of the job that was created or executed; null for none.")),
+    "state": choice("Whether the request has ended.", "running", "ended"),
+    "outcome": or_null(
+        choice(
+            "How it ended. `answered`, also with a job; `failed` after it was queued or given to a "
+            "worker; `rejected` before; or `cancelled`, by its client or because the server "
+            "stopped. Null while it runs, or if the server ended before.",
+            *OUTCOMES,
+        )
+    ),
+    "status": or_null(
+        integer("HTTP status; 499 if the client hung up; null while the request runs.")
+    ),
+    "code": or_null(string("Code of the failure; null without one.")),
+    "received": timestamp("When it was received"),
+    "ended": timestamp("When it ended", null="while it runs"),
+    "wait": _seconds("Time in the queue"),
+    "turn": _seconds("Time for which workers were occupied"),
+    "firstOutput": _seconds("Time until an agent first printed something about it"),
+    "total": _seconds("Time until the end"),
+    "attempts": count("Number of workers that were asked."),
+    "repairs": count("Number of times a worker was asked to correct its answer."),
+}
+
+_HISTORY_EVENT = record(
+    "Something that happened to the request. Further fields depend on its name.",
+    name=string("What happened, such as `received`, `started`, `retry` or `ended`."),
+    at=number("Time since the request was received, in seconds."),
+)
 
 #: Chat completions follow OpenAI's API reference; its other fields are accepted and ignored.
 _CONTENT_PART = {
@@ -634,6 +699,7 @@ SCHEMAS: Mapping[str, Schema] = {
         id=_JOB["id"],
         state=_JOB_STATE,
         location=_LOCATION,
+        requestId=_JOB["requestId"],
     ),
     "Job": record(
         "A job and its outcome.",
@@ -668,6 +734,47 @@ SCHEMAS: Mapping[str, Schema] = {
         jobs=array("The jobs, newest first.", ref("ListedJob")),
         next=or_null(string("Path of the next page; null on the last page.")),
     ),
+    "HistoryEntry": record("A request, without its contents.", **_HISTORY_ENTRY),
+    "RequestHistory": record(
+        "A request with what happened to it.",
+        **_HISTORY_ENTRY,
+        events=array("The events, in their order.", _HISTORY_EVENT),
+        gaps=array(
+            "What is missing of the events.",
+            record(
+                "Events that are missing.",
+                reason=string("Why."),
+                events=or_null(count("Their number; null if it is not known.")),
+                at=or_null(
+                    number(
+                        "Seconds from the arrival of the request to the event before the gap; null "
+                        "for a gap at the end."
+                    )
+                ),
+            ),
+        ),
+        older=or_null(
+            string(
+                "Path of the next older request with the same identifier, such as the one that "
+                "created the job; null if there is none."
+            )
+        ),
+    ),
+    "RequestPage": record(
+        "A page of the history of requests.",
+        requests=array("The requests, newest first.", ref("HistoryEntry")),
+        next=or_null(string("Path of the next page; null on the last page.")),
+        dropped=count("Number of requests of all clients that are no longer in the history."),
+        gaps=array(
+            "Times of which history may be missing, oldest first.",
+            record(
+                "A time of which history may be missing.",
+                reason=string("Why."),
+                begins=timestamp("When it begins", null="if that is not known"),
+                ends=timestamp("When it ends"),
+            ),
+        ),
+    ),
     "QueuedRequest": _REQUEST,
     "Requests": record(
         "The agents, and the requests that are waiting or running.",
@@ -685,6 +792,31 @@ SCHEMAS: Mapping[str, Schema] = {
         id=_APPROVAL_ID,
         decision=_DECISION,
     ),
+    "Recordings": record(
+        "The recordings of sessions.",
+        recordings=array(
+            "The recordings, newest first.",
+            record(
+                "A recording of a session.",
+                name=string("Name of the recording, for `GET /recordings/{name}`."),
+                worker=string("Name of the worker."),
+                agent=string("Name of the agent."),
+                format={
+                    "type": "string",
+                    "enum": ["asciicast", "jsonl"],
+                    "description": "Format: `asciicast` v3 of a terminal, or JSON lines of a "
+                    "protocol.",
+                },
+                started=timestamp("When the recording began"),
+                ended=timestamp("When it ended", null="while it is being written"),
+                bytes={**COUNT, "description": "Size of the recording."},
+                requests=array(
+                    "Identifiers of the requests in it, oldest first, at most the last 100.",
+                    STRING,
+                ),
+            ),
+        ),
+    ),
     "WorkerAction": record(
         "The worker that the operation applies to.",
         worker=ref(
@@ -693,6 +825,113 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "NamedWorker": record(
         "A worker and its session.", name=string("Name of the worker."), **_WORKER
+    ),
+    "WatchedState": record(
+        "The state of the server, as the page shows it.",
+        time=timestamp("The server's current time"),
+        version=string("Version of the server."),
+        operator=boolean("Whether the request has an operator's rights."),
+        agents=mapping(
+            "The agents by name.",
+            record(
+                "An agent, its worker pool, its queue and its outage.",
+                **_AGENT,
+                outage=or_null(
+                    record(
+                        "Why the agent cannot answer.",
+                        **_OUTAGE,
+                        retryAfter=or_null(
+                            count("Seconds until the agent is tried again; null if not known.")
+                        ),
+                    )
+                ),
+            ),
+        ),
+        workers=mapping(
+            "The workers of all agents by name.",
+            record(
+                "A worker, its session, and what it does.",
+                **_WORKER,
+                memory=or_null(count("Bytes of memory of its processes; null if not known.")),
+                cpu=or_null(number("Use of processors, in percent of one; null if not known.")),
+                view=choice("How its session can be watched.", "terminal", "messages"),
+                request=or_null(
+                    record(
+                        "What it answers; null if nothing.",
+                        id=or_null(string("Identifier of the request; null for one of others.")),
+                        task=string("Name of the task, or `chat`."),
+                        phase=choice(
+                            "The last event that began a phase.",
+                            "received",
+                            "queued",
+                            "started",
+                            "submitted",
+                            "first_output",
+                            "tool_asked",
+                            "answered",
+                            "retry",
+                        ),
+                        since=timestamp("When the phase began"),
+                    )
+                ),
+            ),
+        ),
+        queue=array(
+            "The first hundred requests of each agent that wait, oldest first; "
+            "`agents` has the length of each queue.",
+            record(
+                "A request that waits.",
+                id=or_null(string("Identifier of the request; null for one of others.")),
+                task=string("Name of the task, or `chat`."),
+                agent=string("Name of the agent."),
+                priority=integer("Priority from 0 to 9."),
+                age=duration("Time since it arrived"),
+            ),
+        ),
+        approvals=array(
+            "What operators must decide; empty for others.",
+            ref("Approval"),
+        ),
+    ),
+    "WatchedRequest": record(
+        "A request with what happened to it.",
+        **{
+            **_HISTORY_ENTRY,
+            "id": or_null(string("Identifier of the request; null for one of others.")),
+        },
+        number=count("Number of the request, which tells it from others."),
+        events=array("The events, in their order.", _HISTORY_EVENT),
+        gaps=array("What is missing of the events.", any_object("As in `GET /requests/{id}`.")),
+    ),
+    "LoadSample": record(
+        "The load in the last two seconds.",
+        time=timestamp("When it was sampled"),
+        busy=count("Number of workers that answered."),
+        workers=count("Number of workers."),
+        queued=count("Number of requests that waited."),
+        wait=_seconds("Mean time in the queue of requests that ended"),
+        first=_seconds("Mean time until their first output"),
+        total=_seconds("Mean time until their end"),
+        requests=count("Number of requests that ended."),
+        failures=count("Number of those that failed."),
+    ),
+    "Outage": record(
+        "A time in which an agent could not answer.",
+        agent=string("Name of the agent."),
+        **_OUTAGE,
+        until=timestamp("When it ended", null="until then"),
+    ),
+    "SignIn": record(
+        "A token, to be exchanged for a session.",
+        token=string("The token, from the server's `--token-file`.", minLength=1),
+    ),
+    "Session": record(
+        "The rights of a request.",
+        needsToken=boolean("Whether requests need a token or a session."),
+        signedIn=boolean("Whether the request has a token or a session."),
+        name=or_null(string("Name of the token; null without one.")),
+        scopes=array("What the request may do.", choice("A scope.", "ask", "watch", "operate")),
+        operator=boolean("Whether the request has an operator's rights."),
     ),
     "ChatMessage": _MESSAGE,
     "ChatCompletion": _COMPLETION,
@@ -718,7 +957,7 @@ SCHEMAS: Mapping[str, Schema] = {
         "Why a request failed, in the format of OpenAI's API.",
         error=record(
             "The error.",
-            ("reasons", "retryAfter", "queue", "worker", "request"),
+            ("reasons", "retryAfter", "queue", "worker", "request", "requestId"),
             message=string("One sentence for people. Its wording may change."),
             type=string(
                 "Kind of error: `invalid_request_error`, `authentication_error`, "
