@@ -21,6 +21,7 @@ _NAMES = (
     "parallel",
     "ingest",
     "crowd",
+    "watch",
     "queue",
     "waits",
     "anonymous",

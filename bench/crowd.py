@@ -42,7 +42,7 @@ def measure() -> list[Figure]:
     with (
         agent() as stopwatch,
         serving(stopwatch, _IDLE + _STREAMING, *UNRENEWED) as server,
-        _streams(server),
+        streams(server, _STREAMING, 4 * _STREAMED_SECONDS),
     ):
         used, began = cpu(server.pid), time.monotonic()
         streamed_times = _health_times(
@@ -96,14 +96,14 @@ def _health_time(connection: HTTPConnection, pause: float) -> float:
 
 
 @contextmanager
-def _streams(server: Server) -> Iterator[None]:
+def streams(server: Server, count: int, seconds: float) -> Iterator[None]:
     """
-    Keep turns running for longer than the measurement takes.
+    Keep `count` turns running for so many seconds.
     """
     with ExitStack() as stack:
-        for number in range(_STREAMING):
+        for number in range(count):
             connection = socket.create_connection(("127.0.0.1", server.port))
             stack.enter_context(connection)
-            connection.sendall(request(f"stream {number} [[think={4 * _STREAMED_SECONDS}]]"))
+            connection.sendall(request(f"stream {number} [[think={seconds}]]"))
         time.sleep(2)  # By then all turns are running.
         yield

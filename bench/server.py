@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fcntl import F_SETPIPE_SZ, fcntl
 from http.client import HTTPConnection
@@ -31,6 +31,8 @@ _DRAINED_EVERY = 0.25
 
 #: Options with which a server replaces no session while it is measured.
 UNRENEWED = ("--max-requests", "1000000")
+
+_TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 
 
 class Started(Protocol):
@@ -109,11 +111,18 @@ class Server:
 
 
 @contextmanager
-def serving(agent: Started, workers: int, *more: str) -> Iterator[Server]:
+def serving(
+    agent: Started, workers: int, *more: str, twistd: Sequence[str] = _TWISTD
+) -> Iterator[Server]:
     """
     Run a server with these options and all `workers` ready; stop it afterwards.
+
+    Args:
+        agent: The agent.
+        workers: The number of workers.
+        *more: More options of the server.
+        twistd: The command that stands for ``twistd``.
     """
-    twistd = [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
     options = ["-n", "--pidfile=", "kiroworkers", "--port", "0", "--workers", str(workers), *more]
     with _running(agent, [*twistd, *options]) as server:
         assert server.stdout is not None

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Semaphore, Thread
 from typing import Any
 
-from bench.chaos import audit
+from bench.chaos import audit, evidence
 from bench.chaos import world as worlds
 from bench.chaos.clients import Clients
 from bench.chaos.injector import Injector
@@ -61,6 +61,9 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=12, help="how many send at a time")
     parser.add_argument("--steady", action="store_true", help="nothing goes wrong")
     parser.add_argument("--log", type=Path, help="file to which the server's log is copied")
+    parser.add_argument(
+        "--keep", type=Path, help="folder for all logs, the history and what clients saw"
+    )
     parser.add_argument("flags", nargs="*", help="flags of the server, after --")
     options = parser.parse_args()
     if not options.steady:
@@ -78,6 +81,8 @@ def main() -> int:
         try:
             _run(world, ledger, options, memory)
         finally:
+            if options.keep is not None:
+                evidence.keep_files(world, ledger, options.keep)
             if options.log is not None and world.log.exists():
                 options.log.write_bytes(world.log.read_bytes())
             _report(ledger, memory)
@@ -131,6 +136,8 @@ def _run(
         audit.check_jobs(world, ledger)
     memory[100] = resident(world.pid) / 1e6
     audit.settle(world, ledger)
+    if options.keep is not None:
+        evidence.keep_answers(world, options.keep)
     audit.check_processes(world, ledger, before)
     status = world.stop()
     if status != 0:

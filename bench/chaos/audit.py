@@ -35,7 +35,7 @@ _PAUSE = 0.2
 #: Descriptors of connections and files that come and go.
 _TRANSIENT = 2
 
-_JOB_LINE = re.compile(r'"JOB /jobs/(\S+) -"')
+_JOB_LINE = re.compile(r'"JOB /jobs/(\S+) -"|"path":"/jobs/([^"]+)","protocol":"-"')
 _DROPPED = re.compile(r"\d+ lines? .*dropped|log: dropped")
 
 
@@ -193,7 +193,7 @@ def check_log(world: World, ledger: Ledger) -> None:
         if milliseconds > 1000 * CPU_LIMIT:
             ledger.forbid("callbacks over the limit", f"{milliseconds} ms of CPU in {name}")
     ledger.worst_callback = max(slow, default=ledger.worst_callback)
-    ended = Counter(_JOB_LINE.findall(text))
+    ended = Counter(match[1] or match[2] for match in _JOB_LINE.finditer(text))
     for id, job in ledger.jobs.items():
         killed = any(kill >= job.began for kill in ledger.kills)
         if ended[id] > 1 and not killed:

@@ -163,6 +163,8 @@ class Clients:
                 for part in parts:
                     response = connection.receive()
                     answered += 1
+                    name = f"{plan.number}{part}"
+                    self._sender.note_failure(name, plan.client, response)
                     self._check(plan, response, part)
             except (OSError, ValueError):
                 self._sender.check_cut(began)

@@ -104,6 +104,7 @@ class Ledger:
             callback, of those that the server reports.
         callbacks: The bodies that the healthy receiver got, by the ids of the jobs.
         sent: The requests that have ended, by the names in their User-Agent.
+        failures: What clients saw of each failure, and when (in seconds since the epoch).
     """
 
     turns: Path
@@ -116,6 +117,7 @@ class Ledger:
     worst_callback: tuple[int, str] = (0, "none that the server reports")
     callbacks: dict[str, list[Any]] = field(factory=dict)
     sent: dict[str, Sent] = field(factory=dict)
+    failures: list[dict[str, Any]] = field(factory=list)
     _lock: Lock = field(factory=Lock)
 
     def count(self, outcome: str, number: int = 1) -> None:
@@ -150,6 +152,19 @@ class Ledger:
         with self._lock:
             ended = time.monotonic() if answered else None
             self.sent[name] = Sent(client, began, ended, optional)
+
+    def note_failure(self, name: str, client: str | None, **facts: Any) -> None:
+        """
+        Note what a client saw of a failure.
+
+        Args:
+            name: The name in its User-Agent.
+            client: The name of its token; None if it had none.
+            **facts: What it saw.
+        """
+        at = round(time.time(), 3)
+        with self._lock:
+            self.failures.append({"at": at, "name": name, "client": client, **facts})
 
     def was_killed(self, since: float) -> bool:
         """

@@ -121,7 +121,9 @@ class Sender:
                 connection.half_close()
             response = connection.receive()
             done = True
+            self.note_failure(name, client, response)
         except (OSError, ValueError) as error:
+            self._ledger.note_failure(name, client, connection=repr(error))
             self.check_cut(began)
             if isinstance(error, ConnectionError) and connection.silent:
                 raise Unanswered(*error.args) from error
@@ -133,6 +135,20 @@ class Sender:
             else:
                 connection.close()
         return response
+
+    def note_failure(self, name: str, client: str, response: Response) -> None:
+        """
+        Note what the client saw if `response` is a failure, or a stream that ends with one.
+        """
+        error = response.body if response.status >= 400 else _stream_error(response.body)
+        if error:
+            self._ledger.note_failure(
+                name,
+                client,
+                status=response.status,
+                id=response.headers.get("x-request-id"),
+                body=error.decode(errors="replace")[:1000],
+            )
 
     def _kept(self) -> Connection | None:
         """
@@ -178,3 +194,10 @@ class Sender:
             for name in names:
                 optional = reset or bool(parts) or not sent
                 self._ledger.note_sent(name, plan.client, began, answered=False, optional=optional)
+
+
+def _stream_error(body: bytes) -> bytes:
+    """
+    Return the data of the event with which a stream has failed; nothing if it has not.
+    """
+    return body.rpartition(b"event: error\n")[2] if b"event: error\n" in body else b""

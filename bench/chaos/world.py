@@ -4,6 +4,7 @@ Run the server, and what surrounds it: its disk, its clock and its log.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -310,7 +311,7 @@ def _mount(folder: Path) -> bool:
 
 def read_log(text: str) -> tuple[Counter[str], dict[str, str], list[tuple[int, str]]]:
     """
-    Return what a log says.
+    Return what a log says, be it text or JSON.
 
     Returns:
         The number of lines by the name in the User-Agent; the names of the clients in them;
@@ -320,12 +321,28 @@ def read_log(text: str) -> tuple[Counter[str], dict[str, str], list[tuple[int, s
     clients = {}
     slow = []
     for line in text.splitlines():
+        if line.startswith("{"):
+            line = _as_text(line)
         if match := _LINE.search(line):
             lines[match["name"]] += 1
             clients[match["name"]] = match["user"]
         elif match := _SLOW.search(line):
             slow.append((int(match[1]), match[2]))
     return lines, clients, slow
+
+
+def _as_text(line: str) -> str:
+    """
+    Return a line of a log of JSON as `read_log` finds it in a log of text.
+    """
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return line
+    if "userAgent" not in event:
+        return str(event.get("message", ""))
+    host, user = event.get("address", "-"), event.get("user", "-")
+    return f'"{host}" - {user} [] "" "{event["userAgent"]}"'
 
 
 def _all_idle(health: Any) -> bool:
