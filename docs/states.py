@@ -96,6 +96,7 @@ STATES = (
         "idle",
         "503 paused",
         "waits",
+        log="paused; new requests wait",
     ),
     State(
         "paused and full",
@@ -116,7 +117,7 @@ STATES = (
         "drained",
         "503 not_ready",
         "waits",
-        log="worker1: drained",
+        log="-> drained: ",
     ),
     State(
         "draining",
@@ -140,7 +141,7 @@ STATES = (
         "503 no_session",
         "cannot open the display",
         NEXT_START,
-        "worker1: failed; the next session starts in",
+        "-> failed: session ended: ",
     ),
     State(
         "agent gone",
@@ -262,7 +263,7 @@ States
 ``GET /health`` describes the whole server, ``GET /ready`` tells load balancers whether to send
 requests, and the error of a request says why there is no answer. All three give the same reason. It
 never contains a client's text: what a session printed in a turn is only in ``lastError``, in the
-log, and in the error that the client of that turn gets.
+history of the request, and in the error that the client of that turn gets.
 
 The second column has ``pool.state`` of ``/health``, the state of the agent's pool, and then
 ``workers.NAME.state``, the state of each worker.

@@ -444,7 +444,7 @@ class SessionLostTests(ExecutionTestCase):
             self.steps(),
             [
                 Started("worker1", 1),
-                Retrying("the session ended", "new_conversation"),
+                Retrying("the session ended: killed by SIGKILL", "new_conversation"),
                 Started("worker2", 2),
             ],
         )
