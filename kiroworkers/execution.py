@@ -182,13 +182,16 @@ async def within_deadline(
         RequestTimedOut: The deadline has passed.
     """
     if options.timeout is None:
-        return await check, options
+        result = await check
+        options.record.report("checked")
+        return result, options
 
     async def run() -> T:
         return await check
 
     began = clock.seconds()
     result = await Deferred.fromCoroutine(run()).addTimeout(options.timeout, clock, _on_timeout)
+    options.record.report("checked")
     left = options.timeout - (clock.seconds() - began)
     return result, evolve(options, timeout=max(0.001, round(left, 3)))
 

@@ -24,6 +24,7 @@ _FIRST_ERROR = 400
 #: `cleared` may come after `ended`: the agent forgets a conversation after its answer was sent.
 EventName: TypeAlias = Literal[
     "received",
+    "checked",
     "queued",
     "started",
     "submitted",

@@ -28,6 +28,7 @@ from kiroworkers.execution import Result, execute, within_deadline
 from kiroworkers.offload.call import Call
 from kiroworkers.pool.dispatcher import Dispatcher, RequestOptions
 from kiroworkers.pool.progress import PartialText, Progress, Retrying, Started
+from kiroworkers.request_record import RequestRecord
 from kiroworkers.session.session import Reset
 from kiroworkers.tasks import ParsedAnswer
 from kiroworkers.testing import MemoryReactor
@@ -164,6 +165,20 @@ class CheckTests(SynchronousTestCase):
         self.check.callback("fine")
         self.assertEqual(results, [("fine", RequestOptions(3))])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_reported(self) -> None:
+        """
+        The events of a request say when a check that takes long has ended.
+        """
+        for timeout in (None, 5.0):
+            names: list[str] = []
+            record = RequestRecord(on_event=lambda _, name, data: names.append(name))
+            check: Deferred[str] = Deferred()
+            options = RequestOptions(timeout, record=record)
+            results_of(Deferred.fromCoroutine(within_deadline(check, options, self.clock)))
+            self.assertEqual(names, [])
+            check.callback("fine")
+            self.assertEqual(names, ["checked"])
 
     def test_deadline(self) -> None:
         """

@@ -89,8 +89,7 @@ class Clients:
         cut = plan.rng.randrange(1, len(body))
         pieces = [head + b"\r\n\r\n", body[:cut], body[cut:]]
         if too_slow:
-            # A token is read when the request has been received.
-            response = self._sender.exchange(plan, pieces[:2], pause=_SLOW, client="-")
+            response = self._sender.exchange(plan, pieces[:2], pause=_SLOW)
             self._expect(plan, response, {408})
             return
         began = time.monotonic()

@@ -502,7 +502,9 @@ class Dispatcher(Service):
             return fail(request.problem)
         assert request.worker is not None, "a worker has answered"
         if not (_is_open(request) and request.worker.can_read_on):
-            return fail(SessionLost("it ended before all of its answer was read"))
+            session = request.session
+            how = "it ended" if session is None or not session.cause else session.cause
+            return fail(SessionLost(f"{how}, before all of its answer was read"))
         return self._follow(request, request.worker.read_on())
 
     def retry_refusal(self, request: Request) -> WorkError | None:

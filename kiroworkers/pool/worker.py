@@ -686,7 +686,7 @@ class Worker:
             return
         self._reported_state = state
         reason = next((value for value in inputs if isinstance(value, str)), self._end_reason)
-        delay = next((value for value in inputs if isinstance(value, float)), None)
+        delay = inputs[0] if state in (WorkerState.WAITING, WorkerState.FAILED) else None
         level, self._end_level = self._end_level, LogLevel.info
         self._end_reason = ""
         format = "{worker}: ready ({old} -> {new})" if ready else "{worker}: {old} -> {new}"

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from kiroworkers.conversations.acp.messages import ShownMessage
 from kiroworkers.request_record import RequestRecord
 from kiroworkers.session.observer import SessionInfo
 from kiroworkers.session.state import SessionState
@@ -102,14 +101,6 @@ class LiveTerminals:
         """
         worker = self._workers.get(name)
         return "" if worker is None or worker.session is None else worker.session.shown.text()
-
-    def last_messages(self, name: str) -> list[ShownMessage]:
-        """
-        Return the last messages of the worker `name`; none if its agent has a terminal.
-        """
-        worker = self._workers.get(name)
-        session = None if worker is None or worker.session is None else worker.session.shown
-        return session.messages() if isinstance(session, ProtocolSession) else []
 
     def _worker(self, name: str) -> _WatchedWorker:
         worker = self._workers.get(name)

@@ -28,6 +28,9 @@ from twisted.logger import Logger
 from kiroworkers.telemetry.metric_families import DURATIONS, FAMILIES, Family
 
 _INFINITE = "+Inf"
+
+#: The media type of OpenMetrics.
+_OPEN_METRICS = "application/openmetrics-text"
 _BOUNDS = (*map(str, DURATIONS), _INFINITE)
 
 
@@ -180,5 +183,19 @@ def _render(samples: Samples, process: bool, accept: str) -> tuple[bytes, str]:
     registry.register(_Collector(samples))
     if process:
         ProcessCollector(registry=registry)
-    encode, content_type = choose_encoder(accept)
+    encode, content_type = choose_encoder(_OPEN_METRICS if _accepts_open_metrics(accept) else "")
     return encode(registry), content_type
+
+
+def _accepts_open_metrics(accept: str) -> bool:
+    """
+    Return whether a client with this Accept header wants OpenMetrics.
+
+    The header itself is not passed on: `choose_encoder` fails with many, and quotes others.
+    """
+    for media_range in accept.lower().split(","):
+        media_type, *parameters = (part.strip() for part in media_range.split(";"))
+        versions = {each for each in parameters if each.startswith("version=")}
+        if media_type == _OPEN_METRICS and versions <= {"version=1.0.0"}:
+            return True
+    return False

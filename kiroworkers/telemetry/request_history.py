@@ -491,7 +491,9 @@ class RequestHistory:
             # The agent forgets a conversation after its answer was sent.
             self._measure(entry)
         elif name == "ended":
-            entry.ended = self._wall_clock()
+            # Not the wall clock: it may have been set, and the end may be reported late.
+            began = event.at if record.received_at is None else record.received_at
+            entry.ended = entry.received + event.at - began
             self._measure(entry)
             self._note_ended(entry, record.outcome)
             self._trim()

@@ -7,11 +7,13 @@ An event costs less than a microsecond, and the end of a request a few.
 from __future__ import annotations
 
 from collections import defaultdict
+
 from attrs import define, field
 
 from kiroworkers.request_record import RequestEvent, RequestRecord
 from kiroworkers.telemetry import metric_families as families
 from kiroworkers.telemetry.metrics import Histogram, Samples
+
 
 @define(eq=False)
 class _TaskCounts:

@@ -64,7 +64,6 @@ class SessionFiles:
         self._asking: str | None = None
         self._has_ended = False
         self._digest = ""
-        self._previous = ""
 
     @property
     def bytes(self) -> int:

@@ -179,7 +179,7 @@ class Application:
             recordings = Recordings(clock, 0, enabled=False)
         self._recordings = RecordingHandler(clock, recordings, run_in_thread)
         self._jobs = JobRoutes(clock, job_service, authorizer)
-        self._history = HistoryRoutes(job_service.history, authorizer)
+        self._history = HistoryRoutes(job_service.history, authorizer, recordings.recordings_of)
         if approvals is None:
             approvals = Approvals(clock, token_urlsafe)
         if feed is None:

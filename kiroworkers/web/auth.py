@@ -22,7 +22,7 @@ from twisted.web.iweb import IRequest
 
 from kiroworkers.errors import ErrorCode
 from kiroworkers.web.addresses import LOOPBACK, host_of, hostname_of, is_local, rate_key
-from kiroworkers.web.browser_sessions import BrowserSessions, session_id
+from kiroworkers.web.browser_sessions import BrowserSessions, session_id, session_ids
 from kiroworkers.web.errors import HttpError
 from kiroworkers.web.origins import comes_from_own_page
 from kiroworkers.web.proxies import NO_PROXIES, TrustedProxies
@@ -140,10 +140,9 @@ class Authorizer:
 
     def end_session(self, request: IRequest) -> None:
         """
-        End the session that `request` has the cookie of, if it has one.
+        End the sessions that `request` has cookies of: one at most, if nobody interferes.
         """
-        id = session_id(request)
-        if id is not None:
+        for id in session_ids(request):
             self.sessions.end(id)
 
     def require_own_page(self, request: IRequest) -> None:

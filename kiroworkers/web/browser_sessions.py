@@ -113,12 +113,24 @@ def session_id(request: IRequest) -> str | None:
     Several cookies with different identifiers count as none: another server on this host, or a page
     on a subdomain, may have set one of them.
     """
+    values = _cookies(request)
+    return _identifier(*values) if len(values) == 1 else None
+
+
+def session_ids(request: IRequest) -> set[str]:
+    """
+    Return all identifiers in the cookies of `request`, which its browser forgets together.
+    """
+    return {id for id in map(_identifier, _cookies(request)) if id is not None}
+
+
+def _cookies(request: IRequest) -> set[bytes]:
     lines = request.requestHeaders.getRawHeaders(b"cookie", [])
     pairs = (pair.partition(b"=") for line in lines for pair in line.split(b";"))
-    values = {value.strip() for name, _, value in pairs if name.strip() == COOKIE}
-    if len(values) != 1:
-        return None
-    (value,) = values
+    return {value.strip() for name, _, value in pairs if name.strip() == COOKIE}
+
+
+def _identifier(value: bytes) -> str | None:
     return value.decode("ascii") if _ID.fullmatch(value) else None
 
 

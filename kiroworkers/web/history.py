@@ -5,6 +5,7 @@ Serve the history of requests: a client sees its own requests, and an operator a
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -35,11 +36,18 @@ class HistoryRoutes:
     Args:
         history: The history.
         authorizer: Decides who is an operator.
+        recordings_of: Returns the names of the recordings that a request is in.
     """
 
-    def __init__(self, history: RequestHistory, authorizer: Authorizer) -> None:
+    def __init__(
+        self,
+        history: RequestHistory,
+        authorizer: Authorizer,
+        recordings_of: Callable[[str], Sequence[str]],
+    ) -> None:
         self._history = history
         self._authorizer = authorizer
+        self._recordings_of = recordings_of
 
     def list_page(self, request: IRequest, client: str) -> bytes:
         """
@@ -84,6 +92,8 @@ class HistoryRoutes:
         if not entries:
             raise HttpError(ErrorCode.UNKNOWN_REQUEST, "Request not found")
         body = entry_json(self._history, entries[0])
+        if self._authorizer.is_operator(request):
+            body["recordings"] = [*self._recordings_of(id)]
         body["older"] = None
         if len(entries) > 1:
             body["older"] = f"/requests/{quote(id, safe='')}?before={entries[0].number}"

@@ -46,6 +46,8 @@ class RecordingTests(ServerTestCase):
             entry = listed[agent]
             self.assertEqual(entry["format"], kind)
             self.assertEqual(entry["requests"], [f"{agent}-0", f"{agent}-1"])
+            _, history = await self.fetch("GET", f"/requests/{agent}-1")
+            self.assertEqual(history["recordings"], [entry["name"]])
             response = await treq.get(f"{self.base}/recordings/{entry['name']}", persistent=False)
             content = await response.content()
             self.assertIn(b"[redacted]", content)

@@ -270,7 +270,7 @@ class StateTests(ServerTestCase):
         )
         self.replace_program(_BROKEN)
         await self.lose_session()
-        await self.server.says("worker1: failed")
+        await self.server.says("worker1: .* -> failed")
         await self.assert_reported("failed")
 
         newer = original.replace("#!/bin/sh\n", "#!/bin/sh\nexport FAKEKIRO_VERSION=2.12.0\n")
@@ -281,7 +281,7 @@ class StateTests(ServerTestCase):
 
         self.limit(resource.RLIMIT_NOFILE, 3)
         await self.lose_session()
-        await self.server.says("(worker1: failed[\\s\\S]*){2}")
+        await self.server.says("(worker1: .* -> failed[\\s\\S]*){2}")
         await self.assert_reported("out of descriptors")
         self.restore()
         await self.restarted()

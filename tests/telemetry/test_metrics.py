@@ -16,6 +16,9 @@ from kiroworkers.telemetry import metric_families as families
 from kiroworkers.telemetry.metric_families import DURATIONS, FAMILIES
 from kiroworkers.telemetry.metrics import Histogram, Metrics, Samples
 
+#: What Prometheus accepts first.
+_PROMETHEUS = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5"
+
 
 class FamilyTests(SynchronousTestCase):
     """
@@ -111,6 +114,30 @@ class MetricsTests(SynchronousTestCase):
                 )
             )
         )
+
+    def test_accept(self) -> None:
+        """
+        Whatever a client accepts, it gets one of the two formats, and nothing that it said.
+        """
+        plain = "text/plain; version=0.0.4; charset=utf-8"
+        collect = Metrics(process=False).collect()
+        self.assertEqual(collect("")[1], plain)
+        _, open_metrics = collect("application/openmetrics-text")
+        self.assertTrue(open_metrics.startswith("application/openmetrics-text; version=1.0.0;"))
+        for accept, expected in (
+            (f"{_PROMETHEUS},text/plain;version=0.0.4;q=0.2,*/*;q=0.1", open_metrics),
+            ("text/html, application/openmetrics-text ; q=0.5", open_metrics),
+            ("Application/OpenMetrics-Text;Version=1.0.0", open_metrics),
+            ("application/openmetrics-text;version=0.0.1,*/*", plain),
+            ("application/openmetrics-texts", plain),
+            ("application/openmetrics-text;version=\x1b[2J", plain),
+            (f"application/openmetrics-text;version={'9' * 5000}", plain),
+            ("application/openmetrics-text;version=1.0.0evil", plain),
+            ("application/openmetrics-text;version=1.0.0;escaping=evil", open_metrics),
+            ("text/plain;version=2.0.0evil;escaping=evil", plain),
+            (";,=,;;version", plain),
+        ):
+            self.assertEqual(collect(accept)[1], expected, accept)
 
     def test_labels_are_escaped(self) -> None:
         """

@@ -179,6 +179,22 @@ class HistoryTests(SynchronousTestCase):
         }.items():  # fmt: skip
             self.assertEqual(entry[name], value, name)
 
+    def test_clock_set_back(self) -> None:
+        """
+        A request ends when its response is complete, also if the end is reported later, and not
+        before it was received, also if the wall clock was set back meanwhile.
+        """
+        wall = 5000.0
+        self.history = RequestHistory(self.clock, lambda: wall, 20, 3600, 10**9)
+        self.observers = RequestObservers(self.clock, [self.history])
+        record = self.receive("a", task="generate-story")
+        self.clock.advance(1)
+        record.completed_at = self.clock.seconds()
+        self.clock.advance(0.1)
+        wall = 4000.0
+        self.finish(record)
+        self.assertEqual((self.entry()["received"], self.entry()["ended"]), (5000_000, 5001_000))
+
     def test_belongs(self) -> None:
         """
         Only what asks an agent belongs in the history.

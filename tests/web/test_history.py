@@ -106,6 +106,7 @@ class HistoryRoutesTests(SynchronousTestCase):
         _, entry = self.get("/requests/a")
         self.assertEqual({**entry, **summary}, entry)
         self.assertEqual({*entry} - {*summary}, {"events", "gaps", "older"})
+        self.assertEqual(self.get("/requests/a", "admin")[1]["recordings"], [])
         self.assertEqual([event["name"] for event in entry["events"]],
                          ["received", "started", "ended"])  # fmt: skip
 

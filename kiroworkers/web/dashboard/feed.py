@@ -43,7 +43,8 @@ MAX_REQUESTS = 50
 _SAMPLES_PER_MEASUREMENT = 3
 
 #: The clients that are sent what has changed in one turn of the event loop, and the bytes of the
-#: first requests that one of them is sent in a turn: a few milliseconds.
+#: first requests that one of them is sent in a turn: a few milliseconds.  As many are written at
+#: once as one piece.
 MAX_PER_TURN = 20
 _MAX_BYTES = 64 * 1024
 
@@ -370,11 +371,13 @@ class _News:
         self._encoder = encoder
         self._changed = changed
         self._outages = outages
-        self._events: dict[Viewer, tuple[_Events, bytes]] = {}
+        self._events: dict[Viewer, tuple[_Events, bytes | None]] = {}
 
-    def events(self, viewer: Viewer) -> tuple[_Events, bytes]:
+    def events(self, viewer: Viewer) -> tuple[_Events, bytes | None]:
         """
-        Return the events for `viewer`, one by one and joined.
+        Return the events for `viewer` one by one, and joined unless they are large.
+
+        Each client would have a copy of what is large, because it is written in pieces.
         """
         viewer = self._encoder.kind(viewer)
         if viewer not in self._events:
@@ -383,7 +386,8 @@ class _News:
                 events["outages"] = self._outages
             for number, entry in self._changed.items():
                 events[number] = self._encoder.request(entry, viewer)
-            self._events[viewer] = events, b"".join(events.values())
+            joined = b"".join(events.values())
+            self._events[viewer] = events, joined if len(joined) <= _MAX_BYTES else None
         return self._events[viewer]
 
 
@@ -423,12 +427,12 @@ class _Watcher:
         if len(self._waiting) > _MAX_WAITING:
             self._waiting.popitem(last=False)
 
-    def send_all(self, events: tuple[_Events, bytes]) -> None:
+    def send_all(self, events: tuple[_Events, bytes | None]) -> None:
         """
-        Send several events, which are given one by one and joined.
+        Send several events, which are given one by one and perhaps joined.
         """
         by_kind, joined = events
-        if not self._waiting and not self._writer.lagging:
+        if joined is not None and not self._waiting and not self._writer.lagging:
             # At once: a write takes a while, however little is written.
             self._writer.write(joined)
             return

@@ -44,6 +44,12 @@ class Outage:
     since: float
     until: float | None = None
 
+    def end(self, now: float) -> None:
+        """
+        Note that it has ended, and not before it began if the clock was set back.
+        """
+        self.until = max(self.since, now)
+
     def to_json(self) -> dict[str, Any]:
         """
         Return the outage as JSON.
@@ -79,7 +85,7 @@ class Outages:
         if state.name in _FINE:
             if current is None:
                 return False
-            current.until = now
+            current.end(now)
             del self._current[agent]
             return True
         if current is not None and current.kind == state.name:
@@ -87,7 +93,7 @@ class Outages:
             current.detail = state.detail
             return changed
         if current is not None:
-            current.until = now
+            current.end(now)
         self._current[agent] = outage = Outage(agent, state.name, state.detail, now)
         self._last.append(outage)
         return True

@@ -142,6 +142,7 @@ EXAMPLES: Mapping[str, Any] = {
             {"name": "ended", "at": 7.0, "status": 200, "total": 7.0},
         ],
         "gaps": [],
+        "recordings": ["20260115T093012Z-worker1-1.cast"],
         "older": None,
     },
     "Job": {**_JOB, "result": {"title": "Export filtered stories to CSV"}},

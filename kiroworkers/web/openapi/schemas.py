@@ -401,9 +401,10 @@ _HISTORY_ENTRY = {
     "state": choice("Whether the request has ended.", "running", "ended"),
     "outcome": or_null(
         choice(
-            "How it ended. `answered`, also with a job; `failed` after it was queued or given to a "
-            "worker; `rejected` before; or `cancelled`, by its client or because the server "
-            "stopped. Null while it runs, or if the server ended before.",
+            "How it ended. `answered`; `accepted` as a job; `replayed`, with an earlier answer; "
+            "`failed` after it was queued or given to a worker; `rejected` before; or "
+            "`cancelled`, by its client or because the server stopped. Null while it runs, or if "
+            "the server ended before that was saved.",
             *OUTCOMES,
         )
     ),
@@ -415,7 +416,7 @@ _HISTORY_ENTRY = {
     "ended": timestamp("When it ended", null="while it runs"),
     "wait": _seconds("Time in the queue"),
     "turn": _seconds("Time for which workers were occupied"),
-    "firstOutput": _seconds("Time until an agent first printed something about it"),
+    "firstOutput": _seconds("Time until an agent was first seen to begin its answer"),
     "total": _seconds("Time until the end"),
     "attempts": count("Number of workers that were asked."),
     "repairs": count("Number of times a worker was asked to correct its answer."),
@@ -737,6 +738,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "HistoryEntry": record("A request, without its contents.", **_HISTORY_ENTRY),
     "RequestHistory": record(
         "A request with what happened to it.",
+        ("recordings",),
         **_HISTORY_ENTRY,
         events=array("The events, in their order.", _HISTORY_EVENT),
         gaps=array(
@@ -752,6 +754,11 @@ SCHEMAS: Mapping[str, Schema] = {
                     )
                 ),
             ),
+        ),
+        recordings=array(
+            "Names of the recordings that the request is in, the newest last; those of an earlier "
+            "server are only in `GET /recordings`. Present only for operators.",
+            STRING,
         ),
         older=or_null(
             string(

@@ -68,6 +68,14 @@ class OutagesTests(SynchronousTestCase):
         assert current is not None
         self.assertEqual(current.detail, "Log in again")
 
+    def test_clock_set_back(self) -> None:
+        """
+        No outage ends before it began, also if the clock was set back.
+        """
+        for now, state in ((9, _THROTTLED), (5, PoolState("login_required")), (3, _SERVING)):
+            self.outages.update("kiro", state, now)
+        self.assertEqual(self.seen(), [("throttled", 9000, 9000), ("login_required", 5000, 5000)])
+
     def test_agents(self) -> None:
         """
         Each agent has outages of its own.

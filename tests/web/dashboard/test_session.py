@@ -325,6 +325,16 @@ class AttackTests(SessionTestCase):
             self.assertFalse(self.session(Cookie=pair)["signedIn"])
             self.assertEqual(self.pause(pair, Origin=_OWN).status, 401)
 
+    def test_two_cookies_end(self) -> None:
+        """
+        Who signs out ends every session that its browser has a cookie of.
+        """
+        mine, theirs = self.cookie(), self.cookie(_WATCHER)
+        response = self.server.request("DELETE", "/session", Cookie=f"{theirs}; {mine}")
+        self.assertEqual(response.status, 204)
+        for cookie in (mine, theirs):
+            self.assertFalse(self.session(Cookie=cookie)["signedIn"])
+
     def test_replay(self) -> None:
         """
         A copied cookie is worth nothing after a reload without its token, nor after 12 hours.

@@ -33,9 +33,12 @@ export async function loadRecordings() {
   invalidate();
 }
 
-/** Return the recording of a request, or null. */
-export function recordingOf(id) {
-  return recordings?.find(({ requests }) => requests?.includes(id)) ?? null;
+/** Return the last recording of a request, or null. */
+export function recordingOf(request) {
+  const name = request.recordings?.at(-1);
+  const matches = (recording) =>
+    name ? recording.name === name : recording.requests?.includes(request.id);
+  return recordings?.find(matches) ?? null;
 }
 
 export const recordingsView = {

@@ -67,7 +67,7 @@ export const requestView = {
       ];
     }
     const running = request.state === "running";
-    const recording = operator && !running ? recordingOf(id) : null;
+    const recording = operator && !running ? recordingOf(request) : null;
     return h(
       "div",
       { key: `request ${id}`, class: "request-view" },

@@ -9,7 +9,7 @@ import { legend } from "./phases.js";
 import { requestTable } from "./request-table.js";
 import { actionButton, actionErrors, empty, explain, invalidate, notice, panel } from "./ui.js";
 
-const OUTCOMES = ["answered", "failed", "cancelled", "rejected"];
+const OUTCOMES = ["answered", "accepted", "replayed", "failed", "cancelled", "rejected"];
 
 let page = null;
 let failure = null;

@@ -154,6 +154,8 @@ export function stateChip(state, known = true) {
 
 const OUTCOMES = {
   answered: ["ok", "Answered"],
+  accepted: ["ok", "Accepted"],
+  replayed: ["ok", "Replayed"],
   failed: ["bad", "Failed"],
   cancelled: ["off", "Cancelled"],
   rejected: ["warn", "Rejected"],
@@ -164,7 +166,8 @@ export function outcomeChip(request, known = true) {
   if (request.state === "running" && !known) {
     return h("span", { class: "chip unknown" }, h("span", { class: "dot" }), "Was running");
   }
-  const [tone, label] = OUTCOMES[request.outcome] ?? ["busy", "Running"];
+  const unknown = request.state === "ended" ? ["off", "Unknown"] : ["busy", "Running"];
+  const [tone, label] = OUTCOMES[request.outcome] ?? unknown;
   return h("span", { class: `chip ${tone}` }, h("span", { class: "dot" }), label);
 }
 
