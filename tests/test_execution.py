@@ -172,7 +172,7 @@ class CheckTests(SynchronousTestCase):
         """
         for timeout in (None, 5.0):
             names: list[str] = []
-            record = RequestRecord(on_event=lambda _, name, data: names.append(name))
+            record = RequestRecord(on_event=lambda _, name, __, to=names: to.append(name))
             check: Deferred[str] = Deferred()
             options = RequestOptions(timeout, record=record)
             results_of(Deferred.fromCoroutine(within_deadline(check, options, self.clock)))

@@ -570,9 +570,7 @@ class Dispatcher(Service):
         """
         if self._paused:
             waiting = len(self._waiting)
-            self._log.info(
-                "{agent}: resumed; {n} request(s) wait", agent=self._agent, n=waiting
-            )
+            self._log.info("{agent}: resumed; {n} request(s) wait", agent=self._agent, n=waiting)
         self._paused = False
         self._dispatch()
         self._grow()

@@ -163,6 +163,9 @@ class WorkerState(Enum):
 _LAST_TURN = EndReason(EndCause.SINGLE_USE, "its last turn is over")
 _ONLY_TURN = EndReason(EndCause.SINGLE_USE, "the session answers one request only")
 
+#: Why all sessions end at last.
+_SHUTDOWN = EndReason(EndCause.SHUTDOWN, "the server is stopping")
+
 #: The states in which a session accepts requests, one after another.
 _ACCEPTING = (WorkerState.SERVING, WorkerState.REPLACING)
 
@@ -533,6 +536,7 @@ class Worker:
             now: Whether to terminate the processes instead of asking the agents to
                 quit.
         """
+        self._end_reason = _SHUTDOWN
         self._apply(self._machine.stop, now)
 
     def recycle_reason(self, memory: int | None) -> EndReason | None:
@@ -799,12 +803,11 @@ class Worker:
 
     def _stop(self, now: bool) -> None:
         self._cancel_backoff()
-        reason = EndReason(EndCause.SHUTDOWN, "the server is stopping")
         for session in self._sessions():
             if now:
-                session.stop(reason)
+                session.stop(_SHUTDOWN)
             else:
-                session.quit(reason)
+                session.quit(_SHUTDOWN)
         if self._successor is not None:
             self._ending.add(self._successor)
             self._successor = None
@@ -861,6 +864,7 @@ class Worker:
     def _sessions(self) -> list[Session]:
         sessions = (self._session, self._successor, *self._ending)
         return [session for session in sessions if session is not None]
+
 
 def _build_machine() -> TypeMachine[_Inputs, Worker]:
     """

@@ -181,8 +181,8 @@ class RestartTests(ServerTestCase):
             response, _ = await self.story("x")
             codes.append(response.code)
         self.assertEqual(set(codes), {200})
-        await self.server.says(r"(-> finishing: SIGHUP[\s\S]*: ready[\s\S]*){2}")
-        self.assertEqual(self.server.output.count("-> finishing: SIGHUP"), 2)
+        await self.server.says(r"(serving -> \w+: SIGHUP[\s\S]*: ready[\s\S]*){2}")
+        self.assertEqual(len(re.findall(r"serving -> \w+: SIGHUP", self.server.output)), 2)
 
     async def test_max_requests(self) -> None:
         """

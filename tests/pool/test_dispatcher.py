@@ -325,7 +325,6 @@ class RecordTests(DispatcherTestCase):
         request.reply.cancel()
         self.assertEqual(self.facts(record), (None, None, 3.0, None))
 
-
     def test_queued(self) -> None:
         """
         A request that must wait is told its place, and why it waits.
@@ -890,7 +889,12 @@ class PauseTests(DispatcherTestCase):
         """
         dispatcher = self.start(agent="kiro")
         with capturedLogs() as logs:
-            for change in (dispatcher.pause, dispatcher.pause, dispatcher.resume, dispatcher.resume):
+            for change in (
+                dispatcher.pause,
+                dispatcher.pause,
+                dispatcher.resume,
+                dispatcher.resume,
+            ):
                 change()
         self.assertEqual(
             [formatEvent(event) for event in logs],

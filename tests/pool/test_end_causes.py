@@ -218,13 +218,14 @@ class EndCauseTests(SynchronousTestCase):
         self.assertEqual(
             lines,
             [
-                ("info", "w: unstarted -> starting"),
-                ("info", "w: ready (starting -> serving)"),
-                ("info", "w: serving -> finishing: 3601 s old"),
-                ("info", "w: finishing -> renewing: 3601 s old"),
+                ("info", "worker1: unstarted -> starting"),
+                ("info", "worker1: ready (starting -> serving)"),
+                ("info", "worker1: serving -> finishing: 3601 s old"),
+                ("info", "worker1: finishing -> renewing: 3601 s old"),
+                ("info", "worker1: ready (renewing -> serving)"),
                 (
                     "warn",
-                    "w: renewing -> waiting: session ended: exit status 3; "
+                    "worker1: serving -> waiting: session ended: exit status 3; "
                     f"the next session starts in {delay:.3g} s",
                 ),
             ],

@@ -64,7 +64,9 @@ class WaitReadyTests(SynchronousTestCase):
         """
         All workers have to become ready.
         """
-        self.server.log.feed(b"worker2: ready (starting -> serving)\nworker11: ready (starting -> serving)\n")
+        self.server.log.feed(
+            b"worker2: ready (starting -> serving)\nworker11: ready (starting -> serving)\n"
+        )
         self.assertNoResult(self.waiting)
         self.server.log.feed(b"worker1: ready (starting -> serving)\n")
         self.successResultOf(self.waiting)

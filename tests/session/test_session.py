@@ -436,7 +436,7 @@ class TurnTests(SessionTestCase):
         self.kiro.process.end(status=1)
         self.settle()
         [reason] = self.gone
-        self.assertEqual(repr(results), repr([SessionLost(reason)]))
+        self.assertEqual(repr(results), repr([SessionLost(reason, cause="exit status 1")]))
         self.assertTrue(reason.startswith("exit status 1, after '"), reason)
         self.assertTrue(reason.endswith("Traceback\\x9b2J\\n  ValueError: x'"), reason)
         self.assertNotIn("secret", reason)
@@ -874,7 +874,7 @@ class StopTests(SessionTestCase):
         self.settle()
         self.session.stop(why("because"))
         self.settle()
-        self.assertEqual(repr(results), repr([SessionLost("because")]))
+        self.assertEqual(repr(results), repr([SessionLost("because", cause="because")]))
 
 
 class ReadTests(SessionTestCase):
