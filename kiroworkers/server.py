@@ -45,7 +45,8 @@ from kiroworkers.telemetry.loop_monitor import LoopMonitor
 from kiroworkers.telemetry.metrics import Metrics
 from kiroworkers.telemetry.observers import ObserveSession, RequestObservers, observe_all
 from kiroworkers.telemetry.recordings import Recordings
-from kiroworkers.telemetry.request_metrics import RequestMetrics
+from kiroworkers.telemetry.request_history import UNSAVED_EVENTS
+from kiroworkers.telemetry.request_metrics import COUNTED_EVENTS, RequestMetrics
 from kiroworkers.telemetry.server_logs import LogOptions, ServerLogs
 from kiroworkers.telemetry.session_metrics import SessionMetrics
 from kiroworkers.telemetry.tracing import Tracing
@@ -220,7 +221,7 @@ class RunningServer(MultiService):
         )
         self._request_observers = RequestObservers(reactor)
         request_metrics, session_metrics = RequestMetrics(), SessionMetrics()
-        self._request_observers.observers.append(request_metrics)
+        self._request_observers.add(request_metrics, COUNTED_EVENTS)
         session_observers: list[ObserveSession] = [session_metrics.observe]
         tracing = new_tracing(reactor, settings)
         if tracing is not None:
@@ -293,7 +294,10 @@ class RunningServer(MultiService):
             offload=process_pool.run,
             on_event=self._request_observers,
         )
-        self._request_observers.observers.append(self._job_service.history)
+        if settings.state_dir is None:
+            self._request_observers.add(self._job_service.history, UNSAVED_EVENTS)
+        else:
+            self._request_observers.observers.append(self._job_service.history)
         sources = FeedSources(
             groups,
             assembly.approvals,
@@ -339,6 +343,9 @@ class RunningServer(MultiService):
         )
         limits = request_limits(settings)
         self._access_log = AccessLog(reactor, on_event=self._request_observers)
+        # Whoever reads what happened learns of all responses that were sent before.
+        self._job_service.history.before_read = self._access_log.flush
+        metrics.sources.insert(0, lambda samples: self._access_log.flush())
         site = ApiSite(
             reactor,
             application.resource(),

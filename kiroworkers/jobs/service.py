@@ -50,7 +50,7 @@ class JobService(MultiService):
         idempotency: Executes requests once per idempotency key.
         runner: Accepts and runs jobs.
         events: Keeps the events of jobs for those who listen.
-        history: Keeps the history of requests; it is saved if there is a state folder.
+        history: Keeps the request history; it is saved if there is a state folder.
         state: The folder that is kept for the next server; None before `open`, and if there
             is none.
         ended: The number of jobs that have ended so far, by state.

@@ -1,5 +1,5 @@
 """
-Save the history of requests in the database of the jobs.
+Save the request history in the database of the jobs.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class SqliteStore:
 
     Attributes:
         server: The number of servers that have opened the database, this one included.
-        history: The history of requests that earlier servers have saved.
+        history: The request history that earlier servers have saved.
 
     Args:
         clock: Schedules repetitions of what could not be stored.
@@ -131,7 +131,7 @@ class SqliteStore:
 
     def history_storage(self) -> SqliteHistory:
         """
-        Return what saves the history of requests in the database.
+        Return what saves the request history in the database.
         """
         return SqliteHistory(self._queue, self._wall_clock)
 

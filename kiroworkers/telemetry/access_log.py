@@ -71,7 +71,7 @@ _COMBINED_FACTS = (
 )
 
 
-def write_record(record: RequestRecord, now: float) -> None:
+def write_record(record: RequestRecord, ended: float) -> None:
     """
     Write the line of a request that has ended.
 
@@ -79,9 +79,9 @@ def write_record(record: RequestRecord, now: float) -> None:
 
     Args:
         record: The record of the request.
-        now: The current time in seconds since the epoch.
+        ended: When it has ended, in seconds since the epoch.
     """
-    record.ended = now
+    record.ended = ended
     _log.info("{line}", line=_Line(record), record=record)
 
 

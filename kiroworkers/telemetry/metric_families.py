@@ -102,7 +102,7 @@ TURN = Family(
 FIRST_OUTPUT = Family(
     "histogram",
     "kiroworkers_first_output_seconds",
-    "Time from the receipt of a request to the first output of the agent.",
+    "Time from the receipt of a request until the agent was first seen to begin its answer.",
     labels=_TASK,
 )
 TURNAROUND = Family(

@@ -7,7 +7,7 @@ the other observers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -38,7 +38,7 @@ class RequestObservers:
     Pass the events of requests on to all observers, as an `OnRequestEvent`.
 
     Attributes:
-        observers: The observers.
+        observers: Those that observe all events.
 
     Args:
         clock: Tells when an event happens.
@@ -50,6 +50,14 @@ class RequestObservers:
     def __init__(self, clock: IReactorTime, observers: Sequence[RequestObserver] = ()) -> None:
         self._seconds = clock.seconds
         self.observers = [*observers]
+        self._by_name: dict[EventName, list[RequestObserver]] = {}
+
+    def add(self, observer: RequestObserver, names: Iterable[EventName]) -> None:
+        """
+        Add an observer of the events `names` only, which comes before those of all events.
+        """
+        for name in names:
+            self._by_name.setdefault(name, []).append(observer)
 
     def __call__(self, record: RequestRecord, name: EventName, data: EventData) -> None:
         """
@@ -65,7 +73,7 @@ class RequestObservers:
                 record.first_output = at - record.received_at
         event = RequestEvent(name, at, data)
         record.keep(event)
-        for observer in self.observers:
+        for observer in (*self._by_name.get(name, ()), *self.observers):
             try:
                 observer.request_event(record, event)
             except Exception:
@@ -96,21 +104,31 @@ class SessionObservers:
     _log = Logger()
 
     def __init__(self, observers: Sequence[SessionObserver]) -> None:
-        self._observers = tuple(observers)
+        # The methods, so that none is looked up for each piece of output.
+        self._state_changed = [observer.state_changed for observer in observers]
+        self._output = [observer.output for observer in observers]
+        self._stderr = [observer.stderr for observer in observers]
+        self._typed = [observer.typed for observer in observers]
+        self._asked = [observer.asked for observer in observers]
+        self._replied = [observer.replied for observer in observers]
 
     def state_changed(self, old: SessionState, new: SessionState, reason: str) -> None:
         """
         Pass on a change of the session's state.
         """
-        self._pass_on(lambda observer: observer.state_changed(old, new, reason))
+        for take in self._state_changed:
+            try:
+                take(old, new, reason)
+            except Exception:
+                self._report_failure()
 
     def output(self, data: bytes) -> None:
         """
         Pass on what the agent has printed.
         """
-        for observer in self._observers:
+        for take in self._output:
             try:
-                observer.output(data)
+                take(data)
             except Exception:
                 self._report_failure()
 
@@ -118,30 +136,39 @@ class SessionObservers:
         """
         Pass on what the agent has printed to its standard error.
         """
-        self._pass_on(lambda observer: observer.stderr(data))
+        for take in self._stderr:
+            try:
+                take(data)
+            except Exception:
+                self._report_failure()
 
     def typed(self, data: bytes) -> None:
         """
         Pass on what was typed into the agent.
         """
-        self._pass_on(lambda observer: observer.typed(data))
+        for take in self._typed:
+            try:
+                take(data)
+            except Exception:
+                self._report_failure()
 
     def asked(self, record: RequestRecord | None, prompt: str) -> None:
         """
         Pass on that the agent is being asked.
         """
-        self._pass_on(lambda observer: observer.asked(record, prompt))
+        for take in self._asked:
+            try:
+                take(record, prompt)
+            except Exception:
+                self._report_failure()
 
     def replied(self, text: str) -> None:
         """
         Pass on the agent's reply.
         """
-        self._pass_on(lambda observer: observer.replied(text))
-
-    def _pass_on(self, call: Callable[[SessionObserver], None]) -> None:
-        for observer in self._observers:
+        for take in self._replied:
             try:
-                call(observer)
+                take(text)
             except Exception:
                 self._report_failure()
 

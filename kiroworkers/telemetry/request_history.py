@@ -19,7 +19,7 @@ declares that.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol, TypeAlias, get_args
 
@@ -45,6 +45,9 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 #: The bytes that all entries may take, as `HistoryEntry.size` estimates them.
 MAX_BYTES = 16 * 1024**2
+
+#: The events that a history without a storage must observe; records keep the others.
+UNSAVED_EVENTS: tuple[EventName, ...] = ("received", "ended", "cleared")
 
 #: The part of the entries that rejected requests may take.  They cost their senders nothing,
 #: and must not replace the others.
@@ -384,6 +387,7 @@ class RequestHistory:
 
     Attributes:
         gaps: The times of which history is missing, oldest first.
+        before_read: Called before entries are read; it reports the ends that are still due.
 
     Args:
         clock: Schedules calls.
@@ -404,6 +408,7 @@ class RequestHistory:
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self.gaps: list[HistoryGap] = []
+        self.before_read: Callable[[], None] = lambda: None
         self._clock = clock
         self._wall_clock = wall_clock
         self._limit = limit
@@ -520,6 +525,7 @@ class RequestHistory:
             chosen: Which entries.
             before: Only entries with a smaller number than this; None for all.
         """
+        self.before_read()
         self._expire()
         for number in reversed([*self._entries]):
             if before is None or number < before:

@@ -10,9 +10,21 @@ from collections import defaultdict
 
 from attrs import define, field
 
-from kiroworkers.request_record import RequestEvent, RequestRecord
+from kiroworkers.request_record import EventName, RequestEvent, RequestRecord
 from kiroworkers.telemetry import metric_families as families
 from kiroworkers.telemetry.metrics import Histogram, Samples
+
+#: The events that are counted.
+COUNTED_EVENTS: tuple[EventName, ...] = (
+    "queued",
+    "started",
+    "tool_asked",
+    "tool_decided",
+    "tool_used",
+    "retry",
+    "cleared",
+    "ended",
+)
 
 
 @define(eq=False)
@@ -64,8 +76,6 @@ class RequestMetrics:
         Count an event.
         """
         match event.name:
-            case "received" | "submitted" | "first_output" | "answered":
-                return  # Most of the events of most requests.
             case "started":
                 self._start(record, event)
             case "ended":

@@ -78,7 +78,10 @@ class AccessLog:
         """
         Write the line of `record`, and report that the request has ended.
         """
-        write_record(record, self._wall_clock())
+        ended = self._wall_clock()
+        if record.completed_at is not None:
+            ended -= self._clock.seconds() - record.completed_at
+        write_record(record, ended)
         record.report("ended", status=record.status, total=record.total)
 
     def write_soon(self, record: RequestRecord) -> None:

@@ -369,7 +369,7 @@ class RestartTests(JobTestCase):
         _, history = await self.fetch("GET", "/requests")
         self.assertEqual(
             [(entry["id"], entry["job"], entry["outcome"]) for entry in history["requests"]],
-            [("request-1", job["id"], outcome) for outcome in (None, "cancelled", "answered")],
+            [("request-1", job["id"], outcome) for outcome in (None, "cancelled", "accepted")],
         )
         self.assertEqual(history["gaps"], [])
         path, events = "/requests/request-1", []

@@ -195,7 +195,9 @@ class QueueTests(SynchronousTestCase):
         with capturedLogs() as logs:
             self.advance(2)
         self.assertEqual(queue.status, StorageStatus())
-        self.assertEqual([formatEvent(event) for event in logs], ["storage works again, after 0.5 s"])
+        self.assertEqual(
+            [formatEvent(event) for event in logs], ["storage works again, after 0.5 s"]
+        )
 
     def test_heals(self) -> None:
         """

@@ -115,6 +115,19 @@ class RequestObserversTests(SynchronousTestCase):
             [("cleared", 10.01), ("ended", 10)],
         )
 
+    def test_some(self) -> None:
+        """
+        An observer may learn of some events only, before those that learn of all.
+        """
+        observers, some = RequestObservers(self.clock, [self.seen]), EventList()
+        observers.add(some, ("started", "ended"))
+        record = RequestRecord(on_event=observers)
+        for name in ("received", "started", "ended"):
+            record.report(name)
+        self.assertEqual([event.name for event in some.events], ["started", "ended"])
+        self.assertEqual(self.seen.events[1:], some.events)
+        self.assertEqual(record.events, self.seen.events)
+
     def test_failure(self) -> None:
         """
         An observer that fails is logged, and the others still learn of the event.

@@ -195,6 +195,14 @@ class HistoryTests(SynchronousTestCase):
         self.finish(record)
         self.assertEqual((self.entry()["received"], self.entry()["ended"]), (5000_000, 5001_000))
 
+    def test_before_read(self) -> None:
+        """
+        Whoever reads the history learns of an end that was still to be reported.
+        """
+        record = self.receive()
+        self.history.before_read = lambda: self.finish(record)
+        self.assertEqual(self.entry()["state"], "ended")
+
     def test_belongs(self) -> None:
         """
         Only what asks an agent belongs in the history.

@@ -39,7 +39,7 @@ class RecordTestCase(SiteTestCase):
         """
         Let everything happen that may still happen, and return the only record in the log.
         """
-        self.clock.advance(0.01)
+        self.clock.advance(0.1)
         self.clock.advance(100)
         [record] = self.records
         return record
@@ -70,7 +70,7 @@ class EndTests(RecordTestCase):
         """
         self.send(b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n")
         self.assertEqual((self.status(), self.records), (200, []))
-        self.clock.advance(0.01)
+        self.clock.advance(0.1)
         self.assertEqual(len(self.records), 1)
 
     def test_every_request(self) -> None:
@@ -79,7 +79,7 @@ class EndTests(RecordTestCase):
         """
         for path in (b"a", b"b", b"c"):
             self.send(b"GET /" + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        self.clock.advance(0.01)
+        self.clock.advance(0.1)
         self.hang_up()
         self.assertEqual([record.path for record in self.records], ["/a", "/b", "/c"])
 
