@@ -636,7 +636,7 @@ class Settings:
         86400.0,
         "86400",
         seconds,
-        "Retention of the history of requests.",
+        "Retention of the request history.",
         group="observability",
     )
     record: bool = option(

@@ -1,5 +1,5 @@
 """
-Serve the history of requests: a client sees its own requests, and an operator all.
+Serve the request history: a client sees its own requests, and an operator all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_BEFORE = 10**15 - 1
 
 class HistoryRoutes:
     """
-    Handle requests for the history of requests.
+    Handle requests for the request history.
 
     Args:
         history: The history.

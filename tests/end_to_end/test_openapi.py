@@ -36,7 +36,8 @@ class DescriptionTests(ServerTestCase):
             raise SkipTest("schemathesis is not installed: pip install '.[clients]'")
         tokens = self.folder / "tokens"
         tokens.write_text(f"all ask,watch,operate {_TOKEN}\n")
-        await self.start("--agent", "offline", "--token-file", str(tokens), "--rate", "0")
+        unlimited = ("--rate", "0", "--anonymous-rate", "0")
+        await self.start("--agent", "offline", "--token-file", str(tokens), *unlimited)
         program = Program()
         arguments = [
             *("-c", _RUN, "--config-file", str(_SETTINGS), "run", f"{self.base}/openapi.json"),

@@ -279,7 +279,10 @@ class ScopeTests(SynchronousTestCase):
         """
         Every other route has the scope of its part of the API.
         """
-        areas = {"operator": "operate", "health": "watch", "watch": "watch", "jobs": "jobs"}
+        operate = ("operator", "terminal", "recordings")
+        watch = ("health", "metrics", "watch")
+        areas = {**dict.fromkeys(operate, "operate"), **dict.fromkeys(watch, "watch")}
+        areas |= {"jobs": "jobs", "requests": "jobs"}
         for declared in self.routes:
             if declared.scope is not None:
                 area = declared.path.split("/")[1]

@@ -49,7 +49,7 @@ class SessionHandler:
             raise InvalidInput("token", "this server has no tokens (--token-file): nobody signs in")
         body = json_body(request)
         text = body.get("token") if isinstance(body, dict) else None
-        if not isinstance(text, str) or not 0 < len(text.strip()) <= _MAX_LENGTH:
+        if not isinstance(text, str) or not 0 < len(text) <= _MAX_LENGTH:
             raise InvalidInput("token", f"token must be a text of 1 to {_MAX_LENGTH} characters")
         id = self._authorizer.sign_in(request, text.strip())
         self._set_cookie(request, id.encode(), LIFETIME)

@@ -96,7 +96,7 @@ HEADERS: Mapping[str, Any] = {
     "X-Request-ID": {
         "description": "Identifier of the request: the client's own `X-Request-ID` (1 to 128 "
         "letters, digits, dots, underscores and hyphens), else the trace of its `traceparent`, "
-        "else a new one. The log and the history of requests name it.",
+        "else a new one. The log and the request history name it.",
         "schema": {"type": "string", "pattern": f"^{REQUEST_ID_PATTERN}$"},
     },
 }

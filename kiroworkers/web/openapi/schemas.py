@@ -768,7 +768,7 @@ SCHEMAS: Mapping[str, Schema] = {
         ),
     ),
     "RequestPage": record(
-        "A page of the history of requests.",
+        "A page of the request history.",
         requests=array("The requests, newest first.", ref("HistoryEntry")),
         next=or_null(string("Path of the next page; null on the last page.")),
         dropped=count("Number of requests of all clients that are no longer in the history."),
@@ -930,7 +930,7 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "SignIn": record(
         "A token, to be exchanged for a session.",
-        token=string("The token, from the server's `--token-file`.", minLength=1),
+        token=string("The token, from the server's `--token-file`.", minLength=1, maxLength=1000),
     ),
     "Session": record(
         "The rights of a request.",
