@@ -75,7 +75,8 @@ Nothing that a client sends becomes a label. ``task`` is a task of the server, o
 OpenAI's API; ``code`` is one of the `codes of failures <failures.rst>`_; ``state`` of a pool or a
 worker is one of the `states <states.rst>`_. ``outcome`` is ``answered``, ``failed``, ``cancelled``
 (the client hung up), ``rejected`` (it neither waited nor reached a worker) or ``replayed`` (the
-stored response to an earlier request was sent again).
+stored response to an earlier request was sent again). The history and the log have the same words,
+and ``accepted`` for requests that create a job, which are not counted here.
 
 """
 

@@ -112,7 +112,9 @@ class Plan:
         """
         Return whether the agent is likely to be asked to correct its answer.
         """
-        return "mend" in self.fault or "after" in self.fault
+        # Over ACP, what follows the flood on its line is lost with it, be it a part of the answer.
+        swallowed = self.agent == "kiro-acp" and "flood" in self.fault
+        return "mend" in self.fault or "after" in self.fault or swallowed
 
     @property
     def key(self) -> str:

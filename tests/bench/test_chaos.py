@@ -229,6 +229,37 @@ class LedgerTests(SynchronousTestCase):
         others = {"log lines doubled": 1, "log lines of another client": 1}
         self.assertEqual(self.counted(), {**others, **missing})
 
+    def test_json_log(self) -> None:
+        """
+        A log of JSON is read as one of text is.
+        """
+        lines = [
+            '{"message":"POST /x: 200","address":"127.0.0.1","user":"alpha","userAgent":"chaos/7"}',
+            '{"message":"event loop: 66 ms of CPU in a.b (70 ms, 0 ms of garbage collection)"}',
+            '{"message":"GET /health: 200","userAgent":"curl/8"}',
+            '{"cut off by',
+        ]
+        self.assertEqual(
+            read_log("\n".join(lines)), (Counter({"7": 1}), {"7": "alpha"}, [(66, "a.b")])
+        )
+
+    def test_failures(self) -> None:
+        """
+        What clients saw of failures is kept: of responses, and of streams that end with one.
+        """
+        sender = Sender(World(self.ledger.turns, (), SteppedClock(self.ledger.turns)), self.ledger)
+        headers = {"x-request-id": "id1"}
+        for status, body in [
+            (200, b"{}"),
+            (503, b"{busy}"),
+            (200, b'event: text\ndata: "x"\n\nevent: error\ndata: {lost}\n\n'),
+        ]:
+            sender.note_failure("7", "alpha", Response(status, headers, body))
+        self.assertEqual(
+            [(seen["id"], seen["status"], seen["body"].strip()) for seen in self.ledger.failures],
+            [("id1", 503, "{busy}"), ("id1", 200, "data: {lost}")],
+        )
+
     def missing(self, sent: dict[str, Sent], *logged: str) -> bool:
         self.ledger.sent = sent
         self.ledger.check_log(Counter(logged), dict.fromkeys(logged, "alpha"))

@@ -132,7 +132,7 @@ class RealServerTests(ServerTestCase):
         kiro = await self.start_kiro(workers=2)
         seen: list[Any] = []
         answer = await kiro.generate_story("[[killed=watched]]", watch=seen.append)
-        self.assertIn(Retrying("the session ended"), seen)
+        self.assertIn(Retrying("the session ended: killed by SIGKILL"), seen)
         self.assertEqual(answer.attempts, 2)
         answer = await kiro.generate_story("[[killed=unwatched]]")
         self.assertEqual(answer.attempts, 2)
