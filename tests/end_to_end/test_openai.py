@@ -152,7 +152,7 @@ class CompletionTests(OpenAITestCase):
             response, body = await self.fetch(method, path)
             self.assertEqual((response.code, body["error"]["code"]), (status, code))
             self.assertEqual(body["error"]["type"], "invalid_request_error")
-            self.assertEqual(set(body["error"]), {"message", "type", "param", "code"})
+            self.assertEqual(set(body["error"]), {"message", "type", "param", "code", "requestId"})
         response, body = await self.complete("Hi", n=2)
         self.assertEqual((response.code, body["error"]["param"]), (400, "n"))
         running = Deferred.fromCoroutine(self.complete("[[silent]]"))
