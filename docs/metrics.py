@@ -84,7 +84,7 @@ _AFTER_TABLE = """
 Durations have the buckets {buckets}
 seconds. ``process_cpu_seconds_total``, ``process_resident_memory_bytes`` and other metrics of the
 server's process have their usual names.
-What a server counts begins at 0 when it starts.
+Counters begin at 0 when the server starts.
 
 Why sessions end
 ----------------
@@ -171,7 +171,7 @@ agents.
 KiroworkersLogLinesDropped
 ~~~~~~~~~~~~~~~~~~~~~~~~~~
 
-Where the log goes is too slow: a full disk, or a terminal or a pipe that nobody reads.
+The output of the log is too slow: a full disk, or a terminal or a pipe that nobody reads.
 
 KiroworkersSpansDropped
 ~~~~~~~~~~~~~~~~~~~~~~~

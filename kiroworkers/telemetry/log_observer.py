@@ -2,7 +2,7 @@
 Log where twistd would, through a `LogWriter`, as text or as JSON.
 
 The text is twistd's own, except that nothing in it can control the terminal of its reader.
-Where standard output is the journal of systemd, lines have priorities instead of times.
+If standard output is the journal of systemd, lines have priorities instead of times.
 """
 
 from __future__ import annotations
