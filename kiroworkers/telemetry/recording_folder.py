@@ -279,14 +279,17 @@ class RecordingFolder:
         Delete a recording.
 
         Raises:
-            UnknownRecording: There is none of that name.
+            UnknownRecording: There is none of that name, or a folder is in its place.
             RecordingInUse: It is being written.
             OSError: It cannot be deleted.
         """
         file = self._find(name)
         if file.descriptor is not None:
             raise RecordingInUse(name)
-        self._remove(file)
+        try:
+            self._remove(file)
+        except IsADirectoryError:
+            raise UnknownRecording(name) from None
 
     def open(self, name: str) -> tuple[RawFile, int]:
         """

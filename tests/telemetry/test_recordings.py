@@ -438,6 +438,21 @@ class RecordingsTests(SynchronousTestCase):
             self.failureResultOf(opening, UnknownRecording)
             path.rmdir() if path.is_dir() else path.unlink()
 
+    def test_folder_in_its_place(self) -> None:
+        """
+        A folder in a recording's place is not deleted: it is no recording.
+        """
+        self.record_something()
+        self.recordings = self.make(enabled=False)
+        self.listed()
+        [path] = self.files()
+        path.unlink()
+        path.mkdir()
+        deleting = self.recordings.delete(path.name)
+        self.recordings.process()
+        self.failureResultOf(deleting, UnknownRecording)
+        self.assertTrue(path.is_dir())
+
     def test_next_server(self) -> None:
         """
         The next server knows the recordings with their requests, also without recording.
