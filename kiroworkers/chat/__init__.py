@@ -1,12 +1,24 @@
 """
-Handle conversations in the format of OpenAI's chat completions.
+Handle conversations in the formats of OpenAI's and Anthropic's APIs.
 
-A request body becomes a `ChatRequest`, which makes the prompt for an agent and finds the
+A request body becomes a `Conversation`, which makes the prompt for an agent and finds the
 reply in the agent's answer.  How the prompt reaches an agent is not its concern.
 """
 
+from kiroworkers.chat.completions import parse_completion
+from kiroworkers.chat.conversation import ChatReply, Conversation
+from kiroworkers.chat.messages import MessageRequest, parse_counted, parse_message
 from kiroworkers.chat.reply_reader import ReplyReader
-from kiroworkers.chat.request import ChatRequest, parse_request
-from kiroworkers.chat.usage import estimate_tokens
+from kiroworkers.chat.usage import Usage, estimate_tokens
 
-__all__ = ["ChatRequest", "ReplyReader", "estimate_tokens", "parse_request"]
+__all__ = [
+    "ChatReply",
+    "Conversation",
+    "MessageRequest",
+    "ReplyReader",
+    "Usage",
+    "estimate_tokens",
+    "parse_completion",
+    "parse_counted",
+    "parse_message",
+]

@@ -42,6 +42,7 @@ from kiroworkers.telemetry.metrics import Metrics
 from kiroworkers.telemetry.recordings import Recordings
 from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.body import json_body
+from kiroworkers.web.chat.routes import ChatRoutes
 from kiroworkers.web.dashboard.assets import (
     XTERM_FILES,
     XTERM_MISSING,
@@ -74,7 +75,6 @@ from kiroworkers.web.headers import (
 from kiroworkers.web.history import HistoryRoutes
 from kiroworkers.web.jobs import JobRoutes
 from kiroworkers.web.metrics import MetricsPage, jobs, pools
-from kiroworkers.web.openai.routes import OpenAIRoutes
 from kiroworkers.web.openapi.responses import (
     JOB_EVENTS_RESPONSE,
     JOB_RESPONSE,
@@ -123,7 +123,7 @@ _NO_METHOD = b"_"
 
 class Application:
     """
-    Serve the HTTP API: tasks, jobs, health, documentation, operator and OpenAI routes.
+    Serve the HTTP API: tasks, jobs, health, documentation, operator and chat routes.
 
     Attributes:
         authorizer: Decides which requests are allowed.
@@ -198,7 +198,7 @@ class Application:
         self._routes = tuple(routes_of(self.app))
         self._run_in_thread = run_in_thread
         self._documents = DocumentCache(self._describe, run_in_thread)
-        self._openai = OpenAIRoutes(clock, groups, authorizer, wall_clock, offload)
+        self._chat = ChatRoutes(clock, groups, authorizer, wall_clock, offload)
         self._session = SessionHandler(authorizer)
 
     def resource(self) -> Resource:
@@ -691,12 +691,12 @@ class Application:
         """
         return self._operator.app.resource()
 
-    @branch(app, "/v1", OpenAIRoutes.app)
-    def openai(self, request: IRequest) -> Resource:
+    @branch(app, "/v1", ChatRoutes.app)
+    def chat(self, request: IRequest) -> Resource:
         """
-        Serve the routes of the OpenAI API.
+        Serve the routes of OpenAI's and Anthropic's APIs.
         """
-        return self._openai.app.resource()
+        return self._chat.app.resource()
 
     async def _viewer(self) -> Mapping[str, Representation]:
         """

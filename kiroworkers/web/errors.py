@@ -1,8 +1,8 @@
 """
 Turn errors into HTTP responses.
 
-The body is always ``{"error": "one sentence", "code": "machine_word", …}``, except for
-clients of the OpenAI API, which get that API's format.
+The body is always ``{"error": "one sentence", "code": "machine_word", …}``, except below paths
+that follow another API, see `error_formats`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from kiroworkers.errors import ErrorCode, WorkError
 from kiroworkers.jobs.job import JobFailure
 from kiroworkers.jobs.stored_response import StoredResponse
 from kiroworkers.pool.dispatcher import QueueSnapshot
+from kiroworkers.web.error_formats import error_format
 from kiroworkers.web.headers import SECURITY_HEADERS, set_headers
-from kiroworkers.web.openai.errors import is_openai_request, openai_error, set_should_retry
 from kiroworkers.web.recorded_request import REQUEST_ID, record_of
 from kiroworkers.web.views import queue_json
 
@@ -111,12 +111,10 @@ def _send_error(
         )
         twisted_request.transport.abortConnection()
         return b""
-    for name, value in _error_headers(body, headers).items():
+    form = error_format(request.path.decode("latin-1"))
+    for name, value in {**_error_headers(body, headers), **form.headers(status, body)}.items():
         request.setHeader(name.encode(), value.encode())
-    if is_openai_request(request):
-        set_should_retry(request, status, body)
-        body = openai_error(status, body)
-    return respond(request, status, body)
+    return respond(request, status, form.convert(status, body))
 
 
 def with_request_id(body: Mapping[str, Any], id: str) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.chat import parse_request
+from kiroworkers.chat import parse_completion
 from kiroworkers.conversations import load_dialect
 from kiroworkers.offline.replies import RULES, reply
 from kiroworkers.tasks import Task, builtin_tasks
@@ -79,11 +79,11 @@ class ChatTests(SynchronousTestCase):
 
     def content(self, **others: Any) -> str:
         messages = [{"role": "user", "content": "Hello"}]
-        chat = parse_request({"model": "offline", "messages": messages, **others})
+        chat = parse_completion({"model": "offline", "messages": messages, **others}).conversation
         text = reply(chat.prompt({}, "compact"))
         assert SAMPLE is not None
         self.assertIsNotNone(SAMPLE.search(text))
-        return chat.content(chat.answer_search({}, text, False).find().value)
+        return chat.reply(chat.answer_search({}, text, False).find().value).content
 
     def test_honest(self) -> None:
         """

@@ -42,9 +42,9 @@ from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.app import Application
 from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.connection_limits import ConnectionLimiter
+from kiroworkers.web.error_formats import FORMATS, OWN_FORMAT, error_format
 from kiroworkers.web.errors import handle_failures
 from kiroworkers.web.limits import RequestLimits
-from kiroworkers.web.openai.errors import is_openai_path
 from kiroworkers.web.openapi.failures import schema_name
 from kiroworkers.web.openapi.schemas import ref
 from kiroworkers.web.rate_limiter import RateLimiter
@@ -730,7 +730,7 @@ def documented_codes(document: Any, prefix: str) -> set[tuple[int, str]]:
     """
     Return the statuses and the codes of the responses whose names are `prefix` and a status.
     """
-    names = re.compile(rf"{prefix}(\d+)-\d+")
+    names = re.compile(rf"{prefix and prefix + '-'}(\d+)-\d+")
     return {
         (int(match[1]), code)
         for name, response in document["components"]["responses"].items()
@@ -777,25 +777,26 @@ class CatalogueTests(SynchronousTestCase):
         """
         The document has the codes that routes declare under their statuses, and no others.
         """
-        for prefix in ("", "openai-"):
+        for form in (OWN_FORMAT, *FORMATS.values()):
             expected = {
                 (code.status, str(code))
                 for declared in routes_of(Application.app)
-                if declared.tag is not None and is_openai_path(declared.path) == bool(prefix)
+                if declared.tag is not None and error_format(declared.path) == form
                 for code in declared.failures
                 if code.status not in declared.responses
             }
-            self.assertEqual(documented_codes(self.document, prefix), expected)
+            self.assertEqual(documented_codes(self.document, form.name), expected, form.name)
 
     def assert_fits(self, response: Response, code: FailureCode) -> None:
         """
         Assert that the body of the failure `code` has the fields that the document describes.
         """
         schemas = self.document["components"]["schemas"]
-        name = "OpenAIError" if is_openai_path(response.request[1]) else schema_name(code)
-        body = {"error": response.error} if name == "OpenAIError" else response.error
+        form = error_format(response.request[1])
+        name = form.schema or schema_name(code)
+        body = response.error if form.schema is None else {"error": response.error}
         Draft202012Validator({**self.document, **ref(name)}).validate(body)
-        if name != "OpenAIError":
+        if form.schema is None:
             self.assertLessEqual({*body}, {*schemas[name]["properties"]}, code)
 
     def assert_route_declares(self, response: Response, code: FailureCode) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from kiroworkers import __version__
 from kiroworkers.errors import CATALOGUE, FailureCode
 from kiroworkers.tasks import Task
-from kiroworkers.web.openai.errors import is_openai_path
-from kiroworkers.web.openai.routes import DEFAULT_MODELS
+from kiroworkers.web.chat.models import DEFAULT_MODELS
+from kiroworkers.web.error_formats import error_format
 from kiroworkers.web.openapi.components import HEADERS, PARAMETERS, TAGS, header_references
 from kiroworkers.web.openapi.examples import EXAMPLES
 from kiroworkers.web.openapi.failures import (
@@ -165,7 +165,7 @@ def _operation(
             **{
                 str(status): reference
                 for status, reference in failures.by_status(
-                    _documented_failures(route, needs_token), is_openai_path(route.path)
+                    _documented_failures(route, needs_token), error_format(route.path)
                 ).items()
             },
         },

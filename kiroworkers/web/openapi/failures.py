@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from kiroworkers.errors import CATALOGUE, ErrorCode, FailureCode, FailureKind
-from kiroworkers.web.openai.errors import openai_error
+from kiroworkers.web.error_formats import ErrorFormat
 from kiroworkers.web.openapi.components import EXAMPLE_REQUEST_ID, header_references
 from kiroworkers.web.openapi.schemas import SCHEMAS, Schema, choice, constant, record, ref
 
@@ -38,31 +38,31 @@ class FailureResponses:
 
     def __init__(self) -> None:
         self.components: dict[str, Any] = {}
-        self._names: dict[tuple[bool, tuple[FailureCode, ...]], str] = {}
+        self._names: dict[tuple[str, tuple[FailureCode, ...]], str] = {}
 
-    def by_status(self, failures: Collection[FailureCode], is_openai: bool) -> dict[int, Any]:
+    def by_status(self, failures: Collection[FailureCode], form: ErrorFormat) -> dict[int, Any]:
         """
         Return a reference to a component for each status of `failures`.
 
         Args:
             failures: The failures that an operation may meet.
-            is_openai: Whether it reports them in the format of OpenAI's API.
+            form: The format in which it reports them.
         """
         codes = [code for code in CATALOGUE if code in failures]
         return {
-            status: self._reference(status, tuple(group), is_openai)
+            status: self._reference(status, tuple(group), form)
             for status, group in groupby(codes, lambda code: code.status)
         }
 
     def _reference(
-        self, status: int, codes: tuple[FailureCode, ...], is_openai: bool
+        self, status: int, codes: tuple[FailureCode, ...], form: ErrorFormat
     ) -> dict[str, Any]:
-        key = is_openai, codes
+        key = form.name, codes
         if key not in self._names:
-            start = f"openai-{status}" if is_openai else f"{status}"
+            start = f"{form.name}-{status}".removeprefix("-")
             number = sum(name.startswith(f"{start}-") for name in self.components) + 1
             self._names[key] = f"{start}-{number}"
-            self.components[self._names[key]] = _response(codes, is_openai)
+            self.components[self._names[key]] = _response(codes, form)
         return {"$ref": f"#/components/responses/{self._names[key]}"}
 
 
@@ -81,12 +81,12 @@ def schema_name(code: FailureCode) -> str:
     return "".join(word.capitalize() for word in code.split("_")) + "Failure"
 
 
-def _response(codes: Sequence[FailureCode], is_openai: bool) -> dict[str, Any]:
+def _response(codes: Sequence[FailureCode], form: ErrorFormat) -> dict[str, Any]:
     """
     Return a response whose body is one of the failures `codes`.
     """
     examples = {
-        code.value: {"value": openai_error(code.status, body) if is_openai else body}
+        code.value: {"value": form.convert(code.status, body)}
         for code in codes
         for body in (_example(code),)
     }
@@ -94,7 +94,7 @@ def _response(codes: Sequence[FailureCode], is_openai: bool) -> dict[str, Any]:
         "description": describe(codes),
         "content": {
             "application/json": {
-                "schema": ref("OpenAIError") if is_openai else _any_of(codes),
+                "schema": _any_of(codes) if form.schema is None else ref(form.schema),
                 "examples": examples,
             }
         },

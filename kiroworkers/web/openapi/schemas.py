@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-from kiroworkers.chat.request import MAX_STOPS
+from kiroworkers.chat.completions import MAX_STOPS
 from kiroworkers.chat.response_schema import MAX_LENGTH
 from kiroworkers.telemetry.request_history import OUTCOMES
 

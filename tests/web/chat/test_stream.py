@@ -1,5 +1,5 @@
 """
-Tests for `kiroworkers.web.openai`, in memory.
+Tests for `kiroworkers.web.chat.stream` with chat completions, and of their errors, in memory.
 """
 
 from __future__ import annotations
@@ -10,33 +10,41 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from kiroworkers.chat import ChatReply, Usage
 from kiroworkers.pool.progress import AgentNotice, PartialText, Retrying, Started
-from kiroworkers.web.openai.completion import Completion
-from kiroworkers.web.openai.errors import openai_error
-from kiroworkers.web.openai.stream import ChunkStream
+from kiroworkers.web.chat.completions import Completion
+from kiroworkers.web.chat.errors import openai_error
+from kiroworkers.web.chat.stream import ReplyStream
 from tests.web.streams import streamed_request
 
 
-class ChunkStreamTests(SynchronousTestCase):
+def reply_of(content: str) -> ChatReply:
     """
-    Tests for `ChunkStream`.
+    Return the reply with this content.
+    """
+    return ChatReply(content, None, Usage(1, 1))
+
+
+class ReplyStreamTests(SynchronousTestCase):
+    """
+    Tests for `ReplyStream`.
     """
 
     def setUp(self) -> None:
         self.clock = Clock()
         self.request = streamed_request()
 
-    def stream(self, incremental: bool = True) -> ChunkStream:
+    def stream(self, incremental: bool = True) -> ReplyStream:
         completion = Completion("chatcmpl-1", 1, "kiro")
-        stream = ChunkStream(self.clock, self.request, completion, incremental)
+        stream = ReplyStream(self.clock, self.request, completion, incremental)
         self.addCleanup(stream.close)
         return stream
 
-    def finish(self, stream: ChunkStream, content: str) -> bool:
+    def finish(self, stream: ReplyStream, content: str) -> bool:
         """
         Finish the stream of a client that reads; return whether that was possible.
         """
-        return self.successResultOf(Deferred.fromCoroutine(stream.finish(content, None)))
+        return self.successResultOf(Deferred.fromCoroutine(stream.finish(reply_of(content))))
 
     def sent(self) -> list[str]:
         """
@@ -132,7 +140,7 @@ class ChunkStreamTests(SynchronousTestCase):
         self.request.producer.pauseProducing()
         for piece in "ne two":
             stream.on_progress(PartialText(piece))
-        finished = Deferred.fromCoroutine(stream.finish("One two three", None))
+        finished = Deferred.fromCoroutine(stream.finish(reply_of("One two three")))
         self.assertNoResult(finished)
         self.request.producer.resumeProducing()
         self.assertTrue(self.successResultOf(finished))

@@ -7,27 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from twisted.web.iweb import IRequest
-
-#: Path below which the API is compatible with OpenAI's.
-_PREFIX = "/v1"
-
 #: Error types by status; other statuses have one of two types.
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-
-
-def is_openai_request(request: IRequest) -> bool:
-    """
-    Return whether the client of `request` expects the formats of OpenAI's API.
-    """
-    return is_openai_path(request.path.decode("latin-1"))
-
-
-def is_openai_path(path: str) -> bool:
-    """
-    Return whether `path` belongs to the part of the API that is compatible with OpenAI's.
-    """
-    return path == _PREFIX or path.startswith(_PREFIX + "/")
 
 
 def openai_error(status: int, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,17 +34,15 @@ def openai_error(status: int, body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def set_should_retry(request: IRequest, status: int, body: Mapping[str, Any]) -> None:
+def openai_headers(status: int, body: Mapping[str, Any]) -> dict[str, str]:
     """
-    Set ``x-should-retry: false`` on the response to `request` if a retry would not help.
+    Return the headers that tell OpenAI's own clients whether to retry.
 
-    OpenAI's own clients retry most failures unless this header forbids it, and a retry may
-    cost another turn of an agent.
+    They retry most failures unless ``x-should-retry: false`` forbids it, and a retry may cost
+    another turn of an agent.
 
     Args:
-        request: The request that failed.
         status: HTTP status of the failure.
         body: The error, as in `openai_error`.
     """
-    if status >= 500 and "retryAfter" not in body:
-        request.setHeader(b"x-should-retry", b"false")
+    return {"x-should-retry": "false"} if status >= 500 and "retryAfter" not in body else {}

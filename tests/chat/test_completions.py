@@ -1,5 +1,5 @@
 """
-Tests for `kiroworkers.chat.request`, `reply_format` and `usage`.
+Tests for `kiroworkers.chat.completions`, `conversation`, `reply_format` and `usage`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.chat import ChatRequest, estimate_tokens, parse_request
+from kiroworkers.chat import Conversation, estimate_tokens, parse_completion
 from kiroworkers.errors import AnswerSchemaMismatch, InvalidInput
 from kiroworkers.tasks import ParsedAnswer
 
@@ -69,18 +69,19 @@ JSON = st.recursive(
 )
 
 
-def answer_in(chat: ChatRequest, output: str) -> ParsedAnswer:
+def answer_in(chat: Conversation, output: str) -> ParsedAnswer:
     """
     Return the answer to `chat` in an agent's output.
     """
     return chat.answer_search({}, output, False).find()
 
 
-def chat_of(*messages: Any, **others: Any) -> ChatRequest:
+def chat_of(*messages: Any, **others: Any) -> Conversation:
     """
     Return the accepted request with these messages.
     """
-    return parse_request({"model": "kiro", "messages": list(messages), **others})
+    body = {"model": "kiro", "messages": list(messages), **others}
+    return parse_completion(body).conversation
 
 
 def user_message(content: Any) -> dict[str, Any]:
@@ -92,12 +93,12 @@ def user_message(content: Any) -> dict[str, Any]:
 
 class AcceptTests(SynchronousTestCase):
     """
-    Tests for `parse_request`.
+    Tests for `parse_completion`.
     """
 
     def error_for(self, **changes: Any) -> InvalidInput:
         body = {"model": "kiro", "messages": [user_message("Hi")], **changes}
-        problem: InvalidInput = self.assertRaises(InvalidInput, parse_request, body)
+        problem: InvalidInput = self.assertRaises(InvalidInput, parse_completion, body)
         return problem
 
     def test_messages(self) -> None:
@@ -199,7 +200,7 @@ class AcceptTests(SynchronousTestCase):
             self.assertEqual(problem.field, field, problem)
             self.assertIn(field.partition(".")[0], problem.reason)
         self.assertIn("image_url", self.error_for(messages=[user_message([image])]).reason)
-        self.assertRaises(InvalidInput, parse_request, [])
+        self.assertRaises(InvalidInput, parse_completion, [])
 
     @given(JSON)
     def test_anything(self, body: Any) -> None:
@@ -207,7 +208,7 @@ class AcceptTests(SynchronousTestCase):
         Any JSON is either rejected or accepted as a request that makes a prompt.
         """
         try:
-            chat = parse_request(body)
+            chat = parse_completion(body).conversation
         except InvalidInput as problem:
             self.assertTrue(problem.reason)
         else:
@@ -257,8 +258,8 @@ class ContentTests(SynchronousTestCase):
     Tests for the reply that an agent's output holds.
     """
 
-    def content(self, chat: ChatRequest, output: str) -> str:
-        return chat.content(answer_in(chat, output).value)
+    def content(self, chat: Conversation, output: str) -> str:
+        return chat.reply(answer_in(chat, output).value).content
 
     def test_text(self) -> None:
         """

@@ -1,0 +1,3 @@
+"""
+Serve the tasks as tools over MCP, the Model Context Protocol.
+"""
