@@ -27,6 +27,7 @@ from kiroworkers.errors import (
     ShuttingDown,
     WorkError,
 )
+from kiroworkers.images import Image, check_accepted
 from kiroworkers.offload.call import Call, Runner, run_here
 from kiroworkers.pool.agent_groups import AgentGroup
 from kiroworkers.pool.dispatcher import Dispatcher, Request, RequestOptions
@@ -80,6 +81,12 @@ class Promptable(Protocol):
     """
     Represent what an agent can be asked: a task, or a chat to continue.
     """
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """
+        Return the images that go with the prompt.
+        """
 
     def prompt(self, payload: Mapping[str, Any], layout: AnswerLayout) -> str:
         """
@@ -225,9 +232,12 @@ async def execute(
     Raises:
         WorkError: There is no answer, or none that matches the schema.
     """
+    if task.images:
+        # Before it waits for a worker, if that is known.
+        check_accepted(task.images, group.accepts_images, group.name)
     layout, sample = group.agent.dialect.answer.layout, group.agent.dialect.answer.sample
     dispatcher = group.dispatcher
-    request = dispatcher.submit(task.prompt(payload, layout), options, on_progress)
+    request = dispatcher.submit(task.prompt(payload, layout), options, on_progress, task.images)
     try:
         result = await _Execution(dispatcher, request, task, payload, layout, offload).run()
         return evolve(result, sample=sample is not None and bool(sample.search(result.reply.text)))

@@ -22,9 +22,12 @@ It answers as `tests.fakekiro` does, in small pieces, and has these of its fault
 ``FAKEKIRO`` may hold these faults of the whole session: ``slow=S``, ``mute``,
 ``broken`` and ``stubborn`` as in `tests.fakekiro`, ``lingers`` (does not exit at the
 end of input), ``version=N`` of the protocol, ``closes`` (offers session/close), ``new=S``
-(a session is made in S seconds), ``clear=refused`` (refuses a second session) or
-``clear=none`` (does not answer the request for one), ``aside`` (logs to standard error), and
-``title=T`` (the tool's title).
+(a session is made in S seconds), ``images`` (accepts images in prompts), ``clear=refused``
+(refuses a second session) or ``clear=none`` (does not answer the request for one), ``aside`` (logs
+to standard error), and ``title=T`` (the tool's title).
+
+In its answer, ``[image N]`` is followed by what it has got as that image: the media type, the
+number of bytes and their digest.
 
 With ``resumes``, a new session is the one that the agent had in this folder before, also in an
 earlier process: it has the same identifier, and remembers its prompts, of which there is a record
@@ -38,6 +41,8 @@ answered while a turn runs.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -64,6 +69,8 @@ from tests.fakekiro import (
 _FAULTS = re.compile(r"\[\[([^\]]*)\]\]")
 #: How many characters a piece of an answer has.
 _PIECE = 40
+#: What stands for an image in the text of a prompt.
+_IMAGE = re.compile(r"\[image (\d+)\]")
 _GARBAGE = b'\xff\xfe{"not": json\n[1]\n\n{"jsonrpc": "2.0"}\n' + b"[" * 100_000 + b"\n"
 
 #: What a tool of each kind does: its title, and the fields that say so.
@@ -102,6 +109,9 @@ class FakeAcp:
     #: Whether the agent exits when its standard input is closed.
     exits_at_end = True
 
+    #: Whether the agent accepts images without being told so.
+    accepts_images = False
+
     def __init__(self, faults: Mapping[str, str]) -> None:
         self._faults = faults
         self._lines = self._read()
@@ -109,6 +119,8 @@ class FakeAcp:
         self._sessions = 0
         self._last = ""
         self._numbers = 0
+        #: What was got of the images in the conversation of each session.
+        self._images: dict[str, list[str]] = {}
         self._rest = b""
         self._writing = threading.Lock()
         #: What follows the end of the turn: after how many seconds, and which text.
@@ -191,13 +203,29 @@ class FakeAcp:
     def _serve(self, message: Any) -> None:
         match message:
             case {"method": "session/prompt", "id": id, "params": params}:
-                [part] = params["prompt"]
+                part, *images = params["prompt"]
                 log_entry(part["text"])
+                if images:
+                    seen = self._images.setdefault(params["sessionId"], [])
+                    seen += [self._look_at(image) for image in images]
                 self._turn(id, params["sessionId"], part["text"])
             case {"method": method, "id": id}:
                 self._answer(id, method, message.get("params", {}))
             case {"method": method}:
                 log_entry(method)
+
+    def _look_at(self, image: Mapping[str, str]) -> str:
+        """
+        Describe an image that was sent.
+        """
+        assert image["type"] == "image" and self._takes_images, "images were not offered"
+        seen = describe_image(image["mimeType"], base64.b64decode(image["data"], validate=True))
+        log_entry(f"image {seen}")
+        return seen
+
+    @property
+    def _takes_images(self) -> bool:
+        return self.accepts_images or "images" in self._faults
 
     def _answer(self, id: Any, method: str, params: Mapping[str, Any]) -> None:
         """
@@ -213,7 +241,10 @@ class FakeAcp:
                     id=id,
                     result={
                         "protocolVersion": int(self._faults.get("version", "1")),
-                        "agentCapabilities": {"sessionCapabilities": sessions},
+                        "agentCapabilities": {
+                            "promptCapabilities": {"image": self._takes_images},
+                            "sessionCapabilities": sessions,
+                        },
                         "authMethods": [],
                     },
                 )
@@ -283,6 +314,9 @@ class FakeAcp:
         self._send(id=id, **result)
 
     def _answer_text(self, session: str, text: str, faults: Mapping[str, str]) -> str:
+        images = self._images.get(session, [])
+        if images:
+            text = _IMAGE.sub(lambda found: f"{found[0]} = {images[int(found[1]) - 1]}", text)
         return answer_text(text, faults, self._prompts.get(session, 0))
 
     def _result(self, session: str, text: str, faults: Mapping[str, str]) -> dict[str, Any]:
@@ -456,6 +490,13 @@ class FakeAcp:
                 self._send(id=id, error={"code": -32603, "message": "a turn is running"})
             case {"method": method, "id": id}:
                 self._answer(id, method, message.get("params", {}))
+
+
+def describe_image(media_type: str, data: bytes) -> str:
+    """
+    Return what the agent says about an image that it has got.
+    """
+    return f"{media_type}, {len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
 
 
 def _record() -> Path:

@@ -62,8 +62,11 @@ class MemoryAcp(MemoryKiro):
 
     Attributes:
         session: The number of the protocol's session in use, from 1.
+        accepts_images: Whether it says that it accepts images.
+        images: The base64 text of the images in each prompt.
     """
 
+    accepts_images = False
     session = 0
     _opened = 0
 
@@ -71,6 +74,7 @@ class MemoryAcp(MemoryKiro):
         """
         Wait for a request.
         """
+        self.images: list[list[str]] = []
 
     def receive(self, data: bytes) -> None:
         for line in data.splitlines():
@@ -95,6 +99,8 @@ class MemoryAcp(MemoryKiro):
         match message:
             case {"method": "initialize", "id": id}:
                 capabilities: dict[str, Any] = {"sessionCapabilities": {"close": {}}}
+                if self.accepts_images:
+                    capabilities["promptCapabilities"] = {"image": True}
                 result = {"protocolVersion": 1, "agentCapabilities": capabilities}
                 self._send(id=id, result=result)
             case {"method": "session/new", "id": id}:
@@ -108,7 +114,9 @@ class MemoryAcp(MemoryKiro):
             case {"method": "session/prompt", "id": id, "params": params}:
                 self._prompt = id
                 self.session = int(params["sessionId"].removeprefix("s"))
-                self.typed.append(params["prompt"][0]["text"])
+                text, *images = params["prompt"]
+                self.images.append([image["data"] for image in images])
+                self.typed.append(text["text"])
 
     def _send(self, **message: Any) -> None:
         self.print(json.dumps({"jsonrpc": "2.0", **message}) + "\n")

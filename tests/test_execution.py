@@ -4,7 +4,8 @@ Tests for `kiroworkers.execution`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import chain, repeat
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -12,28 +13,34 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from kiroworkers.agents import Agent
 from kiroworkers.classic import drawing as classic
+from kiroworkers.conversations import load_dialect
 from kiroworkers.errors import (
     AgentRefused,
     AgentUnavailable,
     AnswerSchemaMismatch,
     AnswerUnreadable,
     FailureKind,
+    InvalidInput,
     RequestTimedOut,
     SessionLost,
     ShuttingDown,
     WorkError,
 )
 from kiroworkers.execution import Result, execute, within_deadline
+from kiroworkers.images import Image
 from kiroworkers.offload.call import Call
+from kiroworkers.pool.agent_groups import AgentGroup
 from kiroworkers.pool.dispatcher import Dispatcher, RequestOptions
 from kiroworkers.pool.progress import PartialText, Progress, Retrying, Started
 from kiroworkers.request_record import RequestRecord
 from kiroworkers.session.session import Reset
 from kiroworkers.tasks import ParsedAnswer
 from kiroworkers.testing import MemoryReactor
-from tests.memory import RESTARTS, FakeSearch, MemoryAcp, group_of, results_of
+from tests.memory import RESTARTS, FakeSearch, MemoryAcp, dispatcher_in, group_of, results_of
 from tests.pool.test_dispatcher import DispatcherTestCase
+from tests.test_images import FIELD, png
 
 T = TypeVar("T")
 
@@ -42,6 +49,8 @@ class Approval:
     """
     A task whose answer must contain the word "good", and is unreadable with "blurred".
     """
+
+    images: tuple[Image, ...] = ()
 
     def prompt(self, payload: Mapping[str, Any], layout: str) -> str:
         prompt: str = payload["prompt"]
@@ -441,6 +450,169 @@ class LateOutputTests(ExecutionTestCase):
         self.assertIsInstance(results[0], CancelledError)
         self.reactor.pump([0, 0.5, 0])
         self.assertEqual(self.states(), ["idle"])
+
+
+class SeesImages(MemoryAcp):
+    """
+    An agent that says that it accepts images.
+    """
+
+    accepts_images = True
+
+
+class ImageTests(SynchronousTestCase):
+    """
+    Tests for requests with images.
+    """
+
+    def start(self, *agents: Callable[[], MemoryAcp]) -> None:
+        """
+        Start a worker with each of `agents`, in this order; later sessions run the first one.
+        """
+        programs = chain(agents, repeat(agents[0]))
+        self.reactor = MemoryReactor(lambda: next(programs)())
+        session = {"dialect": "acp"}
+        dispatcher = dispatcher_in(self.reactor, workers=len(agents), session=session)
+        agent = Agent(load_dialect("acp"), "chosen", "/bin/agent", (), {}, "kiro")
+        self.group = AgentGroup(agent, dispatcher)
+        dispatcher.startService()
+
+    def ask(self, *images: Image) -> list[Any]:
+        results = self.submit(*images)
+        self.reactor.advance(0)
+        return results
+
+    def submit(self, *images: Image) -> list[Any]:
+        task = Approval()
+        task.images = images
+        execution = execute(self.group, task, {"prompt": "a"}, RequestOptions())
+        return results_of(Deferred.fromCoroutine(execution))
+
+    def answer(self, number: int, text: str) -> None:
+        self.agent(number).chunk(text)
+        self.agent(number).end_turn()
+        self.reactor.pump([0, 0.3, 0])
+
+    def agent(self, number: int) -> MemoryAcp:
+        agent = self.reactor.programs[number]
+        assert isinstance(agent, MemoryAcp)
+        return agent
+
+    def images_of(self, number: int) -> list[list[str]]:
+        """
+        Return the images in each prompt that an agent got.
+        """
+        return self.agent(number).images
+
+    def test_sent(self) -> None:
+        """
+        The images are sent in their order, once; the agent's next request has none.
+        """
+        self.start(SeesImages)
+        self.reactor.advance(0)
+        results = self.ask(png(b"1"), png(b"2"))
+        self.answer(0, "it is good")
+        self.assertIsInstance(results[0], Result)
+        self.reactor.advance(0)
+        self.ask()
+        self.assertEqual(self.images_of(0), [[png(b"1").data, png(b"2").data], []])
+
+    def test_repaired(self) -> None:
+        """
+        A correction in the same conversation does not send the images again.
+        """
+        self.start(SeesImages)
+        self.reactor.advance(0)
+        results = self.ask(png())
+        self.answer(0, "it is bad")
+        self.assertEqual(self.images_of(0), [[png().data], []])
+        self.answer(0, "now it is good")
+        self.assertEqual(results[0].repairs, 1)
+
+    def test_retried(self) -> None:
+        """
+        Another worker gets the images again, also if the first one was asked for a correction.
+        """
+        self.start(SeesImages, SeesImages)
+        self.reactor.advance(0)
+        results = self.ask(png())
+        self.answer(0, "it is bad")
+        self.answer(0, "it is bad again")
+        self.assertEqual(
+            [self.images_of(0), self.images_of(1)], [[[png().data], []], [[png().data]]]
+        )
+        self.answer(1, "it is good")
+        self.assertEqual(results[0].attempts, 2)
+
+    def test_session_lost(self) -> None:
+        """
+        If the session ends, another worker gets the images.
+        """
+        self.start(SeesImages, SeesImages)
+        self.reactor.advance(0)
+        self.ask(png())
+        self.agent(0).process.end(signal=9)
+        self.reactor.advance(0)
+        self.assertEqual(self.images_of(1), [[png().data]])
+
+    def refused(self, results: list[Any]) -> None:
+        """
+        Check that a request failed because of its first image.
+        """
+        [problem] = results
+        self.assertIsInstance(problem, InvalidInput)
+        self.assertEqual(
+            (problem.field, str(problem)), (FIELD, f"{FIELD}: agent kiro does not accept images")
+        )
+
+    def test_not_accepted(self) -> None:
+        """
+        An agent that does not say that it accepts images is not asked, and stays idle.
+        """
+        self.start(MemoryAcp)
+        self.reactor.advance(0)
+        self.refused(self.ask(png()))
+        self.assertEqual(self.images_of(0), [])
+        results = self.ask()
+        self.answer(0, "it is good")
+        self.assertIsInstance(results[0], Result)
+
+    def test_not_known_yet(self) -> None:
+        """
+        A request that came before any session was ready fails then with the same error, and those
+        that wait behind it are answered.
+        """
+        self.start(MemoryAcp)
+        self.assertTrue(self.group.accepts_images)
+        early = self.submit(png())
+        next_one = self.submit()
+        self.assertEqual(early, [])
+        self.reactor.pump([0, 0])
+        self.refused(early)
+        self.answer(0, "it is good")
+        self.assertIsInstance(next_one[0], Result)
+
+    def test_other_version(self) -> None:
+        """
+        If the worker that retries runs another version of the agent, which accepts no images, it
+        gets none, and the request fails.
+        """
+        self.start(SeesImages, MemoryAcp)
+        self.reactor.advance(0)
+        results = self.ask(png())
+        self.agent(0).process.end(signal=9)
+        self.reactor.advance(0)
+        self.refused(results)
+        self.assertEqual(self.images_of(1), [])
+
+    def test_terminal(self) -> None:
+        """
+        An agent with a terminal is not asked, even before it is ready.
+        """
+        reactor = MemoryReactor(MemoryAcp)
+        self.reactor, self.group = reactor, group_of(dispatcher_in(reactor))
+        self.group.dispatcher.startService()
+        self.refused(self.ask(png()))
 
 
 class SessionLostTests(ExecutionTestCase):

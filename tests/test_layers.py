@@ -37,6 +37,7 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
     "clocks": set(),
     "errors": set(),
     "exit_status": set(),
+    "images": {"errors"},
     "json_schema": set(),
     "request_record": {"trace_context"},
     "reload": set(),
@@ -45,41 +46,54 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
     # Observers of requests and sessions.
     # Views of terminals and of protocols.
     # The version is in traces.
-    "telemetry": {"", "clean_text", "clocks", "conversations", "request_record", "session"},
+    "telemetry": {
+        "",
+        "clean_text",
+        "clocks",
+        "conversations",
+        "images",
+        "request_record",
+        "session",
+    },
     "trace_context": set(),
     "settings": {"errors"},
     "classic": set(),
     "offline": {"classic"},
     "testing": {"classic"},
     "tasks": {"errors", "json_schema", "strict_json"},
-    "chat": {"errors", "json_schema", "tasks"},
+    # The progress of a request is that of a pool.
+    "mcp": {"", "errors", "jobs", "pool", "tasks"},
+    "chat": {"errors", "images", "json_schema", "tasks"},
     # Its queue is fair in the way that the agents' queues are.
     "offload": {"errors", "pool"},
     # An agent's failure has a kind, whose meaning the catalogue of errors defines.
-    "conversations": {"", "errors", "strict_json"},
+    "conversations": {"", "errors", "images", "strict_json"},
     "process": {"errors"},
     "agents": {"conversations", "errors"},
     "workspaces": {"conversations", "errors", "process"},
-    "session": {"conversations", "errors", "process", "request_record"},
+    "session": {"conversations", "errors", "images", "process", "request_record"},
     # A group of workers knows what was proven about its agent.
     "pool": {
         "agents",
         "conversations",
         "errors",
+        "images",
         "proof",
         "request_record",
         "session",
         "workspaces",
     },
     "service_state": {"pool", "process"},
-    "execution": {"clean_text", "errors", "offload", "pool", "session", "tasks"},
+    "execution": {"clean_text", "errors", "images", "offload", "pool", "session", "tasks"},
     "jobs": {*_BASE, "execution", "offload", "pool", "tasks", "workspaces"},
     "web": {
         *_BASE,
         "chat",
         "conversations",
         "execution",
+        "images",
         "jobs",
+        "mcp",
         "offload",
         "pool",
         "proof",
@@ -89,6 +103,7 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
     },
     # A client is used where no server is.
     "client": set(),
+    "mcp_stdio": {"client", "strict_json"},
     "model_server": set(),
     # It drives a server as a process, over HTTP.
     "proof": {"", "agents", "conversations", "errors", "model_server", "process", "tasks"},
@@ -99,6 +114,7 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
         "conversations",
         "doctor",
         "exit_status",
+        "mcp_stdio",
         "proof",
         "tap",
         "tasks",

@@ -16,6 +16,7 @@ from attrs import frozen
 from kiroworkers.chat.reply_format import JsonFormat, TextFormat, chat_prompt
 from kiroworkers.chat.response_schema import SchemaCheck
 from kiroworkers.chat.usage import Usage, estimate_tokens
+from kiroworkers.images import Image
 from kiroworkers.tasks import AnswerSearch
 from kiroworkers.tasks.task import AnswerLayout
 
@@ -50,18 +51,21 @@ class Conversation:
             assistant or tool) and, except for tool calls, its ``content`` as one string.
         reply_format: The format of the reply.
         stops: Stop strings; a text reply is cut before the first of them that it contains.
+        images: The images in the messages, in their order.  In its message, the text ``[image N]``
+            stands for the image with the number N, from 1.
     """
 
     model: str
     messages: tuple[Mapping[str, Any], ...]
     reply_format: TextFormat | JsonFormat
     stops: tuple[str, ...] = ()
+    images: tuple[Image, ...] = ()
 
     def prompt(self, payload: Mapping[str, Any], layout: AnswerLayout) -> str:
         """
         Return the prompt to send to the agent; see `Promptable.prompt`.
         """
-        return chat_prompt(self.reply_format, self.messages, layout)
+        return chat_prompt(self.reply_format, self.messages, layout, has_images=bool(self.images))
 
     def answer_search(
         self,
@@ -107,9 +111,12 @@ class Conversation:
         content = self.reply_format.content(answer)
         stop = None
         if isinstance(self.reply_format, TextFormat):
-            # Of those that begin at the same place, the first one listed.
-            ends = [(content.find(text), text) for text in self.stops if text in content]
-            end, stop = min(ends, key=lambda found: found[0], default=(None, None))
+            end = len(content)
+            for text in self.stops:
+                # Later ones count only if they begin earlier.
+                found = content.find(text, 0, end - 1 + len(text))
+                if found >= 0:
+                    end, stop = found, text
             content = content[:end]
         return ChatReply(content, stop, Usage(self.tokens, estimate_tokens(content)))
 

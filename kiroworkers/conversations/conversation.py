@@ -19,9 +19,10 @@ the caller calls `on_quiet` when that many seconds have passed without output.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from kiroworkers.conversations.events import AgentFailure, Completion, Event, Source
+from kiroworkers.images import Image
 
 
 class Conversation(ABC):
@@ -40,6 +41,8 @@ class Conversation(ABC):
             that it is read at the prompt and makes the agent draw another prompt.
         sends_late: Whether output of a turn can arrive after the end of that turn.
         selects_models: Whether `ask` can be given a model.
+        accepts_images: Whether `ask` can be given images.  This may not be known before the agent
+            is at its first prompt.
         expects_clear: Whether a clear normally follows a turn.  If not, nothing is prepared
             for one.
         turn_may_go_on: Set to True before a clear if output of the last turn may still be on its
@@ -55,6 +58,7 @@ class Conversation(ABC):
     interrupt_can_race = True
     sends_late = False
     selects_models = False
+    accepts_images = False
     expects_clear = True
     turn_may_go_on = False
     collects_lines: Callable[[], bool] = staticmethod(lambda: False)
@@ -139,7 +143,7 @@ class Conversation(ABC):
         return b""
 
     @abstractmethod
-    def ask(self, prompt: str, model: str = "") -> bytes:
+    def ask(self, prompt: str, model: str = "", images: Sequence[Image] = ()) -> bytes:
         """
         Return the bytes that submit `prompt`.  Call it only at the prompt.
 
@@ -147,6 +151,8 @@ class Conversation(ABC):
             prompt: The text of the prompt.
             model: The model that is to answer; empty for the session's own.  It may be given
                 only if the conversation `selects_models`.
+            images: The images to send with the text.  They may be given only if the conversation
+                `accepts_images`.
 
         Raises:
             UnsafePrompt: If the agent would not take the prompt as it is.

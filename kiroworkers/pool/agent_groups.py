@@ -69,6 +69,19 @@ class AgentGroup:
         """
         return tuple(name for name in self._offered_models() if self._matches(name))
 
+    @property
+    def accepts_images(self) -> bool:
+        """
+        Return whether the agent may accept images.
+
+        Until a session has been ready, an agent that speaks ACP may.
+        """
+        if self.agent.dialect.transport != "acp":
+            return False
+        sessions = self.dispatcher.worker_pool.sessions()
+        ready = [session for session in sessions if session.was_ready]
+        return not ready or any(session.accepts_images for session in ready)
+
     def _offered_models(self) -> tuple[str, ...]:
         sessions = self.dispatcher.worker_pool.sessions()
         return tuple(dict.fromkeys(name for session in sessions for name in session.models))

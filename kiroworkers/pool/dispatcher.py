@@ -14,7 +14,7 @@ request.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -36,6 +36,7 @@ from kiroworkers.errors import (
     ShuttingDown,
     WorkError,
 )
+from kiroworkers.images import Image, check_accepted
 from kiroworkers.pool.approvals import Approvals
 from kiroworkers.pool.autoscaling import AutoscalePolicy
 from kiroworkers.pool.circuit_breaker import LoginPolicy
@@ -181,6 +182,7 @@ class Request:
         check: What the submitter waits for between two replies; cancelled if the dispatcher
             ends the request.
         undecided: Whether the agent waits for an operator to decide about a tool.
+        images: The images to send to each worker with the prompt.
     """
 
     _log = Logger()
@@ -204,6 +206,7 @@ class Request:
     problem: Exception | Failure | None = None
     check: Deferred[Any] | None = None
     undecided: bool = False
+    images: Sequence[Image] = ()
 
     def report(self, progress: Progress) -> None:
         """
@@ -406,6 +409,7 @@ class Dispatcher(Service):
         prompt: str,
         options: RequestOptions | None = None,
         on_progress: OnProgress | None = None,
+        images: Sequence[Image] = (),
     ) -> Request:
         """
         Send `prompt` to the next idle worker, or queue it until one is idle.
@@ -414,6 +418,8 @@ class Dispatcher(Service):
             prompt: The text to send to the agent.
             options: The deadline, the priority and the client of the request.
             on_progress: Called with each change of the request's progress.
+            images: The images to send with the prompt.  If the worker's agent does not accept
+                images, the request fails with `InvalidInput`.
 
         Returns:
             The request.  Its submitter waits for its `reply`, and must call `end` when it
@@ -448,6 +454,7 @@ class Dispatcher(Service):
             reply=Deferred(lambda _: self._cancelled(request)),
             deadline_timer=self._clock.callLater(limit, lambda: self._expire(request)),
             is_probe=is_probe,
+            images=images,
         )
         self._requests[request] = None
         if worker is not None:
@@ -679,6 +686,10 @@ class Dispatcher(Service):
         if request not in self._requests:
             return  # Its submitter has just cancelled it; the worker is still idle.
         try:
+            if request.images:
+                # Another version of the agent, or one that was not ready before, may accept none.
+                accepted = request.session is not None and request.session.accepts_images
+                check_accepted(request.images, accepted, self._agent)
             on_event = None if request.on_progress is None else request.report_event
             turn = worker.ask(
                 request.prompt,
@@ -686,6 +697,7 @@ class Dispatcher(Service):
                 request.options.model,
                 self._operator_question(request, worker),
                 request.options.record,
+                request.images,
             )
         except Exception as problem:
             # Nothing was typed and the worker is still idle, so it is found again by

@@ -24,6 +24,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger, LogLevel
 
 from kiroworkers.conversations import AgentFailure
+from kiroworkers.images import Image
 from kiroworkers.pool.backoff import Backoff, BackoffPolicy
 from kiroworkers.pool.recycling import RecyclePolicy
 from kiroworkers.request_record import RequestRecord
@@ -407,6 +408,7 @@ class Worker:
         model: str = "",
         ask_operator: AskOperator | None = None,
         record: RequestRecord | None = None,
+        images: Sequence[Image] = (),
     ) -> Deferred[Reply]:
         """
         Send `prompt` to the worker's session, which must be idle; see `Session.ask`.
@@ -419,6 +421,7 @@ class Worker:
             model: The model that is to answer; empty for the agent's own.
             ask_operator: Asks an operator whether the agent may use a tool.
             record: The record of the request, if there is one.
+            images: The images to send with the prompt, if the session accepts images.
 
         Returns:
             A Deferred that fires with the reply or fails with a `WorkError`.
@@ -426,7 +429,7 @@ class Worker:
         """
         session = self._session
         assert session is not None and self.idle, "the worker must be idle"
-        reply = session.ask(prompt, on_event, model, ask_operator, record)
+        reply = session.ask(prompt, on_event, model, ask_operator, record, images)
         if (
             session.single_use
             and self._supervisor.has_memory_for_successor(self)

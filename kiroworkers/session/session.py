@@ -17,7 +17,7 @@ ends after its first turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -60,6 +60,7 @@ from kiroworkers.errors import (
     SessionLost,
     WorkError,
 )
+from kiroworkers.images import Image, without_base64, without_images
 from kiroworkers.process.agent_process import AgentProcess
 from kiroworkers.request_record import RequestRecord
 from kiroworkers.session.client_words import ClientWords
@@ -284,6 +285,13 @@ class Session:
         return self._conversation.selects_models
 
     @property
+    def accepts_images(self) -> bool:
+        """
+        Return whether `ask` can be given images; it is not known before `was_ready`.
+        """
+        return self._conversation.accepts_images
+
+    @property
     def models(self) -> tuple[str, ...]:
         """
         Return the models that the agent offers; empty if it has not named any.
@@ -358,6 +366,7 @@ class Session:
         model: str = "",
         ask_operator: AskOperator | None = None,
         record: RequestRecord | None = None,
+        images: Sequence[Image] = (),
     ) -> Deferred[Reply]:
         """
         Submit `prompt`.  The session must be idle.
@@ -372,6 +381,7 @@ class Session:
             ask_operator: Asks an operator whether the agent may use a tool, if the session's
                 `ToolPolicy` is `ASK`.
             record: The record of the request that the turn belongs to, if any.
+            images: The images to send with the prompt, if the session `accepts_images`.
 
         Returns:
             A Deferred that fires with the reply or fails with a `WorkError`.  Cancelling
@@ -391,9 +401,9 @@ class Session:
             self.name, self._tools, self._answer_approval, ask_operator, queues, request=record
         )
         context = self._turn.context_percent
-        self._turn = Turn(tools, on_event, model, context, record=record)
+        self._turn = Turn(tools, on_event, model, context, record=record, images=images)
         try:
-            data = self._encode_prompt(prompt)
+            data = self._encode_prompt(prompt, images)
         except LineTooLong as error:
             raise PromptTooLarge(error.length, error.limit) from None
         self._conversation.streaming = on_event is not None
@@ -453,19 +463,20 @@ class Session:
         if self.state is SessionState.BUSY:
             self._handle(Input.CANCEL)
 
-    def _encode_prompt(self, prompt: str) -> bytes:
+    def _encode_prompt(self, prompt: str, images: Sequence[Image] = ()) -> bytes:
         """
-        Return the bytes that submit `prompt`, and remember it for the journal.
+        Return the bytes that submit `prompt` with `images`, and remember it for the journal.
         """
         if self._journal is not None:
             prompt = self._journal.mark_prompt(prompt)
-        data = self._conversation.ask(prompt, self._turn.model)
+        data = self._conversation.ask(prompt, self._turn.model, images)
         self._turn.prompt = prompt
         self._client_words.add(prompt, self._turn.model)
         self.last_activity = self._clock.seconds()
         self._last_output.clear()
         if self._observer is not None:
-            self._observer.asked(self._turn.record, prompt)
+            described = "".join(f"[image {n}: {image}]\n" for n, image in enumerate(images, 1))
+            self._observer.asked(self._turn.record, described + prompt)
         return data
 
     def stop(self, reason: EndReason) -> None:
@@ -490,6 +501,8 @@ class Session:
     # Called by the process and the timers.
 
     def _feed_stderr(self, data: bytes) -> None:
+        # An agent may log what it was sent.
+        data = without_base64(data)
         if self._observer is not None:
             self._observer.stderr(data)
         self._last_output.add(data)
@@ -545,7 +558,8 @@ class Session:
 
     def _type(self, data: bytes) -> None:
         if self._observer is not None:
-            self._observer.typed(data)
+            # The images are large, and may show what nobody else is to see.
+            self._observer.typed(without_images(data, self._turn.images))
         self._process.write(data)
 
     def _handle_event(self, event: Event) -> None:
@@ -632,6 +646,8 @@ class Session:
             self._state_before_end = old  # `_notify` follows when the reason is known.
         elif state is not old:
             self._notify(old)
+        if old is SessionState.BUSY:
+            self._turn.images = ()
         if old is SessionState.BUSY and state is not SessionState.ANSWERED:
             self._turn.awaits_output = False
             if state in (SessionState.INTERRUPTING, SessionState.SETTLING):

@@ -4,7 +4,7 @@ Define the state of one turn of a session, and the reply that its caller gets.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from attrs import define, evolve, field, frozen
@@ -27,6 +27,7 @@ from kiroworkers.errors import (
     FailureKind,
     WorkError,
 )
+from kiroworkers.images import Image
 from kiroworkers.request_record import RequestRecord
 from kiroworkers.session.tools import TurnTools
 
@@ -100,6 +101,7 @@ class Turn:
         ended_at: When the caller ended the turn, in seconds on the reactor's clock; None before
             that, and once the conversation was cleared.
         record: The record of the request that the turn belongs to.
+        images: The images that go with the prompt, while the agent works on it.
     """
 
     tools: TurnTools
@@ -113,6 +115,7 @@ class Turn:
     awaits_output: bool = False
     ended_at: float | None = None
     record: RequestRecord = field(factory=RequestRecord)
+    images: Sequence[Image] = ()
 
     @property
     def has_text(self) -> bool:

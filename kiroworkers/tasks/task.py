@@ -236,6 +236,13 @@ class Task:
         """
         return self._known_fields.unknown(body, MAX_UNKNOWN_FIELDS)
 
+    @property
+    def images(self) -> tuple[()]:
+        """
+        Return nothing: a task has no images.
+        """
+        return ()
+
     def prompt(self, request: Mapping[str, Any], layout: AnswerLayout = "compact") -> str:
         """
         Return the prompt for an accepted `request`.

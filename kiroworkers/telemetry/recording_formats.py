@@ -20,6 +20,7 @@ from attrs import define, frozen
 from kiroworkers.conversations.acp.recording import JSONL_FORMAT, JSONL_VERSION
 from kiroworkers.conversations.request_mark import ANSWERED, ASKED, RequestMark
 from kiroworkers.conversations.terminal.recording import Chunk, Marker, RecordingWriter
+from kiroworkers.images import LEFT_OUT, after_base64, without_base64
 from kiroworkers.telemetry.redaction import RedactingStream, SecretFinder
 
 #: A longer line is recorded as text in pieces, not as a message, in bytes: it would take long to
@@ -298,6 +299,8 @@ class FramesFormat:
         self._lines = {"in": bytearray(), "out": bytearray()}
         # Whether the current line is too long, so that its beginning was recorded already.
         self._is_long = {"in": False, "out": False}
+        # Whether the current line goes on with base64 that is left out.
+        self._in_base64 = {"in": False, "out": False}
 
     def header(self) -> str:
         """
@@ -351,7 +354,8 @@ class FramesFormat:
         """
         for direction, line in self._lines.items():
             if line:
-                self._add_text(seconds, direction, line.decode("utf-8", "replace"))
+                text = without_base64(bytes(line)).decode("utf-8", "replace")
+                self._add_text(seconds, direction, text)
                 line.clear()
         self._queue.flush()
         return self._queue.due()
@@ -366,19 +370,34 @@ class FramesFormat:
         *ends, rest = data.split(b"\n")
         line = self._lines[direction]
         for end in ends:
-            line += end
+            self._append(direction, end)
+            self._in_base64[direction] = False
             if self._is_long[direction] or len(line) > _MAX_FRAME:
-                self._add_text(seconds, direction, line.decode("utf-8", "replace"))
+                text = without_base64(bytes(line)).decode("utf-8", "replace")
+                self._add_text(seconds, direction, text)
             elif line.strip():
-                self._add_line(seconds, direction, bytes(line))
+                self._add_line(seconds, direction, without_base64(bytes(line)))
             self._is_long[direction] = False
             line.clear()
-        line += rest
+        self._append(direction, rest)
         if len(line) > _MAX_FRAME:
             self._is_long[direction] = True
             self._add_text(seconds, direction, line.decode("utf-8", "replace"))
             line.clear()
         return self._queue.due()
+
+    def _append(self, direction: str, part: bytes) -> None:
+        """
+        Append `part` to the current line, without the base64 that makes it long.
+        """
+        line = self._lines[direction]
+        if self._in_base64[direction]:
+            part = after_base64(part)
+            self._in_base64[direction] = not part
+        line += part
+        if len(line) > _MAX_FRAME:
+            line[:] = without_base64(bytes(line))
+            self._in_base64[direction] = line.endswith(LEFT_OUT)
 
     def _add_line(self, seconds: float, direction: str, line: bytes) -> None:
         try:

@@ -57,6 +57,8 @@ class KiroEngine(FakeAcp):
     Act as an engine, with the faults of the whole session.
     """
 
+    accepts_images = True
+
     def __init__(self, faults: Mapping[str, str], options: Options) -> None:
         super().__init__(faults)
         self._options = options

@@ -179,6 +179,7 @@ class EngineV2(KiroEngine):
         self._send(result={"message": "Conversation cleared", "success": True}, id=id)
         self._metadata(session)
         self._prompts[session] = 0
+        self._images.pop(session, None)
         self._remember_nothing(session)
         self._metadata(session)
         if how != "early":

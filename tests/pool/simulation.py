@@ -52,6 +52,8 @@ class Question:
     A task whose payload has a prompt, and whose answer repeats it.
     """
 
+    images = ()
+
     def prompt(self, payload: Mapping[str, Any], layout: str) -> str:
         prompt: str = payload["prompt"]
         return prompt

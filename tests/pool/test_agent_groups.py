@@ -4,6 +4,7 @@ Tests for `kiroworkers.pool.agent_groups`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -14,7 +15,7 @@ from kiroworkers.conversations import load_dialect
 from kiroworkers.errors import InvalidInput
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.testing import MemoryKiro, MemoryReactor
-from tests.memory import dispatcher_in, results_of, submit_to, why
+from tests.memory import MemoryAcp, dispatcher_in, results_of, submit_to, why
 
 
 def group_in(name: str, reactor: MemoryReactor | None = None, **changes: Any) -> AgentGroup:
@@ -112,3 +113,49 @@ class AgentGroupsTests(SynchronousTestCase):
         self.groups.restart_workers(why("an operator asked for it"))
         self.reactor.pump([0] * 5)
         self.assertEqual((len(self.reactor.running), self.reactor.running & pids), (2, set()))
+
+
+class SeesImages(MemoryAcp):
+    """
+    An agent that says that it accepts images.
+    """
+
+    accepts_images = True
+
+
+class ImagesTests(SynchronousTestCase):
+    """
+    Tests for `AgentGroup.accepts_images`.
+    """
+
+    def accepts(self, *programs: Callable[[], MemoryKiro], dialect: str = "acp") -> list[bool]:
+        """
+        Return whether a group accepts images before and after `programs` are ready.
+        """
+        waiting = iter(programs)
+        reactor = MemoryReactor(lambda: next(waiting)())
+        agent = Agent(load_dialect(dialect), "chosen", "/bin/agent", (), {}, "agent")
+        session = {"dialect": dialect}
+        group = AgentGroup(agent, dispatcher_in(reactor, workers=len(programs), session=session))
+        group.dispatcher.startService()
+        before = group.accepts_images
+        reactor.pump([0, 0])
+        return [before, group.accepts_images]
+
+    def test_accepts(self) -> None:
+        """
+        An agent may accept images until a session shows that it does not.
+        """
+        self.assertEqual(self.accepts(MemoryAcp, MemoryAcp), [True, False])
+        self.assertEqual(self.accepts(SeesImages), [True, True])
+        self.assertEqual(self.accepts(MemoryAcp, SeesImages), [True, True])
+
+    def test_terminal(self) -> None:
+        """
+        An agent with a terminal never accepts images.
+        """
+
+        def silent() -> MemoryKiro:
+            return MemoryKiro(lambda prompt: None)
+
+        self.assertEqual(self.accepts(silent, dialect="kiro-classic"), [False, False])

@@ -4,12 +4,13 @@ A session whose conversation reports the events that a test chooses.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import define, field
 
 from kiroworkers.conversations import AgentFailure, Cleared, Conversation, Event
+from kiroworkers.images import Image
 from kiroworkers.process.agent_process import AgentProcess, start
 from kiroworkers.session.session import Session
 from kiroworkers.session.turn import Reply
@@ -32,6 +33,7 @@ class ScriptedConversation(Conversation):
         models: The models that the agent offers.
         failure: The failure that the agent reported last.
         quick_clear: Whether another conversation is prepared, so that a clear sends nothing.
+        stderr: What came from standard error.
     """
 
     completion = "prompt"
@@ -48,9 +50,10 @@ class ScriptedConversation(Conversation):
     models: tuple[str, ...] = ()
     failure: AgentFailure | None = None
     quick_clear: bool = False
+    stderr: bytes = b""
 
-    def ask(self, prompt: str, model: str = "") -> bytes:
-        self.calls.append(("ask", prompt, model))
+    def ask(self, prompt: str, model: str = "", images: Sequence[Image] = ()) -> bytes:
+        self.calls.append(("ask", prompt, model, *images))
         self.at_prompt = False
         return b"ask\r"
 
@@ -81,6 +84,9 @@ class ScriptedConversation(Conversation):
     def feed(self, data: bytes) -> list[Event]:
         due, self.due = self.due, []
         return due
+
+    def feed_stderr(self, data: bytes) -> None:
+        self.stderr += data
 
     def on_quiet(self) -> list[Event]:
         self.quiet_timeout = None

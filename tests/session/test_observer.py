@@ -25,6 +25,7 @@ from kiroworkers.session.state import SessionState
 from tests.memory import results_of, why
 from tests.session.scripted import ScriptedSession
 from tests.telemetry.test_observers import CallList
+from tests.test_images import png
 
 
 class ObserverTests(SynchronousTestCase):
@@ -62,6 +63,41 @@ class ObserverTests(SynchronousTestCase):
 
     def names(self) -> list[str]:
         return [name for name, _ in self.events]
+
+    def test_images(self) -> None:
+        """
+        The observer learns of the type and the size of each image, and sees none of their bytes,
+        even if they are sent only when the model is selected.
+        """
+        conversation = self.scripted.conversation
+        conversation.accepts_images = True
+        images = [png(b"1" * 300), png(b"2")]
+        frame = f'["{images[0].data}","{images[1].data}"]\n'.encode()
+        described = b'["(image/png, 308 bytes)","(image/png, 9 bytes)"]\n'
+        self.session.ask("prompt", record=self.record, images=images)
+        self.assertEqual(conversation.calls[-1], ("ask", "prompt", "", *images))
+        text = "[image 1: image/png, 308 bytes]\n[image 2: image/png, 9 bytes]\nprompt"
+        self.assertIn((self.record, text), self.seen.calls)
+        conversation.late_data = frame
+        self.report()
+        self.assertIn(("typed", described), self.seen.calls)
+        [program] = self.scripted.reactor.programs
+        self.assertEqual(program.typed[-1], frame.decode())
+        self.assertNotIn(images[0].data[:100], str(self.seen.calls))
+        self.report(Answered("fine", "prompt"), at_prompt=True)
+        self.assertEqual(self.session._turn.images, ())
+        self.session.ask_again("again")
+        self.assertEqual(conversation.calls[-1], ("ask", "again", ""))
+        self.assertIn((self.record, "again"), self.seen.calls)
+
+    def test_images_in_stderr(self) -> None:
+        """
+        An image that the agent logs is left out.
+        """
+        logged = b"got data:image/png;base64,%b!\n"
+        self.session._feed_stderr(logged % (b"A" * 300))
+        self.assertIn(("stderr", logged % b"(base64 left out)"), self.seen.calls)
+        self.assertEqual(self.scripted.conversation.stderr, logged % b"(base64 left out)")
 
     def test_turn(self) -> None:
         """

@@ -7,11 +7,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.conversations.acp.recording import read_frames
+from kiroworkers.conversations.acp.recording import Frame, read_frames
 from kiroworkers.conversations.request_mark import RequestMark
 from kiroworkers.conversations.terminal.recording import Chunk, Marker, read_events
 from kiroworkers.telemetry.recording_formats import (
@@ -124,3 +124,57 @@ class FramesFormatTests(SynchronousTestCase):
         text += frames.close(2.0)
         read = list(read_frames(text.splitlines(keepends=True)))
         self.assertEqual([frame.message for frame in read], [message for message, _ in messages])
+
+    def frames(self, pieces: list[tuple[str, bytes]]) -> list[Frame]:
+        """
+        Return the events of a recording of `pieces`, each with its direction.
+        """
+        frames = format_of(None)
+        text = frames.header()
+        for direction, data in pieces:
+            text += (frames.output if direction == "in" else frames.typed)(1.0, data)
+        text += frames.close(2.0)
+        self.assertNotIn("A" * 100, text)
+        return list(read_frames(text.splitlines(keepends=True)))
+
+    def test_images(self) -> None:
+        """
+        An image that an agent sends, such as a picture that its tool has read, is left out.
+        """
+        message = {
+            "content": {"type": "image", "data": "A" * 4000, "mimeType": "image/png"},
+            "a": 1,
+        }
+        line = json.dumps(message).encode() + b"\n"
+        left_out = {**message, "content": {**message["content"], "data": "(base64 left out)"}}  # type: ignore[dict-item]
+        for direction in ("in", "out"):
+            [frame] = self.frames([(direction, line)])
+            self.assertEqual((frame.direction, frame.message), (direction, left_out))
+
+    @given(st.integers(1, 300_000))
+    @settings(max_examples=10)
+    def test_large_images(self, size: int) -> None:
+        """
+        A message that is long because of images is recorded as a message, however it is cut, and
+        so is the one after it.
+        """
+        block = {"type": "image", "data": "A" * 700_000 + "==", "mimeType": "image/png"}
+        line = json.dumps({"content": [block, {"text": "between"}, block], "a": 1}).encode()
+        stream = line + b'\n{"next": 1}\n'
+        pieces = [stream[start : start + size] for start in range(0, len(stream), size)]
+        if size < 1000:
+            pieces = [stream[:size], stream[size:]]
+        first, second = self.frames([("in", piece) for piece in pieces])
+        block["data"] = "(base64 left out)"
+        self.assertEqual(first.message, {"content": [block, {"text": "between"}, block], "a": 1})
+        self.assertEqual(second.message, {"next": 1})
+
+    def test_cut_image(self) -> None:
+        """
+        The line after base64 that ends with its line is recorded as a whole.
+        """
+        start = b"data:image/png;base64," + b"A" * 300_000
+        for ending in (b"AAA==", b"", b"="):
+            read = self.frames([("in", start), ("in", ending + b"\nnext words\n")])
+            text = "".join(frame.data for frame in read)
+            self.assertEqual(text, "data:image/png;base64,(base64 left out)next words")

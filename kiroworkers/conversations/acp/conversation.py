@@ -17,13 +17,14 @@ running turn, and `kiro` what Kiro adds to the protocol.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 from kiroworkers.conversations.acp import jsonrpc, kiro
 from kiroworkers.conversations.acp.clear_in_place import ClearInPlace
 from kiroworkers.conversations.acp.handshake import (
     INITIALIZE,
+    accepts_images,
     refusal,
     version_failure,
     ways_to_leave,
@@ -52,6 +53,7 @@ from kiroworkers.conversations.events import (
 )
 from kiroworkers.conversations.failures import find_failure
 from kiroworkers.errors import FailureKind
+from kiroworkers.images import Image
 
 #: The maximum number of bytes that JSON needs for one byte of UTF-8 text (``\u00e9`` is 6
 #: for 2), and an allowance in bytes for the message around the text.
@@ -77,6 +79,10 @@ _OUTPUT_UPDATES = {
     "tool_call_update",
     "plan",
 }
+
+
+#: The content blocks of a prompt.
+_Prompt: TypeAlias = Sequence[Mapping[str, str]]
 
 
 class AcpConversation(Conversation):
@@ -154,7 +160,7 @@ class AcpConversation(Conversation):
         self._permissions = PermissionRequests()
         self._failure: AgentFailure | None = None
         # The prompt to send when its model has been selected.
-        self._next_prompt: str | None = None
+        self._next_prompt: _Prompt | None = None
         self._next_model = ""
 
         # The events that are due at the next quiet moment.
@@ -223,7 +229,7 @@ class AcpConversation(Conversation):
         data, self._data_to_send = self._data_to_send, b""
         return data
 
-    def ask(self, prompt: str, model: str = "") -> bytes:
+    def ask(self, prompt: str, model: str = "", images: Sequence[Image] = ()) -> bytes:
         """
         Return the request that submits `prompt`, or the one that must come before it.
 
@@ -239,9 +245,10 @@ class AcpConversation(Conversation):
             self._failure = model_gone(wanted or "of its own")
             self._due.append(self._failure)
             return b""
+        content = _prompt_content(prompt, images)
         if not wanted or wanted == session.model:
-            return self._send_prompt(prompt)
-        self._next_prompt, self._next_model = prompt, wanted
+            return self._send_prompt(content)
+        self._next_prompt, self._next_model = content, wanted
         return self._sessions.select_model(wanted)
 
     def _can_select(self, model: str) -> bool:
@@ -540,6 +547,7 @@ class AcpConversation(Conversation):
             self._fail(failure, events)
         else:
             self._sessions.ways_to_leave = ways_to_leave(result)
+            self.accepts_images = accepts_images(result)
             self._data_to_send += self._sessions.open_first()
 
     def _end_turn(self, result: Mapping[str, Any], error: Mapping[str, Any] | None) -> Event:
@@ -616,13 +624,10 @@ class AcpConversation(Conversation):
     def _new_turn(self) -> Turn:
         return Turn(self._dialect.failures, self._tools)
 
-    def _send_prompt(self, prompt: str) -> bytes:
+    def _send_prompt(self, prompt: _Prompt) -> bytes:
         self._prompted = self._running = True
         self._clear_in_place.begin_turn()
-        params = {
-            "sessionId": self._sessions.current.id,
-            "prompt": [{"type": "text", "text": prompt}],
-        }
+        params = {"sessionId": self._sessions.current.id, "prompt": prompt}
         return self._requests.send(RequestKind.PROMPT, "session/prompt", params)
 
     def _start_request(self) -> None:
@@ -661,3 +666,13 @@ class AcpConversation(Conversation):
         text = error_text(error)
         failure = find_failure(self._dialect.failures, text)
         return failure or AgentFailure(FailureKind.AGENT_ERROR, text[:MAX_DETAIL_LENGTH])
+
+
+def _prompt_content(text: str, images: Sequence[Image]) -> _Prompt:
+    """
+    Return a prompt as content blocks: its text, then its images in their order.
+    """
+    return [
+        {"type": "text", "text": text},
+        *({"type": "image", "mimeType": image.media_type, "data": image.data} for image in images),
+    ]

@@ -50,6 +50,16 @@ def ways_to_leave(result: Mapping[str, Any]) -> tuple[str, ...]:
     return ()
 
 
+def accepts_images(result: Mapping[str, Any]) -> bool:
+    """
+    Return whether the agent says that a prompt may contain images.
+    """
+    match result:
+        case {"agentCapabilities": {"promptCapabilities": {"image": True}}}:
+            return True
+    return False
+
+
 def refusal(request: jsonrpc.Request) -> bytes:
     """
     Return the response to a request for a feature that we do not offer.

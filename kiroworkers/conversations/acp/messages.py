@@ -8,7 +8,7 @@ hold secrets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from attrs import evolve, frozen
@@ -147,12 +147,7 @@ class MessageReader:
             case jsonrpc.Request(id, "session/prompt", {"prompt": [*blocks]}):
                 _keep_some(self._prompts)
                 self._prompts.add(id)
-                texts = [
-                    block["text"]
-                    for block in blocks
-                    if isinstance(block, dict) and isinstance(block.get("text"), str)
-                ]
-                yield self._message("user", "\n".join(texts))
+                yield self._message("user", "\n".join(_block_texts(blocks)))
             case jsonrpc.Request(_, "session/new"):
                 yield self._note("a new conversation")
             case jsonrpc.Request(_, method, {"command": command}) if "commands/execute" in method:
@@ -268,6 +263,20 @@ class MessageReader:
     def _message(self, role: Role, text: str) -> ShownMessage:
         self._piece = ()
         return ShownMessage(role, _shortened(text))
+
+
+def _block_texts(blocks: Sequence[Any]) -> Iterator[str]:
+    """
+    Yield the text of each content block, or a description of it.
+    """
+    for block in blocks:
+        match block:
+            case {"text": str(text)}:
+                yield text
+            case {"type": "image", "data": str(data)}:
+                # Observers of a session get a description instead of the data.
+                known = data.startswith("(") and len(data) <= _MAX_LINE
+                yield f"[image {data}]" if known else "[image]"
 
 
 def _joined(messages: Iterator[ShownMessage]) -> list[ShownMessage]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kiroworkers.conversations.transcript import plain_text
+from kiroworkers.images import without_base64
 
 #: The maximum number of characters that are read of an error.
 _MAX_ERROR_LENGTH = 2000
@@ -66,7 +67,9 @@ def error_text(error: Mapping[str, Any]) -> str:
         part for part in _details(error.get("data")) if part and part != str(message)
     )
     text = f"{code}: {message}" + (f" ({details})" if details else "")
-    return one_line(text, _MAX_ERROR_LENGTH)
+    # It may quote an image of the prompt.
+    start = without_base64(text[:_MAX_ERROR_LENGTH].encode("utf-8", "replace"))
+    return one_line(start.decode(), _MAX_ERROR_LENGTH)
 
 
 def _details(data: Any) -> Iterator[str]:

@@ -22,6 +22,7 @@ arrives.  The end of a turn is not guessed from silence, with two exceptions:
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from kiroworkers.conversations.dialects.dialect import BracketedPastePrompt, Dialect
 from kiroworkers.conversations.events import (
@@ -44,6 +45,7 @@ from kiroworkers.conversations.terminal.queries import TerminalQueries
 from kiroworkers.conversations.terminal.turn_text import number_in
 from kiroworkers.conversations.terminal.typed_text import TypedText
 from kiroworkers.conversations.transcript import plain_text
+from kiroworkers.images import Image
 
 #: The maximum size in bytes of a prompt with its parts and its hint.  Real prompts are far
 #: shorter; what comes after this many bytes is redrawn echo.
@@ -138,11 +140,11 @@ class BracketedPasteConversation(BufferedConversation):
         data, self._to_send = self._to_send, b""
         return self._queries.data_to_send() + data
 
-    def ask(self, prompt: str, model: str = "") -> bytes:
+    def ask(self, prompt: str, model: str = "", images: Sequence[Image] = ()) -> bytes:
         """
         Return the keys that submit `prompt`; see `TerminalConversation.ask`.
         """
-        keys = super().ask(prompt, model)
+        keys = super().ask(prompt, model, images)
         self._question_is_open = False
         self._typed_text.type(prompt)
         return keys

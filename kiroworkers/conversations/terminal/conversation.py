@@ -5,7 +5,7 @@ Provide the base of all conversations on a terminal: what to type, and when.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 
 from kiroworkers.conversations.conversation import Conversation
@@ -24,6 +24,7 @@ from kiroworkers.conversations.events import (
 from kiroworkers.conversations.failures import find_failure
 from kiroworkers.conversations.terminal.prompt_encoding import encode_prompt
 from kiroworkers.errors import FailureKind
+from kiroworkers.images import Image
 
 _UNKNOWN_USAGE = Usage()
 
@@ -84,7 +85,7 @@ class TerminalConversation(Conversation):
 
     # What to type.
 
-    def ask(self, prompt: str, model: str = "") -> bytes:
+    def ask(self, prompt: str, model: str = "", images: Sequence[Image] = ()) -> bytes:
         """
         Return the keys that submit `prompt`.  Call it only at the prompt.
 
@@ -93,6 +94,7 @@ class TerminalConversation(Conversation):
             LineTooLong: If the prompt does not fit into one line and must.
         """
         assert self.at_prompt, "typing is safe only at a proven prompt"
+        assert not images, "a terminal takes text only"
         keys = encode_prompt(prompt, self._prompt_keys())
         self._expect(Expecting.ANSWER)
         self._unsubmitted = True

@@ -11,6 +11,7 @@ better.  Every answer has ``quiet`` as its completion.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from attrs import evolve
 
@@ -29,6 +30,7 @@ from kiroworkers.conversations.terminal.patience import (
 from kiroworkers.conversations.terminal.prompt_encoding import to_one_line
 from kiroworkers.conversations.terminal.queries import TerminalQueries
 from kiroworkers.conversations.transcript import plain_text
+from kiroworkers.images import Image
 
 #: Blanks with which a program fills a row, such as that of a toolbar, up to the edge.
 _FILLING = re.compile(rb" {40,}")
@@ -128,12 +130,12 @@ class LineConversation(BufferedConversation):
         keys, self._keys_to_send = self._keys_to_send, b""
         return keys + self._queries.data_to_send()
 
-    def ask(self, prompt: str, model: str = "") -> bytes:
+    def ask(self, prompt: str, model: str = "", images: Sequence[Image] = ()) -> bytes:
         """
         Return the keys that submit `prompt`, as one line unless the program takes pastes.
         """
         prompt_text = self._cursor_line.text
-        keys = super().ask(prompt, model)
+        keys = super().ask(prompt, model, images)
         self._answer = None
         self._typed_prompt = to_one_line(prompt)
         # A terminal in line mode has taken the line as soon as it is typed, and nothing

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from attrs import evolve
 
@@ -43,6 +43,7 @@ from kiroworkers.conversations.terminal.patience import (
 )
 from kiroworkers.conversations.terminal.queries import TerminalQueries
 from kiroworkers.errors import FailureKind
+from kiroworkers.images import Image
 
 #: The number of rows above the screen that are remembered when something is typed, to tell new
 #: rows from old ones that are drawn again.
@@ -189,11 +190,11 @@ class ScreenConversation(TerminalConversation):
         keys, self._keys_to_send = self._keys_to_send, b""
         return self._queries.data_to_send() + keys
 
-    def ask(self, prompt: str, model: str = "") -> bytes:
+    def ask(self, prompt: str, model: str = "", images: Sequence[Image] = ()) -> bytes:
         """
         Return the keys that type `prompt`, without Enter if that is sent separately.
         """
-        keys = super().ask(prompt, model)
+        keys = super().ask(prompt, model, images)
         self._typed = prompt
         return self._hold_enter(keys)
 
