@@ -9,6 +9,7 @@ from kiroworkers.chat.completions import parse_completion
 from kiroworkers.chat.conversation import ChatReply, Conversation
 from kiroworkers.chat.messages import MessageRequest, parse_counted, parse_message
 from kiroworkers.chat.reply_reader import ReplyReader
+from kiroworkers.chat.responses import ResponseRequest, parse_response
 from kiroworkers.chat.usage import Usage, estimate_tokens
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "Conversation",
     "MessageRequest",
     "ReplyReader",
+    "ResponseRequest",
     "Usage",
     "estimate_tokens",
     "parse_completion",
     "parse_counted",
     "parse_message",
+    "parse_response",
 ]

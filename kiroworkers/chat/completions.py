@@ -22,8 +22,10 @@ from kiroworkers.chat.fields import (
     schema_format,
     stop_strings,
 )
+from kiroworkers.chat.image_list import ImageList
 from kiroworkers.chat.reply_format import JsonFormat, TextFormat
 from kiroworkers.errors import InvalidInput
+from kiroworkers.images import Image, image_from_url
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -58,11 +60,13 @@ def parse_completion(body: Any) -> CompletionRequest:
     """
     body = body_object(body)
     _reject_unsupported(body)
+    images = ImageList()
     conversation = Conversation(
         required_string(body.get("model"), "model"),
-        _messages(body.get("messages")),
+        _messages(body.get("messages"), images),
         _reply_format(optional(body, "response_format", dict, "an object")),
         stop_strings(body.get("stop"), "stop", MAX_STOPS),
+        images.all(),
     )
     stream_options = optional(body, "stream_options", dict, "an object") or {}
     return CompletionRequest(
@@ -87,15 +91,22 @@ def _reject_unsupported(body: Mapping[str, Any]) -> None:
         raise InvalidInput("modalities", "modalities: only text is supported")
 
 
-def _messages(messages: Any) -> tuple[Mapping[str, Any], ...]:
+def _messages(messages: Any, images: ImageList) -> tuple[Mapping[str, Any], ...]:
     if not isinstance(messages, list) or not messages:
         raise InvalidInput("messages", "messages must be a list of at least one message")
-    return tuple(_message(message, f"messages[{index}]") for index, message in enumerate(messages))
+    return tuple(
+        _message(message, f"messages[{index}]", images) for index, message in enumerate(messages)
+    )
 
 
-def _message(message: Any, field: str) -> Mapping[str, Any]:
+def _message(message: Any, field: str, images: ImageList) -> Mapping[str, Any]:
     """
-    Return the parts of `message` that are supported; `field` is its path in the body.
+    Return the parts of `message` that are supported.
+
+    Args:
+        message: The message.
+        field: Its path in the body.
+        images: Gets the message's images.
     """
     if not isinstance(message, dict):
         raise InvalidInput(field, f"{field} must be an object")
@@ -110,7 +121,9 @@ def _message(message: Any, field: str) -> Mapping[str, Any]:
     if calls:
         accepted["tool_calls"] = _tool_calls(calls, f"{field}.tool_calls")
     if message.get("content") is not None or not calls:
-        accepted["content"] = _content(message.get("content"), f"{field}.content")
+        accepted["content"] = _content(
+            message.get("content"), f"{field}.content", images if role == "user" else None
+        )
     if role == "tool" and isinstance(message.get("tool_call_id"), str):
         accepted["tool_call_id"] = message["tool_call_id"]
     return accepted
@@ -133,23 +146,42 @@ def _tool_calls(calls: Any, field: str) -> list[dict[str, str]]:
     return accepted
 
 
-def _content(content: Any, field: str) -> str:
+def _content(content: Any, field: str, images: ImageList | None) -> str:
+    """
+    Return the text of `content`.
+
+    Args:
+        content: A string or a list of parts.
+        field: Its path in the body.
+        images: Gets the images in it; None if there must be none.
+    """
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise InvalidInput(field, f"{field} must be a string or a list of text parts")
-    return "".join(_part(part, f"{field}[{index}]") for index, part in enumerate(content))
+        raise InvalidInput(field, f"{field} must be a string or a list of parts")
+    return "".join(_part(part, f"{field}[{index}]", images) for index, part in enumerate(content))
 
 
-def _part(part: Any, field: str) -> str:
+def _part(part: Any, field: str, images: ImageList | None) -> str:
     match part:
+        case {"type": "image_url"} if images is not None:
+            return f"\n{images.add(_image(part, field))}\n"
         case {"type": "text", "text": str(text)} | {"type": "refusal", "refusal": str(text)}:
             return text
         case {"type": "text" | "refusal" as kind}:
             raise InvalidInput(field, f"{field} must have a string in its field {kind}")
         case {"type": str(kind)}:
-            raise InvalidInput(field, f"{field} is of type {kind[:40]}; only text is supported")
+            supported = "text is" if images is None else "text and image_url are"
+            raise InvalidInput(
+                field, f"{field} is of type {kind[:40]}; only {supported} supported here"
+            )
     raise InvalidInput(field, f"{field} must be an object with a type")
+
+
+def _image(part: Mapping[str, Any], field: str) -> Image:
+    source = part.get("image_url")
+    url = source.get("url") if isinstance(source, dict) else source
+    return image_from_url(url, f"{field}.image_url.url")
 
 
 def _reply_format(response_format: Mapping[str, Any] | None) -> TextFormat | JsonFormat:

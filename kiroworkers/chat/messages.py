@@ -23,8 +23,10 @@ from kiroworkers.chat.fields import (
     schema_format,
     stop_strings,
 )
+from kiroworkers.chat.image_list import ImageList
 from kiroworkers.chat.reply_format import JsonFormat, TextFormat
 from kiroworkers.errors import InvalidInput
+from kiroworkers.images import Image, image_from_base64, image_from_url
 
 _ROLES = ("user", "assistant", "system")
 
@@ -33,10 +35,13 @@ MAX_STOP_SEQUENCES = 4
 
 #: Types of blocks that a message of each role may have.
 _BLOCKS: Mapping[str, Sequence[str]] = {
-    "user": ("text", "tool_result"),
+    "user": ("text", "image", "tool_result"),
     "assistant": ("text", "tool_use"),
     "system": ("text",),
 }
+
+#: Types of blocks that the result of a tool may have.
+_RESULT_BLOCKS = ("text", "image")
 
 #: What separates blocks of text in one message.
 _PARAGRAPH = "\n\n"
@@ -90,11 +95,17 @@ def parse_counted(body: Any) -> Conversation:
     """
     body = body_object(body)
     _reject_unsupported(body)
+    images = ImageList()
     return Conversation(
         required_string(body.get("model"), "model"),
-        (*_system(body.get("system")), *_messages(body.get("messages"))),
+        (*_system(body.get("system")), *_messages(body.get("messages"), images)),
         _reply_format(body),
-        stop_strings(body.get("stop_sequences"), "stop_sequences", MAX_STOP_SEQUENCES),
+        stop_strings(
+            optional(body, "stop_sequences", list, "a list of strings"),
+            "stop_sequences",
+            MAX_STOP_SEQUENCES,
+        ),
+        images.all(),
     )
 
 
@@ -131,14 +142,17 @@ def _system(system: Any) -> list[Mapping[str, Any]]:
     """
     if system is None:
         return []
-    return [{"role": "system", "content": _text(system, "system")}]
+    return [{"role": "system", "content": _text(system, "system", _BLOCKS["system"], ImageList())}]
 
 
-def _messages(messages: Any) -> Iterator[Mapping[str, Any]]:
+def _messages(messages: Any, images: ImageList) -> Iterator[Mapping[str, Any]]:
+    """
+    Yield the messages of the conversation, and add the images in them to `images`.
+    """
     if not isinstance(messages, list) or not messages:
         raise InvalidInput("messages", "messages must be a list of at least one message")
     for index, message in enumerate(messages):
-        yield from _message(message, f"messages[{index}]")
+        yield from _message(message, f"messages[{index}]", images)
     if messages[-1]["role"] == "assistant":
         field = f"messages[{len(messages) - 1}].role"
         raise InvalidInput(
@@ -148,9 +162,9 @@ def _messages(messages: Any) -> Iterator[Mapping[str, Any]]:
         )
 
 
-def _message(message: Any, field: str) -> Iterator[Mapping[str, Any]]:
+def _message(message: Any, field: str, images: ImageList) -> Iterator[Mapping[str, Any]]:
     """
-    Yield what `message` becomes in a conversation; `field` is its path in the body.
+    Yield what `message` becomes in a conversation, and add the images in it to `images`.
 
     The result of a tool is a message of its own there.
     """
@@ -171,9 +185,9 @@ def _message(message: Any, field: str) -> Iterator[Mapping[str, Any]]:
                     yield {"role": role, "content": _PARAGRAPH.join(texts)}
                     texts = []
                 results = True
-                yield _tool_result(block, place)
+                yield _tool_result(block, place, images)
             case _:
-                texts.append(_block_text(block, place))
+                texts.append(_block_text(block, place, images))
     if texts or not (calls or results):
         content = {"content": _PARAGRAPH.join(texts)}
         yield {"role": role, **content, **({"tool_calls": calls} if calls else {})}
@@ -204,26 +218,40 @@ def _block_type(block: Any, field: str, types: Sequence[str]) -> str:
     if kind not in types:
         raise InvalidInput(
             f"{field}.type",
-            f"{field}.type {kind[:40]!r} is not supported here; only {' and '.join(types)}",
+            f"{field}.type must be one of {', '.join(types)} here; {kind[:40]!r} is not supported",
         )
     return kind
 
 
-def _block_text(block: Mapping[str, Any], field: str) -> str:
+def _block_text(block: Mapping[str, Any], field: str, images: ImageList) -> str:
+    """
+    Return the text of `block`, or the text that stands for its image.
+    """
+    if block["type"] == "image":
+        return images.add(_image(block.get("source"), f"{field}.source"))
     text = block.get("text")
     if not isinstance(text, str):
         raise InvalidInput(f"{field}.text", f"{field}.text must be a string")
     return text
 
 
-def _text(content: Any, field: str) -> str:
+def _image(source: Any, field: str) -> Image:
+    match source:
+        case {"type": "base64"}:
+            return image_from_base64(source.get("media_type"), source.get("data"), field)
+        case {"type": "url"}:
+            return image_from_url(source.get("url"), f"{field}.url")
+    raise InvalidInput(f"{field}.type", f"{field}.type must be base64")
+
+
+def _text(content: Any, field: str, types: Sequence[str], images: ImageList) -> str:
     """
-    Return the text of `content`, which is a string or a list of blocks of text.
+    Return the text of `content`, which is a string or a list of blocks of these `types`.
     """
     texts = []
     for block, place in _blocks(content, field):
-        _block_type(block, place, ("text",))
-        texts.append(_block_text(block, place))
+        _block_type(block, place, types)
+        texts.append(_block_text(block, place, images))
     return _PARAGRAPH.join(texts)
 
 
@@ -243,11 +271,11 @@ def _tool_call(block: Mapping[str, Any], field: str) -> Mapping[str, Any]:
     raise InvalidInput(field, f"{field} must have an id, a name and an object as its input")
 
 
-def _tool_result(block: Mapping[str, Any], field: str) -> Mapping[str, Any]:
-    content = block.get("content")
+def _tool_result(block: Mapping[str, Any], field: str, images: ImageList) -> Mapping[str, Any]:
+    content = [] if block.get("content") is None else block["content"]
     return {
         "role": "tool",
-        "content": "" if content is None else _text(content, f"{field}.content"),
+        "content": _text(content, f"{field}.content", _RESULT_BLOCKS, images),
         "tool_call_id": required_string(block.get("tool_use_id"), f"{field}.tool_use_id"),
         **({"is_error": True} if block.get("is_error") is True else {}),
     }

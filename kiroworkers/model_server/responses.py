@@ -156,7 +156,10 @@ class ResponsesWriter(Writer):
     def _call(self, tool: ToolCall) -> Json:
         arguments = json.dumps(dict(tool.arguments))
         call_id = f"call_{self._number}"
-        members = {"call_id": call_id, "name": tool.name, "arguments": arguments}
+        namespace, _, name = tool.name.rpartition(".")
+        members = {"call_id": call_id, "name": name, "arguments": arguments}
+        if namespace:
+            members["namespace"] = namespace
         return self._item("function_call", "fc", **members)
 
     def _item(self, kind: str, prefix: str, **members: Any) -> Json:

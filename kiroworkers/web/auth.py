@@ -98,7 +98,7 @@ class Authorizer:
 
         A token in the request decides, also if it is wrong.
         """
-        text = _bearer(request)
+        text = _token_text(request)
         if text is not None:
             return find_token(text, self.tokens)
         id = session_id(request) if self.tokens else None
@@ -157,7 +157,7 @@ class Authorizer:
         if said and not comes_from_own_page(request, self.proxies):
             raise _wrong_origin()
 
-    def authorize(self, request: IRequest, scope: Scope) -> str:
+    def authorize(self, request: IRequest, scope: Scope, *, counted: bool = True) -> str:
         """
         Return the client that sent `request`, if it may do what `scope` allows.
 
@@ -167,6 +167,7 @@ class Authorizer:
         Args:
             request: The request to authorize.
             scope: The scope that the request needs.
+            counted: Whether the request counts; `count` may count it later.
 
         Raises:
             HttpError: The request is not allowed, or the client sends too many requests.
@@ -178,15 +179,23 @@ class Authorizer:
             except HttpError:
                 self._count(rate_key(host))
                 raise
-            key = f"token {client}"
         else:
             if scope == "operate":
                 _require_direct_local(request, host)
-            client = key = rate_key(host)
+            client = rate_key(host)
         record_of(request).client = client
-        if scope != "watch" and request.method not in _READ_METHODS:
-            self._count(key)
+        if counted and scope != "watch" and request.method not in _READ_METHODS:
+            self.count(client)
         return client
+
+    def count(self, client: str) -> None:
+        """
+        Count a request towards the rate of the `client` that `authorize` returned for it.
+
+        Raises:
+            HttpError: The client sends too many requests.
+        """
+        self._count(f"token {client}" if self.tokens else client)
 
     def is_operator(self, request: IRequest) -> bool:
         """
@@ -225,10 +234,10 @@ class Authorizer:
 
     def _authenticate(self, request: IRequest, scope: Scope) -> ApiToken:
         token = self.token_of(request)
-        if token is None and _bearer(request) is None:
+        if token is None and _token_text(request) is None:
             raise HttpError(
                 ErrorCode.NO_TOKEN,
-                "Send a token in the header Authorization: Bearer …"
+                "Send a token in the header Authorization: Bearer … or x-api-key: …"
                 if session_id(request) is None
                 else "The session has ended: sign in again at /",
                 {"WWW-Authenticate": "Bearer"},
@@ -240,7 +249,7 @@ class Authorizer:
                 {"WWW-Authenticate": 'Bearer error="invalid_token"'},
             )
         if (
-            _bearer(request) is None
+            _token_text(request) is None
             and _may_change_something(request)
             and not comes_from_own_page(request, self.proxies)
         ):
@@ -253,14 +262,17 @@ class Authorizer:
         return token
 
 
-def _bearer(request: IRequest) -> str | None:
+def _token_text(request: IRequest) -> str | None:
     """
     Return the text of the token that `request` carries, or None.
+
+    It is in ``Authorization: Bearer``, or else in ``x-api-key``, which clients of Anthropic's API
+    send.
     """
     scheme, _, text = (request.getHeader(b"authorization") or b"").partition(b" ")
     if scheme.lower() != b"bearer" or not text.strip():
-        return None
-    return text.strip().decode("utf-8", "surrogateescape")
+        text = request.getHeader(b"x-api-key") or b""
+    return text.strip().decode("utf-8", "surrogateescape") or None
 
 
 def _may_change_something(request: IRequest) -> bool:

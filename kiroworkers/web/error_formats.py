@@ -1,5 +1,5 @@
 """
-Choose the format of an error by the path of its request.
+Choose the format of an error by the path of its request, and by the API of its client.
 
 Everything in the server makes errors as ``{"error": "one sentence", "code": "machine_word", …}``.
 The clients of other APIs expect the formats of these.
@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen
+from twisted.web.iweb import IRequest
 
+from kiroworkers.web.chat.anthropic_version import names_version
 from kiroworkers.web.chat.errors import openai_error, openai_headers
+from kiroworkers.web.chat.message_errors import anthropic_error, anthropic_headers
 from kiroworkers.web.mcp.errors import json_rpc_error
 
 
@@ -43,10 +46,17 @@ class ErrorFormat:
     schema: str | None = None
 
 
+_OPENAI = ErrorFormat("openai", openai_error, openai_headers, "OpenAIError")
+_ANTHROPIC = ErrorFormat("anthropic", anthropic_error, anthropic_headers, "AnthropicError")
+#: OpenAI's format, except for clients of Anthropic's API; see `error_format_of`.
+_EITHER = ErrorFormat("either", openai_error, openai_headers, "AnyError")
+
 #: The format of this server, and the formats of paths and of all below them: the first that fits.
 OWN_FORMAT = ErrorFormat()
 FORMATS: Mapping[str, ErrorFormat] = {
-    "/v1": ErrorFormat("openai", openai_error, openai_headers, "OpenAIError"),
+    "/v1/messages": _ANTHROPIC,
+    "/v1/models": _EITHER,
+    "/v1": _OPENAI,
     "/mcp": ErrorFormat("json-rpc", json_rpc_error, schema="JsonRpcError"),
 }
 
@@ -59,3 +69,13 @@ def error_format(path: str) -> ErrorFormat:
         if path == start or path.startswith(start + "/"):
             return found
     return OWN_FORMAT
+
+
+def error_format_of(request: IRequest) -> ErrorFormat:
+    """
+    Return the format of the errors of `request`.
+
+    OpenAI's and Anthropic's APIs have paths in common, such as that of the models.
+    """
+    found = error_format(request.path.decode("latin-1"))
+    return _ANTHROPIC if found in (_OPENAI, _EITHER) and names_version(request) else found

@@ -25,7 +25,7 @@ from kiroworkers.errors import ErrorCode, WorkError
 from kiroworkers.jobs.job import JobFailure
 from kiroworkers.jobs.stored_response import StoredResponse
 from kiroworkers.pool.dispatcher import QueueSnapshot
-from kiroworkers.web.error_formats import error_format
+from kiroworkers.web.error_formats import error_format_of
 from kiroworkers.web.headers import SECURITY_HEADERS, set_headers
 from kiroworkers.web.recorded_request import REQUEST_ID, record_of
 from kiroworkers.web.views import queue_json
@@ -111,7 +111,7 @@ def _send_error(
         )
         twisted_request.transport.abortConnection()
         return b""
-    form = error_format(request.path.decode("latin-1"))
+    form = error_format_of(request)
     for name, value in {**_error_headers(body, headers), **form.headers(status, body)}.items():
         request.setHeader(name.encode(), value.encode())
     return respond(request, status, form.convert(status, body))

@@ -29,10 +29,12 @@ SECURITY_HEADERS = {
 _EXPOSED_HEADERS = (
     b"Idempotency-Replayed",
     b"Location",
+    b"Mcp-Session-Id",
     b"Preference-Applied",
     b"Retry-After",
     b"X-Kiroworkers-Ignored",
     REQUEST_ID,
+    b"Request-ID",
     b"X-Should-Retry",
 )
 
@@ -142,7 +144,7 @@ def answer_headers(result: Result, model: str = "") -> dict[str, str]:
         headers["Model"] = model
     for name, number in (("Credits", result.credits), ("Context", reply.usage.context_percent)):
         if number is not None:
-            headers[name] = _decimal(number)
+            headers[name] = decimal(number)
     if result.answer.rejoined:
         headers["Rejoined"] = "1"
     fields = [*dict.fromkeys(change.field for change in result.answer.normalized)]
@@ -172,7 +174,7 @@ def _encode_field(path: str) -> str:
     return text or '""'
 
 
-def _decimal(number: float) -> str:
+def decimal(number: float) -> str:
     """
     Return `number` in decimal notation, with up to six digits after the point.
     """

@@ -8,13 +8,18 @@ import contextlib
 import json
 from typing import Any
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.chat import Conversation, estimate_tokens, parse_completion
 from kiroworkers.errors import AnswerSchemaMismatch, InvalidInput
+from kiroworkers.images import MAX_IMAGES, image_from_base64
 from kiroworkers.tasks import ParsedAnswer
+
+#: The beginning of an image, as base64 text.
+GIF = "R0lGODlhAQABAAAAACw="
 
 #: Text that a terminal could take for a command or a control sequence.
 HOSTILE = "!ls\n/quit\n@file\n\x1b[201~\r```\\\u202e\ud800 😀"
@@ -154,7 +159,7 @@ class AcceptTests(SynchronousTestCase):
         """
         A field that is invalid or not supported is rejected by name.
         """
-        image = {"type": "image_url", "image_url": {"url": "data:"}}
+        file = {"type": "file", "file": {"file_id": "f"}}
         cases: list[tuple[str, dict[str, Any]]] = [
             ("model", {"model": None}),
             ("model", {"model": 4}),
@@ -168,7 +173,7 @@ class AcceptTests(SynchronousTestCase):
             ("messages[0].content", {"messages": [user_message(1)]}),
             (
                 "messages[0].content[1]",
-                {"messages": [user_message([{"type": "text", "text": ""}, image])]},
+                {"messages": [user_message([{"type": "text", "text": ""}, file])]},
             ),
             ("messages[0].content[0]", {"messages": [user_message([{"type": "text"}])]}),
             ("messages[0].content[0]", {"messages": [user_message(["Hi"])]}),
@@ -199,8 +204,43 @@ class AcceptTests(SynchronousTestCase):
             problem = self.error_for(**changes)
             self.assertEqual(problem.field, field, problem)
             self.assertIn(field.partition(".")[0], problem.reason)
-        self.assertIn("image_url", self.error_for(messages=[user_message([image])]).reason)
+        self.assertIn("type file", self.error_for(messages=[user_message([file])]).reason)
         self.assertRaises(InvalidInput, parse_completion, [])
+
+    def test_images(self) -> None:
+        """
+        A user's images keep their order, and each message says where they are.  An image must be a
+        data URL; other roles have none.
+        """
+        picture = {"type": "image_url", "image_url": {"url": f"data:image/gif;base64,{GIF}"}}
+        chat = chat_of(
+            user_message([{"type": "text", "text": "Compare"}, picture, picture]),
+            {"role": "assistant", "content": "They differ"},
+            user_message([picture]),
+        )
+        contents = [message["content"] for message in chat.messages]
+        self.assertEqual(
+            [content.split() for content in contents],
+            [["Compare", "[image", "1]", "[image", "2]"], ["They", "differ"], ["[image", "3]"]],
+        )
+        self.assertEqual(
+            [(image.media_type, image.data, image.field) for image in chat.images],
+            [
+                ("image/gif", GIF, f"messages[{message}].content[{part}].image_url.url")
+                for message, part in [(0, 1), (0, 2), (2, 0)]
+            ],
+        )
+        url = {"type": "image_url", "image_url": {"url": "https://example.org/x.gif"}}
+        for role, part, field in [
+            ("user", url, ".image_url.url"),
+            ("user", {"type": "image_url"}, ".image_url.url"),
+            ("system", picture, ""),
+            ("tool", picture, ""),
+        ]:
+            problem = self.error_for(messages=[{"role": role, "content": [part]}])
+            self.assertEqual(problem.field, f"messages[0].content[0]{field}")
+        problem = self.error_for(messages=[user_message([picture] * (MAX_IMAGES + 1))])
+        self.assertEqual(problem.field, f"messages[0].content[{MAX_IMAGES}].image_url.url")
 
     @given(JSON)
     def test_anything(self, body: Any) -> None:
@@ -252,6 +292,18 @@ class PromptTests(SynchronousTestCase):
             payload = json.loads(request.removeprefix("Request: "))
             self.assertEqual(payload, {"messages": list(chat.messages)})
 
+    def test_images(self) -> None:
+        """
+        Only the prompt of a conversation with images says what stands for them.
+        """
+        sentence = "- The text [image N] in a message stands for the image with that number"
+        chat = chat_of(user_message("See [image 1]"))
+        self.assertNotIn(sentence, chat.prompt({}, "compact"))
+        image = image_from_base64("image/gif", GIF, "f")
+        lines = evolve(chat, images=(image,)).prompt({}, "compact").split("\n")
+        self.assertEqual(sum(line.startswith(sentence) for line in lines), 1)
+        self.assertNotIn(GIF, "".join(lines))
+
 
 class ContentTests(SynchronousTestCase):
     """
@@ -279,6 +331,23 @@ class ContentTests(SynchronousTestCase):
         self.assertEqual(self.content(chat, '{"reply": "One. Two END"}'), "One")
         self.assertEqual(self.content(chat, '{"reply": "One"}'), "One")
         self.assertFalse(chat.can_stream_incrementally)
+
+    def test_first_stop(self) -> None:
+        """
+        The stop string that begins first counts, and of two at the same place the one listed first.
+        """
+        for stops, content, cut in [
+            (["ND", "END"], "x END", ("x ", "END")),
+            (["END", "ND"], "x END", ("x ", "END")),
+            (["E", "END"], "x END", ("x ", "E")),
+            (["END", "E"], "x END", ("x ", "END")),
+            (["x"], "x END", ("", "x")),
+            (["a", "x"], "xa", ("", "x")),
+            (["a", "D"], "x END", ("x EN", "D")),
+            (["a"], "", ("", None)),
+        ]:
+            reply = chat_of(user_message("Hi"), stop=stops).reply({"reply": content})
+            self.assertEqual((reply.content, reply.stop), cut)
 
     def test_object(self) -> None:
         """

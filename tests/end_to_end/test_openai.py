@@ -344,11 +344,19 @@ class ClientTests(OpenAITestCase):
                 base_url=f"{self.base}/v1", api_key="none", model="kiro-acp"
             )
             sized = model.with_structured_output({"title": "size", **SIZE}, method="json_schema")
+            newer = langchain.ChatOpenAI(
+                base_url=f"{self.base}/v1",
+                api_key="none",
+                model="kiro-acp",
+                use_responses_api=True,
+            )
+            first = newer.invoke("Hi")
             return [
                 model.invoke([("system", "Be brief"), ("user", "Hi")]).content,
                 "".join(chunk.content for chunk in model.stream("Hi")),
                 sized.invoke('{"size": 3}'),
+                newer.invoke([("user", "Hi"), first, ("user", "Again")]).content[0]["text"],
             ]
 
         results = await self.in_thread(work)
-        self.assertEqual(results, ["You said: Hi", "You said: Hi", {"size": 3}])
+        self.assertEqual(results, ["You said: Hi", "You said: Hi", {"size": 3}, "You said: Again"])

@@ -214,9 +214,10 @@ class SnippetTests(ServerTestCase):
 
     async def test_clients(self) -> None:
         """
-        The snippets that need OpenAI's client or LangChain work, where these are installed.
+        The snippets that need OpenAI's or Anthropic's client or LangChain work, where these are
+        installed.
         """
-        modules = ("openai", "langchain_openai")
+        modules = ("anthropic", "openai", "langchain_openai")
         for module in modules:
             if find_spec(module) is None:
                 raise SkipTest(f"{module} is not installed: pip install '.[clients]'")

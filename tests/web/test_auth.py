@@ -14,6 +14,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from kiroworkers.web.auth import Authorizer
+from kiroworkers.web.errors import HttpError
 from kiroworkers.web.proxies import TrustedProxies
 from kiroworkers.web.rate_limiter import RateLimiter
 from kiroworkers.web.recorded_request import record_of
@@ -225,3 +226,51 @@ class ClientTests(AuthorizerTestCase):
         self.site.limits = evolve(LIMITS, trusted_proxies=TrustedProxies(("192.0.2.1/32",)))
         forwarded = "X-Forwarded-For: 198.51.100.1"
         self.assertEqual(self.client(Authorizer(), forwarded), "198.51.100.1")
+
+
+class ApiKeyTests(AuthorizerTestCase):
+    """
+    Tests for tokens in the header ``x-api-key``, which clients of Anthropic's API send.
+    """
+
+    def authorize(self, *headers: str, rate: RateLimiter | None = None) -> str:
+        """
+        Send a request with `headers`, and return its client or the code of the error.
+        """
+        self.get("/slow", *headers)
+        try:
+            return Authorizer(_TOKENS, rate).authorize(self.resource.waiting.pop(), "ask")
+        except HttpError as error:
+            return error.code.value
+
+    def test_valid(self) -> None:
+        """
+        A valid token authorizes and is never limited, as in the header Authorization.
+        """
+        for _ in range(10):
+            self.assertEqual(self.get("/kiro", f"x-api-key: {_TOKEN}"), 200)
+        for header in (f"x-api-key: {_TOKEN}", f"X-API-Key:  {_TOKEN} "):
+            self.assertEqual(self.authorize(header), "backend")
+
+    def test_wrong(self) -> None:
+        """
+        A wrong token is rejected, and counts for its address at both limits.
+        """
+        self.assertEqual(self.authorize("x-api-key:"), "no_token")
+        rate = RateLimiter(self.clock, 60, 1)
+        wrong = "x-api-key: fedcba9876543210"
+        self.assertEqual(self.authorize(wrong, rate=rate), "wrong_token")
+        self.assertEqual(self.get("/kiro", wrong), 0)
+        self.site.admit = Authorizer(_TOKENS).admit
+        self.assertEqual(self.authorize(wrong, rate=rate), "rate_limited")
+
+    def test_both(self) -> None:
+        """
+        A token in the header Authorization decides; other credentials there are no token.
+        """
+        wrong = "x-api-key: fedcba9876543210"
+        self.assertEqual(self.authorize(wrong, _AUTHORIZATION), "backend")
+        right = f"x-api-key: {_TOKEN}"
+        self.assertEqual(self.authorize(right, "Authorization: Bearer x"), "wrong_token")
+        for other in ("Authorization: Basic eA==", "Authorization: Bearer "):
+            self.assertEqual(self.authorize(right, other), "backend")

@@ -111,9 +111,12 @@ class ReplyStream:
             return False
         self._send_text(reply.content[len(sent) :])
         self._open()
+        # Text becomes events only when it is sent, and a writer may number its events.  Each may
+        # have the whole text, so one at a time is made.
+        await self._events.drained()
         for event in self._writer.closing(reply):
             self._events.write(event)
-        await self._events.drained()
+            await self._events.drained()
         return True
 
     async def fail(self, status: int, body: Mapping[str, Any]) -> None:
@@ -125,6 +128,7 @@ class ReplyStream:
             body: The error, with ``error`` and ``code``.
         """
         self._record.fail(body["code"], body["error"])
+        await self._events.drained()
         self._events.write(self._writer.error(status, with_request_id(body, self._record.id)))
         await self._events.drained()
 

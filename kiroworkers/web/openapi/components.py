@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kiroworkers.jobs.job_events import EVENT_ID_PATTERN
+from kiroworkers.mcp.revisions import SUPPORTED
 from kiroworkers.pool.fair_queue import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY
 from kiroworkers.telemetry.request_history import OUTCOMES
+from kiroworkers.web.chat.anthropic_version import VERSIONS
 from kiroworkers.web.headers import ANSWER_HEADERS
 from kiroworkers.web.history import MAX_BEFORE
 from kiroworkers.web.jobs import KEY_PATTERN
@@ -22,6 +24,8 @@ TAGS: Mapping[str, str] = {
     "Tasks": "Send a request to a task and get an answer that fits the task's schema.",
     "Jobs": "Manage asynchronous requests, whose results are fetched later.",
     "OpenAI": "Use clients of OpenAI's API. Each call is one turn in a fresh conversation.",
+    "Anthropic": "Use clients of Anthropic's API. Each call is one turn in a fresh conversation.",
+    "MCP": "Call tasks as tools of the Model Context Protocol.",
     "Monitoring": "Check the health and the readiness of the server, and follow requests.",
     "Recordings": "Read what sessions showed and what was typed into them.",
     "Operator": "Manage pools and workers while the server runs.",
@@ -89,6 +93,10 @@ HEADERS: Mapping[str, Any] = {
         "description": "The cookie `kiroworkers_session`, which only browsers need.",
         "schema": STRING,
     },
+    "Mcp-Session-Id": {
+        "description": "Identifier of the new session, if the request was `initialize`.",
+        "schema": STRING,
+    },
     "Retry-After": {
         "description": "Seconds to wait before the next request.",
         "schema": COUNT,
@@ -130,6 +138,8 @@ def _path(name: str, description: str, **more: Any) -> dict[str, Any]:
         **more,
     }
 
+
+_ANTHROPIC_VERSION = {"type": "string", "enum": [*VERSIONS]}
 
 _EVENT_ID = {"type": "string", "pattern": f"^{EVENT_ID_PATTERN}$"}
 
@@ -184,6 +194,26 @@ PARAMETERS: Mapping[str, dict[str, Any]] = {
     ),
     "AgentQuery": _query("agent", "Name of an agent, to restrict the request to it.", STRING),
     "WorkerQuery": {**_query("worker", "Name of a worker.", STRING), "required": True},
+    "McpVersion": _header(
+        "MCP-Protocol-Version",
+        "Revision of MCP. With 2026-07-28, the server compares it with the body.",
+        {"type": "string", "enum": [*SUPPORTED]},
+    ),
+    "McpMethod": _header(
+        "Mcp-Method", "The `method` of the body. Required with revision 2026-07-28.", STRING
+    ),
+    "McpName": _header(
+        "Mcp-Name",
+        "The `params.name` of `tools/call`, or the `params.taskId` of a method of tasks. Required "
+        "with revision 2026-07-28.",
+        STRING,
+    ),
+    "McpSession": _header(
+        "Mcp-Session-Id",
+        "Identifier of the session that `initialize` has begun. Required with older revisions than "
+        "2026-07-28.",
+        STRING,
+    ),
     "Limit": _query(
         "limit",
         "Maximum number of entries on the page.",
@@ -219,5 +249,16 @@ PARAMETERS: Mapping[str, dict[str, Any]] = {
         "name",
         "Name of the model: an agent's name, `default`, or `AGENT/MODEL`. A slash may be encoded.",
         example="default",
+    ),
+    "AnthropicVersion": _header(
+        "anthropic-version",
+        "Version of Anthropic's API that the client expects.",
+        _ANTHROPIC_VERSION,
+        required=True,
+    ),
+    "AnthropicClient": _header(
+        "anthropic-version",
+        "Version of Anthropic's API, which its clients send. The response is in its format then.",
+        _ANTHROPIC_VERSION,
     ),
 }

@@ -12,6 +12,11 @@ from kiroworkers.errors import CATALOGUE, FailureCode
 from kiroworkers.tasks import Task
 from kiroworkers.web.chat.models import DEFAULT_MODELS
 from kiroworkers.web.error_formats import error_format
+from kiroworkers.web.openapi.anthropic import (
+    ANTHROPIC_SCHEMAS,
+    COUNTED_REQUEST,
+    MESSAGE_REQUEST,
+)
 from kiroworkers.web.openapi.components import HEADERS, PARAMETERS, TAGS, header_references
 from kiroworkers.web.openapi.examples import EXAMPLES
 from kiroworkers.web.openapi.failures import (
@@ -20,6 +25,8 @@ from kiroworkers.web.openapi.failures import (
     failure_schemas,
     schema_name,
 )
+from kiroworkers.web.openapi.mcp import MCP_SCHEMAS
+from kiroworkers.web.openapi.model_responses import RESPONSE_REQUEST, RESPONSE_SCHEMAS
 from kiroworkers.web.openapi.responses import JSON
 from kiroworkers.web.openapi.schemas import (
     CHAT,
@@ -96,12 +103,18 @@ def build_document(
     components: dict[str, Any] = {
         "schemas": {
             **SCHEMAS,
+            **ANTHROPIC_SCHEMAS,
+            **MCP_SCHEMAS,
+            **RESPONSE_SCHEMAS,
             **failure_schemas(),
             "TaskEvents": events_schema("a task", TASK_EVENTS),
             "JobEvents": events_schema("a job", JOB_EVENTS),
             "WatchEvents": events_schema("the stream of the page", WATCH_EVENTS),
             "Workers": _workers(agents),
-            "Chat": _chat(agents, models),
+            "Chat": _with_models(CHAT, agents, models),
+            "ResponseRequest": _with_models(RESPONSE_REQUEST, agents, models),
+            "MessageRequest": _with_models(MESSAGE_REQUEST, agents, models),
+            "CountedRequest": _with_models(COUNTED_REQUEST, agents, models),
             **schemas_of(tasks),
         },
         "responses": failures.components,
@@ -115,7 +128,14 @@ def build_document(
                 "scheme": "bearer",
                 "description": "A token from the server's `--token-file`, with the scope that the "
                 "operation needs: `ask`, `watch` or `operate`.",
-            }
+            },
+            "apiKey": {
+                "type": "apiKey",
+                "in": "header",
+                "name": "x-api-key",
+                "description": "The same token, as clients of Anthropic's API send it. It is not "
+                "looked at if there is one in `Authorization`.",
+            },
         }
     return {
         "openapi": "3.1.1",
@@ -178,7 +198,9 @@ def _operation(
         }
     if needs_token:
         scopes = () if route.scope is None else GRANTED_BY[route.scope]
-        operation["security"] = [{"token": [scope]} for scope in scopes]
+        operation["security"] = [
+            {scheme: [scope]} for scheme in ("token", "apiKey") for scope in scopes
+        ]
     return operation
 
 
@@ -236,13 +258,13 @@ def _content(
     return {"schema": schema, **({} if example is None else {"example": example})}
 
 
-def _chat(agents: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
+def _with_models(schema: Schema, agents: Sequence[str], models: Sequence[str]) -> dict[str, Any]:
     """
-    Return the schema of a chat completion request, with the server's models.
+    Return the `schema` of a request to continue a conversation, with the server's models.
     """
     names = [*dict.fromkeys((*agents, *DEFAULT_MODELS, *models))]
-    model = {**CHAT["properties"]["model"], "enum": names}
-    return {**CHAT, "properties": {**CHAT["properties"], "model": model}}
+    model = {**schema["properties"]["model"], "enum": names}
+    return {**schema, "properties": {**schema["properties"], "model": model}}
 
 
 def _workers(agents: Sequence[str]) -> dict[str, Any]:

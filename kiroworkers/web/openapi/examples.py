@@ -7,6 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kiroworkers.web.openapi.anthropic import ANTHROPIC_EXAMPLES
+from kiroworkers.web.openapi.mcp import MCP_EXAMPLES
+from kiroworkers.web.openapi.model_responses import RESPONSE_EXAMPLES
+
 _NOW = 1_795_990_777_169
 
 _REQUEST_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -196,8 +200,8 @@ EXAMPLES: Mapping[str, Any] = {
         ]
     },
     "WorkerAction": {"worker": {"name": "worker1", **_WORKER, "state": "drained"}},
-    "Model": _MODEL,
-    "Models": {"object": "list", "data": [_MODEL]},
+    "AnyModel": _MODEL,
+    "AnyModels": {"object": "list", "data": [_MODEL]},
     "ChatCompletion": {
         "id": "chatcmpl-1a229647102-1",
         "object": "chat.completion",
@@ -218,4 +222,7 @@ EXAMPLES: Mapping[str, Any] = {
         ],
         "usage": {"prompt_tokens": 4, "completion_tokens": 10, "total_tokens": 14},
     },
+    **ANTHROPIC_EXAMPLES,
+    **MCP_EXAMPLES,
+    **RESPONSE_EXAMPLES,
 }

@@ -110,3 +110,30 @@ CHAT_RESPONSE = ResponseDoc(
     },
     (*_ANSWER_HEADERS, "X-Kiroworkers-Usage"),
 )
+
+#: A response of OpenAI's Responses API in each of its formats.
+MODEL_RESPONSE = ResponseDoc(
+    "The response.",
+    {
+        JSON: ref("ModelResponse"),
+        EVENT_STREAM: {
+            "type": "string",
+            "description": "Server-sent events, if `stream` is true, as in OpenAI's API: from "
+            "`response.created` to `response.completed`, or `error` and `response.failed`.",
+        },
+    },
+    (*_ANSWER_HEADERS, "X-Kiroworkers-Usage"),
+)
+
+#: A message in each of its formats.
+MESSAGE_RESPONSE = ResponseDoc(
+    "The message.",
+    {
+        JSON: ref("Message"),
+        EVENT_STREAM: {
+            "type": "string",
+            "description": "Server-sent events, if `stream` is true, as in Anthropic's API.",
+        },
+    },
+    (*_ANSWER_HEADERS, "X-Kiroworkers-Usage"),
+)

@@ -333,7 +333,7 @@ _READINESS = {
 }
 
 #: What an error may say besides its sentence, its code and its field.
-_ERROR_DETAILS = {
+ERROR_DETAILS = {
     "reasons": array(
         "Why the agent's answers were rejected, one reason per attempt. Only with code "
         "`answer_unfit`.",
@@ -352,11 +352,11 @@ _ERROR_DETAILS = {
 
 _ERROR = record(
     "Why a request failed.",
-    ("field", *_ERROR_DETAILS, "text", "status"),
+    ("field", *ERROR_DETAILS, "text", "status"),
     error=string("One sentence for people. Its wording may change."),
     code=ref("ErrorCode", "One word for programs. It does not change."),
     field=string("Dotted path of the invalid field, or name of the invalid header or parameter."),
-    **_ERROR_DETAILS,
+    **ERROR_DETAILS,
     text=string("The agent's own words. Only for operators who ask with `raw=1`."),
     status=integer("HTTP status of the failure. Only in a job and in an `error` event."),
 )
@@ -464,7 +464,9 @@ _MESSAGE = {
         content={
             **or_null(_CONTENT),
             "description": "The text, as a string or as a list of parts with `type` `text` or "
-            "`refusal`. Null or absent only in an assistant's message that has `tool_calls`.",
+            "`refusal`. A user's message may also have parts of the type `image_url` with a data "
+            "URL, if the agent accepts images. Null or absent only in an assistant's message that "
+            "has `tool_calls`.",
         },
         name=or_null(string("Name of the author. Null is the same as absent.")),
         tool_call_id={
@@ -974,7 +976,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 string("Dotted path of the invalid field, or name of the invalid header; or null.")
             ),
             code=string("One word for programs. It does not change."),
-            **_ERROR_DETAILS,
+            **ERROR_DETAILS,
         ),
     ),
 }
