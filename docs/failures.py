@@ -21,10 +21,10 @@ A request that gets no answer gets an error::
    {"error": "All workers busy, try again", "code": "all_workers_busy", "retryAfter": 6, …}
 
 ``error`` is a message for people, and ``code`` is for programs. If one field of the input is wrong,
-``field`` names it. `OpenAI's format <openai.rst>`_ has the same codes. If it helps to send the
-request again, the response has ``Retry-After``, in seconds, and the body has the same number as
-``retryAfter``. After any other failure, do not repeat the same request: where a second attempt
-could help, the server has already made one.
+``field`` names it. `OpenAI's format <openai.rst>`_ and `Anthropic's <anthropic.rst>`_ have the same
+codes. If it helps to send the request again, the response has ``Retry-After``, in seconds, and the
+body has the same number as ``retryAfter``. After any other failure, do not repeat the same request:
+where a second attempt could help, the server has already made one.
 
 .. list-table::
    :header-rows: 1

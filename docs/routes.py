@@ -36,9 +36,10 @@ declarations.
 
 Requests and answers are JSON. A failure is JSON, too: ``{"error": "one sentence", "code":
 "one_word"}``, with more fields for some codes (`Failures <failures.rst>`_). Below ``/v1`` failures
-have `OpenAI's format <openai.rst>`_. With ``--token-file`` a request needs ``Authorization: Bearer
-TOKEN``, and the token one of the scopes that the route names. Without it, routes for ``operate``
-serve clients on the same machine only, and all others need no token. ``GET`` includes ``HEAD``.
+have the format of `OpenAI <openai.rst>`_ or `Anthropic <anthropic.rst>`_. With ``--token-file`` a
+request needs ``Authorization: Bearer TOKEN`` or ``x-api-key: TOKEN``, and the token one of the
+scopes that the route names. Without it, routes for ``operate`` serve clients on the same machine
+only, and all others need no token. ``GET`` includes ``HEAD``.
 
 """
 
@@ -55,8 +56,8 @@ Server-sent events
 A request to a task with ``Accept: text/event-stream`` gets server-sent events. The data of each is
 one line of JSON. Lines that begin with a colon are comments: they keep a silent connection
 open. A client that disconnects cancels its request, and one that does not read is disconnected. A
-request that fails before the stream begins gets its status and JSON as usual. Chat completions have
-`OpenAI's stream <openai.rst>`_ instead.
+request that fails before the stream begins gets its status and JSON as usual. Below ``/v1`` streams
+have the format of `OpenAI <openai.rst>`_ or `Anthropic <anthropic.rst>`_ instead.
 
 """
 

@@ -85,6 +85,16 @@ class ErrorCode(FailureCode):
         self.cacheable = cacheable
 
     INVALID_JSON = "invalid_json", 400, "The body is not JSON."
+    INVALID_MESSAGE = (
+        "invalid_message",
+        400,
+        "The body is not one message of MCP, or its headers are missing or contradict it.",
+    )
+    UNSUPPORTED_REVISION = (
+        "unsupported_revision",
+        400,
+        "The server does not speak the revision of MCP; `supported` lists those that it speaks.",
+    )
     INVALID_INPUT = (
         "invalid_input",
         400,
@@ -128,10 +138,25 @@ class ErrorCode(FailureCode):
     )
     UNKNOWN_RECORDING = "unknown_recording", 404, "The recording does not exist."
     MODEL_NOT_FOUND = "model_not_found", 404, "The model does not exist."
+    UNKNOWN_METHOD = (
+        "unknown_method",
+        404,
+        "The revision of MCP, or the server, does not have the method of the message.",
+    )
+    UNKNOWN_SESSION = (
+        "unknown_session",
+        404,
+        "The session of MCP does not exist (any more), or it is another client's: initialize anew.",
+    )
     WRONG_METHOD = (
         "wrong_method",
         405,
         "The path does not support the method; the `Allow` header lists those that it supports.",
+    )
+    NOT_ACCEPTABLE = (
+        "not_acceptable",
+        406,
+        "The `Accept` header allows none of the media types in which the server can respond.",
     )
     TOO_SLOW = "too_slow", 408, "The request was not received in time."
     IDEMPOTENCY_MISMATCH = (

@@ -127,7 +127,8 @@ class RequestRecord:
         code: The code of the failure that the client was told.
         job: The identifier of the job that was created.
         replayed: Whether the response to an earlier request was sent again.
-        aborted: Whether the connection was closed before the response was complete.
+        aborted: Whether the connection was closed before the response was complete, or the client
+            has cancelled the request in a message.
         ended: When the request ended, in seconds since the epoch; None until then.
         completed_at: When its response was complete, in seconds on the clock of the reactor;
             None if that is the time at which the end is reported.

@@ -36,6 +36,9 @@ RECEIVERS = ("headers", "status", "silent", "body", "close", "continue", "slow")
 
 STORY = "/kiro/generate-story"
 CHAT = "/v1/chat/completions"
+MESSAGES = "/v1/messages"
+RESPONSES = "/v1/responses"
+MCP = "/mcp"
 _PAGES = ("/docs", "/openapi.json", "/kiro", "/health", "/ready", "/jobs", "/metrics", "/nothing")
 
 
@@ -126,6 +129,7 @@ JSON_KINDS: Mapping[str, Callable[[int], str]] = {
     "one name": lambda n: "{" + '"a":1,' * (n // 6) + '"b":1}',
     "names": lambda n: "{" + ",".join(f'"{i:07}":1' for i in range(n // 12)) + "}",
     "strings": lambda n: "[" + ",".join(f'"{i:07}"' for i in range(n // 10)) + "]",
+    "image": lambda n: '"data:image/png;base64,iVBORw0KGgoAAAAN' + "AAAA" * (n // 4) + '"',
     "blanks": lambda n: " " * n + "1",
     "equal lists": lambda n: "[" + "[1,2]," * (n // 6) + "0]",
 }
@@ -146,6 +150,76 @@ def longest_json(kind: str) -> int:
     return lengths[bisect(lengths, False, key=fits)]
 
 
+#: Requests for a message, each with a place for what is expensive.
+_MESSAGES = tuple(
+    '{"model": "kiro-acp", "max_tokens": 9, ' + members + "}"
+    for members in (
+        '"messages": %s',
+        '"messages": [{"role": "user", "content": %s}]',
+        '"messages": [{"role": "user", "content": [{"type": "text", "text": %s}]}]',
+        '"messages": [{"role": "user", "content": [{"type": "image", "source": '
+        '{"type": "base64", "media_type": "image/png", "data": %s}}]}]',
+        '"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", '
+        '"content": %s}]}]',
+        '"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "t", '
+        '"name": "n", "input": {"a": %s}}]}, {"role": "user", "content": "Hi"}]',
+        '"messages": [{"role": "user", "content": "Hi"}], "system": %s',
+        '"messages": [{"role": "user", "content": "Hi"}], "stop_sequences": %s',
+        '"messages": [{"role": "user", "content": "Hi"}], "metadata": %s',
+    )
+)
+
+
+#: Requests for a response, likewise.
+_RESPONSES = tuple(
+    '{"model": "kiro-acp", ' + members + "}"
+    for members in (
+        '"input": %s',
+        '"input": [{"role": "user", "content": %s}], "stream": true',
+        '"input": [{"role": "user", "content": [{"type": "input_text", "text": %s}]}]',
+        '"input": [{"role": "user", "content": [{"type": "input_image", "image_url": %s}]}]',
+        '"input": [{"type": "function_call_output", "call_id": "1", "output": %s}]',
+        '"input": "Hi", "instructions": %s, "stream": true',
+        '"input": "Hi", "metadata": %s',
+    )
+)
+
+
+#: What a request of MCP says about itself.
+_META = (
+    '"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28", '
+    '"io.modelcontextprotocol/clientCapabilities": {}}'
+)
+
+#: Messages of MCP, likewise.
+_MCP = tuple(
+    '{"jsonrpc": "2.0", ' + members + "}"
+    for members in (
+        *(
+            '"id": 1, "method": "tools/call", "params": {"name": "generate-story", "arguments": '
+            + arguments
+            + f", {_META}}}"
+            for arguments in ('{"idea": %s}', '{"idea": "x", "more": %s}', "%s")
+        ),
+        f'"id": 1, "method": "tools/call", "params": {{"name": %s, {_META}}}',
+        '"id": %s, "method": "tools/call"',
+        '"id": 1, "method": %s',
+        '"id": 1, "method": "tools/call", "params": %s',
+        '"id": 1, "method": "tools/call", "params": {"_meta": %s}',
+        '"id": 1, "method": "initialize", "params": {"protocolVersion": "2025-11-25", '
+        '"capabilities": %s}',
+        '"method": "notifications/cancelled", "params": {"requestId": %s}',
+    )
+)
+
+#: The headers of a call of a tool.
+_MCP_HEADERS = {
+    "MCP-Protocol-Version": "2026-07-28",
+    "Mcp-Method": "tools/call",
+    "Mcp-Name": "generate-story",
+}
+
+
 def _body(rng: Random) -> Case:
     """
     Return a case with a large body.
@@ -163,10 +237,26 @@ def _body(rng: Random) -> Case:
             '{"model": "kiro-acp", "messages": %s}',
             '{"model": "kiro-acp", "messages": [{"role": "user", "content": "Hi"}], "tools": %s}',
             '{"model": "kiro-acp", "messages": [{"role": "user", "content": "Hi"}], "more": %s}',
+            *_MESSAGES,
+            *_RESPONSES,
+            *_MCP,
         ]
     )
-    path = CHAT if "model" in where else rng.choice([STORY, STORY, CHAT, "/kiro/analyze-invest"])
-    headers = {"X-Agent": "kiro-acp"} if path != CHAT else {}
+    if where in _MESSAGES:
+        path = rng.choice([MESSAGES, f"{MESSAGES}/count_tokens"])
+    elif where in _RESPONSES:
+        path = RESPONSES
+    elif where in _MCP:
+        path = MCP
+    elif "model" in where:
+        path = CHAT
+    else:
+        path = rng.choice([STORY, STORY, CHAT, MESSAGES, "/kiro/analyze-invest"])
+    headers = {} if path.startswith("/v1/") else {"X-Agent": "kiro-acp"}
+    if path.startswith(MESSAGES):
+        headers["anthropic-version"] = "2023-06-01"
+    elif path == MCP:
+        headers |= _MCP_HEADERS
     if rng.random() < 0.1:
         headers["Prefer"] = "respond-async"
     if rng.random() < 0.1:
@@ -328,6 +418,23 @@ def _pipeline(rng: Random) -> Case:
     return Case(f"pipeline: {count} x {path}, {'read' if reads else 'unread'}", data, reads)
 
 
+def _tools(rng: Random) -> Case:
+    """
+    Return a case that sends many messages of MCP ahead that no agent answers.
+    """
+    method = rng.choice(["tools/list", "server/discover", "initialize"])
+    params = f"{{{_META}}}"
+    headers = {**_MCP_HEADERS, "Mcp-Method": method}
+    if method == "initialize":
+        params, headers = '{"protocolVersion": "2025-11-25", "capabilities": {}}', {}
+    body = f'{{"jsonrpc": "2.0", "id": 1, "method": "{method}", "params": {params}}}'.encode()
+    count = _amount(rng, 2_000)
+    data = request("POST", MCP, body, headers, close=False) * (count - 1)
+    data += request("POST", MCP, body, headers)
+    reads = rng.random() < 0.3
+    return Case(f"tools: {count} x {method}, {'read' if reads else 'unread'}", data, reads)
+
+
 def _job(rng: Random) -> Case:
     """
     Return a case with a job whose result is sent to a receiver that behaves badly.
@@ -375,6 +482,7 @@ _MAKERS: list[tuple[Callable[[Random], Case], float]] = [
     (_schema, 25),
     (_answer, 8),
     (_pipeline, 8),
+    (_tools, 4),
     (_job, 6),
     (_slow, 10),
     (_page, 6),

@@ -59,19 +59,77 @@ _PATHS = [
     b"/v1/models/offline/" + b"a/" * 3000, b"/v1/models/offline%2F%ed%a0%80",
     b"/operator/approvals/", b"/operator/approvals/%00", b"/operator/approvals/" + b"a" * 3000,
     b"/operator/approvals?agent=x",
+    b"/v1/messages/", b"/v1/messages/batches", b"/v1/models?after_id=%ff", b"/v1/messages?x",
     b"/v1//chat/completions", b"/v1/../kiro", b"/%76%31/models", b"/v1/chat/completions?n=2",
+    b"/v1/responses/resp_1", b"/v1/responses/%ff", b"/v1/responses/resp_1/cancel",
+    b"/mcp", b"/mcp/", b"/mcp/x", b"/mcp?x=\xff", b"/mcp?raw=5", b"/.well-known/mcp", b"/sse",
 ]  # fmt: skip
 
 #: Paths that answer GET.
 _GET_PATHS = [b"/health", b"/ready", b"/kiro", b"/operator/queue", b"/operator/approvals", b"/jobs",
          b"/jobs/nothing", b"/v1/models", b"/v1/models/offline"]  # fmt: skip
 
+#: What a request of MCP says about itself.
+_META = (b'"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28", '
+         b'"io.modelcontextprotocol/clientCapabilities": {')  # fmt: skip
+
+#: The beginning of the parameters of a call.
+_STORY_CALL = b'{"name": "generate-story", "arguments": {"idea": "x"}, '
+
+#: Messages of MCP; the first five are valid.
+_MCP_BODIES = [
+    b'{"jsonrpc": "2.0", "id": ' + members + b"}" for members in (
+        *(b'1, "method": ' + method + params + _META + capabilities + b"}}}"
+          for method, params, capabilities in (
+            (b'"tools/call", "params": ', _STORY_CALL, b""),
+            (b'"tools/call", "params": ', _STORY_CALL,
+             b'"extensions": {"io.modelcontextprotocol/tasks": {}}'),
+            (b'"tools/list", "params": ', b"{", b""),
+            (b'"server/discover", "params": ', b"{", b""),
+        )),
+        b'"a", "method": "initialize", "params": {"protocolVersion": "x", "capabilities": {}}',
+        b'1, "method": "ping"', b'1, "method": "tools/call"', b'[], "method": "ping"',
+        b'null, "method": "ping"', b'1e3, "method": "ping"', b'true, "method": "ping"',
+        b"9" * 300 + b', "method": "ping"', b'"\\ud800", "method": "\\ud800"', b'1, "result": {}',
+        b'1, "error": {"code": 1, "message": "x"}', b'1, "method": "ping", "params": [1]',
+        b'1, "method": "notifications/cancelled", "params": {"requestId": {}}', b'1, "method": []',
+        b'1, "method": "tools/call", "params": {"name": []}',
+        *(b'1, "method": "' + method + b'", "params": {' + params + _META + capabilities + b"}}}"
+          for method, params, capabilities in (
+            (b"tools/call", b'"name": "\\ud800", ', b""), (b"tools/call", b"", b'"extensions": []'),
+            (b"tools/call", b'"name": {}, ', b'"extensions": {"": []}'),
+            (b"tools/call", b'"name": "generate-story", "arguments": [], ', b""),
+            (b"tools/call", b'"name": "generate-story", "arguments": {"\\ud800": 5}, ', b""),
+            (b"tools/list", b'"cursor": {}, ', b""), (b"initialize", b"", b""),
+            *((b"tasks/" + name, b'"taskId": ' + id + b', "inputResponses": [], ', tasks)
+              for name in (b"get", b"cancel", b"update")
+              for id in (b'"x"', b"5", b'"\\ud800"')
+              for tasks in (b"", b'"extensions": {"io.modelcontextprotocol/tasks": {}}')),
+            *((b"subscriptions/listen", b'"notifications": ' + wanted + b", ",
+               b'"extensions": {"io.modelcontextprotocol/tasks": {}}')
+              for wanted in (b"[]", b'{"taskIds": ["x"]}', b'{"taskIds": [5]}')),
+        )),
+        *(b'1, "method": "tools/list", "params": {"_meta": ' + meta + b"}" for meta in (
+            b"[]", b"{}", b"5", b'{"io.modelcontextprotocol/protocolVersion": []}',
+            b'{"io.modelcontextprotocol/protocolVersion": "2026-07-28"}',
+            _META[9:] + b'}, "progressToken": {}}', _META[9:] + b'}, "progressToken": 1}',
+            _META[9:-1] + b"[]}", _META[9:-1] + b"null}",
+        )),
+    )
+]  # fmt: skip
+
 #: Paths that answer POST, each with a valid body.
 _POST_REQUESTS = [
     (b"/kiro/generate-story", b'{"idea": "Export the list"}'),
     (b"/v1/chat/completions",
      b'{"model": "default", "messages": [{"role": "user", "content": "Hi"}]}'),
+    (b"/v1/responses", b'{"model": "default", "input": "Hi"}'),
+    (b"/v1/messages",
+     b'{"model": "default", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}'),
+    (b"/v1/messages/count_tokens",
+     b'{"model": "default", "messages": [{"role": "user", "content": "Hi"}]}'),
     (b"/operator/approvals/x", b'{"decision": "allow"}'),
+    *((b"/mcp", body) for body in _MCP_BODIES[:5]),
 ]  # fmt: skip
 
 _HEADERS = [
@@ -100,7 +158,15 @@ _HEADERS = [
     b"TE: trailers", b"Prefer: respond-async", b"Prefer: respond-async, wait=1",
     b"X-Callback: http://localhost/", b"X-Callback: \xff", b"Idempotency-Key: a",
     b"X-Model: x", b"X-Model: \xff", b"X-Model: ", b"X-Model: " + b"a" * 5000, b"X-Model: a\x85b",
-    b"X-Model: \xed\xa0\x80",
+    b"X-Model: \xed\xa0\x80", b"X-Api-Key: \xff", b"X-Api-Key:", b"X-Api-Key: " + b"a" * 5000,
+    b"Anthropic-Version: \xff", b"Anthropic-Version:", b"Anthropic-Version: " + b"2" * 5000,
+    b"Anthropic-Version: 2023-06-01", b"Anthropic-Beta: \xff",
+    b"MCP-Protocol-Version: 2025-06-18", b"MCP-Protocol-Version: \xff", b"MCP-Protocol-Version:",
+    b"MCP-Protocol-Version: " + b"2" * 5000, b"Mcp-Method: tools/list", b"Mcp-Method: \xff",
+    b"Mcp-Name: =?base64?/w==?=", b"Mcp-Name: =?base64??=", b"Mcp-Name: \xff",
+    b"Mcp-Name: =?base64?" + b"A" * 5000 + b"?=", b"Mcp-Session-Id: \xff", b"Mcp-Session-Id:",
+    b"Mcp-Session-Id: " + b"a" * 5000, b"Accept: application/json", b"Accept: */*;q=0",
+    b"Accept: text/html", b"Last-Event-ID: 5",
 ]  # fmt: skip
 
 _BODIES = [
@@ -132,6 +198,42 @@ _BODIES = [
             )),
         )),
     )),
+    *(b'{"model": "default", "input": ' + members + b"}" for members in (
+        b"5", b"[]", b"[[]]", b'[{"role": "\\ud800"}]', b'"\\ud800"', b'[{"type": []}]',
+        b'[{"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": {}}]}]',
+        b'[{"role": "user", "content": [{"type": "input_image", "image_url": "data:;base64,"}]}]',
+        b'[{"type": "function_call_output", "call_id": "1", "output": [5]}]',
+        b'[{"type": "item_reference", "id": "x"}]', b'[{"type": "reasoning"}]',
+        b'[{"type": "message", "role": "assistant", "content": [{"type": "refusal"}]}]',
+        *(b'"Hi", ' + more for more in (
+            b'"stream": true', b'"instructions": ["x"]', b'"text": {"format": {"type": []}}',
+            b'"text": {"format": {"type": "json_schema", "schema": {"type": []}}}',
+            b'"text": {"format": {"type": "json_schema", "name": "\\ud800", "schema": {}}}',
+            b'"metadata": {"\\ud800": "\\ud800"}, "stream": true', b'"metadata": {"a": 5}',
+            b'"background": true', b'"previous_response_id": 5', b'"tool_choice": {"type": []}',
+            b'"include": ["message.output_text.logprobs", []]', b'"include": 5', b'"tools": 5',
+        )),
+    )),
+    *(b'{"model": "default", "max_tokens": 9, "messages": ' + members + b"}" for members in (
+        b'[{"role": "assistant", "content": "Hi"}]', b'[{"role": "system", "content": []}]',
+        *(b'[{"role": "user", "content": [' + block + b"]}]" for block in (
+            b"[]", b'{"type": "text", "text": "\\ud800"}', b'{"type": "tool_result"}',
+            b'{"type": "tool_result", "tool_use_id": "\\ud800", "content": [{"type": "text"}]}',
+            b'{"type": "image", "source": {"type": "base64", "media_type": [], "data": {}}}',
+            b'{"type": "image", "source": {"type": "base64", "media_type": "image/gif", '
+            b'"data": "R0lGODlh"}}',
+            b'{"type": "image", "source": {"type": "url", "url": "data:,"}}',
+        )),
+        b'[{"role": "user", "content": ""}, {"role": "assistant", "content": [{"type": "tool_use", '
+        b'"id": "", "name": "", "input": ' + b'{"a": ' * 900 + b"1" + b"}" * 900
+        + b"}]}, " b'{"role": "user", "content": ""}]',
+        *(b'[{"role": "user", "content": "Hi"}], ' + more for more in (
+            b'"stream": true, "system": [{"type": "text", "text": "x"}]', b'"max_tokens": 1e300',
+            b'"stop_sequences": ["", 5]', b'"stop_sequences": ["\\ud800"]', b'"tool_choice": []',
+            b'"thinking": []', b'"thread": "\\ud800"', b'"output_config": {"format": {"type": []}}',
+            b'"output_config": {"format": {"type": "json_schema", "schema": {"$id": "x"}}}',
+        )),
+    )),
 ]  # fmt: skip
 
 _SIZES = [
@@ -147,6 +249,17 @@ def case(rng: Random) -> list[bytes]:
     method, version = b"POST", b"HTTP/1.1"
     path, body = rng.choice(_POST_REQUESTS)
     headers = [b"Host: localhost", b"Content-Type: application/json"]
+    if path == b"/mcp" and rng.random() < 0.3:
+        body = rng.choice(_MCP_BODIES)
+    if path == b"/mcp":
+        # As a client would send them, if the body has them.
+        method_name = re.search(rb'"method": "([!-~]+)"', body)
+        name = re.search(rb'"(?:name|taskId)": "([!-~]+)"', body)
+        headers.append(b"MCP-Protocol-Version: 2026-07-28")
+        headers += [b"Mcp-Method: " + method_name[1]] if method_name else []
+        headers += [b"Mcp-Name: " + name[1]] if name else []
+    if path.startswith(b"/v1/messages"):
+        headers.append(b"Anthropic-Version: 2026-10-21")
     if rng.random() < 0.7:
         headers.append(b"Connection: close")
     if rng.random() < 0.3:
@@ -318,8 +431,10 @@ def _problem(answer: tuple[int, bytes, bytes] | None) -> str | None:
             return "no JSON"
         error = payload.get("error")
         if isinstance(error, dict):
-            # This is the format of OpenAI's API.
-            payload = {"error": error.get("message"), "code": error.get("code")}
+            # This is the format of OpenAI's API, of Anthropic's, or of JSON-RPC.
+            details = error.get("details") or error.get("data") or {}
+            code = details.get("error_code") or details.get("code") or error.get("code")
+            payload = {"error": error.get("message"), "code": code}
         if not isinstance(payload.get("error"), str) or not isinstance(payload.get("code"), str):
             return "no error or no code"
     return None

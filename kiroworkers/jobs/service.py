@@ -54,6 +54,7 @@ class JobService(MultiService):
         state: The folder that is kept for the next server; None before `open`, and if there
             is none.
         ended: The number of jobs that have ended so far, by state.
+        job_ttl: Seconds for which the results of jobs are kept.
 
     Args:
         reactor: Schedules and connects.
@@ -89,6 +90,7 @@ class JobService(MultiService):
         self._folder: StateFolder | None = None
         self.state: Path | None = None
         self.ended: dict[str, int] = dict.fromkeys(("done", "failed", "cancelled"), 0)
+        self.job_ttl = settings.job_ttl
         self._webhooks: Webhooks | None = None
         self.callback_hosts: CallbackHosts | None = None
         self._sqlite = SqliteStore(reactor, wall_clock, executor or ThreadExecutor(reactor))
@@ -122,7 +124,7 @@ class JobService(MultiService):
             on_event,
         )
         self.runner.setServiceParent(self)
-        retention = Retention(reactor, wall_clock, self.store, settings.job_ttl)
+        retention = Retention(reactor, wall_clock, self.store, self.job_ttl)
         retention.setServiceParent(self)
 
     def open(self, state: Path | None) -> None:

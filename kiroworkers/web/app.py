@@ -22,20 +22,14 @@ from kiroworkers import __version__
 from kiroworkers.clocks import Now, WallClock
 from kiroworkers.errors import (
     ErrorCode,
-    Evidence,
-    InvalidInput,
-    UnknownModel,
     UnknownTask,
-    UnusableAnswer,
     WorkError,
 )
-from kiroworkers.execution import accept, execute
 from kiroworkers.jobs.service import JobService
 from kiroworkers.jobs.stored_response import StoredResponse
 from kiroworkers.offload.call import Runner, run_here
-from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
+from kiroworkers.pool.agent_groups import AgentGroups
 from kiroworkers.pool.approvals import Approvals
-from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.progress import OnProgress
 from kiroworkers.tasks import Task
 from kiroworkers.telemetry.metrics import Metrics
@@ -66,15 +60,16 @@ from kiroworkers.web.errors import (
 )
 from kiroworkers.web.events import EventStream, wants_events
 from kiroworkers.web.headers import (
-    answer_headers,
-    ignored_header,
     prefixed,
-    set_agent_header,
-    set_headers,
 )
 from kiroworkers.web.history import HistoryRoutes
 from kiroworkers.web.jobs import JobRoutes
+from kiroworkers.web.mcp.handler import MCP_FAILURES, McpHandler
+from kiroworkers.web.mcp.sessions import Sessions as McpSessions
+from kiroworkers.web.mcp.tasks import TasksExtension
+from kiroworkers.web.mcp.tool_calls import ToolCalls
 from kiroworkers.web.metrics import MetricsPage, jobs, pools
+from kiroworkers.web.openapi.mcp import MCP_ACCEPTED, MCP_EXAMPLE, MCP_RESPONSE
 from kiroworkers.web.openapi.responses import (
     JOB_EVENTS_RESPONSE,
     JOB_RESPONSE,
@@ -88,12 +83,8 @@ from kiroworkers.web.pieces import send_in_pieces
 from kiroworkers.web.recordings import ASCIICAST, JSON_LINES, RecordingHandler
 from kiroworkers.web.representation import Representation
 from kiroworkers.web.request_options import (
-    check_model,
     model_names,
     queried_agent,
-    request_options,
-    requested_agent,
-    requested_model,
     wants_job,
     wants_raw,
 )
@@ -107,6 +98,7 @@ from kiroworkers.web.routing import (
     route,
     routes_of,
 )
+from kiroworkers.web.task_requests import TaskRequests
 from kiroworkers.web.terminals import TerminalHandler, new_live_terminals
 from kiroworkers.web.viewer import ViewerMissing, load_viewer
 from kiroworkers.web.views import (
@@ -168,8 +160,6 @@ class Application:
         metrics: MetricsPage | None = None,
     ) -> None:
         self._clock = clock
-        self._strict_input = strict_input
-        self._offload = offload
         self._wall_clock = wall_clock
         self._groups = groups
         self._tasks = tasks
@@ -179,6 +169,12 @@ class Application:
             recordings = Recordings(clock, 0, enabled=False)
         self._recordings = RecordingHandler(clock, recordings, run_in_thread)
         self._jobs = JobRoutes(clock, job_service, authorizer)
+        self._requests = TaskRequests(clock, groups, self._jobs, offload, strict_input)
+        extension = TasksExtension(wall_clock, job_service, self._jobs)
+        tools = ToolCalls(tasks, self._requests, extension)
+        self._mcp = McpHandler(
+            clock, tools, McpSessions(clock.seconds), extension, authorizer.count
+        )
         self._history = HistoryRoutes(job_service.history, authorizer, recordings.recordings_of)
         if approvals is None:
             approvals = Approvals(clock, token_urlsafe)
@@ -339,24 +335,19 @@ class Application:
         task = self._tasks.get(task_name)
         if task is None:
             raise UnknownTask(task_name)
-        group = self._group_for(request, task)
-        set_agent_header(request, group.name)
-        model = self._model_for(request, task, group)
-        options = request_options(request, client, task.name, task.limits.timeout, model)
-        payload, ignored, rest = await self._accept(request, task, options)
+        accepted = await self._requests.accept(request, client, task, json_body(request))
         if wants_job(request):
-            return await self._jobs.create(request, group.name, payload, options)
+            return await self._jobs.create(
+                request, accepted.group.name, accepted.payload, accepted.options
+            )
 
-        async def run_task(on_progress: OnProgress | None) -> StoredResponse:
-            return await _execute(group, task, payload, rest, on_progress, raw, self._offload)
-
-        def run_once(on_progress: OnProgress | None = None) -> Awaitable[StoredResponse]:
-            return self._jobs.run_once(request, payload, rest, run_task, on_progress)
+        def run(on_progress: OnProgress | None = None) -> Awaitable[StoredResponse]:
+            return self._requests.run(request, accepted, on_progress, raw=raw)
 
         if wants_events(request):
-            await self._stream(request, run_once, ignored)
+            await self._stream(request, run, accepted.ignored)
             return b""
-        response = await run_once()
+        response = await run()
         if raw and response.status == 200:
             return respond_text(request, response)
         return respond_stored(request, response)
@@ -698,6 +689,55 @@ class Application:
         """
         return self._chat.app.resource()
 
+    @route(
+        app,
+        "POST",
+        "/mcp",
+        scope="ask",
+        tag="MCP",
+        parameters=(
+            "McpVersion",
+            "McpMethod",
+            "McpName",
+            "McpSession",
+            "Agent",
+            "AgentModel",
+            "Timeout",
+            "Priority",
+            "Prefer",
+            "IdempotencyKey",
+        ),
+        body=RequestBody(ref("JsonRpcMessage"), MCP_EXAMPLE),
+        responses={200: MCP_RESPONSE, 202: MCP_ACCEPTED},
+        failures=MCP_FAILURES,
+        counted=False,
+    )
+    async def mcp(self, request: IRequest, client: str) -> bytes:
+        """
+        Send a message of the Model Context Protocol.
+
+        Each task is a tool. A call that fails has a result with ``isError``, whose
+        ``_meta["kiroworkers/error"]`` has the code of the failure; other failures are errors of
+        JSON-RPC.  There is no ``GET``: the server sends no messages of its own.
+        """
+        return await self._mcp.post(request, client)
+
+    @route(
+        app,
+        "DELETE",
+        "/mcp",
+        scope="ask",
+        tag="MCP",
+        parameters=("McpSession",),
+        responses={204: ResponseDoc("The session has ended.")},
+        failures=(ErrorCode.INVALID_MESSAGE, ErrorCode.UNKNOWN_SESSION),
+    )
+    def end_mcp_session(self, request: IRequest, client: str) -> bytes:
+        """
+        End a session of the Model Context Protocol.
+        """
+        return self._mcp.end_session(request, client)
+
     async def _viewer(self) -> Mapping[str, Representation]:
         """
         Return the files of the documentation page.
@@ -719,30 +759,6 @@ class Application:
             has_callbacks=self._job_service.callback_hosts is not None,
             models=model_names(self._groups),
         )
-
-    async def _accept(
-        self, request: IRequest, task: Task, options: RequestOptions
-    ) -> tuple[dict[str, Any], dict[str, str], RequestOptions]:
-        """
-        Return the input in the body of `request`, and the options for its execution.
-
-        The response gets a header that names the fields which the task does not know.
-
-        Returns:
-            The input, that header, and the options.
-
-        Raises:
-            InvalidInput: The body does not fit the input schema; names the field.
-        """
-        # The body is not kept: the payload is a copy of it.
-        body = json_body(request)
-        unknown = task.unknown_fields(body)
-        if unknown and self._strict_input:
-            raise InvalidInput(unknown[0].path, unknown[0].sentence)
-        ignored = ignored_header(unknown)
-        set_headers(request, ignored)
-        payload, rest = await accept(task, body, options, self._offload, self._clock)
-        return payload, ignored, rest
 
     async def _stream(
         self,
@@ -774,30 +790,6 @@ class Application:
             await stream.end("error", {"status": status, **body})
         finally:
             stream.close()
-
-    def _group_for(self, request: IRequest, task: Task) -> AgentGroup:
-        name = requested_agent(request)
-        return self._own_group(task) if name is None else self._groups.find(name, "X-Agent")
-
-    def _own_group(self, task: Task) -> AgentGroup:
-        return self._groups.default if task.agent is None else self._groups.find(task.agent)
-
-    def _model_for(self, request: IRequest, task: Task, group: AgentGroup) -> str:
-        """
-        Return the model that is to answer, of the agent of `group`; empty for the agent's own.
-
-        Raises:
-            UnknownModel: If the agent does not offer the model, or clients may not choose it.
-        """
-        name = requested_model(request)
-        if name is not None:
-            check_model(group, name, "X-Model")
-            return name
-        if task.model is None or group is not self._own_group(task):
-            return ""
-        if not group.offers_model(task.model):
-            raise UnknownModel("model", task.model, group.name)
-        return task.model
 
 
 handle_failures(Application.app, Application._log)
@@ -839,30 +831,3 @@ class _RootResource(Resource):
             return respond_to_error(request, http_error_from(request, error))
         finally:
             request.method = method
-
-
-async def _execute(
-    group: AgentGroup,
-    task: Task,
-    payload: Mapping[str, Any],
-    options: RequestOptions,
-    on_progress: OnProgress | None,
-    raw: bool,
-    offload: Runner,
-) -> StoredResponse:
-    """
-    Execute `task`, and return the response: the answer, or the error that prevented it.
-
-    With `raw`, the body also has the agent's own text.
-    """
-    try:
-        result = await execute(group, task, payload, options, on_progress, offload)
-    except WorkError as error:
-        status, body = error_json(error, group.dispatcher.queue())
-        match error:
-            case UnusableAnswer(evidence=Evidence(text=text)) if raw:
-                body["text"] = text
-        return StoredResponse(status, body, cacheable=error.code.cacheable)
-    answer = result.answer.value
-    body = {"answer": answer, "text": result.reply.text} if raw else answer
-    return StoredResponse(200, body, answer_headers(result, options.model), cacheable=True)

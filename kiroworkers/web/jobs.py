@@ -30,7 +30,6 @@ from kiroworkers.web.request_options import (
     page_limit,
     requested_agent,
     requested_model,
-    wants_job,
     wants_raw,
 )
 from kiroworkers.web.views import milliseconds
@@ -79,9 +78,30 @@ class JobRoutes:
             StorageUnavailable: The job cannot be stored.
             ShuttingDown: The server accepts no more jobs.
         """
+        job = await self.accept(request, agent, payload, options)
+        location = _location(job)
+        request.setHeader(b"location", location.encode())
+        request.setHeader(b"preference-applied", b"respond-async")
+        _set_retry_after(request, job)
+        body = {
+            "id": job.id,
+            "state": job.state,
+            "location": location,
+            "requestId": job.request_id or None,
+        }
+        return respond(request, 202, body)
+
+    async def accept(
+        self, request: IRequest, agent: str, payload: Mapping[str, Any], options: RequestOptions
+    ) -> Job:
+        """
+        Create a job, or return the one that was created under the same idempotency key.
+
+        The arguments and the exceptions are those of `create`.
+        """
         url = self._callback_url(request)
         key = _idempotency_key(request, options)
-        fingerprint = _fingerprint(request, payload, url)
+        fingerprint = _fingerprint(request, payload, url, is_job=True)
         if key is not None:
             self._job_service.idempotency.check_fingerprint(key, fingerprint)
         record = record_of(request)
@@ -103,17 +123,7 @@ class JobRoutes:
         if not is_new:
             request.setHeader(b"idempotency-replayed", b"true")
         record.job = job.id
-        location = _location(job)
-        request.setHeader(b"location", location.encode())
-        request.setHeader(b"preference-applied", b"respond-async")
-        _set_retry_after(request, job)
-        body = {
-            "id": job.id,
-            "state": job.state,
-            "location": location,
-            "requestId": job.request_id or None,
-        }
-        return respond(request, 202, body)
+        return job
 
     async def run_once(
         self,
@@ -147,7 +157,7 @@ class JobRoutes:
         key = _idempotency_key(request, options)
         if key is None:
             return await execute(on_progress)
-        fingerprint = _fingerprint(request, payload)
+        fingerprint = _fingerprint(request, payload, is_job=False)
         response, replayed = await self._job_service.idempotency.run(
             key, fingerprint, execute, on_progress, options.timeout
         )
@@ -165,9 +175,7 @@ class JobRoutes:
         before = request.args.get(b"before")
         number = None
         if before is not None:
-            number = (
-                await self._find(request, client, before[0].decode("utf-8", "replace"))
-            ).number
+            number = (await self.find(request, client, before[0].decode("utf-8", "replace"))).number
         owner = None if self._authorizer.is_operator(request) else client
         jobs = await self._job_service.store.list_jobs(owner, number, limit + 1)
         page = jobs[:limit]
@@ -179,7 +187,7 @@ class JobRoutes:
         """
         Respond with the job `id`, and with its position if it is queued.
         """
-        job = await self._find(request, client, id)
+        job = await self.find(request, client, id)
         body = job_json(job)
         if job.position is not None:
             body["position"] = job.position
@@ -190,7 +198,7 @@ class JobRoutes:
         """
         Respond with the events of the job `id`.
         """
-        job = await self._find(request, client, id)
+        job = await self.find(request, client, id)
         record_of(request).job = job.id
         return await self._stream.respond(request, job)
 
@@ -198,19 +206,19 @@ class JobRoutes:
         """
         Cancel the job `id` and respond with it (200), or delete it if it has ended (204).
         """
-        job = await self._find(request, client, id)
+        job = await self.find(request, client, id)
         if job.unfinished:
             # If it has just ended, respond with what it came to, which its client does not know.
             cancelled = await self._job_service.runner.cancel(job)
-            ended = cancelled or await self._find(request, client, id)
+            ended = cancelled or await self.find(request, client, id)
             return respond(request, 200, job_json(ended))
         await self._job_service.store.delete(id)
         request.setResponseCode(204)
         return b""
 
-    async def _find(self, request: IRequest, client: str, id: str) -> Job:
+    async def find(self, request: IRequest, client: str, id: str) -> Job:
         """
-        Return the job `id` if `client` may see it.
+        Return the job `id` if the `client` that has sent `request` may see it.
 
         Raises:
             HttpError: There is no such job, or it is another client's (404 in both cases).
@@ -294,11 +302,13 @@ def _idempotency_key(request: IRequest, options: RequestOptions) -> IdempotencyK
     return IdempotencyKey(options.client, options.label, match[1] or match[2])
 
 
-def _fingerprint(request: IRequest, payload: Mapping[str, Any], callback: str | None = None) -> str:
+def _fingerprint(
+    request: IRequest, payload: Mapping[str, Any], callback: str | None = None, *, is_job: bool
+) -> str:
     """
     Return a digest that is equal for requests that ask for the same thing in the same way.
     """
-    parts = [payload, requested_agent(request), wants_job(request), callback]
+    parts = [payload, requested_agent(request), is_job, callback]
     if wants_raw(request):
         parts.append("raw")
     model = requested_model(request)

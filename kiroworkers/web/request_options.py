@@ -32,13 +32,15 @@ def request_options(
     label: str,
     max_timeout: float | None = None,
     model: str = "",
+    *,
+    is_job: bool = False,
 ) -> RequestOptions:
     """
     Return the timeout and priority of `request`.
 
     The timeout is the shortest of ``X-Request-Timeout`` (seconds), ``Prefer: wait=N``
     (seconds, RFC 7240) and `max_timeout`.  If ``wait`` is followed, the response gets the
-    header ``Preference-Applied``; with ``respond-async`` it is ignored.  The priority is
+    header ``Preference-Applied``; for a job it is ignored.  The priority is
     ``X-Priority`` (0 to 9).
 
     Args:
@@ -47,12 +49,13 @@ def request_options(
         label: What is asked for, such as the name of a task.
         max_timeout: The maximum duration in seconds; None for no limit.
         model: The model that is to answer; empty for the agent's own.
+        is_job: Whether the request becomes a job although it has no ``respond-async``.
 
     Raises:
         InvalidInput: A header is invalid; the error names it.
     """
     timeout = _timeout(request)
-    wait = None if wants_job(request) else _WAIT.search(header(request, "Prefer") or "")
+    wait = None if is_job or wants_job(request) else _WAIT.search(header(request, "Prefer") or "")
     if wait is not None and int(wait[1]) > 0:
         preferred = float(wait[1])
         if timeout is None or preferred <= timeout:

@@ -193,6 +193,7 @@ def route(
     body: RequestBody | None = None,
     responses: Mapping[int, ResponseDoc] = MappingProxyType({}),
     failures: tuple[FailureCode, ...] = (),
+    counted: bool = True,
 ) -> Callable[[_Handler], _Handler]:
     """
     Return a decorator that adds a handler to the routes of `app`.
@@ -211,6 +212,8 @@ def route(
         body: As in `Route`.
         responses: As in `Route`.
         failures: The failures that do not follow from the other arguments.
+        counted: Whether each request that is not a GET counts towards the client's rate; otherwise
+            the handler counts those that do.
     """
 
     def declare(handler: _Handler) -> _Handler:
@@ -218,7 +221,7 @@ def route(
         def authorized_handler(self: Authorizing, request: IRequest, **variables: str) -> Any:
             if scope is None:
                 return handler(self, request, **variables)
-            client = self.authorizer.authorize(request, scope)
+            client = self.authorizer.authorize(request, scope, counted=counted)
             return handler(self, request, client, **variables)
 
         docstring, *_ = _SECTION.split(cleandoc(handler.__doc__ or ""))

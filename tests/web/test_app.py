@@ -467,7 +467,8 @@ class RouterTests(SynchronousTestCase):
                     response = self.server.request(method, spelling)
                     self.assertEqual(response.status, 404, spelling)
                     sentence = f"Not found: {spelling}; the nearest path is {path}"
-                    message = response.error.get("error") or response.error.get("message")
+                    error = response.body["error"]
+                    message = error["message"] if isinstance(error, dict) else error
                     self.assertEqual(message, sentence)
 
     def test_unknown(self) -> None:

@@ -60,6 +60,9 @@ from tests.memory import DiesAtStart, MemoryAcp, MemoryLine, dispatcher_in
 STORY = "/kiro/generate-story"
 CHAT = "/v1/chat/completions"
 
+#: A request of MCP.
+PING = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+
 #: The token that `MemoryServer` accepts if it requires tokens.
 TOKEN = "a-token-of-the-tests"
 
@@ -209,11 +212,18 @@ class Response:
     @property
     def error(self) -> Any:
         """
-        The error: the body, its member ``error`` in OpenAI's format, or that of the last event.
+        The error: the body, its member ``error`` in OpenAI's format, or the data in JSON-RPC's.
+        """
+        error = self.body["error"]
+        return error.get("data", error) if isinstance(error, dict) else self.body
+
+    @property
+    def body(self) -> Any:
+        """
+        The body, or the data of the last event.
         """
         events = re.findall(rb"^data: (\{.*\})$", self.content, re.M)
-        body = json.loads(events[-1] if events else self.content)
-        return body["error"] if isinstance(body["error"], dict) else body
+        return json.loads(events[-1] if events else self.content)
 
 
 class MemoryServer:
@@ -379,6 +389,38 @@ def _() -> Response:
 @provokes(ErrorCode.INVALID_INPUT)
 def _() -> Response:
     return MemoryServer().request("POST", STORY, {})
+
+
+@provokes(ErrorCode.INVALID_MESSAGE)
+def _() -> Response:
+    return MemoryServer().request("POST", "/mcp", [])
+
+
+@provokes(ErrorCode.UNSUPPORTED_REVISION)
+def _() -> Response:
+    return MemoryServer().request("POST", "/mcp", PING, MCP_Protocol_Version="1999-01-01")
+
+
+@provokes(ErrorCode.UNKNOWN_METHOD)
+def _() -> Response:
+    revision = "2026-07-28"
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": revision,
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    body = {**PING, "params": {"_meta": meta}}
+    headers = {"MCP_Protocol_Version": revision, "Mcp_Method": "ping"}
+    return MemoryServer().request("POST", "/mcp", body, **headers)
+
+
+@provokes(ErrorCode.UNKNOWN_SESSION)
+def _() -> Response:
+    return MemoryServer().request("POST", "/mcp", PING, Mcp_Session_Id="none")
+
+
+@provokes(ErrorCode.NOT_ACCEPTABLE)
+def _() -> Response:
+    return MemoryServer().request("POST", "/mcp", PING, Accept="text/html")
 
 
 @provokes(ErrorCode.BAD_REQUEST)
@@ -794,10 +836,9 @@ class CatalogueTests(SynchronousTestCase):
         schemas = self.document["components"]["schemas"]
         form = error_format(response.request[1])
         name = form.schema or schema_name(code)
-        body = response.error if form.schema is None else {"error": response.error}
-        Draft202012Validator({**self.document, **ref(name)}).validate(body)
+        Draft202012Validator({**self.document, **ref(name)}).validate(response.body)
         if form.schema is None:
-            self.assertLessEqual({*body}, {*schemas[name]["properties"]}, code)
+            self.assertLessEqual({*response.body}, {*schemas[name]["properties"]}, code)
 
     def assert_route_declares(self, response: Response, code: FailureCode) -> None:
         """

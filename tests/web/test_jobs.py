@@ -223,7 +223,7 @@ class JobsTests(SynchronousTestCase):
         A client that is a network of IPv6 sees the jobs that an earlier version stored under
         an address in it.
         """
-        self.patch(self.authorizer, "authorize", lambda request, scope: "2001:db8::/64")
+        self.patch(self.authorizer, "authorize", lambda request, scope, counted: "2001:db8::/64")
         self.patch(self.authorizer, "is_operator", lambda request: False)
         for client, code in (("2001:db8::5", 200), ("2001:db8:0:1::5", 404)):
             id = client.replace(":", "")

@@ -218,13 +218,14 @@ class DocumentTests(SynchronousTestCase):
             {*names} - tasks,
             {
                 *("catalogue", "jobs", "job", "cancel", "models", "model", "complete"),
+                *("create_response", "create_message", "count_tokens"),
                 *("health", "metrics", "ready", "queue", "approvals", "decide"),
                 *("pause", "resume", "renew"),
                 *("set_workers", "drain", "restart", "docs", "openapi"),
                 *("session", "sign_in", "sign_out", "watch"),
                 *("job_events", "requests", "request_history"),
                 *("recordings", "recording", "delete_recording"),
-                *("terminal",),
+                *("terminal", "mcp", "end_mcp_session"),
             },
         )
 
@@ -350,7 +351,10 @@ class DocumentTests(SynchronousTestCase):
         """
         without_tokens, with_tokens = document_of(), document_of(needs_token=True)
         health = with_tokens["paths"]["/health"]["get"]
-        self.assertEqual(health["security"], [{"token": ["watch"]}, {"token": ["operate"]}])
+        scopes = [
+            {scheme: [scope]} for scheme in ("token", "apiKey") for scope in ("watch", "operate")
+        ]
+        self.assertEqual(health["security"], scopes)
         self.assertIn("401", health["responses"])
         self.assertEqual(with_tokens["paths"]["/ready"]["get"]["security"], [])
         self.assertNotIn("security", without_tokens["paths"]["/health"]["get"])

@@ -235,7 +235,9 @@ class ScopeTests(SynchronousTestCase):
         self.client.flush()
         body = json.loads(content)
         error = body["error"] if isinstance(body["error"], dict) else body
-        return response.code, error.get("code")
+        # Anthropic's format has it among the details, and that of JSON-RPC in the data.
+        details = {**error, **error.get("data", {})}
+        return response.code, error.get("details", {}).get("error_code") or details.get("code")
 
     def test_all_declared(self) -> None:
         """
@@ -248,6 +250,8 @@ class ScopeTests(SynchronousTestCase):
             ("DELETE", "/jobs/{id}"),
             ("PUT", "/operator/workers"),
             ("POST", "/v1/chat/completions"),
+            ("POST", "/v1/messages"),
+            ("POST", "/v1/responses"),
         ):
             self.assertIn(known, declared)
 
