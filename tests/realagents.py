@@ -106,12 +106,18 @@ class ModelTestCase(TestCase):
         """
         Start the model server and return its URL, without a path.
         """
-        self.model = FakeModel()
+        self.model = self.new_model()
         factory = AbortableFactory(self.model.site(real))
         port: Any = real.listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(factory.abort_connections)
         self.addCleanup(port.stopListening)
         return f"http://127.0.0.1:{port.getHost().port}"
+
+    def new_model(self) -> FakeModel:
+        """
+        Return the model.
+        """
+        return FakeModel()
 
     def make_folder(self) -> Path:
         """

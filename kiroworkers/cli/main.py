@@ -17,6 +17,7 @@ from kiroworkers import __version__
 _SUBCOMMANDS = {
     "serve": "run the server in the foreground",
     "ask": "send a request to a server and print the answer",
+    "mcp": "offer a server's tasks to a desktop agent, as tools of MCP",
     "check": "check that a server works, with real requests",
     "doctor": "check that this machine can run a server, and say what to do",
     "config": "show the effective settings and where each comes from",

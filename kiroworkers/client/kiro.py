@@ -11,16 +11,13 @@ from functools import partial
 from typing import Any, TypedDict, TypeVar, Unpack, cast
 from urllib.parse import quote
 
-import treq
 from attrs import evolve
-from hyperlink import URL, EncodedURL
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimedOut
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimedOut
 from twisted.internet.task import deferLater
 from twisted.web.client import RequestTransmissionFailed, ResponseFailed
-from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
 from kiroworkers.client.answer_stream import AnswerStream
@@ -28,6 +25,7 @@ from kiroworkers.client.answers import Answer, Review, Story, Test
 from kiroworkers.client.errors import Failed, TimedOut, Unavailable, error_from_response, failure
 from kiroworkers.client.event_stream import EventTooLong
 from kiroworkers.client.events import Postponed, Watch
+from kiroworkers.client.http import base_address, send_request
 from kiroworkers.client.response_body import BodyCutOff, deliver_body
 
 __all__ = ["Kiro", "Terms"]
@@ -47,20 +45,8 @@ _MIN_RETRY_DELAY = 0.5
 
 _EVENT_STREAM = "text/event-stream"
 _DECIMAL = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
-_ADDRESS = re.compile(r"https?://[^/?#\s@]+(/[^?#\s]*)?")
 
 T = TypeVar("T")
-
-
-class _Address(EncodedURL):
-    """
-    Represent a URL whose host may be an IPv6 address.
-
-    Hyperlink's own `to_uri` takes such a host for a name and fails to encode it.
-    """
-
-    def to_uri(self) -> URL:
-        return self if ":" in self.host else super().to_uri()
 
 
 class Terms(TypedDict, total=False):
@@ -103,11 +89,7 @@ class Kiro:
     """
 
     def __init__(self, base_url: str, token: str | None = None, *, reactor: Any = None) -> None:
-        if not _ADDRESS.fullmatch(base_url):
-            raise ValueError(f"{base_url} is not an address such as http://127.0.0.1:8080")
-        self._base = base_url.rstrip("/")
-        # Raises ValueError now, not with the first request, if the port is not a number.
-        _Address.from_text(self._base)
+        self._base = base_address(base_url)
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._given_reactor = reactor
 
@@ -256,17 +238,8 @@ class Kiro:
     ) -> IResponse:
         headers = {**self._headers, **headers}
         try:
-            response: IResponse = await _cancellable(
-                treq.request(
-                    method,
-                    _Address.from_text(self._base + path),
-                    headers=Headers({name: [value] for name, value in headers.items()}),
-                    persistent=False,
-                    allow_redirects=False,
-                    unbuffered=True,
-                    reactor=self._reactor,
-                    **body,
-                )
+            response: IResponse = await send_request(
+                self._reactor, method, self._base + path, headers, **body
             )
         except (ConnectError, DNSLookupError, ConnectTimedOut) as error:
             sentence = f"cannot reach {self._base}: {error}"
@@ -323,28 +296,6 @@ class Kiro:
         reasons = getattr(error, "reasons", [])
         detail = "; ".join(str(reason.value) for reason in reasons) or str(error)
         return failure("cut_off", f"{self._base} ended the connection: {detail}")
-
-
-def _cancellable(request: Deferred[Any]) -> Deferred[Any]:
-    """
-    Return the result of `request`, in a Deferred that fails with `CancelledError` when cancelled.
-
-    A connection that is cancelled may fail with errors of many kinds.
-    """
-    cancelled = False
-
-    def cancel(_: Deferred[Any]) -> None:
-        nonlocal cancelled
-        cancelled = True
-        request.cancel()
-
-    def deliver(outcome: Any) -> None:
-        if not cancelled:
-            result.callback(outcome)
-
-    result: Deferred[Any] = Deferred(cancel)
-    request.addBoth(deliver)
-    return result
 
 
 def _answer_without_value(header: Callable[[str], str | None]) -> Answer[dict[str, Any]]:
