@@ -49,6 +49,11 @@ PROVEN = (("llm",), ("claude", "codex"), ("copilot", "gemini-acp", "opencode"))
 #: The virtual environment on the oldest Python.  The sessions share it, because each installation
 #: takes longer than most of them run.
 SHARED_VENV = ROOT / ".nox" / "shared-venv"
+#: Where the client of MCP is installed in its line 1.x, which has the name of the line 2.x.
+MCP1 = ROOT / ".nox" / "mcp1"
+#: What most sessions need.  They install it all, since pip takes more time to find out what is
+#: installed already than to install what one of them could do without.
+DEVELOPMENT = ("-e", ".[docs,test,dev]")
 #: How many of a failed run's last lines are printed.
 MAX_LINES_PRINTED = 300
 
@@ -93,8 +98,9 @@ def install_shared(session: nox.Session, *packages: str) -> Path:
         session.run(OLDEST, "-m", "venv", str(SHARED_VENV), external=True)
     install = (str(programs / "pip"), "install", "-q")
     if not _installed:
-        # Otherwise pip installs it again, elsewhere, each time that it installs the checkout.
-        session.run(*install, "setuptools>=77", external=True)
+        # Otherwise pip installs it again, elsewhere, each time that it installs the checkout.  The
+        # pip of the oldest Python takes twice as long to choose among a package's files.
+        session.run(*install, "setuptools>=77", "pip>=25", external=True)
     if packages not in _installed:
         session.run(*install, "--no-build-isolation", *packages, external=True)
         _installed.add(packages)
@@ -170,7 +176,7 @@ def oldest(session: nox.Session) -> None:
     """
     Run the tests that depend on the version of Python on the oldest one, with few random cases.
     """
-    trial = install_shared(session, "-e", ".[test,dev]") / "trial"
+    trial = install_shared(session, *DEVELOPMENT) / "trial"
     run_trial(session, str(trial), "-j", "2", *ON_OLDEST, KIROWORKERS_EXAMPLES="5")
 
 
@@ -190,7 +196,11 @@ def npm(session: nox.Session) -> None:
     Install what `agents` needs: agents from npm, and packages on the oldest Python.
     """
     session.run("tests/agents/install.sh", str(NPM), external=True, silent=True)
-    install_shared(session, "-e", ".[test,agents,clients]")
+    programs = install_shared(session, "-e", ".[test,agents,clients]")
+    # All else that it needs comes with the line 2.x.
+    packages = ("mcp>=1.30,<2", "httpx-sse", "pydantic-settings", "python-dotenv")
+    install = (str(programs / "pip"), "install", "-q", "--no-deps", "--target", str(MCP1))
+    session.run(*install, *packages, external=True)
 
 
 def on_loopback(program: str) -> list[str]:
@@ -213,7 +223,11 @@ def run_agents_tests(session: nox.Session, *tests: str) -> None:
     """
     Run `tests`, which need agents or clients, none skipped.
     """
-    env = {"AGENTS_BIN": str(AGENTS_BIN), "PATH": path_to(SHARED_VENV / "bin")}
+    env = {
+        "AGENTS_BIN": str(AGENTS_BIN),
+        "KIROWORKERS_MCP1": str(MCP1),
+        "PATH": path_to(SHARED_VENV / "bin"),
+    }
     output = run_trial(session, *on_loopback("trial"), "-j", "2", *tests, **env)
     if "skips=" in output.splitlines()[-1]:
         session.error("tests were skipped")
@@ -240,7 +254,14 @@ def agents(session: nox.Session) -> None:
 
     Run `npm` first.  Nothing else should run meanwhile: terminals are read against the clock.
     """
-    names = ("openai", "openapi", "line_editors", "snippets.SnippetTests.test_clients")
+    names = (
+        "openai",
+        "openapi",
+        "mcp_clients.PythonClientTests",
+        "mcp_agent.AgentTests",
+        "line_editors",
+        "snippets.SnippetTests.test_clients",
+    )
     run_agents_tests(session, *(f"tests.end_to_end.test_{name}" for name in names))
 
 
@@ -253,9 +274,10 @@ def typescript(session: nox.Session) -> None:
     """
     client = ROOT / "clients" / "typescript"
     session.run("npm", "install", "--prefix", str(client), external=True, silent=True)
-    trial = install_shared(session, "-e", ".[test,dev]") / "trial"
+    trial = install_shared(session, *DEVELOPMENT) / "trial"
     page = "test_dashboard.DashboardTests.test_accessibility"
-    names = [f"tests.end_to_end.{name}" for name in ("test_typescript", page)]
+    tests = ("test_typescript", "test_mcp_clients.TypeScriptClientTests", page)
+    names = [f"tests.end_to_end.{name}" for name in tests]
     output = run_trial(session, str(trial), *names)
     if "skips=" in output.splitlines()[-1]:
         session.error("tests were skipped")
@@ -267,7 +289,7 @@ def client(session: nox.Session) -> None:
     Check the types of the Python client, run its tests, and run the snippets of its pages.
     """
     folder = ROOT / "clients" / "python"
-    install_shared(session, "-e", ".[test,dev]")
+    install_shared(session, *DEVELOPMENT)
     # A plain install, so that what is missing in the distribution is missing here.
     frameworks = ("django>=5.2", "fastapi", "flask>=3.1", "uvicorn")
     programs = install_shared(session, str(folder), *frameworks)
@@ -302,7 +324,7 @@ def long(session: nox.Session) -> None:
     """
     run_prove(session)
     os.environ["KIROWORKERS_LONG"] = "1"
-    names = ("real_agents", "prove", "cost")
+    names = ("real_agents", "mcp_agent", "prove", "cost")
     run_agents_tests(session, "tests.bench", *(f"tests.end_to_end.test_{name}" for name in names))
 
 
@@ -311,7 +333,7 @@ def types(session: nox.Session) -> None:
     """
     Check the types.
     """
-    mypy = install_shared(session, "-e", ".[test,dev]") / "mypy"
+    mypy = install_shared(session, *DEVELOPMENT) / "mypy"
     session.run(str(mypy), external=True)
 
 
@@ -320,7 +342,7 @@ def lint(session: nox.Session) -> None:
     """
     Check the style.
     """
-    ruff = str(install_shared(session, "ruff>=0.9") / "ruff")
+    ruff = str(install_shared(session, *DEVELOPMENT) / "ruff")
     session.run(ruff, "check", ".", external=True)
     session.run(ruff, "format", "--check", ".", external=True)
 
@@ -332,7 +354,7 @@ def docs(session: nox.Session) -> None:
 
     Pages that are also shown where nothing knows Sphinx must parse without it.
     """
-    programs = install_shared(session, "-e", ".[docs]")
+    programs = install_shared(session, *DEVELOPMENT)
     command = [str(programs / "sphinx-build"), "-q", "-W", "--keep-going", "-c", "docs", "."]
     output = LOGS.parent / "html"
     session.run(*command, str(output), external=True)
