@@ -225,7 +225,7 @@ def run_agents_tests(session: nox.Session, *tests: str) -> None:
     """
     env = {
         "AGENTS_BIN": str(AGENTS_BIN),
-        "KIROWORKERS_MCP1": str(MCP1),
+        "MCP1_PACKAGES": str(MCP1),
         "PATH": path_to(SHARED_VENV / "bin"),
     }
     output = run_trial(session, *on_loopback("trial"), "-j", "2", *tests, **env)

@@ -728,7 +728,7 @@ class Application:
         "/mcp",
         scope="ask",
         tag="MCP",
-        parameters=("McpSession",),
+        parameters=("EndedMcpSession",),
         responses={204: ResponseDoc("The session has ended.")},
         failures=(ErrorCode.INVALID_MESSAGE, ErrorCode.UNKNOWN_SESSION),
     )

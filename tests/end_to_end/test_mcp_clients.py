@@ -2,7 +2,7 @@
 End-to-end tests: the official clients of MCP judge ``/mcp`` and ``kiroworkers mcp``.
 
 They are skipped where a client is not installed.  The line 1.x of the Python client is searched for
-in the folder that KIROWORKERS_MCP1 names, as the two lines have the same name::
+in the folder that MCP1_PACKAGES names, as the two lines have the same name::
 
     pip install '.[clients]'
     pip install --target FOLDER --no-deps 'mcp<2' httpx-sse pydantic-settings python-dotenv
@@ -89,9 +89,9 @@ class PythonClientTests(McpClientTestCase):
         """
         The line 1.x lists, calls, sees progress, cancels and is refused, over HTTP and stdio.
         """
-        folder = os.environ.get("KIROWORKERS_MCP1", "")
+        folder = os.environ.get("MCP1_PACKAGES", "")
         if not (folder and (Path(folder) / "mcp").is_dir()):
-            raise SkipTest("mcp 1.x is not installed in the folder that KIROWORKERS_MCP1 names")
+            raise SkipTest("mcp 1.x is not installed in the folder that MCP1_PACKAGES names")
         passed = await self.judge_line(1, folder)
         expected = [*self.all_checks("http"), "http auth", *self.all_checks("stdio"), "stdio auth"]
         self.assertEqual(passed, expected)
@@ -100,7 +100,7 @@ class PythonClientTests(McpClientTestCase):
         """
         The line 2.x does the same in both eras of the protocol.
         """
-        folder = os.environ.get("KIROWORKERS_MCP2", "")
+        folder = os.environ.get("MCP2_PACKAGES", "")
         if not folder and not _has_line2():
             raise SkipTest("mcp 2.x is not installed: pip install '.[clients]'")
         passed = await self.judge_line(2, folder)

@@ -41,7 +41,7 @@ VALUES = {
     "check-interval": ".5",
     "tools": "allow",
     "allow-tools": "yes",
-    "state-dir": "/tmp/x",
+    "state-dir": str(Path(__file__).parent),
     "token-file": __file__,
     "callback-secret-file": __file__,
     "callback-hosts": "*.example.org",

@@ -214,6 +214,9 @@ PARAMETERS: Mapping[str, dict[str, Any]] = {
         "2026-07-28.",
         STRING,
     ),
+    "EndedMcpSession": _header(
+        "Mcp-Session-Id", "Identifier of the session to end.", STRING, required=True
+    ),
     "Limit": _query(
         "limit",
         "Maximum number of entries on the page.",

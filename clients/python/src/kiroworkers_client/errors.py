@@ -45,6 +45,7 @@ __all__ = [
     "IdempotencyMismatchError",
     "InvalidInputError",
     "InvalidJsonError",
+    "InvalidMessageError",
     "InvalidResponseError",
     "JobCancelledError",
     "JobsTooLargeError",
@@ -59,6 +60,7 @@ __all__ = [
     "NoSessionError",
     "NoTimeLeftError",
     "NoTokenError",
+    "NotAcceptableError",
     "NotFoundError",
     "NotJsonError",
     "OperatorsOnlyError",
@@ -88,14 +90,17 @@ __all__ = [
     "UnknownApprovalError",
     "UnknownError",
     "UnknownJobError",
+    "UnknownMethodError",
     "UnknownModelError",
     "UnknownRecordingError",
     "UnknownRequestError",
+    "UnknownSessionError",
     "UnknownTaskError",
     "UnknownWorkerError",
     "UnreachableError",
     "UnreadableError",
     "UnsupportedEncodingError",
+    "UnsupportedRevisionError",
     "UpgradeRequiredError",
     "WrongHostError",
     "WrongMethodError",
@@ -111,6 +116,24 @@ class InvalidJsonError(BadRequest):
     """
 
     code = "invalid_json"
+    status: int | None = 400
+
+
+class InvalidMessageError(BadRequest):
+    """
+    The body is not one message of MCP, or its headers are missing or contradict it.
+    """
+
+    code = "invalid_message"
+    status: int | None = 400
+
+
+class UnsupportedRevisionError(BadRequest):
+    """
+    The server does not speak the revision of MCP; `supported` lists those that it speaks.
+    """
+
+    code = "unsupported_revision"
     status: int | None = 400
 
 
@@ -299,6 +322,24 @@ class ModelNotFoundError(BadRequest):
     status: int | None = 404
 
 
+class UnknownMethodError(BadRequest):
+    """
+    The revision of MCP, or the server, does not have the method of the message.
+    """
+
+    code = "unknown_method"
+    status: int | None = 404
+
+
+class UnknownSessionError(BadRequest):
+    """
+    The session of MCP does not exist (any more), or it is another client's: initialize anew.
+    """
+
+    code = "unknown_session"
+    status: int | None = 404
+
+
 class WrongMethodError(BadRequest):
     """
     The path does not support the method; the `Allow` header lists those that it supports.
@@ -306,6 +347,15 @@ class WrongMethodError(BadRequest):
 
     code = "wrong_method"
     status: int | None = 405
+
+
+class NotAcceptableError(BadRequest):
+    """
+    The `Accept` header allows none of the media types in which the server can respond.
+    """
+
+    code = "not_acceptable"
+    status: int | None = 406
 
 
 class TooSlowError(TimedOut):
@@ -981,6 +1031,8 @@ class TimedOutError(TimedOut):
 BY_CODE: Mapping[str, type[KiroError]] = MappingProxyType(
     {
         "invalid_json": InvalidJsonError,
+        "invalid_message": InvalidMessageError,
+        "unsupported_revision": UnsupportedRevisionError,
         "invalid_input": InvalidInputError,
         "unknown_model": UnknownModelError,
         "bad_request": BadRequestError,
@@ -1000,7 +1052,10 @@ BY_CODE: Mapping[str, type[KiroError]] = MappingProxyType(
         "unknown_approval": UnknownApprovalError,
         "unknown_recording": UnknownRecordingError,
         "model_not_found": ModelNotFoundError,
+        "unknown_method": UnknownMethodError,
+        "unknown_session": UnknownSessionError,
         "wrong_method": WrongMethodError,
+        "not_acceptable": NotAcceptableError,
         "too_slow": TooSlowError,
         "idempotency_mismatch": IdempotencyMismatchError,
         "recording_in_use": RecordingInUseError,
