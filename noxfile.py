@@ -255,7 +255,9 @@ def agents(session: nox.Session) -> None:
     Run `npm` first.  Nothing else should run meanwhile: terminals are read against the clock.
     """
     names = (
+        "anthropic",
         "openai",
+        "responses",
         "openapi",
         "mcp_clients.PythonClientTests",
         "mcp_agent.AgentTests",
