@@ -173,7 +173,7 @@ def _part(part: Any, field: str, images: ImageList | None) -> str:
         case {"type": str(kind)}:
             supported = "text is" if images is None else "text and image_url are"
             raise InvalidInput(
-                field, f"{field} is of type {kind[:40]}; only {supported} supported here"
+                field, f"{field} is of type {kind[:40]!r}; only {supported} supported here"
             )
     raise InvalidInput(field, f"{field} must be an object with a type")
 

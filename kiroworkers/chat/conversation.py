@@ -123,8 +123,11 @@ class Conversation:
     @property
     def tokens(self) -> int:
         """
-        Return the estimated number of tokens in the messages.
+        Return the estimated number of tokens in the texts and tool calls of the messages.
 
         What the server adds to the prompt is not counted.
         """
-        return sum(estimate_tokens(message.get("content", "")) for message in self.messages)
+        contents = (message.get("content", "") for message in self.messages)
+        calls = (call for message in self.messages for call in message.get("tool_calls", ()))
+        texts = (*contents, *(call[name] for call in calls for name in ("name", "arguments")))
+        return sum(map(estimate_tokens, texts))

@@ -168,7 +168,7 @@ def _item_messages(item: Any, field: str, images: ImageList) -> Iterator[Mapping
         case kind:
             raise InvalidInput(
                 f"{field}.type",
-                f"{field} is of type {str(kind)[:40]}; only message, function_call, "
+                f"{field} is of type {str(kind)[:40]!r}; only message, function_call, "
                 "function_call_output and reasoning are supported",
             )
 
@@ -224,7 +224,7 @@ def _part(part: Any, field: str, kinds: Sequence[str], images: ImageList) -> str
     if kind not in kinds:
         raise InvalidInput(
             f"{field}.type",
-            f"{field} is of type {kind[:40]}; only {', '.join(kinds)} are supported here",
+            f"{field} is of type {kind[:40]!r}; only {', '.join(kinds)} are supported here",
         )
     if kind == "input_image":
         return f"\n{images.add(_image(part, field))}\n"

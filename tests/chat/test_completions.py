@@ -204,7 +204,7 @@ class AcceptTests(SynchronousTestCase):
             problem = self.error_for(**changes)
             self.assertEqual(problem.field, field, problem)
             self.assertIn(field.partition(".")[0], problem.reason)
-        self.assertIn("type file", self.error_for(messages=[user_message([file])]).reason)
+        self.assertIn("type 'file'", self.error_for(messages=[user_message([file])]).reason)
         self.assertRaises(InvalidInput, parse_completion, [])
 
     def test_images(self) -> None:
@@ -367,3 +367,19 @@ class ContentTests(SynchronousTestCase):
             [estimate_tokens(text) for text in ("", "a", "abcd", "abcde", "\ud800éé")],
             [0, 1, 1, 2, 2],
         )
+
+    def test_tokens_of_calls(self) -> None:
+        """
+        The names and arguments of tool calls count like texts.
+        """
+        call = {"id": "1", "function": {"name": "find", "arguments": "12345678"}}
+        chat = chat_of(user_message("abcd"), {"role": "assistant", "tool_calls": [call]})
+        self.assertEqual(chat.tokens, 4)
+
+    def test_quoted(self) -> None:
+        """
+        An error quotes the type of a part without its control characters.
+        """
+        part = {"type": "\x1b[31m\ud800"}
+        problem = self.assertRaises(InvalidInput, chat_of, user_message([part]))
+        self.assertTrue(problem.reason.isprintable(), problem)
