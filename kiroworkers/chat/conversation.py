@@ -125,7 +125,7 @@ class Conversation:
         """
         Return the estimated number of tokens in the texts and tool calls of the messages.
 
-        What the server adds to the prompt is not counted.
+        The instructions that the server adds to the prompt are not counted.
         """
         contents = (message.get("content", "") for message in self.messages)
         calls = (call for message in self.messages for call in message.get("tool_calls", ()))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -23,6 +22,7 @@ from twisted.internet.task import react
 
 from kiroworkers.clean_text import clean_json, clean_text
 from kiroworkers.cli.cancellation import run_until_signal
+from kiroworkers.cli.server_options import add_server_options, seconds, server_address
 from kiroworkers.cli.token_file import read_token
 from kiroworkers.clocks import make_monotonic
 from kiroworkers.settings import inherited_environment
@@ -48,8 +48,6 @@ try:
     )
 except ModuleNotFoundError as error:
     raise SystemExit(f"{error.name} is missing: pip install 'kiroworkers[client]'") from None
-
-_DEFAULT_URL = "http://127.0.0.1:8080"
 
 _EPILOG = """\
 exit status:
@@ -219,13 +217,6 @@ def _encode_json(value: Any, raw: bool) -> bytes:
     return clean_json(json.dumps(value, ensure_ascii=False, **layout)).encode() + b"\n"
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < math.inf:
-        raise ValueError
-    return seconds
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "kiroworkers ask",
@@ -246,27 +237,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="file with the input, as a JSON object; - for standard input",
     )
-    parser.add_argument(
-        "--url", help=f"address of the server [default: KIROWORKERS_URL, or {_DEFAULT_URL}]"
-    )
-    parser.add_argument("--token-file", metavar="FILE", help="file with the token to send")
-    parser.add_argument(
-        "--agent", help="agent that answers [default: the task's, or the server's first]"
-    )
-    parser.add_argument(
-        "--model",
-        help="model of the agent that answers, among the server's --models "
-        "[default: the task's, or the agent's own]",
-    )
-    parser.add_argument(
-        "--priority", type=int, choices=range(10), metavar="0-9", help="9 is the most urgent"
-    )
-    parser.add_argument(
-        "--timeout", type=_seconds, metavar="S", help="longest wait for the answer (seconds)"
-    )
+    add_server_options(parser)
     parser.add_argument(
         "--patience",
-        type=_seconds,
+        type=seconds,
         default=0.0,
         metavar="S",
         help="how long to keep trying while no worker can answer (seconds) [default: 0]",
@@ -294,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if sys.stdout is None:
         parser.error("there is no standard output")
     options = parser.parse_intermixed_args(arguments)
-    url = options.url or inherited_environment().get("KIROWORKERS_URL") or _DEFAULT_URL
+    url = server_address(options, inherited_environment())
     try:
         body = build_input(options.input, options.source)
         kiro = Kiro(url, read_token(options.token_file))

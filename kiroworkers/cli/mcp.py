@@ -9,7 +9,6 @@ Needs ``pip install 'kiroworkers[client]'``.
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from zope.interface import implementer
 
 from kiroworkers.clean_text import clean_lines
 from kiroworkers.cli.cancellation import run_until_signal
+from kiroworkers.cli.server_options import add_server_options, server_address
 from kiroworkers.cli.token_file import read_token
 from kiroworkers.clocks import make_monotonic
 from kiroworkers.settings import inherited_environment
@@ -37,8 +37,6 @@ try:
     from kiroworkers.mcp_stdio.lines import LineReader
 except ModuleNotFoundError as error:
     raise SystemExit(f"{error.name} is missing: pip install 'kiroworkers[client]'") from None
-
-_DEFAULT_URL = "http://127.0.0.1:8080"
 
 #: The path of MCP below a server's address.
 _PATH = "/mcp"
@@ -163,13 +161,6 @@ def make_target(url: str, token: str | None, options: argparse.Namespace) -> Tar
     )
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < math.inf:
-        raise ValueError
-    return seconds
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "kiroworkers mcp",
@@ -178,24 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--url", help=f"address of the server [default: KIROWORKERS_URL, or {_DEFAULT_URL}]"
-    )
-    parser.add_argument("--token-file", metavar="FILE", help="file with the token to send")
-    parser.add_argument(
-        "--agent", help="agent that answers [default: the task's, or the server's first]"
-    )
-    parser.add_argument(
-        "--model",
-        help="model of the agent that answers, among the server's --models "
-        "[default: the task's, or the agent's own]",
-    )
-    parser.add_argument(
-        "--priority", type=int, choices=range(10), metavar="0-9", help="9 is the most urgent"
-    )
-    parser.add_argument(
-        "--timeout", type=_seconds, metavar="S", help="longest wait for an answer (seconds)"
-    )
+    add_server_options(parser)
     return parser
 
 
@@ -215,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if sys.stdin is None or sys.stdout is None:
         parser.error("there is no standard input or no standard output")
-    url = options.url or inherited_environment().get("KIROWORKERS_URL") or _DEFAULT_URL
+    url = server_address(options, inherited_environment())
     try:
         target = make_target(url, read_token(options.token_file), options)
     except ValueError as error:

@@ -51,17 +51,17 @@ class WholeBody:
 
     def pauseProducing(self) -> None:
         """
-        Do nothing: all was written.
+        Do nothing, because the whole body has been written.
         """
 
     def resumeProducing(self) -> None:
         """
-        Do nothing, for the same reason.
+        Do nothing, because the whole body has been written.
         """
 
     def stopProducing(self) -> None:
         """
-        Do nothing, for the same reason.
+        Do nothing, because the whole body has been written.
         """
 
 

@@ -359,7 +359,7 @@ class Forwarder:
         Send a request of the client and pass on all messages that it is answered with.
 
         Returns:
-            Whether the server has lost the session; the request was not answered then.
+            True if the server has lost the session, so that the request was not answered.
 
         Raises:
             ForwardingFailed: There was no answer.

@@ -1,7 +1,7 @@
 """
 Read and write the messages of JSON-RPC that pass between a client and a server.
 
-What is read is only what it takes to forward a message: its kind, its identifier and its method.
+To forward a message, only its kind, its identifier and its method are read.
 Its bytes stay as they are, so numbers, the order of members and unknown ones pass unchanged.
 """
 

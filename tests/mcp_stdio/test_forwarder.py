@@ -184,7 +184,7 @@ class ForwarderTests(SynchronousTestCase):
 
     def test_handshake(self) -> None:
         """
-        What the handshake has agreed on goes with all that follows, but not with the handshake.
+        The negotiated revision and the session are sent with all messages after the handshake.
         """
         self.request("initialize", "a", protocolVersion="2025-11-25")
         hello = self.accept()

@@ -61,7 +61,7 @@ class ReadTests(SynchronousTestCase):
 
     def test_not_json(self) -> None:
         """
-        What is no JSON in UTF-8 is a parse error.
+        A line that is not JSON in UTF-8 is a parse error.
         """
         for line in (
             b"hello",

@@ -60,7 +60,7 @@ class ReplyStream:
     """
     Send a reply to a client in pieces.
 
-    Whoever creates a stream must close it.
+    The caller must call `close` when the request ends, however it ends.
 
     Args:
         clock: Times the keep-alive comments.

@@ -95,7 +95,7 @@ class Sessions:
         """
         Begin a session of `client`, and return its identifier.
 
-        What the client can do is not kept: the server asks nothing of it.
+        The capabilities of the client are not kept, because the server asks nothing of it.
         """
         now = self._now()
         while self._sessions and next(iter(self._sessions.values())).ends <= now:

@@ -23,7 +23,7 @@ class MessageStream:
     Send the messages of one call to its client.
 
     The response begins with the first message, or with a comment if there is none for a while.
-    Whoever creates a stream must close it.
+    The caller must call `close` when the request ends, however it ends.
 
     Args:
         clock: Times the comments that keep the connection open.

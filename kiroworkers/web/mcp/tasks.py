@@ -191,7 +191,7 @@ def _facts(job: Job, answer: JobAnswer) -> dict[str, str]:
     """
     Return how an answer came about, as the headers of REST say it of a direct answer.
 
-    What a server did not record when it stored the answer is left out.
+    Facts that were not stored with the answer are left out.
     """
     facts = {
         "Agent": job.agent,
