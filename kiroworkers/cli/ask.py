@@ -25,7 +25,6 @@ from kiroworkers.cli.cancellation import run_until_signal
 from kiroworkers.cli.server_options import add_server_options, seconds, server_address
 from kiroworkers.cli.token_file import read_token
 from kiroworkers.clocks import make_monotonic
-from kiroworkers.settings import inherited_environment
 
 try:
     from rich.console import Console
@@ -268,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if sys.stdout is None:
         parser.error("there is no standard output")
     options = parser.parse_intermixed_args(arguments)
-    url = server_address(options, inherited_environment())
+    url = server_address(options)
     try:
         body = build_input(options.input, options.source)
         kiro = Kiro(url, read_token(options.token_file))

@@ -29,7 +29,6 @@ from kiroworkers.cli.cancellation import run_until_signal
 from kiroworkers.cli.server_options import add_server_options, server_address
 from kiroworkers.cli.token_file import read_token
 from kiroworkers.clocks import make_monotonic
-from kiroworkers.settings import inherited_environment
 
 try:
     from kiroworkers.client.http import base_address
@@ -189,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if sys.stdin is None or sys.stdout is None:
         parser.error("there is no standard input or no standard output")
-    url = server_address(options, inherited_environment())
+    url = server_address(options)
     try:
         target = make_target(url, read_token(options.token_file), options)
     except ValueError as error:

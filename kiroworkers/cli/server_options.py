@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping
+
+from kiroworkers.settings import inherited_environment
 
 _DEFAULT_URL = "http://127.0.0.1:8080"
 
@@ -35,11 +36,11 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def server_address(options: argparse.Namespace, environment: Mapping[str, str]) -> str:
+def server_address(options: argparse.Namespace) -> str:
     """
-    Return the address of the server, from the command line or else from `environment`.
+    Return the address of the server, from the command line or else from the environment.
     """
-    address: str = options.url or environment.get("KIROWORKERS_URL") or _DEFAULT_URL
+    address: str = options.url or inherited_environment().get("KIROWORKERS_URL") or _DEFAULT_URL
     return address
 
 
