@@ -3,15 +3,18 @@ Execute requests with the same idempotency key only once.
 
 What is replayed is an answer, or a failure that would occur again.  Any other failure
 belongs to the request that met it: a deadline, for example, is that of one client.
+
+With several servers, a key is reserved in their store while its request is executed.  The others
+wait until it has a response or is free.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -19,7 +22,11 @@ from twisted.python.failure import Failure
 from kiroworkers.clocks import WallClock
 from kiroworkers.errors import IdempotencyKeyMismatch, RequestTimedOut, StorageUnavailable
 from kiroworkers.jobs.store import JobStore
-from kiroworkers.jobs.stored_response import IdempotencyKey, StoredResponse
+from kiroworkers.jobs.stored_response import (
+    IdempotencyKey,
+    IdempotencyRecord,
+    StoredResponse,
+)
 from kiroworkers.pool.progress import OnProgress, Progress
 
 #: Executes a request, and calls the given function with each step of its progress.
@@ -32,6 +39,19 @@ _MAX_SAVE_TIME = 1.0
 _OWNER_SLACK = 0.5
 
 
+class KeyChanges(Protocol):
+    """
+    Tell what other servers do with idempotency keys.
+    """
+
+    def next(self, key: IdempotencyKey) -> Deferred[None]:
+        """
+        Return a Deferred that fires when `key` may have a response, or may be free.
+
+        It fires at regular intervals as well, so it must be looked at again.
+        """
+
+
 @define(eq=False)
 class _Waiter:
     """
@@ -41,10 +61,14 @@ class _Waiter:
         done: Fires with the response; or with None if the client must execute the request
             itself, because the response was for another client only.
         on_progress: Called with each step of the execution.
+        deadline: The time until which the client waits.
+        timer: Ends its waiting.
     """
 
     done: Deferred[StoredResponse | None]
     on_progress: OnProgress | None
+    deadline: float
+    timer: IDelayedCall | None = None
 
 
 @define(eq=False)
@@ -59,6 +83,7 @@ class _Execution:
         task: Fires when the request has been executed.
         response: The response to all clients, once there is one.
         replayed: Whether the response had been stored before.
+        reserved: Whether the key is reserved for this execution.
         delivered: Whether the clients have the response, though it is not stored yet.
     """
 
@@ -68,6 +93,7 @@ class _Execution:
     task: Deferred[None] | None = None
     response: StoredResponse | None = None
     replayed: bool = False
+    reserved: bool = False
     delivered: bool = False
 
     def on_progress(self, progress: Progress) -> None:
@@ -100,6 +126,7 @@ class IdempotencyCache:
         wall_clock: Returns the time in seconds since the epoch.
         store: Keeps the responses.
         max_wait: The longest time that any client waits, in seconds.
+        changes: Tells of the keys of other servers; None if there are none.
     """
 
     _log = Logger()
@@ -110,11 +137,13 @@ class IdempotencyCache:
         wall_clock: WallClock,
         store: JobStore,
         max_wait: float,
+        changes: KeyChanges | None = None,
     ) -> None:
         self._clock = clock
         self._wall_clock = wall_clock
         self._store = store
         self._max_wait = max_wait
+        self._changes = changes
         self._executions: dict[IdempotencyKey, _Execution] = {}
 
     def check_fingerprint(self, key: IdempotencyKey, fingerprint: str) -> None:
@@ -171,16 +200,17 @@ class IdempotencyCache:
                 execution = self._executions[key] = _Execution(fingerprint)
             if execution.delivered and execution.response is not None:
                 return execution.response, True
-            waiter = self._new_waiter(key, execution, on_progress)
-            if not joined:
-                execution.owner = waiter
-                self._start(key, execution, execute)
+            waiter = self._new_waiter(key, execution, on_progress, deadline)
             left = max(0.0, deadline - self._clock.seconds())
             if not (joined or waited):
                 # The dispatcher enforces its deadline and knows more, but only once the store
                 # has been read.
                 left += _OWNER_SLACK
             timer = self._clock.callLater(left, self._expire, key, execution, waiter, limit)
+            waiter.timer = timer
+            if not joined:
+                execution.owner = waiter
+                self._start(key, execution, execute)
             try:
                 response = await waiter.done
             finally:
@@ -191,12 +221,16 @@ class IdempotencyCache:
             waited = True
 
     def _new_waiter(
-        self, key: IdempotencyKey, execution: _Execution, on_progress: OnProgress | None
+        self,
+        key: IdempotencyKey,
+        execution: _Execution,
+        on_progress: OnProgress | None,
+        deadline: float,
     ) -> _Waiter:
         done: Deferred[StoredResponse | None] = Deferred(
             lambda _: self._leave(key, execution, waiter)
         )
-        waiter = _Waiter(done, on_progress)
+        waiter = _Waiter(done, on_progress, deadline)
         execution.waiters.append(waiter)
         return waiter
 
@@ -215,8 +249,9 @@ class IdempotencyCache:
         """
         Return the response that is stored under `key`, or else execute the request.
         """
-        record = await self._store.find_record(key)
+        record = await self._reserve(key, execution)
         if record is None:
+            execution.reserved = True
             # Otherwise the next request with this key would cost another turn.
             self._store.check_available()
             return await execute(execution.on_progress)
@@ -224,6 +259,46 @@ class IdempotencyCache:
             raise IdempotencyKeyMismatch()
         execution.replayed = True
         return record.response
+
+    async def _reserve(
+        self, key: IdempotencyKey, execution: _Execution
+    ) -> IdempotencyRecord | None:
+        """
+        Reserve `key`, or return what is stored under it once no other server is executing it.
+        """
+        while True:
+            # A change while the store is read counts.
+            changed = None if self._changes is None else self._changes.next(key)
+            try:
+                record = await self._store.reserve_key(key, execution.fingerprint)
+                if record is None or not record.in_progress or changed is None:
+                    return record
+                if record.fingerprint != execution.fingerprint:
+                    return record
+                self._end_slack(execution.owner)
+                await changed
+            finally:
+                if changed is not None:
+                    changed.addErrback(lambda failure: failure.trap(CancelledError))
+                    changed.cancel()
+
+    def _end_slack(self, owner: _Waiter | None) -> None:
+        """
+        Let a client wait until its own deadline only, because no dispatcher enforces it.
+        """
+        if owner is not None and owner.timer is not None and owner.timer.active():
+            owner.timer.reset(max(0.0, owner.deadline - self._clock.seconds()))
+
+    def _release(self, key: IdempotencyKey, execution: _Execution) -> None:
+        """
+        Let other servers execute the request, because there is no response to keep.
+        """
+        if execution.reserved:
+            self._store.release_key(key).addErrback(self._log_unexpected)
+
+    def _log_unexpected(self, failure: Failure) -> None:
+        if failure.check(StorageUnavailable) is None:
+            self._log.failure("cannot store what became of an idempotency key", failure)
 
     def _on_response(
         self, response: StoredResponse, key: IdempotencyKey, execution: _Execution
@@ -236,6 +311,7 @@ class IdempotencyCache:
             execution.finish(response)
         elif not response.cacheable:
             self._remove(key, execution)
+            self._release(key, execution)
             owner = execution.owner
             if owner is not None:
                 execution.waiters.remove(owner)
@@ -257,8 +333,8 @@ class IdempotencyCache:
         execution: _Execution,
         timer: IDelayedCall,
     ) -> None:
-        if isinstance(result, Failure) and result.check(StorageUnavailable) is None:
-            self._log.failure("cannot save a response under its idempotency key", result)
+        if isinstance(result, Failure):
+            self._log_unexpected(result)
         if timer.active():
             timer.cancel()
         self._remove(key, execution)
@@ -266,6 +342,7 @@ class IdempotencyCache:
 
     def _on_failure(self, failure: Failure, key: IdempotencyKey, execution: _Execution) -> None:
         self._remove(key, execution)
+        self._release(key, execution)
         execution.finish(failure)
 
     def _remove(self, key: IdempotencyKey, execution: _Execution) -> None:

@@ -14,6 +14,9 @@ from kiroworkers.pool.fair_queue import DEFAULT_PRIORITY
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
+#: How many seconds earlier a job counts as having arrived for each step of its priority.
+HEAD_START = 60.0
+
 #: The states of jobs that are still to be run or finished.
 UNFINISHED: tuple[JobState, ...] = ("queued", "running")
 

@@ -5,9 +5,9 @@ The events of a job are numbered.  A listener says which event it has seen last,
 exactly those that followed, as often as its connection is lost.  If they are no longer kept,
 it gets a *gap* instead, an event that declares that some are missing.
 
-An `EventId` has the number of the server before the number of the event, so that identifiers
-grow over restarts of the server and repeated runs of a job.  The last event of a job has the
-identifier `END`, and is made from what is stored.
+An `EventId` has the number of a run before the number of the event, so that identifiers grow
+when a job is begun anew.  Of one server, the run is the number of its start.  The last event of
+a job has the identifier `END`, and is made from what is stored.
 
 The events of a job take a bounded number of bytes.  When the job has ended they are dropped,
 or a minute later if anybody has listened: perhaps the connection was lost just then.
@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -52,13 +52,13 @@ _FLUSH_INTERVAL, _MAX_TEXT = 0.1, 16 * 1024
 _EVENT_SIZE = 400
 
 #: The number of the gap in place of all events of a job that has ended.
-_LAST_NUMBER = 999_999_999
+LAST_NUMBER = 999_999_999
 
 #: Why events are missing.
-_RESTARTED = "The server was restarted"
-_TOO_MANY = "There were more events than the server keeps"
-_ENDED = "The job has ended, and only its result is kept"
-_UNKNOWN = "The server does not know the event after which to continue"
+RESTARTED = "The server was restarted"
+TOO_MANY = "There were more events than the server keeps"
+ENDED = "The job has ended, and only its result is kept"
+UNKNOWN = "The server does not know the event after which to continue"
 
 _ID = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
 
@@ -74,15 +74,15 @@ class EventId:
     Identify an event of a job; later events have greater identifiers.
 
     Attributes:
-        server: The number of the server that numbered the event.
-        number: The number of the event, from 1.
+        run: The number of the run that the event belongs to.
+        number: The number of the event in that run, from 1.
     """
 
-    server: int
+    run: int
     number: int
 
     def __str__(self) -> str:
-        return f"{self.server}-{self.number}"
+        return f"{self.run}-{self.number}"
 
     @classmethod
     def parse(cls, text: str) -> EventId | None:
@@ -133,6 +133,7 @@ class _JobEvents:
     Hold the events of one job.
 
     Attributes:
+        run: The number before that of each event.
         has_gap: Why events before the first one are missing; empty if none are.
         kept: Those that are kept.
         last: The number of the last one.
@@ -143,6 +144,7 @@ class _JobEvents:
         timer: Ends the collection of text; after the end of the job, drops the events.
     """
 
+    run: int
     has_gap: str = ""
     kept: deque[JobEvent] = field(factory=deque)
     last: int = 0
@@ -154,12 +156,65 @@ class _JobEvents:
     timer: IDelayedCall | None = None
 
 
+class JobProgress(Protocol):
+    """
+    Be told what happens to the jobs that this server runs.
+    """
+
+    def report(self, id: str, progress: Progress) -> None:
+        """
+        Report the progress of a job that runs.
+        """
+
+    def retry(self, id: str, reason: str) -> None:
+        """
+        Report that a job will be run again.
+        """
+
+    def queue_again(self, id: str) -> None:
+        """
+        Report that a job waits until it is run again.
+        """
+
+
+class JobEventSource(Protocol):
+    """
+    Pass on the events of jobs.
+    """
+
+    def listen(self, job: Job, after: str | None, on_event: OnJobEvent) -> Deferred[Job | None]:
+        """
+        Call `on_event` with the events of an unfinished job, beginning with those that it has.
+
+        Args:
+            job: The job.
+            after: The identifier of the last event that the listener has seen; None for none.
+            on_event: Called with each event.
+
+        Returns:
+            A Deferred that fires with the job when it has ended, or with None when the server
+            stops or the job was deleted.  Cancelling it ends the calls.
+        """
+
+    def replay(self, job: Job, after: str | None, on_event: OnJobEvent) -> Deferred[None]:
+        """
+        Call `on_event` with the events of a job that has ended, as far as they are kept.
+
+        The arguments are those of `listen`.
+        """
+
+    def close(self) -> None:
+        """
+        End all listening, and keep nothing more.
+        """
+
+
 class JobEvents:
     """
-    Keep and pass on the events of all jobs.
+    Keep and pass on the events of all jobs; this is a `JobProgress` and a `JobEventSource`.
 
     Attributes:
-        server: The number of this server, by which its events differ from those of earlier ones.
+        server: The number of this server's start, which is the run of each of its events.
 
     Args:
         clock: Schedules calls.
@@ -179,8 +234,15 @@ class JobEvents:
         Take note of an unfinished job that an earlier server has left.
         """
         if job.attempts and job.id not in self._unfinished:
-            self._unfinished[job.id] = _JobEvents(_RESTARTED)
+            self._unfinished[job.id] = _JobEvents(self.server, RESTARTED)
             self._add(job.id, "queued", {"position": job.position, "estimate": None})
+
+    def begin(self, id: str, run: int) -> None:
+        """
+        Take note of a job whose events have a run of their own, and forget those of earlier ones.
+        """
+        self.forget(id)
+        self._unfinished[id] = _JobEvents(run)
 
     def queue_again(self, id: str) -> None:
         """
@@ -231,16 +293,9 @@ class JobEvents:
 
     def listen(self, job: Job, after: str | None, on_event: OnJobEvent) -> Deferred[Job | None]:
         """
-        Call `on_event` with the events of an unfinished job, at once with those that it has.
+        Call `on_event` with the events of an unfinished job; see `JobEventSource.listen`.
 
-        Args:
-            job: The job.
-            after: The identifier of the last event that the listener has seen; None for none.
-            on_event: Called with each event.
-
-        Returns:
-            A Deferred that fires with the job when it has ended, or with None when the server
-            stops.  Cancelling it ends the calls.
+        It is called at once with those that the job has.
         """
         events = self._events_of(job.id, job.position)
         events.was_heard = True
@@ -251,21 +306,37 @@ class JobEvents:
             on_event(event)
         return listener.ended
 
-    def replay(self, id: str, after: str | None) -> Iterator[JobEvent]:
+    def replay(self, job: Job, after: str | None, on_event: OnJobEvent) -> Deferred[None]:
         """
-        Yield the events of a job that has ended, as far as they are kept.
-
-        Args:
-            id: The job's id.
-            after: As for `listen`.
+        Call `on_event` with the events of a job that has ended; see `JobEventSource.replay`.
         """
-        events = self._ended.get(id)
+        events = self._ended.get(job.id)
         if events is not None:
-            yield from self._replay(events, after)
-            return
+            for event in self._replay(events, after):
+                on_event(event)
+            return succeed(None)
         seen = None if after is None else EventId.parse(after)
-        if seen is None or seen.number != _LAST_NUMBER:
-            yield self._gap(_ENDED, _LAST_NUMBER)
+        if seen is None or seen.number != LAST_NUMBER:
+            on_event(gap(ENDED, EventId(self.server, LAST_NUMBER)))
+        return succeed(None)
+
+    def kept(self, id: str) -> Sequence[JobEvent]:
+        """
+        Return the events of an unfinished job that are kept, text so far included.
+        """
+        events = self._unfinished.get(id)
+        if events is None:
+            return ()
+        self._flush(events)
+        return events.kept
+
+    def forget(self, id: str) -> None:
+        """
+        Drop the events of an unfinished job.
+        """
+        events = self._unfinished.pop(id, None)
+        if events is not None:
+            self._stop_timer(events)
 
     def close(self) -> None:
         """
@@ -286,7 +357,7 @@ class JobEvents:
         """
         events = self._unfinished.get(id)
         if events is None:
-            events = self._unfinished[id] = _JobEvents()
+            events = self._unfinished[id] = _JobEvents(self.server)
             self._append(events, "queued", {"position": position, "estimate": None}, _EVENT_SIZE)
         return events
 
@@ -326,12 +397,12 @@ class JobEvents:
         self, events: _JobEvents, name: EventName, data: Mapping[str, Any], size: int
     ) -> None:
         events.last += 1
-        event = JobEvent(EventId(self.server, events.last), name, data)
+        event = JobEvent(EventId(events.run, events.last), name, data)
         events.kept.append(event)
         events.size += size
         while events.size > MAX_JOB_BYTES and len(events.kept) > 1:
-            events.size -= _size(events.kept.popleft())
-            events.has_gap = _TOO_MANY
+            events.size -= event_size(events.kept.popleft())
+            events.has_gap = TOO_MANY
         for listener in [*events.listeners]:
             try:
                 listener.on_event(event)
@@ -343,25 +414,22 @@ class JobEvents:
         Yield the events that followed `after`, with a gap before them if some are missing.
         """
         first = events.kept[0].id.number if events.kept else events.last + 1
-        before = EventId(self.server, first - 1)
+        before = EventId(events.run, first - 1)
         seen = None if after is None else EventId.parse(after)
         if after is None:
             reason = events.has_gap
-        elif seen is None or seen > EventId(self.server, events.last):
-            reason = _UNKNOWN
+        elif seen is None or seen > EventId(events.run, events.last):
+            reason = UNKNOWN
         elif seen < before:
-            reason = _RESTARTED if seen.server < self.server else _TOO_MANY
+            reason = RESTARTED if seen.run < events.run else TOO_MANY
         else:
             reason = ""
         if reason:
-            yield self._gap(reason, before.number)
+            yield gap(reason, before)
             seen = before
         for event in [*events.kept]:
             if seen is None or event.id > seen:
                 yield event
-
-    def _gap(self, reason: str, number: int) -> JobEvent:
-        return JobEvent(EventId(self.server, number), "gap", {"reason": reason})
 
     def _drop(self, id: str) -> None:
         events = self._ended.pop(id)
@@ -374,6 +442,16 @@ class JobEvents:
         events.timer = None
 
 
-def _size(event: JobEvent) -> int:
+def gap(reason: str, id: EventId) -> JobEvent:
+    """
+    Return the event that stands for those up to `id`, which are missing because of `reason`.
+    """
+    return JobEvent(id, "gap", {"reason": reason})
+
+
+def event_size(event: JobEvent) -> int:
+    """
+    Return the estimated bytes that `event` takes.
+    """
     text = event.data.get("text")
     return _EVENT_SIZE if text is None else _EVENT_SIZE + 2 * len(text)

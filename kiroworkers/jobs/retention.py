@@ -18,6 +18,9 @@ from kiroworkers.jobs.store import JobStore
 #: that expire at about the same time are deleted together.
 _SLACK = 1 / 60
 
+#: Seconds until the next attempt if another server deletes what has expired.
+_BUSY_DELAY = 10.0
+
 #: Seconds until the next attempt if the storage fails.
 _RETRY_DELAY = 60.0
 
@@ -71,7 +74,8 @@ class Retention(Service):
         Delete what has expired, and return the seconds until something else may expire.
         """
         delay = self._ttl * (1 + _SLACK)
-        await self._store.delete_expired(self._wall_clock() - self._ttl)
+        if not await self._store.delete_expired(self._wall_clock() - self._ttl):
+            return min(_BUSY_DELAY, delay)
         oldest = await self._store.oldest()
         if oldest is None:
             return delay

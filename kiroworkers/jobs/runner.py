@@ -24,46 +24,29 @@ from twisted.python.failure import Failure
 
 from kiroworkers.clocks import WallClock
 from kiroworkers.errors import (
-    AgentPerhapsUnavailable,
-    DeadlineUnachievable,
-    ErrorCode,
-    FailureKind,
     InvalidInput,
     SessionLost,
     ShuttingDown,
     StorageUnavailable,
-    UnknownModel,
-    UnknownTask,
     WorkError,
 )
-from kiroworkers.execution import accept, execute
-from kiroworkers.jobs.job import Job, JobAnswer, JobFailure, JobState
+from kiroworkers.jobs.attempts import (
+    MAX_ATTEMPTS,
+    Ended,
+    JobAttempts,
+    Postponed,
+    UnfinishedJob,
+    job_failure,
+)
+from kiroworkers.jobs.job import HEAD_START, Job
 from kiroworkers.jobs.job_events import JobEvents
-from kiroworkers.jobs.store import JobLimits, JobStore
+from kiroworkers.jobs.store import JobLimits, QueueStore
 from kiroworkers.jobs.stored_response import IdempotencyKey
 from kiroworkers.offload.call import Runner, run_here
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
-from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.fair_queue import FairQueue
-from kiroworkers.pool.progress import Progress, Started
-from kiroworkers.request_record import CLIENT_CLOSED_REQUEST, OnRequestEvent, RequestRecord
+from kiroworkers.request_record import OnRequestEvent
 from kiroworkers.tasks import Task
-from kiroworkers.telemetry.access_log import write_record
-from kiroworkers.trace_context import parse_traceparent
-
-#: Seconds of earlier arrival that one step of priority is worth.
-_HEAD_START = 60.0
-
-#: The maximum number of attempts of a job.  A job that was running when so many servers
-#: ended may be the reason why they did.
-_MAX_ATTEMPTS = 10
-
-#: Seconds for which an agent gets no jobs after its pool rejected one: the minimum, the
-#: maximum, and the number if the pool did not suggest one.
-_MIN_PAUSE, _MAX_PAUSE, _DEFAULT_PAUSE = 1, 300, 60
-
-#: Seconds for which an agent gets no jobs while the storage fails.
-_STORAGE_PAUSE = 5.0
 
 #: The number of stored jobs that are queued at a time, so that other events are handled in
 #: between.
@@ -89,31 +72,17 @@ class JobCounts:
 
 
 @define(eq=False)
-class _UnfinishedJob:
+class _QueuedJob(UnfinishedJob):
     """
-    Represent an unfinished job, whether it waits or runs.
+    Represent an unfinished job in the queue of its agent.
 
     Attributes:
-        id: The job's id.
-        client: The client that owns it.
         priority: From 0 (least urgent) to 9.
         arrived: When it was created, in seconds since the epoch.
-        running: Whether a worker has it.
-        attempts: The number of times that a worker was asked.
-        failures: How often its turn failed in a way that may be its own fault.
-        cancelled: Whether its client cancelled it.
-        execution: Fires when the job has been run; None while it waits.
     """
 
-    id: str
-    client: str
-    priority: int
-    arrived: float
-    running: bool = False
-    attempts: int = 0
-    failures: int = 0
-    cancelled: bool = False
-    execution: Deferred[float | None] | None = None
+    priority: int = field(kw_only=True)
+    arrived: float = field(kw_only=True)
 
 
 @define(eq=False)
@@ -130,9 +99,9 @@ class _AgentQueue:
     """
 
     group: AgentGroup
-    jobs: dict[str, _UnfinishedJob] = field(factory=dict)
-    waiting: FairQueue[_UnfinishedJob] = field(factory=lambda: FairQueue(_HEAD_START))
-    started: set[_UnfinishedJob] = field(factory=set)
+    jobs: dict[str, _QueuedJob] = field(factory=dict)
+    waiting: FairQueue[_QueuedJob] = field(factory=lambda: FairQueue(HEAD_START))
+    started: set[_QueuedJob] = field(factory=set)
     pause: IDelayedCall | None = None
 
     @property
@@ -176,7 +145,7 @@ class JobRunner(Service):
         wall_clock: WallClock,
         groups: AgentGroups,
         tasks: Mapping[str, Task],
-        store: JobStore,
+        store: QueueStore,
         limits: JobLimits,
         on_ended: Callable[[Job], None],
         offload: Runner = run_here,
@@ -185,10 +154,8 @@ class JobRunner(Service):
     ) -> None:
         self._clock = clock
         self._events = JobEvents(clock) if events is None else events
-        self._on_event = on_event
-        self._offload = offload
+        self._attempts = JobAttempts(clock, wall_clock, tasks, offload, self._events, on_event)
         self._wall_clock = wall_clock
-        self._tasks = tasks
         self._store = store
         self._limits = limits
         self._on_ended = on_ended
@@ -220,7 +187,7 @@ class JobRunner(Service):
         if queue is None:
             problem = f"This server no longer runs agent {job.agent}"
             self._fail(job.id, InvalidInput("agent", problem))
-        elif job.state == "running" and job.attempts >= _MAX_ATTEMPTS:
+        elif job.state == "running" and job.attempts >= MAX_ATTEMPTS:
             self._fail(job.id, SessionLost("the server stopped each time", job.attempts))
         elif job.id not in queue.jobs:
             # Otherwise it was accepted meanwhile.
@@ -250,7 +217,7 @@ class JobRunner(Service):
 
         Jobs that wait, here or in a pool, stay in the store.  Running ones continue.
         """
-        self._stopping = True
+        self._stopping = self._attempts.stopping = True
         for queue in self._queues.values():
             if queue.pause is not None:
                 queue.pause.cancel()
@@ -347,12 +314,12 @@ class JobRunner(Service):
         elif unfinished.execution is not None:
             unfinished.execution.cancel()
 
-    def _enqueue(self, job: Job) -> _UnfinishedJob:
+    def _enqueue(self, job: Job) -> _QueuedJob:
         queue = self._queues[job.agent]
         # A job that seems to come from the future must not wait until then.
         arrived = min(job.created, self._wall_clock())
-        unfinished = _UnfinishedJob(
-            job.id, job.client, job.priority, arrived, attempts=job.attempts
+        unfinished = _QueuedJob(
+            job.id, job.client, attempts=job.attempts, priority=job.priority, arrived=arrived
         )
         queue.jobs[job.id] = unfinished
         queue.waiting.add(unfinished, job.client, job.priority, arrived)
@@ -375,7 +342,7 @@ class JobRunner(Service):
             execution.addBoth(self._on_run_finished, queue, job)
 
     def _on_run_finished(
-        self, retry_delay: float | Failure | None, queue: _AgentQueue, job: _UnfinishedJob
+        self, retry_delay: float | Failure | None, queue: _AgentQueue, job: _QueuedJob
     ) -> None:
         """
         Release the place of `job`, and queue it again if it is to be retried.
@@ -413,7 +380,7 @@ class JobRunner(Service):
         self._start_jobs(queue)
 
     async def _run(
-        self, group: AgentGroup, unfinished: _UnfinishedJob, job: Job | None
+        self, group: AgentGroup, unfinished: _QueuedJob, job: Job | None
     ) -> float | None:
         """
         Run a job, and record its end if it has ended.
@@ -426,127 +393,30 @@ class JobRunner(Service):
         Returns:
             None if the job has ended, or else the seconds after which to retry it.
         """
-        record = RequestRecord(
-            user=unfinished.client,
-            method="JOB",
-            path=f"/jobs/{unfinished.id}",
-            protocol="-",
-            agent=group.name,
-            job=unfinished.id,
-            client=unfinished.client,
-            on_event=self._on_event,
-        )
-        began = self._clock.seconds()
-        ended = await self._execute(group, unfinished, job, record)
-        record.total = self._clock.seconds() - began
-        if isinstance(ended, tuple) or record.worker is not None:
-            write_record(record, self._wall_clock())
-        if record.task is not None:
-            record.report("ended", status=record.status, total=record.total)
-        if ended is None:
-            return None
-        if isinstance(ended, float):
-            if record.worker is not None and not (self._stopping or unfinished.cancelled):
-                why = "it was interrupted" if record.code is None else f"it failed ({record.code})"
-                self._events.retry(unfinished.id, f"{why}, and is run again later")
-                self._events.queue_again(unfinished.id)
-            await self._store.requeue(unfinished.id)
-            return ended
-        state, result = ended
-        stored = await self._store.mark_ended(unfinished.id, state, result, self._wall_clock())
-        if stored is not None:
-            self._report_end(stored)
+
+        async def load() -> Job | None:
+            if job is not None:
+                return job
+            # Otherwise the answer could not be stored.
+            self._store.check_available()
+            return await self._store.get(unfinished.id)
+
+        def on_started() -> None:
+            started = self._store.mark_started(unfinished.id, unfinished.attempts)
+            started.addErrback(self._ignore_unavailable)
+
+        outcome = await self._attempts.run(group, unfinished, load, on_started)
+        match outcome:
+            case Postponed(delay):
+                await self._store.requeue(unfinished.id)
+                return delay
+            case Ended(state, result):
+                ended = await self._store.mark_ended(
+                    unfinished.id, state, result, self._wall_clock()
+                )
+                if ended is not None:
+                    self._report_end(ended)
         return None
-
-    async def _execute(
-        self,
-        group: AgentGroup,
-        unfinished: _UnfinishedJob,
-        job: Job | None,
-        record: RequestRecord,
-    ) -> float | tuple[JobState, JobAnswer | JobFailure] | None:
-        """
-        Ask the agent to do a job.
-
-        Args:
-            group: The agent to use, and its pool.
-            unfinished: The job.
-            job: The job as it is stored; None if it must be read.
-            record: Filled in, for the log.
-
-        Returns:
-            The job's final state and its result; or the seconds after which to retry it; or
-            None if it has ended before.
-        """
-
-        def on_progress(progress: Progress) -> None:
-            if isinstance(progress, Started):
-                unfinished.running = True
-                unfinished.attempts += 1
-                started = self._store.mark_started(unfinished.id, unfinished.attempts)
-                started.addErrback(self._ignore_unavailable)
-            self._events.report(unfinished.id, progress)
-
-        try:
-            if job is None:
-                if self._store.status.reason is not None:
-                    # The answer could not be stored.
-                    return _STORAGE_PAUSE
-                job = await self._store.get(unfinished.id)
-                if job is None or not job.unfinished:
-                    return None
-            record.task, record.model = job.task, job.model or None
-            record.id, record.trace = job.request_id, parse_traceparent(job.traceparent)
-            record.report("received", method="JOB", path=record.path)
-            options = RequestOptions(
-                job.timeout, job.priority, job.client, job.task, record, job.model
-            )
-            task = self._tasks.get(job.task)
-            if task is None:
-                raise UnknownTask(job.task)
-            if job.model and not group.offers_model(job.model):
-                # The job was accepted by a server with another version of the agent.
-                raise UnknownModel("model", job.model, group.name)
-            # The task may have changed since the job was accepted.
-            payload, options = await accept(task, job.payload, options, self._offload, self._clock)
-            result = await execute(group, task, payload, options, on_progress, self._offload)
-        except CancelledError:
-            record.status, record.aborted = CLIENT_CLOSED_REQUEST, True
-            record.report("cancelled")
-            return 0.0
-        except StorageUnavailable:
-            return _STORAGE_PAUSE
-        except WorkError as error:
-            assert job is not None, "it was read"
-            record.status = error.code.status
-            record.fail(error.code.value, str(error))
-            delay = _retry_delay(error, job)
-            if unfinished.running and _may_repeat(error):
-                unfinished.failures += 1
-                delay = None if unfinished.failures >= _MAX_ATTEMPTS else delay
-            return ("failed", _failure(error)) if delay is None else delay
-        except Exception:
-            self._log.failure(
-                "job {id}: internal error (request {requestId})",
-                log_without_message=True,
-                id=unfinished.id,
-                requestId=record.id,
-            )
-            failure = JobFailure(ErrorCode.FAULT, "Internal server error")
-            record.status = ErrorCode.FAULT.status
-            record.fail(ErrorCode.FAULT.value, str(failure))
-            return "failed", failure
-        record.status = 200
-        answer = JobAnswer(
-            result.answer.value,
-            result.worker,
-            result.attempts,
-            result.repairs,
-            result.seconds,
-            result.credits,
-            result.reply.usage.context_percent,
-        )
-        return "done", answer
 
     def _report_end(self, job: Job) -> None:
         """
@@ -559,7 +429,7 @@ class JobRunner(Service):
         """
         Record that a job that is in no queue has failed.
         """
-        ended = self._store.mark_ended(id, "failed", _failure(error), self._wall_clock())
+        ended = self._store.mark_ended(id, "failed", job_failure(error), self._wall_clock())
         ended.addCallback(lambda job: None if job is None else self._report_end(job))
         ended.addErrback(self._ignore_unavailable)
 
@@ -583,25 +453,3 @@ def shielded(pending: Deferred[T]) -> Deferred[T]:
     outer: Deferred[T] = Deferred()
     pending.addBoth(forward)
     return outer
-
-
-def _failure(error: WorkError) -> JobFailure:
-    return JobFailure(error.code, str(error), error.retry_after, error.details)
-
-
-def _may_repeat(error: WorkError) -> bool:
-    """
-    Return whether the turn of a job may end with `error` each time because of the job itself.
-    """
-    return isinstance(error, AgentPerhapsUnavailable) or error.code is FailureKind.STREAM_TIMEOUT
-
-
-def _retry_delay(error: WorkError, job: Job) -> float | None:
-    """
-    Return the seconds after which to retry `job`, or None if `error` is final.
-    """
-    own_deadline = isinstance(error, DeadlineUnachievable) and job.timeout is not None
-    if own_deadline or not error.code.retryable:
-        return None
-    delay = _DEFAULT_PAUSE if error.retry_after is None else error.retry_after
-    return float(min(max(delay, _MIN_PAUSE), _MAX_PAUSE))

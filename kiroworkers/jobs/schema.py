@@ -11,11 +11,11 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from twisted.logger import Logger
 
 from kiroworkers.errors import CannotStart
+from kiroworkers.jobs.json_rows import to_json
 
 #: The scripts that migrate the schema from each version to the next.  New ones are only
 #: ever appended.  `result_of_response`, `is_response` and `is_json` in them are the
@@ -308,11 +308,3 @@ def result_of_response(state: str, response: str) -> str:
         "details": body,
     }
     return to_json(failure)
-
-
-def to_json(value: Any) -> str:
-    """
-    Return `value` as compact JSON.
-    """
-    # ASCII, because a lone surrogate cannot be encoded as UTF-8.
-    return json.dumps(value, separators=(",", ":"))

@@ -16,16 +16,13 @@ from twisted.python.failure import Failure
 
 from kiroworkers.clocks import WallClock
 from kiroworkers.errors import CannotStart, InvalidSetting
-from kiroworkers.jobs.executor import Executor, ThreadExecutor
+from kiroworkers.jobs.backend import Backend, RunnerParts
 from kiroworkers.jobs.idempotency import IdempotencyCache
 from kiroworkers.jobs.job import Job
-from kiroworkers.jobs.job_events import JobEvents
 from kiroworkers.jobs.paths import default_state_dir, jobs_file
 from kiroworkers.jobs.retention import Retention
-from kiroworkers.jobs.runner import JobRunner
-from kiroworkers.jobs.sqlite_store import SqliteStore
 from kiroworkers.jobs.ssrf import CallbackHosts
-from kiroworkers.jobs.store import JobLimits, JobStore
+from kiroworkers.jobs.store import JobLimits
 from kiroworkers.jobs.webhook_sender import WebhookSender
 from kiroworkers.jobs.webhooks import Webhooks
 from kiroworkers.offload.call import Runner, run_here
@@ -50,6 +47,7 @@ class JobService(MultiService):
         idempotency: Executes requests once per idempotency key.
         runner: Accepts and runs jobs.
         events: Keeps the events of jobs for those who listen.
+        presence: Tells which servers share the jobs.
         history: Keeps the request history; it is saved if there is a state folder.
         state: The folder that is kept for the next server; None before `open`, and if there
             is none.
@@ -59,11 +57,11 @@ class JobService(MultiService):
     Args:
         reactor: Schedules and connects.
         settings: Limits, and where to keep jobs.
+        backend: Keeps the jobs, and distributes them.
         groups: The agents and their pools.
         tasks: The tasks by their names.
         job_json: Returns a job as its client reads it.
         wall_clock: Returns the time in seconds since the epoch.
-        executor: Runs everything that waits for the disk; None for a thread of its own.
         offload: Runs searches for answers that may take long.
         on_event: Called with the events of each execution of a job; None if nobody observes them.
 
@@ -77,11 +75,11 @@ class JobService(MultiService):
         self,
         reactor: Any,
         settings: Settings,
+        backend: Backend,
         groups: AgentGroups,
         tasks: Mapping[str, Task],
         job_json: Callable[[Job], Mapping[str, Any]],
         wall_clock: WallClock = time.time,
-        executor: Executor | None = None,
         offload: Runner = run_here,
         on_event: OnRequestEvent | None = None,
     ) -> None:
@@ -93,12 +91,12 @@ class JobService(MultiService):
         self.job_ttl = settings.job_ttl
         self._webhooks: Webhooks | None = None
         self.callback_hosts: CallbackHosts | None = None
-        self._sqlite = SqliteStore(reactor, wall_clock, executor or ThreadExecutor(reactor))
-        self.store: JobStore = self._sqlite
-        self.events = JobEvents(reactor)
+        self._backend = backend
+        self.store = backend.store
+        self.events = backend.events
         self.history = RequestHistory(reactor, wall_clock, settings.history, settings.history_age)
         self.idempotency = IdempotencyCache(
-            reactor, wall_clock, self.store, settings.request_timeout
+            reactor, wall_clock, self.store, settings.request_timeout, backend.key_changes
         )
         if settings.callback_secret_file is not None:
             secret = read_secret(settings.callback_secret_file)
@@ -108,22 +106,16 @@ class JobService(MultiService):
                 reactor, wall_clock, self.store, sender.post, job_json, secret
             )
             self._webhooks.setServiceParent(self)
+            backend.on_adopted(self._webhooks.resume)
         limits = JobLimits(
             settings.max_jobs, settings.max_job_bytes, settings.max_job_bytes_per_client
         )
-        self.runner = JobRunner(
-            reactor,
-            wall_clock,
-            groups,
-            tasks,
-            self.store,
-            limits,
-            self._on_ended,
-            offload,
-            self.events,
-            on_event,
-        )
-        self.runner.setServiceParent(self)
+        parts = RunnerParts(groups, tasks, limits, self._on_ended, offload, on_event)
+        distribution = backend.distribute(parts)
+        self.runner = distribution.runner
+        self.presence = distribution.presence
+        for service in distribution.services:
+            service.setServiceParent(self)
         retention = Retention(reactor, wall_clock, self.store, self.job_ttl)
         retention.setServiceParent(self)
 
@@ -146,10 +138,10 @@ class JobService(MultiService):
         except OSError as error:
             raise CannotStart(f"kiroworkers: --state-dir: {error}") from None
         settings = self._settings
-        self._sqlite.open(file, self._webhooks is not None, settings.history, settings.history_age)
-        self.events.server = self._sqlite.server
-        if file is not None and settings.history:
-            self.history.open(self._sqlite.history_storage(), self._sqlite.history)
+        has_webhooks = self._webhooks is not None
+        saved = self._backend.open(file, has_webhooks, settings.history, settings.history_age)
+        if saved.storage is not None:
+            self.history.open(saved.storage, saved.history)
 
     def stopService(self) -> Deferred[None]:
         """
@@ -172,7 +164,7 @@ class JobService(MultiService):
             self._log.failure("cannot save the request history", failure)
 
         saved = self.history.close().addErrback(on_failure)
-        return saved.addCallback(lambda _: self._sqlite.close()).addCallback(release)
+        return saved.addCallback(lambda _: self._backend.close()).addCallback(release)
 
     def _open_default_state(self) -> Path | None:
         """

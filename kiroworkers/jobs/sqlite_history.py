@@ -4,19 +4,20 @@ Save the request history in the database of the jobs.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Sequence
 
 from twisted.internet.defer import Deferred
 
 from kiroworkers.clocks import WallClock
-from kiroworkers.jobs.commit_queue import CommitQueue
-from kiroworkers.jobs.schema import to_json
-from kiroworkers.telemetry.request_history import HistoryGap, SavedEntry, SavedHistory
-
-#: Why history is missing.
-_UNSAVED = "The server ended without saving what had happened last"
+from kiroworkers.jobs.json_rows import content_from_json, to_json
+from kiroworkers.jobs.sqlite_engine import SqliteQueue
+from kiroworkers.telemetry.request_history import (
+    ENDED_WITHOUT_SAVING,
+    HistoryGap,
+    SavedEntry,
+    SavedHistory,
+)
 
 
 class SqliteHistory:
@@ -28,7 +29,7 @@ class SqliteHistory:
         wall_clock: Returns the time in seconds since the epoch.
     """
 
-    def __init__(self, queue: CommitQueue, wall_clock: WallClock) -> None:
+    def __init__(self, queue: SqliteQueue, wall_clock: WallClock) -> None:
         self._queue = queue
         self._wall_clock = wall_clock
 
@@ -84,7 +85,7 @@ def read_history(
         database.execute("UPDATE history SET ended = ?1 WHERE ended > ?1", (now,))
         database.execute(
             "INSERT INTO history_gaps SELECT ?, saved_at, ? FROM server WHERE unsaved",
-            (_UNSAVED, now),
+            (ENDED_WITHOUT_SAVING, now),
         )
         database.execute("UPDATE server SET unsaved = 0")
         database.execute("DELETE FROM history_gaps WHERE ends < ?", (oldest,))
@@ -107,16 +108,7 @@ def read_history(
         database.execute("ROLLBACK")
         raise
     database.execute("COMMIT")
-    entries = [SavedEntry(number, ended, _content(content)) for number, ended, content in rows]
+    entries = [
+        SavedEntry(number, ended, content_from_json(content)) for number, ended, content in rows
+    ]
     return SavedHistory(0 if last is None else int(last[0]), entries, gaps)
-
-
-def _content(text: str) -> dict[str, object]:
-    """
-    Return the content of an entry; an empty one if it cannot be read.
-    """
-    try:
-        content = json.loads(text)
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -10,24 +10,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, evolve
+from attrs import evolve
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from kiroworkers.clocks import WallClock
 from kiroworkers.errors import (
-    CATALOGUE,
     CannotStart,
-    ErrorCode,
-    FailureCode,
     IdempotencyKeyMismatch,
     JobsTooLarge,
     TooManyJobs,
 )
-from kiroworkers.jobs.commit_queue import CommitQueue
 from kiroworkers.jobs.executor import Executor
 from kiroworkers.jobs.job import Job, JobAnswer, JobFailure, JobState, Webhook
-from kiroworkers.jobs.schema import file_check, open_database, server_number, to_json
+from kiroworkers.jobs.json_rows import (
+    response_from_json,
+    response_to_json,
+    result_from_json,
+    result_to_json,
+    to_json,
+)
+from kiroworkers.jobs.schema import file_check, open_database, server_number
+from kiroworkers.jobs.sqlite_engine import SqliteEngine, SqliteQueue
 from kiroworkers.jobs.sqlite_history import SqliteHistory, read_history
 from kiroworkers.jobs.store import JobLimits, StorageStatus
 from kiroworkers.jobs.stored_response import IdempotencyKey, IdempotencyRecord, StoredResponse
@@ -47,7 +51,7 @@ _RETRY_AFTER = 60
 
 class SqliteStore:
     """
-    Store jobs, and the responses and jobs of idempotency keys; this is a `JobStore`.
+    Store jobs, and the responses and jobs of idempotency keys; this is a `QueueStore`.
 
     Call `open` before anything else.
 
@@ -73,7 +77,7 @@ class SqliteStore:
         self._wall_clock = wall_clock
         self._executor = executor
         self._factory = factory
-        self._commits: CommitQueue | None = None
+        self._commits: SqliteQueue | None = None
         self.server = 0
         self.history = SavedHistory()
 
@@ -105,9 +109,8 @@ class SqliteStore:
             database.close()
             raise CannotStart(f"kiroworkers: cannot open the jobs in {file}: {error}") from None
         check_file = (lambda: None) if file is None else file_check(file)
-        self._commits = CommitQueue(
-            self._clock, self._wall_clock, self._executor, database, check_file
-        )
+        engine = SqliteEngine(database, check_file)
+        self._commits = SqliteQueue(self._clock, self._wall_clock, self._executor, engine)
 
     def close(self) -> Deferred[None]:
         """
@@ -246,9 +249,7 @@ class SqliteStore:
         """
         Record the end of a job, and delete its payload; see `JobStore.mark_ended`.
         """
-        return self._queue.keep(
-            lambda db: _end(db, id, state, to_json(asdict(result, recurse=False)), now)
-        )
+        return self._queue.keep(lambda db: _end(db, id, state, result_to_json(result), now))
 
     def cancel(self, id: str, now: float) -> Deferred[Job | None]:
         """
@@ -308,10 +309,24 @@ class SqliteStore:
             db.execute(
                 "INSERT OR REPLACE INTO keys (client, task, word, fingerprint, said, kept) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (key.client, key.task, key.key, fingerprint, _response_to_json(response), now),
+                (key.client, key.task, key.key, fingerprint, response_to_json(response), now),
             )
 
         return self._queue.keep(save)
+
+    def reserve_key(
+        self, key: IdempotencyKey, fingerprint: str
+    ) -> Deferred[IdempotencyRecord | None]:
+        """
+        Return what was asked under `key`: there is no other server that could do it.
+        """
+        return self.find_record(key)
+
+    def release_key(self, key: IdempotencyKey) -> Deferred[None]:
+        """
+        Do nothing: nothing was stored when the key was reserved.
+        """
+        return succeed(None)
 
     # Expiry.
 
@@ -330,12 +345,12 @@ class SqliteStore:
 
         return self._queue.read(oldest)
 
-    def delete_expired(self, until: float, limit: int = 100) -> Deferred[None]:
+    def delete_expired(self, until: float, limit: int = 100) -> Deferred[bool]:
         """
         Delete old jobs and responses; see `JobStore.delete_expired`.
         """
 
-        def delete(db: sqlite3.Connection) -> None:
+        def delete(db: sqlite3.Connection) -> bool:
             db.execute(
                 "DELETE FROM jobs WHERE number IN "
                 f"(SELECT number FROM jobs WHERE {_EXPIRABLE} AND ended <= ? LIMIT ?)",
@@ -346,11 +361,12 @@ class SqliteStore:
                 "(SELECT client, task, word FROM keys WHERE kept <= ? LIMIT ?)",
                 (until, limit),
             )
+            return True
 
         return self._queue.write(delete)
 
     @property
-    def _queue(self) -> CommitQueue:
+    def _queue(self) -> SqliteQueue:
         assert self._commits is not None, "open() was called"
         return self._commits
 
@@ -434,7 +450,7 @@ def _find_record(db: sqlite3.Connection, key: IdempotencyKey) -> IdempotencyReco
     if row is None:
         return None
     fingerprint, job, response = row
-    return IdempotencyRecord(fingerprint, job, _response_from_json(response))
+    return IdempotencyRecord(fingerprint, job, response_from_json(response))
 
 
 def _job_from_row(row: tuple[Any, ...]) -> Job:
@@ -445,28 +461,5 @@ def _job_from_row(row: tuple[Any, ...]) -> Job:
     url, tries, due = (fields.pop(column) for column in ("callback", "tries", "due"))
     fields["payload"] = json.loads(fields.pop("asked"))
     if fields["result"] is not None:
-        result = json.loads(fields["result"])
-        if fields["state"] == "done":
-            fields["result"] = JobAnswer(**result)
-        else:
-            fields["result"] = JobFailure(_failure_code(result.pop("code")), **result)
+        fields["result"] = result_from_json(fields["state"], fields["result"])
     return Job(**fields, callback=None if url is None else Webhook(url, tries, due))
-
-
-def _failure_code(name: str) -> FailureCode:
-    """
-    Return the entry called `name` of the catalogue.
-
-    A later version of the server may have stored a code that this one does not know.
-    """
-    return next((code for code in CATALOGUE if code == name), ErrorCode.FAULT)
-
-
-def _response_to_json(response: StoredResponse) -> str:
-    return to_json(
-        {"status": response.status, "body": response.body, "headers": dict(response.headers)}
-    )
-
-
-def _response_from_json(text: str | None) -> StoredResponse | None:
-    return None if text is None else StoredResponse(**json.loads(text), cacheable=True)

@@ -102,13 +102,6 @@ class JobStore(Protocol):
         Return the job `id`, with its position if it is queued, or None if there is none.
         """
 
-    def unfinished(self) -> Deferred[list[Job]]:
-        """
-        Return the jobs that are queued or running, oldest first, without their payloads.
-
-        The Deferred does not fire before the storage works.
-        """
-
     def list_jobs(self, client: str | None, before: int | None, limit: int) -> Deferred[list[Job]]:
         """
         Return jobs without their payloads and results, newest first.
@@ -117,38 +110,6 @@ class JobStore(Protocol):
             client: The client whose jobs to return; None for all clients.
             before: Only jobs with a smaller number than this; None for the newest.
             limit: The maximum number of jobs to return.
-        """
-
-    def mark_started(self, id: str, attempts: int) -> Deferred[None]:
-        """
-        Record that an unfinished job was given to a worker.  This persists.
-
-        Args:
-            id: The job's id.
-            attempts: The number of times that it has been given to one.
-        """
-
-    def requeue(self, id: str) -> Deferred[None]:
-        """
-        Record that a running job is queued again, to be run later.  This persists.
-        """
-
-    def mark_ended(
-        self, id: str, state: JobState, result: JobAnswer | JobFailure, now: float
-    ) -> Deferred[Job | None]:
-        """
-        Record the end of an unfinished job, and delete its payload.  This persists.
-
-        The job's webhook, if it has one, is due at once.
-
-        Args:
-            id: The job's id.
-            state: Its final state.
-            result: The answer, or the failure.
-            now: The current time in seconds since the epoch.
-
-        Returns:
-            The job, or None if it is not unfinished any more.
         """
 
     def cancel(self, id: str, now: float) -> Deferred[Job | None]:
@@ -211,6 +172,25 @@ class JobStore(Protocol):
             now: The current time in seconds since the epoch.
         """
 
+    def reserve_key(
+        self, key: IdempotencyKey, fingerprint: str
+    ) -> Deferred[IdempotencyRecord | None]:
+        """
+        Return what was asked under `key`; or None if nothing was, and this server is to do it.
+
+        With several servers, the others learn that this one does, until `save_response` or
+        `release_key`, or until it has lost the database for longer than its lease.
+
+        Args:
+            key: The idempotency key.
+            fingerprint: Identifies what is asked.
+        """
+
+    def release_key(self, key: IdempotencyKey) -> Deferred[None]:
+        """
+        Give up a key that was reserved, because there is no response to keep.  This persists.
+        """
+
     # Expiry.
 
     def oldest(self) -> Deferred[float | None]:
@@ -221,7 +201,7 @@ class JobStore(Protocol):
         saved.
         """
 
-    def delete_expired(self, until: float, limit: int = 100) -> Deferred[None]:
+    def delete_expired(self, until: float, limit: int = 100) -> Deferred[bool]:
         """
         Delete old jobs and responses.
 
@@ -230,4 +210,52 @@ class JobStore(Protocol):
         Args:
             until: Delete what ended or was saved up to this time, in seconds since the epoch.
             limit: The maximum number of jobs, and of responses, to delete in one call.
+
+        Returns:
+            A Deferred that fires with False if another server is doing it, else with True.
+        """
+
+
+class QueueStore(JobStore, Protocol):
+    """
+    Store the jobs of one server, which queues them in memory.
+    """
+
+    def unfinished(self) -> Deferred[list[Job]]:
+        """
+        Return the jobs that are queued or running, oldest first, without their payloads.
+
+        The Deferred does not fire before the storage works.
+        """
+
+    def mark_started(self, id: str, attempts: int) -> Deferred[None]:
+        """
+        Record that an unfinished job was given to a worker.  This persists.
+
+        Args:
+            id: The job's id.
+            attempts: The number of times that it has been given to one.
+        """
+
+    def requeue(self, id: str) -> Deferred[None]:
+        """
+        Record that a running job is queued again, to be run later.  This persists.
+        """
+
+    def mark_ended(
+        self, id: str, state: JobState, result: JobAnswer | JobFailure, now: float
+    ) -> Deferred[Job | None]:
+        """
+        Record the end of an unfinished job, and delete its payload.  This persists.
+
+        The job's webhook, if it has one, is due at once.
+
+        Args:
+            id: The job's id.
+            state: Its final state.
+            result: The answer, or the failure.
+            now: The current time in seconds since the epoch.
+
+        Returns:
+            The job, or None if it is not unfinished any more.
         """

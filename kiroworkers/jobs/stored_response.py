@@ -54,8 +54,10 @@ class IdempotencyRecord:
         fingerprint: Identifies what was asked under the key.
         job: The id of the job that was created, if any.
         response: The response to the request, unless it became a job.
+        in_progress: Whether another server is executing the request.
     """
 
     fingerprint: str
     job: str | None = None
     response: StoredResponse | None = None
+    in_progress: bool = False

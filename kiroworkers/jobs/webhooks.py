@@ -100,7 +100,14 @@ class Webhooks(Service):
         Schedule the calls that an earlier server left.
         """
         super().startService()
-        self._run(self._schedule_stored(), "internal error while scheduling callbacks")
+        self.resume()
+
+    def resume(self) -> None:
+        """
+        Schedule the calls in the store that are not scheduled yet, such as another server's.
+        """
+        if self.running:
+            self._run(self._schedule_stored(), "internal error while scheduling callbacks")
 
     def stopService(self) -> None:
         """

@@ -49,6 +49,9 @@ MAX_BYTES = 16 * 1024**2
 #: The events that a history without a storage must observe; records keep the others.
 UNSAVED_EVENTS: tuple[EventName, ...] = ("received", "ended", "cleared")
 
+#: Why history is missing that a server was still to save.
+ENDED_WITHOUT_SAVING = "The server ended without saving what had happened last"
+
 #: The part of the entries that rejected requests may take.  They cost their senders nothing,
 #: and must not replace the others.
 _REJECTED_PART = 4

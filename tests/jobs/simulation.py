@@ -293,8 +293,8 @@ class JobMachine(RuleBasedStateMachine):
             if execution.delivered:
                 # Its answer is in memory only, because the storage failed.
                 self.answers.clear()
-        queue = self.store._queue
-        sqlite3.Connection.close(queue._database)
+        engine: Any = self.store._queue._engine
+        sqlite3.Connection.close(engine._database)
         self.start()
 
     @invariant()

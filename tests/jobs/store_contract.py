@@ -1,12 +1,13 @@
 """
 Tests for `kiroworkers.jobs.store`: what holds for every `JobStore`.
 
-Whoever subclasses `StoreContract` opens a store in ``setUp``.  The tests of this module alone
-are not collected.
+Whoever subclasses `StoreContract` opens a store in ``setUp``, and says how its jobs are run.  The
+tests of this module alone are not collected.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from attrs import evolve
@@ -14,14 +15,17 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
 from kiroworkers.errors import ErrorCode, IdempotencyKeyMismatch, JobsTooLarge, TooManyJobs
-from kiroworkers.jobs.job import Job, JobAnswer, JobFailure, Webhook
-from kiroworkers.jobs.store import JobLimits, JobStore, StorageStatus
+from kiroworkers.jobs.job import Job, JobAnswer, JobFailure, JobState, Webhook
+from kiroworkers.jobs.store import JobLimits, JobStore, QueueStore, StorageStatus
 from kiroworkers.jobs.stored_response import IdempotencyKey, StoredResponse
 from tests.jobs.support import UNLIMITED, new_job
 
 KEY = IdempotencyKey("ann", "generate-story", "k1")
 
 ANSWER = JobAnswer({"title": "x"}, "worker1", 2, 1, 3.5, 0.25, 3.5)
+
+#: The size of a large payload, in characters.
+_LARGE = 3_000_000
 
 
 class StoreContract(TestCase):
@@ -33,6 +37,26 @@ class StoreContract(TestCase):
     """
 
     store: JobStore
+
+    async def start(self, id: str) -> None:
+        """
+        Give the job `id`, which must be the next one, to a worker.
+        """
+        raise NotImplementedError
+
+    async def put_back(self, id: str) -> None:
+        """
+        Put the job `id`, which was started and asked its agent, back into the queue.
+        """
+        raise NotImplementedError
+
+    async def finish(self, id: str, state: JobState, result: JobAnswer | JobFailure) -> Job | None:
+        """
+        Record the end of a job, and return it, or None if it is not unfinished any more.
+
+        Its result need not be returned.
+        """
+        raise NotImplementedError
 
     async def add(self, id: str, key: IdempotencyKey | None = None, **fields: object) -> Job:
         job, _ = await self.store.add(new_job(id, **fields), UNLIMITED, key, "print")
@@ -84,7 +108,7 @@ class StoreContract(TestCase):
         """
         adding = [self.store.add(new_job(id), UNLIMITED, KEY, "print") for id in ("a", "b")]
         self.assertEqual([(await added)[1] for added in adding], [True, False])
-        await self.store.mark_ended("a", "done", ANSWER, 5.0)
+        await self.finish("a", "done", ANSWER)
         job, is_new = await self.store.add(new_job("c"), UNLIMITED, KEY, "print")
         self.assertEqual((job.id, job.state, is_new), ("a", "done", False))
         other = self.store.add(new_job("d"), UNLIMITED, KEY, "another")
@@ -93,47 +117,70 @@ class StoreContract(TestCase):
 
     async def test_life(self) -> None:
         """
-        A job is unfinished until it has ended, counts its attempts, and keeps its result;
-        its payload is deleted when it ends.
+        A job counts its attempts, and keeps its result; its payload is deleted when it ends.
         """
         for id in ("a", "b", "c"):
             await self.add(id)
         self.assertEqual([(await self.stored(id)).position for id in "abc"], [1, 2, 3])
-        await self.store.mark_started("a", 1)
-        await self.store.mark_started("a", 2)
-        self.assertEqual((await self.stored("a")).position, None)
-        self.assertEqual((await self.stored("c")).position, 2)
-        await self.store.requeue("a")
+        await self.start("a")
         job = await self.stored("a")
-        self.assertEqual((job.state, job.attempts, job.payload), ("queued", 2, {"idea": "a"}))
-        ended = await self.store.mark_ended("b", "done", ANSWER, 5.0)
+        self.assertEqual((job.state, job.attempts, job.position), ("running", 1, None))
+        self.assertEqual((await self.stored("c")).position, 2)
+        await self.put_back("a")
+        job = await self.stored("a")
+        self.assertEqual((job.state, job.attempts, job.payload), ("queued", 1, {"idea": "a"}))
+        ended = await self.finish("b", "done", ANSWER)
         assert ended is not None
-        self.assertEqual(ended, await self.stored("b"))
-        self.assertEqual((ended.result, ended.ended, ended.payload), (ANSWER, 5.0, {}))
-        self.assertEqual([job.id for job in await self.store.unfinished()], ["a", "c"])
+        self.assertEqual(evolve(ended, result=ANSWER), await self.stored("b"))
+        self.assertIsNotNone(ended.ended)
+        self.assertEqual(ended.payload, {})
         failure = JobFailure(
             ErrorCode.ANSWER_UNFIT, "It does not fit", 4, {"reasons": ["no title"]}
         )
-        await self.store.mark_ended("c", "failed", failure, 6.0)
+        await self.finish("c", "failed", failure)
         await self.store.cancel("a", 6.0)
         job = await self.stored("a")
         self.assertEqual((job.state, job.result, job.payload), ("cancelled", None, {}))
         self.assertEqual((await self.stored("c")).result, failure)
-        self.assertEqual(await self.store.unfinished(), [])
 
     async def test_ended_for_good(self) -> None:
         """
         Nothing changes the end of a job, also if it is recorded late.
         """
         await self.add("a")
-        await self.store.cancel("a", 5.0)
-        self.assertIsNone(await self.store.mark_ended("a", "done", ANSWER, 6.0))
+        await self.start("a")
+        cancelled = await self.store.cancel("a", 5.0)
+        assert cancelled is not None
+        self.assertEqual(cancelled, await self.stored("a"))
+        self.assertIsNone(await self.finish("a", "done", ANSWER))
         self.assertIsNone(await self.store.cancel("a", 6.0))
-        await self.store.mark_started("a", 1)
-        await self.store.requeue("a")
+        await self.put_back("a")
         job = await self.stored("a")
-        self.assertEqual((job.state, job.ended, job.attempts), ("cancelled", 5.0, 0))
-        self.assertIsNone(await self.store.mark_ended("b", "done", ANSWER, 6.0))
+        self.assertEqual((job.state, job.ended, job.attempts), ("cancelled", 5.0, 1))
+        self.assertIsNone(await self.finish("b", "done", ANSWER))
+        self.assertIsNone(await self.store.cancel("b", 6.0))
+
+    async def test_late_result(self) -> None:
+        """
+        A result is kept that arrives after its job was put back, if nobody has begun anew.
+        """
+        await self.add("a")
+        await self.start("a")
+        await self.put_back("a")
+        await self.finish("a", "done", ANSWER)
+        job = await self.stored("a")
+        self.assertEqual((job.state, job.result, job.attempts), ("done", ANSWER, 1))
+
+    async def test_deleted_while_running(self) -> None:
+        """
+        A job that is deleted while it runs has no result, and does not count as unfinished.
+        """
+        await self.add("a")
+        await self.start("a")
+        await self.store.withdraw("a")
+        self.assertIsNone(await self.finish("a", "done", ANSWER))
+        self.assertEqual(await self.ids(), [])
+        await self.store.add(new_job("b"), evolve(UNLIMITED, unfinished=1))
 
     async def test_listed(self) -> None:
         """
@@ -142,7 +189,7 @@ class StoreContract(TestCase):
         """
         for id, client in [("a", "ann"), ("b", "bob"), ("c", "ann")]:
             await self.add(id, client=client)
-        await self.store.mark_ended("a", "done", ANSWER, 5.0)
+        await self.finish("a", "done", ANSWER)
         listed = await self.store.list_jobs(None, 3, 2)
         self.assertEqual([(job.id, job.result, job.payload) for job in listed],
                          [("b", None, {}), ("a", None, {})])  # fmt: skip
@@ -191,6 +238,101 @@ class StoreContract(TestCase):
         self.assertEqual(record.response, response)
         job = self.store.add(new_job("a"), UNLIMITED, KEY, "another")
         await self.assertFailure(job, IdempotencyKeyMismatch)
+        self.assertEqual(await self.ids(), [])
+
+    async def test_reserved(self) -> None:
+        """
+        The server that reserves a key executes the request, and again if the key was released;
+        once there is a response or a job, everybody who reserves the key learns of it.
+        """
+        self.assertIsNone(await self.store.reserve_key(KEY, "print"))
+        self.assertIsNone(await self.store.find_record(KEY))
+        await self.store.release_key(KEY)
+        self.assertIsNone(await self.store.reserve_key(KEY, "another"))
+        response = StoredResponse(200, {"title": "x"}, cacheable=True)
+        await self.store.save_response(KEY, "another", response, 4.0)
+        await self.store.release_key(KEY)
+        record = await self.store.reserve_key(KEY, "print")
+        assert record is not None
+        self.assertEqual(record, await self.store.find_record(KEY))
+        self.assertEqual((record.fingerprint, record.job), ("another", None))
+        self.assertEqual((record.response, record.in_progress), (response, False))
+        other = evolve(KEY, key="k2")
+        await self.add("a", other)
+        record = await self.store.reserve_key(other, "print")
+        assert record is not None
+        self.assertEqual((record.job, record.in_progress), ("a", False))
+        await self.store.release_key(other)
+        self.assertIsNotNone(await self.store.find_record(other))
+
+    async def test_released_for_job(self) -> None:
+        """
+        A job can be added under a key that was reserved and released.
+        """
+        await self.store.reserve_key(KEY, "print")
+        await self.store.release_key(KEY)
+        await self.add("a", KEY)
+        record = await self.store.find_record(KEY)
+        assert record is not None
+        self.assertEqual(record.job, "a")
+
+    async def test_any_text(self) -> None:
+        """
+        Texts may contain NUL characters, backslashes and quotes, and values lone surrogates.
+        """
+        text = "a\0b\\u0000'\"%s é\n"
+        value = {"idea": text + "\ud800", "\udfff\0": [1e300, 2**70, None]}
+        webhook = Webhook(f"http://x/{text}")
+        job = new_job(
+            f"id-{text}",
+            client=text,
+            task=text,
+            model=text,
+            payload=value,
+            callback=webhook,
+            request_id=text,
+            traceparent=text,
+        )
+        key = IdempotencyKey(text, text, text)
+        stored, _ = await self.store.add(job, UNLIMITED, key, "print")
+        self.assertEqual(stored, evolve(job, number=1, position=1))
+        self.assertEqual(await self.store.get(job.id), stored)
+        self.assertEqual(await self.ids(text), [job.id])
+        self.assertIsNone(await self.store.get("id-a"))
+        again, is_new = await self.store.add(
+            new_job("b", client=text, task=text), UNLIMITED, key, "print"
+        )
+        self.assertEqual((again, is_new), (stored, False))
+        answer = JobAnswer(value, text)
+        await self.finish(job.id, "done", answer)
+        self.assertEqual((await self.stored(job.id)).result, answer)
+        [pending] = await self.store.pending_webhooks()
+        assert pending.callback is not None
+        self.assertEqual((pending.id, pending.callback.url), (job.id, webhook.url))
+        other = evolve(key, key=f"{text}2")
+        self.assertIsNone(await self.store.reserve_key(other, "print"))
+        response = StoredResponse(200, value, {"Worker": text}, cacheable=True)
+        await self.store.save_response(other, "print", response, 5.0)
+        record = await self.store.find_record(other)
+        assert record is not None
+        self.assertEqual(record.response, response)
+        await self.store.delete(job.id)
+        self.assertEqual(await self.ids(), [])
+
+    async def test_large(self) -> None:
+        """
+        Payloads, results and responses of several megabytes are stored.
+        """
+        value = {"idea": "xé\ud800" * (_LARGE // 3)}
+        await self.add("a", payload=value)
+        self.assertEqual((await self.stored("a")).payload, value)
+        await self.finish("a", "done", JobAnswer(value))
+        self.assertEqual((await self.stored("a")).result, JobAnswer(value))
+        response = StoredResponse(200, value, cacheable=True)
+        await self.store.save_response(KEY, "print", response, 5.0)
+        record = await self.store.reserve_key(KEY, "print")
+        assert record is not None
+        self.assertEqual(record.response, response)
 
     async def test_expired(self) -> None:
         """
@@ -205,7 +347,7 @@ class StoreContract(TestCase):
         self.assertEqual(await self.store.oldest(), 4.0)
         for id in ("old", "untold"):
             await self.store.cancel(id, 5.0)
-        await self.store.delete_expired(4.0)
+        self.assertTrue(await self.store.delete_expired(4.0))
         self.assertIsNone(await self.store.find_record(other))
         self.assertIsNotNone(await self.store.find_record(KEY))
         self.assertEqual(await self.store.oldest(), 5.0)
@@ -260,7 +402,7 @@ class StoreContract(TestCase):
         )
         self.assertEqual((fifth.limit, fifth.whose), (400, "server"))
         await self.store.cancel("cat", 5.0)
-        await self.store.mark_ended("a", "done", JobAnswer({"title": "x" * 200}), 5.0)
+        await self.finish("a", "done", JobAnswer({"title": "x" * 200}))
         await self.refused(self.store.add(new_job("c", payload=payload), limits))
         await self.store.delete("a")
         await self.store.add(new_job("c", payload=payload), limits)
@@ -272,3 +414,39 @@ class StoreContract(TestCase):
         await self.add("a")
         self.assertEqual(self.store.status, StorageStatus())
         self.store.check_available()
+
+
+class QueueStoreContract(StoreContract):
+    """
+    Run the jobs of a `QueueStore`, whose server counts the attempts.
+    """
+
+    store: QueueStore
+
+    async def start(self, id: str) -> None:
+        self.attempts[id] += 1
+        await self.store.mark_started(id, self.attempts[id])
+
+    async def put_back(self, id: str) -> None:
+        await self.store.requeue(id)
+
+    async def finish(self, id: str, state: JobState, result: JobAnswer | JobFailure) -> Job | None:
+        return await self.store.mark_ended(id, state, result, 5.0)
+
+    def setUp(self) -> None:
+        self.attempts: Counter[str] = Counter()
+
+    async def test_unfinished(self) -> None:
+        """
+        The jobs that are queued or running are those that a next server runs, oldest first.
+        """
+        for id in ("a", "b", "c"):
+            await self.add(id)
+        await self.start("a")
+        await self.finish("b", "done", ANSWER)
+        unfinished = await self.store.unfinished()
+        self.assertEqual([(job.id, job.state) for job in unfinished],
+                         [("a", "running"), ("c", "queued")])  # fmt: skip
+        await self.store.cancel("a", 5.0)
+        await self.start("a")
+        self.assertEqual([job.id for job in await self.store.unfinished()], ["c"])

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, execute, fail
 from twisted.internet.interfaces import IReactorTime
 
 from kiroworkers.clocks import WallClock
+from kiroworkers.jobs.embedded import EmbeddedBackend
 from kiroworkers.jobs.job import Job
 from kiroworkers.jobs.service import JobService
 from kiroworkers.jobs.sqlite_store import SqliteStore
@@ -117,9 +118,8 @@ def job_service_in(
         **flags: Settings.
     """
     settings = Settings.read({"port": "0", **flags}, {})
-    job_service = JobService(
-        reactor, settings, groups, tasks, job_json, reactor.seconds, executor or InlineExecutor()
-    )
+    backend = EmbeddedBackend(reactor, reactor.seconds, executor or InlineExecutor())
+    job_service = JobService(reactor, settings, backend, groups, tasks, job_json, reactor.seconds)
     job_service.open(state)
     job_service.startService()
     return job_service

@@ -61,6 +61,14 @@ class JobEventsTests(SynchronousTestCase):
         self.events.server = server
         self.job = new_job("a", position=3)
 
+    def replay(self, after: str | None) -> list[JobEvent]:
+        """
+        Return the events of the job, which has ended.
+        """
+        events: list[JobEvent] = []
+        self.successResultOf(self.events.replay(self.job, after, events.append))
+        return events
+
     def report_text(self, *pieces: str) -> None:
         for piece in pieces:
             self.events.report("a", PartialText(piece))
@@ -172,7 +180,7 @@ class JobEventsTests(SynchronousTestCase):
         self.events.end(self.job)
         if now is not None:
             seen += now.events
-        seen += self.events.replay("a", str(seen[-1].id) if seen else None)
+        seen += self.replay(str(seen[-1].id) if seen else None)
         self.assertEqual(seen, always.events)
         words = [word for event in seen for word in str(event.data.get("text", "")).split()]
         self.assertEqual(words, [*map(str, range(1, text + 1))])
@@ -245,13 +253,13 @@ class JobEventsTests(SynchronousTestCase):
         listener = Listener(self.events, self.job)
         self.events.report("a", Started("worker1", 1))
         self.events.end(self.job)
-        self.assertEqual([*self.events.replay("a", None)], listener.events)
-        self.assertEqual([*self.events.replay("a", listener.last)], [])
+        self.assertEqual(self.replay(None), listener.events)
+        self.assertEqual(self.replay(listener.last), [])
         self.clock.advance(61)
         for after in (None, listener.last):
-            [gap] = self.events.replay("a", after)
+            [gap] = self.replay(after)
             self.assertEqual(gap.name, "gap")
-            self.assertEqual([*self.events.replay("a", str(gap.id))], [])
+            self.assertEqual(self.replay(str(gap.id)), [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_nobody_listens(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from attrs import evolve
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -96,3 +97,18 @@ class RetentionTests(SynchronousTestCase):
         self.faults.fault = None
         self.clock.pump([1] * 70)
         self.assertFalse(self.is_stored(KEY))
+
+    def test_other_server(self) -> None:
+        """
+        While another server deletes what has expired, this one looks every ten seconds.
+        """
+        self.save(KEY)
+        attempts: list[float] = []
+
+        def delete_expired(until: float) -> Deferred[bool]:
+            attempts.append(self.clock.seconds())
+            return succeed(False)
+
+        self.patch(self.store, "delete_expired", delete_expired)
+        self.clock.pump([1] * 90)
+        self.assertEqual(attempts, [61.0, 71.0, 81.0])

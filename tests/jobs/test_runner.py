@@ -325,7 +325,7 @@ class RunnerTests(SynchronousTestCase):
         after: list[JobEvent] = []
         self.events.listen(self.job(id), str(before[-1].id), after.append)
         self.assertEqual([event.name for event in after], ["gap", "queued", "started"])
-        self.assertEqual([event.id.server for event in (before[0], after[0])], [1, 2])
+        self.assertEqual([event.id.run for event in (before[0], after[0])], [1, 2])
 
     def test_in_turn(self) -> None:
         """

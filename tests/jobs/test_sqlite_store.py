@@ -150,7 +150,8 @@ class FileTests(SynchronousTestCase):
         are stored when there is space.
         """
         self.store = self.opened(_SmallDisk)
-        database: Any = self.store._queue._database
+        engine: Any = self.store._queue._engine
+        database = engine._database
         database.set_limit(60)
         self.successResultOf(self.add("a"))
         error = self.failureResultOf(self.add("b", 1024**2), StorageUnavailable).value

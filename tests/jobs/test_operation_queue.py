@@ -1,10 +1,11 @@
 """
-Tests for `kiroworkers.jobs.commit_queue`.
+Tests for `kiroworkers.jobs.operation_queue`, with the engine of SQLite.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -13,7 +14,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.errors import StorageUnavailable
-from kiroworkers.jobs.commit_queue import CommitQueue, Function
+from kiroworkers.jobs.sqlite_engine import SqliteEngine, SqliteQueue
 from kiroworkers.jobs.store import StorageStatus
 from tests.jobs.faults import Faults
 from tests.jobs.support import HeldExecutor
@@ -21,7 +22,7 @@ from tests.jobs.support import HeldExecutor
 
 class QueueTests(SynchronousTestCase):
     """
-    Tests for `CommitQueue`, whose executor runs when the test says so.
+    Tests for `OperationQueue`, whose executor runs when the test says so.
     """
 
     def setUp(self) -> None:
@@ -30,8 +31,11 @@ class QueueTests(SynchronousTestCase):
         self.database = self.faults.connection(":memory:", isolation_level=None)
         self.database.execute("CREATE TABLE numbers (number INTEGER UNIQUE)")
         self.database.set_trace_callback(self.statements.append)
-        self.queue = CommitQueue(
-            self.clock, lambda: 1e9 + self.clock.seconds(), self.executor, self.database
+        self.queue = SqliteQueue(
+            self.clock,
+            lambda: 1e9 + self.clock.seconds(),
+            self.executor,
+            SqliteEngine(self.database),
         )
 
     def run_all(self) -> None:
@@ -50,7 +54,7 @@ class QueueTests(SynchronousTestCase):
 
         return self.queue.keep(insert) if kept else self.queue.write(insert)
 
-    def read(self, function: Function[Any]) -> Deferred[Any]:
+    def read(self, function: Callable[[sqlite3.Connection], Any]) -> Deferred[Any]:
         return self.queue.read(function)
 
     def numbers(self) -> list[int]:
@@ -186,7 +190,8 @@ class QueueTests(SynchronousTestCase):
         The log says for how long the storage failed, even if the wall clock is set meanwhile.
         """
         wall = [1e9]
-        queue = self.queue = CommitQueue(self.clock, lambda: wall[0], self.executor, self.database)
+        engine = SqliteEngine(self.database)
+        queue = self.queue = SqliteQueue(self.clock, lambda: wall[0], self.executor, engine)
         self.faults.fault = "full"
         self.insert(1).addErrback(lambda _: None)
         self.run_all()

@@ -1,8 +1,8 @@
 """
-Run operations on an SQLite database outside the reactor's thread, many in one transaction.
+Run operations on a database outside the reactor's thread, in the order in which they are given.
 
-Operations that arrive while others run are run together afterwards, and committed
-together (group commit), so a slow disk costs one wait for all of them.
+An `Engine` runs them.  Operations that arrive while others run are given to it together, so that
+it can commit them together.
 
 If the storage fails, most operations fail with `StorageUnavailable`, and their caller
 decides what to do.  Those that must not be lost are *kept*: they stay in memory, in their
@@ -13,11 +13,10 @@ The callers must bound how many operations are kept.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from math import ceil
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -30,44 +29,19 @@ from kiroworkers.errors import StorageUnavailable
 from kiroworkers.jobs.executor import Executor
 from kiroworkers.jobs.store import StorageStatus
 
+C = TypeVar("C")
 T = TypeVar("T")
-
-#: Performs an operation on the database, in the executor.
-Function: TypeAlias = Callable[[sqlite3.Connection], T]
 
 #: Seconds until storage that has failed is tried again: at first, and at most after
 #: doubling.
 _FIRST_DELAY, _MAX_DELAY = 0.5, 5.0
 
-#: Seconds after which storage counts as failing that does not answer at all, such as a disk
-#: on another machine.  It is longer than SQLite waits for a lock.
-_STALL_TIMEOUT = 15.0
-
-#: The maximum number of operations in one transaction.
+#: The maximum number of operations that the engine gets together.
 _MAX_BATCH = 100
-
-#: The number of unused pages that the file may keep for later use, and the number that one
-#: step gives back to the file system.
-_SPARE_PAGES, _PAGES_PER_STEP = 64, 256
-
-#: Primary result codes of SQLite that mean a fault of the storage rather than a bug.
-_STORAGE_ERRORS = {
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_NOMEM,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_PROTOCOL,
-    sqlite3.SQLITE_NOTADB,
-}
 
 
 @define(eq=False)
-class _Operation:
+class Operation(Generic[C]):
     """
     Hold an operation on the database.
 
@@ -80,7 +54,7 @@ class _Operation:
         result: What `function` returned or raised.
     """
 
-    function: Function[Any]
+    function: Callable[[C], Any]
     writes: bool
     kept: bool
     done: Deferred[Any] = field(init=False)
@@ -95,7 +69,61 @@ class _Operation:
             self.done.callback(result)
 
 
-class CommitQueue:
+class Engine(Protocol[C]):
+    """
+    Run operations on a connection to a database.
+
+    All methods are called in the executor's thread, one at a time, except where they say
+    otherwise.
+
+    Attributes:
+        stall_timeout: Seconds after which storage counts as failing that does not answer.
+    """
+
+    stall_timeout: float
+
+    def run_together(self, batch: Sequence[Operation[C]]) -> None:
+        """
+        Run `batch`, and set the result of each operation to what it returned, or to a `Failure`.
+        """
+
+    def run_each(self, batch: Sequence[Operation[C]]) -> None:
+        """
+        Run each operation in a transaction of its own, after the storage has failed.
+        """
+
+    def probe(self, connection: C, /) -> None:
+        """
+        Write something that changes nothing.
+        """
+
+    def is_storage_error(self, error: Exception) -> bool:
+        """
+        Return whether `error` is a fault of the storage rather than a bug; called in any thread.
+        """
+
+    def reason(self, error: Exception) -> str:
+        """
+        Return what clients learn of a fault of the storage; called in any thread.
+        """
+
+    def upkeep(self) -> Callable[[C], Any] | None:
+        """
+        Return what to run while nothing else waits, if anything; called in the reactor's thread.
+        """
+
+    def interrupt(self) -> None:
+        """
+        Make what runs fail, if that is possible; called in the reactor's thread.
+        """
+
+    def close(self) -> None:
+        """
+        Close the connection.
+        """
+
+
+class OperationQueue(Generic[C]):
     """
     Run operations on one database connection, in the order in which they are given.
 
@@ -103,8 +131,7 @@ class CommitQueue:
         clock: Schedules repetitions.
         wall_clock: Returns the time in seconds since the epoch.
         executor: Runs the operations, and nothing else.
-        database: The connection; from now on only the executor uses it.
-        check_file: Raises `OSError`, in the executor, if what is written would be lost.
+        engine: Has the connection; from now on only the executor uses it.
 
     Attributes:
         status: Whether the storage works.
@@ -113,22 +140,16 @@ class CommitQueue:
     _log = Logger()
 
     def __init__(
-        self,
-        clock: IReactorTime,
-        wall_clock: WallClock,
-        executor: Executor,
-        database: sqlite3.Connection,
-        check_file: Callable[[], None] = lambda: None,
+        self, clock: IReactorTime, wall_clock: WallClock, executor: Executor, engine: Engine[C]
     ) -> None:
         self.status = StorageStatus()
         self._failing_since = 0.0
         self._clock = clock
         self._wall_clock = wall_clock
         self._executor = executor
-        self._database = database
-        self._check_file = check_file
-        self._waiting: deque[_Operation] = deque()
-        self._kept: list[_Operation] = []
+        self._engine = engine
+        self._waiting: deque[Operation[C]] = deque()
+        self._kept: list[Operation[C]] = []
         self._running = False
         self._stall_timer: IDelayedCall | None = None
         self._used = False
@@ -136,14 +157,11 @@ class CommitQueue:
         self._delay = _FIRST_DELAY
         self._retry: IDelayedCall | None = None
         self._last_attempt = False
-        self._unused_pages = 0
-        # Their number when the file was to shrink last; 0 if that had an effect.
-        self._unused_before = 0
         # Operations whose results are still to be reported.
-        self._done: deque[_Operation] = deque()
+        self._done: deque[Operation[C]] = deque()
         self._delivery: IDelayedCall | None = None
 
-    def read(self, function: Function[T]) -> Deferred[T]:
+    def read(self, function: Callable[[C], T]) -> Deferred[T]:
         """
         Call `function`, which only reads.
 
@@ -151,9 +169,9 @@ class CommitQueue:
             A Deferred that fires with what the function returns or raises, or with
             `StorageUnavailable`.
         """
-        return self._add(_Operation(function, writes=False, kept=False))
+        return self._add(Operation(function, writes=False, kept=False))
 
-    def write(self, function: Function[T]) -> Deferred[T]:
+    def write(self, function: Callable[[C], T]) -> Deferred[T]:
         """
         Call `function` in a transaction.
 
@@ -163,14 +181,14 @@ class CommitQueue:
             A Deferred that fires, after the commit, with what the function returns or
             raises, or with `StorageUnavailable`.
         """
-        operation = _Operation(function, writes=True, kept=False)
+        operation = Operation(function, writes=True, kept=False)
         if self.status.reason is not None:
             operation.done = Deferred()
             operation.done.errback(self.unavailable())
             return operation.done
         return self._add(operation)
 
-    def keep(self, function: Function[T]) -> Deferred[T]:
+    def keep(self, function: Callable[[C], T]) -> Deferred[T]:
         """
         Call `function` in a transaction, as often as necessary until it is committed.
 
@@ -181,7 +199,7 @@ class CommitQueue:
             A Deferred that fires, after the commit, with what the function returns or
             raises; or with `StorageUnavailable` when the queue is closed before that.
         """
-        return self._add(_Operation(function, writes=True, kept=True))
+        return self._add(Operation(function, writes=True, kept=True))
 
     def unavailable(self) -> StorageUnavailable:
         """
@@ -197,7 +215,7 @@ class CommitQueue:
         self._closed = Deferred()
         if not self._used:
             # The server could not start, and the executor may not work.
-            self._database.close()
+            self._engine.close()
             self._closed.callback(None)
             return self._closed
         if self._retry is not None:
@@ -209,7 +227,7 @@ class CommitQueue:
         self._run_next()
         return self._closed
 
-    def _add(self, operation: _Operation) -> Deferred[Any]:
+    def _add(self, operation: Operation[C]) -> Deferred[Any]:
         operation.done = Deferred(lambda _: self._withdraw(operation))
         if self._closed is not None and self._closed.called:
             operation.finish(Failure(StorageUnavailable("it is closed", 1)))
@@ -223,7 +241,7 @@ class CommitQueue:
         self._run_next()
         return operation.done
 
-    def _withdraw(self, operation: _Operation) -> None:
+    def _withdraw(self, operation: Operation[C]) -> None:
         if not operation.kept and operation in self._waiting:
             self._waiting.remove(operation)
 
@@ -235,7 +253,7 @@ class CommitQueue:
             return
         if self._waiting:
             size = min(len(self._waiting), _MAX_BATCH)
-            self._run([self._waiting.popleft() for _ in range(size)], _run_together)
+            self._run([self._waiting.popleft() for _ in range(size)], self._engine.run_together)
         elif self._closed is not None:
             if self._kept:
                 self._last_attempt = True
@@ -243,29 +261,26 @@ class CommitQueue:
             else:
                 # Nothing runs any more.
                 self._running = True
-                self._executor.call(self._database.close).addBoth(self._on_closed)
-        elif (
-            _SPARE_PAGES < self._unused_pages != self._unused_before and self.status.reason is None
-        ):
-            # Not again if it had no effect.
-            self._unused_before = self._unused_pages
+                self._executor.call(self._engine.close).addBoth(self._on_closed)
+        elif self.status.reason is None and (upkeep := self._engine.upkeep()) is not None:
             # `_on_failed` reports a failure.
-            self.write(_shrink).addErrback(lambda _: None)
+            self.write(upkeep).addErrback(lambda _: None)
 
     def _run(
         self,
-        batch: list[_Operation],
-        run: Callable[[sqlite3.Connection, Callable[[], None], Sequence[_Operation]], int],
+        batch: list[Operation[C]],
+        run: Callable[[Sequence[Operation[C]]], None],
     ) -> None:
         self._running = self._used = True
         for operation in batch:
             operation.started = True
         if self._closed is None:
-            self._stall_timer = self._clock.callLater(_STALL_TIMEOUT, self._on_stalled)
-        running = self._executor.call(lambda: run(self._database, self._check_file, batch))
+            timeout = self._engine.stall_timeout
+            self._stall_timer = self._clock.callLater(timeout, self._on_stalled)
+        running = self._executor.call(lambda: run(batch))
         running.addBoth(self._on_run, batch)
 
-    def _on_run(self, unused_pages: int | Failure, batch: list[_Operation]) -> None:
+    def _on_run(self, failure: Failure | None, batch: list[Operation[C]]) -> None:
         """
         Report the results of `batch`, and run what waits.
         """
@@ -273,17 +288,13 @@ class CommitQueue:
         if self._stall_timer is not None and self._stall_timer.active():
             self._stall_timer.cancel()
         self._stall_timer = None
-        if isinstance(unused_pages, Failure):
+        if failure is not None:
             for operation in batch:
-                operation.result = unused_pages
-        else:
-            self._unused_pages = unused_pages
-            if unused_pages != self._unused_before:
-                self._unused_before = 0
-        failed: list[_Operation] = []
-        done: list[_Operation] = []
+                operation.result = failure
+        failed: list[Operation[C]] = []
+        done: list[Operation[C]] = []
         for operation in batch:
-            (done if _storage_error(operation.result) is None else failed).append(operation)
+            (done if self._storage_error(operation.result) is None else failed).append(operation)
         if failed:
             self._on_failed(failed)
         elif self.status.reason is not None and any(operation.writes for operation in batch):
@@ -304,11 +315,13 @@ class CommitQueue:
         if self._done and self._delivery is None:
             self._delivery = self._clock.callLater(0, self._deliver)
 
-    def _on_failed(self, failed: list[_Operation]) -> None:
+    def _on_failed(self, failed: list[Operation[C]]) -> None:
         """
         Schedule the next attempt, and refuse what need not be kept.
         """
-        self._set_failing(str(_storage_error(failed[0].result)))
+        error = self._storage_error(failed[0].result)
+        assert error is not None, "the operation failed because of the storage"
+        self._set_failing(self._engine.reason(error), str(error))
         # Nothing else is to be written now.  What has just failed is older than what waits.
         waiting = [operation for operation in self._waiting if operation.writes]
         self._waiting = deque(operation for operation in self._waiting if not operation.writes)
@@ -329,7 +342,8 @@ class CommitQueue:
         """
         Refuse what waits, because what runs has not ended for long; it may still succeed.
         """
-        self._set_failing(f"it has not answered for {_STALL_TIMEOUT:g} seconds")
+        reason = f"it has not answered for {self._engine.stall_timeout:g} seconds"
+        self._set_failing(reason, reason)
         waiting = list(self._waiting)
         self._waiting.clear()
         self._kept += [operation for operation in waiting if operation.kept]
@@ -337,6 +351,7 @@ class CommitQueue:
         for operation in waiting:
             if not operation.kept and not operation.done.called:
                 operation.finish(Failure(self.unavailable()))
+        self._engine.interrupt()
 
     @property
     def _stalled(self) -> bool:
@@ -345,13 +360,13 @@ class CommitQueue:
         """
         return self._stall_timer is not None and not self._stall_timer.active()
 
-    def _set_failing(self, reason: str) -> None:
+    def _set_failing(self, reason: str, detail: str) -> None:
         if self.status.reason is None:
             self.status = StorageStatus(reason, self._wall_clock())
             self._failing_since = self._clock.seconds()
             self._log.error(
-                "storage: {reason}; requests for jobs are refused until it works again",
-                reason=reason,
+                "storage: {detail}; requests for jobs are refused until it works again",
+                detail=detail,
             )
         else:
             self.status = StorageStatus(reason, self.status.since)
@@ -371,12 +386,12 @@ class CommitQueue:
             return
         batch, self._kept = self._kept, []
         if not batch:
-            probe = _Operation(_probe, writes=True, kept=False)
+            probe = Operation(self._engine.probe, writes=True, kept=False)
             probe.done = Deferred()
             # `_on_failed` reports a failure.
             probe.done.addErrback(lambda _: None)
             batch.append(probe)
-        self._run(batch, _run_each)
+        self._run(batch, self._engine.run_each)
 
     def _on_recovered(self) -> None:
         self.status = StorageStatus()
@@ -400,148 +415,11 @@ class CommitQueue:
         assert self._closed is not None, "close() was called"
         self._closed.callback(None)
 
-
-def _run_together(
-    database: sqlite3.Connection, check_file: Callable[[], None], batch: Sequence[_Operation]
-) -> int:
-    """
-    Run `batch` in one transaction, and return the number of unused pages of the file.
-
-    If the storage fails, all operations that write fail; the others are run nonetheless.
-    """
-    try:
-        if any(operation.writes for operation in batch):
-            check_file()
-            with _transaction(database):
-                for operation in batch:
-                    _run_one(database, operation)
-        else:
-            for operation in batch:
-                _run_read(database, operation)
-        return _count_unused(database)
-    except (sqlite3.Error, OSError) as error:
-        for operation in batch:
-            if operation.writes:
-                operation.result = Failure(error)
-            else:
-                _run_read(database, operation)
-    return 0
-
-
-def _run_each(
-    database: sqlite3.Connection, check_file: Callable[[], None], batch: Sequence[_Operation]
-) -> int:
-    """
-    Run each operation in a transaction of its own, and return the number of unused pages.
-
-    One that cannot be stored, because it is large, does not keep others from being stored.
-    """
-    locked: Failure | None = None
-    for operation in batch:
-        if locked is not None:
-            # It would wait for as long as the one before.
-            operation.result = locked
-            continue
-        try:
-            check_file()
-            with _transaction(database):
-                _run_one(database, operation)
-        except (sqlite3.Error, OSError) as error:
-            operation.result = Failure(error)
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-                locked = operation.result
-    return 0
-
-
-def _run_one(database: sqlite3.Connection, operation: _Operation) -> None:
-    """
-    Run an operation within a transaction; one that raises changes nothing.
-
-    Raises:
-        sqlite3.Error: The storage failed.
-        OSError: Likewise.
-    """
-    database.execute("SAVEPOINT operation")
-    try:
-        operation.result = operation.function(database)
-    except Exception as error:
-        operation.result = Failure()
-        if _is_storage_error(error):
-            raise
-        database.execute("ROLLBACK TO operation")
-    database.execute("RELEASE operation")
-
-
-def _run_read(database: sqlite3.Connection, operation: _Operation) -> None:
-    try:
-        operation.result = operation.function(database)
-    except Exception:
-        operation.result = Failure()
-
-
-class _transaction:
-    """
-    Begin a transaction, and commit it; if anything is raised, roll it back.
-    """
-
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-
-    def __enter__(self) -> None:
-        self._database.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._database.execute("COMMIT")
-        finally:
-            # After some errors SQLite has rolled back already; a COMMIT may fail, too.
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-
-
-def _probe(database: sqlite3.Connection) -> None:
-    """
-    Write something that changes nothing.
-    """
-    [version] = database.execute("PRAGMA user_version").fetchone()
-    database.execute(f"PRAGMA user_version = {version}")
-
-
-def _shrink(database: sqlite3.Connection) -> None:
-    """
-    Give some of the file's unused pages back to the file system.
-    """
-    # Python 3.11 gives back one page for each statement, whatever number it names.
-    for _ in range(_PAGES_PER_STEP):
-        database.execute("PRAGMA incremental_vacuum(1)").fetchall()
-
-
-def _count_unused(database: sqlite3.Connection) -> int:
-    """
-    Return the number of pages of the file that could be given back.
-    """
-    # Only a file whose `auto_vacuum` is incremental can shrink.
-    query = (
-        "SELECT freelist_count * (auto_vacuum = 2) FROM pragma_freelist_count, pragma_auto_vacuum"
-    )
-    try:
-        [number] = database.execute(query).fetchone()
-    except sqlite3.Error:
-        # What was committed before stays committed.
-        return 0
-    return int(number)
-
-
-def _storage_error(result: object) -> Exception | None:
-    """
-    Return the error if `result` is the failure of an operation because of the storage.
-    """
-    error = result.value if isinstance(result, Failure) else None
-    return error if isinstance(error, Exception) and _is_storage_error(error) else None
-
-
-def _is_storage_error(error: Exception) -> bool:
-    if isinstance(error, sqlite3.Error):
-        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _STORAGE_ERRORS
-    return isinstance(error, OSError)
+    def _storage_error(self, result: object) -> Exception | None:
+        """
+        Return the error if `result` is the failure of an operation because of the storage.
+        """
+        error = result.value if isinstance(result, Failure) else None
+        if isinstance(error, Exception) and self._engine.is_storage_error(error):
+            return error
+        return None
