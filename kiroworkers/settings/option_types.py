@@ -156,6 +156,16 @@ def seconds(text: str) -> float:
     return number
 
 
+@_type(
+    "SECONDS", "seconds, 0 included, or a number with the unit ``s``, ``m`` or ``h``", int, float
+)
+def seconds_or_zero(text: str) -> float:
+    """
+    Read a duration as `seconds` does, or 0.
+    """
+    return 0.0 if re.fullmatch(r"0*\.?0+[smh]?", text) else seconds(text)
+
+
 def choice(*words: str) -> OptionType[str]:
     """
     Return the type of a text that is one of `words`.

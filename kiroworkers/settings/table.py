@@ -48,11 +48,15 @@ from kiroworkers.settings.option_types import (
     origins,
     proxies,
     seconds,
+    seconds_or_zero,
     variables,
     word,
     worker_count,
 )
 from kiroworkers.settings.options import PREFIX, Option, option
+
+#: Seconds for which a server behind a proxy accepts requests after SIGTERM, by default.
+_LAME_DUCK = 3.0
 
 #: What the names of the offline agent's variables begin with.
 _OFFLINE_PREFIX = "KIROWORKERS_OFFLINE_"
@@ -65,6 +69,7 @@ GROUPS: Mapping[str, str] = {
     "pool": "Workers",
     "requests": "Requests",
     "jobs": "Jobs and callbacks",
+    "cluster": "Several servers",
     "sessions": "Sessions",
     "tools": "Tools of agents",
     "limits": "Limits for clients",
@@ -75,10 +80,12 @@ GROUPS: Mapping[str, str] = {
 #: Variables of the commands and of the tests, which a server may inherit.
 _FOREIGN_VARIABLES = (
     "KIROWORKERS_EXAMPLES",
+    "KIROWORKERS_HAPROXY",
     "KIROWORKERS_LONG",
     "KIROWORKERS_NODE_MODULES",
     "KIROWORKERS_NPM",
     "KIROWORKERS_PAGES",
+    "KIROWORKERS_POSTGRES",
     "KIROWORKERS_PROMTOOL",
     "KIROWORKERS_RACING_VALUES",
     "KIROWORKERS_RECORDINGS",
@@ -145,6 +152,15 @@ class Settings:
         "130",
         seconds,
         "Time to finish accepted requests after SIGTERM.",
+        group="server",
+    )
+    lame_duck: float | None = option(
+        None,
+        "",
+        seconds_or_zero,
+        "Time to accept more requests after SIGTERM. GET /ready answers 503 at "
+        "once, so a load balancer stops sending requests before the server refuses them. Without "
+        "it, 3 seconds with --trusted-proxy and 0 otherwise.",
         group="server",
     )
     agent: tuple[AgentCount, ...] = option(
@@ -416,6 +432,43 @@ class Settings:
         "private. Without this option, callbacks may go to any host whose addresses are all "
         "public.",
         group="jobs",
+    )
+    database_file: Path | None = option(
+        None,
+        "",
+        file,
+        "File with the address of a PostgreSQL database. It begins with postgresql://. All "
+        "servers with the same database share jobs, idempotency keys, outages and rates. It "
+        "replaces the embedded database, and needs kiroworkers[postgres]. PGPASSFILE and the "
+        "other PG variables are honored.",
+        group="cluster",
+    )
+    lease: int = option(
+        15,
+        "15",
+        int_range(3, 600),
+        "Time within which other servers take over jobs, in seconds. They take those of a server "
+        "that died, hangs or has lost the database. It must be the same on all servers.",
+        group="cluster",
+        value_name="SECONDS",
+    )
+    server_name: str = option(
+        "",
+        "",
+        word,
+        "Name of this server, which no other one has. A server that is "
+        "restarted with the same name continues its request history. Without it, the names of "
+        "the machine and of the endpoint.",
+        group="cluster",
+    )
+    account: str = option(
+        "",
+        "",
+        word,
+        "Name of the account that the agents use. An outage of the account, such "
+        "as throttling, pauses all servers that name the same one, and one of them finds out when "
+        "it is over.",
+        group="cluster",
     )
     reset: str = option(
         "clear",
@@ -730,6 +783,15 @@ class Settings:
         Return whether the operator allows an address that other machines can reach.
         """
         return self.insecure or self.token_file is not None
+
+    @property
+    def lame_duck_time(self) -> float:
+        """
+        Return the seconds for which requests are accepted after SIGTERM.
+        """
+        if self.lame_duck is None:
+            return _LAME_DUCK if self.trusted_proxy else 0.0
+        return self.lame_duck
 
     @property
     def endpoint(self) -> str:

@@ -195,7 +195,8 @@ class ErrorTests(SynchronousTestCase):
             ("sever.port = 1", "line 1: sever: unknown table; did you mean server?"),
             ("[server]\nconfig = 'x'", "line 2: [server] config: a configuration file cannot name "
              "another one"),
-            ("[pool]\nserver.port = 1", "line 2: [pool] server: unknown key"),
+            ("[pool]\nserver.port = 1", "line 2: [pool] server: unknown key; did you mean "
+             "server-name in [cluster]?"),
             ("[server.zzz]\nx = 1", "[server] zzz: unknown key"),
             ("[tasks]\nstrict = true", "line 2: [tasks] strict: unknown key; "
              "did you mean strict-input?"),
