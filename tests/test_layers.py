@@ -39,6 +39,7 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
     "exit_status": set(),
     "images": {"errors"},
     "json_schema": set(),
+    "lame_duck": set(),
     "request_record": {"trace_context"},
     "reload": set(),
     "signals": set(),
@@ -86,6 +87,8 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
     "service_state": {"pool", "process"},
     "execution": {"clean_text", "errors", "images", "offload", "pool", "session", "tasks"},
     "jobs": {*_BASE, "execution", "offload", "pool", "tasks", "workspaces"},
+    # The same as `jobs` does, with a database that servers share.
+    "cluster": {*_BASE, "jobs", "offload", "pool", "tasks"},
     "web": {
         *_BASE,
         "chat",
@@ -111,6 +114,7 @@ _MAY_IMPORT: Mapping[str, set[str]] = {
         *_BASE,
         "agents",
         "client",
+        "cluster",
         "conversations",
         "doctor",
         "exit_status",

@@ -21,6 +21,7 @@ _SUBCOMMANDS = {
     "check": "check that a server works, with real requests",
     "doctor": "check that this machine can run a server, and say what to do",
     "config": "show the effective settings and where each comes from",
+    "db": "create or migrate the tables in the database of several servers",
     "prove": "check that agents give exact answers from fresh conversations",
     "task": "write a task file, check it and try it",
     "dialect": "draft or check a dialect file, or record a terminal session",
