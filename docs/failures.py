@@ -26,6 +26,12 @@ codes. If it helps to send the request again, the response has ``Retry-After``, 
 body has the same number as ``retryAfter``. After any other failure, do not repeat the same request:
 where a second attempt could help, the server has already made one.
 
+A 503 never follows a prompt. Once an agent has been asked, the same failure is 502, with the same
+code, JSON and ``Retry-After``. So a proxy in front of `several servers <cluster.rst>`_ may send a
+request with 503 to another server, and none is answered twice. Clients go by ``code`` and
+``Retry-After``, not by the status. The ``status`` of an event, or of a job that failed, follows the
+same rule.
+
 .. list-table::
    :header-rows: 1
    :widths: 16 84
@@ -54,7 +60,7 @@ where a second attempt could help, the server has already made one.
      - The answer did not fit the schema, even after a correction and a second attempt with another
        session. Or the agent gave a reason for not answering, or printed more than ``--max-output``.
        Or two sessions ended while they were answering. Or it is uncertain what text the screen
-       shows.
+       shows. Or the agent could not answer for one of the reasons of 503, and had been asked.
    * - 503
      - Nobody can answer now: all workers are busy, the deadline cannot be met, the agent is logged
        out or throttled, none of its sessions starts, jobs cannot be stored, or the server is
@@ -89,7 +95,7 @@ def page() -> str:
     failures = _table(
         ("Status", "Code", "Meaning", "Ask again"),
         (
-            (str(code.status), f"``{code}``", code.meaning.replace("`", "``"), _ask_again(code))
+            (" or ".join(map(str, reversed(code.statuses))), f"``{code}``", code.meaning.replace("`", "``"), _ask_again(code))
             for code in CATALOGUE
         ),
     )

@@ -149,6 +149,13 @@ KiroworkersStorageFailing
 ``storage`` in ``GET /health`` has the reason: usually the disk is full, or the state folder belongs
 to another user.
 
+KiroworkersServerLost
+~~~~~~~~~~~~~~~~~~~~~
+
+A server with the same database has not renewed its lease, and did not say that it stops: it was
+killed, hangs, or does not reach the database. ``GET /cluster`` on another server names it. Its jobs
+run elsewhere. A server that is lost for ten minutes is not listed any more.
+
 KiroworkersWebhooksFailing
 ~~~~~~~~~~~~~~~~~~~~~~~~~~
 

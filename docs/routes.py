@@ -154,7 +154,7 @@ def _codes(route: Route, groups: Mapping[str, frozenset[FailureCode]]) -> str:
         if group <= route.failures:
             rest -= group
             words.append(f"those of {name}")
-    own = [f"``{code}`` ({code.status})" for code in CATALOGUE if code in rest]
+    own = [_code(code) for code in CATALOGUE if code in rest]
     return ", ".join([*own, *words])
 
 
@@ -168,8 +168,12 @@ def _failures(groups: Mapping[str, frozenset[FailureCode]]) -> Iterator[str]:
 
 def _list(codes: Iterable[FailureCode]) -> str:
     given = {*codes}
-    *most, last = [f"``{code}`` ({code.status})" for code in CATALOGUE if code in given]
+    *most, last = [_code(code) for code in CATALOGUE if code in given]
     return f"{', '.join(most)} or {last}"
+
+
+def _code(code: FailureCode) -> str:
+    return f"``{code}`` ({' or '.join(map(str, reversed(code.statuses)))})"
 
 
 def _headers() -> str:

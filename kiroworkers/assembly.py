@@ -33,6 +33,7 @@ from kiroworkers.pool.circuit_breaker import LoginCheck, LoginPolicy
 from kiroworkers.pool.dispatcher import Dispatcher, QueuePolicy
 from kiroworkers.pool.health_monitor import HealthLimits, HealthMonitor
 from kiroworkers.pool.recycling import RecyclePolicy
+from kiroworkers.pool.shared_outage import SharedOutage
 from kiroworkers.pool.versions import AnyVersion, VersionGate
 from kiroworkers.pool.worker import SessionFactory, Supervisor, Worker
 from kiroworkers.process import agent_process
@@ -72,6 +73,7 @@ class Assembly:
         session_ids: The identifiers of the agents' earlier sessions.
         get_output: Runs a command that prints an agent's version or help; see `choose_agent`.
         observe_session: Returns what observes a session, if anything.
+        shared_outage: Returns what shares the outages of an agent's account; None to share none.
     """
 
     _log = Logger()
@@ -85,10 +87,12 @@ class Assembly:
         session_ids: SessionIds,
         get_output: GetOutput = read_output,
         observe_session: Callable[[SessionInfo], SessionObserver | None] = lambda info: None,
+        shared_outage: Callable[[str], SharedOutage | None] = lambda agent: None,
     ) -> None:
         self._reactor = reactor
         self._get_output = get_output
         self._observe_session = observe_session
+        self._shared_outage = shared_outage
         self._settings = settings
         self._workspaces = workspaces
         self._folder = folder
@@ -306,6 +310,7 @@ class Assembly:
             self.approvals,
             source.agent.name,
             versions,
+            self._shared_outage(source.agent.name),
         )
 
     def _new_canary_turn(self, name: str, new_session: SessionFactory, agent: Agent) -> CanaryTurn:

@@ -22,6 +22,10 @@ RetryAfter: TypeAlias = int | Literal["own"] | None
 #: Seconds after which to ask an agent again if it did not say how long it is unavailable.
 _AGENT_RETRY_AFTER = 60
 
+#: The status with which a proxy may send the request to another server, because no agent has been
+#: asked; and the status of the same failure once one has been.
+_UNASKED, _ASKED = 503, 502
+
 #: Longest name that an error quotes, in characters.
 _MAX_QUOTED_NAME = 100
 
@@ -34,17 +38,19 @@ class FailureCode(StrEnum):
     Represent the machine-readable code of a failure; the subclasses have the members.
 
     Attributes:
-        status: The HTTP status.
+        status: The HTTP status, unless a prompt was sent; see `status_for`.
         meaning: A sentence for the author of a client.
         retry_after: When a client may ask again.
         cacheable: Whether a repeated request under the same idempotency key gets the same
             failure: it cost a turn, and another turn would most likely end the same.
+        ends_turns: Whether a request may also meet it after a prompt was sent.
     """
 
     status: int
     meaning: str
     retry_after: RetryAfter
     cacheable: bool
+    ends_turns: bool
 
     def __new__(
         cls, code: str, status: int, meaning: str, retry_after: RetryAfter = None, *more: object
@@ -68,6 +74,26 @@ class FailureCode(StrEnum):
         """
         return self.retry_after is not None
 
+    @property
+    def statuses(self) -> tuple[int, ...]:
+        """
+        Return the statuses that the failure may have.
+        """
+        turn = {self.status_for(prompted=True)} if self.ends_turns else set()
+        return tuple(sorted({self.status, *turn}))
+
+    def status_for(self, *, prompted: bool) -> int:
+        """
+        Return the HTTP status of the failure.
+
+        A 503 means that no agent has been asked, so a proxy may send the request to another
+        server.  Otherwise that could answer the request a second time.
+
+        Args:
+            prompted: Whether a prompt was sent to an agent.
+        """
+        return _ASKED if prompted and self.status == _UNASKED else self.status
+
 
 class ErrorCode(FailureCode):
     """
@@ -81,8 +107,10 @@ class ErrorCode(FailureCode):
         meaning: str,
         retry_after: RetryAfter = None,
         cacheable: bool = False,
+        ends_turns: bool = False,
     ) -> None:
         self.cacheable = cacheable
+        self.ends_turns = ends_turns
 
     INVALID_JSON = "invalid_json", 400, "The body is not JSON."
     INVALID_MESSAGE = (
@@ -230,6 +258,8 @@ class ErrorCode(FailureCode):
         503,
         "No session of the agent can be started; the message has the last reason.",
         "own",
+        False,
+        True,
     )
     NO_TIME_LEFT = (
         "no_time_left",
@@ -257,7 +287,7 @@ class ErrorCode(FailureCode):
         5,
     )
     # A server that restarts may be back by then.
-    SHUTTING_DOWN = "shutting_down", 503, "The server is stopping.", 10
+    SHUTTING_DOWN = "shutting_down", 503, "The server is stopping.", 10, False, True
     TIMED_OUT = "timed_out", 504, "There was no answer before the request's deadline."
 
 
@@ -267,6 +297,8 @@ class FailureKind(FailureCode):
 
     A `retryable` kind means that the agent is unavailable; any other kind means that it
     cannot answer this request.
+
+    A failure of one request has only been met in a turn, so it is never 503.
 
     Attributes:
         probe_delays: For a failure that affects every session of the agent: the seconds
@@ -286,6 +318,7 @@ class FailureKind(FailureCode):
     ) -> None:
         self.probe_delays = probe_delays
         self.cacheable = retry_after is None
+        self.ends_turns = True
 
     LOGIN_REQUIRED = (
         "login_required",
@@ -322,13 +355,13 @@ class FailureKind(FailureCode):
         "own",
         (600.0, 3600.0),
     )
-    NETWORK = "network", 503, "The agent cannot reach its service.", _AGENT_RETRY_AFTER
-    MODEL_GONE = "model_gone", 503, "The agent's model is not available.", _AGENT_RETRY_AFTER
+    NETWORK = "network", 502, "The agent cannot reach its service.", _AGENT_RETRY_AFTER
+    MODEL_GONE = "model_gone", 502, "The agent's model is not available.", _AGENT_RETRY_AFTER
     # Only the start of a session fails with it, so no client meets it.
     PROTOCOL = "protocol", 503, "The agent violated its protocol.", _AGENT_RETRY_AFTER
     STREAM_TIMEOUT = (
         "stream_timeout",
-        503,
+        502,
         "The agent's service stopped sending the answer.",
         _AGENT_RETRY_AFTER,
     )

@@ -110,6 +110,7 @@ class RequestRecord:
         model: The model that the client has chosen, if any.
         worker: The name of the last worker that was asked.
         attempts: The number of workers that were asked.
+        prompted: Whether a prompt was sent to one of them.
         repairs: The number of times that a worker was asked to correct its answer.
         wait: Seconds for which the request was in the queue.
         turn: Seconds for which workers were occupied by it.
@@ -152,6 +153,7 @@ class RequestRecord:
     model: str | None = None
     worker: str | None = None
     attempts: int | None = None
+    prompted: bool = False
     repairs: int = 0
     wait: float | None = None
     turn: float | None = None

@@ -28,7 +28,12 @@ from kiroworkers import __version__
 from kiroworkers.assembly import Assembly
 from kiroworkers.errors import CannotStart, InvalidSetting
 from kiroworkers.exit_status import CANNOT_START, UNFINISHED_REQUESTS, ExitStatus
+from kiroworkers.jobs.backend import Backend
+from kiroworkers.jobs.embedded import EmbeddedBackend
+from kiroworkers.jobs.executor import ThreadExecutor
+from kiroworkers.jobs.presence import default_server_name, shown_address
 from kiroworkers.jobs.service import JobService
+from kiroworkers.lame_duck import LameDuck
 from kiroworkers.offload.process_pool import ProcessPool
 from kiroworkers.pool.agent_groups import AgentGroups
 from kiroworkers.pool.usage import UsageMonitor
@@ -213,12 +218,14 @@ class RunningServer(MultiService):
         self._settings = settings
         self._exit_status = exit_status
         self._user = user
+        self._lame_duck = LameDuck(reactor, settings.lame_duck_time)
         self._folder = settings.repo_path or Path.cwd()
         self._config_version = _version(settings.config)
         self._workspaces = new_workspaces(reactor, settings, self._folder)
         self._session_ids = SessionIds(
             lambda write: deferToThreadPool(reactor, reactor.getThreadPool(), write)
         )
+        self._backend = new_backend(reactor, settings)
         self._request_observers = RequestObservers(reactor)
         request_metrics, session_metrics = RequestMetrics(), SessionMetrics()
         self._request_observers.add(request_metrics, COUNTED_EVENTS)
@@ -243,6 +250,7 @@ class RunningServer(MultiService):
             self._folder,
             self._session_ids,
             observe_session=observe_all(session_observers),
+            shared_outage=self._backend.shared_outage,
         )
         self._assembly = assembly
         self._groups = groups = AgentGroups(assembly.groups())
@@ -264,8 +272,11 @@ class RunningServer(MultiService):
         self._terminals = TerminalHandler(reactor, groups, live_terminals)
         check = partial(check_tasks, agents=groups.names, longest=settings.request_timeout)
         self._tasks = Catalogue(settings.tasks, check, settings.task_defaults, settings.config)
+        rate_limiter = new_rate_limiter(reactor, settings)
+        if rate_limiter is not None:
+            self._backend.share_rates(rate_limiter)
         self._authorizer = Authorizer(
-            rate_limiter=new_rate_limiter(reactor, settings),
+            rate_limiter=rate_limiter,
             anonymous_limiter=new_anonymous_limiter(reactor, settings),
             proxies=TrustedProxies(settings.trusted_proxy),
         )
@@ -288,6 +299,7 @@ class RunningServer(MultiService):
         self._job_service = JobService(
             reactor,
             settings,
+            self._backend,
             groups,
             self._tasks,
             job_json,
@@ -303,6 +315,7 @@ class RunningServer(MultiService):
             assembly.approvals,
             self._job_service.history,
             lambda pids: deferToThreadPool(reactor, reactor.getThreadPool(), usage_by_tree, pids),
+            self._job_service.presence,
         )
         self._feed = Feed(reactor, time.time, self._authorizer, sources)
         self._request_observers.observers.append(self._feed)
@@ -319,6 +332,7 @@ class RunningServer(MultiService):
                 web_metrics.pools(groups),
                 web_metrics.usage(groups, usage),
                 web_metrics.jobs(self._job_service),
+                web_metrics.servers(self._job_service.presence),
                 web_metrics.build,
             ]
         )
@@ -339,6 +353,7 @@ class RunningServer(MultiService):
                 metrics,
                 lambda render: deferToThreadPool(reactor, reactor.getThreadPool(), render),
                 usage.refresh,
+                self._job_service.presence.refresh,
             ),
         )
         limits = request_limits(settings)
@@ -385,7 +400,7 @@ class RunningServer(MultiService):
             CannotStart: If the state folder, the job store or the address cannot be used.
         """
         signals = Signals(
-            self._reactor, self._reactor.stop, self._groups.stop_now, self._reloader.request
+            self._reactor, self._reactor.stop, self._stop_now, self._reloader.request
         )
         self._reactor.callWhenRunning(signals.install)
         self._open_state()
@@ -443,6 +458,14 @@ class RunningServer(MultiService):
 
     async def _stop(self) -> None:
         self._service_manager.stopping()
+        if self.running and self._lame_duck.seconds:
+            self._log.info(
+                "stopping: not ready any more, accepting requests for {seconds:g} s",
+                seconds=self._lame_duck.seconds,
+            )
+            self._groups.announce_drain()
+            self._feed.changed()
+            await self._lame_duck.wait()
         self._job_service.runner.stop_dispatch()
         unfinished = self._count_requests()
         if unfinished:
@@ -471,6 +494,10 @@ class RunningServer(MultiService):
         await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._logs.close)
         await self._workspaces.close()
         self._service_manager.stop()
+
+    def _stop_now(self) -> None:
+        self._lame_duck.skip()
+        self._groups.stop_now()
 
     def _pool_changed(self) -> None:
         self._service_manager.changed()
@@ -637,6 +664,30 @@ def new_tracing(reactor: Any, settings: Settings) -> Tracing | None:
         lambda call: deferToThreadPool(reactor, reactor.getThreadPool(), call),
         with_content=settings.trace_content,
     )
+
+
+def new_backend(reactor: Any, settings: Settings) -> Backend:
+    """
+    Return what keeps and distributes the jobs.
+
+    Raises:
+        CannotStart: If psycopg is not installed.
+        InvalidSetting: If the database's address cannot be used.
+    """
+    name = settings.server_name or default_server_name(settings.endpoint)
+    executor = ThreadExecutor(reactor)
+    if settings.database_file is None:
+        address = shown_address(settings.endpoint)
+        return EmbeddedBackend(reactor, time.time, executor, name, address)
+    try:
+        # An extra of the package.
+        from kiroworkers.cluster.backend import ClusterBackend
+    except ImportError as error:
+        raise CannotStart(
+            f"kiroworkers: --database-file needs psycopg ({error}): "
+            "pip install 'kiroworkers[postgres]'"
+        ) from None
+    return ClusterBackend(reactor, time.time, executor, settings, name)
 
 
 def new_workspaces(reactor: Any, settings: Settings, folder: Path) -> Workspaces:

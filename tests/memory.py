@@ -296,6 +296,7 @@ def dispatcher_in(reactor: MemoryReactor, **changes: Any) -> Dispatcher:
         "approvals": None,
         "agent": "kiro",
         "versions": None,
+        "shared_outage": None,
         **changes,
     }
     new_worker = new_worker_in(
@@ -320,6 +321,7 @@ def dispatcher_in(reactor: MemoryReactor, **changes: Any) -> Dispatcher:
         options["approvals"],
         options["agent"],
         options["versions"],
+        options["shared_outage"],
     )
 
 

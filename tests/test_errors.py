@@ -72,10 +72,21 @@ class CatalogueTests(SynchronousTestCase):
 
     def test_statuses(self) -> None:
         """
-        Statuses agree with whether asking again helps: it does after 429 and 503 alone.
+        Statuses agree with whether asking again helps: it does after 429 and 503, and after 502
+        if the agent could not answer.
+        """
+        turns = {FailureKind.NETWORK, FailureKind.MODEL_GONE, FailureKind.STREAM_TIMEOUT}
+        for code in (*ErrorCode, *FailureKind):
+            self.assertEqual(code.retryable, code.status in (429, 503) or code in turns, code)
+
+    def test_prompted(self) -> None:
+        """
+        No failure is 503 after a prompt; all other statuses are the same before and after it.
         """
         for code in (*ErrorCode, *FailureKind):
-            self.assertEqual(code.retryable, code.status in (429, 503), code)
+            before, after = (code.status_for(prompted=prompted) for prompted in (False, True))
+            self.assertEqual((before, after), (code.status, {503: 502}.get(before, before)), code)
+            self.assertEqual({*code.statuses}, {before, *([after] if code.ends_turns else [])})
 
     def test_protocol(self) -> None:
         """
@@ -113,9 +124,18 @@ class ReaderTests(SynchronousTestCase):
         for code in CATALOGUE:
             default = client.BadRequest if code.status < 500 else client.Failed
             expected = client.Unavailable if code.retryable else kinds.get(code.status, default)
-            error = client.error_from_response(code.status, {"code": str(code)}, None)
-            self.assertIs(type(error), expected, code)
-            self.assertEqual(error.code, code)
+            body = {"code": str(code), **({"retryAfter": 5} if code.retryable else {})}
+            for status in code.statuses:
+                error = client.error_from_response(status, body, None)
+                self.assertIs(type(error), expected, code)
+                self.assertEqual(error.code, code)
+
+    def test_proxy(self) -> None:
+        """
+        The client does not take the 502 of a proxy for temporary: the request may have been run.
+        """
+        error = client.error_from_response(502, {}, "5")
+        self.assertIs(type(error), client.Failed)
 
     def test_page(self) -> None:
         """

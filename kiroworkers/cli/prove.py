@@ -40,6 +40,7 @@ from kiroworkers.proof.prover import CannotProve, Target, prove
 from kiroworkers.proof.recorded import check_answers
 from kiroworkers.proof.report import CheckResult, Level, Model, Outcome, Report, write_report
 from kiroworkers.proof.run import MAX_TURNS, ProofOptions
+from kiroworkers.proof.server_process import StartPython
 from kiroworkers.proof.shipped import version_number
 from kiroworkers.settings import inherited_environment
 
@@ -200,9 +201,18 @@ async def prove_all(
     checks: Sequence[Check],
     options: argparse.Namespace,
     environment: Mapping[str, str],
+    start_python: StartPython | None = None,
 ) -> int:
     """
     Prove `agents` one after the other, print what is found, and return the exit status.
+
+    Args:
+        reactor: Runs everything.
+        agents: The agents.
+        checks: The checks to make of each.
+        options: The command line.
+        environment: The environment of this process.
+        start_python: Starts the servers, as in `ServerProcess`.
     """
     outcomes: list[Report | tuple[str, str]] = []
     # The labels of the dialects so far.
@@ -228,6 +238,7 @@ async def prove_all(
             checks,
             environment,
             lambda result: print(result_line(result), flush=True),
+            start_python,
         )
         outcomes.append(report)
         path = options.output / report_name(report)
@@ -251,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: Always, with the exit status.
     """
-    parser = _parser()
+    parser = new_parser()
     options = parser.parse_args(arguments)
     if options.from_recording is not None:
         if len(options.agents) != 1:
@@ -263,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(status)
     environment = inherited_environment()
     try:
-        checks = select(_names(options.checks), _names(options.skip))
+        checks = select(split_names(options.checks), split_names(options.skip))
         for agent in options.agents:
             _check_name(agent)
         options.output.mkdir(parents=True, exist_ok=True)
@@ -332,7 +343,10 @@ def _check_name(agent: str) -> None:
     named_dialects(agent)
 
 
-def _names(text: str) -> list[str]:
+def split_names(text: str) -> list[str]:
+    """
+    Return the names in the value of --checks or --skip.
+    """
     return [name for name in re.split(r"\s*,\s*", text.strip()) if name]
 
 
@@ -357,7 +371,10 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _parser() -> argparse.ArgumentParser:
+def new_parser() -> argparse.ArgumentParser:
+    """
+    Return the parser of the command line.
+    """
     parser = argparse.ArgumentParser(
         "kiroworkers prove",
         description=__doc__,

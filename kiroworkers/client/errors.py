@@ -55,7 +55,7 @@ class Unavailable(KiroError):
     """
     Raised when the server cannot answer at the moment, or cannot be reached.
 
-    Nothing was done, so the request may be sent again.
+    There is no answer, so the request may be sent again.
     """
 
 
@@ -82,7 +82,8 @@ def error_from_response(status: int, body: Mapping[str, Any], retry_after: str |
             it.
     """
     kind: type[KiroError] = Failed
-    if status in (429, 503):
+    if status in (429, 503) or (status == 502 and "retryAfter" in body):
+        # The server's own 502, and not that of a proxy which has lost the server.
         kind = Unavailable
     elif status in (408, 504):
         kind = TimedOut

@@ -140,6 +140,13 @@ class AgentGroups:
         """
         return tuple(self) if name is None else (self.find(name),)
 
+    def announce_drain(self) -> None:
+        """
+        Report that no group is ready for more requests, though they are still accepted.
+        """
+        for group in self:
+            group.dispatcher.announce_drain()
+
     async def drain(self, timeout: float) -> bool:
         """
         Accept no more requests, and wait until those in progress are finished.

@@ -39,7 +39,7 @@ from kiroworkers.errors import (
 from kiroworkers.images import Image, check_accepted
 from kiroworkers.pool.approvals import Approvals
 from kiroworkers.pool.autoscaling import AutoscalePolicy
-from kiroworkers.pool.circuit_breaker import LoginPolicy
+from kiroworkers.pool.circuit_breaker import LoginPolicy, Probe
 from kiroworkers.pool.fair_queue import DEFAULT_PRIORITY, MAX_PRIORITY, FairQueue
 from kiroworkers.pool.latency import LatencyTracker, estimate_wait
 from kiroworkers.pool.progress import (
@@ -51,6 +51,7 @@ from kiroworkers.pool.progress import (
     Retrying,
     Started,
 )
+from kiroworkers.pool.shared_outage import SharedOutage
 from kiroworkers.pool.versions import VersionGate
 from kiroworkers.pool.worker import Worker, WorkerSnapshot
 from kiroworkers.pool.workers import WorkerFactory, WorkerPool
@@ -116,11 +117,13 @@ class PoolState:
             breaker is open; or ``trying`` if the next request probes the agent.
         detail: Why requests are refused or must wait; None while the pool is serving.
         retry_after: Seconds until the agent is tried again; None unless it has failed.
+        reported_by: The other server that reported the failure of the agent; None otherwise.
     """
 
     name: str
     detail: str | None = None
     retry_after: int | None = None
+    reported_by: str | None = None
 
 
 @frozen
@@ -170,7 +173,6 @@ class Request:
         reply: Fires with the agent's next reply, or fails with a `WorkError`.
             Cancelling it ends the request, whether it waits or runs.
         deadline_timer: Fails the request at its deadline.
-        is_probe: Whether it probes an agent whose circuit breaker is open.
         queue_timer: Fails the request at the end of its time in the queue.
         worker: The worker whose session answers or has answered; None without one.
         session: That session; the worker's next one has nothing to do with the request.
@@ -183,6 +185,7 @@ class Request:
             ends the request.
         undecided: Whether the agent waits for an operator to decide about a tool.
         images: The images to send to each worker with the prompt.
+        probe: Its attempt to find out whether the agent works again; None if it makes none.
     """
 
     _log = Logger()
@@ -195,7 +198,6 @@ class Request:
     limit: float
     reply: Deferred[Reply]
     deadline_timer: IDelayedCall
-    is_probe: bool
     queue_timer: IDelayedCall | None = None
     worker: Worker | None = None
     session: Session | None = None
@@ -207,6 +209,14 @@ class Request:
     check: Deferred[Any] | None = None
     undecided: bool = False
     images: Sequence[Image] = ()
+    probe: Probe | None = None
+
+    @property
+    def is_probe(self) -> bool:
+        """
+        Return whether it probes an agent whose circuit was open.
+        """
+        return self.probe is not None
 
     def report(self, progress: Progress) -> None:
         """
@@ -243,6 +253,9 @@ class Dispatcher(Service):
     """
     Send each request to an idle worker, in turn or as soon as one is free.
 
+    Attributes:
+        on_idle: Called when no request waits, and a worker may have become idle.
+
     Args:
         clock: The reactor's clock.
         new_worker: Makes a worker, given its name and its supervisor.
@@ -255,6 +268,7 @@ class Dispatcher(Service):
         approvals: Lets operators decide about the agent's tools; None to ask no operator.
         agent: The agent's name, for operators.
         versions: Decides which versions of the agent may serve; None if all may.
+        shared_outage: Shares outages with other servers; None to share none.
     """
 
     _log = Logger()
@@ -272,7 +286,9 @@ class Dispatcher(Service):
         approvals: Approvals | None = None,
         agent: str = "",
         versions: VersionGate | None = None,
+        shared_outage: SharedOutage | None = None,
     ) -> None:
+        self.on_idle: Callable[[], None] = lambda: None
         self._approvals = approvals
         self._agent = agent
         self.worker_pool = WorkerPool(
@@ -287,6 +303,7 @@ class Dispatcher(Service):
             agent_problem,
             versions,
             agent,
+            shared_outage,
         )
         self._clock = clock
         self._policy = policy
@@ -297,6 +314,7 @@ class Dispatcher(Service):
         self._requests: dict[Request, None] = {}
         self._latency = LatencyTracker()
         self._paused = False
+        self._leaving = False
         self._drain_skipped = False
         self._drained: Deferred[bool] | None = None
         self._drain_timer: IDelayedCall | None = None
@@ -352,16 +370,18 @@ class Dispatcher(Service):
         """
         Return the state of the pool; if several apply, the one that will last longest.
         """
-        if self.draining:
+        if self.draining or self._leaving:
             return PoolState("draining", "The server is shutting down")
         circuit = self.worker_pool.circuit_breaker.snapshot()
         failure = self.worker_pool.failure()
         if circuit is not None and not circuit.half_open:
-            return PoolState(circuit.kind, circuit.detail, circuit.retry_after)
+            reported_by = circuit.reported_by or None
+            return PoolState(circuit.kind, circuit.detail, circuit.retry_after, reported_by)
         if failure is not None:
             return PoolState("failed", str(failure), failure.retry_after)
         if circuit is not None:
-            return PoolState("trying", circuit.detail, circuit.retry_after)
+            reported_by = circuit.reported_by or None
+            return PoolState("trying", circuit.detail, circuit.retry_after, reported_by)
         if self._paused:
             return PoolState("paused", "An operator paused the pool")
         workers = self.worker_pool.workers
@@ -381,6 +401,24 @@ class Dispatcher(Service):
         Return the current length of the queue, and its limit.
         """
         return QueueSnapshot(len(self._waiting), self._policy.backlog)
+
+    def idle_slots(self) -> int:
+        """
+        Return the number of requests that would be given to a worker at once.
+        """
+        if self._paused or self._leaving or self.draining:
+            return 0
+        idle = sum(worker.idle for worker in self.worker_pool.workers) - len(self._waiting)
+        if self.worker_pool.circuit_breaker.is_open:
+            idle = min(idle, int(self._may_probe()))
+        return max(0, idle)
+
+    def expect(self, requests: int) -> None:
+        """
+        Start the workers that are needed for requests which are still to be submitted.
+        """
+        if not (self._paused or self.draining):
+            self.worker_pool.grow(len(self._waiting) + requests)
 
     def requests(self, max_waiting: float = math.inf) -> Iterator[RequestSnapshot]:
         """
@@ -453,11 +491,14 @@ class Dispatcher(Service):
             limit=limit,
             reply=Deferred(lambda _: self._cancelled(request)),
             deadline_timer=self._clock.callLater(limit, lambda: self._expire(request)),
-            is_probe=is_probe,
             images=images,
         )
         self._requests[request] = None
-        if worker is not None:
+        if is_probe:
+            self._mark_probe(request)
+            if request not in self._requests:
+                return request  # Another server is probing the agent.
+        if worker is not None and self._may_ask(request):
             self._waiting.begin_turn(options.client)
             self._run(request, worker)
         else:
@@ -496,6 +537,8 @@ class Dispatcher(Service):
         if not _is_open(request) or self._circuit_refusal(request) is not None:
             raise CannotAskAgain
         self._mark_probe(request)
+        if not self._may_ask(request):
+            raise CannotAskAgain
         return self._follow(request, request.worker.ask_again(prompt))
 
     def read_on(self, request: Request) -> Deferred[Reply]:
@@ -612,6 +655,12 @@ class Dispatcher(Service):
         """
         self.worker_pool.drain(worker, EndReason(EndCause.DRAINED, "drained"))
 
+    def announce_drain(self) -> None:
+        """
+        Have `state` say that the server stops, though requests are still accepted.
+        """
+        self._leaving = True
+
     def drain(self, timeout: float) -> Deferred[bool]:
         """
         Refuse new requests, and wait until those in progress are finished.
@@ -657,11 +706,12 @@ class Dispatcher(Service):
     # How requests run.
 
     def _dispatch(self) -> None:
-        while self._waiting:
+        while self._waiting and not self.worker_pool.circuit_breaker.awaits_claim:
             worker = self._next_idle()
             if worker is None:
                 return
             self._run(self._waiting.pop(), worker)
+        self.on_idle()
 
     def _grow(self) -> None:
         if not (self._paused or self.draining):
@@ -705,6 +755,7 @@ class Dispatcher(Service):
             self._release(request)
             self._fail(request, problem)
             return
+        record.prompted = True
         self._follow(request, turn)
 
     def _operator_question(self, request: Request, worker: Worker) -> AskOperator | None:
@@ -852,6 +903,8 @@ class Dispatcher(Service):
         """
         self._requests.pop(request, None)
         self._waiting.remove(request)
+        if request.probe is not None:
+            request.probe.end()
         for timer in (request.deadline_timer, request.queue_timer):
             if timer is not None and timer.active():
                 timer.cancel()
@@ -965,7 +1018,23 @@ class Dispatcher(Service):
         """
         Make `request`, which is asked once more, the probe if the circuit is half-open.
         """
-        request.is_probe = request.is_probe or self.worker_pool.circuit_breaker.is_open
+        breaker = self.worker_pool.circuit_breaker
+        if breaker.half_open and (request.probe is None or not request.probe.active):
+            request.probe = breaker.begin_probe(self._probe_granted)
+
+    def _probe_granted(self) -> None:
+        if self._waiting:
+            self._dispatch()
+
+    def _may_ask(self, request: Request) -> bool:
+        """
+        Return whether `request` need not wait until this server may probe the agent.
+        """
+        return (
+            request.probe is None
+            or request.probe.granted
+            or not self.worker_pool.circuit_breaker.is_open
+        )
 
     def _circuit_error(self) -> WorkError:
         """

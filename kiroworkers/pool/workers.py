@@ -17,9 +17,10 @@ from twisted.logger import Logger
 from kiroworkers.conversations import AgentFailure
 from kiroworkers.errors import NoSessionStarts
 from kiroworkers.pool.autoscaling import AutoscalePolicy
-from kiroworkers.pool.circuit_breaker import CircuitBreaker, LoginPolicy
+from kiroworkers.pool.circuit_breaker import CircuitBreaker, LoginPolicy, Probe
 from kiroworkers.pool.latency import LatencyTracker
 from kiroworkers.pool.rolling_restart import RollingRestart
+from kiroworkers.pool.shared_outage import SharedOutage
 from kiroworkers.pool.versions import AnyVersion, VersionGate, VersionSnapshot
 from kiroworkers.pool.worker import Supervisor, Worker, WorkerSnapshot
 from kiroworkers.session.end_cause import EndCause, EndReason
@@ -60,6 +61,7 @@ class WorkerPool:
         agent_problem: Returns why the agent's program cannot be run, or None if it can.
         versions: Decides which versions of the agent may serve; None if all may.
         agent: The name of the agent, for the log.
+        shared_outage: Shares outages with other servers; None to share none.
     """
 
     _log = Logger()
@@ -77,12 +79,19 @@ class WorkerPool:
         agent_problem: Callable[[], str | None] = lambda: None,
         versions: VersionGate | None = None,
         agent: str = "",
+        shared_outage: SharedOutage | None = None,
     ) -> None:
         self.autoscale_policy = autoscale_policy
         self.session_starts = 0
         self.session_ends: Counter[EndCause] = Counter()
         self.circuit_breaker = CircuitBreaker(
-            clock, login, self._start_probe, self._circuit_closed, agent
+            clock,
+            login,
+            self._start_probe,
+            self._circuit_closed,
+            agent,
+            self._outage_learned,
+            shared_outage,
         )
         self.on_change: Callable[[], None] = lambda: None
         self._clock = clock
@@ -108,6 +117,9 @@ class WorkerPool:
             self.has_memory_for_successor, self._can_be_spared, self._versions.may_start
         )
         self._probe: Worker | None = None
+        self._session_probe: Probe | None = None
+        # Whether the first sessions may be started, and whether none is to be started now.
+        self._started = self._holding = False
         # The configured upper limit, which `set_workers` keeps; 0 without autoscaling.
         policy = autoscale_policy
         self._max_workers = policy.max_workers if policy.max_workers > policy.workers else 0
@@ -218,10 +230,26 @@ class WorkerPool:
 
     def start(self) -> None:
         """
-        Start every worker.
+        Start every worker, once it is known whether another server has reported an outage.
+
+        If one lasts, no session is started before its delay is over.
         """
+        learned = self.circuit_breaker.start()
+        if learned is None:
+            self._start_workers()
+        else:
+            learned.addCallback(lambda _: self._start_workers())
+
+    def _start_workers(self) -> None:
+        if self._gone is not None:
+            return
+        self._started = True
+        self._holding = self.circuit_breaker.is_open
         for worker in self._workers:
             worker.start()
+        self._holding = False
+        if self.circuit_breaker.half_open:
+            self._start_probe()
 
     def stop(self) -> Deferred[None]:
         """
@@ -396,7 +424,7 @@ class WorkerPool:
         """
         Return whether `worker` may start a session; part of `Supervisor`.
         """
-        return self._versions.may_start()
+        return not self._holding and self._versions.may_start()
 
     def has_memory_for_successor(self, worker: Worker) -> bool:
         """
@@ -428,13 +456,14 @@ class WorkerPool:
         if worker.idle and self.circuit_breaker.shows_recovery(worker.started_at, by_start=True):
             self.circuit_breaker.close()
         if worker is self._probe and worker.idle:
-            self._probe = None
+            self._end_session_probe()
             self._start_waiting_workers()
         elif worker is self._probe and worker.pid is None:
             # It ended without proving anything; another worker may.
-            self._probe = None
             if self.circuit_breaker.half_open:
                 self._start_probe()
+            else:
+                self._end_session_probe()
         self._rolling_restart.advance()
         if self.failure() is not None:
             self._on_unavailable()
@@ -488,8 +517,38 @@ class WorkerPool:
         """
         self._versions.retry()
         self._probe = next((worker for worker in self._workers if worker.awaiting_recovery), None)
+        last, self._session_probe = self._session_probe, None
+        if self._probe is not None and self.circuit_breaker.failed_at_start:
+            # It may show whether the agent works, so only one server starts a session.
+            self._session_probe = self.circuit_breaker.begin_probe(self._start_probe_session)
+            self._end_held_probe()
+        elif self._probe is not None:
+            self._probe.start()
+        if last is not None:
+            last.end()
+        self.on_change()
+
+    def _start_probe_session(self) -> None:
         if self._probe is not None:
             self._probe.start()
+            self._end_held_probe()
+
+    def _end_held_probe(self) -> None:
+        """
+        Let other servers probe the agent if the probe's session may not be started yet.
+        """
+        probe, held = self._session_probe, self._probe is None or self._probe.awaiting_recovery
+        if probe is not None and probe.granted and held:
+            self._end_session_probe()
+
+    def _end_session_probe(self) -> None:
+        self._probe = None
+        if self._session_probe is not None:
+            self._session_probe.end()
+            self._session_probe = None
+
+    def _outage_learned(self) -> None:
+        self._on_unavailable()
         self.on_change()
 
     def _circuit_closed(self, kind: str) -> None:
@@ -502,6 +561,8 @@ class WorkerPool:
                     self._rolling_restart.add(worker, reason)
         self._start_waiting_workers()
         self.grow(0)
+        # A probe may have waited for leave.
+        self._on_idle()
         self.on_change()
 
     def _start_waiting_workers(self) -> None:
@@ -516,7 +577,7 @@ class WorkerPool:
         Args:
             required: Whether there are fewer workers than configured.
         """
-        if self.circuit_breaker.is_open or not self._versions.may_start():
+        if not self._started or self.circuit_breaker.is_open or not self._versions.may_start():
             return False
         # Sessions of further workers would fail as well.
         return required or not any(worker.in_backoff for worker in self._workers)

@@ -9,7 +9,7 @@ controls a terminal arrives as an escape such as ``\u001b``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 #: The separator of a family of emoji, and the selector that makes a flag.
 _ZWJ, _VS16 = "\u200d", "\ufe0f"
@@ -117,20 +117,24 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def joined(group: str) -> str:
+def grouped(names: Collection[str]) -> dict[str, tuple[str, ...]]:
     """
-    Return the text that has those of all classes of `group`, each in lines of its own.
+    Return the classes `names` as they are asked for: by the name of the group or, alone, their own.
     """
-    return "\n".join(HARD_STRINGS[name] for name in GROUPS[group])
+    groups = {
+        group: tuple(name for name in members if name in names) for group, members in GROUPS.items()
+    }
+    several = {group: members for group, members in groups.items() if len(members) > 1}
+    together = {name for members in several.values() for name in members}
+    alone = {name: (name,) for name in HARD_STRINGS if name in names and name not in together}
+    return {**several, **alone}
 
 
-def all_texts() -> dict[str, str]:
+def joined(names: Iterable[str]) -> str:
     """
-    Return the texts that cover all classes, by the name of the group or of the class.
+    Return the text that has those of all classes `names`, each in lines of its own.
     """
-    grouped = {name for names in GROUPS.values() for name in names}
-    alone = {name: text for name, text in HARD_STRINGS.items() if name not in grouped}
-    return {**{group: joined(group) for group in GROUPS}, **alone}
+    return "\n".join(HARD_STRINGS[name] for name in names)
 
 
 #: The classes that are tried with a careless model, which leaves out the fence.

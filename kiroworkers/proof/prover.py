@@ -27,7 +27,12 @@ from kiroworkers.proof.program_log import ProgramEnded
 from kiroworkers.proof.report import CheckResult, Level, Model, Outcome, Report
 from kiroworkers.proof.run import ProofOptions, ProofRun
 from kiroworkers.proof.scripted_model import ScriptedModel
-from kiroworkers.proof.server_process import NotReady, ServerOptions, ServerProcess
+from kiroworkers.proof.server_process import (
+    NotReady,
+    ServerOptions,
+    ServerProcess,
+    StartPython,
+)
 from kiroworkers.proof.setup import Setup, has_answers_file, new_setup, own_setup
 
 #: How many lines of the server's log a report has of a failed check.
@@ -99,6 +104,7 @@ async def prove(
     checks: Iterable[Check],
     inherited: Mapping[str, str],
     on_result: Callable[[CheckResult], object] = lambda result: None,
+    start_python: StartPython | None = None,
 ) -> Report:
     """
     Make `checks` of one agent, and return the report.
@@ -111,6 +117,7 @@ async def prove(
         checks: The checks in their order; the first makes the server ready.
         inherited: The environment of this process.
         on_result: Called with each result.
+        start_python: Starts the server, as in `ServerProcess`.
 
     Raises:
         CannotProve: If no model can answer.
@@ -125,7 +132,7 @@ async def prove(
         address: Any = port.getHost()
         url = f"http://127.0.0.1:{address.port}"
         setup = _setup(kind, root, target, url, inherited)
-        server = ServerProcess(reactor, setup, _server_options(kind, target))
+        server = ServerProcess(reactor, setup, _server_options(kind, target), start_python)
         proof = ProofRun(
             reactor, kind, setup, server, model, target.options, target.dialect.answer.layout
         )

@@ -220,7 +220,8 @@ def _retry_after(response: Response) -> float | None:
     Return the seconds after which to repeat a request that no worker could take, or None.
     """
     text = response.headers.get("retry-after", "")
-    if response.code != 503 or not text.isdigit() or int(text) > _MAX_DELAY:
+    # 502 if the agent was asked and could not answer.
+    if response.code not in (502, 503) or not text.isdigit() or int(text) > _MAX_DELAY:
         return None
     return float(text)
 

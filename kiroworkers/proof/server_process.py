@@ -7,9 +7,11 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, DeferredList, FirstError
@@ -35,6 +37,9 @@ if sys.platform == "linux":
         sys.exit("the process that started this server is gone")
 os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
+
+#: Starts Python, given the protocol of its process, its arguments, environment and folder.
+StartPython: TypeAlias = Callable[[ProcessProtocol, list[str], Mapping[str, str], Path], object]
 
 #: The beginning of each line of the server's log: the time and the system.
 _STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\S+ \[[^]]*\] ")
@@ -111,6 +116,25 @@ class _Process(ProcessProtocol):
         self.ended.callback(None)
 
 
+def _start_bound(
+    reactor: Any,
+    protocol: ProcessProtocol,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+) -> None:
+    """
+    Start Python in a process that ends if this one does.
+    """
+    reactor.spawnProcess(
+        protocol,
+        sys.executable,
+        [sys.executable, "-I", "-S", "-c", _BOUND_SERVER, str(os.getpid()), *arguments],
+        env=dict(environment),
+        path=str(folder),
+    )
+
+
 class ServerProcess:
     """
     Start and stop the server, and ask it over HTTP.
@@ -122,17 +146,25 @@ class ServerProcess:
         reactor: Runs the process and the connections.
         setup: The folders and the environment.
         options: How the server is run.
+        start_python: Starts the process; by default as one that ends if this process does.
 
     Attributes:
         log: What the server has printed, over all its starts.
         options: How the server is run; what is changed holds from the next start on.
     """
 
-    def __init__(self, reactor: Any, setup: Setup, options: ServerOptions) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        setup: Setup,
+        options: ServerOptions,
+        start_python: StartPython | None = None,
+    ) -> None:
         self.log = ProgramLog()
         self.options = options
         self._reactor = reactor
         self._setup = setup
+        self._start_python = start_python or partial(_start_bound, reactor)
         self._process: _Process | None = None
         self._client: Client | None = None
 
@@ -169,17 +201,8 @@ class ServerProcess:
         """
         started_at, mark = self._reactor.seconds(), self.log.count
         self._process = _Process(self.log)
-        self._reactor.spawnProcess(
-            self._process,
-            sys.executable,
-            [
-                *(sys.executable, "-I", "-S", "-c", _BOUND_SERVER, str(os.getpid())),
-                *("-m", "kiroworkers", "serve"),
-                *self.options.arguments(self._setup),
-            ],
-            env=dict(self._setup.environment),
-            path=str(self._setup.folder),
-        )
+        arguments = ["-m", "kiroworkers", "serve", *self.options.arguments(self._setup)]
+        self._start_python(self._process, arguments, self._setup.environment, self._setup.folder)
         try:
             port = (await self.log.wait(r"listening on .*port=(\d+)", mark))[1]
         except ProgramEnded as error:

@@ -180,6 +180,12 @@ POOL_STATE = Family(
     "1 for the state of the pool; there is no series for its other states.",
     labels=("agent", "state"),
 )
+OUTAGES = Family(
+    "counter",
+    "kiroworkers_outages_total",
+    "Outages of the agent's account, by whether this server or another one reported them.",
+    labels=("agent", "reporter"),
+)
 WORKERS = Family("gauge", "kiroworkers_workers", "Workers by state.", labels=("agent", "state"))
 READY_WORKERS = Family(
     "gauge",
@@ -226,7 +232,13 @@ CPU = Family(
 
 # Jobs.
 
-JOBS = Family("gauge", "kiroworkers_jobs", "Unfinished jobs by state.", labels=("state",))
+JOBS = Family(
+    "gauge",
+    "kiroworkers_jobs",
+    "Unfinished jobs by state. With --database-file, the queued jobs are those of all servers, "
+    "and the running ones those of this server.",
+    labels=("state",),
+)
 OLDEST_JOB = Family(
     "gauge",
     "kiroworkers_jobs_oldest_queued_seconds",
@@ -244,6 +256,28 @@ WEBHOOK_CALLS = Family(
 )
 STORAGE_FAILING = Family(
     "gauge", "kiroworkers_storage_failing", "1 while jobs cannot be stored, else 0."
+)
+
+# Several servers.
+
+SERVERS = Family(
+    "gauge",
+    "kiroworkers_servers",
+    "Servers with the same database by state: serving, draining, stopped or lost. Only with "
+    "--database-file, like the next two.",
+    labels=("state",),
+)
+CLUSTER_READY = Family(
+    "gauge",
+    "kiroworkers_cluster_workers_ready",
+    "Workers of all serving servers that answer a request, or can answer one shortly.",
+    labels=_AGENT,
+)
+CLUSTER_IDLE = Family(
+    "gauge",
+    "kiroworkers_cluster_workers_idle",
+    "Idle workers of all serving servers.",
+    labels=_AGENT,
 )
 
 # The server.

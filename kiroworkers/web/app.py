@@ -68,7 +68,7 @@ from kiroworkers.web.mcp.handler import MCP_FAILURES, McpHandler
 from kiroworkers.web.mcp.sessions import Sessions as McpSessions
 from kiroworkers.web.mcp.tasks import TasksExtension
 from kiroworkers.web.mcp.tool_calls import ToolCalls
-from kiroworkers.web.metrics import MetricsPage, jobs, pools
+from kiroworkers.web.metrics import MetricsPage, jobs, pools, servers
 from kiroworkers.web.openapi.mcp import MCP_ACCEPTED, MCP_EXAMPLE, MCP_RESPONSE
 from kiroworkers.web.openapi.responses import (
     JOB_EVENTS_RESPONSE,
@@ -80,6 +80,7 @@ from kiroworkers.web.openapi.responses import (
 from kiroworkers.web.openapi.schemas import STRING, TASK_INPUT, any_object, ref
 from kiroworkers.web.operator import OperatorRoutes
 from kiroworkers.web.pieces import send_in_pieces
+from kiroworkers.web.recorded_request import record_of
 from kiroworkers.web.recordings import ASCIICAST, JSON_LINES, RecordingHandler
 from kiroworkers.web.representation import Representation
 from kiroworkers.web.request_options import (
@@ -103,6 +104,7 @@ from kiroworkers.web.terminals import TerminalHandler, new_live_terminals
 from kiroworkers.web.viewer import ViewerMissing, load_viewer
 from kiroworkers.web.views import (
     agents_json,
+    cluster_json,
     milliseconds,
     readiness_json,
     storage_json,
@@ -179,14 +181,17 @@ class Application:
         if approvals is None:
             approvals = Approvals(clock, token_urlsafe)
         if feed is None:
-            sources = FeedSources(groups, approvals, job_service.history)
+            sources = FeedSources(
+                groups, approvals, job_service.history, presence=job_service.presence
+            )
             feed = Feed(clock, wall_clock, authorizer, sources)
         self.feed = feed
         if terminals is None:
             terminals = TerminalHandler(clock, groups, new_live_terminals(clock))
         self._terminals = terminals
         if metrics is None:
-            metrics = MetricsPage(Metrics([pools(groups), jobs(job_service)]), run_in_thread)
+            sources_of_metrics = [pools(groups), jobs(job_service), servers(job_service.presence)]
+            metrics = MetricsPage(Metrics(sources_of_metrics), run_in_thread)
         self._metrics = metrics
         self._operator = OperatorRoutes(
             clock, groups, authorizer, wall_clock, approvals, feed.pool_changed
@@ -227,6 +232,7 @@ class Application:
                 "status": "running",
                 "timestamp": milliseconds(now.wall),
                 "version": __version__,
+                "server": self._job_service.presence.server_name,
                 **agents_json(self._groups),
                 "storage": storage_json(self._job_service.store.status),
                 "workers": {
@@ -236,6 +242,27 @@ class Application:
                 },
             },
         )
+
+    @route(
+        app,
+        "GET",
+        "/cluster",
+        scope="watch",
+        tag="Monitoring",
+        responses={200: json_response("The servers.", ref("Cluster"))},
+    )
+    async def cluster(self, request: IRequest, client: str) -> bytes:
+        """
+        List the servers that share the database, with their agents and the jobs that wait.
+
+        Each server knows the others from their last heartbeat, and itself as it is now. While the
+        database cannot be reached, the others are those that were known last. A server without
+        `--database-file` lists itself alone, and its `database` is null.
+        """
+        presence = self._job_service.presence
+        await presence.refresh()
+        counts = self._job_service.runner.counts()
+        return respond(request, 200, cluster_json(presence, counts, self._wall_clock()))
 
     @route(
         app,
@@ -780,7 +807,7 @@ class Application:
             else:
                 await stream.end("error", {"status": response.status, **response.body})
         except WorkError as error:
-            status, body = error_json(error)
+            status, body = error_json(error, prompted=record_of(request).prompted)
             await stream.end("error", {"status": status, **body})
         except CancelledError:
             raise  # The client hung up.

@@ -22,7 +22,7 @@ from twisted.web.iweb import IRequest
 from werkzeug.exceptions import HTTPException
 
 from kiroworkers.errors import ErrorCode, WorkError
-from kiroworkers.jobs.job import JobFailure
+from kiroworkers.jobs.job import Job, JobFailure
 from kiroworkers.jobs.stored_response import StoredResponse
 from kiroworkers.pool.dispatcher import QueueSnapshot
 from kiroworkers.web.error_formats import error_format_of
@@ -86,7 +86,8 @@ def respond_to_error(
         queue: The queue that the request was for, as in `error_json`.
     """
     headers = error.headers if isinstance(error, HttpError) else {}
-    return _send_error(request, *error_json(error, queue), headers)
+    prompted = record_of(request).prompted
+    return _send_error(request, *error_json(error, queue, prompted=prompted), headers)
 
 
 def _send_error(
@@ -204,7 +205,10 @@ def respond_text(request: IRequest, response: StoredResponse) -> bytes:
 
 
 def error_json(
-    error: WorkError | HttpError | JobFailure, queue: QueueSnapshot | None = None
+    error: WorkError | HttpError | JobFailure,
+    queue: QueueSnapshot | None = None,
+    *,
+    prompted: bool = False,
 ) -> tuple[int, dict[str, Any]]:
     """
     Return the status and the JSON body that report `error` to a client.
@@ -213,6 +217,7 @@ def error_json(
         error: The reason why a request or a job got no answer.
         queue: The queue that the request was for.  It is included in the body if the
             client may retry.
+        prompted: Whether a prompt was sent to an agent; see `FailureCode.status_for`.
     """
     code = error.code
     details = {} if isinstance(error, HttpError) else error.details
@@ -224,7 +229,17 @@ def error_json(
         body["retryAfter"] = seconds
         if queue is not None:
             body["queue"] = queue_json(queue)
-    return code.status, body
+    return code.status_for(prompted=prompted), body
+
+
+def job_error_json(job: Job, failure: JobFailure) -> dict[str, Any]:
+    """
+    Return the JSON that reports why `job` has failed, with the status of a response.
+    """
+    # A job that was run before may be refused in the end, like a request that was never run.
+    prompted = job.attempts > 0 and failure.code.ends_turns
+    status, body = error_json(failure, prompted=prompted)
+    return {"status": status, **with_request_id(body, job.request_id)}
 
 
 def handle_failures(app: Klein, log: Logger) -> None:

@@ -2,8 +2,8 @@
 Stream the events of a job, from its acceptance to its end.
 
 A client that has lost its connection sends the identifier of the last event that it has
-seen, and gets exactly those that followed; see `JobEvents`.  Disconnecting does not cancel
-the job.
+seen, and gets exactly those that followed; see `JobEventSource`.  Disconnecting does not
+cancel the job.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from twisted.web.iweb import IRequest
 
 from kiroworkers.errors import InvalidInput, StorageUnavailable
 from kiroworkers.jobs.job import Job, JobAnswer, JobFailure
-from kiroworkers.jobs.job_events import END, EVENT_ID_PATTERN, JobEvent, JobEvents
+from kiroworkers.jobs.job_events import END, EVENT_ID_PATTERN, JobEvent, JobEventSource
 from kiroworkers.jobs.store import JobStore
-from kiroworkers.web.errors import error_json, with_request_id
+from kiroworkers.web.errors import job_error_json
 from kiroworkers.web.events import EventWriter, event, json_event
 from kiroworkers.web.request_options import header
 
@@ -35,10 +35,10 @@ class JobStream:
     Args:
         clock: Times the comments that keep a silent connection open.
         store: Holds the jobs.
-        events: Keeps the events of unfinished jobs.
+        events: Passes on the events of jobs.
     """
 
-    def __init__(self, clock: IReactorTime, store: JobStore, events: JobEvents) -> None:
+    def __init__(self, clock: IReactorTime, store: JobStore, events: JobEventSource) -> None:
         self._clock = clock
         self._store = store
         self._events = events
@@ -106,8 +106,7 @@ class JobStream:
                 return None
             job = current
         early = None
-        for job_event in self._events.replay(job.id, after):
-            on_event(job_event)
+        await self._events.replay(job, after, on_event)
         return job
 
 
@@ -124,8 +123,7 @@ def _last_event(job: Job) -> tuple[str, Mapping[str, Any]]:
         case JobAnswer(value=value):
             return "answer", value
         case JobFailure() as failure:
-            status, body = error_json(failure)
-            return "error", {"status": status, **with_request_id(body, job.request_id)}
+            return "error", job_error_json(job, failure)
     return "cancelled", {}
 
 

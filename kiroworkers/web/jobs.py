@@ -22,7 +22,7 @@ from kiroworkers.pool.dispatcher import RequestOptions
 from kiroworkers.pool.progress import OnProgress
 from kiroworkers.web.addresses import rate_key
 from kiroworkers.web.auth import Authorizer
-from kiroworkers.web.errors import HttpError, error_json, respond, with_request_id
+from kiroworkers.web.errors import HttpError, job_error_json, respond
 from kiroworkers.web.job_stream import JobStream
 from kiroworkers.web.recorded_request import record_of
 from kiroworkers.web.request_options import (
@@ -268,8 +268,7 @@ def job_json(job: Job) -> dict[str, Any]:
             if (credits, context_percent) != (None, None):
                 body["usage"] = {"credits": credits, "contextPercent": context_percent}
         case JobFailure() as failure:
-            status, error = error_json(failure)
-            body["error"] = {"status": status, **with_request_id(error, job.request_id)}
+            body["error"] = job_error_json(job, failure)
     return body
 
 

@@ -11,13 +11,16 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import get_args
 
 from twisted.web.iweb import IRequest
 
 import twisted
 from kiroworkers import __version__
+from kiroworkers.jobs.presence import Presence, ServerState
 from kiroworkers.jobs.service import JobService
 from kiroworkers.pool.agent_groups import AgentGroups
+from kiroworkers.pool.circuit_breaker import REPORTERS
 from kiroworkers.pool.usage import UsageMonitor
 from kiroworkers.pool.worker import WorkerState
 from kiroworkers.session.end_cause import EndCause
@@ -42,14 +45,15 @@ class MetricsPage:
     Args:
         metrics: The metrics.
         run_in_thread: Writes them as text without occupying the event loop.
-        refresh: Called before they are collected; they may be collected when its result is there.
+        *refresh: Called before they are collected; they may be collected when the results are
+            there.
     """
 
     def __init__(
         self,
         metrics: Metrics,
         run_in_thread: RunInThread,
-        refresh: Callable[[], Awaitable[None]] | None = None,
+        *refresh: Callable[[], Awaitable[None]],
     ) -> None:
         self._metrics = metrics
         self._run_in_thread = run_in_thread
@@ -59,8 +63,8 @@ class MetricsPage:
         """
         Return the page in the format that `request` accepts, and set its headers.
         """
-        if self._refresh is not None:
-            await self._refresh()
+        for refreshed in [refresh() for refresh in self._refresh]:
+            await refreshed
         accept = (request.getHeader(b"accept") or b"").decode("latin-1")
         render = self._metrics.collect()
         body, content_type = await self._run_in_thread(lambda: render(accept))
@@ -89,6 +93,9 @@ def pools(groups: AgentGroups) -> Source:
             samples.add(families.READY_WORKERS, sum(worker.healthy for worker in workers), name)
             samples.add(families.MAX_WORKERS, dispatcher.autoscale_policy.max_workers, name)
             pool = dispatcher.worker_pool
+            for reporter in REPORTERS:
+                number = pool.circuit_breaker.outages[reporter]
+                samples.add(families.OUTAGES, number, name, reporter)
             samples.add(families.SESSION_STARTS, pool.session_starts, name)
             for cause in EndCause:
                 samples.add(families.SESSION_ENDS, pool.session_ends[cause], name, cause.value)
@@ -136,6 +143,27 @@ def jobs(service: JobService) -> Source:
         samples.add(families.HISTORY_DROPPED, service.history.dropped)
         failing = service.store.status.reason is not None
         samples.add(families.STORAGE_FAILING, int(failing))
+
+    return collect
+
+
+def servers(presence: Presence) -> Source:
+    """
+    Return a source of the metrics of the servers that share a database; none without one.
+    """
+
+    def collect(samples: Samples) -> None:
+        if presence.database is None:
+            return
+        known = presence.servers()
+        states = Counter(server.state for server in known)
+        for state in get_args(ServerState):
+            samples.add(families.SERVERS, states[state], state)
+        serving = [server.agents for server in known if server.state == "serving"]
+        for name in sorted({name for agents in serving for name in agents}):
+            facts = [agents[name] for agents in serving if name in agents]
+            samples.add(families.CLUSTER_READY, sum(each.ready for each in facts), name)
+            samples.add(families.CLUSTER_IDLE, sum(each.idle for each in facts), name)
 
     return collect
 

@@ -34,6 +34,9 @@ _ABSOLUTE_FORM = re.compile(rb"https?://([^/?]*)", re.IGNORECASE)
 #: Methods that change nothing and cost nothing, so that any page may send them.
 _SAFE_METHODS = (b"GET", b"HEAD", b"OPTIONS")
 
+#: The path that load balancers probe.
+_PROBE_PATH = b"/ready"
+
 #: Seconds that a connection may be idle between requests.
 _IDLE_TIMEOUT = 60
 
@@ -93,7 +96,7 @@ class BoundedRequest(RecordedRequest):
         A probe of /ready is answered as usual: to a load balancer, an error means that the
         server has failed.
         """
-        if self.path == b"/ready":
+        if self.path == _PROBE_PATH:
             call = self._clock.callLater(_PROBE_DELAY, self._route)
         else:
             call = self._clock.callLater(_ERROR_DELAY, self._reject, error)
@@ -148,10 +151,11 @@ class BoundedRequest(RecordedRequest):
         Reject a request with several Host headers, or without one (RFC 9112, section 3.2).
 
         A request of HTTP/1.0 may have none: DNS rebinding is an attack by pages, and
-        browsers always send the header.
+        browsers always send the header.  A load balancer's probe may have none either.
         """
         hosts = self.requestHeaders.getRawHeaders(b"host", [])
-        if len(hosts) > 1 or (not hosts and self.clientproto == b"HTTP/1.1"):
+        may_have_none = self.clientproto != b"HTTP/1.1" or self.path == _PROBE_PATH
+        if len(hosts) > 1 or not (hosts or may_have_none):
             raise HttpError(ErrorCode.BAD_HOST, "Send exactly one Host header")
 
     def _use_origin_form(self) -> None:

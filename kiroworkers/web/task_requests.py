@@ -152,7 +152,8 @@ class TaskRequests:
                 group, accepted.task, accepted.payload, options, on_progress, self._offload
             )
         except WorkError as error:
-            status, body = error_json(error, group.dispatcher.queue())
+            prompted = options.record.prompted
+            status, body = error_json(error, group.dispatcher.queue(), prompted=prompted)
             match error:
                 case UnusableAnswer(evidence=Evidence(text=text)) if raw:
                     body["text"] = text

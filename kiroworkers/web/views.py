@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from kiroworkers.clocks import Now
+from kiroworkers.jobs.presence import AgentFacts, Presence, ServerInfo
+from kiroworkers.jobs.runner import JobCounts
 from kiroworkers.jobs.store import StorageStatus
 from kiroworkers.pool.agent_groups import AgentGroup
 from kiroworkers.pool.approvals import Approval
@@ -26,8 +28,9 @@ def pool_json(dispatcher: Dispatcher) -> dict[str, Any]:
     """
     policy, state = dispatcher.autoscale_policy, dispatcher.state()
     retry = {} if state.retry_after is None else {"retryAfter": state.retry_after}
+    reported = {} if state.reported_by is None else {"reportedBy": state.reported_by}
     limits = {"workers": policy.workers, "maxWorkers": policy.max_workers}
-    return {"state": state.name, "detail": state.detail, **retry, **limits}
+    return {"state": state.name, "detail": state.detail, **retry, **reported, **limits}
 
 
 def queue_json(queue: QueueSnapshot) -> dict[str, Any]:
@@ -192,6 +195,56 @@ def storage_json(status: StorageStatus) -> dict[str, Any]:
         "state": "ok" if status.reason is None else "failing",
         "reason": status.reason,
         "since": None if status.since is None else milliseconds(status.since),
+    }
+
+
+def cluster_json(presence: Presence, counts: JobCounts, now: float) -> dict[str, Any]:
+    """
+    Return the servers that work as one service, and how many jobs wait for them.
+
+    Args:
+        presence: Knows the servers.
+        counts: The jobs that wait for any of them.
+        now: The current time in seconds since the epoch.
+    """
+    return {
+        "server": presence.server_name,
+        "timestamp": milliseconds(now),
+        "database": _database_json(presence),
+        "jobs": {"queued": counts.queued, "oldest": milliseconds(counts.oldest)},
+        "servers": [server_json(server) for server in presence.servers()],
+    }
+
+
+def _database_json(presence: Presence) -> dict[str, Any] | None:
+    return None if presence.database is None else storage_json(presence.database)
+
+
+def server_json(server: ServerInfo) -> dict[str, Any]:
+    """
+    Return what is known about a server.
+    """
+    return {
+        "name": server.name,
+        "version": server.version,
+        "address": server.address,
+        "account": server.account or None,
+        "state": server.state,
+        "agents": {name: _agent_facts_json(facts) for name, facts in server.agents.items()},
+        "jobs": server.jobs,
+        "started": milliseconds(server.started),
+        "seen": milliseconds(server.seen),
+        "silence": milliseconds(server.silence),
+    }
+
+
+def _agent_facts_json(facts: AgentFacts) -> dict[str, Any]:
+    return {
+        "state": facts.state,
+        "workers": facts.workers,
+        "ready": facts.ready,
+        "idle": facts.idle,
+        "queue": facts.queued,
     }
 
 

@@ -19,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kiroworkers.agents import Agent
 from kiroworkers.conversations import AgentFailure, load_dialect
 from kiroworkers.errors import FailureKind
+from kiroworkers.jobs.store import StorageStatus
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.tasks.task import TaskLimits
@@ -29,6 +30,7 @@ from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.routing import routes_of
 from kiroworkers.web.tokens import read_tokens
 from tests import fakekiro
+from tests.jobs.presence import BLUE, RED, MemoryPresence
 from tests.jobs.support import job_service_in
 from tests.memory import dispatcher_in
 from tests.web.test_errors import MemoryServer
@@ -107,6 +109,49 @@ class ApplicationTests(SynchronousTestCase):
         self.assertIs(worker["healthy"], True)
         self.assertEqual(worker["lastActivity"], 1_000_000_000)
         self.assertEqual((worker["status"], worker["state"]), ("idle", "idle"))
+
+    def test_cluster(self) -> None:
+        """
+        The servers with the same database are listed, with what is known of them, and which of
+        them answers.
+        """
+        self.job_service.presence = MemoryPresence(BLUE, RED)
+        response, body = self.request("GET", "/cluster")
+        self.assertEqual((response.code, body["server"]), (200, "red"))
+        self.assertEqual(body["timestamp"], 1_000_000_000)
+        self.assertEqual(body["jobs"], {"queued": 0, "oldest": 0})
+        self.assertEqual(body["database"], {"state": "ok", "reason": None, "since": None})
+        blue, red = body["servers"]
+        self.assertEqual((blue["name"], blue["state"], blue["silence"]), ("blue", "lost", 12_250))
+        self.assertEqual((blue["account"], red["account"]), (None, "team"))
+        kiro = {"state": "serving", "workers": 3, "ready": 2, "idle": 1, "queue": 4}
+        self.assertEqual((red["agents"]["kiro"], red["jobs"]), (kiro, 2))
+        self.assertEqual((red["version"], red["address"]), ("1.2", "10.0.0.1:8080"))
+        self.assertEqual((red["started"], red["seen"]), (1_000_500, 1_060_000))
+        self.assertEqual(self.request("GET", "/health")[1]["server"], "red")
+
+    def test_cluster_without_database(self) -> None:
+        """
+        While the shared database fails, the servers are those that were known last, and the
+        response says why.
+        """
+        presence = self.job_service.presence = MemoryPresence(RED)
+        presence.database = StorageStatus("it is gone", 12.5)
+        response, body = self.request("GET", "/cluster")
+        self.assertEqual((response.code, len(body["servers"])), (200, 1))
+        self.assertEqual(
+            body["database"], {"state": "failing", "reason": "it is gone", "since": 12_500}
+        )
+
+    def test_single_server(self) -> None:
+        """
+        A server without a shared database lists itself alone.
+        """
+        response, body = self.request("GET", "/cluster")
+        self.assertEqual((response.code, body["database"]), (200, None))
+        [server] = body["servers"]
+        self.assertEqual((server["name"], server["state"]), (body["server"], "serving"))
+        self.assertEqual(server["agents"]["kiro"]["idle"], 2)
 
     def test_health_types_nothing(self) -> None:
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count
+from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -381,6 +381,22 @@ def provokes(code: FailureCode) -> Callable[[Provocation], Provocation]:
     return add
 
 
+#: How to provoke each failure after a prompt was sent, if it has another status then.
+IN_A_TURN: dict[FailureCode, Provocation] = {}
+
+
+def provokes_in_a_turn(code: FailureCode) -> Callable[[Provocation], Provocation]:
+    """
+    Return a decorator for a function that returns a response with `code` to a request in a turn.
+    """
+
+    def add(provocation: Provocation) -> Provocation:
+        IN_A_TURN[code] = provocation
+        return provocation
+
+    return add
+
+
 @provokes(ErrorCode.INVALID_JSON)
 def _() -> Response:
     return MemoryServer().request("POST", STORY, b"{")
@@ -440,7 +456,7 @@ def _() -> Response:
 
 @provokes(ErrorCode.BAD_HOST)
 def _() -> Response:
-    return MemoryServer().request("GET", "/ready", Host="")
+    return MemoryServer().request("GET", "/health", Host="")
 
 
 @provokes(ErrorCode.BAD_PATH)
@@ -645,6 +661,24 @@ def _() -> Response:
     return server.story()
 
 
+@provokes_in_a_turn(ErrorCode.NO_SESSION)
+def _() -> Response:
+    programs = chain([Mortal], repeat(DiesAtStart))
+    server = MemoryServer(lambda: next(programs)())
+    response = server.begin("POST", STORY, {"idea": "x"})
+    server.settle(90)
+    return response()
+
+
+@provokes_in_a_turn(ErrorCode.SHUTTING_DOWN)
+def _() -> Response:
+    server = MemoryServer(silent)
+    response = server.begin("POST", STORY, {"idea": "x"})
+    server.settle()
+    server.dispatcher.stopService()
+    return response()
+
+
 @provokes(ErrorCode.NO_TIME_LEFT)
 def _() -> Response:
     server = MemoryServer(silent)
@@ -709,11 +743,23 @@ def _() -> Response:
 def _words(kind: FailureKind, words: str) -> None:
     """
     Provoke `kind` with the words that Kiro prints.
+
+    If it affects all sessions, the next request meets it before its turn.
     """
+
+    def turn() -> Response:
+        return MemoryServer(lambda: Wordy(words)).story()
+
+    if not kind.affects_all_sessions:
+        provokes(kind)(turn)
+        return
+    provokes_in_a_turn(kind)(turn)
 
     @provokes(kind)
     def _() -> Response:
-        return MemoryServer(lambda: Wordy(words)).story()
+        server = MemoryServer(lambda: Wordy(words))
+        server.story()
+        return server.story()
 
 
 _words(FailureKind.LOGIN_REQUIRED, "You are not logged in")
@@ -815,17 +861,33 @@ class CatalogueTests(SynchronousTestCase):
             self.assert_route_declares(response, code)
             self.assert_fits(response, code)
 
+    def test_in_a_turn(self) -> None:
+        """
+        After a prompt was sent, what is 503 otherwise is 502, and nothing else changes.
+        """
+        changing = {code for code in CATALOGUE if code.statuses == (502, 503)}
+        self.assertEqual({*IN_A_TURN}, changing)
+        for code, provocation in IN_A_TURN.items():
+            response, refusal = provocation(), PROVOCATIONS[code]()
+            self.assertEqual((response.status, response.error["code"]), (502, code), response)
+            self.assertEqual({*response.error}, {*refusal.error}, code)
+            seconds = response.error["retryAfter"]
+            self.assertEqual(response.headers["retry-after"], str(seconds), code)
+            self.assert_route_declares(response, code)
+            self.assert_fits(response, code)
+
     def test_documented(self) -> None:
         """
         The document has the codes that routes declare under their statuses, and no others.
         """
         for form in (OWN_FORMAT, *FORMATS.values()):
             expected = {
-                (code.status, str(code))
+                (status, str(code))
                 for declared in routes_of(Application.app)
                 if declared.tag is not None and error_format(declared.path) == form
                 for code in declared.failures
-                if code.status not in declared.responses
+                for status in code.statuses
+                if status not in declared.responses
             }
             self.assertEqual(documented_codes(self.document, form.name), expected, form.name)
 
@@ -850,6 +912,92 @@ class CatalogueTests(SynchronousTestCase):
             # A bug can be anywhere.
             if route.method == method and re.fullmatch(pattern, path) and code != ErrorCode.FAULT:
                 self.assertIn(code, route.failures, (method, path))
+
+
+class ProtocolTests(SynchronousTestCase):
+    """
+    Tests for the status of a failure in a turn, however it reaches the client.
+    """
+
+    def setUp(self) -> None:
+        words = "The stream timed out receiving the response after 300000ms"
+        self.server = MemoryServer(
+            lambda: ScriptedAcp(lambda acp: acp.fail_turn(words)), "kiro-acp", workers=2
+        )
+
+    def throttled(self) -> MemoryServer:
+        """
+        Return a server whose agent is throttled at the first prompt.
+        """
+        return MemoryServer(lambda: Wordy("Request quota exceeded"))
+
+    def test_stream(self) -> None:
+        """
+        The event of a stream has the status of a response.
+        """
+        server = self.throttled()
+        for status in (502, 503):
+            response = server.story(Accept="text/event-stream")
+            self.assertEqual(response.status, 200)
+            self.assertEqual((response.body["status"], response.body["code"]), (status, "throttled"))
+
+    def test_keyed(self) -> None:
+        """
+        An idempotency key does not change the status.
+        """
+        server = self.throttled()
+        for status in (502, 503):
+            response = server.story(Idempotency_Key="a")
+            self.assertEqual((response.status, response.body["code"]), (status, "throttled"))
+
+    def test_chats(self) -> None:
+        """
+        Clients of OpenAI's and Anthropic's APIs get 502, in the format of 503, and may repeat it.
+        """
+        messages = [{"role": "user", "content": "Hello"}]
+        body = {"model": "default", "messages": messages}
+        for path, more, headers in (
+            (CHAT, {}, {}),
+            (CHAT, {"stream": True}, {}),
+            ("/v1/responses", {"messages": None, "input": "Hello"}, {}),
+            ("/v1/messages", {"max_tokens": 9}, {"Anthropic_Version": "2023-06-01"}),
+        ):
+            given = {name: value for name, value in {**body, **more}.items() if value is not None}
+            server = self.throttled()
+            first, second = (server.request("POST", path, given, **headers) for _ in range(2))
+            self.assertEqual((first.status, second.status), (502, 503), path)
+            for response in (first, second):
+                self.assertIn("retry-after", response.headers)
+                self.assertNotIn("x-should-retry", response.headers)
+                self.assertEqual(response.body["error"]["type"], second.body["error"]["type"])
+
+    def test_tool(self) -> None:
+        """
+        A tool call of MCP that fails is a result, whether a prompt was sent or not.
+        """
+        server, revision = self.throttled(), "2026-07-28"
+        meta = {
+            "io.modelcontextprotocol/protocolVersion": revision,
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+        params = {"name": "generate-story", "arguments": {"idea": "An idea"}, "_meta": meta}
+        call = {**PING, "method": "tools/call", "params": params}
+        headers = {"MCP_Protocol_Version": revision, "Mcp_Method": "tools/call"}
+        for _ in range(2):
+            response = server.request("POST", "/mcp", call, Mcp_Name=params["name"], **headers)
+            self.assertEqual((response.status, response.body["result"]["isError"]), (200, True))
+
+    def test_job(self) -> None:
+        """
+        The error of a job that has been run has the status 502.
+        """
+        location = self.server.story(Prefer="respond-async").body["location"]
+        self.server.settle(1000)
+        job = self.server.request("GET", location).body
+        self.assertEqual((job["state"], job["error"]["status"]), ("failed", 502), job)
+        self.assertEqual(job["error"]["code"], "stream_timeout")
+        response = self.server.request("GET", f"{location}/events")
+        self.assertEqual(response.body["status"], 502)
 
 
 class BegunTests(TestCase):

@@ -14,8 +14,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from kiroworkers.agents import Agent
-from kiroworkers.conversations import Usage, load_dialect
+from kiroworkers.conversations import AgentFailure, Usage, load_dialect
+from kiroworkers.errors import FailureKind
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
+from kiroworkers.pool.shared_outage import Outage
 from kiroworkers.session.end_cause import EndCause
 from kiroworkers.tasks import builtin_tasks
 from kiroworkers.telemetry.log_writer import LogWriter
@@ -28,6 +30,7 @@ from kiroworkers.web.auth import Authorizer
 from kiroworkers.web.connection_limits import ConnectionLimiter
 from kiroworkers.web.tokens import ApiToken
 from tests import fakekiro
+from tests.jobs.presence import BLUE, RED, MemoryPresence
 from tests.jobs.support import job_service_in
 from tests.memory import dispatcher_in, why
 
@@ -143,6 +146,23 @@ class MetricsPageTests(SynchronousTestCase):
         self.assertEqual(values("pool_state"), {("kiro", "serving"): 1})
         self.assertEqual(values("sessions_started_total"), {("kiro",): 2})
 
+    def test_outages(self) -> None:
+        """
+        Outages are counted by who reported them; a further report of one is not another one.
+        """
+        breaker = self.dispatcher.worker_pool.circuit_breaker
+        self.assertEqual(
+            self.values()("outages_total"), {("kiro", "this"): 0, ("kiro", "other"): 0}
+        )
+        breaker.open(AgentFailure(FailureKind.THROTTLED, "no"), False)
+        breaker.close()
+        for delay in (30.0, 60.0):
+            outage = Outage(FailureKind.THROTTLED, "no", False, 1, delay, reported_by="other")
+            breaker.learn(outage)
+        self.assertEqual(
+            self.values()("outages_total"), {("kiro", "this"): 1, ("kiro", "other"): 1}
+        )
+
     def test_context(self) -> None:
         """
         How full the context of a worker is is a ratio, if the agent says so.
@@ -181,7 +201,7 @@ class MetricsPageTests(SynchronousTestCase):
         self.assertEqual(values("jobs_ended_total")[("done",)], 0)
         self.assertEqual(values("storage_failing"), {(): 0})
         self.assertEqual(values("webhooks_pending"), {})
-        job = self.successResultOf(self.job_service.store.unfinished())[-1]
+        job = self.successResultOf(self.job_service.store.list_jobs(None, None, 1))[0]
         self.successResultOf(self.job_service.runner.cancel(job))
         values = self.values()
         self.assertEqual(values("jobs"), {("queued",): 1, ("running",): 2})
@@ -192,6 +212,29 @@ class SourceTests(SynchronousTestCase):
     """
     Tests for the other sources.
     """
+
+    def test_servers(self) -> None:
+        """
+        Servers are counted by state, and the workers of those that serve by agent.
+        """
+        presence = MemoryPresence(RED, evolve(RED, number=3, name="green"), BLUE)
+        self.successResultOf(presence.refresh())
+        values = values_of(metrics.servers(presence))
+        self.assertEqual(
+            values("servers"),
+            {("serving",): 2.0, ("draining",): 0.0, ("stopped",): 0.0, ("lost",): 1.0},
+        )
+        self.assertEqual(values("cluster_workers_ready"), {("kiro",): 4.0, ("offline",): 2.0})
+        self.assertEqual(values("cluster_workers_idle"), {("kiro",): 2.0, ("offline",): 2.0})
+
+    def test_single_server(self) -> None:
+        """
+        A server without a shared database has no metrics of others.
+        """
+        presence = MemoryPresence(RED)
+        presence.database = None
+        self.successResultOf(presence.refresh())
+        self.assertEqual(values_of(metrics.servers(presence))("servers"), {})
 
     def test_event_loop(self) -> None:
         """

@@ -219,7 +219,7 @@ class DocumentTests(SynchronousTestCase):
             {
                 *("catalogue", "jobs", "job", "cancel", "models", "model", "complete"),
                 *("create_response", "create_message", "count_tokens"),
-                *("health", "metrics", "ready", "queue", "approvals", "decide"),
+                *("health", "cluster", "metrics", "ready", "queue", "approvals", "decide"),
                 *("pause", "resume", "renew"),
                 *("set_workers", "drain", "restart", "docs", "openapi"),
                 *("session", "sign_in", "sign_out", "watch"),

@@ -77,6 +77,33 @@ class RateLimiterTests(SynchronousTestCase):
         self.clock.rightNow -= 86400
         self.assertEqual(self.limiter.take("a"), 3)
 
+    def test_counted(self) -> None:
+        """
+        What was counted is passed on, as seconds; a request that is refused is not counted.
+        """
+        counted: list[tuple[str, float]] = []
+        self.limiter.on_taken = lambda client, seconds: counted.append((client, seconds))
+        for _ in range(5):
+            self.limiter.take("a")
+        self.limiter.take("b", 0.1)
+        self.assertEqual(counted, [("a", 3.0)] * 3 + [("b", 3.0 * 0.1)])
+
+    def test_learns(self) -> None:
+        """
+        What others have counted makes a client wait, up to two full buckets; a client whose bucket
+        is known to be emptier is not allowed more.
+        """
+        self.limiter.learn("a", 7.5)
+        self.assertEqual(self.limiter.take("a"), 2)
+        self.clock.advance(1.5)
+        self.assertEqual([self.limiter.take("a") for _ in range(2)], [0, 3])
+        self.limiter.learn("a", 1.0)
+        self.assertEqual(self.limiter.take("a"), 3)
+        self.limiter.learn("a", 1e6)
+        self.assertEqual(self.limiter.take("a"), 12)
+        self.limiter.learn("b", 0.0)
+        self.assertEqual(len(self.limiter), 1)
+
 
 class AddressTests(SynchronousTestCase):
     """

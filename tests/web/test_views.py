@@ -9,17 +9,37 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from twisted.trial.unittest import SynchronousTestCase
 
+from kiroworkers.errors import FailureKind
+from kiroworkers.pool.shared_outage import Outage
 from kiroworkers.pool.versions import VersionSnapshot
 from kiroworkers.proof.report import Level
 from kiroworkers.proof.shipped import BUILT_IN, UNPROVEN, Proof
+from kiroworkers.testing import MemoryKiro, MemoryReactor
 from kiroworkers.web.openapi.schemas import SCHEMAS
-from kiroworkers.web.views import canary_json, proof_json
+from kiroworkers.web.views import canary_json, pool_json, proof_json
+from tests.memory import dispatcher_in
 
 
-class VersionTests(SynchronousTestCase):
+class ViewTests(SynchronousTestCase):
     """
-    Tests for `proof_json` and `canary_json`.
+    Tests for `pool_json`, `proof_json` and `canary_json`.
     """
+
+    def test_outage(self) -> None:
+        """
+        The state of a pool names the server that reported an outage, if it was another one.
+        """
+        dispatcher = dispatcher_in(MemoryReactor(MemoryKiro))
+        dispatcher.startService()
+        for reported_by in ("other", ""):
+            for delay, state in ((30.0, "throttled"), (0.0, "trying")):
+                outage = Outage(FailureKind.THROTTLED, "no", False, 1, delay, False, reported_by)
+                dispatcher.worker_pool.circuit_breaker.learn(outage)
+                value = pool_json(dispatcher)
+                self.assert_fits("Pool", value)
+                self.assertEqual(value["state"], state)
+                self.assertEqual(value.get("reportedBy", ""), reported_by)
+                self.assertEqual("reportedBy" in value, reported_by != "")
 
     def assert_fits(self, name: str, value: Any) -> None:
         """

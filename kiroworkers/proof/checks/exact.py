@@ -4,16 +4,16 @@ Check that answers arrive as the model wrote them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from kiroworkers.errors import ErrorCode, FailureKind
-from kiroworkers.proof.case import Case, Form, Problem
+from kiroworkers.proof.case import Form, Problem
 from kiroworkers.proof.checks.asking import all_of
 from kiroworkers.proof.checks.check import Check, Finding, failed, passed, skipped
-from kiroworkers.proof.hard_strings import CARELESS, GROUPS, HARD_STRINGS, all_texts
+from kiroworkers.proof.hard_strings import CARELESS, HARD_STRINGS, grouped, joined
 from kiroworkers.proof.report import Level
 from kiroworkers.proof.run import ProofRun, TurnsSpent, turns_of
 
@@ -28,44 +28,14 @@ _SHOWN = 10
 async def exact(proof: ProofRun) -> Finding:
     """
     Ask for copies of the hard strings, from a model that does as it is asked.
-
-    Several of them are in one text.  If its copy is wrong, they are asked for one by one, so that
-    the finding names those that are altered.
     """
-    asked = await _ask_all(proof, _cases(proof, all_texts()))
+    asked = await _ask_classes(proof, HARD_STRINGS, Form.AS_ASKED)
     if not asked.names:
         return skipped("no turns of --spend were left")
-    suspects = [name for group in asked.problems for name in GROUPS.get(group, ())]
-    if suspects:
-        alone = await _ask_all(proof, _cases(proof, {n: HARD_STRINGS[n] for n in suspects}))
-        return _failure(_narrowed(asked.problems, alone.problems), asked)
     if asked.problems:
         return _failure(asked.problems, asked)
     words = f"{asked.count} of {len(HARD_STRINGS)} texts are equal{asked.remark}"
     return passed(words, **asked.details)
-
-
-def _cases(proof: ProofRun, texts: Mapping[str, str]) -> dict[str, Case]:
-    return {name: proof.new_case(text) for name, text in texts.items()}
-
-
-def _narrowed(problems: dict[str, Problem], alone: dict[str, Problem]) -> dict[str, Problem]:
-    """
-    Return `problems`, those of the classes in place of their group's.
-
-    A group keeps its problem if no class shows it alone, or none is as bad.
-
-    Args:
-        problems: The problems of groups and of single classes.
-        alone: The problems of the classes of these groups, which were asked for one by one.
-    """
-    narrowed = {}
-    for name, problem in problems.items():
-        classes = {each: alone[each] for each in GROUPS.get(name, ()) if each in alone}
-        narrowed.update(classes)
-        if all(each.level < problem.level for each in classes.values()):
-            narrowed[name] = problem
-    return narrowed
 
 
 async def careless(proof: ProofRun) -> Finding:
@@ -76,15 +46,14 @@ async def careless(proof: ProofRun) -> Finding:
     """
     if proof.model_kind == "service":
         return skipped("the agent's own model cannot be told to be careless")
-    cases = {name: proof.new_case(HARD_STRINGS[name], form=Form.CARELESS) for name in CARELESS}
-    asked = await _ask_all(proof, cases)
+    asked = await _ask_classes(proof, CARELESS, Form.CARELESS)
     altered = {
         name: problem for name, problem in asked.problems.items() if not _is_refusal(problem)
     }
     if altered:
         return _failure(altered, asked)
     refused = [*asked.problems]
-    equal, count = len(asked.names) - len(refused), len(asked.names)
+    equal, count = asked.count - len(refused), asked.count
     words = f", {len(refused)} refused ({', '.join(refused)})" if refused else asked.remark
     return passed(f"{equal} of {count} texts are equal{words}", **asked.details, refused=refused)
 
@@ -104,11 +73,13 @@ class _Asked:
     Hold the results of cases.
 
     Attributes:
-        names: The names of the cases that were asked: groups or classes.
-        problems: The problems by the name of their case.
-        repaired: The names of those whose answer was right only after another turn.
+        groups: The classes in each text, by its name.
+        names: The names of the texts that were asked for.
+        problems: The problems, by the name of the text or the class.
+        repaired: The names of the texts whose answer was right only after another turn.
     """
 
+    groups: Mapping[str, tuple[str, ...]]
     names: list[str]
     problems: dict[str, Problem]
     repaired: list[str]
@@ -118,7 +89,7 @@ class _Asked:
         """
         Return how many classes of texts were asked for.
         """
-        return sum(len(GROUPS.get(name, (name,))) for name in self.names)
+        return sum(len(self.groups[name]) for name in self.names)
 
     @property
     def remark(self) -> str:
@@ -137,10 +108,51 @@ class _Asked:
         return {"answered": self.count, "repaired": self.repaired}
 
 
-async def _ask_all(proof: ProofRun, cases: dict[str, Case]) -> _Asked:
+async def _ask_classes(proof: ProofRun, classes: Collection[str], form: Form) -> _Asked:
     """
-    Ask `cases`, as many at a time as there are workers.
+    Ask for copies of `classes`, several of them in one text.
+
+    If a copy is wrong, they are asked for one by one, so that the problems are those of the classes
+    that are altered.
     """
+    groups = grouped(classes)
+    asked = await _ask_all(proof, groups, form)
+    suspects = [name for text in asked.problems if len(groups[text]) > 1 for name in groups[text]]
+    if not suspects:
+        return asked
+    alone = await _ask_all(proof, {name: (name,) for name in suspects}, form)
+    return evolve(asked, problems=_narrowed(asked.problems, alone.problems, groups))
+
+
+def _narrowed(
+    problems: dict[str, Problem],
+    alone: dict[str, Problem],
+    groups: Mapping[str, tuple[str, ...]],
+) -> dict[str, Problem]:
+    """
+    Return `problems`, those of the classes in place of their group's.
+
+    A group keeps its problem if no class shows it alone, or none is as bad.
+
+    Args:
+        problems: The problems of groups and of single classes.
+        alone: The problems of the classes of these groups, which were asked for one by one.
+        groups: The classes of each group.
+    """
+    narrowed = {}
+    for name, problem in problems.items():
+        classes = {each: alone[each] for each in groups[name] if each in alone}
+        narrowed.update(classes)
+        if all(each.level < problem.level for each in classes.values()):
+            narrowed[name] = problem
+    return narrowed
+
+
+async def _ask_all(proof: ProofRun, groups: Mapping[str, tuple[str, ...]], form: Form) -> _Asked:
+    """
+    Ask for a text for each of `groups`, as many at a time as there are workers.
+    """
+    cases = {name: proof.new_case(joined(classes), form=form) for name, classes in groups.items()}
     problems: dict[str, Problem] = {}
     names: list[str] = []
     repaired: list[str] = []
@@ -166,7 +178,7 @@ async def _ask_all(proof: ProofRun, cases: dict[str, Case]) -> _Asked:
     await proof.prepare(cases.values())
     await all_of(ask_some() for _ in range(proof.server.options.workers))
     in_order = {name: problems[name] for name in cases if name in problems}
-    return _Asked(names, in_order, repaired)
+    return _Asked(groups, names, in_order, repaired)
 
 
 def _failure(problems: dict[str, Problem], asked: _Asked) -> Finding:

@@ -117,7 +117,9 @@ class ConversationHandler:
         except WorkError as error:
             if not stream.started:
                 return respond_to_error(request, error, group.dispatcher.queue())
-            await stream.fail(*error_json(error, group.dispatcher.queue()))
+            prompted = options.record.prompted
+            status, body = error_json(error, group.dispatcher.queue(), prompted=prompted)
+            await stream.fail(status, body)
         except CancelledError:
             # The client closed the connection.
             raise

@@ -19,6 +19,9 @@ _TYPES = {
     504: "timeout_error",
 }
 
+#: The statuses of a temporary failure before and after the agent was asked.
+_UNASKED, _ASKED = 503, 502
+
 #: The longest time that Anthropic's own clients are made to wait before a retry, in seconds.  They
 #: wait as long as ``Retry-After`` says, and meanwhile their caller learns nothing.
 _MAX_WAIT = 60
@@ -34,6 +37,9 @@ def anthropic_error(status: int, body: Mapping[str, Any]) -> dict[str, Any]:
         status: HTTP status of the failure.
         body: The error, with ``error`` and ``code``; further fields are kept.
     """
+    if status == _ASKED and "retryAfter" in body:
+        # Before the agent was asked, it would be 503; only the status differs.
+        status = _UNASKED
     default_type = "api_error" if status >= 500 else "invalid_request_error"
     details = {
         name: value for name, value in body.items() if name not in ("error", "code", "requestId")

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.web.iweb import IRequest
 
 from kiroworkers.clocks import Now, WallClock
+from kiroworkers.jobs.presence import Presence
 from kiroworkers.pool.agent_groups import AgentGroup
 from kiroworkers.pool.approvals import Approvals
 from kiroworkers.request_record import RequestEvent, RequestRecord
@@ -62,12 +63,14 @@ class FeedSources:
         approvals: What operators must decide.
         history: What happened to requests.
         measure: Measures what workers use; by default, that is not known.
+        presence: Knows the servers that share a database; None without them.
     """
 
     groups: Iterable[AgentGroup]
     approvals: Approvals
     history: RequestHistory
     measure: Measure = lambda pids: succeed({})
+    presence: Presence | None = None
 
 
 class Feed:
@@ -99,7 +102,10 @@ class Feed:
         self._history = sources.history
         self._outages = Outages()
         self._usage = UsageMeter(clock, sources.measure)
-        self._view = StateView(sources.groups, sources.approvals, self._outages, self._usage)
+        self._presence = sources.presence
+        self._view = StateView(
+            sources.groups, sources.approvals, self._outages, self._usage, sources.presence
+        )
         self._load = LoadSampler(clock, wall_clock, sources.groups, self._on_sample)
         self._watchers: dict[_Watcher, None] = {}
         self._changed: OrderedDict[int, HistoryEntry] = OrderedDict()
@@ -175,6 +181,7 @@ class Feed:
             self._refresh_outages()
             self._load.note_activity()
             self._measure()
+            self._look_for_servers()
             await self._greet(watcher)
             await watcher.ended
         finally:
@@ -264,6 +271,7 @@ class Feed:
             self._samples += 1
             if self._samples % _SAMPLES_PER_MEASUREMENT == 0:
                 self._measure()
+            self._look_for_servers()
         return bool(self._watchers)
 
     def _measure(self) -> None:
@@ -277,6 +285,13 @@ class Feed:
             if worker.pid is not None
         ]
         self._usage.refresh(pids, self.changed)
+
+    def _look_for_servers(self) -> None:
+        """
+        Look which servers share the database, and send the state afterwards.
+        """
+        if self._presence is not None and self._presence.database is not None:
+            self._presence.refresh().addCallback(lambda _: self.changed())
 
     def _refresh_outages(self) -> None:
         now = self._wall_clock()

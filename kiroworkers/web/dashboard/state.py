@@ -14,13 +14,21 @@ from attrs import frozen
 
 from kiroworkers import __version__
 from kiroworkers.clocks import Now
+from kiroworkers.jobs.presence import Presence
 from kiroworkers.pool.agent_groups import AgentGroup
 from kiroworkers.pool.approvals import Approvals
 from kiroworkers.pool.dispatcher import RequestSnapshot
 from kiroworkers.request_record import EventName, RequestRecord
 from kiroworkers.web.dashboard.outages import Outages
 from kiroworkers.web.dashboard.usage import UsageMeter
-from kiroworkers.web.views import agent_json, approval_json, milliseconds, worker_json
+from kiroworkers.web.views import (
+    agent_json,
+    approval_json,
+    milliseconds,
+    server_json,
+    storage_json,
+    worker_json,
+)
 
 #: The number of requests of an agent that the queue shows; there may be many thousands.
 MAX_WAITING_SHOWN = 100
@@ -101,6 +109,7 @@ class StateView:
         approvals: What operators must decide.
         outages: What is known about the agents' outages.
         usage: What workers use.
+        presence: Knows the servers that share a database; None without them.
     """
 
     def __init__(
@@ -109,11 +118,13 @@ class StateView:
         approvals: Approvals,
         outages: Outages,
         usage: UsageMeter,
+        presence: Presence | None = None,
     ) -> None:
         self._groups = groups
         self._approvals = approvals
         self._outages = outages
         self._usage = usage
+        self._presence = presence
 
     def requests(self) -> Requests:
         """
@@ -158,10 +169,21 @@ class StateView:
             "time": milliseconds(now.wall),
             "version": __version__,
             "operator": viewer.operator,
+            "cluster": self._cluster(),
             "agents": {group.name: self._agent(group) for group in self._groups},
             "workers": workers,
             "queue": [request for _, request in queue],
             "approvals": [approval_json(approval, now.monotonic) for approval in approvals],
+        }
+
+    def _cluster(self) -> dict[str, Any] | None:
+        presence = self._presence
+        if presence is None or presence.database is None:
+            return None
+        return {
+            "server": presence.server_name,
+            "database": storage_json(presence.database),
+            "servers": [server_json(server) for server in presence.servers()],
         }
 
     def _agent(self, group: AgentGroup) -> dict[str, Any]:

@@ -71,8 +71,8 @@ def failure_response(
     """
     Return the response to the message `id`, which failed for another reason, and note the failure.
     """
-    status, body = error_json(error)
     record = record_of(request)
+    status, body = error_json(error, prompted=record.prompted)
     record.fail(body["code"], body["error"])
     headers = {**error.headers} if isinstance(error, HttpError) else {}
     if "retryAfter" in body:

@@ -1,7 +1,7 @@
 """
 Send the states of jobs to a client that subscribed to them as MCP's tasks.
 
-`JobEvents` says that something happened to a job, and what it came to is read from the store.
+`JobEventSource` says that something happened to a job, and what it came to is read from the store.
 So nothing is polled, and each notification has what ``tasks/get`` would return.
 """
 
@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from kiroworkers.errors import StorageUnavailable
 from kiroworkers.jobs.job import Job
-from kiroworkers.jobs.job_events import JobEvent, JobEvents
+from kiroworkers.jobs.job_events import JobEvent, JobEventSource
 from kiroworkers.jobs.store import JobStore
 
 #: The events that are no part of a job's state.
@@ -38,7 +38,7 @@ class TaskSubscription:
     def __init__(
         self,
         store: JobStore,
-        events: JobEvents,
+        events: JobEventSource,
         send: Send,
         drained: Callable[[], Deferred[None]],
     ) -> None:

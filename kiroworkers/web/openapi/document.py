@@ -208,7 +208,7 @@ def _failures_of(route: Route, status: int) -> list[FailureCode]:
     """
     Return the failures of `route` with `status`.
     """
-    return [code for code in CATALOGUE if code in route.failures and code.status == status]
+    return [code for code in CATALOGUE if code in route.failures and status in code.statuses]
 
 
 def _documented_failures(route: Route, needs_token: bool) -> list[FailureCode]:

@@ -91,9 +91,32 @@ EXAMPLES: Mapping[str, Any] = {
         "status": "running",
         "timestamp": _NOW,
         "version": "1.0.0",
+        "server": "box1-8080",
         **_AGENTS,
         "storage": _STORAGE,
         "workers": {"worker1": _WORKER},
+    },
+    "Cluster": {
+        "server": "box1-8080",
+        "timestamp": _NOW,
+        "database": _STORAGE,
+        "jobs": {"queued": 3, "oldest": 4_200},
+        "servers": [
+            {
+                "name": "box1-8080",
+                "version": "1.0.0",
+                "address": "10.0.0.11:8080",
+                "account": None,
+                "state": "serving",
+                "agents": {
+                    "kiro": {"state": "serving", "workers": 2, "ready": 2, "idle": 1, "queue": 0}
+                },
+                "jobs": 1,
+                "started": _NOW - 3_600_000,
+                "seen": _NOW,
+                "silence": 0,
+            }
+        ],
     },
     "Readiness": {
         "ready": True,

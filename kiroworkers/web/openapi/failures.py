@@ -8,7 +8,6 @@ knows the fields of a failure when it has compared the code.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 from kiroworkers.errors import CATALOGUE, ErrorCode, FailureCode, FailureKind
@@ -49,20 +48,23 @@ class FailureResponses:
             form: The format in which it reports them.
         """
         codes = [code for code in CATALOGUE if code in failures]
+        statuses = sorted({status for code in codes for status in code.statuses})
         return {
-            status: self._reference(status, tuple(group), form)
-            for status, group in groupby(codes, lambda code: code.status)
+            status: self._reference(
+                status, tuple(code for code in codes if status in code.statuses), form
+            )
+            for status in statuses
         }
 
     def _reference(
         self, status: int, codes: tuple[FailureCode, ...], form: ErrorFormat
     ) -> dict[str, Any]:
-        key = form.name, codes
+        key = f"{form.name}-{status}", codes
         if key not in self._names:
             start = f"{form.name}-{status}".removeprefix("-")
             number = sum(name.startswith(f"{start}-") for name in self.components) + 1
             self._names[key] = f"{start}-{number}"
-            self.components[self._names[key]] = _response(codes, form)
+            self.components[self._names[key]] = _response(status, codes, form)
         return {"$ref": f"#/components/responses/{self._names[key]}"}
 
 
@@ -81,12 +83,12 @@ def schema_name(code: FailureCode) -> str:
     return "".join(word.capitalize() for word in code.split("_")) + "Failure"
 
 
-def _response(codes: Sequence[FailureCode], form: ErrorFormat) -> dict[str, Any]:
+def _response(status: int, codes: Sequence[FailureCode], form: ErrorFormat) -> dict[str, Any]:
     """
-    Return a response whose body is one of the failures `codes`.
+    Return a response with `status` whose body is one of the failures `codes`.
     """
     examples = {
-        code.value: {"value": form.convert(code.status, body)}
+        code.value: {"value": form.convert(status, body)}
         for code in codes
         for body in (_example(code),)
     }

@@ -192,7 +192,7 @@ _QUEUE = record(
 
 _POOL = record(
     "State and size of an agent's worker pool.",
-    ("retryAfter",),
+    ("retryAfter", "reportedBy"),
     state=string(
         "`serving`; `starting` while no worker is ready yet; `failed` when sessions end again and "
         "again or the agent's program is gone; `paused` by an operator; `drained` when an operator "
@@ -204,6 +204,10 @@ _POOL = record(
     retryAfter=count(
         "Seconds until the agent is tried again. Present only during an outage and while the "
         "pool has `failed`; 0 if it may be tried now."
+    ),
+    reportedBy=string(
+        "Name of the other server that reported the outage. Present only during an outage that "
+        "was learned from another server with the same `--account`."
     ),
     workers=count("Minimum number of workers."),
     maxWorkers=count(
@@ -322,6 +326,38 @@ _WORKER = {
     ),
     "nextStart": timestamp("When the next session starts", null="if no start is scheduled"),
 }
+
+_SERVER = record(
+    "A server.",
+    name=string("Name of the server. If it was started again, it is listed once."),
+    version=string("Version of the server."),
+    address=string("Address that it listens at."),
+    account=or_null(string("Account that its agents use; null if `--account` names none.")),
+    state=choice(
+        "`serving`; `draining` while it finishes what it has accepted; `stopped`; or `lost` if it "
+        "has not been heard of for so long that others take its jobs. The last two are listed for "
+        "ten minutes.",
+        "serving",
+        "draining",
+        "stopped",
+        "lost",
+    ),
+    agents=mapping(
+        "Its agents by name.",
+        record(
+            "An agent.",
+            state=string("State of the agent's worker pool, as in `GET /health`."),
+            workers=count("Number of workers."),
+            ready=count("Number of workers that can take a request, now or after their current."),
+            idle=count("Number of idle workers."),
+            queue=count("Number of requests that wait for one, without jobs."),
+        ),
+    ),
+    jobs=count("Number of jobs that it runs."),
+    started=timestamp("When it started"),
+    seen=timestamp("When it was last heard of, by the database's clock"),
+    silence=duration("How long ago that was"),
+)
 
 _READINESS = {
     "ready": boolean(
@@ -671,10 +707,26 @@ SCHEMAS: Mapping[str, Schema] = {
         status=constant("Always `running`.", "running"),
         timestamp=timestamp("The server's current time"),
         version=string("Version of the server."),
+        server=string("Name of the server, as in `GET /cluster`."),
         **_AGENTS,
         storage=ref("Storage", "Whether jobs can be stored."),
         workers=mapping("The workers of all agents by name.", ref("Worker")),
     ),
+    "Cluster": record(
+        "The servers that share the database, and the jobs that wait for them.",
+        server=string("Name of the server that answers."),
+        timestamp=timestamp("The current time of this server"),
+        database=or_null(
+            ref("Storage", "Whether this server reaches the database; null without one.")
+        ),
+        jobs=record(
+            "The jobs that wait for any server.",
+            queued=count("Their number."),
+            oldest=duration("Age of the oldest of those that are next", zero="if none waits"),
+        ),
+        servers=array("The servers by their names.", ref("Server")),
+    ),
+    "Server": _SERVER,
     "Readiness": record(
         "Whether the server can take requests.",
         ("error", "code"),
@@ -840,6 +892,14 @@ SCHEMAS: Mapping[str, Schema] = {
         time=timestamp("The server's current time"),
         version=string("Version of the server."),
         operator=boolean("Whether the request has an operator's rights."),
+        cluster=or_null(
+            record(
+                "The servers that share the database; null without one.",
+                server=string("Name of this server."),
+                database=ref("Storage", "Whether this server reaches the database."),
+                servers=array("The servers by their names.", ref("Server")),
+            )
+        ),
         agents=mapping(
             "The agents by name.",
             record(

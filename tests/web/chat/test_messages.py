@@ -532,8 +532,8 @@ class FormatTests(SynchronousTestCase):
             *((400, "invalid_request_error"), (401, "authentication_error")),
             *((403, "permission_error"), (404, "not_found_error"), (408, "invalid_request_error")),
             *((409, "conflict_error"), (413, "request_too_large"), (415, "invalid_request_error")),
-            *((429, "rate_limit_error"), (500, "api_error"), (502, "api_error")),
-            *((503, "overloaded_error"), (504, "timeout_error")),
+            *((429, "rate_limit_error"), (500, "api_error")),
+            *((502, "overloaded_error"), (503, "overloaded_error"), (504, "timeout_error")),
         ]:
             body = {"error": "No", "code": "no", "field": "n", "retryAfter": 2, "requestId": "r"}
             error = {
@@ -545,6 +545,9 @@ class FormatTests(SynchronousTestCase):
                 anthropic_error(status, body),
                 {"type": "error", "error": error, "request_id": "r"},
             )
+        # Without retryAfter, it is not what would be 503 before the agent was asked.
+        final = anthropic_error(502, {"error": "No", "code": "no"})
+        self.assertEqual(final["error"]["type"], "api_error")
 
     def test_retries(self) -> None:
         """
@@ -552,7 +555,7 @@ class FormatTests(SynchronousTestCase):
         """
         for status, wait, forbidden in [
             *((400, None, False), (404, None, False), (429, 5, False), (429, 61, True)),
-            *((500, None, True), (502, None, True), (503, 5, False), (503, 60, False)),
+            *((500, None, True), (502, None, True), (502, 5, False), (503, 5, False), (503, 60, False)),
             *((503, 600, True), (504, None, True)),
         ]:
             body = {"error": "No", "code": "no", "requestId": "r"}

@@ -15,19 +15,25 @@ from jsonschema import Draft202012Validator
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.conversations import AgentFailure
+from kiroworkers.agents import Agent
+from kiroworkers.conversations import AgentFailure, load_dialect
 from kiroworkers.errors import FailureKind
+from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
+from kiroworkers.pool.approvals import Approvals
 from kiroworkers.session.tool_policy import ToolPolicy
 from kiroworkers.testing import MemoryKiro
 from kiroworkers.web.dashboard import feed
-from kiroworkers.web.dashboard.feed import MAX_PER_TURN, MAX_REQUESTS
+from kiroworkers.web.dashboard.feed import MAX_PER_TURN, MAX_REQUESTS, FeedSources
 from kiroworkers.web.dashboard.load import INTERVAL
 from kiroworkers.web.dashboard.state import MAX_WAITING_SHOWN
 from kiroworkers.web.tokens import ApiToken
+from tests.jobs.presence import BLUE, RED, MemoryPresence
 from tests.web.streams import streamed_request
 from tests.web.test_errors import STORY, TOKEN, MemoryServer, Response, silent, useful
 from tests.web.test_openapi import document_of
 from tests.web.test_operator import AskingKiro
+
+AGENT = Agent(load_dialect("kiro-classic"), "chosen", "/bin/kiro", (), {})
 
 _WATCHER = "a token to watch with"
 _ASKER = "a token to ask with"
@@ -108,6 +114,76 @@ def named(events: list[tuple[str, Any]], name: str) -> list[Any]:
     Return the data of the events called `name`.
     """
     return [data for found, data in events if found == name]
+
+
+class ServersTests(FeedTestCase):
+    """
+    Tests for what ``GET /watch`` tells of other servers.
+    """
+
+    def share(self, presence: MemoryPresence) -> None:
+        """
+        Let the server share a database with others.
+        """
+        server = self.server
+        groups = AgentGroups([AgentGroup(AGENT, server.dispatcher)])
+        sources = FeedSources(
+            groups, Approvals(server.reactor, str), server.job_service.history, presence=presence
+        )
+        clock = server.reactor
+        self.feed = server.application.feed = feed.Feed(
+            clock, clock.seconds, server.authorizer, sources
+        )
+
+    def test_single_server(self) -> None:
+        """
+        A server without a shared database tells of no others.
+        """
+        self.start()
+        events = self.watch()
+        self.server.settle(2 * INTERVAL)
+        states = named(events(), "state")
+        self.assertEqual({state["cluster"] for state in states}, {None})
+
+    def test_servers(self) -> None:
+        """
+        Who begins to watch learns which servers share the database, and then what changes.
+        """
+        self.start()
+        presence = MemoryPresence(RED)
+        self.share(presence)
+        events = self.watch()
+        self.server.settle(0.5)
+        cluster = named(events(), "state")[-1]["cluster"]
+        self.assertEqual((cluster["server"], cluster["database"]["state"]), ("red", "ok"))
+        [red] = cluster["servers"]
+        self.assertEqual((red["name"], red["agents"]["kiro"]["idle"]), ("red", 1))
+        presence.found = [BLUE, RED]
+        self.server.settle(INTERVAL + 0.5)
+        cluster = named(events(), "state")[-1]["cluster"]
+        self.assertEqual([server["state"] for server in cluster["servers"]], ["lost", "serving"])
+
+    def test_nobody_watches(self) -> None:
+        """
+        While nobody watches, the database is not asked.
+        """
+        self.start()
+        presence = MemoryPresence(RED)
+        self.share(presence)
+        self.server.settle(5 * INTERVAL)
+        self.assertEqual(presence.refreshes, 0)
+
+    def test_fits_schema(self) -> None:
+        """
+        A state with servers is what the documentation of the API says.
+        """
+        self.start()
+        self.share(MemoryPresence(RED, BLUE))
+        events = self.watch()
+        self.server.settle(0.5)
+        schema = {"$ref": "#/components/schemas/WatchedState", **document_of()}
+        state = named(events(), "state")[-1]
+        self.assertEqual([*Draft202012Validator(schema).iter_errors(state)], [])
 
 
 class WatchTests(FeedTestCase):

@@ -16,6 +16,7 @@ from kiroworkers.agents import Agent
 from kiroworkers.conversations import load_dialect
 from kiroworkers.errors import ErrorCode
 from kiroworkers.jobs.job import JobFailure
+from kiroworkers.jobs.sqlite_store import SqliteStore
 from kiroworkers.mcp.tasks_extension import EXTENSION, EXTENSIONS
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.tasks import builtin_tasks
@@ -262,7 +263,9 @@ class TasksTests(SynchronousTestCase):
         """
         id = self.add("failed")
         failure = JobFailure(ErrorCode.FAULT, "Internal server error")
-        self.successResultOf(self.job_service.store.mark_ended(id, "failed", failure, 5.0))
+        store = self.job_service.store
+        assert isinstance(store, SqliteStore)
+        self.successResultOf(store.mark_ended(id, "failed", failure, 5.0))
         task = self.task(id)
         self.assertEqual((task["status"], task["error"]["code"]), ("failed", -32603))
         self.assertEqual(task["error"]["message"], "Internal server error")

@@ -20,6 +20,7 @@ import {
 } from "./format.js";
 import { legend } from "./phases.js";
 import { requestTable } from "./request-table.js";
+import { servers } from "./servers.js";
 import {
   actionButton,
   actionErrors,
@@ -88,6 +89,7 @@ export const overview = {
                   workers.map(([name, worker]) => card(name, worker, { feed, operator })),
                 ),
           ),
+          servers(feed),
           panel(
             "Recent requests",
             { aside: legend() },

@@ -127,6 +127,7 @@ const TONES = {
   stopping: "warn",
   failed: "bad",
   held: "bad",
+  lost: "bad",
   throttled: "bad",
   suspended: "bad",
   network: "bad",
