@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from attrs import frozen
@@ -111,6 +111,13 @@ class Connection:
         """
         Return the next response.
         """
+        status, headers = self.receive_head()
+        return Response(status, headers, self._body(status, headers))
+
+    def receive_head(self) -> tuple[int, Mapping[str, str]]:
+        """
+        Return the status and the headers of the next response.
+        """
         status = 100
         while status < 200:
             line = self._line()
@@ -119,18 +126,22 @@ class Connection:
             while line := self._line():
                 name, _, value = line.partition(":")
                 headers[name.lower()] = value.strip()
-        return Response(status, headers, self._body(status, headers))
+        return status, headers
+
+    def receive_chunks(self) -> Iterator[bytes]:
+        """
+        Yield the chunks of a body as they arrive.
+        """
+        while size := int(self._line(), 16):
+            yield self._read(size)
+            self._line()
+        self._line()
 
     def _body(self, status: int, headers: Mapping[str, str]) -> bytes:
         if status in (204, 304):
             return b""
         if headers.get("transfer-encoding") == "chunked":
-            body = b""
-            while size := int(self._line(), 16):
-                body += self._read(size)
-                self._line()
-            self._line()
-            return body
+            return b"".join(self.receive_chunks())
         if "content-length" in headers:
             return self._read(int(headers["content-length"]))
         return self._file.read()

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from attrs import define, field, frozen
 
 from bench.chaos.plan import Plan
+from bench.chaos.tally import Tally
 from tests.fakekiro import repaired_prompt
 
 #: What must not happen, however often anything else does.
@@ -42,9 +43,6 @@ FORBIDDEN = (
     "unclean exits",
     "memory grown",
 )
-
-#: How many cases of each are described.
-_MAX_DETAILS = 10
 
 
 @frozen
@@ -88,14 +86,12 @@ class Job:
 
 
 @define
-class Ledger:
+class Ledger(Tally):
     """
     Collect what happens, from several threads.
 
     Attributes:
         turns: The folder in which the agents count the turns.
-        counts: How often each outcome occurred.
-        details: Descriptions of what must not happen.
         durations: How long each answered request took, in seconds.
         kills: When the server was killed, on the monotonic clock.
         jobs: The jobs by their ids.
@@ -107,9 +103,8 @@ class Ledger:
         failures: What clients saw of each failure, and when (in seconds since the epoch).
     """
 
+    forbidden: Sequence[str] = field(default=FORBIDDEN, init=False)
     turns: Path
-    counts: Counter[str] = field(factory=lambda: Counter(dict.fromkeys(FORBIDDEN, 0)))
-    details: list[str] = field(factory=list)
     durations: list[float] = field(factory=list)
     kills: list[float] = field(factory=list)
     jobs: dict[str, Job] = field(factory=dict)
@@ -118,23 +113,6 @@ class Ledger:
     callbacks: dict[str, list[Any]] = field(factory=dict)
     sent: dict[str, Sent] = field(factory=dict)
     failures: list[dict[str, Any]] = field(factory=list)
-    _lock: Lock = field(factory=Lock)
-
-    def count(self, outcome: str, number: int = 1) -> None:
-        """
-        Count an outcome.
-        """
-        with self._lock:
-            self.counts[outcome] += number
-
-    def forbid(self, outcome: str, detail: str) -> None:
-        """
-        Count what must not happen, and describe it.
-        """
-        with self._lock:
-            self.counts[outcome] += 1
-            if self.counts[outcome] <= _MAX_DETAILS:
-                self.details.append(f"{time.strftime('%H:%M:%S')} {outcome}: {detail[:600]}")
 
     def note_sent(
         self, name: str, client: str | None, began: float, *, answered: bool, optional: bool
@@ -149,7 +127,7 @@ class Ledger:
             answered: Whether its response has come.
             optional: Whether the server may never have seen it.
         """
-        with self._lock:
+        with self.lock:
             ended = time.monotonic() if answered else None
             self.sent[name] = Sent(client, began, ended, optional)
 
@@ -163,7 +141,7 @@ class Ledger:
             **facts: What it saw.
         """
         at = round(time.time(), 3)
-        with self._lock:
+        with self.lock:
             self.failures.append({"at": at, "name": name, "client": client, **facts})
 
     def was_killed(self, since: float) -> bool:
@@ -241,10 +219,3 @@ class Ledger:
             ),
             default=0.0,
         )
-
-    def offences(self) -> list[str]:
-        """
-        Return what has happened and must not: how often, and then the cases.
-        """
-        rows = [(name, self.counts[name]) for name in FORBIDDEN]
-        return [*(f"{count:>7}  {name}" for name, count in rows if count), *self.details]

@@ -11,14 +11,30 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
+from typing import Any, Protocol
 
 from attrs import define, field
 
-from bench.chaos.ledger import Ledger
 from bench.chaos.world import SECRET
 
 #: What receivers do: acknowledge, say nothing, and send header lines without end.
 RECEIVERS = ("healthy", "tarpit", "headers")
+
+
+class Ledger(Protocol):
+    """
+    Say where callbacks are written down.
+
+    Attributes:
+        callbacks: The bodies that the healthy receiver got, by the ids of the jobs.
+    """
+
+    callbacks: dict[str, list[Any]]
+
+    def forbid(self, outcome: str, detail: str) -> None:
+        """
+        Count what must not happen, and describe it.
+        """
 
 
 @define

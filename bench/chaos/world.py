@@ -79,7 +79,7 @@ class World:
     options: Sequence[str]
     clock: SteppedClock
     mounted: bool = False
-    port: int = field(factory=lambda: _free_port())
+    port: int = field(factory=lambda: free_port())
     up: Event = field(factory=Event)
     generation: int = -1
     _process: subprocess.Popen[bytes] | None = None
@@ -254,6 +254,22 @@ def token(client: str) -> str:
     return f"token-of-{client}-0123456789"
 
 
+def secrets(folder: Path) -> Sequence[str]:
+    """
+    Write the files of the tokens and of the callbacks' secret, and return a server's options.
+    """
+    tokens, secret = folder / "tokens", folder / "secret"
+    lines = [f"{client} ask {token(client)}" for client in CLIENTS]
+    tokens.write_text("\n".join([*lines, f"{OPERATOR} ask,watch,operate {token(OPERATOR)}"]) + "\n")
+    secret.write_text(SECRET)
+    for file in (tokens, secret):
+        file.chmod(0o600)
+    return (
+        *("--token-file", str(tokens), "--callback-secret-file", str(secret)),
+        *("--callback-hosts", "127.0.0.1"),
+    )
+
+
 @contextmanager
 def world(folder: Path, options: Sequence[str]) -> Iterator[World]:
     """
@@ -263,16 +279,9 @@ def world(folder: Path, options: Sequence[str]) -> Iterator[World]:
         folder: An empty folder.
         options: The options of the server, besides those for its files.
     """
-    tokens, secret = folder / "tokens", folder / "secret"
-    lines = [f"{client} ask {token(client)}" for client in CLIENTS]
-    tokens.write_text("\n".join([*lines, f"{OPERATOR} ask,watch,operate {token(OPERATOR)}"]) + "\n")
-    secret.write_text(SECRET)
-    for file in (tokens, secret):
-        file.chmod(0o600)
-    files = ("--token-file", str(tokens), "--callback-secret-file", str(secret))
     made = World(
         folder,
-        (*options, *files, "--state-dir", str(folder / "state"), "--callback-hosts", "127.0.0.1"),
+        (*options, *secrets(folder), "--state-dir", str(folder / "state")),
         SteppedClock(folder),
     )
     made.state.mkdir(mode=0o700)
@@ -349,7 +358,7 @@ def _all_idle(health: Any) -> bool:
     return all(worker["status"] == "idle" for worker in health["workers"].values())
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """
     Return a free port that the kernel gives to nobody while the server is down.
     """
