@@ -44,8 +44,14 @@ LOGS = ROOT / ".nox" / "logs"
 #: Where agents from npm are installed.
 NPM = Path(os.environ.get("KIROWORKERS_NPM", ROOT / ".nox" / "npm"))
 AGENTS_BIN = NPM / "node_modules" / ".bin"
-#: The agents that CI proves, in lanes that take about the same time.
-PROVEN = (("llm",), ("claude", "codex"), ("copilot", "gemini-acp", "opencode"))
+_QUICK = "exact,fresh: next request,tools"
+#: The agents that CI proves, in lanes that take about the same time, with their quick checks.
+PROVEN = {
+    # It offers its model no tools, and each turn takes a process that uses more than a second.
+    ("llm",): "exact,fresh: next request,tools: code block",
+    ("claude", "codex"): _QUICK,
+    ("copilot", "gemini-acp", "opencode"): _QUICK,
+}
 #: The virtual environment on the oldest Python.  The sessions share it, because each installation
 #: takes longer than most of them run.
 SHARED_VENV = ROOT / ".nox" / "shared-venv"
@@ -53,7 +59,9 @@ SHARED_VENV = ROOT / ".nox" / "shared-venv"
 MCP1 = ROOT / ".nox" / "mcp1"
 #: What most sessions need.  They install it all, since pip takes more time to find out what is
 #: installed already than to install what one of them could do without.
-DEVELOPMENT = ("-e", ".[docs,test,dev]")
+DEVELOPMENT = ("-e", ".[docs,test,dev,postgres]")
+#: Where Debian has PostgreSQL's programs, none of which is on PATH.
+DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 #: How many of a failed run's last lines are printed.
 MAX_LINES_PRINTED = 300
 
@@ -138,6 +146,15 @@ def run_trial(session: nox.Session, *command: str, **env: str) -> str:
     if failure or not passed:
         session.error("the tests failed")
     return "\n".join(lines)
+
+
+def run_all_of(session: nox.Session, *command: str, **env: str) -> None:
+    """
+    Run trial by `command`, which must skip no test.
+    """
+    output = run_trial(session, *command, **env)
+    if "skips=" in output.splitlines()[-1]:
+        session.error("tests were skipped")
 
 
 def with_python3(interpreter: str) -> Path:
@@ -228,20 +245,21 @@ def run_agents_tests(session: nox.Session, *tests: str) -> None:
         "MCP1_PACKAGES": str(MCP1),
         "PATH": path_to(SHARED_VENV / "bin"),
     }
-    output = run_trial(session, *on_loopback("trial"), "-j", "2", *tests, **env)
-    if "skips=" in output.splitlines()[-1]:
-        session.error("tests were skipped")
+    run_all_of(session, *on_loopback("trial"), "-j", "2", *tests, **env)
 
 
-def run_prove(session: nox.Session, *options: str) -> None:
+def run_prove(session: nox.Session, quick: bool) -> None:
     """
     Prove the agents of `PROVEN`, all lanes side by side; each check must succeed.
     """
     output = LOGS.parent / "proofs"
     shutil.rmtree(output, ignore_errors=True)
-    command = [*on_loopback("kiroworkers"), "prove", "--output", str(output), *options]
+    command = [*on_loopback("kiroworkers"), "prove", "--output", str(output)]
     env = {**os.environ, "PATH": path_to(AGENTS_BIN, SHARED_VENV / "bin")}
-    lanes = [subprocess.Popen([*command, *lane], env=env) for lane in PROVEN]
+    lanes = [
+        subprocess.Popen([*command, *(("--checks", checks) if quick else ()), *agents], env=env)
+        for agents, checks in PROVEN.items()
+    ]
     statuses = [lane.wait() for lane in lanes]
     if any(statuses):
         session.error("an agent is not proven")
@@ -267,6 +285,64 @@ def agents(session: nox.Session) -> None:
     run_agents_tests(session, *(f"tests.end_to_end.test_{name}" for name in names))
 
 
+def find_postgres() -> str | None:
+    """
+    Return the folder with the programs of the newest PostgreSQL, or None.
+    """
+    if "KIROWORKERS_POSTGRES" in os.environ:
+        folders = [Path(os.environ["KIROWORKERS_POSTGRES"])]
+    else:
+        debian = sorted(DEBIAN_POSTGRES.glob("*/bin"), key=lambda path: float(path.parent.name))
+        folders = [*map(Path, os.environ["PATH"].split(os.pathsep)), *reversed(debian)]
+    for folder in folders:
+        if all((folder / program).exists() for program in ("initdb", "pg_ctl", "postgres")):
+            return str((folder / "postgres").resolve().parent)
+    return None
+
+
+def find_haproxy() -> str | None:
+    """
+    Return the path of HAProxy's program, or None.
+    """
+    # Debian has it in a folder that is not on every user's PATH.
+    path = path_to(Path("/usr/sbin"))
+    return shutil.which(os.environ.get("KIROWORKERS_HAPROXY", "haproxy"), path=path)
+
+
+def cluster_tests() -> list[str]:
+    """
+    Return the names of the tests that need PostgreSQL or HAProxy.
+    """
+    needs = re.compile(r"from tests\.(haproxy|postgres) import|KIROWORKERS_(HAPROXY|POSTGRES)")
+    paths = [path.relative_to(ROOT) for path in ROOT.glob("tests/**/test_*.py")]
+    others = [
+        ".".join(path.with_suffix("").parts)
+        for path in sorted(paths)
+        if path.parts[1] != "cluster" and needs.search((ROOT / path).read_text())
+    ]
+    return ["tests.cluster", *others]
+
+
+@nox.session(venv_backend="none")
+def cluster(session: nox.Session) -> None:
+    """
+    Run the tests that need PostgreSQL or HAProxy, which `.ci/run` installs.
+    """
+    postgres, haproxy = find_postgres(), find_haproxy()
+    if postgres is None:
+        session.error(
+            "initdb, pg_ctl and postgres are neither in $KIROWORKERS_POSTGRES, nor on PATH, nor "
+            f"below {DEBIAN_POSTGRES}: install Debian's package postgresql"
+        )
+    if haproxy is None:
+        session.error(
+            "haproxy is neither $KIROWORKERS_HAPROXY nor on PATH: install Debian's package haproxy"
+        )
+    trial = install_shared(session, *DEVELOPMENT) / "trial"
+    programs = {"KIROWORKERS_POSTGRES": postgres, "KIROWORKERS_HAPROXY": haproxy}
+    run_all_of(session, str(trial), "-j", "2", *cluster_tests(), **programs)
+
+
 @nox.session(venv_backend="none")
 def typescript(session: nox.Session) -> None:
     """
@@ -280,9 +356,7 @@ def typescript(session: nox.Session) -> None:
     page = "test_dashboard.DashboardTests.test_accessibility"
     tests = ("test_typescript", "test_mcp_clients.TypeScriptClientTests", page)
     names = [f"tests.end_to_end.{name}" for name in tests]
-    output = run_trial(session, str(trial), *names)
-    if "skips=" in output.splitlines()[-1]:
-        session.error("tests were skipped")
+    run_all_of(session, str(trial), *names)
 
 
 @nox.session(venv_backend="none")
@@ -314,7 +388,7 @@ def prove(session: nox.Session) -> None:
 
     Nothing else should run meanwhile, for the same reason.
     """
-    run_prove(session, "--checks", "exact,fresh: next request,tools")
+    run_prove(session, quick=True)
 
 
 @nox.session(venv_backend="none")
@@ -324,7 +398,7 @@ def long(session: nox.Session) -> None:
 
     It takes most of an hour; `.ci/run` leaves it out.
     """
-    run_prove(session)
+    run_prove(session, quick=False)
     os.environ["KIROWORKERS_LONG"] = "1"
     names = ("real_agents", "mcp_agent", "prove", "cost")
     run_agents_tests(session, "tests.bench", *(f"tests.end_to_end.test_{name}" for name in names))

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,16 @@ def start_python(
     else:
         arguments = [sys.executable, *command]
         real.spawnProcess(protocol, sys.executable, arguments, env=env, path=str(folder))
+
+
+def start_similar_python(
+    protocol: ProcessProtocol, command: list[str], env: Mapping[str, str], folder: Path
+) -> None:
+    """
+    Do the same, but let the interpreter have its own variables from this process.
+    """
+    own = {name: value for name, value in environment().items() if name.startswith("PYTHON")}
+    start_python(protocol, command, {**own, **env}, folder)
 
 
 def slow_callbacks(output: str) -> list[str]:

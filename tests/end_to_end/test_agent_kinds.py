@@ -102,7 +102,7 @@ class TuiTests(ServerTestCase):
         """
         await self.start_tui()
         response, body = await self.story("busy [[trouble=throttled]]")
-        self.assertEqual((response.code, body["code"]), (503, "throttled"), body)
+        self.assertEqual((response.code, body["code"]), (502, "throttled"), body)
         self.assertEqual(self.header(response, "retry-after"), "30")
 
     async def test_output_too_long(self) -> None:

@@ -127,7 +127,7 @@ class StopTests(ServerTestCase):
         """
         [request] = await self.draining("a [[silent]]", timeout="0.5")
         response, body = await request
-        self.assertEqual((response.code, body["code"]), (503, "shutting_down"))
+        self.assertEqual((response.code, body["code"]), (502, "shutting_down"))
         self.assertEqual(await self.server.ended, 1, self.server.output)
 
     async def test_two_signals_at_once(self) -> None:
@@ -140,7 +140,7 @@ class StopTests(ServerTestCase):
         os.kill(self.server.pid, signal.SIGINT)
         os.kill(self.server.pid, signal.SIGTERM)
         response, body = await request
-        self.assertEqual((response.code, body["code"]), (503, "shutting_down"))
+        self.assertEqual((response.code, body["code"]), (502, "shutting_down"))
         self.assertEqual(await self.server.ended, 1, self.server.output)
 
     async def test_second_signal(self) -> None:
@@ -150,8 +150,38 @@ class StopTests(ServerTestCase):
         [request] = await self.draining("a [[hang]]")
         self.server.signal("INT")
         response, body = await request
-        self.assertEqual((response.code, body["code"]), (503, "shutting_down"))
+        self.assertEqual((response.code, body["code"]), (502, "shutting_down"))
         self.assertEqual(await self.server.ended, 1, self.server.output)
+
+    async def test_lame_duck(self) -> None:
+        """
+        At SIGTERM the server is not ready any more, and requests are answered nevertheless until
+        the time of --lame-duck has passed; a second signal ends it.
+        """
+        await self.start("--lame-duck", "60", "--graceful-timeout", "30", workers=1)
+        self.server.signal("TERM")
+        await self.server.says("accepting requests for 60 s")
+        response, body = await self.fetch("GET", "/ready")
+        self.assertEqual((response.code, body["code"]), (503, "draining"))
+        self.assertEqual((await self.health())["pool"]["state"], "draining")
+        response, body = await self.story("late")
+        self.assertEqual((response.code, body["title"]), (200, "late"))
+        self.server.signal("TERM")
+        self.assertEqual(await self.server.ended, 0, self.server.output)
+
+    async def test_lame_duck_ends(self) -> None:
+        """
+        After the time of --lame-duck, the server stops as usual.
+        """
+        await self.start("--lame-duck", "0.2", "--graceful-timeout", "30", workers=1)
+        request = self.story("a [[think=1]]")
+        await self.typed.wait_for("a [[think=1]]")
+        self.server.signal("TERM")
+        await self.server.says(r"stopping: 1 request\(s\) to finish")
+        response, body = await self.story("new")
+        self.assertEqual((response.code, body["code"]), (503, "shutting_down"))
+        self.assertEqual((await request)[0].code, 200)
+        self.assertEqual(await self.server.ended, 0, self.server.output)
 
     async def test_idle(self) -> None:
         """

@@ -28,8 +28,6 @@ class LitterTests(ServerTestCase):
     ignore SIGTERM.
     """
 
-    forked = False
-
     def setUp(self) -> None:
         super().setUp()
         self.holders = Holders(self)
@@ -61,6 +59,7 @@ class LitterTests(ServerTestCase):
         """
         When the server is killed, they are gone soon.
         """
+        self.forked = False
         pid = await self.start_session()
         await self.server.signal("KILL")
         await self.holders.emptied

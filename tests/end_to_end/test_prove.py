@@ -6,18 +6,22 @@ A test makes only the checks that its habit is about, because each run starts a 
 
 from __future__ import annotations
 
+import io
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import mkdtemp
 
 from twisted.trial.unittest import TestCase
 
+from kiroworkers.cli.prove import new_parser, prove_all, split_names
+from kiroworkers.proof.checks.catalogue import select
 from kiroworkers.proof.report import CheckResult, Level, Outcome, Report, read_report
 from tests import LONG
 from tests.programs import ROOT, Program, environment, folder_outside
-from tests.servers import start_python
+from tests.servers import real, start_python, start_similar_python
 
 #: The dialect files of the stand-ins, without their beginning.
 _DIALECTS: Mapping[str, str] = {
@@ -101,28 +105,28 @@ class ProveTestCase(TestCase):
         tables = _COMMON.format(program=str(program), habits=habits)
         dialect.write_text(f'name = "bad-{kind}"\n{_DIALECTS[kind]}{tables}')
         output = Path(mkdtemp(prefix="reports-", dir=self.folder))
-        prove = Program()
-        start_python(
-            prove,
-            [
-                *("-m", "kiroworkers", "prove", str(dialect)),
-                *("--output", str(output), "--checks", checks, *options),
-            ],
-            environment(),
-            self.folder,
-        )
-        self.addCleanup(self._stop, prove)
-        status = await prove.ended
-        self.output = prove.output
+        arguments = [str(dialect), "--output", str(output), "--checks", checks, *options]
+        status = await self.run_command(arguments)
         [path] = output.iterdir()
         report = read_report(path)
-        self.assertEqual(status, 0 if report.level in (None, Level.EXACT) else 1, prove.output)
+        self.assertEqual(status, 0 if report.level in (None, Level.EXACT) else 1, self.output)
         return report
 
-    async def _stop(self, prove: Program) -> None:
-        if not prove.ended.called:
-            prove.signal("TERM")
-            await prove.ended
+    async def run_command(self, arguments: list[str]) -> int:
+        """
+        Run the command in this process, and return its exit status.
+
+        Its servers may start by a fork, unlike those of `CommandTests`.
+        """
+        options = new_parser().parse_args(arguments)
+        checks = select(split_names(options.checks), split_names(options.skip))
+        with redirect_stdout(io.StringIO()) as printed:
+            try:
+                return await prove_all(
+                    real, options.agents, checks, options, environment(), start_similar_python
+                )
+            finally:
+                self.output = printed.getvalue()
 
     def result(self, report: Report, name: str) -> CheckResult:
         """
@@ -167,10 +171,27 @@ class ProveTestCase(TestCase):
         return report.checks[-1]
 
 
-class GoodTests(ProveTestCase):
+class CommandTests(ProveTestCase):
     """
-    Tests for agents without bad habits.
+    Tests for the command in a process of its own.
     """
+
+    async def run_command(self, arguments: list[str]) -> int:
+        """
+        Run the command, and return its exit status.
+        """
+        prove = Program()
+        command = ["-m", "kiroworkers", "prove", *arguments]
+        start_python(prove, command, environment(), self.folder)
+        self.addCleanup(self._stop, prove)
+        status = await prove.ended
+        self.output = prove.output
+        return status
+
+    async def _stop(self, prove: Program) -> None:
+        if not prove.ended.called:
+            prove.signal("TERM")
+            await prove.ended
 
     async def test_acp(self) -> None:
         """
@@ -180,6 +201,19 @@ class GoodTests(ProveTestCase):
         self.assertIs(report.level, Level.EXACT, self.output)
         others = [check.name for check in report.checks if check.outcome is not Outcome.PASSED]
         self.assertEqual(others, ["fresh: memory"])  # It has none.
+
+    async def test_leak(self) -> None:
+        """
+        One that resumes an old session fails.
+        """
+        words = "the agent resumed session"
+        await self.assert_caught("acp", "resumed", "ready", Level.LEAKS, words)
+
+
+class GoodTests(ProveTestCase):
+    """
+    Tests for agents without bad habits.
+    """
 
     async def test_screen(self) -> None:
         """
@@ -206,13 +240,6 @@ class LeakTests(ProveTestCase):
     """
     Tests for agents that know other clients' conversations.
     """
-
-    async def test_resumed_session(self) -> None:
-        """
-        An agent whose new sessions are old ones, by their own identifiers, is caught at once.
-        """
-        words = "the agent resumed session"
-        await self.assert_caught("acp", "resumed", "ready", Level.LEAKS, words)
 
     async def test_history(self) -> None:
         """

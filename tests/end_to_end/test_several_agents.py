@@ -58,7 +58,7 @@ class MixedTests(ServerTestCase):
         """
         await self.start_both()
         response, body = await self.story("x [[trouble=throttled_shortly]]")
-        self.assertEqual((response.code, body["code"]), (503, "throttled"))
+        self.assertEqual((response.code, body["code"]), (502, "throttled"))
         response, _ = await self.ask_of("offline", "Print the list")
         self.assertEqual(response.code, 200)
         await self.server.says("circuit half-open: throttled")

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SkipTest
 
 from tests.programs import ROOT, Program, environment
-from tests.servers import ServerTestCase, real
+from tests.servers import TWISTD, ServerTestCase, real, start_python
 from tests.snippets import BadPage, Snippet, find_difference, read_page
 from tests.test_snippets import PAGES
 
@@ -39,6 +40,10 @@ _PLAIN = re.compile(
     r"\.venv/bin/(twistd -n --pidfile= kiroworkers|kiroworkers serve)"
     r"( --agent offline| --port 8080)*"
 )
+
+
+#: What Python runs as the programs that start servers.
+_PROGRAMS: Mapping[str, Sequence[str]] = {"kiroworkers": ("-m", "kiroworkers"), "twistd": TWISTD}
 
 
 class PageRun:
@@ -165,9 +170,15 @@ class PageRun:
         command = command.replace(shown[0], "--port 0") if shown else f"{command} --port 0"
         program = Program()
         variables = self._environment(KIROWORKERS_GRACEFUL_TIMEOUT="0.1")
-        real.spawnProcess(
-            program, "/bin/bash", ["bash", "-c", command], variables, str(self._folder)
-        )
+        start = re.match(r"(?:\.venv/bin/)?(twistd|kiroworkers)\b(.*)", command)
+        if start is not None:
+            # By itself, so that it may be a fork.
+            arguments = [*_PROGRAMS[start[1]], *shlex.split(start[2])]
+            start_python(program, arguments, variables, self._folder)
+        else:
+            real.spawnProcess(
+                program, "/bin/bash", ["bash", "-c", command], variables, str(self._folder)
+            )
         self._servers.append(program)
         port = await program.says(r"listening on .*port=(\d+)").addTimeout(PATIENCE, real)
         self._ports[int(shown[1]) if shown else PORT] = int(port[1])

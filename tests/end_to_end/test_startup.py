@@ -18,8 +18,6 @@ class StartupTestCase(ServerTestCase):
     A test of a server that cannot start.
     """
 
-    forked = False
-
     async def assert_refused(self, reason: str, *options: str) -> None:
         """
         Run a server that cannot start; it exits with status 78 before its port opens, and
@@ -106,6 +104,8 @@ class ReadOnlyTests(StartupTestCase):
     """
     Tests for a server that may write nowhere, not even to /tmp.
     """
+
+    forked = False
 
     async def test_no_temporary_folder(self) -> None:
         """

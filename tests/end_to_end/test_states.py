@@ -336,7 +336,7 @@ class StateTests(ServerTestCase):
         for kind in ("throttled", "suspended", "out_of_credits"):
             await self.start(workers=1)
             response, first = await self.story(f"x [[trouble={kind}]]")
-            self.assertEqual((response.code, first["code"]), (503, kind))
+            self.assertEqual((response.code, first["code"]), (502, kind))
             self.assertGreaterEqual(
                 first["retryAfter"], (await self.health())["pool"]["retryAfter"]
             )

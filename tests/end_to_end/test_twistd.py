@@ -22,8 +22,6 @@ class StartTests(ServerTestCase):
     Tests for servers that cannot start, and say why in one line.
     """
 
-    forked = False
-
     async def error_line(self, *options: str, status: int = 78, **env: Any) -> str:
         """
         Run a server that cannot start, and return the last line of its output.
@@ -39,6 +37,7 @@ class StartTests(ServerTestCase):
         If the port is taken, the server prints one line and exits with status 78, or in
         the background with twistd's own status 1, and starts no session.
         """
+        self.forked = False
         await self.start(workers=1)
         port = self.base.rpartition(":")[2]
         line = await self.error_line("--port", port)
@@ -110,8 +109,6 @@ class StopTests(ServerTestCase):
     Tests for the processes of a server that ends.
     """
 
-    forked = False
-
     async def assert_all_end(self, number: signal.Signals, *ideas: str, **env: Any) -> None:
         """
         Send a signal to a server that is busy with `ideas`, and wait until all its
@@ -161,6 +158,7 @@ class StopTests(ServerTestCase):
         """
         If a server is killed, its sessions end.
         """
+        self.forked = False
         await self.assert_all_end(signal.SIGKILL)
 
     async def test_killed_with_stubborn_sessions(self) -> None:

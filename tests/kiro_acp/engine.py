@@ -11,10 +11,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from uuid import UUID
-
-from attrs import frozen
 
 from tests.fakeacp import FakeAcp, log_entry
 from tests.fakekiro import mock_answers
@@ -30,8 +28,7 @@ _LARGEST_PIECE = 40
 _MAX_HELD = 65_536
 
 
-@frozen
-class Options:
+class Options(NamedTuple):
     """
     Hold the command line.
 

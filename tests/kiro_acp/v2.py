@@ -7,11 +7,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.fakeacp import Ended, log_entry
 from tests.kiro_acp.engine import INTERRUPTED, MODELS, KiroEngine
-from tests.kiro_acp.failures import V2
+
+if TYPE_CHECKING:
+    from tests.kiro_acp.failures import Failure
 
 _BARE = {"code": -32603, "message": "Internal error"}
 
@@ -198,14 +200,14 @@ class EngineV2(KiroEngine):
             return self._error_of({**_BARE, "data": "Session not found"})
         self._report(session, faults)
         if "error" in faults:
-            return self._error_of(V2[faults["error"]].error)
+            return self._error_of(_failure(faults["error"]).error)
         if "bare" in faults:
             if faults["bare"]:
-                words = V2[faults["bare"]].words
+                words = _failure(faults["bare"]).words
                 self._tell("error/rate_limit", session, message=words)
             return self._error_of(_BARE)
         if faults.get("fallback") == "none":
-            failure = V2["model-selected"]
+            failure = _failure("model-selected")
             self._tell("error/rate_limit", session, message=failure.words)
             return self._error_of(failure.error)
         if self._models[session] not in MODELS:
@@ -276,7 +278,7 @@ class EngineV2(KiroEngine):
                 status("failed")
                 self._stay_silent(faults)
             case "throttled":
-                status("failed", error=V2["throttled"].words)
+                status("failed", error=_failure("throttled").words)
                 self._stay_silent(faults)
             case "dropped":
                 status("unsummarized_dropped")
@@ -316,7 +318,7 @@ class EngineV2(KiroEngine):
         self._chunk(other, "not for you, either")
         self._chunk(other, INTERRUPTED)
         self._metadata(other, meteringUsage=[{"value": 7, "unit": "credit"}])
-        self._tell("error/rate_limit", other, message=V2["monthly"].words)
+        self._tell("error/rate_limit", other, message=_failure("monthly").words)
         self._own_update(other, "stream_discarded")
         self._tell("compaction/status", other, status={"type": "failed"})
 
@@ -400,3 +402,13 @@ class EngineV2(KiroEngine):
             content=[{"type": "content", "content": denied}],
         )
         return f"Tool denied: {chosen}.\n"
+
+
+def _failure(name: str) -> Failure:
+    """
+    Return the failure of that name.
+    """
+    # A stand-in starts hundreds of times, and few of them fail.
+    from tests.kiro_acp.failures import V2
+
+    return V2[name]

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.fakeacp import Ended, log_entry
 from tests.kiro_acp.engine import MODELS, KiroEngine, Options
-from tests.kiro_acp.failures import V3
+
+if TYPE_CHECKING:
+    from tests.kiro_acp.failures import Failure
 
 _AUTH_METHODS = [
     {"id": "aws-builder-id", "name": "AWS Builder ID"},
@@ -241,7 +243,7 @@ class EngineV3(KiroEngine):
                 errorType="mcp_connection_error",
             )
         if "error" in faults:
-            return self._error_of(V3[faults["error"]].error)
+            return self._error_of(_failure(faults["error"]).error)
         return super()._error(session, faults)
 
     def _answer_text(self, session: str, text: str, faults: Mapping[str, str]) -> str:
@@ -375,3 +377,13 @@ def _custom_agents(params: Mapping[str, Any]) -> list[str]:
             names = [agent["id"] for agent in agents if {"id", "prompt"} <= agent.keys()]
             return names if len(names) == len(agents) else []
     return []
+
+
+def _failure(name: str) -> Failure:
+    """
+    Return the failure of that name.
+    """
+    # A stand-in starts hundreds of times, and few of them fail.
+    from tests.kiro_acp.failures import V3
+
+    return V3[name]

@@ -16,6 +16,7 @@ from kiroworkers.proof.checks.catalogue import select
 from kiroworkers.proof.prover import Target, prove
 from kiroworkers.proof.report import Outcome, Report
 from tests.programs import environment, folder_outside, install_fake_kiro
+from tests.servers import start_similar_python
 
 real: Any = reactor
 
@@ -40,7 +41,8 @@ class MockTests(TestCase):
         agent = choose_agent(AgentSpec(agent="kiro"), variables, read_output)
         self.assertEqual(agent.dialect.transport, transport)
         target = Target("kiro", agent.name, agent.dialect, agent.version)
-        return await prove(real, target, select(["exact", "clear"], []), variables)
+        checks = select(["exact", "clear"], [])
+        return await prove(real, target, checks, variables, start_python=start_similar_python)
 
     async def test_classic(self) -> None:
         """

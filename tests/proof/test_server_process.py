@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from kiroworkers.proof.server_process import NotReady, ServerOptions, ServerProcess
 from kiroworkers.proof.setup import Setup, own_setup
 from tests.programs import ROOT, Program, environment, exits, folder_outside
+from tests.servers import start_similar_python
 
 real: Any = reactor
 
@@ -100,7 +101,9 @@ class ServerProcessTests(TestCase):
         Return a server of `agent`, which is stopped after the test.
         """
         setup = own_setup(self.folder, environment())
-        server = ServerProcess(real, setup, ServerOptions(agent, extra=extra))
+        # Only `test_killed_prover` needs the process that ends with this one.
+        options = ServerOptions(agent, extra=extra)
+        server = ServerProcess(real, setup, options, start_similar_python)
         self.addCleanup(server.stop)
         return server
 

@@ -138,6 +138,17 @@ class ExactTests(ProofTestCase):
         finding = self.find(exact, self.new_proof("service"))
         self.assertIs(finding.outcome, Outcome.SKIPPED)
 
+    def test_careless_together(self) -> None:
+        """
+        What belongs together is in one text of a careless model, too.
+        """
+        proof = self.new_proof()
+        finding = self.find(careless, proof)
+        self.assertIn(f"{len(CARELESS)} of {len(CARELESS)} texts are equal", finding.evidence)
+        self.assertLess(len(self.server.calls), len(CARELESS) - 5)
+        for name in CARELESS:
+            self.assertTrue(any(HARD_STRINGS[name] in case.text for case in proof.cases), name)
+
     def test_careless_refused(self) -> None:
         """
         An answer of a careless model may be refused, which the evidence says.
