@@ -258,6 +258,8 @@ class ProxyTests(SynchronousTestCase):
             self.assertIn(" 50s", text)
             self.assertIn(once, text)
             self.assertIn(streams, text)
+        # The others close the connection to the server when the client leaves.
+        self.assertIn("    option abortonclose\n", text_of("haproxy.cfg"))
 
     def test_nginx(self) -> None:
         """

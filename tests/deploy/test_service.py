@@ -85,6 +85,7 @@ class ServiceTests(ServerTestCase):
             "offline",
             "--state-dir",
             state,
+            *("--lame-duck", "60"),
             workers=1,
             **{**variables, "KIROWORKERS_PASS_ENV": "*"},
         )
@@ -103,6 +104,11 @@ class ServiceTests(ServerTestCase):
         await manager.wait_for("READY=1")
         self.server.signal("TERM")
         await manager.wait_for("STOPPING=1")
+        # Not ready for requests, and alive: the manager waits for the end.
+        self.assertEqual((await self.fetch("GET", "/ready"))[0].code, 503)
+        await manager.wait_for("WATCHDOG=1")
+        self.assertFalse([text for text in manager.messages if "READY" in text])
+        self.server.signal("TERM")
         self.assertEqual(await self.server.ended, 0)
 
     async def check_doctor(self, state: str) -> None:
