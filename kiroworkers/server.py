@@ -399,9 +399,7 @@ class RunningServer(MultiService):
         Raises:
             CannotStart: If the state folder, the job store or the address cannot be used.
         """
-        signals = Signals(
-            self._reactor, self._reactor.stop, self._stop_now, self._reloader.request
-        )
+        signals = Signals(self._reactor, self._reactor.stop, self._stop_now, self._reloader.request)
         self._reactor.callWhenRunning(signals.install)
         self._open_state()
         try:

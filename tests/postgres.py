@@ -91,6 +91,7 @@ class Postgres:
         self._programs = Path(os.environ["KIROWORKERS_POSTGRES"])
         self._user = user if os.geteuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix="pg-")).resolve()
+        atexit.register(self.close)
         self._data = self._folder / "data"
         self._options = (*options, f"fsync={'on' if fsync else 'off'}")
         self._process: subprocess.Popen[bytes] | None = None
@@ -187,6 +188,7 @@ class Postgres:
         """
         End the server, and delete its data.
         """
+        atexit.unregister(self.close)
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -270,7 +272,6 @@ def postgres() -> Postgres:
     A test that stops it starts it again.
     """
     server = Postgres(options=("max_connections=100",))
-    atexit.register(server.close)
     server.start()
     return server
 
@@ -393,10 +394,14 @@ class Cutter:
         self._refusing, silent = command in b"cq", command == b"s"
         if silent != self._silent:
             self._silent = silent
-            for connection in self._others:
+            for connection in list(self._others):
                 if silent:
                     self._selector.unregister(connection)
-                else:
+                elif connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    # It was reset meanwhile: what it had sent would not have arrived, either.
+                    self._drop(connection)
+            if not silent:
+                for connection in self._others:
                     self._selector.register(connection, EVENT_READ)
         if self._refusing:
             for connection in list(self._others):

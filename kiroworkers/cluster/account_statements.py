@@ -32,7 +32,7 @@ class Record:
         outage: The outage; None if there is none.
         reporter: The server that has reported the last change.
         prober: Who probes the agent; empty if nobody does.
-        probe_left: Seconds for which others leave the agent to the prober.
+        probe_left: Seconds for which the others wait for the prober.
     """
 
     version: int
@@ -73,12 +73,12 @@ class Statements(Protocol):
 
     def claim(self, seconds: float, /) -> Statement:
         """
-        Return a statement that asks for leave to probe the agent for some seconds.
+        Return a statement that asks for permission to probe the agent for some seconds.
         """
 
     def release(self) -> Statement:
         """
-        Return a statement that gives up that leave.
+        Return a statement that gives up that permission.
         """
 
     def check(self, connection: Any, /) -> None:
@@ -134,13 +134,13 @@ class AccountStatements:
 
     def claim(self, seconds: float) -> Statement:
         """
-        Return a statement that asks for leave to probe the agent for some seconds.
+        Return a statement that asks for permission to probe the agent for some seconds.
         """
         return self._function("claim_probe", (*self._key, self.prober, seconds))
 
     def release(self) -> Statement:
         """
-        Return a statement that gives up that leave.
+        Return a statement that gives up that permission.
         """
         return self._function("release_probe", (*self._key, self.prober))
 

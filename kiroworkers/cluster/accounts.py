@@ -79,7 +79,7 @@ class AccountOutage:
         self._look = False
         self._claiming = False
         self._releasing = False
-        # Whether the others leave the agent to this server.
+        # Whether the others wait for what this server finds out.
         self._holds = False
         self._renewal: IDelayedCall | None = None
         self._busy = False
@@ -108,7 +108,7 @@ class AccountOutage:
 
     def claim_probe(self) -> None:
         """
-        Ask for leave to probe the agent.
+        Ask for permission to probe the agent.
         """
         self._claiming = True
         self._releasing = False

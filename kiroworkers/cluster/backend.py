@@ -80,6 +80,7 @@ class ClusterBackend:
         self._identity = Identity(
             name, __version__, shown_address(settings.endpoint), settings.account
         )
+        self._upgrade = f"kiroworkers db upgrade --database-file {settings.database_file}"
         self._address = read_address(settings.database_file, f"kiroworkers {name}")
         self._engine = PostgresEngine(self._address, self._lease * _STALL)
         self._queue = PostgresQueue(reactor, wall_clock, executor, self._engine)
@@ -156,7 +157,7 @@ class ClusterBackend:
         """
         Connect to the database.  This blocks.
 
-        If it cannot be reached, it is tried again later: live requests do not need it.
+        If it cannot be reached or written, it is tried again later: live requests do not need it.
 
         Args:
             file: Not used.
@@ -173,15 +174,17 @@ class ClusterBackend:
         where = describe(self._address)
         try:
             connection = self._engine.open()
-            check_schema(connection)
+            check_schema(connection, self._upgrade)
             if history_limit:
                 saved = history.read(connection, history_limit, now - history_age)
-        except psycopg.OperationalError as error:
-            reason = str(error).strip()
-            if "FATAL:" in reason and not any(words in reason for words in _PASSING):
+        except psycopg.Error as error:
+            reason = error.diag.message_primary or " ".join(str(error).split())
+            if isinstance(error, psycopg.errors.InsufficientPrivilege):
+                reason += f"; run: {self._upgrade} --grant ROLE"
+            if not _may_pass(error):
                 raise CannotStart(f"kiroworkers: --database-file: {where}: {reason}") from None
             self._log.error(
-                "the database {where} cannot be reached, and is tried again: {reason}",
+                "the database {where} cannot be used yet, and is tried again: {reason}",
                 where=where,
                 reason=reason,
             )
@@ -207,3 +210,14 @@ class ClusterBackend:
     def _adopted(self) -> None:
         for call in self._on_adopted:
             call()
+
+
+def _may_pass(error: psycopg.Error) -> bool:
+    """
+    Return whether the reason why the database cannot be used may soon be over.
+    """
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return True
+    text = str(error)
+    is_refused = "FATAL:" in text and not any(words in text for words in _PASSING)
+    return isinstance(error, psycopg.OperationalError) and not is_refused

@@ -50,8 +50,8 @@ _STORAGE_ERRORS = (
 #: The part of the time for a statement during which the end of the last session is awaited.
 _END_WAIT = 1 / 4
 
-#: Identify the session of a connection; and end that of an earlier one, and wait a while until it
-#: has ended.
+#: Identify the session of a connection; and end that of an earlier one, and wait for some
+#: milliseconds until it has ended.
 _SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _END_SESSION = """
     SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity

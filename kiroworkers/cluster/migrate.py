@@ -208,6 +208,8 @@ def upgrade(
         raise MigrationFailed(f"the database's encoding must be UTF8, and is {encoding}")
     for step in migrations() if steps is None else steps:
         with connection.transaction():
+            # Statements of servers would wait behind one of ours that waits for a lock.
+            connection.execute("SELECT set_config('lock_timeout', '10s', true)")
             connection.execute(_LOCK)
             found = installed(connection)
             if found is not None and found.version >= step.version:

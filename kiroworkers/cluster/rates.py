@@ -74,9 +74,6 @@ class SharedRates:
         limiter.on_taken = self._count
 
     def _count(self, client: str, seconds: float) -> None:
-        # What was counted without the database is not told afterwards: by then it is regained.
-        if self._queue.status.reason is not None:
-            return
         if client in self._waiting or len(self._waiting) < _MAX_WAITING:
             self._waiting[client] = self._waiting.get(client, 0.0) + seconds
             self._tell()
@@ -103,6 +100,7 @@ class SharedRates:
 
     def _failed(self, failure: Failure) -> None:
         self._busy = False
+        # It is not told afterwards: by then it is regained.
         self._waiting.clear()
         if failure.check(StorageUnavailable) is None:
             self._log.failure("rates are not shared: internal error", failure)

@@ -45,6 +45,11 @@ from kiroworkers.pool.progress import Progress
 from kiroworkers.request_record import OnRequestEvent
 from kiroworkers.tasks import Task
 
+#: Seconds that a server waits before it claims a job of which it was notified, if it has found
+#: nothing before: at first, and at most after doubling.  Each job is for one of many servers, and
+#: those that are always too late need not ask for each.
+_FIRST_DELAY, _MAX_DELAY = 0.005, 0.05
+
 
 class Claims(Protocol):
     """
@@ -246,6 +251,8 @@ class ClusterRunner(Service):
         self._stopping = False
         self._next_claim: IDelayedCall | None = None
         self._claiming = False
+        # Grows with each claim that finds nothing.
+        self._delay = 0.0
         # Fires when nothing is being claimed any more; None unless somebody waits for that.
         self._claimed: Deferred[None] | None = None
 
@@ -326,6 +333,8 @@ class ClusterRunner(Service):
             raise
         if is_new:
             self.on_queued(stored.agent)
+            # This server need not wait until the others had their turn.
+            self._schedule_claim()
         return stored, is_new
 
     def cancel(self, job: Job) -> Deferred[Job | None]:
@@ -390,7 +399,7 @@ class ClusterRunner(Service):
         if agent.pause is None and not agent.idle():
             # Perhaps the pool may have one more session.
             agent.group.dispatcher.expect(1)
-        self._schedule_claim()
+        self._schedule_claim(self._delay)
 
     # How jobs are claimed.
 
@@ -398,12 +407,17 @@ class ClusterRunner(Service):
         if any(agent.may_wait for agent in self._agents.values()):
             self._schedule_claim()
 
-    def _schedule_claim(self) -> None:
+    def _schedule_claim(self, delay: float = 0.0) -> None:
         """
-        Claim soon: sessions that become idle at the same time get their jobs together.
+        Claim after `delay` seconds: sessions that become idle together get their jobs together.
         """
-        if self.running and self._next_claim is None and not (self._stopping or self._claiming):
-            self._next_claim = self._clock.callLater(0, self._claim)
+        if not self.running or self._stopping or self._claiming:
+            return
+        if self._next_claim is not None:
+            if self._next_claim.getTime() <= self._clock.seconds() + delay:
+                return
+            self._next_claim.cancel()
+        self._next_claim = self._clock.callLater(delay, self._claim)
 
     def _claim(self) -> None:
         self._next_claim = None
@@ -428,6 +442,7 @@ class ClusterRunner(Service):
         """
         Start what was claimed, and return whether it is worthwhile to claim again.
         """
+        self._delay = 0.0 if claimed else min(_MAX_DELAY, max(_FIRST_DELAY, 2 * self._delay))
         for job in claimed:
             self._start(job)
         for name, number in wanted.items():
@@ -451,7 +466,7 @@ class ClusterRunner(Service):
         if self._claimed is not None:
             self._claimed.callback(None)
         elif again:
-            self._schedule_claim()
+            self._schedule_claim(self._delay)
 
     # How they run.
 
@@ -527,7 +542,8 @@ class ClusterRunner(Service):
         return outcome.delay or None
 
     async def _attempt(self, agent: _Agent, held: _HeldJob, job: Job) -> Outcome:
-        if self._stopping:
+        if self._stopping or not self._may_claim():
+            # If it took long to learn of the claim, another server may have done the job already.
             return Postponed(0.0)
         if held.failures_before >= MAX_ATTEMPTS:
             lost = SessionLost("the server stopped each time", held.attempts)
@@ -544,7 +560,9 @@ class ClusterRunner(Service):
             if not held.running:
                 held.abort()
 
-        return await self._attempts.run(agent.group, held, load, lambda: None, on_queued)
+        return await self._attempts.run(
+            agent.group, held, load, lambda: None, on_queued, self._may_claim
+        )
 
     def _abort(self, id: str) -> bool:
         """

@@ -144,6 +144,7 @@ class JobAttempts:
         load: Callable[[], Awaitable[Job | None]],
         on_started: Callable[[], None],
         on_queued: Callable[[], None] | None = None,
+        may_ask: Callable[[], bool] = lambda: True,
     ) -> Outcome:
         """
         Attempt a job.
@@ -154,6 +155,8 @@ class JobAttempts:
             load: Returns the job as it is stored.
             on_started: Called each time a worker is asked.
             on_queued: Called if no worker is idle; None to report that as an event of the job.
+            may_ask: Returns whether this server may still ask a worker; if not, the job is
+                postponed.
         """
         record = RequestRecord(
             user=unfinished.client,
@@ -166,7 +169,9 @@ class JobAttempts:
             on_event=self._on_event,
         )
         began = self._clock.seconds()
-        outcome = await self._execute(group, unfinished, load, on_started, on_queued, record)
+        outcome = await self._execute(
+            group, unfinished, load, on_started, on_queued, may_ask, record
+        )
         record.total = self._clock.seconds() - began
         if isinstance(outcome, Ended) or record.worker is not None:
             write_record(record, self._wall_clock())
@@ -186,6 +191,7 @@ class JobAttempts:
         load: Callable[[], Awaitable[Job | None]],
         on_started: Callable[[], None],
         on_queued: Callable[[], None] | None,
+        may_ask: Callable[[], bool],
         record: RequestRecord,
     ) -> Outcome:
         """
@@ -221,6 +227,9 @@ class JobAttempts:
                 raise UnknownModel("model", job.model, group.name)
             # The task may have changed since the job was accepted.
             payload, options = await accept(task, job.payload, options, self._offload, self._clock)
+            if not may_ask():
+                record.report("cancelled")
+                return Postponed(0.0)
             result = await execute(group, task, payload, options, on_progress, self._offload)
         except CancelledError:
             record.status, record.aborted = CLIENT_CLOSED_REQUEST, True

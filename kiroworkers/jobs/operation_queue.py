@@ -211,6 +211,8 @@ class OperationQueue(Generic[C]):
     def close(self) -> Deferred[None]:
         """
         Run what waits, try once more what is kept, and close the connection.
+
+        What does not answer meanwhile is interrupted: the server must end.
         """
         self._closed = Deferred()
         if not self._used:
@@ -221,9 +223,6 @@ class OperationQueue(Generic[C]):
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-        if self._stall_timer is not None and self._stall_timer.active():
-            self._stall_timer.cancel()
-            self._stall_timer = None
         self._run_next()
         return self._closed
 
@@ -274,9 +273,8 @@ class OperationQueue(Generic[C]):
         self._running = self._used = True
         for operation in batch:
             operation.started = True
-        if self._closed is None:
-            timeout = self._engine.stall_timeout
-            self._stall_timer = self._clock.callLater(timeout, self._on_stalled)
+        timeout = self._engine.stall_timeout
+        self._stall_timer = self._clock.callLater(timeout, self._on_stalled)
         running = self._executor.call(lambda: run(batch))
         running.addBoth(self._on_run, batch)
 

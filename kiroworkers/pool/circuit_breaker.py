@@ -311,7 +311,7 @@ class CircuitBreaker:
 
     def begin_probe(self, on_granted: Callable[[], None]) -> Probe:
         """
-        Ask for leave to probe the agent, once the delay is over.
+        Ask for permission to probe the agent, once the delay is over.
 
         Args:
             on_granted: Called when the probe may begin; at once if nobody else may be probing.

@@ -501,6 +501,9 @@ class Dispatcher(Service):
         if worker is not None and self._may_ask(request):
             self._waiting.begin_turn(options.client)
             self._run(request, worker)
+        elif worker is not None:
+            # It waits only until this server may probe the agent.
+            self._waiting.add(request, options.client, options.priority, request.arrived)
         else:
             ahead = self._waiting.turns_ahead(options.client, options.priority)
             estimate = self._estimate_wait(ahead)

@@ -561,7 +561,7 @@ class WorkerPool:
                     self._rolling_restart.add(worker, reason)
         self._start_waiting_workers()
         self.grow(0)
-        # A probe may have waited for leave.
+        # A probe may have waited for permission.
         self._on_idle()
         self.on_change()
 

@@ -46,7 +46,7 @@ class ServerRow:
     lease_until: float
 
 
-@define
+@define(slots=False)
 class JobRow:
     """
     A row of the table of jobs.
@@ -58,6 +58,10 @@ class JobRow:
     failures: int = 0
     owner: int | None = None
     is_webhook_due: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        # The payload is deleted when the job ends.
+        self.idea = str(self.job.payload.get("idea"))
 
 
 @define
@@ -88,12 +92,13 @@ class Connection:
         down: Whether the database cannot be reached.
         loses_answers: Whether statements are run, but their results are lost.
         held: While this is a list, statements wait in it, to be run by `run_held`.
+        is_late: Whether statements that wait are run at once, and only their results wait.
         statements: The names of the statements that were run.
     """
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.down = self.loses_answers = False
+        self.down = self.loses_answers = self.is_late = False
         self.held: list[tuple[Deferred[Any], Callable[[], Any]]] | None = None
         self.statements: list[str] = []
         self.connections = 1
@@ -116,9 +121,17 @@ class Connection:
             return fail(StorageUnavailable("it is down", 1))
         if self.held is not None:
             waiting: Deferred[T] = Deferred()
-            self.held.append((waiting, run))
+            if self.is_late:
+                late = run()
+                self.held.append((waiting, lambda: late))
+            else:
+                self.held.append((waiting, run))
             return waiting
         result = run()
+        if self.loses_answers and keep:
+            repeated: Deferred[T] = Deferred()
+            self.kept.append((repeated, run))
+            return repeated
         if self.loses_answers:
             return fail(StorageUnavailable("it was cut off", 1))
         return succeed(result)
@@ -133,11 +146,23 @@ class Connection:
             if not waiting.called:
                 waiting.callback(result)
 
+    def cut(self, *, executed: bool) -> None:
+        """
+        Break the connection; statements that wait were executed before, or not at all.
+        """
+        self.down = True
+        held, self.held = self.held or [], None
+        for waiting, run in held:
+            if executed:
+                run()
+            if not waiting.called:
+                waiting.errback(StorageUnavailable("it was cut off", 1))
+
     def heal(self) -> None:
         """
         Reach the database again, and store what was kept.
         """
-        self.down = False
+        self.down = self.loses_answers = False
         self.connections += 1
         kept, self.kept = self.kept, []
         for waiting, run in kept:
@@ -285,6 +310,9 @@ class Connection:
     def end(self, id: str, claims: int, attempts: int, result: Ended) -> Deferred[Job | None]:
         def statement() -> Job | None:
             row = self._own(id, claims)
+            if row is not None and (row.job.state, row.job.result) == (result.state, result.result):
+                # It is repeated.
+                return evolve(row.job, result=None)
             if row is None or row.job.state not in ("queued", "running"):
                 return None
             row.job = evolve(

@@ -96,6 +96,22 @@ class EngineTests(DatabaseTestCase):
         await self.queue.keep(insert)
         self.assertEqual((self.numbers(), self.queue.status), ([1], _REACHED))
 
+    async def test_closed_while_hanging(self) -> None:
+        """
+        A queue that is closed while the database does not answer stores what must be kept on
+        another connection, and ends.
+        """
+        queue = PostgresQueue(
+            reactor, time.time, ThreadExecutor(reactor), PostgresEngine(self.address, 0.5)
+        )
+        pid = await queue.read(lambda db: db.info.backend_pid)
+        os.kill(pid, signal.SIGSTOP)
+        self.addCleanup(os.kill, pid, signal.SIGCONT)
+        kept = queue.keep(insert)
+        await queue.close()
+        await kept
+        self.assertEqual(self.numbers(), [1])
+
     async def test_read_only(self) -> None:
         """
         A database that is read-only refuses what is written, and what must be kept is stored

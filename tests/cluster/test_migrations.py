@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import count, pairwise
 from threading import Barrier
 from typing import Any
 
@@ -76,6 +76,7 @@ class UpgradeTests(SynchronousTestCase):
     skip = SKIP
 
     def setUp(self) -> None:
+        self.numbers = count(1)
         self.postgres = postgres()
         self.database = self.postgres.create_database(migrated=False)
         self.addCleanup(self.postgres.drop_database, self.database)
@@ -149,33 +150,52 @@ class UpgradeTests(SynchronousTestCase):
 
     def test_next_version(self) -> None:
         """
-        A later migration is applied to the schema, on which servers of this version go on.
+        A later migration is applied while a server of this version works on the schema, and the
+        server goes on; it cannot start on a schema that needs later servers.
         """
         steps = migrate.migrations()
         number = len(steps)
         later = Migration(number + 1, "more", number, "ALTER TABLE jobs ADD extra int DEFAULT 1")
-        connection = self.connect()
-        migrate.upgrade(connection)
+        upgrading, connection = self.connect(), self.connect()
+        migrate.upgrade(upgrading)
         connection.execute("SET search_path = kiroworkers")
         server = claim.register_server(connection, 60.0, "one", "1", "", "", "serving", {})
-        add = (
-            "SELECT FROM add_job(%s, 'ann', 'kiro', 'task', '{}', NULL, 5, NULL, NULL, '', '', '', "
-            "9, 99, 99)"
-        )
-        connection.execute(add, ("before",))
-        migrate.upgrade(connection, [*steps, later])
+        # As often as psycopg and PostgreSQL need to prepare all statements.
+        for _ in range(8):
+            self.run_job(connection, server)
+        migrate.upgrade(upgrading, [*steps, later])
+        for _ in range(8):
+            self.run_job(connection, server)
         migrate.check_schema(connection)
-        connection.execute(add, ("after",))
-        claimed = claim.claim_jobs(connection, server, {"kiro": 3})
-        self.assertEqual([job.job.id for job in claimed], ["before", "after"])
-        for job in claimed:
-            values = (connection, server, job.job.id, job.claims, 1)
-            self.assertIsNotNone(claim.end_job(*values, "done", JobAnswer({})))
         too_new = evolve(later, version=number + 2, oldest_server=number + 1, script="SELECT 1")
-        migrate.upgrade(connection, [*steps, later, too_new])
+        migrate.upgrade(upgrading, [*steps, later, too_new])
         with self.assertRaises(CannotStart) as caught:
             migrate.check_schema(connection)
         self.assertIn("upgrade kiroworkers", str(caught.exception))
+
+    def run_job(self, connection: psycopg.Connection[Any], server: int) -> None:
+        """
+        Do with jobs what a server does, through all functions that concern them.
+        """
+        first, second = f"job{next(self.numbers)}", f"job{next(self.numbers)}"
+        for id in (first, second):
+            connection.execute(
+                "SELECT FROM add_job(%s, 'ann', 'kiro', 'task', '{}', NULL, 5, NULL, NULL, '', "
+                "'', '', 99, 9999, 9999)",
+                (id,),
+            )
+        [job] = claim.claim_jobs(connection, server, {"kiro": 1})
+        values = (connection, server, job.job.id, job.claims)
+        claim.release_job(*values, 0, 0, first=True)
+        [job] = claim.claim_jobs(connection, server, {"kiro": 1})
+        held = {first: job.claims}
+        self.assertEqual(
+            claim.heartbeat(connection, server, 60.0, "serving", {}, held, complete=True), []
+        )
+        values = (connection, server, job.job.id, job.claims)
+        self.assertIsNotNone(claim.end_job(*values, 1, "done", JobAnswer({})))
+        self.assertIsNotNone(claim.cancel_job(connection, second, server, 1.0))
+        claim.sweep(connection, server)
 
 
 class RightsTests(SynchronousDatabaseTestCase):

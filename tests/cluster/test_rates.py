@@ -4,7 +4,6 @@ Tests for `kiroworkers.cluster.rates`: a client's requests are counted across se
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from threading import Thread
 from typing import Any
@@ -228,28 +227,26 @@ class PostgresTests(postgres.SynchronousDatabaseTestCase):
         super().setUp()
         self.connection = self.connect()
 
-    def level(self, client: str = "a", cost: float = 0.0, depth: float = 10.0) -> float:
-        return count_requests(self.connection, {client: cost}, depth)[client]
+    def level(self, cost: float) -> float:
+        return count_requests(self.connection, {"a": cost}, 1000.0)["a"]
 
     def test_count(self) -> None:
         """
         The costs of a client's requests add up, and time pays them back.
         """
-        self.assertApproximates(self.level(cost=2.0), 2.0, 0.1)
-        began = time.monotonic()
-        self.assertApproximates(self.level(cost=3.0), 5.0, 0.2)
-        self.connection.execute("UPDATE rates SET full_at = full_at - interval '4 s'")
-        elapsed = time.monotonic() - began
-        self.assertApproximates(self.level(cost=0.5), 1.5 - elapsed, 0.3)
+        self.assertApproximates(self.level(200.0), 200.0, 5.0)
+        self.assertApproximates(self.level(300.0), 500.0, 5.0)
+        self.connection.execute("UPDATE rates SET full_at = full_at - interval '400 s'")
+        self.assertApproximates(self.level(50.0), 150.0, 5.0)
         self.connection.execute("UPDATE rates SET full_at = full_at - interval '1 h'")
-        self.assertApproximates(self.level(cost=1.0), 1.0, 0.1)
+        self.assertApproximates(self.level(100.0), 100.0, 5.0)
 
     def test_bounded(self) -> None:
         """
         A client owes at most one bucket more than there is.
         """
-        self.assertApproximates(self.level(cost=100.0), 20.0, 0.1)
-        self.assertApproximates(self.level(cost=100.0), 20.0, 0.1)
+        self.assertApproximates(self.level(10_000.0), 2000.0, 5.0)
+        self.assertApproximates(self.level(10_000.0), 2000.0, 5.0)
 
     def test_names(self) -> None:
         """
@@ -280,9 +277,8 @@ class PostgresTests(postgres.SynchronousDatabaseTestCase):
         for thread in threads:
             thread.join()
         levels = count_requests(self.connection, dict.fromkeys(clients, 0.0), 1e6)
-        for level in levels.values():
-            self.assertApproximates(level, 1000.0, 60.0)
-        self.assertEqual(len({round(level) for level in levels.values()}), 1)
+        self.assertTrue(940.0 < min(levels.values()) <= max(levels.values()) <= 1000.0, levels)
+        self.assertTrue(max(levels.values()) - min(levels.values()) < 5.0, levels)
 
     def test_forgets(self) -> None:
         """

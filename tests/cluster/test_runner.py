@@ -17,6 +17,7 @@ from kiroworkers.cluster.membership import QueuedJobs
 from kiroworkers.cluster.runner import ClusterRunner
 from kiroworkers.conversations import load_dialect
 from kiroworkers.errors import NoWorkerFree, ShuttingDown, StorageUnavailable
+from kiroworkers.jobs import attempts
 from kiroworkers.jobs.job import Job, JobAnswer, JobFailure
 from kiroworkers.jobs.runner import JobCounts
 from kiroworkers.jobs.store import JobStore
@@ -159,6 +160,7 @@ class ClaimTests(RunnerTestCase):
         self.accept(first)
         second = self.server()
         id = self.accept(first)
+        self.reactor.advance(0.05)
         self.assertEqual((self.state(id), self.row(id).owner), ("running", 2))
         self.assertIn("Started", second.events.of(id))
 
@@ -210,7 +212,7 @@ class ClaimTests(RunnerTestCase):
         self.busy()
         first.connection.held = []
         self.add("1")
-        first.runner.on_queued(AGENT)
+        first.runner.wake()
         self.reactor.advance(0)
         first.dispatcher.submit("live", RequestOptions())
         first.connection.run_held()
@@ -235,7 +237,7 @@ class ClaimTests(RunnerTestCase):
 
         self.patch(first.dispatcher, "submit", submit)
         self.add("1")
-        first.runner.on_queued(AGENT)
+        first.runner.wake()
         self.reactor.pump([0] * 5)
         row = self.row("1")
         self.assertEqual((row.job.state, row.job.attempts, row.failures), ("queued", 0, 0))
@@ -261,6 +263,48 @@ class ClaimTests(RunnerTestCase):
         server.runner.wake()
         self.reactor.pump([0] * 3)
         self.assertEqual(self.state(id), "done")
+
+    def test_late_response(self) -> None:
+        """
+        A job that a server has claimed, but of which it learns only after it may have lost its
+        lease, is not asked: another server may have answered it meanwhile.
+        """
+        first = self.server()
+        first.connection.is_late, first.connection.held = True, []
+        self.add("1")
+        first.runner.wake()
+        self.reactor.advance(0)
+        row = self.row("1")
+        row.job = evolve(row.job, state="queued")
+        self.server()
+        self.reactor.pump([1] * 3)
+        self.assertEqual((row.job.state, row.claims), ("done", 2))
+        first.holds_lease = False
+        first.connection.run_held()
+        self.reactor.pump([1] * 3)
+        self.assertEqual(first.events.of("1"), ["begin 1", "release"])
+        self.assertEqual((row.job.state, row.claims, row.job.attempts), ("done", 2, 2))
+
+    def test_lease_lost_before_asking(self) -> None:
+        """
+        A job whose input is still checked when the lease may have passed is given back unasked.
+        """
+        server = self.server()
+        checked: Deferred[Any] = Deferred()
+
+        async def check(*arguments: Any) -> Any:
+            await checked
+            return arguments[1], arguments[2]
+
+        self.patch(attempts, "accept", check)
+        self.add("1")
+        server.runner.wake()
+        self.reactor.advance(0)
+        server.holds_lease = False
+        checked.callback(None)
+        self.reactor.pump([0] * 3)
+        row = self.row("1")
+        self.assertEqual((row.job.state, row.job.attempts, row.failures), ("queued", 0, 0))
 
     def test_missed_notification(self) -> None:
         """
@@ -290,19 +334,40 @@ class ClaimTests(RunnerTestCase):
             self.reactor.pump([0.1] * 5)
         self.assertEqual(server.connection.statements.count("claim"), claims)
 
+    def test_too_late(self) -> None:
+        """
+        A server that is always too late for the jobs of which it is notified asks at most twenty
+        times a second, finds a job that is left for it soon, and its own jobs at once.
+        """
+        server = self.server()
+        statements = server.connection.statements
+        for _ in range(100):
+            server.runner.on_queued(AGENT)
+            self.reactor.advance(0.01)
+        self.assertLess(statements.count("claim"), 26)
+        self.add("1")
+        server.runner.on_queued(AGENT)
+        self.reactor.pump([0.01] * 5)
+        self.assertEqual(self.state("1"), "done")
+        self.reactor.pump([0.01] * 100)
+        for _ in range(9):
+            server.runner.on_queued(AGENT)
+            self.reactor.pump([0.01] * 6)
+        self.assertEqual(self.state(self.accept(server)), "done")
+
     def test_arrives_during_claim(self) -> None:
         """
         A job that arrives while the server claims, too late for that claim, is not forgotten.
         """
         server = self.server()
         server.connection.held = []
-        server.runner.on_queued(AGENT)
+        server.runner.wake()
         self.reactor.advance(0)
         [(waiting, _)], server.connection.held = server.connection.held, None
         id = self.accept(server)
         self.assertEqual(self.state(id), "queued")
         waiting.callback([])
-        self.reactor.pump([0] * 3)
+        self.reactor.pump([0.01] * 5)
         self.assertEqual(self.state(id), "done")
 
     def test_claim_fails(self) -> None:
@@ -578,7 +643,7 @@ class StopTests(RunnerTestCase):
         server = self.server()
         self.add("1")
         server.connection.held = []
-        server.runner.on_queued(AGENT)
+        server.runner.wake()
         self.reactor.advance(0)
         stopped = server.runner.stopService()
         assert stopped is not None
@@ -623,7 +688,7 @@ class HeldTests(RunnerTestCase):
         server = self.server()
         self.assertTrue(server.runner.held().complete)
         server.connection.held = []
-        server.runner.on_queued(AGENT)
+        server.runner.wake()
         self.reactor.advance(0)
         self.assertFalse(server.runner.held().complete)
         server.connection.run_held()

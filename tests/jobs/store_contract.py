@@ -25,7 +25,7 @@ KEY = IdempotencyKey("ann", "generate-story", "k1")
 ANSWER = JobAnswer({"title": "x"}, "worker1", 2, 1, 3.5, 0.25, 3.5)
 
 #: The size of a large payload, in characters.
-_LARGE = 3_000_000
+_LARGE = 900_000
 
 
 class StoreContract(TestCase):

@@ -341,6 +341,26 @@ class QueueTests(SynchronousTestCase):
         self.successResultOf(closed)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_close_while_stalled(self) -> None:
+        """
+        What does not answer while the queue is closed is interrupted, so that the server can end.
+        """
+        interrupted: list[float] = []
+        self.patch(SqliteEngine, "interrupt", lambda _: interrupted.append(self.clock.seconds()))
+        self.insert(1)
+        self.clock.advance(10)
+        closed = self.queue.close()
+        self.clock.advance(5)
+        self.assertEqual(interrupted, [15.0])
+        last = self.insert(2, kept=True)
+        self.executor.run()
+        self.clock.advance(15)
+        self.assertEqual(interrupted, [15.0, 30.0])
+        self.run_all()
+        self.successResultOf(last)
+        self.successResultOf(closed)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_never_used(self) -> None:
         """
         A queue that was never used closes at once: the reactor may not run.

@@ -1,5 +1,5 @@
 """
-Tests for how a pool uses a `SharedOutage`: no probe begins without leave.
+Tests for how a pool uses a `SharedOutage`: no probe begins without permission.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from kiroworkers.errors import FailureKind
 from kiroworkers.pool.circuit_breaker import LoginPolicy
+from kiroworkers.pool.progress import Started
 from kiroworkers.pool.shared_outage import Outage, OutageFollower
 from kiroworkers.testing import MemoryKiro
 from tests.memory import results_of, submit_to
@@ -81,18 +82,19 @@ class ProbeTests(HeldOutageTestCase):
     Tests for probes.
     """
 
-    def test_waits_for_leave(self) -> None:
+    def test_waits_for_permission(self) -> None:
         """
         A request that probes waits until the server may, also if there is no room in the queue.
         """
         self.begin(backlog=0)
         self.learn(outage(30))
         self.reactor.advance(30)
-        probe = self.ask("a")
+        probe, progress = self.ask("a"), self.progress
         self.assertEqual((probe, self.asked(), self.shared.calls), ([], 0, ["claim"]))
         self.assertEqual([error.kind for error in self.ask("b")], ["throttled"])
         self.grant()
-        self.assertEqual(self.asked(), 1)
+        # It did not wait for a worker.
+        self.assertEqual((self.asked(), [type(step) for step in progress]), (1, [Started]))
         self.answer("good")
         self.assertEqual((len(probe), self.shared.calls), (1, ["claim", "closed"]))
 
@@ -112,7 +114,7 @@ class ProbeTests(HeldOutageTestCase):
 
     def test_ends_meanwhile(self) -> None:
         """
-        If the outage ends while a request waits for leave, it is asked at once.
+        If the outage ends while a request waits for permission, it is asked at once.
         """
         self.begin()
         self.learn(outage(30))
@@ -120,13 +122,13 @@ class ProbeTests(HeldOutageTestCase):
         probe = self.ask("a")
         self.learn(None)
         self.assertEqual((probe, self.asked(), self.shared.calls), ([], 1, ["claim"]))
-        # Leave that comes too late is given back.
+        # Permission that comes too late is given back.
         self.grant()
         self.assertEqual(self.shared.calls, ["claim", "release"])
 
     def test_cancelled(self) -> None:
         """
-        Leave that nobody needs any more is given back.
+        Permission that nobody needs any more is given back.
         """
         self.begin()
         self.learn(outage(30))
@@ -141,7 +143,7 @@ class ProbeTests(HeldOutageTestCase):
 
     def test_repair_and_retry(self) -> None:
         """
-        A request from before the outage is neither repaired nor retried without leave.
+        A request from before the outage is neither repaired nor retried without permission.
         """
         for end in ("unfit", "lost"):
             self.begin(workers=2)
@@ -160,7 +162,7 @@ class ProbeTests(HeldOutageTestCase):
 
     def test_login_check(self) -> None:
         """
-        A login is not checked without leave.
+        A login is not checked without permission.
         """
         checks: list[None] = []
 
@@ -249,7 +251,7 @@ class StartTests(HeldOutageTestCase):
 
     def test_session_as_a_probe(self) -> None:
         """
-        If the outage was reported by a session that started, none starts without leave.
+        If the outage was reported by a session that started, none starts without permission.
         """
         self.begin_unknown()
         reported = Outage(FailureKind.SUSPENDED, "no", True, 1, 600.0, reported_by="other")
@@ -264,7 +266,7 @@ class StartTests(HeldOutageTestCase):
     def test_session_fails_as_a_probe(self) -> None:
         """
         If that session fails, the others learn of it; if it ends for another reason, the server
-        goes on with its next one before it gives its leave back.
+        goes on with its next one before it gives its permission back.
         """
         self.begin_unknown(workers=2)
         reported = Outage(FailureKind.SUSPENDED, "no", True, 1, 600.0, reported_by="other")

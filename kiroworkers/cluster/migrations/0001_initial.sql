@@ -270,8 +270,9 @@ BEGIN
             PERFORM kiroworkers.tell('queued', job.agent);
         END IF;
         -- A client that was absent has not saved up turns.
-        INSERT INTO kiroworkers.queues AS q (agent, client, waiting, running, round, head, head_number)
-            VALUES (job.agent, job.client, 1, 0, current_round, job.sort_key, job.number)
+        INSERT INTO kiroworkers.queues AS q (
+            agent, client, waiting, running, round, head, head_number
+        ) VALUES (job.agent, job.client, 1, 0, current_round, job.sort_key, job.number)
             ON CONFLICT (agent, client) DO UPDATE SET
                 waiting = q.waiting + 1,
                 running = q.running - (was = 'running')::int,
@@ -386,7 +387,7 @@ CREATE TRIGGER keys_deleted AFTER DELETE ON keys
 -- Add a job, unless one was added under its idempotency key before.
 --
 -- Returns one row.  Its outcome is
---   added             with the new job's id, number, time of creation and place in its agent's queue
+--   added             with the new job's id, number, time of creation, and place in its queue
 --   existing          with the id of the job that was added under the key
 --   mismatch          the key was used for something else
 --   too_many, too_large, too_large_client   a limit would be exceeded
@@ -771,17 +772,23 @@ BEGIN
 END
 $$;
 
--- Let a server call the webhooks of servers whose lease has passed; return how many.
+-- Let a server call the webhooks of servers whose lease has passed, at most a thousand; return how
+-- many.
 CREATE FUNCTION adopt_webhooks(server bigint) RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
+    alive bigint[] := ARRAY (
+        SELECT number FROM kiroworkers.servers WHERE lease_until >= clock_timestamp()
+    );
     adopted bigint;
 BEGIN
+    -- The order and the limit make the index better than reading all jobs, whatever is known of
+    -- the table.
     WITH abandoned AS MATERIALIZED (
-        SELECT j.number FROM kiroworkers.jobs AS j
-            LEFT JOIN kiroworkers.servers AS s ON s.number = j.owner
-            WHERE j.due IS NOT NULL AND j.owner IS DISTINCT FROM server
-            AND (s.number IS NULL OR s.lease_until < clock_timestamp())
-            FOR NO KEY UPDATE OF j SKIP LOCKED
+        SELECT number FROM kiroworkers.jobs
+            WHERE due IS NOT NULL
+            AND (owner IS NULL OR owner <> server AND owner <> ALL (alive))
+            ORDER BY due LIMIT 1000
+            FOR NO KEY UPDATE SKIP LOCKED
     )
     UPDATE kiroworkers.jobs AS j SET owner = server
         FROM abandoned WHERE j.number = abandoned.number;
@@ -830,8 +837,13 @@ BEGIN
             FOR UPDATE SKIP LOCKED
     )
     DELETE FROM kiroworkers.servers AS s USING gone WHERE s.number = gone.number;
-    DELETE FROM kiroworkers.job_events AS e USING kiroworkers.jobs AS j
-        WHERE j.id = e.job AND j.ended < kiroworkers.now_seconds() - 60;
+    -- A subquery for each job with events, rather than a join that may read all jobs.
+    DELETE FROM kiroworkers.job_events WHERE job = ANY (ARRAY (
+        SELECT with_events.job FROM (SELECT DISTINCT job FROM kiroworkers.job_events) AS with_events
+            WHERE kiroworkers.now_seconds() - 60 > (
+                SELECT ended FROM kiroworkers.jobs WHERE id = with_events.job
+            )
+    ));
 END
 $$;
 

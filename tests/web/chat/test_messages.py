@@ -555,7 +555,8 @@ class FormatTests(SynchronousTestCase):
         """
         for status, wait, forbidden in [
             *((400, None, False), (404, None, False), (429, 5, False), (429, 61, True)),
-            *((500, None, True), (502, None, True), (502, 5, False), (503, 5, False), (503, 60, False)),
+            *((500, None, True), (502, None, True), (502, 5, False)),
+            *((503, 5, False), (503, 60, False)),
             *((503, 600, True), (504, None, True)),
         ]:
             body = {"error": "No", "code": "no", "requestId": "r"}

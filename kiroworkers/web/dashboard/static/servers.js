@@ -3,7 +3,7 @@
  */
 
 import { h } from "./dom.js";
-import { count, counted, NONE, sentence, span } from "./format.js";
+import { count, counted, NONE, sentence, span, words } from "./format.js";
 import { notice, panel, stateChip } from "./ui.js";
 
 const COLUMNS = [
