@@ -161,12 +161,12 @@ def _subclasses(parent: type[WorkError]) -> Iterator[type[WorkError]]:
         yield from _subclasses(child)
 
 
-def _category(status: int) -> str:
-    if status in (429, 503):
+def _category(code: FailureCode) -> str:
+    if code.retryable:
         return "Unavailable"
-    if status in (408, 504):
+    if code.status in (408, 504):
         return "TimedOut"
-    return "BadRequest" if status < 500 else "Failed"
+    return "BadRequest" if code.status < 500 else "Failed"
 
 
 def _class_source(code: FailureCode) -> str:
@@ -175,7 +175,7 @@ def _class_source(code: FailureCode) -> str:
     """
     meaning = textwrap.fill(code.meaning, 94, initial_indent="    ", subsequent_indent="    ")
     lines = [
-        f"class {class_name(code)}({_category(code.status)}):",
+        f"class {class_name(code)}({_category(code)}):",
         '    """',
         meaning,
         '    """',

@@ -39,6 +39,9 @@ class GeneratedTests(TestCase):
                 self.assertEqual(str(error), "No")
                 self.assertNotIsInstance(error, errors.UnknownError)
                 self.assertEqual(isinstance(error, errors.Unavailable), failure.retryable)
+                for status in failure.statuses:
+                    other = error_from(status, {"error": "No", "code": str(failure)})
+                    self.assertEqual((type(other), other.status), (type(error), status))
                 classes.add(type(error))
         self.assertEqual(len(classes), len(CATALOGUE))
 

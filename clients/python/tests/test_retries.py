@@ -37,6 +37,20 @@ class RetryPolicyTests(TestCase):
         self.assertEqual(delay(BUSY), 6.0)
         self.assertEqual(delay(BUSY, random=lambda: 1.0), 7.5)
 
+    def test_after_a_prompt(self) -> None:
+        """
+        A request that an agent was asked and could not answer is sent again like one that was
+        refused before, also if this client does not know the code; one that a proxy has lost is
+        sent again only if it is repeatable.
+        """
+        for code in ("throttled", "raining"):
+            for status in (502, 503):
+                body = {"error": "No", "code": code, "retryAfter": 6}
+                self.assertEqual(delay(error_from(status, body), repeatable=False), 6.0)
+        lost = error_from(502, {"error": "Lost", "code": "unknown"}, {"retry-after": "6"})
+        self.assertIsNone(delay(lost, repeatable=False))
+        self.assertIsNotNone(delay(lost))
+
     def test_retry_after_zero(self) -> None:
         """
         A server that names no time, or none at all, is not asked at once.

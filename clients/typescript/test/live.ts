@@ -85,7 +85,9 @@ async function repetitions(): Promise<void> {
   const busy = createServer((request, response) => {
     requests += 1;
     const again = request.url === "/kiro/generate-story" && requests < 3;
-    response.writeHead(again ? 503 : 502, again ? { "retry-after": "0" } : {});
+    // 502 if an agent was asked and could not answer.
+    const refusal = requests === 1 ? 502 : 503;
+    response.writeHead(again ? refusal : 502, again ? { "retry-after": "0" } : {});
     response.end(JSON.stringify({ error: "No", code: again ? "all_workers_busy" : "refusal" }));
   });
   await new Promise<void>((resolve) => busy.listen(0, "127.0.0.1", resolve));

@@ -546,6 +546,75 @@ class TakenBackError(Failed):
     status: int | None = 502
 
 
+class NetworkError(Unavailable):
+    """
+    The agent cannot reach its service.
+    """
+
+    code = "network"
+    status: int | None = 502
+
+    @property
+    def queue_length(self) -> int | None:
+        """
+        Return how many requests wait for a worker, if the server says so.
+        """
+        return self._integer_in("queue", "length")
+
+    @property
+    def queue_limit(self) -> int | None:
+        """
+        Return how many requests may wait for a worker, if the server says so.
+        """
+        return self._integer_in("queue", "limit")
+
+
+class ModelGoneError(Unavailable):
+    """
+    The agent's model is not available.
+    """
+
+    code = "model_gone"
+    status: int | None = 502
+
+    @property
+    def queue_length(self) -> int | None:
+        """
+        Return how many requests wait for a worker, if the server says so.
+        """
+        return self._integer_in("queue", "length")
+
+    @property
+    def queue_limit(self) -> int | None:
+        """
+        Return how many requests may wait for a worker, if the server says so.
+        """
+        return self._integer_in("queue", "limit")
+
+
+class StreamTimeoutError(Unavailable):
+    """
+    The agent's service stopped sending the answer.
+    """
+
+    code = "stream_timeout"
+    status: int | None = 502
+
+    @property
+    def queue_length(self) -> int | None:
+        """
+        Return how many requests wait for a worker, if the server says so.
+        """
+        return self._integer_in("queue", "length")
+
+    @property
+    def queue_limit(self) -> int | None:
+        """
+        Return how many requests may wait for a worker, if the server says so.
+        """
+        return self._integer_in("queue", "limit")
+
+
 class ContextFullError(Failed):
     """
     The conversation is too large for the agent.
@@ -949,75 +1018,6 @@ class OutOfCreditsError(Unavailable):
         return self._integer_in("queue", "limit")
 
 
-class NetworkError(Unavailable):
-    """
-    The agent cannot reach its service.
-    """
-
-    code = "network"
-    status: int | None = 503
-
-    @property
-    def queue_length(self) -> int | None:
-        """
-        Return how many requests wait for a worker, if the server says so.
-        """
-        return self._integer_in("queue", "length")
-
-    @property
-    def queue_limit(self) -> int | None:
-        """
-        Return how many requests may wait for a worker, if the server says so.
-        """
-        return self._integer_in("queue", "limit")
-
-
-class ModelGoneError(Unavailable):
-    """
-    The agent's model is not available.
-    """
-
-    code = "model_gone"
-    status: int | None = 503
-
-    @property
-    def queue_length(self) -> int | None:
-        """
-        Return how many requests wait for a worker, if the server says so.
-        """
-        return self._integer_in("queue", "length")
-
-    @property
-    def queue_limit(self) -> int | None:
-        """
-        Return how many requests may wait for a worker, if the server says so.
-        """
-        return self._integer_in("queue", "limit")
-
-
-class StreamTimeoutError(Unavailable):
-    """
-    The agent's service stopped sending the answer.
-    """
-
-    code = "stream_timeout"
-    status: int | None = 503
-
-    @property
-    def queue_length(self) -> int | None:
-        """
-        Return how many requests wait for a worker, if the server says so.
-        """
-        return self._integer_in("queue", "length")
-
-    @property
-    def queue_limit(self) -> int | None:
-        """
-        Return how many requests may wait for a worker, if the server says so.
-        """
-        return self._integer_in("queue", "limit")
-
-
 class TimedOutError(TimedOut):
     """
     There was no answer before the request's deadline.
@@ -1073,6 +1073,9 @@ BY_CODE: Mapping[str, type[KiroError]] = MappingProxyType(
         "output_too_long": OutputTooLongError,
         "session_lost": SessionLostError,
         "taken_back": TakenBackError,
+        "network": NetworkError,
+        "model_gone": ModelGoneError,
+        "stream_timeout": StreamTimeoutError,
         "context_full": ContextFullError,
         "refusal": RefusalError,
         "max_tokens": MaxTokensError,
@@ -1096,9 +1099,6 @@ BY_CODE: Mapping[str, type[KiroError]] = MappingProxyType(
         "throttled": ThrottledError,
         "suspended": SuspendedError,
         "out_of_credits": OutOfCreditsError,
-        "network": NetworkError,
-        "model_gone": ModelGoneError,
-        "stream_timeout": StreamTimeoutError,
         "timed_out": TimedOutError,
     }
 )

@@ -53,7 +53,9 @@ def error_from(
     if not isinstance(message, str):
         message = f"The server answered {status}"
     retry_after = retry_after_of(body, (headers or {}).get("retry-after"))
-    kind = BY_CODE.get(code) or unknown_error_class(status)
+    # A proxy that reports the loss of the server sends no `retryAfter`.
+    is_temporary = status == 502 and "retryAfter" in body
+    kind = BY_CODE.get(code) or unknown_error_class(503 if is_temporary else status)
     return kind(
         message,
         status=status,

@@ -30,8 +30,8 @@ class RetryPolicy:
     """
     Say how often and how late a failed request may be sent again.
 
-    A request is sent again if the server asks for that (429 or 503 with ``Retry-After``), or
-    if there was no connection to the server.  If the connection was lost or a proxy has lost the
+    A request is sent again if the server asks for that (with ``Retry-After``), or if there was
+    no connection to the server.  If the connection was lost or a proxy has lost the
     server, the request may have been answered, so it is sent again only with an idempotency key.
     No request is sent again after its deadline, or earlier than the server asks for.
 
