@@ -82,12 +82,15 @@ def measure() -> list[Figure]:
     )
     try:
         postgres.start()
-        return _measure(postgres)
+        return measure_with(postgres)
     finally:
         postgres.close()
 
 
-def _measure(postgres: Postgres) -> list[Figure]:
+def measure_with(postgres: Postgres) -> list[Figure]:
+    """
+    Measure with a server that runs, and return the figures.
+    """
     empty = postgres.address(postgres.create_database())
     full = postgres.address(postgres.create_database())
     with _connect(full) as connection:

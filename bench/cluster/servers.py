@@ -143,12 +143,11 @@ class Server:
         self._process.kill()
         self._process.wait()
 
-    def stop(self) -> int:
+    def wait(self) -> int:
         """
-        Stop the server with SIGTERM, and return its exit status.
+        Wait until the server has ended after SIGTERM, and return its exit status.
         """
         assert self._process is not None
-        self._process.terminate()
         try:
             return self._process.wait(_STOP_TIMEOUT)
         except subprocess.TimeoutExpired:

@@ -183,11 +183,12 @@ def cluster(folder: Path, servers: int, workers: int, *more: str) -> Iterator[Wo
     Run a cluster whose servers are ready; end everything in it afterwards.
 
     Args:
-        folder: An empty folder.
+        folder: An empty folder, or one to make.
         servers: The number of servers.
         workers: The number of workers of each.
         *more: More options of the servers.
     """
+    folder.mkdir(exist_ok=True)
     with ExitStack() as stack:
         postgres = Postgres(options=("shared_preload_libraries=pg_stat_statements",))
         stack.callback(postgres.close)

@@ -104,16 +104,15 @@ def _jobs(port: int) -> list[Any]:
     return jobs
 
 
-def check_jobs(ports: Sequence[int], ledger: Ledger, limits: Limits) -> float:
+def check_jobs(ports: Sequence[int], ledger: Ledger, limits: Limits) -> None:
     """
-    Check that every accepted job is there, with its own result, in time; return the latest.
+    Check that every accepted job is there, with its own result, in time; note the latest.
 
     Args:
         ports: The ports of the servers, which show the jobs in turn.
         ledger: What was accepted.
         limits: How late a job may be.
     """
-    latest = 0.0
     for (id, job), port in zip(ledger.jobs.items(), itertools.cycle(ports), strict=False):
         if job.deleted:
             continue
@@ -127,8 +126,7 @@ def check_jobs(ports: Sequence[int], ledger: Ledger, limits: Limits) -> float:
         if shown["state"] in _UNFINISHED:
             continue
         _check_result(ledger, job, shown)
-        latest = max(latest, _check_time(ledger, shown, limits))
-    return latest
+        _check_time(ledger, shown, limits)
 
 
 def _check_result(ledger: Ledger, job: Job, shown: Any) -> None:
@@ -141,16 +139,19 @@ def _check_result(ledger: Ledger, job: Job, shown: Any) -> None:
     ledger.forbid("wrong results of jobs", f"{job} is {shown}")
 
 
-def _check_time(ledger: Ledger, shown: Any, limits: Limits) -> float:
+def _check_time(ledger: Ledger, shown: Any, limits: Limits) -> None:
     """
-    Return how long a job took without the times in which there was no database.
+    Check how long a job took without the times in which there was no database.
     """
     offset = time.time() - time.monotonic()
     created, ended = (float(shown[name]) / 1000 - offset for name in ("created", "ended"))
     took = ended - created - time_without_database(created, ended, ledger.faults, RECOVERY)
     if took > limits.most:
         ledger.forbid("jobs too late", f"{took:.1f} s, at most {limits.most:.1f} s: {shown}")
-    return took
+    if took > ledger.latest:
+        ledger.latest = took
+        clock = time.strftime("%H:%M:%S", time.gmtime(created + offset))
+        ledger.latest_job = f"accepted at {clock}, asked {shown['attempts']} times"
 
 
 def check_turns(ledger: Ledger, turns: Mapping[str, Sequence[Turn]]) -> Counter[Fault]:

@@ -153,11 +153,11 @@ class Clients:
 
     def _cancel(self, id: str, job: Job) -> None:
         response = self._repeat("DELETE", id, job)
-        # It may have ended before, and is deleted then.
         if response is None:
             return
+        # It may have ended just before; if it had when the request came, it is deleted.
         if response.status == 200:
-            job.cancelled = True
+            job.cancelled = response.json()["state"] == "cancelled"
         elif response.status in (204, 404):
             self.ledger.count("jobs deleted after their end")
             job.deleted = True

@@ -143,8 +143,8 @@ class Injector:
     def _replace(self, server: Server) -> None:
         self._await_job(server)
         with self._fault(Kind.REPLACED, server):
-            status = server.stop()
-            if status != 0:
+            server.signal(signal.SIGTERM)
+            if status := server.wait():
                 self.ledger.forbid("unclean exits", f"{server.name}: status {status}")
             server.start()
             server.await_ready()

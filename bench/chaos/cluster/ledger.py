@@ -95,6 +95,7 @@ class Ledger(Tally):
         repeated: How many prompts were asked again because of each fault.
         lost: How many responses were lost because of each fault.
         latest: How long the slowest job took, in seconds, while there was a database.
+        latest_job: When that was, and how often its prompt was asked.
     """
 
     forbidden: Sequence[str] = field(default=FORBIDDEN, init=False)
@@ -106,6 +107,7 @@ class Ledger(Tally):
     repeated: Counter[Fault] = field(factory=Counter)
     lost: Counter[Fault] = field(factory=Counter)
     latest: float = 0.0
+    latest_job: str = "none"
 
     def note_attempt(self, plan: Plan, began: float, status: int, code: str = "") -> None:
         """
