@@ -95,7 +95,12 @@ def page() -> str:
     failures = _table(
         ("Status", "Code", "Meaning", "Ask again"),
         (
-            (" or ".join(map(str, reversed(code.statuses))), f"``{code}``", code.meaning.replace("`", "``"), _ask_again(code))
+            (
+                " or ".join(map(str, reversed(code.statuses))),
+                f"``{code}``",
+                code.meaning.replace("`", "``"),
+                _ask_again(code),
+            )
             for code in CATALOGUE
         ),
     )
