@@ -167,7 +167,8 @@ class ProxyTests(ServerTestCase):
         """
         Clients behind a trusted proxy have shares, rates and log lines of their own.
         """
-        options = (*("--trusted-proxy", "127.0.0.1", "--lame-duck", "0"), "--rate", "1", "--rate-burst", "1")
+        rates = ("--rate", "1", "--rate-burst", "1")
+        options = ("--trusted-proxy", "127.0.0.1", "--lame-duck", "0", *rates)
         await self.start("--agent", "offline", *options, workers=1)
         codes = []
         for client in ("192.0.2.1", "192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"):
