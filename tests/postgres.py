@@ -397,8 +397,8 @@ class Cutter:
             for connection in list(self._others):
                 if silent:
                     self._selector.unregister(connection)
-                elif connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    # It was reset meanwhile: what it had sent would not have arrived, either.
+                elif connection in self._others and _was_reset(connection):
+                    # What it had sent meanwhile would not have arrived, either.
                     self._drop(connection)
             if not silent:
                 for connection in self._others:
@@ -445,3 +445,7 @@ class Cutter:
             with suppress(KeyError):
                 self._selector.unregister(each)
             each.close()
+
+
+def _was_reset(connection: socket.socket) -> bool:
+    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0

@@ -1,9 +1,9 @@
 """
 Share the outages of an account between the servers whose agents use it.
 
-The table `accounts` has a row for each account and agent.  Whoever changes it notifies the others,
-who then read the row.  Its times are those of the database's clock; servers only learn how many
-seconds are left.
+The table `accounts` has a row for each account and agent.  A server that changes it notifies the
+others, which then read the row.  Its times are those of the database's clock; servers only learn
+how many seconds are left.
 
 A server tells what its circuit breaker has found out, and applies what the row says in turn.  What
 it has to tell goes first, and a row that was read before is ignored.  While the database cannot be

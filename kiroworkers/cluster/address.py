@@ -17,6 +17,9 @@ _NAME = "--database-file"
 #: What an address begins with.
 _SCHEMES = ("postgresql://", "postgres://")
 
+#: How an address is to be written that libpq understands, or understands wrongly.
+_ESCAPES = "in a password, write %, @, / and ? as %25, %40, %2F and %3F"
+
 #: Parameters of a connection, where the address does not set them.  A connection that broke
 #: silently is noticed within these seconds (``tcp_user_timeout``: milliseconds).
 _DEFAULTS: Mapping[str, str | int] = {
@@ -54,8 +57,15 @@ def read_address(file: Path, application: str = "kiroworkers") -> str:
         given = conninfo_to_dict(text)
     except ProgrammingError:
         # Its message may quote what it does not understand.
-        problem = "contains an address that libpq does not understand"
+        problem = f"contains an address that libpq does not understand; {_ESCAPES}"
         raise InvalidSetting(_NAME, str(file), problem) from None
+    # Parts of a password that is not escaped end up here, and messages would quote them.
+    if "@" in str(given.get("host", "")):
+        raise InvalidSetting(
+            _NAME, str(file), f"contains an address with more than one @; {_ESCAPES}"
+        )
+    if not all(port.isdecimal() for port in str(given.get("port", "")).split(",") if port):
+        raise InvalidSetting(_NAME, str(file), f"contains a port that is no number; {_ESCAPES}")
     defaults = {name: value for name, value in _DEFAULTS.items() if name not in given}
     defaults["fallback_application_name"] = application
     return make_conninfo(text, **defaults)

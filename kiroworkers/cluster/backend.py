@@ -5,6 +5,7 @@ Put together what keeps and distributes the jobs of several servers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from secrets import randbits
 from typing import Any
@@ -47,6 +48,18 @@ _INTERVAL = 1 / 5
 #: What a database that starts or stops, or has too many clients, says; it may soon be better.
 _PASSING = ("starting up", "shutting down", "recovery", "too many", "remaining connection slots")
 
+#: What libpq says of an address that is wrong, or does not fit the server's certificate.
+_LASTING = (
+    "FATAL:",
+    "no password supplied",
+    "connection is bad: invalid",
+    "does not support SSL",
+    "root certificate file",
+    "certificate verify failed",
+    "does not match host name",
+    "channel binding",
+)
+
 
 class ClusterBackend:
     """
@@ -82,7 +95,8 @@ class ClusterBackend:
         )
         self._upgrade = f"kiroworkers db upgrade --database-file {settings.database_file}"
         self._address = read_address(settings.database_file, f"kiroworkers {name}")
-        self._engine = PostgresEngine(self._address, self._lease * _STALL)
+        check = partial(check_schema, upgrade=self._upgrade)
+        self._engine = PostgresEngine(self._address, self._lease * _STALL, check)
         self._queue = PostgresQueue(reactor, wall_clock, executor, self._engine)
         self._notifications = Notifications(reactor, self._address, self._lease * _STALL)
         interval = self._lease * _INTERVAL
@@ -174,7 +188,6 @@ class ClusterBackend:
         where = describe(self._address)
         try:
             connection = self._engine.open()
-            check_schema(connection, self._upgrade)
             if history_limit:
                 saved = history.read(connection, history_limit, now - history_age)
         except psycopg.Error as error:
@@ -197,9 +210,11 @@ class ClusterBackend:
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
-        if self._membership is not None:
-            await self._membership.leave()
-        await self._queue.close()
+        try:
+            if self._membership is not None:
+                await self._membership.leave()
+        finally:
+            await self._queue.close()
 
     def _server(self) -> int:
         """
@@ -219,5 +234,6 @@ def _may_pass(error: psycopg.Error) -> bool:
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return True
     text = str(error)
-    is_refused = "FATAL:" in text and not any(words in text for words in _PASSING)
-    return isinstance(error, psycopg.OperationalError) and not is_refused
+    lasts = any(words in text for words in _LASTING)
+    passes = any(words in text for words in _PASSING)
+    return isinstance(error, psycopg.OperationalError) and (passes or not lasts)

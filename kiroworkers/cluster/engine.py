@@ -7,16 +7,17 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from select import POLLRDHUP, poll
-from threading import Lock
-from typing import Any, TypeAlias
+from threading import Lock, Timer
+from typing import Any, LiteralString, TypeAlias
 
 import psycopg
 from psycopg import errors
 from twisted.python.failure import Failure
 
+from kiroworkers.errors import CannotStart
 from kiroworkers.jobs.operation_queue import Operation, OperationQueue
 
 #: A connection in autocommit mode, whose search path is the schema of this package.
@@ -35,7 +36,8 @@ _RESET = struct.pack("ii", 1, 0)
 _MAX_RUNS = 3
 
 #: The errors of a database that others can repair, besides `psycopg.OperationalError`: it is
-#: read-only, the rights were withdrawn, or the tables are not there (a backup is restored).
+#: read-only, the rights were withdrawn, or the tables are not there (a backup is restored) or do
+#: not fit.
 _STORAGE_ERRORS = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
@@ -44,6 +46,7 @@ _STORAGE_ERRORS = (
     errors.InvalidSchemaName,
     errors.UndefinedTable,
     errors.UndefinedFunction,
+    CannotStart,
     OSError,
 )
 
@@ -59,7 +62,7 @@ _END_SESSION = """
 """
 
 
-def connect(address: str, statement_timeout: float) -> Connection:
+def connect(address: str, statement_timeout: float, *statements: LiteralString) -> Connection:
     """
     Return a new connection.  This blocks.
 
@@ -67,17 +70,42 @@ def connect(address: str, statement_timeout: float) -> Connection:
         address: The connection string.
         statement_timeout: Seconds after which the database gives up a statement, and half of
             which it waits for a lock.
+        *statements: Are executed first.
 
     Raises:
         psycopg.Error: The database cannot be reached, or refuses the connection.
     """
     connection = psycopg.connect(address, autocommit=True)
     try:
-        _configure(connection, statement_timeout)
+        # The database cannot give up anything if it hangs itself, or a pooler before it.
+        with _broken_after(connection, statement_timeout):
+            _configure(connection, statement_timeout)
+            for statement in statements:
+                connection.execute(statement)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+@contextmanager
+def _broken_after(connection: Connection, seconds: float) -> Iterator[None]:
+    """
+    Break a connection if the block has not ended within some seconds.
+    """
+    with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+
+        def interrupt() -> None:
+            with suppress(OSError):
+                duplicate.shutdown(socket.SHUT_RDWR)
+
+        timer = Timer(seconds, interrupt)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
 
 
 def _configure(connection: Connection, statement_timeout: float) -> None:
@@ -107,14 +135,25 @@ class PostgresEngine:
 
     Attributes:
         stall_timeout: Seconds after which a database counts as failing that does not answer.
+        max_batch: The maximum number of operations that are run together.
         connections: The number of connections that were made so far.
 
     Args:
         address: The connection string.
         stall_timeout: See above.
+        check: Called with each new connection; raises `CannotStart` if its schema does not fit.
     """
 
-    def __init__(self, address: str, stall_timeout: float) -> None:
+    # Each commits by itself, so many would only make a slow database seem to hang.
+    max_batch = 10
+
+    def __init__(
+        self,
+        address: str,
+        stall_timeout: float,
+        check: Callable[[Connection], None] = lambda connection: None,
+    ) -> None:
+        self._check = check
         self.stall_timeout = stall_timeout
         self.connections = 0
         self._address = address
@@ -131,6 +170,7 @@ class PostgresEngine:
 
         Raises:
             psycopg.Error: The database cannot be reached, or refuses the connection.
+            CannotStart: Its schema does not fit.
         """
         connection = self._connection
         if connection is not None and not self._has_ended(connection):
@@ -142,8 +182,11 @@ class PostgresEngine:
             self._connection = connection
             self._socket = socket.socket(fileno=os.dup(connection.fileno()))
         try:
-            _configure(connection, 2 * self.stall_timeout)
-            self._end_last_session(connection)
+            # The first connection is made by no operation, so nothing else interrupts it.
+            with _broken_after(connection, 2 * self.stall_timeout):
+                _configure(connection, 2 * self.stall_timeout)
+                self._end_last_session(connection)
+                self._check(connection)
         except BaseException:
             self.close()
             raise

@@ -378,6 +378,8 @@ class Membership(Service):
         self._jobs.wake()
         if is_new:
             self._on_adopted()
+            # What is known when the database fails is listed meanwhile.
+            self.refresh()
         if now - self._steady_since >= self._lease:
             await self._sweep(self.number)
 

@@ -23,9 +23,6 @@ from psycopg import Connection, sql
 
 from kiroworkers.errors import CannotStart
 
-#: The schema of the database that has all tables and functions.
-_SCHEMA = "kiroworkers"
-
 #: The advisory lock under which the schema is changed.
 _LOCK = "SELECT pg_advisory_xact_lock(24, -24)"
 
@@ -177,6 +174,16 @@ def check_schema(connection: Connection, upgrade: str = "kiroworkers db upgrade"
     reason = problem(installed(connection), len(migrations()), upgrade)
     if reason is not None:
         raise CannotStart(f"kiroworkers: {reason}")
+
+
+def check_rights(connection: Connection) -> None:
+    """
+    Check that the role of the connection may write the tables, as servers do.
+
+    Raises:
+        psycopg.Error: It may not.
+    """
+    connection.execute("DELETE FROM kiroworkers.keys WHERE false")
 
 
 def upgrade(

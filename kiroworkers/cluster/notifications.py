@@ -1,8 +1,8 @@
 """
 Receive the notifications of the database in the reactor, without a thread.
 
-A notification is a hint: those that are sent while there is no connection are lost.  Who needs
-certainty looks at the database as well, whenever a connection was made.
+A notification is a hint: those that are sent while there is no connection are lost.  So subscribers
+that need certainty also look at the database whenever a connection was made.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Listener:
         self._connection = connection
         self._on_notification = on_notification
         self._on_lost = on_lost
-        # A duplicate: libpq closes its own when the connection breaks, before we are told.
+        # A duplicate: libpq closes its own when the connection breaks, before we learn of that.
         self._socket = socket.socket(fileno=os.dup(connection.fileno()))
 
     def fileno(self) -> int:
@@ -177,13 +177,7 @@ class Notifications(Service):
         """
         Return a new connection that listens.  This blocks.
         """
-        connection = connect(self._address, self._timeout)
-        try:
-            connection.execute(f"LISTEN {CHANNEL}")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return connect(self._address, self._timeout, f"LISTEN {CHANNEL}")
 
     def _connected(self, connection: Connection) -> None:
         if not self.running:

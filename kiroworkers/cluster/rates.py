@@ -1,7 +1,7 @@
 """
 Count the requests of each client across servers.
 
-Each server decides by itself, at once, from what it knows.  What it has counted is told to the
+Each server decides by itself, at once, from what it knows.  It reports what it has counted to the
 database, which returns how empty the client's bucket is with the requests of all servers; the
 server's own bucket is then at least as empty.  Nobody waits for that, so a client whose requests
 arrive at several servers at the same time may send more than its rate allows: at most what each
@@ -29,8 +29,8 @@ from kiroworkers.jobs.operation_queue import OperationQueue
 if TYPE_CHECKING:
     from kiroworkers.cluster.engine import Connection
 
-#: The maximum number of clients whose requests wait to be told, and that one statement tells.
-_MAX_WAITING, _MAX_TOLD = 10_000, 500
+#: The maximum number of clients whose requests wait to be reported, and that one statement reports.
+_MAX_WAITING, _MAX_BATCH = 10_000, 500
 
 #: The least number of seconds after which full buckets are forgotten again.
 _TIDY_INTERVAL = 60.0
@@ -42,9 +42,9 @@ CountRequests: TypeAlias = Callable[[Any, Mapping[str, float], float, bool], dic
 
 class SharedRates:
     """
-    Tell the database of counted requests, and a limiter of those that other servers counted.
+    Report counted requests to the database, and those of other servers to a limiter.
 
-    At most one statement is under way; what is counted meanwhile is told by the next one.
+    At most one statement is under way; the next one reports what is counted meanwhile.
 
     Args:
         clock: Tells when to forget full buckets.
@@ -61,7 +61,7 @@ class SharedRates:
         self._queue = queue
         self._count_requests = count or count_requests
         self._limiter: RateLimits | None = None
-        # What was not told yet, in the seconds in which each client's bucket regains it.
+        # What was not reported yet, in the seconds in which each client's bucket regains it.
         self._waiting: dict[str, float] = {}
         self._busy = False
         self._next_tidy = clock.seconds() + _TIDY_INTERVAL
@@ -76,31 +76,32 @@ class SharedRates:
     def _count(self, client: str, seconds: float) -> None:
         if client in self._waiting or len(self._waiting) < _MAX_WAITING:
             self._waiting[client] = self._waiting.get(client, 0.0) + seconds
-            self._tell()
+            self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         if self._busy or not self._waiting or self._limiter is None:
             return
-        told = {client: self._waiting.pop(client) for client in [*islice(self._waiting, _MAX_TOLD)]}
+        batch = [*islice(self._waiting, _MAX_BATCH)]
+        costs = {client: self._waiting.pop(client) for client in batch}
         depth, tidy = self._limiter.depth, self._clock.seconds() >= self._next_tidy
         if tidy:
             self._next_tidy = self._clock.seconds() + _TIDY_INTERVAL
         self._busy = True
-        telling = self._queue.write(
-            lambda connection: self._count_requests(connection, told, depth, tidy)
+        counting = self._queue.write(
+            lambda connection: self._count_requests(connection, costs, depth, tidy)
         )
-        telling.addCallbacks(self._told, self._failed).addErrback(self._on_bug)
+        counting.addCallbacks(self._counted, self._failed).addErrback(self._on_bug)
 
-    def _told(self, levels: Mapping[str, float]) -> None:
+    def _counted(self, levels: Mapping[str, float]) -> None:
         self._busy = False
         assert self._limiter is not None, "it has counted them"
         for client, level in levels.items():
             self._limiter.learn(client, level + self._waiting.get(client, 0.0))
-        self._tell()
+        self._report()
 
     def _failed(self, failure: Failure) -> None:
         self._busy = False
-        # It is not told afterwards: by then it is regained.
+        # It is not reported afterwards: by then it is regained.
         self._waiting.clear()
         if failure.check(StorageUnavailable) is None:
             self._log.failure("rates are not shared: internal error", failure)

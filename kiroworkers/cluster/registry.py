@@ -85,7 +85,7 @@ class PostgresRegistry:
         """
         return self._engine.connections
 
-    # All of these are given to the queue as operations that only read: it refuses others while
+    # Most of these are given to the queue as operations that only read: it refuses others while
     # the database fails, until it has found out by itself that it works again, and a heartbeat
     # is to be the first thing then.
 
@@ -135,7 +135,9 @@ class PostgresRegistry:
         """
         Record that a server has stopped.
         """
-        return self._queue.read(lambda connection: claim.leave_server(connection, server))
+        # Refused while results are kept that could not be stored: if the lease ended before they
+        # are, another server would begin their jobs anew.
+        return self._queue.write(lambda connection: claim.leave_server(connection, server))
 
 
 def _read_census(connection: Connection) -> Census:
@@ -147,7 +149,7 @@ def _read_census(connection: Connection) -> Census:
 
 def _server(row: Sequence[Any]) -> ServerInfo:
     number, name, version, address, account, agents, state, jobs, started, seen, silence = row
-    facts = {agent: _agent_facts(said) for agent, said in agents.items()}
+    facts = {agent: _agent_facts(reported) for agent, reported in agents.items()}
     return ServerInfo(
         number, name, version, address, account, state, facts, jobs, started, seen, silence
     )
@@ -157,9 +159,9 @@ def _agents_json(facts: OwnFacts) -> dict[str, Any]:
     return {name: asdict(agent) for name, agent in facts.agents.items()}
 
 
-def _agent_facts(said: Mapping[str, Any]) -> AgentFacts:
+def _agent_facts(reported: Mapping[str, Any]) -> AgentFacts:
     """
-    Return what a server has said of an agent; another version may say more, or less.
+    Return what a server has reported of an agent; another version may report more, or less.
     """
-    numbers = (int(said.get(name, 0)) for name in ("workers", "ready", "idle", "queued"))
-    return AgentFacts(str(said.get("state", "unknown")), *numbers)
+    numbers = (int(reported.get(name, 0)) for name in ("workers", "ready", "idle", "queued"))
+    return AgentFacts(str(reported.get("state", "unknown")), *numbers)

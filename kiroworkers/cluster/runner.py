@@ -12,6 +12,7 @@ claimed it since.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from secrets import token_urlsafe
 from typing import Protocol
 
@@ -177,13 +178,22 @@ class _Agent:
         group: The agent and its pool.
         jobs: The jobs by their ids.
         pause: The end of a pause during which no job is claimed; None without a pause.
+        in_outage: Whether the pause began because of an outage of the agent.
         may_wait: Whether jobs may wait in the database, as far as is known.
     """
 
     group: AgentGroup
     jobs: dict[str, _HeldJob] = field(factory=dict)
     pause: IDelayedCall | None = None
+    in_outage: bool = False
     may_wait: bool = True
+
+    @property
+    def has_outage(self) -> bool:
+        """
+        Return whether the agent cannot answer.
+        """
+        return self.group.dispatcher.worker_pool.circuit_breaker.is_open
 
     def idle(self) -> int:
         """
@@ -199,8 +209,8 @@ class ClusterRunner(Service):
     """
     Claim jobs for the sessions that are idle, and run them.
 
-    A job occupies its place until its end has been stored.  So while the database fails, no more
-    answers wait in memory than there are workers.
+    A claim comes after the ends that are to be stored before it, and none is made while the
+    database fails.  So hardly more answers wait in memory than there are workers.
 
     Args:
         clock: Schedules calls.
@@ -262,7 +272,7 @@ class ClusterRunner(Service):
         """
         super().startService()
         for agent in self._agents.values():
-            agent.group.dispatcher.on_idle = self._on_idle
+            agent.group.dispatcher.on_idle = partial(self._on_idle, agent)
         self.wake()
 
     def stopService(self) -> Deferred[None] | None:
@@ -403,8 +413,12 @@ class ClusterRunner(Service):
 
     # How jobs are claimed.
 
-    def _on_idle(self) -> None:
-        if any(agent.may_wait for agent in self._agents.values()):
+    def _on_idle(self, agent: _Agent) -> None:
+        if agent.pause is not None and agent.in_outage and not agent.has_outage:
+            # It is over earlier than was thought.
+            agent.pause.cancel()
+            self._end_pause(agent)
+        elif agent.may_wait:
             self._schedule_claim()
 
     def _schedule_claim(self, delay: float = 0.0) -> None:
@@ -504,7 +518,8 @@ class ClusterRunner(Service):
                 self._log.failure("job {id}: internal error", pause, id=held.id)
         elif pause and agent.pause is None and not self._stopping:
             agent.pause = self._clock.callLater(pause, self._end_pause, agent)
-        self._on_idle()
+            agent.in_outage = agent.has_outage
+        self._on_idle(agent)
 
     def _end_pause(self, agent: _Agent) -> None:
         agent.pause = None

@@ -199,8 +199,16 @@ class PostgresStore:
     def withdraw(self, id: str) -> Deferred[None]:
         """
         Delete a job that nobody knows of yet; see `JobStore.withdraw`.
+
+        It stays if another server has answered a retry of its request with it, and if it has a
+        key and was claimed: a retry is to get it then.
         """
-        return self._queue.keep(lambda db: _delete(db, id))
+        stored_id = encode_text(id)
+
+        def withdraw(db: Connection) -> None:
+            db.execute("SELECT withdraw_job(%s)", (stored_id,))
+
+        return self._queue.keep(withdraw)
 
     # Webhooks.
 

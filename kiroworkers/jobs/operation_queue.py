@@ -36,8 +36,8 @@ T = TypeVar("T")
 #: doubling.
 _FIRST_DELAY, _MAX_DELAY = 0.5, 5.0
 
-#: The maximum number of operations that the engine gets together.
-_MAX_BATCH = 100
+#: The seconds by which a timer is late if this process has not run, because it was stopped.
+_LATE = 0.5
 
 
 @define(eq=False)
@@ -77,10 +77,13 @@ class Engine(Protocol[C]):
     otherwise.
 
     Attributes:
-        stall_timeout: Seconds after which storage counts as failing that does not answer.
+        stall_timeout: Seconds after which storage counts as failing that does not answer: that
+            has not run a whole batch.
+        max_batch: The maximum number of operations that are run together.
     """
 
     stall_timeout: float
+    max_batch: int
 
     def run_together(self, batch: Sequence[Operation[C]]) -> None:
         """
@@ -251,7 +254,7 @@ class OperationQueue(Generic[C]):
         if self._running:
             return
         if self._waiting:
-            size = min(len(self._waiting), _MAX_BATCH)
+            size = min(len(self._waiting), self._engine.max_batch)
             self._run([self._waiting.popleft() for _ in range(size)], self._engine.run_together)
         elif self._closed is not None:
             if self._kept:
@@ -273,8 +276,7 @@ class OperationQueue(Generic[C]):
         self._running = self._used = True
         for operation in batch:
             operation.started = True
-        timeout = self._engine.stall_timeout
-        self._stall_timer = self._clock.callLater(timeout, self._on_stalled)
+        self._start_stall_timer()
         running = self._executor.call(lambda: run(batch))
         running.addBoth(self._on_run, batch)
 
@@ -335,6 +337,17 @@ class OperationQueue(Generic[C]):
         for operation in failed:
             if not operation.kept:
                 operation.finish(Failure(self.unavailable()))
+
+    def _start_stall_timer(self) -> None:
+        timer = self._clock.callLater(self._engine.stall_timeout, lambda: self._on_time(timer))
+        self._stall_timer = timer
+
+    def _on_time(self, timer: IDelayedCall) -> None:
+        if self._clock.seconds() - timer.getTime() > _LATE:
+            # The answer may be here, and is only still to be read.
+            self._start_stall_timer()
+        else:
+            self._on_stalled()
 
     def _on_stalled(self) -> None:
         """

@@ -55,6 +55,7 @@ class SqliteEngine:
     """
 
     stall_timeout = _STALL_TIMEOUT
+    max_batch = 100
 
     def __init__(
         self, database: sqlite3.Connection, check_file: Callable[[], None] = lambda: None

@@ -159,6 +159,7 @@ class MemoryEngine:
     """
 
     stall_timeout = 5.0
+    max_batch = 100
 
     def __init__(self, accounts: MemoryAccounts) -> None:
         self._accounts = accounts

@@ -63,9 +63,13 @@ class AddressTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """
-        What is no address is refused without being quoted.
+        What is no address, or has a password that is not escaped, is refused without being quoted.
         """
-        for text in ("", "mysql://secret@db1", "postgresql://a?secret=1", "postgresql://[secret"):
+        for text in (
+            *("", "mysql://secret@db1", "postgresql://a?secret=1", "postgresql://[secret"),
+            *("postgresql://ann:pass@secret@db1/kiro", "postgresql://ann:secret/pass@db1/kiro"),
+            *("postgresql://ann:pass%secret@db1/kiro", "postgresql://db1:54x2/secret"),
+        ):
             file = self.file(text)
             error = self.assertRaises(InvalidSetting, read_address, file)
             self.assertNotIn("secret", str(error))

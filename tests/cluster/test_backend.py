@@ -75,3 +75,22 @@ class OpenTests(SynchronousDatabaseTestCase):
         self.addCleanup(self.postgres.drop_database, name)
         reason = self.reason(self.postgres.address(name))
         self.assertIn(f"run: kiroworkers db upgrade --database-file {self.file}", reason)
+
+    def test_wrong_address(self) -> None:
+        """
+        A server does not start if the connection fails for a reason that lasts.
+        """
+        for option, reason in (
+            ("sslmode=require", "does not support SSL"),
+            ("sslmode=verify", "invalid sslmode"),
+        ):
+            self.assertIn(reason, self.reason(f"{self.address}?{option}"))
+
+    def test_unreachable(self) -> None:
+        """
+        A server starts with a database that cannot be reached at the moment.
+        """
+        with capturedLogs() as logs:
+            self.open("postgresql://127.0.0.1:1/none")
+        [line] = [formatEvent(event) for event in logs if "log_level" in event]
+        self.assertIn("the database none on 127.0.0.1 cannot be used yet", line)

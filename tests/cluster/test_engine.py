@@ -4,16 +4,20 @@ Tests for `kiroworkers.cluster.engine`, on a real database.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import time
+from threading import Thread
 from typing import Any
 
 from psycopg import errors
 from twisted.internet import reactor
+from twisted.trial.unittest import SynchronousTestCase
 
-from kiroworkers.cluster.engine import Connection, PostgresEngine, PostgresQueue
-from kiroworkers.errors import StorageUnavailable
+from kiroworkers.cluster.engine import Connection, PostgresEngine, PostgresQueue, connect
+from kiroworkers.errors import CannotStart, StorageUnavailable
 from kiroworkers.jobs.executor import ThreadExecutor
 from kiroworkers.jobs.store import StorageStatus
 from tests.postgres import DatabaseTestCase, postgres
@@ -136,6 +140,26 @@ class EngineTests(DatabaseTestCase):
         await kept
         self.assertEqual(self.numbers(), [1])
 
+    async def test_schema_does_not_fit(self) -> None:
+        """
+        A database whose schema does not fit is used once it does: it was migrated, or replaced,
+        while there was no connection.
+        """
+
+        def check(connection: Connection) -> None:
+            if fits:
+                return
+            raise CannotStart("run the upgrade")
+
+        fits = False
+        self.engine._check = check
+        refused = self.queue.write(insert)
+        self.assertIn("no tables that this server may use", await self.unavailable(refused))
+        kept = self.queue.keep(insert)
+        fits = True
+        await kept
+        self.assertEqual(self.numbers(), [1])
+
     async def test_repeated(self) -> None:
         """
         An operation that a deadlock prevented is run again.
@@ -170,3 +194,41 @@ def insert(db: Connection) -> None:
     Insert a row.
     """
     db.execute("INSERT INTO numbers VALUES (1)")
+
+
+class ConnectTests(SynchronousTestCase):
+    """
+    Tests for `connect`, with a database that lets everybody in and then does not answer.
+    """
+
+    def setUp(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        port = self.listener.getsockname()[1]
+        self.address = f"postgresql://nobody@127.0.0.1:{port}/x?sslmode=disable&gssencmode=disable"
+        self.server = Thread(target=self.serve)
+        self.server.start()
+        self.addCleanup(self.server.join, 60)
+        self.addCleanup(self.listener.close)
+
+    def serve(self) -> None:
+        connection, _ = self.listener.accept()
+        with connection, contextlib.suppress(OSError):
+            # What the client asks for at the start; then "authenticated" and "ready".
+            connection.recv(4096)
+            connection.sendall(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I")
+            while connection.recv(4096):
+                pass
+
+    def test_mute(self) -> None:
+        """
+        A database that does not answer is given up, so that the thread is free again.
+        """
+        with self.assertRaises(errors.OperationalError):
+            connect(self.address, 0.2)
+
+    def test_mute_engine(self) -> None:
+        """
+        The same holds for the first connection of an engine: the server is to start.
+        """
+        with self.assertRaises(errors.OperationalError):
+            PostgresEngine(self.address, 0.1).open()

@@ -321,6 +321,21 @@ class SweepTests(MembershipTestCase):
         self.pass_time(INTERVAL)
         self.assertEqual(server.connection.statements.count("sweep"), swept + 1)
 
+    def test_failed_heartbeat(self) -> None:
+        """
+        A heartbeat that fails counts as a broken connection, also if the next one uses the same.
+        """
+        server = self.server()
+        self.pass_time(LEASE + INTERVAL)
+        server.connection.down = True
+        self.pass_time(INTERVAL)
+        server.connection.down = False
+        swept = server.connection.statements.count("sweep")
+        self.pass_time(LEASE)
+        self.assertEqual(server.connection.statements.count("sweep"), swept)
+        self.pass_time(INTERVAL)
+        self.assertEqual(server.connection.statements.count("sweep"), swept + 1)
+
     def test_stopped_process(self) -> None:
         """
         A server that was stopped for longer than its lease takes back what nobody has begun
@@ -397,6 +412,17 @@ class PresenceTests(MembershipTestCase):
         self.successResultOf(asked)
         self.successResultOf(other)
         self.assertEqual([each.silence for each in server.membership.servers()], [0.0, 3.0])
+
+    def test_known_unasked(self) -> None:
+        """
+        A new connection is enough to know the servers, also if nobody asks before it breaks.
+        """
+        server = self.server()
+        self.server("b")
+        server.connection.connections += 1
+        server.membership.beat()
+        server.connection.down = True
+        self.assertEqual([each.name for each in server.membership.servers()], ["a", "b"])
 
     def test_unavailable(self) -> None:
         """

@@ -27,7 +27,7 @@ from tests.memory import dispatcher_in
 
 if postgres.SKIP is None:
     from kiroworkers.cluster.claims import PostgresClaims
-    from kiroworkers.cluster.engine import PostgresEngine, PostgresQueue
+    from kiroworkers.cluster.engine import Connection, PostgresEngine, PostgresQueue
     from kiroworkers.cluster.membership import HeldJobs, Identity, Membership, OwnFacts
     from kiroworkers.cluster.registry import PostgresRegistry
     from kiroworkers.cluster.runner import ClusterRunner
@@ -196,6 +196,25 @@ class RegistryTests(ServersTestCase):
         self.successResultOf(Deferred.fromCoroutine(third.membership.leave()))
         states = {name: info.state for name, info in self.census(first).items()}
         self.assertEqual(states, {"a": "serving", "b": "lost", "c": "stopped"})
+
+    def test_leave_before_all_is_stored(self) -> None:
+        """
+        A server's lease does not end before what it has kept is stored: others would begin anew.
+        """
+        server = self.server()
+        server.queue.read(lambda db: db.execute("SET default_transaction_read_only = on"))
+        alive: list[bool] = []
+
+        def end(db: Connection) -> None:
+            db.execute("DELETE FROM keys WHERE false")
+            [[is_alive]] = db.execute("SELECT is_alive(%s)", (server.number(),))
+            alive.append(is_alive)
+
+        server.queue.keep(end)
+        server.queue.read(lambda db: db.execute("SET default_transaction_read_only = off"))
+        self.successResultOf(Deferred.fromCoroutine(server.membership.leave()))
+        self.reactor.advance(5)
+        self.assertEqual(alive, [True])
 
     def test_other_version(self) -> None:
         """

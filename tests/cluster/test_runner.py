@@ -15,8 +15,8 @@ from kiroworkers.agents import Agent
 from kiroworkers.classic import drawing as classic
 from kiroworkers.cluster.membership import QueuedJobs
 from kiroworkers.cluster.runner import ClusterRunner
-from kiroworkers.conversations import load_dialect
-from kiroworkers.errors import NoWorkerFree, ShuttingDown, StorageUnavailable
+from kiroworkers.conversations import AgentFailure, load_dialect
+from kiroworkers.errors import FailureKind, NoWorkerFree, ShuttingDown, StorageUnavailable
 from kiroworkers.jobs import attempts
 from kiroworkers.jobs.job import Job, JobAnswer, JobFailure
 from kiroworkers.jobs.runner import JobCounts
@@ -241,6 +241,7 @@ class ClaimTests(RunnerTestCase):
         self.reactor.pump([0] * 5)
         row = self.row("1")
         self.assertEqual((row.job.state, row.job.attempts, row.failures), ("queued", 0, 0))
+        self.assertEqual(row.sort_key, float("-inf"))
         self.assertEqual(first.connection.statements.count("claim"), 2)
         first.runner.on_queued(AGENT)
         self.reactor.pump([0] * 3)
@@ -250,6 +251,23 @@ class ClaimTests(RunnerTestCase):
         self.server()
         self.reactor.pump([0] * 3)
         self.assertEqual(row.job.state, "done")
+
+    def test_outage_ends_early(self) -> None:
+        """
+        The pause of an agent whose outage is over earlier than was thought ends with it.
+        """
+        server = self.server()
+        breaker = server.dispatcher.worker_pool.circuit_breaker
+        failure = AgentFailure(FailureKind.THROTTLED, "Slow down", 200)
+        self.patch(server.dispatcher, "idle_slots", lambda: 1)
+        server.dispatcher.worker_pool.record_failure(failure)
+        self.add("1")
+        server.runner.wake()
+        self.reactor.pump([1] * 3)
+        self.assertEqual((self.state("1"), self.row("1").job.attempts), ("queued", 0))
+        breaker.close()
+        self.reactor.pump([1] * 3)
+        self.assertEqual(self.state("1"), "done")
 
     def test_no_lease(self) -> None:
         """
@@ -549,6 +567,7 @@ class EndTests(RunnerTestCase):
         server.runner.lost([id])
         server.connection.run_held()
         self.assertEqual((self.state(id), [job.id for job in server.ended]), ("done", [id]))
+        self.assertNotIn("forget", server.events.of(id))
 
     def test_fails_each_time(self) -> None:
         """

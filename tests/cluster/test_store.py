@@ -343,6 +343,37 @@ class LostAnswerTests(postgres.DatabaseTestCase):
         self.assertEqual(await self.store.list_jobs(None, None, 9), [])
         self.assertIsNone(await self.store.find_record(KEY))
 
+    async def test_add_asked_again(self) -> None:
+        """
+        A job is not withdrawn once a retry of its request has got it from another server.
+        """
+        other = _Server(self.address)
+        self.addCleanup(other.queue.close)
+        await other.register()
+        self.engine.losses = 1
+        await self.assertFailure(
+            self.store.add(new_job("a"), UNLIMITED, KEY, "print"), StorageUnavailable
+        )
+        job, _ = await other.store.add(new_job("b"), UNLIMITED, KEY, "print")
+        await self.server.queue.keep(lambda db: None)
+        self.assertIsNotNone(await other.store.get(job.id))
+
+    async def test_add_claimed(self) -> None:
+        """
+        A job with a key is not withdrawn once a server has begun it: a retry gets it.
+        """
+        other = _Server(self.address)
+        self.addCleanup(other.queue.close)
+        await other.register()
+        await self.store.add(new_job("a"), UNLIMITED, KEY, "print")
+        await self.store.add(new_job("b"), UNLIMITED)
+        self.assertEqual(await other.claim(2), ["a", "b"])
+        await self.store.withdraw("a")
+        await self.store.withdraw("b")
+        job, is_new = await other.store.add(new_job("c"), UNLIMITED, KEY, "print")
+        self.assertEqual((job.id, is_new), ("a", False))
+        self.assertIsNone(await self.store.get("b"))
+
     async def test_reserve(self) -> None:
         """
         A key that nobody uses is released.

@@ -92,6 +92,20 @@ class QueueTests(SynchronousTestCase):
         self.assertEqual(self.numbers(), [1, 3, 5])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_stopped(self) -> None:
+        """
+        Storage that has not answered while this process was stopped gets its time once more.
+        """
+        running = self.insert(1)
+        self.clock.advance(17)
+        self.assertEqual(self.queue.status, StorageStatus())
+        self.clock.advance(14.9)
+        self.assertEqual(self.queue.status, StorageStatus())
+        self.clock.advance(0.1)
+        self.assertIsNotNone(self.queue.status.reason)
+        self.run_all()
+        self.successResultOf(running)
+
     def test_stalled_read(self) -> None:
         """
         If only reads were slow, a write shows that the storage works again.
@@ -125,6 +139,18 @@ class QueueTests(SynchronousTestCase):
             self.successResultOf(other)
         self.assertEqual(self.numbers(), [1, 2, 3, 4])
         self.assertEqual(self.statements.count("COMMIT"), 2)
+
+    def test_group_size(self) -> None:
+        """
+        The engine gets no more operations at a time than it wants: the others are not among
+        those that are too slow together.
+        """
+        self.patch(SqliteEngine, "max_batch", 2)
+        results = [self.insert(number) for number in range(5)]
+        for done in (1, 3, 5):
+            self.executor.run()
+            self.clock.advance(0)
+            self.assertEqual(sum(result.called for result in results), done)
 
     def test_one_fails(self) -> None:
         """
