@@ -92,6 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InvalidSetting, MigrationFailed) as error:
         _print_error(str(error))
         return 1
+    except psycopg.errors.InsufficientPrivilege as error:
+        owner = "use the address with the role that owns the tables and the database"
+        if options.command == "status":
+            owner += ", or give this role its rights: kiroworkers db upgrade --grant ROLE"
+        # The first line of the message; the others quote the statement.
+        _print_error(f"the database: {error.diag.message_primary or error}; {owner}")
+        return 1
     except psycopg.Error as error:
         _print_error(f"the database: {str(error).strip()}")
         return 1
@@ -108,6 +115,10 @@ def _upgrade(connection: psycopg.Connection, role: str | None) -> None:
     migrate.upgrade(connection, on_applied=applied.append)
     for migration in applied:
         print_output(f"applied migration {migration.version}: {migration.name}")
+    found, latest = migrate.installed(connection), len(migrate.migrations())
+    reason = migrate.problem(found, latest)
+    if reason is not None:
+        raise migrate.MigrationFailed(reason)
     if not applied:
         print_output("the tables are up to date")
     if role is not None:
@@ -136,8 +147,12 @@ def _status(connection: psycopg.Connection) -> int:
         )
     print_output(f"version that this server was made for: {latest}")
     reason = migrate.problem(found, latest)
-    print_output("this server can use the tables" if reason is None else reason)
-    return 0 if reason is None else 1
+    if reason is not None:
+        print_output(reason)
+        return 1
+    migrate.check_rights(connection)
+    print_output("this server can use the tables")
+    return 0
 
 
 def _print_error(message: str) -> None:

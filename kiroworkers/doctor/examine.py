@@ -23,7 +23,7 @@ from twisted.internet.threads import deferToThreadPool
 from kiroworkers.agents import Agent, AgentSpec, isolate_env
 from kiroworkers.assembly import agent_specs
 from kiroworkers.conversations import BadDialect
-from kiroworkers.doctor import address, agents, files, limits, machine, state
+from kiroworkers.doctor import address, agents, database, files, limits, machine, state
 from kiroworkers.doctor.finding import Finding, failure, ok, skipped, warning
 from kiroworkers.jobs.paths import default_state_dir
 from kiroworkers.settings import Settings, unknown_variables
@@ -37,6 +37,7 @@ _NEED_OPTIONS = (
     "address",
     "state folder",
     "disk",
+    "database",
     "tokens",
     "tasks",
     "open files",
@@ -154,6 +155,7 @@ class Examination:
             "file system": lambda: state.check_file_system(
                 folder, Path("/proc/self/mounts").read_text()
             ),
+            "database": lambda: database.check_database(settings.database_file),
             "open files": lambda: limits.check_open_files(
                 files_soft, files_hard, settings.max_connections, sessions
             ),

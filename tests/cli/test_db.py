@@ -119,6 +119,47 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual((status, errors), (0, ""))
         self.assertIn("this server can use the tables", printed)
 
+    def test_later_version(self) -> None:
+        """
+        Tables of a later version, on which this server cannot work, are not called up to date.
+        """
+        self.run_command("upgrade")
+        self.postgres.execute(
+            "UPDATE kiroworkers.schema_version SET version = 99, oldest_server = 99", self.database
+        )
+        status, printed, errors = self.run_command("upgrade")
+        self.assertEqual((status, printed), (1, ""))
+        self.assertIn("version 99, which needs servers for schema 99 or later", errors)
+
+    def test_no_rights(self) -> None:
+        """
+        A role without rights is told which role to use, in one line.
+        """
+        role = f"stranger_to_{self.database}"
+        self.postgres.execute(f"CREATE ROLE {role} LOGIN")
+        self.addCleanup(self.postgres.execute, f"DROP ROLE {role}")
+        file = Path(self.mktemp())
+        file.write_text(self.postgres.address(self.database, role))
+        status, _, errors = run("upgrade", "--database-file", str(file))
+        self.assertEqual(status, 1)
+        self.assertIn("permission denied for database", errors)
+        self.assertIn("the role that owns", errors)
+        self.run_command("upgrade")
+        status, _, errors = run("status", "--database-file", str(file))
+        self.assertEqual((status, errors.count("\n")), (1, 1))
+        self.assertIn("permission denied for schema kiroworkers; use the address", errors)
+        self.assertIn("kiroworkers db upgrade --grant ROLE", errors)
+        self.addCleanup(self.postgres.execute, f"DROP OWNED BY {role}", self.database)
+        self.postgres.execute(
+            f"GRANT USAGE ON SCHEMA kiroworkers TO {role}; "
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA kiroworkers TO {role}",
+            self.database,
+        )
+        status, printed, errors = run("status", "--database-file", str(file))
+        self.assertEqual(status, 1)
+        self.assertNotIn("can use the tables", printed)
+        self.assertIn("permission denied for table", errors)
+
     def test_variable(self) -> None:
         """
         The file may be named by the variable that servers read.
