@@ -9,7 +9,7 @@ import json
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -33,6 +33,18 @@ def snippets() -> Iterator[Snippet]:
         yield from read_page(page, (ROOT / page).read_text(encoding="utf-8"))
 
 
+def check_tables(content: Mapping[str, Mapping[str, object]]) -> None:
+    """
+    Raise `ValueError` if a configuration file has tables or keys that the server does not know.
+
+    The values are not read, because they may name files of another machine.
+    """
+    known = {(option.group, option.key) for option in options()}
+    given = {(table, key) for table, keys in content.items() for key in keys if table != "tasks"}
+    if given - known:
+        raise ValueError(f"the server has no {sorted(given - known)}")
+
+
 def parse(snippet: Snippet) -> None:
     """
     Raise `ValueError` if a snippet is not valid in its language.
@@ -46,7 +58,9 @@ def parse(snippet: Snippet) -> None:
             except SyntaxError as error:
                 raise ValueError(str(error)) from None
         case "toml":
-            tomllib.loads(snippet.text)
+            content = tomllib.loads(snippet.text)
+            if "kiroworkers.toml" in snippet.text.partition("\n")[0]:
+                check_tables(content)
         case "json" if snippet.has("parse") or snippet.has("file"):
             json.loads(snippet.text)
         case "ini":

@@ -97,7 +97,7 @@ class ClusterTests(ServerTestCase):
     async def test_works(self) -> None:
         """
         Its commands create the role and the tables and start three servers behind HAProxy, which
-        know each other, answer requests, and show a job's result whichever of them has run it.
+        know each other, answer requests, those with a key once, and show every job's result.
         """
         for reason in (databases.SKIP, haproxy.SKIP):
             if reason is not None:
@@ -124,6 +124,12 @@ class ClusterTests(ServerTestCase):
         self.assertEqual({server["name"] for server in cluster["servers"]}, {*haproxy.NAMES})
         asking = [self.story(f"Print {number} labels", headers=headers) for number in range(6)]
         self.assertEqual({response.code for response, _ in await gatherResults(asking)}, {200})
+        # Each server knows the key, whichever has answered first.
+        once = {**headers, "Idempotency-Key": "once"}
+        replies = [await self.story("Print once", headers=once) for _ in range(4)]
+        replayed = [reply.headers.hasHeader("idempotency-replayed") for reply, _ in replies]
+        self.assertEqual(replayed, [False, True, True, True])
+        self.assertEqual({body["title"] for _, body in replies}, {replies[0][1]["title"]})
         for number in range(3):
             key = {"Prefer": "respond-async", "Idempotency-Key": f"job{number}"}
             response, job = await self.story(f"Job {number}", headers={**headers, **key})

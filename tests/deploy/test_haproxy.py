@@ -298,7 +298,8 @@ class QueueTests(ProxyTestCase):
         endpoint = TCP4ClientEndpoint(real, "127.0.0.1", self.proxy.port)
         await connectProtocol(endpoint, stream)
         await stream.started
-        ideas = [f"busy{number} [[think=1]]" for number in range(5)]
+        # One session becomes idle before the others, so it takes both requests that wait.
+        ideas = [f"busy{number} [[think={5 if number else 3}]]" for number in range(5)]
         busy = self.stories(*ideas, headers=_OPERATOR)
         for number in range(5):
             await self.typed.wait_for(f"busy{number} ")
