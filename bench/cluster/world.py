@@ -8,7 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -110,12 +110,17 @@ class World:
         """
         return int(self._database.execute("SELECT sum(calls) FROM pg_stat_statements")[0][0])
 
-    def database_cpu(self) -> float:
+    def database_cpu(self) -> Mapping[int, float]:
         """
-        Return the CPU time that the processes of PostgreSQL have used, in seconds.
+        Return the CPU time that each process of PostgreSQL has used, in seconds.
         """
         pid = self._database.pid
-        return sum(cpu(process) for process in (pid, *descendants(pid)))
+        used = {}
+        for process in (pid, *descendants(pid)):
+            # Those that clean up end by themselves.
+            with suppress(OSError):
+                used[process] = cpu(process)
+        return used
 
     @contextmanager
     def cut_off(self, server: Server, *, silently: bool) -> Iterator[None]:

@@ -50,10 +50,13 @@ class ObservabilityTests(ServerTestCase):
         suffixes = {"histogram": "_count"}
         names = {family.name: family.name + suffixes.get(family.kind, "") for family in FAMILIES}
         del names["kiroworkers_worker_memory_bytes"]  # Both sessions are gone.
-        # No webhooks are used, and the stand-in does not know its context.
+        # No webhooks are used, no database is shared, and the stand-in does not know its context.
         self.assertEqual(
             {name for name, series in names.items() if not values(series)},
             {
+                "kiroworkers_cluster_workers_idle",
+                "kiroworkers_cluster_workers_ready",
+                "kiroworkers_servers",
                 "kiroworkers_webhook_calls_total",
                 "kiroworkers_webhooks_pending",
                 "kiroworkers_worker_context_ratio",

@@ -284,7 +284,7 @@ class ScopeTests(SynchronousTestCase):
         Every other route has the scope of its part of the API.
         """
         operate = ("operator", "terminal", "recordings")
-        watch = ("health", "metrics", "watch")
+        watch = ("cluster", "health", "metrics", "watch")
         areas = {**dict.fromkeys(operate, "operate"), **dict.fromkeys(watch, "watch")}
         areas |= {"jobs": "jobs", "requests": "jobs"}
         for declared in self.routes:

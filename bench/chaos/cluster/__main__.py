@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--steady", action="store_true", help="nothing goes wrong")
     parser.add_argument("--keep", type=Path, help="folder for all logs and what clients saw")
     options = parser.parse_args()
-    # What was started ends as well.
+    # What was started ends as well, although clients may wait for it.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     began = time.monotonic()
     ledger = Ledger()
@@ -109,13 +109,16 @@ def _send(clients: Clients, options: argparse.Namespace, injector: Injector) -> 
     began = time.monotonic()
     with ThreadPoolExecutor(_THREADS) as executor:
         futures: list[Future[None]] = []
-        for number, plan in enumerate(plans):
-            time.sleep(max(0.0, began + number * pause - time.monotonic()))
-            futures.append(executor.submit(clients.run, plan))
-        for future in futures:
-            future.result()
-        if not options.steady:
-            injector.finished.wait()
+        try:
+            for number, plan in enumerate(plans):
+                time.sleep(max(0.0, began + number * pause - time.monotonic()))
+                futures.append(executor.submit(clients.run, plan))
+            for future in futures:
+                future.result()
+            if not options.steady:
+                injector.finished.wait()
+        finally:
+            clients.over.set()
 
 
 def _plans(options: argparse.Namespace) -> Iterator[Plan]:

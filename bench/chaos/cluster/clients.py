@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import json
 import time
+from threading import Event
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 
-from bench.chaos.cluster.follower import Event, Follower, Wrong, answer_of
+from bench.chaos.cluster.follower import Follower, StreamEvent, Wrong, answer_of
 from bench.chaos.cluster.ledger import Job, Ledger
 from bench.chaos.cluster.plan import Plan
 from bench.chaos.http import Connection, Response
@@ -34,11 +35,13 @@ class Clients:
         port: The port of HAProxy.
         ledger: Where everything is written down.
         callback: The URL of the receiver of callbacks.
+        over: Set to make clients give up.
     """
 
     port: int
     ledger: Ledger
     callback: str
+    over: Event = field(factory=Event)
 
     def run(self, plan: Plan) -> None:
         """
@@ -51,7 +54,7 @@ class Clients:
 
     def _live(self, plan: Plan) -> None:
         until = time.monotonic() + _GIVE_UP
-        while time.monotonic() < until:
+        while self._goes_on(until):
             response = self.ask(plan)
             if response is None or response.status in (502, 504):
                 if not plan.keyed:
@@ -62,8 +65,11 @@ class Clients:
             elif response.status != 503:
                 self.ledger.forbid("wrong statuses", f"{plan} got {response}")
                 return
-            time.sleep(_RETRY_DELAY)
+            self.over.wait(_RETRY_DELAY)
         self.ledger.forbid("live requests without an answer", f"{plan}")
+
+    def _goes_on(self, until: float) -> bool:
+        return time.monotonic() < until and not self.over.is_set()
 
     def check_answer(self, plan: Plan, response: Response) -> None:
         """
@@ -111,10 +117,10 @@ class Clients:
             if response is not None and response.status not in (502, 503, 504):
                 self.ledger.forbid("wrong statuses", f"{plan} got {response}")
                 return
-            if time.monotonic() > until:
+            if not self._goes_on(until):
                 self.ledger.forbid("jobs lost", f"{plan} was never accepted")
                 return
-            time.sleep(_RETRY_DELAY)
+            self.over.wait(_RETRY_DELAY)
         id = response.json()["id"]
         job = self.ledger.note_job(id, plan)
         time.sleep(plan.delay if plan.afterwards else 0)
@@ -127,7 +133,7 @@ class Clients:
                 self._cancel(id, job)
 
     def _follow(self, id: str, job: Job) -> None:
-        follower = Follower()
+        follower = Follower(self.over)
         try:
             last = follower.follow(self.port, job.plan.client, id, time.monotonic() + _GIVE_UP)
         except Wrong as error:
@@ -138,7 +144,7 @@ class Clients:
         self.ledger.count("streams opened again", follower.reconnects)
         self.ledger.count("gaps in streams", follower.gaps)
 
-    def _check_last(self, job: Job, last: Event) -> None:
+    def _check_last(self, job: Job, last: StreamEvent) -> None:
         if last.name != "answer" or answer_of(last).get("title") != job.plan.idea:
             self.ledger.forbid("wrong streams", f"{job.plan} ended with {last}")
 
@@ -167,7 +173,7 @@ class Clients:
         Send a request about a job until a server can answer it.
         """
         until = time.monotonic() + _GIVE_UP
-        while time.monotonic() < until:
+        while self._goes_on(until):
             data = request(method, f"/jobs/{id}", headers=authorization(job.plan.client))
             try:
                 response = _exchange(self.port, data)
@@ -178,7 +184,7 @@ class Clients:
                 if not known and (method, response.status) != ("DELETE", 404):
                     self.ledger.forbid("jobs lost", f"{job.plan}: {method} got {response}")
                 return response
-            time.sleep(_RETRY_DELAY)
+            self.over.wait(_RETRY_DELAY)
         self.ledger.forbid("jobs lost", f"{job.plan}: {method} was never answered")
         return None
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import time
+from threading import Event
 from typing import Any
 
 from attrs import define, field, frozen
@@ -28,7 +29,7 @@ class Wrong(Exception):
 
 
 @frozen
-class Event:
+class StreamEvent:
     """
     Hold an event of a stream.
     """
@@ -44,24 +45,26 @@ class Follower:
     Collect the events of a job.
 
     Attributes:
+        over: Set to make it give up.
         last: The identifier of the last event; empty before the first one.
         gaps: How many gaps there were.
         reconnects: How often the stream was opened again.
     """
 
+    over: Event = field(factory=Event)
     last: str = ""
     gaps: int = 0
     reconnects: int = 0
     _text: str = field(default="", init=False)
 
-    def follow(self, port: int, client: str, id: str, until: float) -> Event:
+    def follow(self, port: int, client: str, id: str, until: float) -> StreamEvent:
         """
         Return the event that ends the stream of job `id`.
 
         Raises:
             Wrong: There is none, or an event came twice or late.
         """
-        while time.monotonic() < until:
+        while time.monotonic() < until and not self.over.is_set():
             try:
                 last = self._listen(port, client, id)
             except (OSError, ValueError):
@@ -69,11 +72,11 @@ class Follower:
             if last is not None:
                 return last
             self.reconnects += 1
-            time.sleep(_RETRY_DELAY)
+            self.over.wait(_RETRY_DELAY)
         raise Wrong(f"the stream of job {id} did not end; last event {self.last!r}")
 
-    def _listen(self, port: int, client: str, id: str) -> Event | None:
-        headers = {**authorization(client), "Last-Event-ID": self.last}
+    def _listen(self, port: int, client: str, id: str) -> StreamEvent | None:
+        headers = {**authorization(client), "Last-StreamEvent-ID": self.last}
         with Connection(port) as connection:
             connection.send(request("GET", f"/jobs/{id}/events", headers=headers))
             status, _ = connection.receive_head()
@@ -86,7 +89,7 @@ class Follower:
                         return event
         return None
 
-    def feed(self, text: str) -> list[Event]:
+    def feed(self, text: str) -> list[StreamEvent]:
         """
         Return the events that `text` completes.
 
@@ -101,7 +104,7 @@ class Follower:
             )
             if "event" not in fields:
                 continue
-            event = Event(fields.get("id", ""), fields["event"], fields.get("data", ""))
+            event = StreamEvent(fields.get("id", ""), fields["event"], fields.get("data", ""))
             if event.name == "gap":
                 self.gaps += 1
             if event.id:
@@ -112,7 +115,7 @@ class Follower:
         return events
 
 
-def answer_of(event: Event) -> Any:
+def answer_of(event: StreamEvent) -> Any:
     """
     Return the data of an event.
     """
