@@ -279,6 +279,9 @@ class ErrorCode(FailureCode):
         503,
         "Jobs and idempotency keys cannot be stored or read at present.",
         "own",
+        False,
+        # It may be unknown whether a job was stored, and begun.
+        True,
     )
     TOO_MANY_CONNECTIONS = (
         "too_many_connections",
@@ -707,12 +710,14 @@ class StorageUnavailable(WorkError):
     Attributes:
         reason: What is wrong with the storage.
         retry_after: Seconds after which a retry is worthwhile.
+        perhaps_begun: Whether it may have been stored all the same, so that a job may run.
     """
 
     code = ErrorCode.STORAGE_UNAVAILABLE
 
     reason: str
     retry_after: int
+    perhaps_begun: bool = False
 
     def __str__(self) -> str:
         return f"The server's storage fails: {self.reason}"

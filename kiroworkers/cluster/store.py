@@ -349,11 +349,14 @@ class PostgresStore:
             return function(db)
 
         def on_failure(failure: Failure) -> Failure:
-            failed = called and failure.check(StorageUnavailable) is not None
-            if failed or failure.check(CancelledError) is not None:
-                # The queue reports what could not be stored before the server ended.
-                undo().addErrback(lambda _: None)
-            return failure
+            error = failure.value
+            if called and isinstance(error, StorageUnavailable):
+                error = evolve(error, perhaps_begun=True)
+            elif not isinstance(error, CancelledError):
+                return failure
+            # The queue reports what could not be stored before the server ended.
+            undo().addErrback(lambda _: None)
+            return Failure(error)
 
         return self._queue.write(call).addErrback(on_failure)
 

@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IRequest
 
-from kiroworkers.errors import ErrorCode, InvalidInput
+from kiroworkers.errors import ErrorCode, InvalidInput, StorageUnavailable
 from kiroworkers.jobs.idempotency import Execute
 from kiroworkers.jobs.job import Job, JobAnswer, JobFailure, Webhook
 from kiroworkers.jobs.service import JobService
@@ -119,7 +119,13 @@ class JobRoutes:
             request_id=record.id,
             traceparent="" if record.trace is None else record.trace.traceparent,
         )
-        job, is_new = await self._job_service.runner.accept(new_job, key, fingerprint)
+        try:
+            job, is_new = await self._job_service.runner.accept(new_job, key, fingerprint)
+        except StorageUnavailable as error:
+            # A proxy sends a request that got 503 to another server.  With a key that is safe.
+            if error.perhaps_begun and key is None:
+                record.prompted = True
+            raise
         if not is_new:
             request.setHeader(b"idempotency-replayed", b"true")
         record.job = job.id

@@ -343,6 +343,19 @@ class LostAnswerTests(postgres.DatabaseTestCase):
         self.assertEqual(await self.store.list_jobs(None, None, 9), [])
         self.assertIsNone(await self.store.find_record(KEY))
 
+    async def test_perhaps_begun(self) -> None:
+        """
+        The error says that the job may have been begun, unless nothing was written.
+        """
+        self.engine.losses = 1
+        adding = self.store.add(new_job("a"), UNLIMITED)
+        lost: Any = await self.assertFailure(adding, StorageUnavailable)
+        refused: Any = await self.assertFailure(
+            self.store.add(new_job("b"), UNLIMITED), StorageUnavailable
+        )
+        self.assertEqual((lost.perhaps_begun, refused.perhaps_begun), (True, False))
+        await self.server.queue.keep(lambda db: None)
+
     async def test_add_asked_again(self) -> None:
         """
         A job is not withdrawn once a retry of its request has got it from another server.

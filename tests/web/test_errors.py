@@ -31,7 +31,14 @@ from twisted.web.iweb import IRequest
 from kiroworkers.agents import Agent
 from kiroworkers.classic import drawing as classic
 from kiroworkers.conversations import load_dialect
-from kiroworkers.errors import CATALOGUE, ErrorCode, FailureCode, FailureKind, RequestTimedOut
+from kiroworkers.errors import (
+    CATALOGUE,
+    ErrorCode,
+    FailureCode,
+    FailureKind,
+    RequestTimedOut,
+    StorageUnavailable,
+)
 from kiroworkers.pool.agent_groups import AgentGroup, AgentGroups
 from kiroworkers.pool.approvals import Approvals
 from kiroworkers.tasks import builtin_tasks
@@ -708,6 +715,16 @@ def _() -> Response:
 def _() -> Response:
     server = MemoryServer()
     server.executor.error = OSError(28, "No space left on device")
+    return server.story(Prefer="respond-async")
+
+
+@provokes_in_a_turn(ErrorCode.STORAGE_UNAVAILABLE)
+def _() -> Response:
+    # A database that is shared may have stored the job although its answer was lost.
+    server = MemoryServer()
+    error = StorageUnavailable("the database cannot be reached", 1, perhaps_begun=True)
+    store: Any = server.job_service.store
+    store.add = lambda *job: fail(error)
     return server.story(Prefer="respond-async")
 
 
