@@ -51,7 +51,8 @@ class World:
         servers: Its servers.
         port: The port of HAProxy.
         postgres: The database server.
-        cutters: What each server reaches the database through, by its name.
+        cutters: What each server reaches the database through, by its name; empty if they reach
+            it directly.
         proxy: HAProxy.
     """
 
@@ -183,7 +184,9 @@ class World:
 
 
 @contextmanager
-def cluster(folder: Path, servers: int, workers: int, *more: str) -> Iterator[World]:
+def cluster(
+    folder: Path, servers: int, workers: int, *more: str, cuttable: bool = False
+) -> Iterator[World]:
     """
     Run a cluster whose servers are ready; end everything in it afterwards.
 
@@ -192,6 +195,7 @@ def cluster(folder: Path, servers: int, workers: int, *more: str) -> Iterator[Wo
         servers: The number of servers.
         workers: The number of workers of each.
         *more: More options of the servers.
+        cuttable: Whether servers can be cut off from the database, which makes it slower.
     """
     folder.mkdir(exist_ok=True)
     with ExitStack() as stack:
@@ -202,10 +206,13 @@ def cluster(folder: Path, servers: int, workers: int, *more: str) -> Iterator[Wo
         cutters = {}
         options = {}
         for name in map("server{}".format, range(1, servers + 1)):
-            cutters[name] = Cutter(postgres.port)
-            stack.callback(cutters[name].close)
+            port = postgres.port
+            if cuttable:
+                cutters[name] = Cutter(postgres.port)
+                stack.callback(cutters[name].close)
+                port = cutters[name].port
             file = folder / f"database-of-{name}"
-            file.write_text(postgres.address("kiroworkers", _ROLE, cutters[name].port))
+            file.write_text(postgres.address("kiroworkers", _ROLE, port))
             file.chmod(0o600)
             options[name] = ("--database-file", str(file), "--server-name", name, *more)
         made = stack.enter_context(_running(folder, workers, options))

@@ -51,7 +51,8 @@ def main() -> int:
     began = time.monotonic()
     ledger = Ledger()
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
-        with cluster(Path(name), 3, options.workers, "--lease", str(options.lease)) as world:
+        lease = ("--lease", str(options.lease))
+        with cluster(Path(name), 3, options.workers, *lease, cuttable=True) as world:
             print(f"{options.jobs} jobs, {options.live} live requests, seed {options.seed}")
             try:
                 _run(world, ledger, options)
