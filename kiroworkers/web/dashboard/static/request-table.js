@@ -5,7 +5,7 @@
 import { h } from "./dom.js";
 import { duration, NONE, time } from "./format.js";
 import { bar, describePhases, phasesOf } from "./phases.js";
-import { link, outcomeChip, requestRoute, workerRoute } from "./ui.js";
+import { link, outcomeChip, requestRoute, tableHead, workerRoute } from "./ui.js";
 
 const COLUMNS = [
   ["Request", "what"],
@@ -23,15 +23,7 @@ export function requestTable(requests, feed) {
     "table",
     { class: "table requests" },
     h("caption", { class: "unseen" }, "Requests, newest first"),
-    h(
-      "thead",
-      null,
-      h(
-        "tr",
-        null,
-        COLUMNS.map(([name, kind]) => h("th", { key: name, scope: "col", class: kind }, name)),
-      ),
-    ),
+    tableHead(COLUMNS),
     h(
       "tbody",
       null,

@@ -4,7 +4,7 @@
 
 import { h } from "./dom.js";
 import { count, counted, NONE, sentence, span, words } from "./format.js";
-import { notice, panel, stateChip } from "./ui.js";
+import { notice, panel, stateChip, tableHead } from "./ui.js";
 
 const COLUMNS = [
   ["Server", null],
@@ -44,15 +44,7 @@ export function servers(feed) {
       "table",
       { class: "table" },
       h("caption", { class: "unseen" }, "Servers with the same database"),
-      h(
-        "thead",
-        null,
-        h(
-          "tr",
-          null,
-          COLUMNS.map(([name, kind]) => h("th", { key: name, scope: "col", class: kind }, name)),
-        ),
-      ),
+      tableHead(COLUMNS),
       h(
         "tbody",
         null,

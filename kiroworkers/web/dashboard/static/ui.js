@@ -172,6 +172,19 @@ export function outcomeChip(request, known = true) {
   return h("span", { class: `chip ${tone}` }, h("span", { class: "dot" }), label);
 }
 
+/** Return the head of a table whose `columns` are pairs of a name and a class, if any. */
+export function tableHead(columns) {
+  return h(
+    "thead",
+    null,
+    h(
+      "tr",
+      null,
+      columns.map(([name, kind]) => h("th", { key: name, scope: "col", class: kind }, name)),
+    ),
+  );
+}
+
 /** Return a list of facts: pairs of a name and a value; those without a value are left out. */
 export function facts(pairs, kind = "facts") {
   return h(
