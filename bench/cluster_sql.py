@@ -21,7 +21,7 @@ import psycopg
 
 from bench.figures import median, percentile
 from bench.report import Figure, Limit
-from kiroworkers.cluster import claim
+from kiroworkers.cluster import statements
 from kiroworkers.cluster.claimed_job import ClaimedJob
 from kiroworkers.jobs.job import JobAnswer
 from tests.postgres import SKIP, Postgres
@@ -137,13 +137,13 @@ def _fill(connection: Any) -> None:
 
 
 def _register(connection: Any) -> int:
-    return claim.register_server(
+    return statements.register_server(
         connection, 600.0, "bench", "1", "127.0.0.1:1", "", "serving", {_AGENT: {"workers": 30}}
     )
 
 
 def _end(connection: Any, server: int, job: ClaimedJob) -> None:
-    ended = claim.end_job(connection, server, job.job.id, job.claims, 1, "done", _ANSWER)
+    ended = statements.end_job(connection, server, job.job.id, job.claims, 1, "done", _ANSWER)
     if ended is None:
         raise RuntimeError("the end of a job was refused")
 
@@ -164,7 +164,7 @@ def _cycles(*addresses: str) -> list[float]:
                 values = (f"new{number}", f"client{number % _CLIENTS}", _PAYLOAD)
                 began = time.perf_counter()
                 connection.execute(_ADD, values)
-                [job] = claim.claim_jobs(connection, server, {_AGENT: 1})
+                [job] = statements.claim_jobs(connection, server, {_AGENT: 1})
                 _end(connection, server, job)
                 times.append(time.perf_counter() - began)
     return [median(times) for _, _, times in databases]
@@ -181,7 +181,7 @@ def _claims_per_second(address: str) -> float:
         with _connect(address) as connection:
             server = _register(connection)
             while time.monotonic() < until:
-                [job] = claim.claim_jobs(connection, server, {_AGENT: 1})
+                [job] = statements.claim_jobs(connection, server, {_AGENT: 1})
                 _end(connection, server, job)
                 done += 1
         return done
@@ -220,7 +220,7 @@ class _Load:
         chance = random.Random(name)
         with _connect(self._address) as connection:
             server = _register(connection)
-            held = claim.claim_jobs(connection, server, {_AGENT: _SESSIONS})
+            held = statements.claim_jobs(connection, server, {_AGENT: _SESSIONS})
             self._barrier.wait()
             began = now = time.perf_counter()
             next_beat = now + chance.uniform(0, 3)
@@ -235,7 +235,7 @@ class _Load:
                 self._add(connection, chance)
                 _end(connection, server, held.pop(chance.randrange(len(held))))
                 idle = time.perf_counter()
-                held += claim.claim_jobs(connection, server, {_AGENT: 1})
+                held += statements.claim_jobs(connection, server, {_AGENT: 1})
                 self.times.append(time.perf_counter() - idle)
                 self.claims += 1
 
@@ -249,7 +249,7 @@ class _Load:
 
     def _beat(self, connection: Any, server: int, held: list[ClaimedJob]) -> None:
         claims = {job.job.id: job.claims for job in held}
-        lost = claim.heartbeat(connection, server, 600.0, "serving", {}, claims, complete=True)
+        lost = statements.heartbeat(connection, server, 600.0, "serving", {}, claims, complete=True)
         if lost != []:
             raise RuntimeError("a server has lost jobs")
-        claim.sweep(connection, server)
+        statements.sweep(connection, server)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 
-from kiroworkers.cluster import claim
+from kiroworkers.cluster import statements
 from kiroworkers.cluster.claimed_job import ClaimedJob
 from kiroworkers.cluster.engine import PostgresQueue
 from kiroworkers.jobs.attempts import Ended
@@ -33,7 +33,9 @@ class PostgresClaims:
         Claim the jobs that are next; see `Claims.claim`.
         """
         server = self._server()
-        return self._queue.write(lambda connection: claim.claim_jobs(connection, server, wanted))
+        return self._queue.write(
+            lambda connection: statements.claim_jobs(connection, server, wanted)
+        )
 
     def release(
         self, id: str, claims: int, attempts: int, failures: int, *, first: bool
@@ -42,7 +44,7 @@ class PostgresClaims:
         Queue a job again; see `Claims.release`.
         """
         return self._queue.keep(
-            lambda connection: claim.release_job(
+            lambda connection: statements.release_job(
                 connection, self._server(), id, claims, attempts, failures, first=first
             )
         )
@@ -52,7 +54,7 @@ class PostgresClaims:
         Record the end of a job; see `Claims.end`.
         """
         return self._queue.keep(
-            lambda connection: claim.end_job(
+            lambda connection: statements.end_job(
                 connection, self._server(), id, claims, attempts, result.state, result.result
             )
         )

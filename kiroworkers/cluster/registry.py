@@ -10,7 +10,7 @@ from typing import Any
 from attrs import asdict
 from twisted.internet.defer import Deferred
 
-from kiroworkers.cluster import claim
+from kiroworkers.cluster import statements
 from kiroworkers.cluster.engine import Connection, PostgresEngine, PostgresQueue
 from kiroworkers.cluster.membership import (
     Census,
@@ -94,7 +94,7 @@ class PostgresRegistry:
         Add a server; see `Registry.register`.
         """
         return self._queue.read(
-            lambda connection: claim.register_server(
+            lambda connection: statements.register_server(
                 connection,
                 seconds,
                 identity.name,
@@ -114,7 +114,7 @@ class PostgresRegistry:
         """
         agents = _agents_json(facts)
         return self._queue.read(
-            lambda connection: claim.heartbeat(
+            lambda connection: statements.heartbeat(
                 connection, server, seconds, facts.state, agents, held.claims, held.complete
             )
         )
@@ -123,7 +123,7 @@ class PostgresRegistry:
         """
         Queue the jobs of dead servers; see `Registry.sweep`.
         """
-        return self._queue.read(lambda connection: Swept(*claim.sweep(connection, server)))
+        return self._queue.read(lambda connection: Swept(*statements.sweep(connection, server)))
 
     def census(self) -> Deferred[Census]:
         """
@@ -137,7 +137,7 @@ class PostgresRegistry:
         """
         # Refused while results are kept that could not be stored: if the lease ended before they
         # are, another server would begin their jobs anew.
-        return self._queue.write(lambda connection: claim.leave_server(connection, server))
+        return self._queue.write(lambda connection: statements.leave_server(connection, server))
 
 
 def _read_census(connection: Connection) -> Census:

@@ -20,7 +20,7 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from kiroworkers.cluster import claim
+from kiroworkers.cluster import statements
 from kiroworkers.cluster.engine import Connection, PostgresQueue
 from kiroworkers.cluster.rows import (
     COLUMNS_WITHOUT_RESULT,
@@ -188,7 +188,7 @@ class PostgresStore:
         """
         Record that a job was cancelled; see `JobStore.cancel`.
         """
-        return self._queue.write(lambda db: claim.cancel_job(db, id, self._registered(), now))
+        return self._queue.write(lambda db: statements.cancel_job(db, id, self._registered(), now))
 
     def delete(self, id: str) -> Deferred[None]:
         """

@@ -15,7 +15,7 @@ from kiroworkers.jobs.job import Job, JobAnswer, JobFailure
 from tests.postgres import SKIP, SynchronousDatabaseTestCase
 
 if SKIP is None:
-    from kiroworkers.cluster import claim
+    from kiroworkers.cluster import statements
 
 #: What jobs end with.
 ANSWER = JobAnswer({"title": "x"})
@@ -65,7 +65,7 @@ def end(
     """
     End a claimed job with an answer.
     """
-    return claim.end_job(
+    return statements.end_job(
         connection,
         server,
         claimed.job.id,
@@ -87,7 +87,7 @@ class ClaimTestCase(SynchronousDatabaseTestCase):
         self.one, self.two = self.register("one"), self.register("two")
 
     def register(self, name: str, seconds: float = 600.0) -> int:
-        return claim.register_server(
+        return statements.register_server(
             self.db, seconds, name, "1", "127.0.0.1:1", "", "serving", {"kiro": {"workers": 1}}
         )
 
@@ -113,7 +113,7 @@ class ClaimTestCase(SynchronousDatabaseTestCase):
         self.assertEqual(row.fetchone(), ("added",))
 
     def claim(self, server: int, number: int = 1, agent: str = "kiro") -> list[ClaimedJob]:
-        return claim.claim_jobs(self.db, server, {agent: number})
+        return statements.claim_jobs(self.db, server, {agent: number})
 
     def claim_ids(self, server: int, number: int = 1, agent: str = "kiro") -> list[str]:
         return [claimed.job.id for claimed in self.claim(server, number, agent)]
@@ -124,14 +124,14 @@ class ClaimTestCase(SynchronousDatabaseTestCase):
     def release(self, server: int, claimed: ClaimedJob, first: bool) -> None:
         attempts = claimed.job.attempts - first
         failures = claimed.failures - first
-        claim.release_job(
+        statements.release_job(
             self.db, server, claimed.job.id, claimed.claims, attempts, failures, first=first
         )
 
     def beat(
         self, server: int, held: Mapping[str, int], complete: bool = False, seconds: float = 60.0
     ) -> list[str] | None:
-        return claim.heartbeat(self.db, server, seconds, "serving", {}, held, complete)
+        return statements.heartbeat(self.db, server, seconds, "serving", {}, held, complete)
 
     def lapse(self, server: int) -> None:
         """

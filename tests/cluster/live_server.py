@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from kiroworkers.cluster import claim
+from kiroworkers.cluster import statements
 from kiroworkers.cluster.claimed_job import ClaimedJob
 from kiroworkers.cluster.engine import PostgresEngine, PostgresQueue
 from kiroworkers.cluster.event_rows import PostgresEventTable
@@ -73,7 +73,7 @@ class LiveServer:
         Register the server, and wait until it receives notifications.
         """
         self.number = await self.queue.write(
-            lambda db: claim.register_server(db, _LEASE, "a", "1", "here", "", "running", {})
+            lambda db: statements.register_server(db, _LEASE, "a", "1", "here", "", "running", {})
         )
         connected: Deferred[None] = Deferred()
         self.notifications.on_connected(
@@ -113,7 +113,7 @@ class LiveServer:
             # A job that is locked, because somebody begins to listen to it, is claimed later.
             self._queued = Deferred()
             claimed = await self.queue.write(
-                lambda db: claim.claim_jobs(db, self.number, {"kiro": 1})
+                lambda db: statements.claim_jobs(db, self.number, {"kiro": 1})
             )
             if not claimed:
                 await self._queued
@@ -128,7 +128,7 @@ class LiveServer:
         """
         held = self._claimed[id]
         await self.queue.keep(
-            lambda db: claim.release_job(
+            lambda db: statements.release_job(
                 db, self.number, id, held.claims, held.job.attempts, held.failures, first=True
             )
         )
@@ -140,7 +140,7 @@ class LiveServer:
         held = self._claimed[id]
         self.events.complete(id)
         ended = await self.queue.keep(
-            lambda db: claim.end_job(
+            lambda db: statements.end_job(
                 db, self.number, id, held.claims, 1, "done", JobAnswer({"title": id})
             )
         )

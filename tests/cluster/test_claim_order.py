@@ -16,7 +16,7 @@ from tests.cluster.claim_case import ClaimTestCase
 from tests.postgres import SKIP
 
 if SKIP is None:
-    from kiroworkers.cluster import claim
+    from kiroworkers.cluster import statements
 
 
 class FairnessTests(ClaimTestCase):
@@ -82,7 +82,7 @@ class FairnessTests(ClaimTestCase):
                     id = waiting.pop(what % len(waiting))
                     put_back.discard(id)
                     self.assertTrue(queue.remove(id))
-                    self.assertIsNotNone(claim.cancel_job(self.db, id, self.one, 1.0))
+                    self.assertIsNotNone(statements.cancel_job(self.db, id, self.one, 1.0))
             elif running:
                 id, job = [*running.items()][what % len(running)]
                 client, priority = jobs[id]
@@ -95,7 +95,7 @@ class FairnessTests(ClaimTestCase):
                 if step == "end":
                     self.assertIsNotNone(self.end(self.one, job))
                 elif step == "cancel":
-                    self.assertIsNotNone(claim.cancel_job(self.db, id, self.one, 1.0))
+                    self.assertIsNotNone(statements.cancel_job(self.db, id, self.one, 1.0))
                 else:
                     self.release(self.one, job, first=step == "first")
                     waiting.append(id)

@@ -21,7 +21,7 @@ from tests.postgres import SKIP
 from tests.programs import environment
 
 if SKIP is None:
-    from kiroworkers.cluster import claim
+    from kiroworkers.cluster import statements
 
 
 class ConcurrencyTests(ClaimTestCase):
@@ -40,7 +40,7 @@ class ConcurrencyTests(ClaimTestCase):
         def work(server: int) -> Callable[[Any], list[str]]:
             def run(connection: Any) -> list[str]:
                 ended = []
-                while claimed := claim.claim_jobs(connection, server, {"kiro": 2}):
+                while claimed := statements.claim_jobs(connection, server, {"kiro": 2}):
                     for job in claimed:
                         if end(connection, server, job) is not None:
                             ended.append(job.job.id)
@@ -63,12 +63,12 @@ class ConcurrencyTests(ClaimTestCase):
             self.add(id)
             [claimed] = self.claim(self.one)
             self.lapse(self.one)
-            claim.sweep(self.db, self.two)
+            statements.sweep(self.db, self.two)
             self.beat(self.one, {})
             results = self.run_together(
                 [
                     partial(end, server=self.one, claimed=claimed),
-                    partial(claim.cancel_job, id=id, server=self.two, now=5.0),
+                    partial(statements.cancel_job, id=id, server=self.two, now=5.0),
                     self.begin_anew,
                 ]
             )
@@ -80,8 +80,8 @@ class ConcurrencyTests(ClaimTestCase):
         """
         Claim a job and let it fail; return the job, unless there was none.
         """
-        for again in claim.claim_jobs(connection, self.two, {"kiro": 1}):
-            return claim.end_job(
+        for again in statements.claim_jobs(connection, self.two, {"kiro": 1}):
+            return statements.end_job(
                 connection, self.two, again.job.id, again.claims, 2, "failed", FAILURE
             )
         return None
@@ -100,7 +100,7 @@ class ConcurrencyTests(ClaimTestCase):
         )
         silent.pgconn.flush()
         # It may come before the other one.
-        claimed = claim.claim_jobs(other, self.two, {"kiro": 10})
+        claimed = statements.claim_jobs(other, self.two, {"kiro": 10})
         self.assertIn(len(claimed), (5, 10))
         self.check_invariants()
 
@@ -147,7 +147,7 @@ class ConcurrencyTests(ClaimTestCase):
             lost, _, claimed = self.run_together(
                 [
                     partial(
-                        claim.heartbeat,
+                        statements.heartbeat,
                         server=self.one,
                         seconds=60.0,
                         state="serving",
@@ -155,8 +155,8 @@ class ConcurrencyTests(ClaimTestCase):
                         held=held,
                         complete=False,
                     ),
-                    partial(claim.sweep, server=self.two),
-                    partial(claim.claim_jobs, server=self.two, wanted={"kiro": 2}),
+                    partial(statements.sweep, server=self.two),
+                    partial(statements.claim_jobs, server=self.two, wanted={"kiro": 2}),
                 ]
             )
             lost = {*lost, *(self.beat(self.one, held) or ())}
@@ -171,15 +171,15 @@ class ConcurrencyTests(ClaimTestCase):
 _CLAIM_FOR_EVER = """
 import sys
 import psycopg
-from kiroworkers.cluster import claim
+from kiroworkers.cluster import statements
 from kiroworkers.jobs.job import JobAnswer
 connection = psycopg.connect(sys.argv[1], autocommit=True)
 connection.execute("SET search_path = kiroworkers")
 server = int(sys.argv[2])
 print("ready", flush=True)
 while True:
-    for job in claim.claim_jobs(connection, server, {"kiro": 3}):
-        claim.end_job(connection, server, job.job.id, job.claims, 1, "done", JobAnswer({}))
+    for job in statements.claim_jobs(connection, server, {"kiro": 3}):
+        statements.end_job(connection, server, job.job.id, job.claims, 1, "done", JobAnswer({}))
 """
 
 
@@ -206,11 +206,11 @@ class StormTests(ClaimTestCase):
         self.check_invariants()
         self.assertEqual([id for id, times in Counter(ends).items() if times > 1], [])
         for server in servers:
-            claim.leave_server(self.db, server)
+            statements.leave_server(self.db, server)
         last = self.register("last")
-        claim.sweep(self.db, last)
+        statements.sweep(self.db, last)
         self.check_invariants()
-        while claimed := claim.claim_jobs(self.db, last, {"kiro": 50, "other": 50}):
+        while claimed := statements.claim_jobs(self.db, last, {"kiro": 50, "other": 50}):
             for job in claimed:
                 self.assertIsNotNone(self.end(last, job))
         left = "SELECT id FROM jobs WHERE state IN ('queued', 'running')"
@@ -289,7 +289,7 @@ class _Storm:
     def _claim(self, _: str) -> None:
         server = self._server()
         wanted = {"kiro": self._chance.randrange(4), "other": self._chance.randrange(4)}
-        claimed = claim.claim_jobs(self._db, server, wanted)
+        claimed = statements.claim_jobs(self._db, server, wanted)
         self._held.extend((server, job) for job in claimed)
         self._known.extend(job.job.id for job in claimed)
 
@@ -305,27 +305,30 @@ class _Storm:
         if self._held:
             server, job = self._chance.choice(self._held)
             values = (server, job.job.id, job.claims, job.job.attempts, job.failures)
-            claim.release_job(self._db, *values, first=self._chance.random() < 0.5)
+            statements.release_job(self._db, *values, first=self._chance.random() < 0.5)
 
     def _cancel(self, _: str) -> None:
         if self._known:
             id = self._chance.choice(self._known)
             # Each at another time, so that none is a repetition of another.
-            if claim.cancel_job(self._db, id, self._server(), self._chance.random()) is not None:
+            if (
+                statements.cancel_job(self._db, id, self._server(), self._chance.random())
+                is not None
+            ):
                 self._ends.append(id)
 
     def _beat(self, _: str) -> None:
         server = self._server()
         held = {job.job.id: job.claims for owner, job in self._held if owner == server}
         complete = self._chance.random() < 0.3
-        claim.heartbeat(self._db, server, 60.0, "serving", {}, held, complete)
+        statements.heartbeat(self._db, server, 60.0, "serving", {}, held, complete)
 
     def _lapse_and_sweep(self, _: str) -> None:
         self._db.execute(
             "UPDATE servers SET lease_until = clock_timestamp() WHERE number = %s",
             (self._server(),),
         )
-        claim.sweep(self._db, self._server())
+        statements.sweep(self._db, self._server())
 
     def _key(self, _: str) -> None:
         key = (self._server(), f"client{self._chance.randrange(4)}", "task", "key1")

@@ -16,7 +16,7 @@ from tests.cluster import event_table_contract
 from tests.jobs.support import UNLIMITED, new_job
 
 if postgres.SKIP is None:
-    from kiroworkers.cluster import claim
+    from kiroworkers.cluster import statements
     from kiroworkers.cluster.claimed_job import ClaimedJob
     from kiroworkers.cluster.engine import PostgresEngine, PostgresQueue
     from kiroworkers.cluster.event_rows import PostgresEventTable
@@ -40,7 +40,7 @@ class PostgresEventTableTests(postgres.DatabaseTestCase, event_table_contract.Ev
         )
         self.addCleanup(self.queue.close)
         self.server = await self.queue.write(
-            lambda db: claim.register_server(db, _LEASE, "a", "1", "here", "", "running", {})
+            lambda db: statements.register_server(db, _LEASE, "a", "1", "here", "", "running", {})
         )
         self.store = PostgresStore(self.queue, lambda: self.server)
         self.table = PostgresEventTable(self.queue)
@@ -74,7 +74,7 @@ class PostgresEventTableTests(postgres.DatabaseTestCase, event_table_contract.Ev
 
     async def claim(self) -> tuple[str, int, bool]:
         [claimed] = await self.queue.write(
-            lambda db: claim.claim_jobs(db, self.server, {"kiro": 1})
+            lambda db: statements.claim_jobs(db, self.server, {"kiro": 1})
         )
         self.claimed[claimed.job.id] = claimed
         return claimed.job.id, claimed.claims, claimed.watched
@@ -82,7 +82,7 @@ class PostgresEventTableTests(postgres.DatabaseTestCase, event_table_contract.Ev
     async def put_back(self, id: str) -> None:
         held = self.claimed[id]
         await self.queue.keep(
-            lambda db: claim.release_job(
+            lambda db: statements.release_job(
                 db, self.server, id, held.claims, held.job.attempts, held.failures, first=True
             )
         )

@@ -20,7 +20,7 @@ from tests.postgres import SKIP, SynchronousDatabaseTestCase, postgres
 if SKIP is None:
     import psycopg
 
-    from kiroworkers.cluster import claim, migrate
+    from kiroworkers.cluster import migrate, statements
     from kiroworkers.cluster.migrate import Migration, SchemaVersion
 
 _VERSIONS = "SELECT version, oldest_server FROM kiroworkers.schema_version"
@@ -159,7 +159,7 @@ class UpgradeTests(SynchronousTestCase):
         upgrading, connection = self.connect(), self.connect()
         migrate.upgrade(upgrading)
         connection.execute("SET search_path = kiroworkers")
-        server = claim.register_server(connection, 60.0, "one", "1", "", "", "serving", {})
+        server = statements.register_server(connection, 60.0, "one", "1", "", "", "serving", {})
         # As often as psycopg and PostgreSQL need to prepare all statements.
         for _ in range(8):
             self.run_job(connection, server)
@@ -184,18 +184,18 @@ class UpgradeTests(SynchronousTestCase):
                 "'', '', 99, 9999, 9999)",
                 (id,),
             )
-        [job] = claim.claim_jobs(connection, server, {"kiro": 1})
+        [job] = statements.claim_jobs(connection, server, {"kiro": 1})
         values = (connection, server, job.job.id, job.claims)
-        claim.release_job(*values, 0, 0, first=True)
-        [job] = claim.claim_jobs(connection, server, {"kiro": 1})
+        statements.release_job(*values, 0, 0, first=True)
+        [job] = statements.claim_jobs(connection, server, {"kiro": 1})
         held = {first: job.claims}
         self.assertEqual(
-            claim.heartbeat(connection, server, 60.0, "serving", {}, held, complete=True), []
+            statements.heartbeat(connection, server, 60.0, "serving", {}, held, complete=True), []
         )
         values = (connection, server, job.job.id, job.claims)
-        self.assertIsNotNone(claim.end_job(*values, 1, "done", JobAnswer({})))
-        self.assertIsNotNone(claim.cancel_job(connection, second, server, 1.0))
-        claim.sweep(connection, server)
+        self.assertIsNotNone(statements.end_job(*values, 1, "done", JobAnswer({})))
+        self.assertIsNotNone(statements.cancel_job(connection, second, server, 1.0))
+        statements.sweep(connection, server)
 
 
 class RightsTests(SynchronousDatabaseTestCase):
@@ -218,27 +218,27 @@ class RightsTests(SynchronousDatabaseTestCase):
         The role can do all that servers do.
         """
         migrate.check_schema(self.db)
-        server = claim.register_server(self.db, 60.0, "one", "1", "", "", "serving", {})
+        server = statements.register_server(self.db, 60.0, "one", "1", "", "", "serving", {})
         for id in ("a", "b"):
             self.db.execute(
                 "SELECT FROM add_job(%s, 'ann', 'kiro', 'task', '{}', NULL, 5, NULL, NULL, '', "
                 "'', '', 9, 99, 99, %s, 'f')",
                 (id, id),
             )
-        self.assertEqual(len(claim.claim_jobs(self.db, server, {"kiro": 1})), 1)
+        self.assertEqual(len(statements.claim_jobs(self.db, server, {"kiro": 1})), 1)
         self.assertEqual(
-            claim.heartbeat(self.db, server, 60.0, "serving", {}, {"a": 1}, complete=True), []
+            statements.heartbeat(self.db, server, 60.0, "serving", {}, {"a": 1}, complete=True), []
         )
-        claim.release_job(self.db, server, "a", 1, 0, 0, first=True)
-        [job] = claim.claim_jobs(self.db, server, {"kiro": 1})
+        statements.release_job(self.db, server, "a", 1, 0, 0, first=True)
+        [job] = statements.claim_jobs(self.db, server, {"kiro": 1})
         values = (self.db, server, job.job.id, job.claims, 1)
-        self.assertIsNotNone(claim.end_job(*values, "done", JobAnswer({})))
-        self.assertIsNotNone(claim.cancel_job(self.db, "b", server, 1.0))
+        self.assertIsNotNone(statements.end_job(*values, "done", JobAnswer({})))
+        self.assertIsNotNone(statements.cancel_job(self.db, "b", server, 1.0))
         self.db.execute("SELECT reserve_key(%s, 'ann', 'task', 'k', 'f')", (server,))
         self.db.execute("SELECT save_response(%s, 'ann', 'task', 'k', 'f', '{}')", (server,))
         self.db.execute("SELECT delete_expired(now_seconds(), 10)")
-        claim.leave_server(self.db, server)
-        self.assertEqual(claim.sweep(self.db, server), (0, 0))
+        statements.leave_server(self.db, server)
+        self.assertEqual(statements.sweep(self.db, server), (0, 0))
 
     def test_no_more(self) -> None:
         """

@@ -32,7 +32,7 @@ if postgres.SKIP is None:
     from psycopg import OperationalError
     from psycopg.errors import DuplicateObject
 
-    from kiroworkers.cluster import claim, migrate
+    from kiroworkers.cluster import migrate, statements
     from kiroworkers.cluster.engine import Connection, PostgresEngine, PostgresQueue
     from kiroworkers.cluster.store import PostgresStore
 
@@ -83,7 +83,7 @@ class _Server:
 
     async def register(self, lease: float = _LEASE) -> None:
         self.number = await self.queue.write(
-            lambda db: claim.register_server(db, lease, "a", "1", "here", "", "running", {})
+            lambda db: statements.register_server(db, lease, "a", "1", "here", "", "running", {})
         )
 
     async def claim(self, number: int = 1) -> list[str]:
@@ -91,7 +91,7 @@ class _Server:
         Claim jobs, and return their ids.
         """
         claimed = await self.queue.write(
-            lambda db: claim.claim_jobs(db, self.number, {"kiro": number})
+            lambda db: statements.claim_jobs(db, self.number, {"kiro": number})
         )
         self.claims.update((one.job.id, one) for one in claimed)
         return [one.job.id for one in claimed]
@@ -99,7 +99,7 @@ class _Server:
     def release(self, id: str) -> Deferred[None]:
         held = self.claims[id]
         return self.queue.keep(
-            lambda db: claim.release_job(
+            lambda db: statements.release_job(
                 db, self.number, id, held.claims, held.job.attempts, held.failures, first=False
             )
         )
@@ -108,7 +108,7 @@ class _Server:
         held = self.claims.get(id)
         claims, attempts = (0, 0) if held is None else (held.claims, held.job.attempts)
         return self.queue.keep(
-            lambda db: claim.end_job(db, self.number, id, claims, attempts, state, result)
+            lambda db: statements.end_job(db, self.number, id, claims, attempts, state, result)
         )
 
 
@@ -168,7 +168,7 @@ class SeveralServersTests(postgres.DatabaseTestCase):
             await server.register()
 
     async def lose_lease(self, server: _Server) -> None:
-        await self.first.queue.write(lambda db: claim.leave_server(db, server.number))
+        await self.first.queue.write(lambda db: statements.leave_server(db, server.number))
 
     async def test_key_in_progress(self) -> None:
         """
@@ -282,7 +282,7 @@ class SeveralServersTests(postgres.DatabaseTestCase):
             [pending] = await server.store.pending_webhooks()
             self.assertEqual(pending.id, id)
         await self.lose_lease(self.second)
-        await self.first.queue.write(lambda db: claim.sweep(db, self.first.number))
+        await self.first.queue.write(lambda db: statements.sweep(db, self.first.number))
         adopted = await self.first.store.pending_webhooks()
         self.assertEqual([job.id for job in adopted], ["a", "b"])
         self.assertEqual(await self.second.store.pending_webhooks(), [])

@@ -1,5 +1,5 @@
 """
-Tests for `kiroworkers.cluster.claim` and the SQL functions that it executes.
+Tests for `kiroworkers.cluster.statements` and the SQL functions that it executes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from tests.cluster.claim_case import ANSWER, ClaimTestCase
 from tests.postgres import SKIP
 
 if SKIP is None:
-    from kiroworkers.cluster import claim
+    from kiroworkers.cluster import statements
 
 
 class ClaimTests(ClaimTestCase):
@@ -39,7 +39,7 @@ class ClaimTests(ClaimTestCase):
         for agent in ("kiro", "other", "third"):
             for number in range(3):
                 self.add(f"{agent}{number}", agent=agent)
-        claimed = claim.claim_jobs(self.db, self.one, {"other": 2, "kiro": 1, "third": 0})
+        claimed = statements.claim_jobs(self.db, self.one, {"other": 2, "kiro": 1, "third": 0})
         counts = Counter(job.job.agent for job in claimed)
         self.assertEqual(counts, {"other": 2, "kiro": 1})
         self.check_invariants()
@@ -94,7 +94,7 @@ class ClaimTests(ClaimTestCase):
         Names that PostgreSQL cannot store are the same for whoever claims the job.
         """
         self.add("id\\\\", client="a\\u0000b", agent="k\\\\")
-        [claimed] = claim.claim_jobs(self.db, self.one, {"k\\": 1})
+        [claimed] = statements.claim_jobs(self.db, self.one, {"k\\": 1})
         self.assertEqual((claimed.job.id, claimed.job.client), ("id\\", "a\0b"))
         self.assertIsNotNone(self.end(self.one, claimed))
 
@@ -172,15 +172,15 @@ class EndTests(ClaimTestCase):
             self.add(id, callback="https://example.com/")
         claimed, other = self.claim(self.one, 2)
         for id in ("a", "c"):
-            job = claim.cancel_job(self.db, id, self.two, 9.0)
+            job = statements.cancel_job(self.db, id, self.two, 9.0)
             assert job is not None and job.callback is not None
             self.assertEqual((job.state, job.ended, job.callback.due), ("cancelled", 9.0, 9.0))
             self.assertEqual(self.column(id, "owner"), self.two)
         self.assertIsNone(self.end(self.one, claimed))
-        self.assertIsNone(claim.cancel_job(self.db, "a", self.one, 10.0))
+        self.assertIsNone(statements.cancel_job(self.db, "a", self.one, 10.0))
         self.assertEqual(self.beat(self.one, {"a": 1, "b": 1}), ["a"])
         self.assertIsNotNone(self.end(self.one, other))
-        self.assertIsNone(claim.cancel_job(self.db, "b", self.one, 10.0))
+        self.assertIsNone(statements.cancel_job(self.db, "b", self.one, 10.0))
         self.check_invariants()
 
     def test_cancel_twice(self) -> None:
@@ -188,8 +188,8 @@ class EndTests(ClaimTestCase):
         Repeating the same cancellation, because its answer was lost, returns the job again.
         """
         self.add("a")
-        first = claim.cancel_job(self.db, "a", self.one, 9.0)
-        self.assertEqual(claim.cancel_job(self.db, "a", self.one, 9.0), first)
+        first = statements.cancel_job(self.db, "a", self.one, 9.0)
+        self.assertEqual(statements.cancel_job(self.db, "a", self.one, 9.0), first)
 
     def test_deleted(self) -> None:
         """
@@ -217,9 +217,9 @@ class LeaseTests(ClaimTestCase):
             self.add(id, created=number)
         self.claim(self.one, 1)
         self.claim(self.two, 1)
-        self.assertEqual(claim.sweep(self.db, self.two), (0, 0))
+        self.assertEqual(statements.sweep(self.db, self.two), (0, 0))
         self.lapse(self.one)
-        self.assertEqual(claim.sweep(self.db, self.two), (1, 0))
+        self.assertEqual(statements.sweep(self.db, self.two), (1, 0))
         self.assertEqual(self.column("b", "state"), "running")
         self.check_invariants()
         [claimed] = self.claim(self.two)
@@ -235,7 +235,7 @@ class LeaseTests(ClaimTestCase):
         self.add("b")
         first, second = self.claim(self.one, 2)
         self.lapse(self.one)
-        self.assertEqual(claim.sweep(self.db, self.two), (2, 0))
+        self.assertEqual(statements.sweep(self.db, self.two), (2, 0))
         [again] = self.claim(self.two)
         self.assertEqual(again.job.id, first.job.id)
         self.assertIsNone(self.end(self.one, first))
@@ -252,7 +252,7 @@ class LeaseTests(ClaimTestCase):
         self.add("a")
         [claimed] = self.claim(self.one)
         self.lapse(self.one)
-        claim.sweep(self.db, self.two)
+        statements.sweep(self.db, self.two)
         self.release(self.one, claimed, first=True)
         self.assertEqual(self.column("a", "state, attempts"), ("queued", 1))
 
@@ -265,7 +265,7 @@ class LeaseTests(ClaimTestCase):
             self.add(id, created=number)
         first, second = self.claim(self.one, 2)
         self.lapse(self.one)
-        claim.sweep(self.db, self.two)
+        statements.sweep(self.db, self.two)
         [again] = self.claim(self.two)
         held = {first.job.id: first.claims, second.job.id: second.claims, "gone": 1}
         self.assertEqual(set(self.beat(self.one, held) or ()), {again.job.id, "gone"})
@@ -344,7 +344,7 @@ class LeaseTests(ClaimTestCase):
         with (other := self.connect()).transaction():
             # So that the sweep leaves it.
             other.execute("SELECT FROM jobs FOR UPDATE")
-            self.assertEqual(claim.sweep(self.db, 0), (0, 0))
+            self.assertEqual(statements.sweep(self.db, 0), (0, 0))
         self.assertEqual(self.db.execute("SELECT name FROM servers").fetchall(), [("one",)])
 
     def test_leave(self) -> None:
@@ -355,10 +355,10 @@ class LeaseTests(ClaimTestCase):
         self.add("b", callback="https://example.com/")
         first, second = self.claim(self.one, 2)
         self.end(self.one, second)
-        claim.leave_server(self.db, self.one)
-        self.assertEqual(claim.sweep(self.db, self.two), (1, 1))
+        statements.leave_server(self.db, self.one)
+        self.assertEqual(statements.sweep(self.db, self.two), (1, 1))
         self.assertEqual(self.column("b", "owner"), self.two)
-        self.assertEqual(claim.sweep(self.db, self.two), (0, 0))
+        self.assertEqual(statements.sweep(self.db, self.two), (0, 0))
         self.assertEqual(self.claim_ids(self.two), [first.job.id])
 
     def test_absent_clients(self) -> None:
@@ -405,7 +405,7 @@ class LeaseTests(ClaimTestCase):
 
     def sweep_and_tidy(self) -> None:
         self.db.execute("UPDATE maintenance SET tidied = '-infinity'")
-        claim.sweep(self.db, self.two)
+        statements.sweep(self.db, self.two)
 
 
 class NotificationTests(ClaimTestCase):
@@ -455,7 +455,7 @@ class NotificationTests(ClaimTestCase):
         self.claim(self.one, 2)
         self.heard()
         for id in ("a", "c"):
-            claim.cancel_job(self.db, id, self.two, 1.0)
+            statements.cancel_job(self.db, id, self.two, 1.0)
         self.db.execute("DELETE FROM jobs WHERE id = 'b'")
         self.assertEqual(self.heard(), ["cancelled a", "cancelled b"])
 
@@ -472,7 +472,7 @@ class NotificationTests(ClaimTestCase):
         self.assertEqual(self.heard(), ["watch a", "watch b"])
         self.end(self.one, claimed)
         self.db.execute("DELETE FROM jobs WHERE id = 'b'")
-        claim.cancel_job(self.db, "c", self.one, 1.0)
+        statements.cancel_job(self.db, "c", self.one, 1.0)
         self.assertEqual(self.heard(), ["ended a", "cancelled b", "ended b"])
 
     def test_watched_while_queued(self) -> None:
