@@ -31,7 +31,7 @@ class Record:
         version: Changes whenever an outage begins, changes or ends.
         outage: The outage; None if there is none.
         reporter: The server that has reported the last change.
-        prober: Who probes the agent; empty if nobody does.
+        prober: The server that probes the agent; empty if none does.
         probe_left: Seconds for which the others wait for the prober.
     """
 

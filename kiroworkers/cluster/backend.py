@@ -42,7 +42,7 @@ from kiroworkers.telemetry.request_history import SavedHistory
 #: The part of a lease after which a database that does not answer counts as failing.
 _STALL = 1 / 3
 
-#: The part of a lease after which somebody who waits for a notification looks for himself.
+#: The part of a lease after which the database is read in place of a notification that is due.
 _INTERVAL = 1 / 5
 
 #: What a database that starts or stops, or has too many clients, says; it may soon be better.

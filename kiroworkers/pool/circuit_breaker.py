@@ -37,7 +37,7 @@ _MAX_NAMED_DELAY = 24 * 3600.0
 #: The failures whose end a login check can detect.
 _LOGIN_FAILURES = {FailureKind.LOGIN_REQUIRED, FailureKind.LOGIN_EXPIRED}
 
-#: Who reports an outage: this server or another one.
+#: The server that reports an outage: this one or another.
 Reporter: TypeAlias = Literal["this", "other"]
 REPORTERS: tuple[Reporter, ...] = ("this", "other")
 
