@@ -91,7 +91,11 @@ class LiveEventsTests(_WithServers):
         requests = [streamed_request(), streamed_request()]
         for request in requests:
             request.method = b"GET"
+        watched: Deferred[str] = Deferred()
+        self.one.notifications.subscribe("watch", watched.callback)
         done = Deferred.fromCoroutine(stream.respond(requests[0], job))
+        # Otherwise the job may end before anybody listens.
+        await watched
         await self.one.claim()
         self.report(self.one, "a")
         await self.one.end("a")
@@ -114,12 +118,14 @@ class LiveEventsTests(_WithServers):
         """
         await self.add()
         sent: list[Job] = []
+        queued: Deferred[None] = Deferred()
         running: Deferred[None] = Deferred()
 
         def send(job: Job) -> None:
             sent.append(job)
-            if job.state == "running":
-                running.callback(None)
+            reached = {"queued": queued, "running": running}.get(job.state)
+            if reached is not None:
+                reached.callback(None)
 
         async def drained() -> None:
             return None
@@ -131,6 +137,7 @@ class LiveEventsTests(_WithServers):
             lambda: Deferred.fromCoroutine(drained()),
         )
         done = Deferred.fromCoroutine(subscription.run(["a"]))
+        await queued
         await self.one.claim()
         self.one.events.report("a", Started("worker1", 1))
         await running
