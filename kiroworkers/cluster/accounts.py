@@ -143,7 +143,7 @@ class AccountOutage:
 
     def _next(self) -> None:
         """
-        Do what is to be done next, unless something is under way.
+        Start the next statement, unless one is running.
         """
         if self._busy or (self._recovering and not self._claiming):
             return

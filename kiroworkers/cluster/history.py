@@ -126,7 +126,7 @@ class PostgresHistory:
         """
         Return the history that earlier servers have saved, and own it.  This blocks.
 
-        What has expired is deleted.
+        Delete the entries and gaps that have expired.
 
         Args:
             db: The connection.

@@ -215,7 +215,7 @@ class OperationQueue(Generic[C]):
         """
         Run what waits, try once more what is kept, and close the connection.
 
-        What does not answer meanwhile is interrupted: the server must end.
+        Interrupt an operation that does not answer in time, so that the server can stop.
         """
         self._closed = Deferred()
         if not self._used:
